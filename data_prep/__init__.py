@@ -1,0 +1,1 @@
+"""Text: everything that happens before a document identifier exists."""

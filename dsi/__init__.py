@@ -1,0 +1,1 @@
+"""The model: training, searching, updating, evaluating, the index directory, the command line."""

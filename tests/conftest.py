@@ -1,0 +1,8 @@
+"""Settings that every test shares."""
+
+import os
+
+# No test may reach a hub: whatever is not on this machine already is missing.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
