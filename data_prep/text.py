@@ -47,7 +47,7 @@ def sentences(text: str) -> list[str]:
     return pieces
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def stopwords(language: str = "english") -> frozenset[str]:
     """Returns the stop words of a language as bm25s lists them.
 
