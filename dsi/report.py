@@ -1,0 +1,81 @@
+"""What a command returns: one object for programs, one table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Report(Protocol):
+    """The outcome of a command, which the command line prints in one of two ways."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What `--json` prints: nothing but what `json.dumps` accepts."""
+        ...
+
+    def show(self, console: Console) -> None:
+        """Prints the outcome for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """A table between a title and closing lines; the whole of what most commands print.
+
+    Args:
+        data: The outcome for programs.
+        title: The line above the table.
+        columns: Column headings. A column whose every cell is a number is set to the right.
+        rows: One sequence of cells per row, as long as `columns`. Floats are shown with three
+            decimals, integers with thousands separated, None as a dash, others as `str`.
+        closing: Lines below the table: what to do next, what was left out.
+    """
+
+    data: Mapping[str, Any]
+    title: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    closing: Sequence[str] = field(default=())
+
+    def show(self, console: Console) -> None:
+        """Prints title, table and closing lines; parts that are empty are left out."""
+        if self.title:
+            console.print(self.title, style="bold", markup=False, highlight=False)
+        if self.rows:
+            console.print(self._table())
+        for line in self.closing:
+            console.print(line, markup=False, highlight=False)
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for number, heading in enumerate(self.columns):
+            numeric = all(
+                row[number] is None
+                or (isinstance(row[number], (int, float)) and not isinstance(row[number], bool))
+                for row in self.rows
+            )
+            table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(shown(cell)) for cell in row))
+        return table
+
+
+def shown(cell: Any) -> str:
+    """Returns a table cell as people read it."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:.3f}"
+    return str(cell)

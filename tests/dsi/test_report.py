@@ -1,0 +1,51 @@
+import io
+
+from rich.console import Console
+
+from dsi.report import TableReport, shown
+
+
+def printed(report: TableReport, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    report.show(console)
+    return console.file.getvalue()
+
+
+def test_shows_title_rows_and_closing_lines_in_order():
+    text = printed(
+        TableReport(
+            data={},
+            title="Figures",
+            columns=("system", "Success@1"),
+            rows=[("index", 0.79), ("bm25", None)],
+            closing=("Next: dsi search",),
+        )
+    )
+    lines = [line.split() for line in text.splitlines()]
+    assert lines == [
+        ["Figures"],
+        ["system", "Success@1"],
+        ["index", "0.790"],
+        ["bm25", "-"],
+        ["Next:", "dsi", "search"],
+    ]
+
+
+def test_cells_are_never_read_as_markup():
+    text = printed(TableReport(data={}, title="[red]t", columns=("a",), rows=[("[bold]x[/bold]",)]))
+    assert "[red]t" in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_an_empty_report_prints_nothing():
+    assert printed(TableReport(data={"a": 1})) == ""
+
+
+def test_cells_as_people_read_them():
+    assert [shown(cell) for cell in (8841823, 0.5, True, None, "x")] == [
+        "8,841,823",
+        "0.500",
+        "yes",
+        "-",
+        "x",
+    ]
