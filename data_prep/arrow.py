@@ -1,0 +1,154 @@
+"""Tables on disk: Arrow folders that `datasets.load_from_disk` opens by memory map.
+
+They are written with pyarrow alone, batch by batch, so that writing and checking need neither
+the import of `datasets` nor its cache, and the fingerprint is the caller's, not the clock's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+BATCH_ROWS = 4096
+"""Rows per record batch: what is held in memory while a table is written or read."""
+
+
+class TableFile:
+    """Writes rows to one Arrow stream file, `BATCH_ROWS` at a time.
+
+    Args:
+        path: The file to write; its folder must exist.
+        columns: Column name -> "string" or "int32", in order.
+    """
+
+    def __init__(self, path: Path, columns: dict[str, str]) -> None:
+        import pyarrow as pa
+
+        self.rows = 0
+        self._schema = pa.schema(
+            [(name, pa.type_for_alias(kind)) for name, kind in columns.items()]
+        )
+        self._writer = pa.ipc.new_stream(path, self._schema)
+        self._pending: list[Sequence[Any]] = []
+
+    def append(self, row: Sequence[Any]) -> None:
+        """Adds one row: a value per column, in the order of the columns."""
+        self.rows += 1
+        self._pending.append(row)
+        if len(self._pending) >= BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._pending:
+            arrays = [
+                pa.array(values, type=field.type)
+                for values, field in zip(
+                    zip(*self._pending, strict=True), self._schema, strict=True
+                )
+            ]
+            self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+            self._pending = []
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._writer.close()
+
+
+def describe_table(
+    folder: Path, files: Sequence[str], columns: dict[str, str], fingerprint: str
+) -> None:
+    """Writes the two small files that make `folder` one table for `datasets.load_from_disk`.
+
+    Args:
+        folder: Where the Arrow files are.
+        files: Their names, in row order.
+        columns: Column name -> "string" or "int32", in order.
+        fingerprint: What `datasets` takes as the identity of the content, in hexadecimal.
+    """
+    write_json(
+        folder / "dataset_info.json",
+        {"features": {name: {"dtype": kind, "_type": "Value"} for name, kind in columns.items()}},
+    )
+    write_json(
+        folder / "state.json",
+        {
+            "_data_files": [{"filename": name} for name in files],
+            "_fingerprint": fingerprint,
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": None,
+        },
+    )
+
+
+def open_dataset(folder: Path) -> datasets.Dataset:
+    """Opens a table of `describe_table` by memory map.
+
+    Raises:
+        InputError: The folder is no such table, or a file of it is damaged.
+    """
+    import datasets
+
+    _files(folder)
+    try:
+        return datasets.load_from_disk(str(folder), keep_in_memory=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"damaged table ({error})", where=folder) from error
+
+
+def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """Yields, batch by batch, the values of some columns as Python lists.
+
+    The files are memory-mapped; only one batch is held as Python objects at a time.
+
+    Raises:
+        InputError: The folder is no such table, or a file of it is damaged.
+    """
+    for batch in _record_batches(_files(folder)):
+        yield [batch.column(name).to_pylist() for name in columns]
+
+
+def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yields the rows of some columns as tuples, in order."""
+    for batch in read_batches(folder, columns):
+        yield from zip(*batch, strict=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    state = read_json(folder / "state.json")
+    return [folder / file["filename"] for file in state["_data_files"]]
+
+
+def _record_batches(files: Iterable[Path]) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow as pa
+
+    for file in files:
+        try:
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+                yield from stream
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"damaged table ({error})", where=file) from error

@@ -1,0 +1,176 @@
+"""A Dataset folder says what it holds, opens fast, and is never half-written."""
+
+import subprocess
+import sys
+
+import datasets
+import pytest
+
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.errors import InputError
+
+DOCUMENTS = [
+    Document("7", "Otters", "Otters swim."),
+    Document("d b", "", "Pikas whistle."),
+    Document("é", "Voles", ""),
+]
+QUERIES = [Query("q1", "who swims?"), Query("q2", "who whistles?"), Query("q3", "vole")]
+QRELS = [Qrel("q1", "7", 1, "train"), Qrel("q2", "d b", 2, "test"), Qrel("q3", "é", 1, "test")]
+
+
+def source(documents=DOCUMENTS, queries=QUERIES, qrels=QRELS, **more):
+    return InMemorySource(documents, queries, qrels, **more)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_dataset(tmp_path / "set", source(name="zoo", licence="CC0-1.0"))
+    dataset = Dataset.open(tmp_path / "set")
+    assert (dataset.info.name, dataset.info.licence) == ("zoo", "CC0-1.0")
+    assert (dataset.info.documents, dataset.info.queries) == (3, 3)
+    assert dataset.info.qrels == {"train": 1, "test": 2}
+    assert dataset.doc_ids == ["7", "d b", "é"]
+    assert list(dataset.documents()) == DOCUMENTS
+    assert dataset.corpus[2] == {"doc_id": "é", "title": "Voles", "text": ""}
+    assert dataset.queries.column_names == ["query_id", "text", "origin"]
+    assert dataset.qrels[1] == {"query_id": "q2", "doc_id": "d b", "relevance": 2, "split": "test"}
+    assert dataset.query_texts()["q1"] == "who swims?"
+    assert dataset.qrels_of("test") == {"q2": {"d b": 2}, "q3": {"é": 1}}
+    assert dataset.qrels_of("dev") == {}
+    assert dataset.pseudo_queries().column_names == ["query_id", "doc_id", "text", "origin"]
+    assert len(dataset.pseudo_queries()) == 0
+
+
+def test_the_tables_are_plain_datasets_folders_and_memory_mapped(tmp_path):
+    dataset = write_dataset(tmp_path / "set", source())
+    assert len(datasets.load_from_disk(str(tmp_path / "set" / "corpus"))) == 3
+    assert dataset.corpus.cache_files
+
+
+def test_the_content_hash_covers_content_and_order_and_nothing_else(tmp_path):
+    first = write_dataset(tmp_path / "a", source()).info.content_hash
+    assert write_dataset(tmp_path / "b", source(name="other")).info.content_hash == first
+    reordered = write_dataset(tmp_path / "c", source(DOCUMENTS[::-1]))
+    assert reordered.info.content_hash != first
+    judged = write_dataset(tmp_path / "d", source(qrels=[*QRELS[:2], Qrel("q3", "é", 2, "test")]))
+    assert judged.info.content_hash != first
+
+
+def test_two_writings_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_dataset(tmp_path / name, source())
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
+    assert files
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_many_rows_cross_batches_in_order(tmp_path):
+    documents = [Document(str(n), "", f"text {n}") for n in range(10_000)]
+    dataset = write_dataset(tmp_path / "set", source(documents, [], []))
+    assert dataset.doc_ids == [str(n) for n in range(10_000)]
+    assert dataset.corpus[9_999]["text"] == "text 9999"
+
+
+def test_drops_are_counted_with_examples(tmp_path):
+    dataset = write_dataset(
+        tmp_path / "set",
+        source(
+            [*DOCUMENTS, Document("empty", " ", "\n")],
+            [*QUERIES, Query("blank", " "), Query("q1", "who swims?"), Query("alone", "nobody?")],
+            [*QRELS, QRELS[0], Qrel("q1", "empty", 1, "train"), Qrel("q9", "7", 1, "train")],
+        ),
+    )
+    counts = {reason: (t.count, t.examples) for reason, t in dataset.info.dropped.items()}
+    assert counts == {
+        "document without title and text": (1, ["empty"]),
+        "query without text": (1, ["blank"]),
+        "query that appears again": (1, ["q1"]),
+        "judgement that appears again": (1, ["q1 7"]),
+        "judgement of a query or document that was dropped": (1, ["q1 empty"]),
+        "judgement of an unknown query": (1, ["q9 7"]),
+    }
+    noted = dataset.info.noted["query without a judgement (kept)"]
+    assert noted.examples == ["alone"]
+    assert "alone" in dataset.query_texts()
+
+
+def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path):
+    twice = [*DOCUMENTS, Document("again", "Otters", "Otters swim.")]
+    qrels = [*QRELS, Qrel("q3", "again", 1, "test")]
+    assert write_dataset(tmp_path / "a", source(twice, qrels=qrels)).info.documents == 4
+    dataset = write_dataset(tmp_path / "b", source(twice, qrels=qrels, drop_duplicate_texts=True))
+    assert dataset.info.documents == 3
+    assert dataset.qrels_of("test")["q3"] == {"é": 1, "7": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"documents": [*DOCUMENTS, DOCUMENTS[0]]}, "'7' appears twice"),
+        ({"documents": [Document("", "a", "b")]}, "empty document id"),
+        ({"documents": [Document(7, "a", "b")]}, "7 is not a string"),  # type: ignore[arg-type]
+        ({"documents": [Document("7", "a", None)]}, "text of document '7'"),  # type: ignore[arg-type]
+        ({"documents": []}, "no document"),
+        ({"documents": [Document("7", "a", "\ud800")]}, "surrogate"),
+        ({"queries": [*QUERIES, Query("q1", "other")]}, "'q1' appears twice"),
+        ({"qrels": [Qrel("q1", "7", 1, "valid")]}, "unknown split 'valid'"),
+        ({"qrels": [Qrel("q1", "7", 0.5, "test")]}, "0.5 is not a whole number"),  # type: ignore[arg-type]
+        ({"qrels": [*QRELS, Qrel("q1", "x", 1, "test")]}, "1 of 4 judgements"),
+    ],
+)
+def test_wrong_content_is_refused_and_leaves_nothing(tmp_path, changed, message):
+    with pytest.raises(InputError, match=message):
+        write_dataset(tmp_path / "set", source(**changed))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_dataset_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not a dataset"):
+        write_dataset(tmp_path, source())
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_preparing_again_keeps_pseudo_queries_only_of_the_same_content(tmp_path):
+    path = tmp_path / "set"
+    write_dataset(path, source())
+    (path / "pseudo" / "g").mkdir(parents=True)
+    (path / "pseudo" / "g" / "generator.json").write_text("{}")
+    assert write_dataset(path, source()).generators == ["g"]
+    assert write_dataset(path, source(DOCUMENTS[::-1])).generators == []
+
+
+def test_opening_what_is_no_dataset_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match="dsi prepare"):
+        Dataset.open(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        Dataset.open(tmp_path / "nowhere")
+    (tmp_path / "dataset.json").write_text('{"format_version": 99}')
+    with pytest.raises(InputError, match="version 99"):
+        Dataset.open(tmp_path)
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    dataset = write_dataset(tmp_path / "set", source())
+    file = tmp_path / "set" / "corpus" / "data.arrow"
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"corpus.*damaged"):
+        _ = dataset.doc_ids
+    with pytest.raises(InputError, match=r"corpus.*damaged"):
+        _ = dataset.corpus
+
+
+def test_missing_pseudo_queries_name_the_command(tmp_path):
+    with pytest.raises(InputError, match="dsi queries"):
+        write_dataset(tmp_path / "set", source()).pseudo_queries("extractive")
+
+
+def test_opening_and_reading_ids_needs_no_heavy_import(tmp_path):
+    write_dataset(tmp_path / "set", source())
+    code = (
+        "import sys; from data_prep.dataset import Dataset;"
+        f"d = Dataset.open({str(tmp_path / 'set')!r}); d.doc_ids; d.qrels_of('test');"
+        "print([m for m in ('datasets', 'torch', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
