@@ -1,0 +1,77 @@
+"""Sequences of codes of differing length in two arrays, and their lexicographic order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Ragged(NamedTuple):
+    """Sequences one after the other: sequence i is `codes[offsets[i] : offsets[i + 1]]`.
+
+    Attributes:
+        codes: Integers [total].
+        offsets: int64 [sequences + 1], ascending, from 0 to `total`.
+    """
+
+    codes: np.ndarray
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def pack(cls, sequences: Ragged | np.ndarray | Sequence[Sequence[int]]) -> Ragged:
+        """Packs a list of sequences, or the rows of a matrix; a Ragged comes back unchanged."""
+        if isinstance(sequences, Ragged):
+            return sequences
+        if isinstance(sequences, np.ndarray):
+            rows, width = sequences.shape
+            return cls(sequences.reshape(-1), np.arange(rows + 1, dtype=np.int64) * width)
+        offsets = np.zeros(len(sequences) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, sequences), np.int64, len(sequences)), out=offsets[1:])
+        codes = np.fromiter(
+            (code for sequence in sequences for code in sequence), np.int64, int(offsets[-1])
+        )
+        return cls(codes, offsets)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The length of each sequence; int64 [sequences]."""
+        return np.diff(self.offsets)
+
+    def column(self, rows: npt.NDArray[np.int64], place: int) -> np.ndarray:
+        """Returns the code at `place` of each of `rows`, 0 where a sequence has ended."""
+        places = self.offsets[rows] + place
+        running = places < self.offsets[rows + 1]
+        if running.all():
+            return self.codes[places]
+        column = np.zeros(len(rows), self.codes.dtype)
+        column[running] = self.codes[places[running]]
+        return column
+
+    def sort(self, rows: npt.NDArray[np.int64], alphabet_size: int) -> npt.NDArray[np.int64]:
+        """Returns `rows` in lexicographic order of their sequences, a prefix before the longer.
+
+        Args:
+            rows: Which sequences; int64 [rows].
+            alphabet_size: Codes are in [0, alphabet_size), and 0 does not occur in a sequence.
+
+        Returns:
+            int64 [rows].
+        """
+        longest = int((self.offsets[rows + 1] - self.offsets[rows]).max(initial=0))
+        bits = max(1, int(alphabet_size - 1).bit_length())
+        per_key = max(1, 63 // bits)
+        keys = []
+        # Several codes fit one 64-bit key, which saves most of the passes of the sort.
+        for start in range(0, longest, per_key):
+            key = np.zeros(len(rows), np.int64)
+            for place in range(start, min(start + per_key, longest)):
+                key <<= bits
+                key |= self.column(rows, place)
+            keys.append(key)
+        if not keys:
+            return rows
+        order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
+        return rows[order]

@@ -1,0 +1,146 @@
+"""Many strings as one block of bytes, and an index that finds them without reading them all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits
+_CHUNK = 1 << 16  # strings hashed at a time: bounds the working memory
+
+
+class Strings(Sequence[str]):
+    """A read-only sequence of strings over two arrays, decoded one at a time.
+
+    Args:
+        text: UTF-8 bytes of all strings, one after the other; uint8 [bytes].
+        offsets: String i is `text[offsets[i] : offsets[i + 1]]`; int64 [strings + 1].
+    """
+
+    def __init__(self, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+        self.text = text
+        self.offsets = offsets
+
+    @classmethod
+    def pack(cls, strings: Iterable[str]) -> Strings:
+        """Returns the same strings, packed."""
+        pieces = [string.encode("utf-8", "surrogatepass") for string in strings]
+        offsets = np.zeros(len(pieces) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)), out=offsets[1:])
+        return cls(np.frombuffer(b"".join(pieces), np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        return self.text[start:stop].tobytes().decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _CHUNK):
+            bounds = np.asarray(self.offsets[start : start + _CHUNK + 1])
+            block = self.text[bounds[0] : bounds[-1]].tobytes()
+            places = (bounds - bounds[0]).tolist()
+            for begin, end in itertools.pairwise(places):
+                yield block[begin:end].decode("utf-8", "surrogatepass")
+
+    def __add__(self, other: Strings) -> Strings:
+        return Strings(
+            np.concatenate([self.text, other.text]),
+            np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
+        )
+
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Returns a 64-bit polynomial hash of each string; uint64 [strings]."""
+        result = np.empty(len(self), np.uint64)
+        for start in range(0, len(self), _CHUNK):
+            bounds = np.asarray(self.offsets[start : start + _CHUNK + 1])
+            lengths = np.diff(bounds)
+            place = np.arange(bounds[-1] - bounds[0]) - np.repeat(bounds[:-1] - bounds[0], lengths)
+            powers = np.full(int(lengths.max(initial=0)) + 1, _MULTIPLIER)
+            powers = np.multiply.accumulate(powers)
+            terms = self.text[bounds[0] : bounds[-1]].astype(np.uint64) + np.uint64(1)
+            sums = np.zeros(len(terms) + 1, np.uint64)
+            np.cumsum(terms * powers[place], out=sums[1:])
+            ends = bounds - bounds[0]
+            result[start : start + len(lengths)] = sums[ends[1:]] - sums[ends[:-1]]
+        return result
+
+
+class StringIndex:
+    """Finds strings by binary search over their sorted hashes; equal hashes are told apart.
+
+    Args:
+        hashes: Hashes in ascending order; uint64 [strings].
+        order: The string that each of them belongs to, equal hashes in ascending order of the
+            string's place; int64 [strings].
+    """
+
+    def __init__(self, hashes: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]) -> None:
+        self.hashes = hashes
+        self.order = order
+
+    @classmethod
+    def build(cls, strings: Strings) -> StringIndex:
+        """Returns the index of `strings`."""
+        hashes = strings.hashes()
+        order = np.argsort(hashes, kind="stable")
+        return cls(hashes[order], order)
+
+    def find(self, strings: Strings, wanted: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Returns the last place of each wanted string in `strings`, -1 where it has none.
+
+        Args:
+            strings: The strings that the index was built from.
+            wanted: The strings to look up.
+
+        Returns:
+            int64 [wanted].
+        """
+        hashes = Strings.pack(wanted).hashes()
+        first = np.searchsorted(self.hashes, hashes, side="left")
+        last = np.searchsorted(self.hashes, hashes, side="right")
+        places = np.full(len(wanted), -1, np.int64)
+        for i in np.flatnonzero(last > first).tolist():
+            for candidate in self.order[first[i] : last[i]][::-1].tolist():
+                if strings[candidate] == wanted[i]:
+                    places[i] = candidate
+                    break
+        return places
+
+    def repeated(
+        self, strings: Strings, among: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[int, int] | None:
+        """Returns the places of two equal strings, or None where all differ.
+
+        Args:
+            strings: The strings that the index was built from.
+            among: Which strings count; bool [strings]; default all.
+        """
+        counted = np.ones(len(self.order), bool) if among is None else among[self.order]
+        hashes, order = self.hashes[counted], self.order[counted]
+        equal = hashes[1:] == hashes[:-1]
+        doubtful = np.zeros(len(order), bool)
+        doubtful[1:] |= equal
+        doubtful[:-1] |= equal
+        seen: dict[str, int] = {}
+        for place in np.sort(order[doubtful]).tolist():
+            string = strings[place]
+            if string in seen:
+                return seen[string], place
+            seen[string] = place
+        return None
