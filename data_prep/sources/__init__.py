@@ -1,0 +1,62 @@
+"""Sources: the places a corpus can come from, one file each, found by name.
+
+`detect` picks the source from what the user gave. A source yields documents, queries and
+judgements (`data_prep.dataset.SourceData`); `data_prep.dataset.write_dataset` checks them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import fields
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.sources.base import SOURCES, Source, SourceOptions
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = ["SOURCES", "Source", "SourceOptions", "detect"]
+
+
+def detect(argument: str, options: SourceOptions | None = None) -> Source:
+    """Picks and opens the source that `argument` names.
+
+    Args:
+        argument: A path (a BEIR folder, a table, TREC files, a folder of `datasets`),
+            `PREFIX:REST` (`hf:squad`, `ir_datasets:beir/scifact/test`, `trec:FILE`, ...) or
+            `docstrings`.
+        options: Column names and further files; defaults when None.
+
+    Raises:
+        InputError: No source takes it, the file does not exist, or an option was given that
+            the source does not use.
+    """
+    options = options or SourceOptions()
+    prefix, colon, rest = argument.partition(":")
+    kinds = [SOURCES[name] for name in SOURCES]
+    for kind in kinds:
+        if colon and prefix == kind.prefix:
+            _refuse_unused(kind, options)
+            return kind(rest, options)
+    for kind in kinds:
+        if kind.accepts(argument):
+            _refuse_unused(kind, options)
+            return kind(argument, options)
+    found = "no source reads this" if Path(argument).exists() else "no such file or folder"
+    forms = "; ".join(kind.form for kind in kinds)
+    raise InputError(found, where=argument, mend=f"Give one of: {forms}")
+
+
+def _refuse_unused(kind: type[Source], options: SourceOptions) -> None:
+    default = SourceOptions()
+    for entry in fields(options):
+        given = getattr(options, entry.name) != getattr(default, entry.name)
+        if given and entry.name not in kind.uses:
+            flag = "--" + entry.name.replace("_", "-")
+            used = ", ".join("--" + name.replace("_", "-") for name in sorted(kind.uses))
+            raise InputError(
+                f"{flag} means nothing for {kind.form}",
+                mend=f"It takes: {used}" if used else "It takes no such options",
+            )

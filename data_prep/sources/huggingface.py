@@ -1,0 +1,147 @@
+"""Hugging Face datasets: a hub id, a local folder or file that `datasets` can load."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import Document, Qrel, Query
+from data_prep.errors import InputError
+from data_prep.sources.base import SOURCES, SourceOptions
+from data_prep.sources.judged import (
+    QRELS_DOC_NAMES,
+    QRELS_QUERY_NAMES,
+    JudgedByFiles,
+)
+from data_prep.sources.records import as_id, as_relevance, as_text
+from data_prep.sources.table import DOCUMENT_OPTIONS, documents_of_records
+
+_SAVED = ("state.json", "dataset_dict.json")
+_SPLIT_NAMES = {"train": "train", "dev": "dev", "validation": "dev", "test": "test"}
+
+
+@SOURCES.register("huggingface")
+class HuggingFace(JudgedByFiles):
+    """A dataset of the `datasets` library, read as a stream: nothing is copied to its cache.
+
+    A dataset in the retrieval layout of the hub (configurations "corpus", "queries" and
+    "default" or "qrels", the last with the splits) brings its queries and judgements along. Of
+    any other, `--documents-split` (and `--subset`) holds the documents, a document per row, and
+    queries and judgements are read from files.
+    """
+
+    prefix = "hf"
+    form = "hf:ID_OR_PATH (a Hugging Face dataset)"
+    uses = JudgedByFiles.uses | DOCUMENT_OPTIONS | {"subset", "documents_split"}
+
+    def __init__(self, argument: str, options: SourceOptions) -> None:
+        super().__init__(argument, options)
+        self.argument = argument
+        self.source = f"hf:{argument}"
+        self.configurations = [] if self._saved() else self._configurations()
+        self.retrieval_layout = {"corpus", "queries"} <= set(self.configurations)
+        if self.retrieval_layout and options.queries is not None:
+            raise InputError(
+                "--queries beside a dataset that has its own queries", where=self.source
+            )
+
+    @classmethod
+    def accepts(cls, argument: str) -> bool:
+        """Takes a folder that `save_to_disk` wrote."""
+        return any((Path(argument) / name).is_file() for name in _SAVED)
+
+    def documents(self) -> Iterator[Document]:
+        """Yields the documents, a row each."""
+        if self.retrieval_layout:
+            rows = self._only_split("corpus")
+        else:
+            rows = self._split(self._load(self.options.subset), self.options.documents_split)
+        yield from documents_of_records(enumerate(rows, 1), self.options, self.source)
+
+    def queries(self) -> Iterator[Query]:
+        """Yields the queries of the configuration "queries", or of `--queries`."""
+        if not self.retrieval_layout:
+            yield from super().queries()
+            return
+        for number, row in enumerate(self._only_split("queries"), 1):
+            where = f"{self.source} queries:{number}"
+            yield Query(as_id(row, "_id", where), as_text(row, "text", where))
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Yields the judgements of "default" or "qrels", or of the files in the options."""
+        if not self.retrieval_layout:
+            yield from super().qrels()
+            return
+        name = next((n for n in ("default", "qrels") if n in self.configurations), None)
+        if name is None:
+            return
+        loaded = self._load(name)
+        for split, ours in _SPLIT_NAMES.items():
+            for number, row in enumerate(loaded.get(split, ()), 1):
+                where = f"{self.source} {split}:{number}"
+                yield Qrel(
+                    as_id(row, _first(row, QRELS_QUERY_NAMES, where), where),
+                    as_id(row, _first(row, QRELS_DOC_NAMES, where), where),
+                    as_relevance(row.get("score", 1), where),
+                    ours,
+                )
+
+    def _saved(self) -> bool:
+        return self.accepts(self.argument)
+
+    def _configurations(self) -> list[str]:
+        import datasets
+
+        try:
+            return list(datasets.get_dataset_config_names(self.argument))
+        except Exception as error:
+            raise self._refused(error) from None
+
+    def _load(self, configuration: str | None) -> Any:
+        import datasets
+
+        try:
+            if self._saved():
+                loaded = datasets.load_from_disk(self.argument)
+                if isinstance(loaded, datasets.Dataset):
+                    return {self.options.documents_split: loaded}
+                return loaded
+            # A stream copies nothing into the cache, but leaves its lock files there.
+            with tempfile.TemporaryDirectory() as cache:
+                return datasets.load_dataset(
+                    self.argument, configuration, streaming=True, cache_dir=cache
+                )
+        except Exception as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: Exception) -> InputError:
+        # Whatever the library, the hub or the network says is about this argument.
+        return InputError(
+            f"datasets cannot load it ({str(error).splitlines()[0] if str(error) else error!r})",
+            where=self.source,
+            mend="Check the id or path, --subset, and the connection",
+        )
+
+    def _split(self, loaded: Any, split: str) -> Any:
+        if split not in loaded:
+            raise InputError(
+                f"no split {split!r}; there are: {', '.join(map(str, loaded))}",
+                where=self.source,
+                mend="Name the split of the documents with --documents-split",
+            )
+        return loaded[split]
+
+    def _only_split(self, configuration: str) -> Any:
+        loaded = self._load(configuration)
+        return loaded[next(iter(loaded))]
+
+
+def _first(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        if name in row:
+            return name
+    raise InputError(
+        f"no column among {', '.join(names)}; there are: {', '.join(row)}", where=where
+    )

@@ -1,0 +1,85 @@
+"""Collections of the ir_datasets package, by their id."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from data_prep.dataset import SPLITS, Document, Qrel, Query
+from data_prep.errors import InputError
+from data_prep.sources.base import SOURCES, Source, SourceOptions
+
+_SPLIT_OF_PART = {"validation": "dev", "valid": "dev", **{split: split for split in SPLITS}}
+
+
+def split_of(dataset_id: str) -> str:
+    """Returns the split that an id of ir_datasets stands for: its last part that names one.
+
+    An id that names none ("vaswani", "msmarco-passage/trec-dl-2019/judged") is "test".
+    """
+    for part in reversed(dataset_id.split("/")):
+        if part in _SPLIT_OF_PART:
+            return _SPLIT_OF_PART[part]
+    return "test"
+
+
+@SOURCES.register("ir_datasets")
+class IrDatasets(Source):
+    """One or more ids, separated by commas, over the same corpus (the first one's is read)."""
+
+    prefix = "ir_datasets"
+    form = "ir_datasets:ID (or ir_datasets:ID/train,ID/test)"
+
+    def __init__(self, argument: str, options: SourceOptions) -> None:
+        super().__init__(argument.replace("/", "-").replace(",", "+"), options)
+        self.source = f"ir_datasets:{argument}"
+        try:
+            library: Any = importlib.import_module("ir_datasets")
+        except ImportError:
+            raise InputError(
+                "the package ir_datasets is not installed",
+                where=self.source,
+                mend="Install it with: pip install 'dsi-toolkit[ir-datasets]'",
+            ) from None
+        self.parts: dict[str, Any] = {}
+        for dataset_id in argument.split(","):
+            try:
+                self.parts[dataset_id] = library.load(dataset_id)
+            except KeyError:
+                raise InputError(
+                    f"ir_datasets has no dataset {dataset_id!r}",
+                    where=self.source,
+                    mend="The ids are listed at https://ir-datasets.com",
+                ) from None
+        first = next(iter(self.parts.values()))
+        if not first.has_docs():
+            raise InputError("this dataset has no documents", where=self.source)
+
+    @classmethod
+    def accepts(cls, argument: str) -> bool:
+        """Takes nothing without the prefix."""
+        return False
+
+    def documents(self) -> Iterator[Document]:
+        """Yields the documents of the first id."""
+        for doc in next(iter(self.parts.values())).docs_iter():
+            if hasattr(doc, "title") and hasattr(doc, "text"):
+                yield Document(doc.doc_id, doc.title or "", doc.text or "")
+            else:
+                yield Document(doc.doc_id, "", doc.default_text())
+
+    def queries(self) -> Iterator[Query]:
+        """Yields the queries of every id that has some."""
+        for part in self.parts.values():
+            if part.has_queries():
+                for query in part.queries_iter():
+                    yield Query(query.query_id, query.default_text())
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Yields the judgements of every id that has some; the id says the split."""
+        for dataset_id, part in self.parts.items():
+            if part.has_qrels():
+                for qrel in part.qrels_iter():
+                    split = split_of(dataset_id)
+                    yield Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance), split)

@@ -1,0 +1,227 @@
+"""Queries and judgements in files of their own, in the formats people have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.dataset import SPLITS, Qrel, Query
+from data_prep.errors import InputError
+from data_prep.sources.base import Source, SourceOptions
+from data_prep.sources.records import (
+    TABLE_SUFFIXES,
+    as_id,
+    as_relevance,
+    as_text,
+    lines,
+    pick,
+    records,
+    suffix,
+    with_first,
+)
+
+QUERY_ID_NAMES = ("query_id", "query-id", "_id", "id", "qid")
+QUERY_TEXT_NAMES = ("text", "query", "question", "title")
+QRELS_QUERY_NAMES = ("query_id", "query-id", "qid")
+QRELS_DOC_NAMES = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "doc-id", "pid")
+QRELS_RELEVANCE_NAMES = ("relevance", "score", "label", "rel")
+
+_TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(\w+)>")
+_TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
+
+
+class JudgedByFiles(Source):
+    """A source whose queries and judgements come from the files that the options name."""
+
+    uses = frozenset(
+        {
+            "encoding",
+            "queries",
+            "train_qrels",
+            "dev_qrels",
+            "test_qrels",
+            "query_id_column",
+            "query_text_column",
+            "qrels_query_column",
+            "qrels_doc_column",
+            "qrels_relevance_column",
+            "topic_field",
+        }
+    )
+
+    def queries(self) -> Iterator[Query]:
+        """Yields the queries of `--queries`, or none."""
+        if self.options.queries is not None:
+            yield from read_queries(Path(self.options.queries), self.options)
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Yields the judgements of `--train-qrels`, `--dev-qrels` and `--test-qrels`."""
+        for split in SPLITS:
+            path = getattr(self.options, f"{split}_qrels")
+            if path is not None and self.options.queries is None:
+                raise InputError(
+                    "judgements without queries",
+                    where=f"--{split}-qrels {path}",
+                    mend="Name the file of the queries with --queries",
+                )
+            if path is not None:
+                yield from read_qrels(Path(path), split, self.options)
+
+
+def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
+    """Yields the queries of a file: JSONL, CSV, TSV (with a header or `id<tab>text`) or topics.
+
+    Raises:
+        InputError: A column is missing, or a line is broken.
+    """
+    if suffix(path) in (".jsonl", ".ndjson", ".csv"):
+        yield from _queries_of_table(path, options, None)
+        return
+    first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
+    if "\t" not in first or "<top" in first:
+        yield from _topics(path, options)
+        return
+    columns = first.rstrip("\r\n").split("\t")
+    named = options.query_id_column is not None or options.query_text_column is not None
+    usual = any(name in columns for name in QUERY_ID_NAMES)
+    header = None if named or usual or len(columns) != 2 else ("query_id", "text")
+    yield from _queries_of_table(path, options, header)
+
+
+def _queries_of_table(
+    path: Path, options: SourceOptions, header: tuple[str, ...] | None
+) -> Iterator[Query]:
+    first, rows = with_first(records(path, header=header, encoding=options.encoding))
+    if not first:
+        return
+    id_column = pick(
+        first,
+        options.query_id_column,
+        QUERY_ID_NAMES,
+        what="query id",
+        option="--query-id-column",
+        where=path,
+    )
+    text_column = pick(
+        first,
+        options.query_text_column,
+        QUERY_TEXT_NAMES,
+        what="query text",
+        option="--query-text-column",
+        where=path,
+    )
+    assert id_column is not None
+    for number, record in rows:
+        where = f"{path}:{number}"
+        yield Query(as_id(record, id_column, where), as_text(record, text_column, where))
+
+
+def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
+    """Yields the queries of TREC topics; closing tags of the fields may be missing."""
+    text = "".join(line for _, line in lines(path, options.encoding))
+    found = _TOPIC.findall(text)
+    if not found:
+        raise InputError(
+            "neither TREC topics (<top> ... </top>) nor lines of `id<tab>text`",
+            where=path,
+            mend=f"Give a file of queries as topics, or as {', '.join(TABLE_SUFFIXES)}",
+        )
+    for number, topic in enumerate(found, 1):
+        fields: dict[str, str] = {}
+        tags = list(_TAG.finditer(topic))
+        for tag, following in zip(tags, [*tags[1:], None], strict=True):
+            if not tag.group(1):
+                content = topic[tag.end() : following.start() if following else len(topic)]
+                content = _TOPIC_LABEL.sub("", content)
+                fields.setdefault(tag.group(2).lower(), " ".join(content.split()))
+        for name in ("num", options.topic_field):
+            if not fields.get(name):
+                raise InputError(
+                    f"topic {number} has no field {name!r}; it has: {', '.join(fields)}",
+                    where=path,
+                    mend="Name the field with --topic-field" if name != "num" else None,
+                )
+        yield Query(fields["num"], fields[options.topic_field])
+
+
+def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> Iterator[Qrel]:
+    """Yields the judgements of one file.
+
+    The file is JSONL, CSV, TSV with a header, or lines without a header: TREC's
+    `query iteration document relevance`, or `query<tab>document<tab>relevance`.
+
+    Args:
+        path: The file.
+        split: The split that its judgements belong to.
+        options: Encoding and column names; defaults when None.
+
+    Raises:
+        InputError: A column is missing, or a line is broken.
+    """
+    options = options or SourceOptions()
+    named = any((options.qrels_query_column, options.qrels_doc_column))
+    if suffix(path) in (".jsonl", ".ndjson", ".csv") or named:
+        yield from _qrels_of_table(path, split, options)
+        return
+    first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
+    columns = first.rstrip("\r\n").split("\t")
+    if any(name in columns for name in QRELS_QUERY_NAMES):
+        yield from _qrels_of_table(path, split, options)
+        return
+    for number, line in lines(path, options.encoding):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        fields = line.rstrip("\r\n").split("\t")
+        if len(fields) < 3:
+            fields = line.split()
+        if len(fields) not in (3, 4):
+            raise InputError(
+                f"{len(fields)} fields where a judgement has 4 (query, iteration, document,"
+                " relevance) or 3 (without iteration)",
+                where=where,
+            )
+        yield Qrel(fields[0], fields[-2], as_relevance(fields[-1], where), split)
+
+
+def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[Qrel]:
+    first, rows = with_first(records(path, encoding=options.encoding))
+    if not first:
+        return
+    query_column = pick(
+        first,
+        options.qrels_query_column,
+        QRELS_QUERY_NAMES,
+        what="query id",
+        option="--qrels-query-column",
+        where=path,
+    )
+    doc_column = pick(
+        first,
+        options.qrels_doc_column,
+        QRELS_DOC_NAMES,
+        what="document id",
+        option="--qrels-doc-column",
+        where=path,
+    )
+    relevance_column = pick(
+        first,
+        options.qrels_relevance_column,
+        QRELS_RELEVANCE_NAMES,
+        what="relevance",
+        option="--qrels-relevance-column",
+        where=path,
+        required=False,
+    )
+    assert query_column is not None
+    assert doc_column is not None
+    for number, record in rows:
+        where = f"{path}:{number}"
+        relevance = 1
+        if relevance_column is not None:
+            relevance = as_relevance(record.get(relevance_column), where)
+        yield Qrel(
+            as_id(record, query_column, where), as_id(record, doc_column, where), relevance, split
+        )

@@ -1,0 +1,219 @@
+"""Text files read line by line: records of JSONL, CSV and TSV, with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from data_prep.errors import InputError
+from data_prep.sources.base import existing
+
+TABLE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+
+# The csv module refuses fields over 128 KiB unless told otherwise; a document may be longer.
+_LONGEST_FIELD = 2**31 - 1
+
+
+def suffix(path: Path) -> str:
+    """Returns the suffix that says the format, in lower case, ignoring a final `.gz`."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, line with its end) of a text file, gzipped or not.
+
+    Raises:
+        InputError: The file is missing, or a line is not in that encoding.
+    """
+    existing(path)
+    if path.is_dir():
+        raise InputError("a folder where a file is needed", where=path)
+    opened: IO[bytes] = (
+        gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
+    )
+    number = 0
+    with opened as file:
+        try:
+            for number, raw in enumerate(file, 1):
+                if number == 1 and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                yield number, raw.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"not {encoding} (byte {error.object[error.start]:#04x} at column {error.start})",
+                where=f"{path}:{number}",
+                mend="Name the encoding with --encoding, for example latin-1",
+            ) from None
+        except LookupError:
+            raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise InputError(f"damaged gzip file ({error})", where=path) from None
+
+
+def records(
+    path: Path, *, header: Sequence[str] | None = None, encoding: str = "utf-8"
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, record) of a JSONL, CSV or TSV file, told apart by the suffix.
+
+    A TSV field is whatever stands between two tabs; a quote in it is a quote. CSV follows RFC
+    4180: a quoted field may hold commas and line ends.
+
+    Args:
+        path: The file; `.gz` may follow the suffix.
+        header: The columns of a CSV or TSV file without a header line.
+        encoding: Of the file.
+
+    Raises:
+        InputError: A line is not JSON, or has more or fewer fields than the header.
+    """
+    kind = suffix(path)
+    if kind in (".jsonl", ".ndjson"):
+        return _json_records(path, encoding)
+    numbered = lines(path, encoding)
+    rows = _csv_rows(path, numbered) if kind == ".csv" else _tsv_rows(numbered)
+    return _table_records(path, rows, header)
+
+
+def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in lines(path, encoding):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"not JSON ({error.msg})", where=f"{path}:{number}") from None
+        if not isinstance(record, dict):
+            raise InputError("not a JSON object", where=f"{path}:{number}")
+        yield number, record
+
+
+def _tsv_rows(numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in numbered:
+        if line.strip():
+            yield number, line.rstrip("\r\n").split("\t")
+
+
+def _csv_rows(path: Path, numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader((line for _, line in numbered), strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"not CSV ({error})", where=f"{path}:{start}") from None
+        if row:
+            yield start, row
+
+
+def _table_records(
+    path: Path, rows: Iterator[tuple[int, list[str]]], header: Sequence[str] | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    if header is None:
+        header = next((row for _, row in rows), None)
+        if header is None:
+            return
+    for number, row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"{len(row)} fields where the header has {len(header)}", where=f"{path}:{number}"
+            )
+        yield number, dict(zip(header, row, strict=True))
+
+
+def pick(
+    columns: Iterable[str],
+    chosen: str | None,
+    usual: Sequence[str],
+    *,
+    what: str,
+    option: str,
+    where: Path | str,
+    required: bool = True,
+) -> str | None:
+    """Returns the column to read: the chosen one, or the first usual name that exists.
+
+    Args:
+        columns: The columns there are.
+        chosen: The column that the user named, or None.
+        usual: The names it usually has, the preferred first.
+        what: What the column holds, for the message.
+        option: The option that names it, for the message.
+        where: The file, for the message.
+        required: Whether a missing column is an error; otherwise None is returned.
+
+    Raises:
+        InputError: The column does not exist; the message lists those that do.
+    """
+    columns = list(columns)
+    if chosen is not None and chosen in columns:
+        return chosen
+    if chosen is None:
+        found = next((name for name in usual if name in columns), None)
+        if found is not None or not required:
+            return found
+    missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
+    raise InputError(
+        f"{missing}; there are: {', '.join(map(repr, columns))}",
+        where=where,
+        mend=f"Name the column of the {what} with {option}",
+    )
+
+
+def with_first(
+    items: Iterator[tuple[int, dict[str, Any]]],
+) -> tuple[dict[str, Any], Iterator[tuple[int, dict[str, Any]]]]:
+    """Returns the first record (empty if there is none) and an iterator over all of them."""
+    first = next(items, None)
+    return ({}, iter(())) if first is None else (first[1], itertools.chain([first], items))
+
+
+def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
+    """Returns an id; whole numbers of JSON become strings, as they are written.
+
+    Raises:
+        InputError: The field is missing, or is neither text nor a whole number.
+    """
+    value = record.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    state = "is missing" if column not in record else f"is {value!r:.60}"
+    raise InputError(f"the id in column {column!r} {state}", where=where)
+
+
+def as_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
+    """Returns a text; a missing field and null are empty.
+
+    Raises:
+        InputError: The field is not text.
+    """
+    value = None if column is None else record.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"column {column!r} holds {value!r:.60}, which is no text", where=where)
+    return value
+
+
+def as_relevance(value: Any, where: str) -> int:
+    """Returns a relevance as a whole number ("1", 1 and 1.0 are).
+
+    Raises:
+        InputError: It is not a whole number.
+    """
+    try:
+        number = float(value)
+        if number == int(number) and not isinstance(value, bool):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"the relevance {value!r:.60} is not a whole number", where=where)

@@ -1,0 +1,86 @@
+"""TREC document files: <DOC> <DOCNO> id </DOCNO> ... </DOC>, one file or a folder of them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.dataset import Document
+from data_prep.errors import InputError
+from data_prep.sources.base import SOURCES, SourceOptions, existing
+from data_prep.sources.judged import JudgedByFiles
+from data_prep.sources.records import lines, suffix
+
+TREC_SUFFIXES = (".trec", ".trectext", ".trecweb", ".sgml", ".sgm")
+TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")
+
+_DOCNO = re.compile(r"<DOCNO>(.*?)</DOCNO>", re.DOTALL | re.IGNORECASE)
+_TITLE = re.compile(rf"<({'|'.join(TITLE_TAGS)})\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)</TEXT>", re.DOTALL | re.IGNORECASE)
+_HEADER = re.compile(r"<(DOCHDR|DOCID)\b[^>]*>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+
+
+def _plain(markup: str) -> str:
+    return html.unescape(_TAG.sub(" ", markup)).strip()
+
+
+@SOURCES.register("trec")
+class Trec(JudgedByFiles):
+    """TREC's document format; with topics (`--queries`) and qrels in files of their own.
+
+    The title is the first <TITLE>, <HEADLINE>, <HEAD>, <HL> or <TI>; the text is what <TEXT>
+    holds, or, in a document without it, everything but number, header and title.
+    """
+
+    prefix = "trec"
+    form = f"TREC documents ({', '.join(TREC_SUFFIXES)}, or trec:FILE_OR_FOLDER)"
+
+    def __init__(self, argument: str, options: SourceOptions) -> None:
+        super().__init__(argument, options)
+        path = existing(argument)
+        self.files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+    @classmethod
+    def accepts(cls, argument: str) -> bool:
+        """Takes a file whose suffix says so."""
+        return suffix(Path(argument)) in TREC_SUFFIXES and Path(argument).is_file()
+
+    def documents(self) -> Iterator[Document]:
+        """Yields the documents, file by file in the order of their names."""
+        for path in self.files:
+            yield from self._documents_of(path)
+
+    def _documents_of(self, path: Path) -> Iterator[Document]:
+        begun: int | None = None
+        parts: list[str] = []
+        for number, line in lines(path, self.options.encoding):
+            mark = line.strip().upper()
+            if mark.startswith("<DOC>"):
+                if begun is not None:
+                    raise InputError("a <DOC> inside a <DOC>", where=f"{path}:{number}")
+                begun, parts = number, []
+            if begun is not None:
+                parts.append(line)
+                if mark.endswith("</DOC>"):
+                    yield self._document("".join(parts), f"{path}:{begun}")
+                    begun = None
+        if begun is not None:
+            raise InputError("a <DOC> without its </DOC>", where=f"{path}:{begun}")
+
+    def _document(self, markup: str, where: str) -> Document:
+        number = _DOCNO.search(markup)
+        if number is None:
+            raise InputError("a <DOC> without <DOCNO>", where=where)
+        title = _TITLE.search(markup)
+        bodies = _TEXT.findall(markup)
+        if not bodies:
+            rest = _HEADER.sub(" ", _DOCNO.sub(" ", markup))
+            bodies = [rest.replace(title.group(0), " ") if title else rest]
+        return Document(
+            number.group(1).strip(),
+            " ".join(_plain(title.group(2)).split()) if title else "",
+            "\n\n".join(_plain(body) for body in bodies),
+        )
