@@ -1,8 +1,10 @@
 import io
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from dsi.report import TableReport, shown
+from dsi.report import TableReport, shown, to_json
 
 
 def printed(report: TableReport, width: int = 80) -> str:
@@ -49,3 +51,8 @@ def test_cells_as_people_read_them():
         "-",
         "x",
     ]
+
+
+def test_json_is_strict_whatever_the_values_are():
+    data = {"a": float("nan"), "b": Path("x"), "c": np.float32(0.5), "d": np.arange(2), 3: ("é",)}
+    assert to_json(data) == '{"a": null, "b": "x", "c": 0.5, "d": [0, 1], "3": ["é"]}'

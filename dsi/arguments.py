@@ -1,0 +1,353 @@
+"""From the signature of a function to the words of a command line.
+
+A command is a plain function with annotations and a Google docstring. Parameters before the
+`*` are positional words on the command line, parameters after it are options, and a dataclass
+parameter is a group of options whose help is the string under each field. jsonargparse
+converts, checks, documents and instantiates; this module puts the words in order for it, so
+that options and positional words mix freely, a YAML file may give any of the values, and
+every mistake is told in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+
+_SWITCHES = {
+    "json": "Print one JSON object on standard output instead of tables.",
+    "quiet": "Show no progress bars.",
+    "debug": "Show the traceback of an error.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A command line that has been understood.
+
+    Args:
+        values: One value for each parameter of the function.
+        json: Whether `--json` was given.
+        debug: Whether `--debug` was given.
+    """
+
+    values: dict[str, Any]
+    json: bool
+    debug: bool
+
+
+class Arguments:
+    """The command line of one function.
+
+    Args:
+        verb: What the user types after `dsi`.
+        function: The function behind it. Its annotations must resolve at run time.
+    """
+
+    def __init__(self, verb: str, function: Callable[..., Any]) -> None:
+        self.verb = verb
+        self.function = function
+        hints = typing.get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
+        self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self._required = {p.name for p in parameters if p.default is p.empty}
+        self.hints: dict[str, Any] = {}
+        """The type of every single value, by its full name (`train.steps`)."""
+        for parameter in parameters:
+            self.hints.update(_flatten(parameter.name, hints[parameter.name]))
+
+    def parse(self, words: Sequence[str]) -> Call:
+        """Returns what the words after the verb ask for.
+
+        Raises:
+            InputError: An unknown, missing, surplus or ill-typed word, or a bad `--config`.
+            SystemExit: `--help` was asked for and has been printed.
+        """
+        given = self._take_apart(words)
+        parser = self._parser()
+        switches = {name: given.values.pop(name, None) is not None for name in _SWITCHES}
+        if given.help:
+            print(_tidy(parser.format_help()))
+            raise SystemExit(0)
+        for name in self.positionals:
+            if name in self._required and name not in given.values:
+                if _is_list(self.hints[name]):
+                    given.values[name] = "[]"
+                else:
+                    raise InputError(f"{name.upper()} is missing", mend=self._usage_hint())
+        try:
+            space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
+            made = vars(parser.instantiate(space))
+        except argparse.ArgumentError as error:
+            raise self._explain(str(error), given) from None
+        values = {name: made[name] for name in inspect.signature(self.function).parameters}
+        return Call(values=values, json=switches["json"], debug=switches["debug"])
+
+    def _take_apart(self, words: Sequence[str]) -> _Given:
+        """Sorts the words into values by full name; a later word wins, the files come first."""
+        given = _Given()
+        configs: list[str] = []
+        plain: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                plain += rest
+                break
+            if not _looks_like_option(word):
+                plain.append(word)
+                continue
+            name, _, inline = word.lstrip("-").partition("=")
+            name = name.replace("-", "_")
+            if name in ("h", "help"):
+                given.help = True
+            elif name in _SWITCHES and "=" not in word:
+                given.values[name] = "true"
+            elif name == "config" or name in self.hints:
+                if "=" in word:
+                    text = inline
+                elif self.hints.get(name) is bool and (not rest or rest[0] not in _TRUTH):
+                    text = "true"
+                elif not rest or _looks_like_option(rest[0]):
+                    raise InputError(f"--{name} needs a value", mend=self._usage_hint())
+                else:
+                    text = rest.pop(0)
+                if name == "config":
+                    configs.append(text)
+                else:
+                    given.values[name] = self._list_text(name, text)
+                    given.where[name] = f"--{name}"
+            elif name.startswith("no_") and self.hints.get(name[3:]) is bool and not inline:
+                given.values[name[3:]] = "false"
+            else:
+                raise self._unknown(f"option {word.partition('=')[0]}", name, "--")
+        self._place(plain, given)
+        for file in reversed(configs):
+            for name, text in self._read_config(Path(file)).items():
+                if name not in given.values:
+                    given.values[name] = text
+                    given.where[name] = f"{file}: {name}"
+        return given
+
+    def _place(self, plain: list[str], given: _Given) -> None:
+        """Hands the positional words to the positional parameters, from left to right."""
+        rest = list(plain)
+        for name in self.positionals:
+            if not rest:
+                return
+            if _is_list(self.hints[name]):
+                given.values[name] = json.dumps(rest)
+                rest = []
+            else:
+                given.values[name] = rest.pop(0)
+            given.where[name] = name.upper()
+        if rest:
+            raise InputError(
+                f"{rest[0]!r} is one word too many for dsi {self.verb}", mend=self._usage_hint()
+            )
+
+    def _read_config(self, file: Path) -> dict[str, str]:
+        """Returns the values of a YAML file by full name, as texts that the parser reads."""
+        import yaml
+
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read it ({error.strerror})", where=file) from None
+        except UnicodeDecodeError:
+            raise InputError("not valid UTF-8", where=file) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" at line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or error
+            raise InputError(f"not valid YAML{line} ({problem})", where=file) from None
+        if content is None:
+            return {}
+        if not isinstance(content, Mapping):
+            raise InputError(
+                f"a list of `name: value` lines is expected, not a {type(content).__name__}",
+                where=file,
+            )
+        texts: dict[str, str] = {}
+        for name, value in self._flatten_config(content, ""):
+            if name not in self.hints and name not in _SWITCHES:
+                raise self._unknown(f"key {name!r}", name, "", where=file)
+            texts[name] = value if isinstance(value, str) else json.dumps(value, default=str)
+        return texts
+
+    def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+        """Yields full names and values; a mapping is opened only where a group is expected."""
+        for key, value in content.items():
+            name = f"{prefix}{key}".replace("-", "_")
+            group = any(known.startswith(f"{name}.") for known in self.hints)
+            if isinstance(value, Mapping) and (group or name not in self.hints):
+                yield from self._flatten_config(value, f"{name}.")
+            else:
+                yield name, value
+
+    def _list_text(self, name: str, text: str) -> str:
+        """Lets `--names a,b` stand for the list that jsonargparse wants as `[a, b]`."""
+        if _is_list(self.hints[name]) and not text.lstrip().startswith("["):
+            return json.dumps([part.strip() for part in text.split(",") if part.strip()])
+        return text
+
+    def _parser(self) -> Any:
+        from jsonargparse import SUPPRESS, ArgumentParser, set_parsing_settings
+
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        description = (inspect.getdoc(self.function) or "").split("\nArgs:")[0]
+        parser = ArgumentParser(
+            prog=f"dsi {self.verb}",
+            usage=self.usage(),
+            description=description.strip(),
+            epilog=(
+                "Words in capitals stand where the first line shows them; like every option they "
+                "can be given by name too, on the command line or in a YAML file."
+                if self.positionals
+                else None
+            ),
+            formatter_class=_formatter(),
+            exit_on_error=False,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        parser.add_function_arguments(self.function, as_group=False)
+        common = parser.add_argument_group("Every command")
+        common.add_argument(
+            "--config",
+            metavar="FILE.yaml",
+            help="Read values from a YAML file; words on the command line override them.",
+            default=SUPPRESS,
+        )
+        for name, text in _SWITCHES.items():
+            common.add_argument(f"--{name}", action="store_true", help=text, default=SUPPRESS)
+        common.add_argument("--help", action="store_true", help="Show this text.", default=SUPPRESS)
+        return parser
+
+    def usage(self) -> str:
+        """Returns the call in one line: `dsi search INDEX [QUERY ...] [options]`."""
+        words = []
+        for name in self.positionals:
+            shown = f"{name.upper()} ..." if _is_list(self.hints[name]) else name.upper()
+            optional = name not in self._required or _is_list(self.hints[name])
+            words.append(f"[{shown}]" if optional else shown)
+        options = self._required.difference(self.positionals)
+        words += [f"--{name} {name.upper()}" for name in self.hints if name in options]
+        return " ".join(["dsi", self.verb, *words, "[options]"])
+
+    def _usage_hint(self) -> str:
+        return f"Usage: {self.usage()}"
+
+    def _unknown(self, what: str, name: str, dashes: str, where: Path | None = None) -> InputError:
+        near = difflib.get_close_matches(name, [*self.hints, *_SWITCHES, "config"], n=1)
+        if not near:  # `--steps` for `--train.steps`
+            near = [known for known in self.hints if known.rpartition(".")[2] == name][:1]
+        see = f"see dsi {self.verb} --help"
+        mend = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
+        return InputError(f"unknown {what}", where=where, mend=mend)
+
+    def _explain(self, message: str, given: _Given) -> InputError:
+        """Returns jsonargparse's complaint as one line about the user's own words."""
+        missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
+            r'(?:Key|Option) ["\'](.+?)["\'] is required', message
+        )
+        if missing:
+            return InputError(f"--{missing[1]} is missing", mend=self._usage_hint())
+        key = re.search(r'key "([\w.]+)"', message)
+        name = key[1] if key else ""
+        if name in given.values and name in self.hints:
+            return InputError(
+                f"{given.values[name]!r} is not {described(self.hints[name])}",
+                where=given.where[name],
+            )
+        return InputError(" ".join(message.split()), mend=self._usage_hint())
+
+
+@dataclasses.dataclass
+class _Given:
+    """What the words and files give: texts by full name, and where each text stands."""
+
+    values: dict[str, str] = dataclasses.field(default_factory=dict)
+    where: dict[str, str] = dataclasses.field(default_factory=dict)
+    help: bool = False
+
+
+_TRUTH = ("true", "false")
+
+
+def _looks_like_option(word: str) -> bool:
+    return word.startswith("-") and word != "-" and not re.fullmatch(r"-\.?\d.*", word)
+
+
+def _flatten(name: str, hint: Any) -> dict[str, Any]:
+    """Returns the type of `name`, or of each field inside it where the type is a dataclass."""
+    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+        return {name: hint}
+    hints = typing.get_type_hints(hint)
+    inside: dict[str, Any] = {}
+    for entry in dataclasses.fields(hint):
+        if entry.init:
+            inside.update(_flatten(f"{name}.{entry.name}", hints[entry.name]))
+    return inside
+
+
+def _options_of(hint: Any) -> tuple[Any, ...]:
+    """Returns the members of a union, or the type itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _is_list(hint: Any) -> bool:
+    return any(
+        typing.get_origin(option) in (list, tuple, Sequence) or option in (list, tuple)
+        for option in _options_of(hint)
+    )
+
+
+def described(hint: Any) -> str:
+    """Returns a type in words, to follow "is not"."""
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        Path: "a path",
+        type(None): "null",
+    }
+    parts = []
+    for option in _options_of(hint):
+        if typing.get_origin(option) is typing.Literal:
+            parts.append(f"one of {', '.join(map(str, typing.get_args(option)))}")
+        elif typing.get_origin(option) in (list, tuple, Sequence):
+            parts.append("a list")
+        else:
+            parts.append(words.get(option, getattr(option, "__name__", str(option))))
+    return " or ".join(parts)
+
+
+def _tidy(help_text: str) -> str:
+    """Leaves out of jsonargparse's help what this command line does not offer, or says twice."""
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", help_text)
+    text = re.sub(r", --[\w.]+\+ \S+", "", text)
+    text = re.sub(r"^  --[\w.]+ CONFIG\s+Path to a configuration file\.\n", "", text, flags=re.M)
+    return text.rstrip()
+
+
+def _formatter() -> Any:
+    from jsonargparse import DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Keeps the paragraphs of the docstring."""
+
+    return Formatter

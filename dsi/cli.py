@@ -1,0 +1,198 @@
+"""The command `dsi`: finds the verb, calls its function, prints what it returns.
+
+Exit codes: 0 done; 2 the input or the call is wrong (one line on standard error); 130
+interrupted; 141 the reader of standard output went away; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import errno
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+
+VERBS = {
+    "quickstart": "dsi.commands.quickstart:quickstart",
+    "prepare": "dsi.commands.prepare:prepare",
+    "queries": "dsi.commands.queries:queries",
+    "docids": "dsi.commands.docids:docids",
+    "train": "dsi.commands.train:train",
+    "search": "dsi.commands.search:search",
+    "evaluate": "dsi.commands.evaluate:evaluate",
+    "info": "dsi.commands.info:info",
+    "rollback": "dsi.commands.rollback:rollback",
+}
+"""Where the function behind each verb is, in the order in which a newcomer meets them."""
+
+_WRONG_PLACE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code.
+
+    Args:
+        argv: The words after `dsi`; those of the process when None.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(words)
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit and must not fail there.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted. Run the same command again to continue")
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        return _fail(*_verdict(error, words))
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        print(_overview(), file=sys.stderr)
+        return 2
+    verb, *rest = words
+    if verb in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if verb == "--version" or rest == ["--version"]:
+        print(f"dsi-toolkit {_version()}")
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"Did you mean dsi {near[0]}? " if near else ""
+        noun = "option" if verb.startswith("-") else "verb"
+        raise InputError(f"unknown {noun} {verb!r}", mend=f"{hint}Choose from: {', '.join(VERBS)}")
+    from dsi.libraries import hush
+
+    hush(progress="--quiet" not in rest)
+    from dsi.arguments import Arguments
+
+    function = _load(verb)
+    try:
+        call = Arguments(verb, function).parse(rest)
+    except SystemExit:
+        return 0
+    if call.json:
+        from dsi.report import to_json
+
+        with _standard_output_to_error():
+            report = function(**call.values)
+            text = to_json(report.data)
+        if _is_first_process():
+            print(text, flush=True)
+        return 0
+    report = function(**call.values)
+    if _is_first_process():
+        from rich.console import Console
+
+        # Unless a terminal says how wide it is, a long line is better than a folded one.
+        report.show(Console(width=None if sys.stdout.isatty() else 160))
+        sys.stdout.flush()
+    return 0
+
+
+def _load(verb: str) -> Callable[..., Any]:
+    module, _, name = VERBS[verb].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@contextlib.contextmanager
+def _standard_output_to_error() -> Iterator[None]:
+    """Sends whatever is printed inside to standard error, by Python or by a C library."""
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError):
+            descriptor = sys.stdout.fileno()
+            saved = os.dup(descriptor)
+            os.dup2(sys.stderr.fileno(), descriptor)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, descriptor)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+
+
+def _is_first_process() -> bool:
+    """Tells whether this is the one process of a `torchrun` that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _fail(code: int, line: str) -> int:
+    with contextlib.suppress(OSError):
+        print(f"dsi: {line.rstrip('.')}.", file=sys.stderr, flush=True)
+    return code
+
+
+def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
+    """Returns the exit code and the one line for an error."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    message = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    name = error.filename if isinstance(error, OSError) else None
+    # Compiled libraries report a full disk as text only.
+    if number in _NO_SPACE or "No space left on device" in message:
+        place = name or next((word for word in reversed(words) if Path(word).exists()), ".")
+        return 2, f"{place}: the disk is full. Make room or choose another place"
+    if number in _WRONG_PLACE and name is not None:
+        return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
+    hint = "" if "--debug" in words else ". Run it again with --debug to see where"
+    return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
+
+
+def _overview() -> str:
+    lines = [
+        "usage: dsi VERB [WORDS] [--options]",
+        "",
+        "Generative retrieval: one model that has memorised a corpus answers queries with",
+        "document identifiers.",
+        "",
+        "verbs:",
+        *(f"  {verb:<11} {_summary(verb)}" for verb in VERBS),
+        "",
+        "every verb takes --help, --config FILE.yaml, --json and --quiet; dsi --version",
+        "start with: dsi quickstart",
+    ]
+    return "\n".join(lines)
+
+
+def _summary(verb: str) -> str:
+    """Returns the first line of the verb's docstring, read from its source without importing."""
+    module, _, name = VERBS[verb].partition(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("dsi-toolkit")

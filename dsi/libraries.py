@@ -1,0 +1,35 @@
+"""The one place that tells other libraries to be quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+_ENVIRONMENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+_NOISY = ("accelerate", "bm25s", "datasets", "faiss", "filelock", "torch", "transformers")
+
+
+def hush(*, progress: bool) -> None:
+    """Keeps the chatter of libraries off the terminal; to be called before they are imported.
+
+    Values that the caller's environment already sets are kept.
+
+    Args:
+        progress: Whether our own progress bars stay.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not progress:
+        os.environ["TQDM_DISABLE"] = "1"
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")

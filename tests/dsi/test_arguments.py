@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from data_prep.errors import InputError
+from dsi.arguments import Arguments, described
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a thing."""
+
+    size: str = "tiny"
+    """A named size."""
+    width: int | None = None
+    """Columns, in units."""
+    rate: float = 1e-3
+    """Steps per second."""
+
+    def __post_init__(self) -> None:
+        if self.width == 13:
+            raise InputError("13 is too many", where="--shape.width", mend="Give fewer")
+
+
+def build(
+    source: Path,
+    words: list[str],
+    *,
+    out: Path,
+    shape: Shape = Shape(),
+    kind: Literal["round", "flat"] = "round",
+    per_doc: int = 3,
+    flag: bool = False,
+    names: list[str] | None = None,
+) -> None:
+    """Builds a thing.
+
+    Args:
+        source: What to build from.
+        words: Words to put in.
+        out: Where it goes.
+        shape: Its shape.
+        kind: Its kind.
+        per_doc: How many per document.
+        flag: Whether it has one.
+        names: Its names.
+    """
+
+
+def parse(*words: str) -> dict:
+    return Arguments("build", build).parse(words).values
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse(*words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_positional_words_and_options_mix_in_any_order():
+    expected = parse("here", "a", "b", "--out", "there", "--per_doc", "5")
+    assert expected == parse("--out=there", "here", "a", "--per-doc=5", "b")
+    assert expected["source"] == Path("here")
+    assert expected["words"] == ["a", "b"]
+    assert expected["out"] == Path("there")
+    assert expected["per_doc"] == 5
+    assert expected["shape"] == Shape()
+
+
+def test_words_stay_the_texts_they_are():
+    words = ["007", "null", "1e5", "[a", "true", ""]
+    assert parse("123", "--out", "5", *words)["words"] == words
+    assert parse("123", "--out", "5")["source"] == Path("123")
+    assert parse("x", "--out", "5", "--", "-a", "--per_doc")["words"] == ["-a", "--per_doc"]
+
+
+def test_a_list_positional_may_be_empty():
+    assert parse("here", "--out", "there")["words"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [(["--flag"], True), (["--flag", "false"], False), (["--no-flag"], False), ([], False)],
+)
+def test_flags_need_no_value(words, value):
+    assert parse("here", "--out", "there", *words)["flag"] is value
+
+
+def test_lists_are_given_with_commas_or_brackets():
+    assert parse("x", "--out", "y", "--names", "a, b")["names"] == ["a", "b"]
+    assert parse("x", "--out", "y", "--names", '["a,b"]')["names"] == ["a,b"]
+
+
+def test_dataclasses_are_groups():
+    shape = parse("x", "--out", "y", "--shape.width", "4", "--shape.rate", "1e-4")["shape"]
+    assert shape == Shape(width=4, rate=1e-4)
+    assert parse("x", "--out", "y", "--shape.width=null")["shape"].width is None
+
+
+def test_a_file_gives_values_and_words_override_them_wherever_they_stand(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("source: here\nout: there\nper-doc: 7\nshape:\n  width: 4\n  rate: 1e-2\n")
+    assert parse("--config", str(file)) == parse(
+        "here", "--out", "there", "--per-doc=7", "--shape.width=4", "--shape.rate=1e-2"
+    )
+    before = parse("--shape.width", "9", "elsewhere", "--config", str(file))
+    assert before == parse("--config", str(file), "elsewhere", "--shape.width", "9")
+    assert before["shape"] == Shape(width=9, rate=1e-2)
+    assert before["source"] == Path("elsewhere")
+
+
+def test_the_later_file_wins(tmp_path):
+    one, two = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    one.write_text("out: one\nper_doc: 1\n")
+    two.write_text("out: two\n")
+    values = parse("x", "--config", str(one), "--config", str(two))
+    assert (values["out"], values["per_doc"]) == (Path("two"), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("shape:\n  widht: 4\n", ["unknown key 'shape.widht'", "Did you mean shape.width"]),
+        ("bogus: 4\n", ["unknown key 'bogus'"]),
+        ("shape:\n  width: x\n", ["shape.width: 'x' is not a whole number or null"]),
+        ("out: [a\n", ["not valid YAML at line 2"]),
+        ("- a\n", ["not a list"]),
+    ],
+)
+def test_a_bad_file_is_told_with_its_name_and_key(tmp_path, content, parts):
+    file = tmp_path / "bad.yaml"
+    file.write_text(content)
+    line = refusal("x", "--out", "y", "--config", str(file))
+    assert line.startswith(str(file))
+    for part in parts:
+        assert part in line
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    assert "No such file" in refusal("x", "--config", str(tmp_path / "none.yaml"))
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe")
+    assert "not valid UTF-8" in refusal("x", "--config", str(tmp_path / "bytes.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["x", "--out", "y", "--per_dok", "3"], "Did you mean --per_doc?"),
+        (["x", "--out", "y", "--width", "3"], "Did you mean --shape.width?"),
+        (["x", "--out", "y", "--per_doc", "z"], "--per_doc: 'z' is not a whole number"),
+        (["x", "--out", "y", "--kind", "z"], "--kind: 'z' is not one of round, flat"),
+        (["x", "--out", "y", "--per_doc"], "--per_doc needs a value"),
+        (["x", "--out", "--flag"], "--out needs a value"),
+        (["x"], "--out is missing. Usage: dsi build SOURCE [WORDS ...] --out OUT"),
+        (["--out", "y"], "SOURCE is missing"),
+        (["x", "--out", "y", "--shape.width", "13"], "13 is too many"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(words, part):
+    assert part in refusal(*words)
+
+
+def test_one_word_too_many_is_told():
+    def single(source: Path) -> None:
+        """Takes one.
+
+        Args:
+            source: The one.
+        """
+
+    with pytest.raises(InputError, match="'b' is one word too many"):
+        Arguments("single", single).parse(["a", "b"])
+
+
+def test_switches_of_every_command_are_not_handed_to_the_function():
+    call = Arguments("build", build).parse(["x", "--out", "y", "--json", "--quiet", "--debug"])
+    assert (call.json, call.debug) == (True, True)
+    assert set(call.values) == {
+        "source", "words", "out", "shape", "kind", "per_doc", "flag", "names",
+    }  # fmt: skip
+
+
+def test_help_is_the_docstring_and_the_strings_under_the_fields(capsys):
+    with pytest.raises(SystemExit):
+        Arguments("build", build).parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "usage: dsi build SOURCE [WORDS ...] --out OUT [options]",
+        "Builds a thing.",
+        "How many per document. (type: int, default: 3)",
+        "--shape.width WIDTH Columns, in units.",
+        "--config FILE.yaml",
+    ):
+        assert part in text
+
+
+def test_types_in_words():
+    assert described(int | None) == "a whole number or null"
+    assert described(list[str]) == "a list"
+    assert described(Literal["a", "b"]) == "one of a, b"
