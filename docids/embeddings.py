@@ -1,0 +1,228 @@
+"""Document vectors for clustering: latent semantic analysis, or a sentence-transformers model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.progress import track
+from docids.store import open_store, write_store
+from docids.strings import Strings
+
+_CHUNK = 20_000  # documents turned into vectors at a time: bounds the working memory
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """How documents become vectors."""
+
+    model: str = "lsa"
+    """"lsa" (latent semantic analysis of the corpus itself, no download), or the hub id or
+    folder of a sentence-transformers model."""
+    dimensions: int = 128
+    """Dimensions of the vectors of "lsa"; other models have their own."""
+    sample: int = 200_000
+    """Documents, drawn at random, that "lsa" learns from at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("dimensions", "sample"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}", mend="Give 1 or more")
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; documents added later get vectors of the same space."""
+
+    name: ClassVar[str]
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns one vector of length 1 for each text, 0 where it has no known word.
+
+        Returns:
+            float32 [texts, dimensions].
+        """
+        ...
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what `restore` needs: a JSON object and arrays."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatentSemanticEmbedder:
+    """Latent semantic analysis (Deerwester et al., 1990): truncated SVD of a TF-IDF matrix.
+
+    Attributes:
+        vocabulary: The words, in the order of the columns.
+        idf: Inverse document frequencies; float64 [words].
+        components: Right singular vectors, zero rows where the corpus has fewer than the
+            dimensions asked for; float32 [dimensions, words].
+    """
+
+    name: ClassVar[str] = "lsa"
+    vocabulary: Sequence[str]
+    idf: npt.NDArray[np.float64]
+    components: npt.NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], dimensions: int, seed: int) -> LatentSemanticEmbedder:
+        """Learns words and directions from `texts`; any texts will do, empty ones too."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.utils.extmath import randomized_svd
+
+        from data_prep.text import words
+
+        vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+        try:
+            weights = vectorizer.fit_transform(texts)
+        except ValueError:  # sklearn's way to say that there is no word at all
+            return cls((), np.empty(0), np.zeros((dimensions, 0), np.float32))
+        rank = min(dimensions, *weights.shape)
+        components = np.zeros((dimensions, weights.shape[1]), np.float32)
+        # The solver behind sklearn's TruncatedSVD, without its report of explained variance,
+        # which divides by zero where all documents are the same.
+        components[:rank] = randomized_svd(weights, rank, random_state=seed)[2]
+        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, components)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        from data_prep.text import words
+
+        vectors = np.zeros((len(texts), len(self.components)), np.float32)
+        if not len(self.vocabulary):
+            return vectors
+        vectorizer = TfidfVectorizer(
+            analyzer=words,
+            sublinear_tf=True,
+            vocabulary={word: column for column, word in enumerate(self.vocabulary)},
+        )
+        vectorizer.idf_ = np.array(self.idf)
+        directions = np.ascontiguousarray(self.components.T)
+        starts: Sequence[int] = range(0, len(texts), _CHUNK)
+        for start in track(starts, "Document vectors") if len(starts) > 1 else starts:
+            part = slice(start, start + _CHUNK)
+            vectors[part] = vectorizer.transform(texts[part]) @ directions
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        # What rounding leaves of a text outside the learned directions has no direction.
+        return np.where(norms > 1e-6, vectors / np.maximum(norms, 1e-6), np.float32(0))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what `restore` needs."""
+        packed = Strings.pack(self.vocabulary)
+        return {}, {
+            "vocabulary_text": packed.text,
+            "vocabulary_offsets": packed.offsets,
+            "idf": self.idf,
+            "components": self.components,
+        }
+
+    @classmethod
+    def restore(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> LatentSemanticEmbedder:
+        """Returns the embedder that `state` was taken from."""
+        vocabulary = Strings(arrays["vocabulary_text"], arrays["vocabulary_offsets"])
+        return cls(list(vocabulary), arrays["idf"], arrays["components"])
+
+
+class SentenceEmbedder:
+    """A sentence-transformers model, as it comes.
+
+    Args:
+        model: Hub id or folder.
+
+    Raises:
+        InputError: The package, or the model, is not to be had.
+    """
+
+    name: ClassVar[str] = "sentence-transformers"
+
+    def __init__(self, model: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise InputError(
+                f"document vectors by {model!r} need the package sentence-transformers",
+                where="--embedding.model",
+                mend="pip install 'dsi-toolkit[embeddings]', or use the model 'lsa'",
+            ) from None
+        self.model = model
+        try:
+            self._model = SentenceTransformer(model)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no sentence-transformers model {model!r} ({error})",
+                where="--embedding.model",
+                mend="Give a hub id, or the folder of a downloaded model",
+            ) from None
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
+        if not len(texts):
+            return np.zeros((0, self._model.get_sentence_embedding_dimension() or 1), np.float32)
+        vectors = self._model.encode(
+            list(texts), normalize_embeddings=True, show_progress_bar=len(texts) > 1000
+        )
+        return np.asarray(vectors, np.float32)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what `restore` needs."""
+        return {"model": self.model}, {}
+
+    @classmethod
+    def restore(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> SentenceEmbedder:
+        """Returns the embedder that `state` was taken from."""
+        return cls(str(header["model"]))
+
+
+def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> Embedder:
+    """Returns the embedder that `options` name, learned from `texts` where it learns.
+
+    Args:
+        texts: One text for each document.
+        options: Which embedder.
+        seed: Of the sample and of the randomised SVD.
+
+    Raises:
+        InputError: The model cannot be loaded.
+    """
+    if options.model != LatentSemanticEmbedder.name:
+        return SentenceEmbedder(options.model)
+    if len(texts) > options.sample:
+        drawn = np.random.default_rng([seed, 0]).choice(len(texts), options.sample, replace=False)
+        texts = [texts[i] for i in np.sort(drawn).tolist()]
+    return LatentSemanticEmbedder.fit(texts, options.dimensions, seed)
+
+
+def save_embedder(
+    embedder: Embedder, options: EmbeddingOptions, folder: str | os.PathLike[str]
+) -> None:
+    """Writes an embedder as `folder`, replacing it as a whole."""
+    header, arrays = embedder.state()
+    header = {"embedder": embedder.name, "options": asdict(options), **header}
+    write_store(folder, "embedder", header, arrays)
+
+
+def open_embedder(folder: str | os.PathLike[str]) -> tuple[Embedder, EmbeddingOptions]:
+    """Opens a saved embedder, and the options it was made with.
+
+    Raises:
+        InputError: It is not an embedder, is damaged, or its model cannot be loaded.
+    """
+    header, arrays = open_store(folder, "embedder")
+    classes = {cls.name: cls for cls in (LatentSemanticEmbedder, SentenceEmbedder)}
+    try:
+        embedder: Embedder = classes[header["embedder"]].restore(header, arrays)
+        return embedder, EmbeddingOptions(**header["options"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"not an embedder of this version ({error})", where=folder) from None

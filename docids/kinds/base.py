@@ -1,0 +1,91 @@
+"""What a docid kind is given, what it gives back, and the interface of a kind."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.registry import Registry
+from docids.table import DocidTable
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents that need identifiers.
+
+    Attributes:
+        doc_ids: Their ids.
+        texts: What they say, title first.
+        embed: Turns texts into vectors, float32 [texts, dimensions]; called only by a kind
+            that looks at vectors, and once.
+    """
+
+    doc_ids: Sequence[str]
+    texts: Sequence[str]
+    embed: Callable[[Sequence[str]], npt.NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
+
+    @functools.cached_property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """One vector of length 1 (or 0) for each document; float32 [documents, dimensions]."""
+        return self.embed(self.texts)
+
+
+@dataclass(frozen=True)
+class Built:
+    """Identifiers, and the arrays that their kind needs to give out more of them.
+
+    Attributes:
+        table: The identifiers.
+        extras: Name -> array; stored beside the table.
+    """
+
+    table: DocidTable
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a kind that has none."""
+
+
+class Kind(Protocol):
+    """A way to give documents identifiers; stateless.
+
+    Attributes:
+        Options: A frozen dataclass of what the user can set, each field with its help below it.
+    """
+
+    Options: type[Any]
+
+    def build(self, documents: Documents, options: Any, seed: int) -> Built:
+        """Gives every document of a corpus an identifier.
+
+        Args:
+            documents: The corpus.
+            options: An instance of `Options`.
+            seed: Same documents, options and seed give the same identifiers.
+        """
+        ...
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Gives new documents identifiers; those given before stay as they are.
+
+        An identifier of a retired row is never given again.
+
+        Args:
+            built: What `build` or `extend` returned.
+            documents: The new documents.
+            seed: Of whatever is drawn at random.
+        """
+        ...
+
+
+KINDS: Registry[Kind] = Registry("docid kind")

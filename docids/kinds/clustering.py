@@ -1,0 +1,143 @@
+"""Hierarchical k-means: a tree of clusters over document vectors (DSI, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.progress import track
+
+_POINTS_PER_CENTROID = 256  # k-means learns little from more, and its time grows with them
+_CHUNK = 100_000  # vectors compared with the centroids at a time
+
+
+class Clusters(NamedTuple):
+    """A tree of clusters, numbered breadth first from the root 0.
+
+    Attributes:
+        parent: The cluster that each is part of, -1 for the root; int32 [clusters].
+        digit: The place of each among the children of its parent; int32 [clusters].
+        centroid: float32 [clusters, dimensions]; zero for the root.
+        leaf: The leaf cluster that each document is in; int32 [documents].
+    """
+
+    parent: npt.NDArray[np.int32]
+    digit: npt.NDArray[np.int32]
+    centroid: npt.NDArray[np.float32]
+    leaf: npt.NDArray[np.int32]
+
+
+def cluster(
+    vectors: npt.NDArray[np.float32],
+    *,
+    branching: int,
+    capacity: int,
+    iterations: int,
+    seed: int,
+) -> Clusters:
+    """Splits documents into clusters, and clusters into clusters, down to leaves.
+
+    Empty clusters are left out. Where k-means cannot tell vectors apart, they are split evenly
+    in their order, so that any number of equal vectors ends in leaves as well.
+
+    Args:
+        vectors: float32 [documents, dimensions].
+        branching: Children of a cluster at most, 2 or more.
+        capacity: A cluster of at most so many documents is a leaf.
+        iterations: Rounds of k-means at each split.
+        seed: Same vectors and seed, same clusters.
+    """
+    parents, digits = [-1], [0]
+    centroids = [np.zeros((1, vectors.shape[1]), np.float32)]
+    leaf = np.zeros(len(vectors), np.int32)
+    waiting = [np.arange(len(vectors))]
+
+    def large() -> Iterator[tuple[int, np.ndarray]]:
+        number = 0
+        while number < len(waiting):
+            members, waiting[number] = waiting[number], np.empty(0, np.int64)
+            if len(members) > capacity:
+                yield number, members
+            else:
+                leaf[members] = number
+            number += 1
+
+    with _one_thread():
+        for number, members in track(large(), "Clusters split"):
+            parts, centres = _split(vectors, members, branching, iterations, [seed, number])
+            centroids.append(centres)
+            waiting.extend(parts)
+            parents.extend([number] * len(parts))
+            digits.extend(range(len(parts)))
+    return Clusters(
+        np.array(parents, np.int32), np.array(digits, np.int32), np.concatenate(centroids), leaf
+    )
+
+
+def nearest(
+    vectors: npt.NDArray[np.float32], centroids: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """Returns the centroid with the least Euclidean distance to each vector; int64 [vectors]."""
+    bias = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+    return np.argmax(vectors @ centroids.T - bias, axis=1)
+
+
+def _split(
+    vectors: npt.NDArray[np.float32],
+    members: npt.NDArray[np.int64],
+    branching: int,
+    iterations: int,
+    seed: list[int],
+) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.float32]]:
+    """Returns the non-empty parts of `members`, each in ascending order, and their centroids."""
+    rng = np.random.default_rng(seed)
+    parts = min(branching, len(members))
+    sample = members
+    if len(members) > parts * _POINTS_PER_CENTROID:
+        sample = np.sort(rng.choice(members, parts * _POINTS_PER_CENTROID, replace=False))
+    centroids = _kmeans(vectors[sample], parts, iterations, int(rng.integers(2**31)))
+    chunks = range(0, len(members), _CHUNK)
+    labels = np.concatenate(
+        [nearest(vectors[members[start : start + _CHUNK]], centroids) for start in chunks]
+    )
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels, minlength=parts)
+    filled = np.flatnonzero(sizes)
+    if len(filled) == 1:
+        centre = vectors[sample].mean(axis=0, keepdims=True)
+        return np.array_split(members, parts), np.repeat(centre, parts, axis=0)
+    return np.split(members[order], np.cumsum(sizes[filled])[:-1]), centroids[filled]
+
+
+def _kmeans(
+    points: npt.NDArray[np.float32], parts: int, iterations: int, seed: int
+) -> npt.NDArray[np.float32]:
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        points.shape[1],
+        parts,
+        niter=iterations,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+    )
+    kmeans.train(np.ascontiguousarray(points))
+    return np.asarray(kmeans.centroids, np.float32)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lets faiss run on one thread: sums come out the same each time, and small splits faster."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

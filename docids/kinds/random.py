@@ -1,0 +1,48 @@
+"""Random identifiers: the control for semantic ones, of the same shape and without meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.clustering import cluster
+from docids.kinds.tree import TreeOptions, graft, plant
+
+
+class Random:
+    """The tree that `semantic` builds from the same documents, which are then dealt at random."""
+
+    Options = TreeOptions
+
+    def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
+        """Clusters the document vectors for the shape alone, then shuffles the documents."""
+        clusters = cluster(
+            documents.vectors,
+            branching=options.branching,
+            capacity=options.leaf_capacity,
+            iterations=options.iterations,
+            seed=seed,
+        )
+        rng = np.random.default_rng([seed, 0])
+        return plant(
+            documents.doc_ids,
+            clusters.parent,
+            clusters.digit,
+            rng.permutation(clusters.leaf),
+            kind="random",
+            options=options,
+            extras={},
+        )
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Sends each new document to a leaf drawn with the chance of its size."""
+        issued = built.extras["issued"]
+        rng = np.random.default_rng([seed, len(built.table)])
+        total = int(issued.sum())
+        # A table that began empty has one cluster, the root, and nothing to weigh it by.
+        drawn = rng.integers(max(total, 1), size=len(documents))
+        leaf = np.searchsorted(np.cumsum(issued), drawn, side="right")
+        return graft(built, documents.doc_ids, leaf if total else np.zeros_like(leaf))
+
+
+KINDS.register("random")(Random())

@@ -1,0 +1,79 @@
+"""Semantic identifiers: paths through hierarchical k-means (DSI, section 3.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.clustering import cluster, nearest
+from docids.kinds.tree import TreeOptions, graft, plant
+
+
+class Semantic:
+    """Documents with like vectors share the first codes of their identifiers.
+
+    Tay et al., Transformer Memory as a Differentiable Search Index, arXiv 2202.06991.
+    """
+
+    Options = TreeOptions
+
+    def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
+        """Clusters the document vectors; inside a leaf, documents are numbered in their order."""
+        clusters = cluster(
+            documents.vectors,
+            branching=options.branching,
+            capacity=options.leaf_capacity,
+            iterations=options.iterations,
+            seed=seed,
+        )
+        return plant(
+            documents.doc_ids,
+            clusters.parent,
+            clusters.digit,
+            clusters.leaf,
+            kind="semantic",
+            options=options,
+            extras={"centroid": clusters.centroid},
+        )
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Sends each new document down to the leaf whose centroids are nearest, step by step.
+
+        No cluster is split: a leaf may come to hold more than its capacity.
+
+        Raises:
+            InputError: The vectors have not the dimensions of the centroids.
+        """
+        centroid, vectors = built.extras["centroid"], documents.vectors
+        if vectors.shape[1] != centroid.shape[1]:
+            raise InputError(
+                f"document vectors of {vectors.shape[1]} dimensions, and the clusters have "
+                f"{centroid.shape[1]}",
+                mend="Use the embedding model that the identifiers were made with",
+            )
+        return graft(built, documents.doc_ids, _descend(vectors, built.extras["parent"], centroid))
+
+
+def _descend(
+    vectors: npt.NDArray[np.float32],
+    parent: npt.NDArray[np.int32],
+    centroid: npt.NDArray[np.float32],
+) -> npt.NDArray[np.int64]:
+    """Returns the leaf that each vector ends in, going to the nearest child at every step."""
+    # Children are numbered breadth first, so those of one cluster are neighbours.
+    clusters = np.arange(len(parent))
+    first = np.searchsorted(parent, clusters, side="left")
+    last = np.searchsorted(parent, clusters, side="right")
+    place = np.zeros(len(vectors), np.int64)
+    while len(rows := np.flatnonzero(last[place] > first[place])):
+        for inner in np.unique(place[rows]).tolist():
+            here = rows[place[rows] == inner]
+            place[here] = first[inner] + nearest(
+                vectors[here], centroid[first[inner] : last[inner]]
+            )
+    return place
+
+
+KINDS.register("semantic")(Semantic())

@@ -1,0 +1,132 @@
+"""What holds for every kind."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from docids.kinds import KINDS, Documents, TreeOptions
+from docids.table import END, FIRST_CODE
+
+OPTIONS = [
+    ("atomic", KINDS["atomic"].Options()),
+    ("naive", KINDS["naive"].Options()),
+    *(
+        (kind, TreeOptions(branching=3, leaf_capacity=2, iterations=3, codes=codes))
+        for kind in ("semantic", "random")
+        for codes in ("shared", "level", "node")
+    ),
+]
+
+
+def documents_of(vectors, start=0):
+    vectors = np.asarray(vectors, np.float32).reshape(-1, 2)
+    ids = [f"d{start + i}" for i in range(len(vectors))]
+    return Documents(ids, [""] * len(ids), lambda texts: vectors)
+
+
+def sequences(table):
+    return [table.sequence(row) for row in range(len(table))]
+
+
+def clash(identifiers):
+    return any(a[: len(b)] == b for a, b in itertools.permutations(identifiers, 2))
+
+
+# Few distinct values, so that equal and zero vectors are common.
+vectors = st.lists(
+    st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), max_size=14
+)
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIONS)
+@settings(max_examples=25)
+@given(batches=st.lists(vectors, min_size=1, max_size=3), seed=st.integers(0, 3), data=st.data())
+def test_extending_changes_nothing_and_gives_nothing_twice(kind, options, batches, seed, data):
+    built = KINDS[kind].build(documents_of(batches[0]), options, seed)
+    for batch in batches[1:]:
+        before = sequences(built.table)
+        if len(built.table.live):
+            gone = data.draw(st.sets(st.sampled_from(built.table.live.tolist()), max_size=3))
+            table = built.table.retire([built.table.doc_ids[row] for row in gone])
+            built = type(built)(table, built.extras)
+        start = len(built.table)
+        built = KINDS[kind].extend(built, documents_of(batch, start), seed)
+        assert sequences(built.table)[:start] == before
+        assert list(built.table.doc_ids)[start:] == [f"d{start + i}" for i in range(len(batch))]
+    ever = sequences(built.table)
+    assert len(ever) == sum(map(len, batches))
+    assert not clash(ever)
+    assert all(END <= code < built.table.alphabet_size for code in itertools.chain(*ever))
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIONS)
+def test_same_seed_same_identifiers(kind, options):
+    documents = documents_of(np.random.default_rng(0).normal(size=(200, 2)))
+    first, again = (KINDS[kind].build(documents, options, 5) for _ in range(2))
+    assert sequences(first.table) == sequences(again.table)
+    assert {k: v.tobytes() for k, v in first.extras.items()} == {
+        k: v.tobytes() for k, v in again.extras.items()
+    }
+    more = documents_of(np.random.default_rng(1).normal(size=(50, 2)), 200)
+    assert sequences(KINDS[kind].extend(first, more, 1).table) == sequences(
+        KINDS[kind].extend(again, more, 1).table
+    )
+
+
+@pytest.mark.parametrize(("kind", "options"), [case for case in OPTIONS if case[0] != "atomic"])
+def test_the_seed_is_obeyed(kind, options):
+    documents = documents_of(np.random.default_rng(0).normal(size=(200, 2)))
+    first, other = (KINDS[kind].build(documents, options, seed) for seed in (0, 1))
+    assert sequences(first.table) != sequences(other.table)
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIONS)
+def test_the_table_says_how_it_was_made(kind, options):
+    from dataclasses import asdict
+
+    table = KINDS[kind].build(documents_of([(0, 1)]), options, 0).table
+    assert (table.kind, table.options) == (kind, asdict(options))
+
+
+def test_atomic_numbers_the_documents():
+    built = KINDS["atomic"].build(documents_of([(0, 0)] * 3), KINDS["atomic"].Options(), 0)
+    assert sequences(built.table) == [(FIRST_CODE,), (FIRST_CODE + 1,), (FIRST_CODE + 2,)]
+    assert built.table.alphabet_size == FIRST_CODE + 3
+    later = KINDS["atomic"].extend(built, documents_of([(0, 0)], 3), 0).table
+    assert later.sequence(3) == (FIRST_CODE + 3,)
+    assert later.alphabet_size == FIRST_CODE + 4
+
+
+def test_naive_spells_every_integer_once():
+    built = KINDS["naive"].build(documents_of(np.zeros((120, 2))), KINDS["naive"].Options(), 0)
+    built = KINDS["naive"].extend(built, documents_of(np.zeros((30, 2)), 120), 0)
+    spelled = []
+    for identifier in sequences(built.table):
+        assert identifier[-1] == END
+        spelled.append("".join(str(code - FIRST_CODE) for code in identifier[:-1]))
+    assert sorted(spelled[:120], key=int) == [str(i) for i in range(120)]
+    assert sorted(spelled[120:], key=int) == [str(i) for i in range(120, 150)]
+    assert spelled[:120] != sorted(spelled[:120], key=int)
+    assert built.table.alphabet_size == FIRST_CODE + 10
+
+
+@given(st.lists(st.integers(0, 10**17), max_size=20))
+def test_spelling_agrees_with_str(numbers):
+    from docids.kinds.naive import spell
+
+    codes, offsets = spell(np.array(numbers, np.int64))
+    words = np.split(codes, offsets[1:-1]) if numbers else []
+    for number, word in zip(numbers, words, strict=True):
+        assert word.tolist() == [FIRST_CODE + int(digit) for digit in str(number)] + [END]
+
+
+def test_random_has_the_shape_of_semantic_and_none_of_its_meaning():
+    documents = documents_of(np.random.default_rng(0).normal(size=(300, 2)))
+    options = TreeOptions(branching=4, leaf_capacity=10)
+    semantic, random = (KINDS[k].build(documents, options, 0).table for k in ("semantic", "random"))
+    assert sorted(sequences(semantic)) == sorted(sequences(random))
+    agree = sum(a[0] == b[0] for a, b in zip(sequences(semantic), sequences(random), strict=True))
+    assert agree < 150
