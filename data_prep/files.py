@@ -14,13 +14,21 @@ from typing import Any
 from data_prep.errors import InputError
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes a file or folder to the disk, so that a rename never outlives its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flushes a folder and every file and folder inside it to the disk."""
+    for inside in folder.rglob("*"):
+        if inside.is_dir() or inside.is_file():
+            sync(inside)
+    sync(folder)
 
 
 @contextmanager
@@ -37,9 +45,7 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     fresh.chmod(0o755)
     try:
         yield fresh
-        for file in fresh.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        sync_tree(fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -50,7 +56,7 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(fresh, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 @contextmanager
@@ -64,12 +70,12 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     fresh.chmod(0o644)
     try:
         yield fresh
-        _sync(fresh)
+        sync(fresh)
         os.replace(fresh, target)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:

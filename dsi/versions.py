@@ -1,0 +1,304 @@
+"""The versions of an index: which exist, which one is live, and how a new one comes to be.
+
+    INDEX/live               the name of the live version, replaced by one rename
+    INDEX/lock               held by the one process that writes
+    INDEX/versions/0001/     a complete version, never changed again
+    INDEX/versions/.new-*    a version being written, or left over from a writer that was killed
+
+A reader looks at `live` once and then holds that version. A version becomes visible by a rename
+of its folder and live by a rename of the pointer, in this order and each after its content is on
+the disk, so that a kill at any moment leaves the version that was live before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_file, sync, sync_tree, write_json
+
+FORMAT = 1
+"""The layout of a version folder that this code writes and the newest that it reads."""
+
+_NAME = re.compile(r"\d{4,}")
+_LIBRARIES = (
+    "dsi-toolkit", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors",
+    "datasets", "numpy", "scipy", "scikit-learn", "faiss-cpu", "accelerate",
+)  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the installed libraries that decide the result."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version is and how it came to be; `manifest.json` in its folder.
+
+    Args:
+        documents: How many documents can be found in it.
+        added: How many of them its parent did not have.
+        removed: How many documents of its parent it has not.
+        origin: Where the added documents come from, or what else made this version.
+        dataset: Name and content hash of the dataset it was trained on.
+        configuration: All options that it was made with.
+        metrics: What was measured at the end.
+        query_length: Longest query in tokens; what is longer is cut off.
+        beams: Width of the beam search unless the caller asks for another.
+        libraries: Versions of the libraries that made it.
+        created: When, in UTC, ISO 8601.
+        version: Its name; filled in by `write_version`.
+        parent: The version that it grew out of, None for a first one; filled in likewise.
+        format: The layout of the folder.
+    """
+
+    documents: int
+    added: int
+    removed: int = 0
+    origin: str = ""
+    dataset: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    query_length: int = 64
+    beams: int = 10
+    libraries: Mapping[str, str] = field(default_factory=library_versions)
+    created: str = field(default_factory=_now)
+    version: str = ""
+    parent: str | None = None
+    format: int = FORMAT
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `manifest.json` into the folder of a version."""
+        write_json(Path(folder) / "manifest.json", dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Manifest:
+        """Reads `manifest.json` from the folder of a version.
+
+        Raises:
+            InputError: It is missing or damaged, or its format is newer than `FORMAT`.
+        """
+        file = Path(folder) / "manifest.json"
+        content = read_json(file)
+        number = content.get("format") if isinstance(content, dict) else None
+        if not isinstance(number, int):
+            raise InputError("not the manifest of an index", where=file)
+        if number > FORMAT:
+            raise InputError(
+                f"format {number}, and this version of dsi-toolkit reads up to {FORMAT}",
+                where=file,
+                mend="Install a newer dsi-toolkit",
+            )
+        wanted = {entry.name for entry in dataclasses.fields(cls)}
+        missing = sorted(wanted.difference(content))
+        if missing:
+            raise InputError(f"the manifest lacks {', '.join(missing)}", where=file)
+        return cls(**{name: content[name] for name in wanted})
+
+
+def live(index: str | os.PathLike[str]) -> str:
+    """Returns the name of the live version.
+
+    Raises:
+        InputError: The folder is missing or no index, or its pointer leads nowhere.
+    """
+    index = Path(index)
+    pointer = index / "live"
+    if not index.is_dir():
+        raise InputError("no such index folder", where=index, mend="dsi train makes one")
+    try:
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        raise InputError(
+            "not an index, or one whose first version is not finished (there is no file 'live')",
+            where=index,
+            mend="dsi train makes one, and finishes it when run again",
+        ) from None
+    if not _NAME.fullmatch(name):
+        raise InputError(f"names no version: {name[:40]!r}", where=pointer)
+    if not folder(index, name).is_dir():
+        raise InputError(
+            f"names version {name}, which is missing",
+            where=pointer,
+            mend="Copy the index again as a whole, or write the name of another version into it",
+        )
+    return name
+
+
+def folder(index: str | os.PathLike[str], version: str) -> Path:
+    """Returns the folder of a version."""
+    return Path(index) / "versions" / version
+
+
+def names(index: str | os.PathLike[str]) -> list[str]:
+    """Returns the names of all complete versions, oldest first; empty where there are none."""
+    try:
+        found = os.listdir(Path(index) / "versions")
+    except FileNotFoundError:
+        return []
+    return sorted((name for name in found if _NAME.fullmatch(name)), key=int)
+
+
+def all(index: str | os.PathLike[str]) -> list[Manifest]:
+    """Returns the manifests of all complete versions, oldest first."""
+    return [Manifest.load(folder(index, name)) for name in names(index)]
+
+
+@contextlib.contextmanager
+def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
+    """Makes the caller the one writer of an index and yields what it writes with.
+
+    The lock ends with the block or with the process, however that ends. What an earlier writer
+    left half-written is removed.
+
+    Raises:
+        InputError: Another process writes to this index; the message says which.
+    """
+    index = Path(index)
+    index.mkdir(parents=True, exist_ok=True)
+    with open(index / "lock", "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise InputError(
+                f"another command is writing to this index: {holder}",
+                where=index,
+                mend="Wait until it ends, or stop it, and run this again",
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+        handle.flush()
+        try:
+            writer = Writer(index)
+            writer.clean()
+            yield writer
+        finally:
+            handle.truncate(0)
+
+
+class Writer:
+    """Writes versions of an index; made by `lock`.
+
+    Args:
+        index: The folder of the index.
+    """
+
+    def __init__(self, index: Path) -> None:
+        self.index = index
+
+    def clean(self) -> None:
+        """Removes what a killed writer left half-written."""
+        for leftover in (self.index / "versions").glob(".new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.index.glob(".live.*"):
+            leftover.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def version(self, parent: str | None = None) -> Iterator[Path]:
+        """Yields an empty folder that becomes the next version, live, when the block ends well.
+
+        The block fills the folder and saves a `Manifest` in it. An exception inside the block
+        removes the folder and leaves the index as it was.
+
+        Args:
+            parent: The version that the new one grows out of; None for one made from scratch.
+        """
+        if parent is not None and parent not in names(self.index):
+            raise InputError(f"no version {parent!r} to grow out of", where=self.index)
+        versions = self.index / "versions"
+        versions.mkdir(exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=versions))
+        fresh.chmod(0o755)
+        try:
+            yield fresh
+            name = f"{int((names(self.index) or ['0'])[-1]) + 1:04d}"
+            manifest = Manifest.load(fresh)
+            dataclasses.replace(manifest, version=name, parent=parent).save(fresh)
+            sync_tree(fresh)
+            os.rename(fresh, versions / name)
+            sync(versions)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        self.make_live(name)
+
+    def make_live(self, version: str) -> None:
+        """Points the index at a version, in one rename.
+
+        Raises:
+            InputError: There is no such version.
+        """
+        known = names(self.index)
+        if version not in known:
+            raise InputError(
+                f"no version {version!r}",
+                where=self.index,
+                mend=f"There are: {', '.join(known)}",
+            )
+        with replacing_file(self.index / "live") as fresh:
+            fresh.write_text(f"{version}\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def write_version(index: str | os.PathLike[str], parent: str | None = None) -> Iterator[Path]:
+    """Yields an empty folder that becomes the next version, live, when the block ends well.
+
+    The same as `lock` and `Writer.version` in one, for a caller that needs the lock no longer
+    than it writes.
+
+    Raises:
+        InputError: Another process writes to this index, or there is no version `parent`.
+    """
+    with lock(index) as writer, writer.version(parent) as fresh:
+        yield fresh
+
+
+def rollback(index: str | os.PathLike[str], to: str | None = None) -> str:
+    """Makes an earlier version live again; no version is removed.
+
+    Args:
+        index: The folder of the index.
+        to: The version to make live; default the parent of the live one.
+
+    Returns:
+        The name of the version that is live now.
+
+    Raises:
+        InputError: There is no such version, or the live one has no parent.
+    """
+    live(index)  # the lock would make a folder where none is
+    with lock(index) as writer:
+        if to is None:
+            current = live(index)
+            to = Manifest.load(folder(index, current)).parent
+            if to is None:
+                raise InputError(
+                    f"version {current} is live and has no version before it", where=index
+                )
+        writer.make_live(to)
+    return to
