@@ -1,0 +1,129 @@
+"""The trie over the identifiers as tensors beside the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from docids.trie import Trie
+
+
+@dataclass(frozen=True)
+class TorchTrie:
+    """A `docids.trie.Trie` on a device, with what a beam search asks of it besides.
+
+    Attributes:
+        first_child: The children of node n are the nodes `first_child[n]` to
+            `first_child[n + 1] - 1`, in ascending order of their codes; integers [nodes + 1].
+        code: The code on the edge into a node, -1 at the root; int32 [nodes].
+        row: The table row at a leaf, -1 elsewhere; int32 [nodes].
+        lowest_row: The lowest table row at or below a node, which orders nodes of equal score;
+            int32 [nodes].
+        branching: The most children of a node of each level; one entry per level but the last.
+        inner: How many nodes of each level have children; one entry per level.
+        leaves: How many nodes of each level are documents; one entry per level.
+    """
+
+    first_child: torch.Tensor
+    code: torch.Tensor
+    row: torch.Tensor
+    lowest_row: torch.Tensor
+    branching: tuple[int, ...]
+    inner: tuple[int, ...]
+    leaves: tuple[int, ...]
+
+    @classmethod
+    def from_trie(cls, trie: Trie, device: torch.device | str = "cpu") -> TorchTrie:
+        """Copies a trie to a device.
+
+        Args:
+            trie: The trie; a memory-mapped one is read as a whole.
+            device: Where the model is.
+        """
+        is_leaf = np.asarray(trie.row) >= 0
+        starts = np.asarray(trie.level_start)
+        leaves = np.add.reduceat(is_leaf, starts[:-1], dtype=np.int64)
+        inner = np.diff(starts) - leaves
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            # A memory map is read-only, which torch tensors cannot be: hence the copy.
+            return torch.from_numpy(np.array(array)).to(device)
+
+        return cls(
+            first_child=tensor(trie.first_child),
+            code=tensor(trie.code),
+            row=tensor(trie.row),
+            lowest_row=tensor(_lowest_rows(trie)),
+            branching=tuple(int(most) for most in trie.max_branching),
+            inner=tuple(int(count) for count in inner),
+            leaves=tuple(int(count) for count in leaves),
+        )
+
+    @property
+    def depth(self) -> int:
+        """The number of codes of the longest identifier."""
+        return len(self.branching)
+
+    @property
+    def documents(self) -> int:
+        """How many documents the trie leads to."""
+        return sum(self.leaves)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.code.device
+
+    def children(self, nodes: torch.Tensor, branching: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lists the children of nodes, padded to a common number.
+
+        Args:
+            nodes: int64 [...].
+            branching: At least the most children that any of `nodes` has.
+
+        Returns:
+            Child nodes, int64 [..., branching], and which of them exist, bool [..., branching].
+            Where there is no child stands node 1, whose code and row can be looked up.
+        """
+        places = torch.arange(branching, device=nodes.device)
+        children = self.first_child[nodes].long().unsqueeze(-1) + places
+        exist = children < self.first_child[nodes + 1].unsqueeze(-1)
+        return children.masked_fill(~exist, 1), exist
+
+    def step(self, nodes: torch.Tensor, codes: torch.Tensor, branching: int) -> torch.Tensor:
+        """Follows one edge from each node, by binary search among its children.
+
+        Args:
+            nodes: int64 [...]; -1 for a prefix that is not in the trie.
+            codes: The code on the edge; int64 [...].
+            branching: At least the most children that any of `nodes` has.
+
+        Returns:
+            int64 [...]; -1 where there is no such edge.
+        """
+        known = nodes.clamp_min(0)
+        low = self.first_child[known].long()
+        end = self.first_child[known + 1].long()
+        high = end
+        last = len(self.code) - 1
+        for _ in range(branching.bit_length()):
+            middle = (low + high) // 2
+            below = (low < high) & (self.code[middle.clamp_max(last)] < codes)
+            low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+        reached = (nodes >= 0) & (low < end) & (self.code[low.clamp_max(last)] == codes)
+        return low.masked_fill(~reached, -1)
+
+
+def _lowest_rows(trie: Trie) -> np.ndarray:
+    """Returns the lowest table row at or below each node; int32 [nodes]."""
+    lowest = np.array(trie.row, np.int32)
+    first_child = np.asarray(trie.first_child)
+    for level in range(trie.depth - 1, -1, -1):
+        nodes = np.arange(trie.level_start[level], trie.level_start[level + 1])
+        nodes = nodes[first_child[nodes] < first_child[nodes + 1]]
+        below = slice(int(trie.level_start[level + 1]), int(trie.level_start[level + 2]))
+        # The children of a level's nodes follow one another and fill the next level.
+        lowest[nodes] = np.minimum.reduceat(lowest[below], first_child[nodes] - below.start)
+    return lowest

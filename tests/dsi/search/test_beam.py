@@ -1,0 +1,281 @@
+"""The search against `generate` with a Python trie, and against its definition in loops.
+
+DSI_SEARCH_CASES sets how many random cases each property is tried on; 10000 take an hour.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search_oracles import (
+    ALPHABET,
+    every_document,
+    plain_beam_search,
+    prefix_fn,
+    prefix_free,
+    queries,
+    table_of,
+    tiny_model,
+    torch_trie,
+    with_end,
+)
+
+from data_prep.errors import InputError
+from docids.table import PAD
+from dsi.search import beam
+from dsi.search.beam import beam_search
+
+cases = settings(
+    max_examples=int(os.environ.get("DSI_SEARCH_CASES", "25")), deadline=None, derandomize=True
+)
+models = st.builds(
+    tiny_model, st.sampled_from(["t5", "bart"]), st.integers(0, 10**6), st.integers(1, 2)
+)
+codes = st.integers(2, ALPHABET - 1)
+sequences = st.lists(codes, min_size=1, max_size=4).map(tuple)
+batches = st.builds(
+    queries, st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 10**6)
+)
+
+
+def identifier_sets(sequence, largest=25):
+    return st.sets(sequence, min_size=1, max_size=largest)
+
+
+fixed_length = st.integers(1, 3).flatmap(
+    lambda length: identifier_sets(st.lists(codes, min_size=length, max_size=length).map(tuple))
+)
+
+
+def generated(model, ids, mask, docids, beams, length):
+    """What `generate` finds: for each query (row, score), without its filling."""
+    common = {
+        "attention_mask": mask,
+        "prefix_allowed_tokens_fn": prefix_fn(docids),
+        "do_sample": False,
+        "max_new_tokens": length,
+        "return_dict_in_generate": True,
+    }
+    if beams == 1:
+        # `generate` is greedy then, and gives no scores of sequences.
+        output = model.generate(ids, output_logits=True, **common)
+        chosen = output.sequences[:, 1:]
+        steps = torch.stack(output.logits, dim=1).log_softmax(-1).gather(2, chosen.unsqueeze(-1))
+        # What follows END is padding.
+        scores = (steps.squeeze(-1) * (chosen != PAD)).sum(1)
+    else:
+        output = model.generate(
+            ids,
+            num_beams=beams,
+            num_return_sequences=beams,
+            length_penalty=0.0,
+            early_stopping="never",
+            output_scores=True,
+            **common,
+        )
+        scores = output.sequences_scores
+    results = []
+    for sequence, score in zip(output.sequences.tolist(), scores.tolist(), strict=True):
+        if score > -1e8:
+            row = next(row for row, d in enumerate(docids) if tuple(sequence[1 : len(d) + 1]) == d)
+            results.append((row, score))
+        else:
+            results.append((-1, -np.inf))
+    return [results[place : place + beams] for place in range(0, len(results), beams)]
+
+
+def assert_found(found, expected, docids):
+    """The rows and scores of a search, [queries, k], are the expected (row, score) lists."""
+    rows, scores = found
+    for row_line, score_line, pairs in zip(rows.tolist(), scores.tolist(), expected, strict=True):
+        filled = [*pairs, *[(-1, -np.inf)] * (len(row_line) - len(pairs))]
+        assert [docids[row] if row >= 0 else None for row in row_line] == [
+            docids[row] if row >= 0 else None for row, _ in filled
+        ]
+        np.testing.assert_allclose(score_line, [score for _, score in filled], atol=1e-4)
+
+
+@cases
+@given(models, identifier_sets(sequences).map(with_end), batches, st.integers(1, 30))
+def test_finds_what_generate_finds_where_identifiers_end_in_end(model, docids, batch, beams):
+    expected = generated(model, *batch, docids, beams, max(map(len, docids)))
+    found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
+    assert_found(found, expected, docids)
+
+
+@cases
+@given(models, fixed_length.map(prefix_free), batches, st.integers(1, 30))
+def test_finds_what_generate_finds_where_identifiers_have_one_length(model, docids, batch, beams):
+    expected = generated(model, *batch, docids, beams, len(docids[0]))
+    found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
+    assert_found(found, expected, docids)
+
+
+@cases
+@given(
+    models,
+    identifier_sets(sequences).map(prefix_free),
+    batches,
+    st.integers(1, 8),
+    st.data(),
+)
+def test_finds_what_its_definition_finds_on_leaves_of_any_depth(model, docids, batch, beams, data):
+    k = data.draw(st.integers(1, beams))
+    ids, mask = batch
+    expected = [
+        plain_beam_search(model, ids[q : q + 1], mask[q : q + 1], docids, k, beams)
+        for q in range(len(ids))
+    ]
+    found = beam_search(model, ids, mask, torch_trie(table_of(docids)), k=k, beams=beams)
+    assert_found(found, expected, docids)
+
+
+@cases
+@given(models, identifier_sets(sequences).map(prefix_free), batches, st.integers(0, 3))
+def test_as_many_beams_as_documents_rank_every_document(model, docids, batch, more):
+    ids, mask = batch
+    beams = len(docids) + more
+    expected = [
+        every_document(model, ids[q : q + 1], mask[q : q + 1], docids) for q in range(len(ids))
+    ]
+    found = beam_search(model, ids, mask, torch_trie(table_of(docids)), k=beams, beams=beams)
+    assert_found(found, expected, docids)
+
+
+DOCIDS = with_end({(2, 3), (2,), (3, 4, 5), (4,), (2, 3, 6), (5, 5), (5, 6, 7)})
+
+
+def test_a_batch_cut_into_pieces_finds_the_same():
+    model, batch, trie = tiny_model("t5", 3), queries([3, 1, 5, 2], 3), torch_trie(table_of(DOCIDS))
+    whole = beam_search(model, *batch, trie, k=4, beams=4)
+    pieces = beam_search(model, *batch, trie, k=4, beams=4, max_elements=1)
+    assert torch.equal(whole[0], pieces[0])
+    torch.testing.assert_close(whole[1], pieces[1])
+
+
+def test_the_size_of_a_piece_follows_from_max_elements(monkeypatch):
+    sizes = []
+    search = beam._search
+    monkeypatch.setattr(beam, "_search", lambda *a: (sizes.append(len(a[1])), search(*a))[1])
+    model, batch, trie = (
+        tiny_model("t5", 3),
+        queries([3, 1, 5, 2, 2], 3),
+        torch_trie(table_of(DOCIDS)),
+    )
+    needed = beam._elements_per_query(model, 5, trie, 4)
+    beam_search(model, *batch, trie, k=4, beams=4, max_elements=2 * needed)
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_an_empty_query_gets_numbers_and_does_not_disturb_the_others(family, width):
+    model, trie = tiny_model(family, 1), torch_trie(table_of(DOCIDS))
+    ids, mask = torch.full((1, width), PAD), torch.zeros((1, width), dtype=torch.int64)
+    rows, scores = beam_search(model, ids, mask, trie, k=7, beams=7)
+    assert sorted(rows[0].tolist()) == list(range(7))
+    assert torch.isfinite(scores).all()
+    if width == 3:
+        other_ids, other_mask = queries([3], 0)
+        alone = beam_search(model, other_ids, other_mask, trie, k=7, beams=7)
+        both = beam_search(
+            model, torch.cat([ids, other_ids]), torch.cat([mask, other_mask]), trie, k=7, beams=7
+        )
+        torch.testing.assert_close(both[1][1], alone[1][0])
+
+
+def test_no_query_gives_no_result():
+    ids = torch.empty((0, 3), dtype=torch.int64)
+    rows, scores = beam_search(
+        tiny_model("t5", 1), ids, ids, torch_trie(table_of(DOCIDS)), k=2, beams=2
+    )
+    assert rows.shape == scores.shape == (0, 2)
+
+
+def test_documents_of_equal_score_come_in_row_order_also_where_the_beams_end():
+    model = tiny_model("t5", 1)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    docids = [(5, 2), (2, 4), (5, 3), (2, 3), (4, 2)]
+    trie = torch_trie(table_of(docids))
+    rows, _ = beam_search(model, *queries([2, 3], 0), trie, k=5, beams=5)
+    assert rows.tolist() == [[0, 1, 2, 3, 4]] * 2
+    # Two beams: the prefixes 5 (lowest row 0) and 2 (lowest row 1).
+    rows, _ = beam_search(model, *queries([2, 3], 0), trie, k=2, beams=2)
+    assert rows.tolist() == [[0, 1]] * 2
+
+
+def test_a_document_without_probability_is_not_found():
+    model = tiny_model("bart", 1)
+    model.final_logits_bias[0, 4] = -torch.inf
+    rows, scores = beam_search(
+        model, *queries([2], 0), torch_trie(table_of([(2,), (3,), (4,)])), k=3, beams=3
+    )
+    assert sorted(rows[0, :2].tolist()) == [0, 1]
+    assert rows[0, 2] == -1
+    assert scores[0, 2] == -torch.inf
+
+
+def test_a_model_that_gives_no_numbers_finds_nothing():
+    model = tiny_model("bart", 1)
+    model.final_logits_bias[:] = torch.nan
+    rows, scores = beam_search(model, *queries([2], 0), torch_trie(table_of(DOCIDS)), k=3, beams=3)
+    assert rows.tolist() == [[-1] * 3]
+    assert scores.tolist() == [[-np.inf] * 3]
+
+
+def test_scores_are_float32_where_the_model_runs_in_bfloat16():
+    trie, batch = torch_trie(table_of(DOCIDS)), queries([3, 2], 0)
+    full = beam_search(tiny_model("t5", 2), *batch, trie, k=7, beams=7)
+    half = beam_search(tiny_model("t5", 2).bfloat16(), *batch, trie, k=7, beams=7)
+    assert half[1].dtype == torch.float32
+    by_row = [
+        scores[rows.argsort()]
+        for rows, scores in ((full[0][0], full[1][0]), (half[0][0], half[1][0]))
+    ]
+    torch.testing.assert_close(by_row[0], by_row[1], atol=0.3, rtol=0.0)
+
+
+def test_dropout_is_off_during_the_search_and_on_again_after_it():
+    model = tiny_model("t5", 2)
+    trie, batch = torch_trie(table_of(DOCIDS)), queries([3, 2], 0)
+    expected = beam_search(model, *batch, trie, k=3, beams=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    model.train()
+    found = beam_search(model, *batch, trie, k=3, beams=3)
+    assert model.training
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_decoder_deeper_than_the_encoder_is_searched_exactly():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=ALPHABET,
+            d_model=16,
+            d_kv=8,
+            d_ff=16,
+            num_layers=1,
+            num_decoder_layers=3,
+            num_heads=2,
+            decoder_start_token_id=0,
+        )
+    ).eval()
+    batch = queries([3], 0)
+    found = beam_search(model, *batch, torch_trie(table_of(DOCIDS)), k=7, beams=7)
+    assert_found(found, [every_document(model, *batch, DOCIDS)], DOCIDS)
+
+
+@pytest.mark.parametrize(("k", "beams", "words"), [(0, 3, "at least 1"), (3, 2, "at least 3")])
+def test_impossible_sizes_are_refused(k, beams, words):
+    with pytest.raises(InputError, match=words):
+        beam_search(
+            tiny_model("t5", 1), *queries([2], 0), torch_trie(table_of(DOCIDS)), k=k, beams=beams
+        )
