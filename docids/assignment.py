@@ -1,0 +1,176 @@
+"""Identifiers with all that is needed to give out more of them: the DOCIDS folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from docids.embeddings import (
+    Embedder,
+    EmbeddingOptions,
+    fit_embedder,
+    open_embedder,
+    save_embedder,
+)
+from docids.kinds import KINDS, Built, Documents
+from docids.quality import Quality, measure
+from docids.store import open_store, write_store
+from docids.table import DocidTable
+
+MANIFEST = "docids.json"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The identifiers of a corpus.
+
+    On disk: `docids.json` (how they were made), `table/`, `extras/` (the kind's own arrays,
+    such as centroids), `embedder/` where document vectors were used, `quality.json` where
+    measured.
+
+    Attributes:
+        built: The table, and the kind's own arrays.
+        embedder: What turned documents into vectors; None where no vectors were asked for.
+        embedding: The options behind it.
+        seed: Of everything drawn at random.
+        origin: What the identifiers were made from, such as a dataset's name and hash.
+    """
+
+    built: Built
+    embedder: Embedder | None
+    embedding: EmbeddingOptions
+    seed: int
+    origin: Mapping[str, Any]
+
+    @property
+    def table(self) -> DocidTable:
+        """The identifiers."""
+        return self.built.table
+
+    def extend(self, doc_ids: Sequence[str], texts: Sequence[str]) -> Assignment:
+        """Gives identifiers to more documents; those given before stay as they are.
+
+        Args:
+            doc_ids: Ids of the new documents.
+            texts: Their texts, as `text_of` joins them.
+
+        Raises:
+            InputError: An id is taken, or the vectors of the new documents cannot be had.
+        """
+        documents = Documents(doc_ids, texts, self._embed)
+        return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
+
+    def retire(self, doc_ids: Sequence[str]) -> Assignment:
+        """Marks documents as deleted; their identifiers are not given again."""
+        return replace(self, built=Built(self.table.retire(doc_ids), self.built.extras))
+
+    def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        if self.embedder is None:
+            raise InputError(
+                f"these {self.table.kind!r} identifiers were saved without their embedder",
+                mend="Assign them again",
+            )
+        return self.embedder.encode(texts)
+
+    def save(self, folder: str | os.PathLike[str], quality: Quality | None = None) -> None:
+        """Writes everything as `folder`, replacing it as a whole.
+
+        Args:
+            folder: The DOCIDS folder.
+            quality: What `assign` measured, kept as `quality.json`.
+        """
+        with replacing_folder(folder) as fresh:
+            self.table.save(fresh / "table")
+            write_store(fresh / "extras", "extras", {}, self.built.extras)
+            if self.embedder is not None:
+                save_embedder(self.embedder, self.embedding, fresh / "embedder")
+            if quality is not None:
+                write_json(fresh / "quality.json", quality.to_dict())
+            manifest = {
+                "kind": self.table.kind,
+                "options": self.table.options,
+                "seed": self.seed,
+                "embedding": asdict(self.embedding),
+                "origin": dict(self.origin),
+            }
+            write_json(fresh / MANIFEST, manifest)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Assignment:
+        """Opens a DOCIDS folder; large arrays by memory map.
+
+        Raises:
+            InputError: It is not one, or is damaged.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).is_file():
+            raise InputError(
+                f"not a folder of identifiers ({MANIFEST} is missing)",
+                where=folder,
+                mend="Make one with `dsi docids`",
+            )
+        manifest = read_json(folder / MANIFEST)
+        embedder = open_embedder(folder / "embedder")[0] if (folder / "embedder").exists() else None
+        built = Built(DocidTable.open(folder / "table"), open_store(folder / "extras", "extras")[1])
+        try:
+            embedding = EmbeddingOptions(**manifest["embedding"])
+            return cls(built, embedder, embedding, int(manifest["seed"]), manifest["origin"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"not a manifest of this version ({error})", where=folder / MANIFEST
+            ) from None
+
+
+def assign(
+    doc_ids: Sequence[str],
+    texts: Sequence[str],
+    *,
+    kind: str,
+    options: Any = None,
+    embedding: EmbeddingOptions | None = None,
+    seed: int = 0,
+    origin: Mapping[str, Any] | None = None,
+) -> tuple[Assignment, Quality]:
+    """Gives every document an identifier, and measures how good they are.
+
+    Args:
+        doc_ids: Ids of the documents.
+        texts: Their texts, as `text_of` joins them.
+        kind: A name in `docids.kinds.KINDS`.
+        options: An instance of the kind's `Options`; default: its defaults.
+        embedding: How documents become vectors, where the kind or the measures ask for them.
+        seed: Same documents, options and seed give the same identifiers.
+        origin: What the documents are, for the manifest.
+
+    Raises:
+        InputError: There is no document, an id occurs twice, the kind is unknown, or the
+            embedding model cannot be loaded.
+    """
+    chosen = KINDS[kind]
+    if not len(doc_ids):
+        raise InputError("no document to give an identifier to")
+    embedding = embedding or EmbeddingOptions()
+    fitted: list[Embedder] = []
+
+    def embed(these: Sequence[str]) -> npt.NDArray[np.float32]:
+        fitted.append(fit_embedder(these, embedding, seed))
+        return fitted[0].encode(these)
+
+    documents = Documents(doc_ids, texts, embed)
+    built = chosen.build(documents, chosen.Options() if options is None else options, seed)
+    quality = measure(built.table, lambda: documents.vectors, seed=seed)
+    embedder = fitted[0] if fitted else None
+    return Assignment(built, embedder, embedding, seed, origin or {}), quality
+
+
+def text_of(titles: Iterable[str], texts: Iterable[str]) -> list[str]:
+    """Returns what is embedded of each document: its title, then its text."""
+    return [f"{title}\n{text}".strip() for title, text in zip(titles, texts, strict=True)]

@@ -1,0 +1,228 @@
+"""How good a set of identifiers is, measured in the same way for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from docids.table import FIRST_CODE, DocidTable
+from docids.trie import Trie
+
+NEIGHBOURS = 10
+"""Nearest neighbours of a document that purity looks at."""
+SAMPLE = 2000
+"""Documents whose neighbours are looked for at most, drawn at random."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The nodes of one level of the trie that have children, each weighted by its documents.
+
+    Attributes:
+        level: 0 is the root.
+        nodes: Nodes with children.
+        documents: Documents below them.
+        mean_branching: Children of a node, plain mean.
+        max_branching: Children of the node that has most.
+        largest_child: Share of a node's documents that is below its largest child, mean.
+        entropy: Entropy of a node's documents over its children, divided by its maximum, mean
+            over the nodes that have more than one child; 1 is perfect balance; None where no
+            node has.
+    """
+
+    level: int
+    nodes: int
+    documents: int
+    mean_branching: float
+    max_branching: int
+    largest_child: float
+    entropy: float | None
+
+
+@dataclass(frozen=True)
+class Purity:
+    """Whether near documents have near identifiers.
+
+    Attributes:
+        value: Of a document's nearest neighbours by cosine, the share that has the same first
+            code, mean; None where that says nothing.
+        shuffled: The same after the first codes were dealt out anew at random.
+        documents: Documents whose neighbours were looked for.
+        reason: Why `value` is None; empty where it is not.
+    """
+
+    value: float | None
+    shuffled: float | None = None
+    documents: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The report on a table of identifiers; counts live rows only.
+
+    Attributes:
+        kind: Name of the kind.
+        documents: Live rows.
+        unique: Distinct identifiers per document; 1 where no two documents share one.
+        collisions: Documents beyond the first with the same identifier.
+        lengths: Length in codes -> documents, ascending.
+        levels: One entry for each level of the trie that has children.
+        code_entropy: Entropy of the codes of all identifiers, in bits.
+        alphabet_size: Size of the alphabet.
+        codes_used: Codes from FIRST_CODE on that occur.
+        purity: See `Purity`.
+    """
+
+    kind: str
+    documents: int
+    unique: float
+    collisions: int
+    lengths: dict[int, int]
+    levels: tuple[Level, ...]
+    code_entropy: float
+    alphabet_size: int
+    codes_used: int
+    purity: Purity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON holds it."""
+        mean = sum(length * count for length, count in self.lengths.items()) / self.documents
+        return {
+            "kind": self.kind,
+            "documents": self.documents,
+            "unique": self.unique,
+            "collisions": self.collisions,
+            "length": {
+                "min": min(self.lengths),
+                "mean": mean,
+                "max": max(self.lengths),
+                "histogram": {str(length): count for length, count in self.lengths.items()},
+            },
+            "levels": [asdict(level) for level in self.levels],
+            "alphabet": {
+                "size": self.alphabet_size,
+                "used": self.codes_used,
+                "share_used": self.codes_used / max(self.alphabet_size - FIRST_CODE, 1),
+                "entropy_bits": self.code_entropy,
+            },
+            "purity": self.purity.value,
+            "purity_shuffled": self.purity.shuffled,
+            "purity_documents": self.purity.documents,
+            "purity_reason": self.purity.reason,
+        }
+
+
+def measure(
+    table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], *, seed: int
+) -> Quality:
+    """Measures the identifiers of a table's live rows.
+
+    Args:
+        table: The identifiers.
+        vectors: Gives a vector for each row of the table, float32 [rows, dimensions], of
+            length 1 (0: has no neighbours); called only where purity says something.
+        seed: Of the sample and the shuffling behind purity.
+
+    Raises:
+        InputError: The table has no live row.
+    """
+    trie = Trie.build(table)
+    live = table.live
+    distinct = int((trie.row >= 0).sum())
+    lengths, length_counts = np.unique(table.lengths[live], return_counts=True)
+    of_live_row = np.repeat(~table.retired, table.lengths)
+    codes, code_counts = np.unique(table.codes[of_live_row], return_counts=True)
+    return Quality(
+        kind=table.kind,
+        documents=len(live),
+        unique=distinct / len(live),
+        collisions=len(live) - distinct,
+        lengths=dict(zip(lengths.tolist(), length_counts.tolist(), strict=True)),
+        levels=tuple(_levels(trie)),
+        code_entropy=float(_entropy(code_counts / code_counts.sum()).sum() / np.log(2)),
+        alphabet_size=table.alphabet_size,
+        codes_used=int((codes >= FIRST_CODE).sum()),
+        purity=_purity(table, vectors, seed),
+    )
+
+
+def _levels(trie: Trie) -> list[Level]:
+    """Returns the balance of each level, counted from the leaves up."""
+    levels = []
+    below = (trie.row >= 0).astype(np.int64)
+    for level in reversed(range(trie.depth)):
+        start, stop = int(trie.level_start[level]), int(trie.level_start[level + 1])
+        children = below[stop : int(trie.level_start[level + 2])]
+        fan_out = np.diff(trie.first_child[start : stop + 1])
+        inner = np.flatnonzero(fan_out)
+        fan_out = fan_out[inner]
+        firsts = np.cumsum(fan_out) - fan_out
+        documents = np.add.reduceat(children, firsts)
+        below[start + inner] = documents
+        shares = children / np.repeat(documents, fan_out)
+        entropy = np.add.reduceat(_entropy(shares), firsts)
+        split = fan_out > 1
+        levels.append(
+            Level(
+                level=level,
+                nodes=len(inner),
+                documents=int(documents.sum()),
+                mean_branching=float(fan_out.mean()),
+                max_branching=int(fan_out.max()),
+                largest_child=float(
+                    np.average(np.maximum.reduceat(shares, firsts), weights=documents)
+                ),
+                entropy=float(
+                    np.average(entropy[split] / np.log(fan_out[split]), weights=documents[split])
+                )
+                if split.any()
+                else None,
+            )
+        )
+    return levels[::-1]
+
+
+def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns what each positive share adds to the entropy, in nats."""
+    return -shares * np.log(shares)
+
+
+def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], seed: int) -> Purity:
+    rows = table.live
+    first = table.codes[table.offsets[rows]]
+    if len(np.unique(first)) == len(first):
+        return Purity(None, reason="every document has a first code of its own")
+    points = vectors()[rows]
+    placed = np.flatnonzero(points.any(axis=1))
+    if len(placed) < 2:
+        return Purity(None, reason="fewer than two documents have a vector")
+    points, first = np.ascontiguousarray(points[placed]), first[placed]
+    rng = np.random.default_rng([seed, 0])
+    asked = np.arange(len(first))
+    if len(asked) > SAMPLE:
+        asked = np.sort(rng.choice(len(first), SAMPLE, replace=False))
+    neighbours = _neighbours(points, asked, min(NEIGHBOURS, len(first) - 1))
+    shuffled = rng.permutation(first)
+    return Purity(
+        value=float((first[neighbours] == first[asked, None]).mean()),
+        shuffled=float((shuffled[neighbours] == shuffled[asked, None]).mean()),
+        documents=len(asked),
+    )
+
+
+def _neighbours(
+    points: npt.NDArray[np.float32], asked: npt.NDArray[np.int64], count: int
+) -> npt.NDArray[np.int64]:
+    """Returns the nearest other points of each asked one by inner product; [asked, count]."""
+    import faiss
+
+    _, found = faiss.knn(points[asked], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
+    itself = found == asked[:, None]
+    # Among equal points, a point need not be the first of its own neighbours, nor one of them.
+    itself[~itself.any(axis=1), -1] = True
+    return found[~itself].reshape(len(asked), count)

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+from data_prep.errors import InputError
+from docids.assignment import Assignment, assign, text_of
+from docids.embeddings import EmbeddingOptions
+from docids.kinds import KINDS, TreeOptions
+
+TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
+TEXTS = [f"{TOPICS[i % 3]} {i}" for i in range(60)]
+IDS = [f"doc-{i}" for i in range(60)]
+
+
+def assigned(kind, **settings):
+    options = TreeOptions(branching=3, leaf_capacity=25) if kind in ("semantic", "random") else None
+    return assign(IDS, TEXTS, kind=kind, options=options, seed=4, **settings)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_saved_assignment_goes_on_where_it_was(kind, tmp_path):
+    made, quality = assigned(kind, origin={"content_hash": "abc"})
+    made.save(tmp_path / "docids", quality)
+    opened = Assignment.open(tmp_path / "docids")
+    assert opened.origin == {"content_hash": "abc"}
+    assert json.loads((tmp_path / "docids" / "quality.json").read_text()) == quality.to_dict()
+    new = (["new-1", "new-2"], ["cats purr", "snow in winter"])
+    later, expected = (each.extend(*new).table for each in (opened, made))
+    assert [later.sequence(r) for r in range(62)] == [expected.sequence(r) for r in range(62)]
+    assert [later.sequence(r) for r in range(60)] == [made.table.sequence(r) for r in range(60)]
+    assert opened.retire(["doc-3"]).table.retired.sum() == 1
+
+
+def test_new_documents_join_their_topic(tmp_path):
+    made, quality = assigned("semantic", embedding=EmbeddingOptions(dimensions=8))
+    assert quality.purity.value == 1.0
+    made.save(tmp_path / "docids")
+    table = (
+        Assignment.open(tmp_path / "docids").extend(["new"], ["a cat that purrs and sleep"]).table
+    )
+    assert table.sequence(60)[0] == table.sequence(0)[0]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("texts", [["only one"], [""] * 5, ["same"] * 150, ["?", "a b", ""]])
+def test_any_corpus_gets_unique_identifiers(kind, texts):
+    ids = [str(i) for i in range(len(texts))]
+    made, quality = assign(ids, texts, kind=kind)
+    assert quality.unique == 1.0
+    assert len({made.table.sequence(row) for row in range(len(ids))}) == len(ids)
+
+
+def test_same_call_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        made, quality = assigned("semantic")
+        made.save(tmp_path / name, quality)
+    for file in (tmp_path / "a").rglob("*.*"):
+        assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_atomic_identifiers_need_no_vectors(tmp_path):
+    made, _ = assigned("atomic", embedding=EmbeddingOptions(model="not there"))
+    made.save(tmp_path / "docids")
+    assert not (tmp_path / "docids" / "embedder").exists()
+
+
+def test_wrong_input():
+    with pytest.raises(InputError, match="Did you mean 'semantic'"):
+        assign(["a"], ["x"], kind="semantics")
+    with pytest.raises(InputError, match="no document"):
+        assign([], [], kind="atomic")
+    with pytest.raises(InputError, match="'a' occurs twice"):
+        assign(["a", "a"], ["x", "y"], kind="atomic")
+
+
+def test_a_folder_of_something_else(tmp_path):
+    with pytest.raises(InputError, match=r"not a folder of identifiers .* `dsi docids`"):
+        Assignment.open(tmp_path)
+    assigned("semantic")[0].save(tmp_path / "docids")
+    (tmp_path / "docids" / "docids.json").write_text("{}")
+    with pytest.raises(InputError, match="not a manifest of this version"):
+        Assignment.open(tmp_path / "docids")
+
+
+def test_title_and_text_are_joined():
+    assert text_of(["T", ""], ["x", "y"]) == ["T\nx", "y"]
+    assert np.ndim(text_of([], [])) == 1

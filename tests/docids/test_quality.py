@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from data_prep.errors import InputError
+from docids.kinds import KINDS, Documents, TreeOptions
+from docids.quality import _neighbours, measure
+from docids.table import END, DocidTable
+
+LINE = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
+LINE /= np.linalg.norm(LINE, axis=1, keepdims=True)
+
+
+def measured(identifiers, vectors=LINE, alphabet_size=7, retire=()):
+    ids = [f"d{i}" for i in range(len(identifiers))]
+    table = DocidTable.from_sequences(ids, identifiers, alphabet_size=alphabet_size, kind="test")
+    vectors = np.asarray(vectors, np.float32)
+    return measure(table.retire(list(retire)), lambda: vectors, seed=0)
+
+
+def test_counts_and_lengths():
+    report = measured([(2, 3), (2, 4), (3, 2, END), (5,)]).to_dict()
+    assert report["kind"] == "test"
+    assert report["documents"] == 4
+    assert report["unique"] == 1.0
+    assert report["collisions"] == 0
+    assert report["length"] == {
+        "min": 1,
+        "mean": 2.0,
+        "max": 3,
+        "histogram": {"1": 1, "2": 2, "3": 1},
+    }
+
+
+def test_alphabet():
+    alphabet = measured([(2, 3), (2, 4), (3, 2, END), (5,)]).to_dict()["alphabet"]
+    assert (alphabet["size"], alphabet["used"], alphabet["share_used"]) == (7, 4, 4 / 5)
+    # Codes 2, 3, 4, END, 5 occur 3, 2, 1, 1, 1 times.
+    shares = np.array([3, 2, 1, 1, 1]) / 8
+    assert alphabet["entropy_bits"] == pytest.approx(-(shares * np.log2(shares)).sum())
+
+
+def test_balance_of_each_level():
+    root, second, third = measured([(2, 3), (2, 4), (3, 2, END), (5,)]).levels
+    assert (root.nodes, root.documents, root.mean_branching, root.max_branching) == (1, 4, 3, 3)
+    assert root.largest_child == 0.5
+    assert root.entropy == pytest.approx(1.5 / np.log2(3))
+    assert (second.nodes, second.documents, second.mean_branching) == (2, 3, 1.5)
+    # The node 2 has two children of one document each, the node 3 has one of one.
+    assert second.largest_child == pytest.approx((2 * 0.5 + 1 * 1.0) / 3)
+    assert second.entropy == pytest.approx(1)
+    assert (third.nodes, third.documents, third.largest_child, third.entropy) == (1, 1, 1, None)
+
+
+def test_purity_is_the_share_of_neighbours_with_the_same_first_code():
+    # All three neighbours of each are looked at, one of which shares its first code.
+    purity = measured([(2, 2), (2, 3), (3, 2), (3, 3)]).purity
+    assert purity.value == pytest.approx(1 / 3)
+    assert purity.documents == 4
+
+
+def test_purity_tells_meaning_from_chance():
+    rng = np.random.default_rng(0)
+    group = np.arange(400) % 4
+    vectors = (np.eye(4)[group] + rng.normal(0, 0.1, (400, 4))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    options = TreeOptions(branching=4, leaf_capacity=100)
+    documents = Documents([f"d{i}" for i in range(400)], [""] * 400, lambda texts: vectors)
+    purity = {
+        kind: measure(
+            KINDS[kind].build(documents, options, 1).table, lambda: vectors, seed=0
+        ).purity
+        for kind in ("semantic", "random")
+    }
+    assert purity["semantic"].value > 0.9
+    assert purity["random"].value == pytest.approx(purity["semantic"].shuffled, abs=0.05)
+    assert purity["semantic"].shuffled < 0.5
+
+
+def test_purity_of_atomic_identifiers_says_nothing_and_asks_for_no_vectors():
+    table = DocidTable.from_sequences(["a", "b"], [(2,), (3,)], alphabet_size=4, kind="atomic")
+
+    def vectors():
+        raise AssertionError("not needed")
+
+    report = measure(table, vectors, seed=0).to_dict()
+    assert report["purity"] is None
+    assert report["purity_reason"] == "every document has a first code of its own"
+
+
+def test_purity_of_documents_without_vectors_says_nothing():
+    purity = measured([(2, 2), (2, 3)], np.zeros((2, 3))).purity
+    assert (purity.value, purity.reason) == (None, "fewer than two documents have a vector")
+
+
+def test_retired_documents_do_not_count():
+    report = measured([(2, 2), (2, 3), (3, 2), (4, 3)], retire=["d0", "d3"]).to_dict()
+    assert report["documents"] == 2
+    assert report["alphabet"]["used"] == 2
+
+
+def test_no_document():
+    with pytest.raises(InputError, match="no document"):
+        measured([])
+
+
+@pytest.mark.parametrize("distinct", [3, 40])
+def test_neighbours_agree_with_a_full_comparison(distinct):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(distinct, 5)).astype(np.float32)[rng.integers(distinct, size=60)]
+    asked = np.arange(0, 60, 7)
+    found = _neighbours(points, asked, 8)
+    likeness = points @ points.T
+    for row, itself in zip(found, asked, strict=True):
+        assert itself not in row
+        assert len(set(row.tolist())) == 8
+        others = np.sort(np.delete(likeness[itself], itself))[::-1]
+        np.testing.assert_allclose(np.sort(likeness[itself][row])[::-1], others[:8], rtol=1e-5)
