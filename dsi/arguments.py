@@ -58,6 +58,9 @@ class Arguments:
         self.verb = verb
         self.function = function
         hints = typing.get_type_hints(function)
+        # Left as texts, jsonargparse would resolve them by importing what the module imports for
+        # type checkers only, torch and all.
+        function.__annotations__ = hints
         parameters = inspect.signature(function).parameters.values()
         self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._required = {p.name for p in parameters if p.default is p.empty}
@@ -77,7 +80,7 @@ class Arguments:
         parser = self._parser()
         switches = {name: given.values.pop(name, None) is not None for name in _SWITCHES}
         if given.help:
-            print(_tidy(parser.format_help()))
+            print(parser.format_help().rstrip())
             raise SystemExit(0)
         for name in self.positionals:
             if name in self._required and name not in given.values:
@@ -211,7 +214,7 @@ class Arguments:
             usage=self.usage(),
             description=description.strip(),
             epilog=(
-                "Words in capitals stand where the first line shows them; like every option they "
+                "Words in capitals stand where the first line shows them; like every option they\n"
                 "can be given by name too, on the command line or in a YAML file."
                 if self.positionals
                 else None
@@ -336,18 +339,20 @@ def described(hint: Any) -> str:
     return " or ".join(parts)
 
 
-def _tidy(help_text: str) -> str:
-    """Leaves out of jsonargparse's help what this command line does not offer, or says twice."""
-    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", help_text)
-    text = re.sub(r", --[\w.]+\+ \S+", "", text)
-    text = re.sub(r"^  --[\w.]+ CONFIG\s+Path to a configuration file\.\n", "", text, flags=re.M)
-    return text.rstrip()
-
-
 def _formatter() -> Any:
     from jsonargparse import DefaultHelpFormatter
 
     class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        """Keeps the paragraphs of the docstring."""
+        """Keeps the paragraphs of the docstring, and is silent on what is not offered here."""
+
+        def _expand_help(self, action: argparse.Action) -> str:
+            return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", super()._expand_help(action) or "")
+
+        def _format_action_invocation(self, action: argparse.Action) -> str:
+            return re.sub(r", --[\w.]+\+ \S+", "", super()._format_action_invocation(action))
+
+        def _format_action(self, action: argparse.Action) -> str:
+            whole_group = action.help == "Path to a configuration file."
+            return "" if whole_group else super()._format_action(action)
 
     return Formatter

@@ -32,7 +32,8 @@ class TableReport:
     Args:
         data: The outcome for programs.
         title: The line above the table.
-        columns: Column headings. A column whose every cell is a number is set to the right.
+        columns: Column headings, all empty for none. A column whose every cell is a number is
+            set to the right.
         rows: One sequence of cells per row, as long as `columns`. Floats are shown with three
             decimals, integers with thousands separated, None as a dash, others as `str`.
         closing: Lines below the table: what to do next, what was left out.
@@ -57,7 +58,7 @@ class TableReport:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, show_header=any(self.columns))
         for number, heading in enumerate(self.columns):
             numeric = all(
                 row[number] is None

@@ -1,0 +1,86 @@
+"""`dsi info`: what is in an index."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsi.report import Report, TableReport
+
+
+def info(index: Path) -> Report:
+    """Shows what an index holds: versions, documents, identifiers, sizes, metrics.
+
+    Args:
+        index: The folder of the index.
+    """
+    from rich.filesize import decimal
+
+    from docids.table import DocidTable
+    from dsi import versions
+
+    live = versions.live(index)
+    folder = versions.folder(index, live)
+    manifests = versions.all(index)
+    current = next(manifest for manifest in manifests if manifest.version == live)
+    table = DocidTable.open(folder / "docids")
+    lengths = table.lengths[table.live]
+    sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
+    data = {
+        "index": str(index),
+        "live": live,
+        "documents": len(table.live),
+        "retired": int(table.retired.sum()),
+        "docids": {
+            "kind": table.kind,
+            "alphabet": table.alphabet_size,
+            "length": {"min": int(lengths.min()), "max": int(lengths.max())},
+            "options": table.options,
+        },
+        "bytes": {**sizes, "total": _size(index)},
+        "versions": [dataclasses.asdict(manifest) for manifest in manifests],
+    }
+    facts: dict[str, Any] = {
+        "documents": len(table.live),
+        "deleted": int(table.retired.sum()),
+        "identifiers": f"{table.kind}, {lengths.min()} to {lengths.max()} of "
+        f"{table.alphabet_size:,} codes",
+        "dataset": current.dataset.get("name"),
+        "dataset hash": current.dataset.get("content_hash", "")[:12],
+        "made": current.created,
+        "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
+        **{f"metric {name}": value for name, value in _leaves(current.metrics)},
+        **{f"option {name}": value for name, value in _leaves(current.configuration)},
+    }
+    history = [
+        f"{'*' if manifest.version == live else ' '} {manifest.version}"
+        f"  {manifest.created}  {manifest.documents:,} documents"
+        f" (+{manifest.added:,} -{manifest.removed:,})"
+        f"{f' from {manifest.parent}' if manifest.parent else ''}  {manifest.origin}".rstrip()
+        for manifest in manifests
+    ]
+    return TableReport(
+        data=data,
+        title=f"{index}, version {live}",
+        columns=("", ""),
+        rows=list(facts.items()),
+        closing=("", "versions (* is live):", *history),
+    )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of nested mappings under dotted names."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+
+
+def _size(path: Path) -> int:
+    """Returns the bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

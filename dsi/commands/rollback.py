@@ -1,0 +1,25 @@
+"""`dsi rollback`: make an earlier version live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsi.report import Report, TableReport
+
+
+def rollback(index: Path, *, to: str | None = None) -> Report:
+    """Makes an earlier version of an index live again. No version is removed.
+
+    Args:
+        index: The folder of the index.
+        to: The version to go to; default the one that the live version grew out of.
+    """
+    from dsi import versions
+
+    before = versions.live(index)
+    after = versions.rollback(index, to)
+    return TableReport(
+        data={"index": str(index), "before": before, "live": after},
+        title=f"{index}: version {after} is live.",
+        closing=(f"Back again: dsi rollback {index} --to {before}",),
+    )

@@ -1,0 +1,235 @@
+"""`dsi search`: ranked documents for queries."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+from dsi.report import Report, TableReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data_prep.dataset import Query
+    from dsi.index import Hit, Index
+
+
+def search(
+    index: Path,
+    query: list[str],
+    *,
+    queries: Path | None = None,
+    run: Path | None = None,
+    k: int = 10,
+    beams: int | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    encoding: str = "utf-8",
+    query_id_column: str | None = None,
+    query_text_column: str | None = None,
+) -> Report:
+    """Shows the documents that answer a query, the best first.
+
+    Each word after INDEX is a query of its own: put quotes around a query of several words.
+    Without any query, and without --queries, it asks for queries one by one on a terminal, or
+    reads one query a line from standard input.
+
+    Args:
+        index: The folder of the index.
+        query: Queries.
+        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics.
+        run: A file to write the results to, as a TREC run, instead of showing them.
+        k: How many documents to show for each query.
+        beams: Width of the search; more is slower and misses less; default that of the index.
+        batch_size: How many queries are searched at once.
+        device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
+        encoding: The encoding of the file of queries.
+        query_id_column: The column of the query id, where it has an unusual name.
+        query_text_column: The column of the query text, where it has an unusual name.
+    """
+    from dsi import versions
+
+    versions.live(index)  # tells at once, before torch is imported
+    if k < 1:
+        raise InputError(f"cannot show {k} documents", where="--k", mend="Ask for at least 1")
+    if beams is not None and beams < k:
+        raise InputError(
+            f"{beams} beams cannot find {k} documents",
+            where="--beams",
+            mend=f"Give at least {k}, or a smaller --k",
+        )
+    if queries is not None and query:
+        raise InputError(
+            "queries both on the command line and in a file",
+            where=f"--queries {queries}",
+            mend="Give one of the two",
+        )
+    asked: list[Query] | None = None
+    if queries is not None:
+        asked = _from_file(queries, encoding, query_id_column, query_text_column)
+    elif query:
+        asked = _numbered(query, "QUERY")
+    elif run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
+        asked = _numbered(_lines(), "standard input")
+
+    from dsi.index import Index
+
+    opened = Index.open(index, device)
+    if asked is None:
+        return _converse(opened, k, beams)
+    started = time.perf_counter()
+    hits = opened.search([one.text for one in asked], k=k, beams=beams, batch_size=batch_size)
+    seconds = time.perf_counter() - started
+    facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
+    if run is not None:
+        from dsi.search.runs import write_run
+
+        found = {
+            one.query_id: {hit.doc_id: hit.score for hit in ranked}
+            for one, ranked in zip(asked, hits, strict=True)
+        }
+        write_run(run, found, "dsi")
+        return TableReport(
+            data={**facts, "run": str(run), "seconds": seconds},
+            title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
+            closing=(f"Measure them: dsi evaluate {run} DATASET",),
+        )
+    return Answers({**facts, "seconds": seconds}, asked, hits)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The documents found for each query.
+
+    Args:
+        facts: What was searched.
+        queries: The queries.
+        hits: What was found for each of them, the best first.
+    """
+
+    facts: dict[str, Any]
+    queries: Sequence[Query]
+    hits: Sequence[Sequence[Hit]]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The facts, and under "results" one entry for each query."""
+        results = [
+            {
+                "query_id": query.query_id,
+                "query": query.text,
+                "hits": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(ranked, 1)],
+            }
+            for query, ranked in zip(self.queries, self.hits, strict=True)
+        ]
+        return {**self.facts, "results": results}
+
+    def show(self, console: Console) -> None:
+        """Prints one table for each query."""
+        for query, ranked in zip(self.queries, self.hits, strict=True):
+            hits_table(query.text, ranked).show(console)
+            console.print()
+        if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
+            console.print("Each word was a query of its own; quotes keep words together.")
+
+
+def hits_table(query: str, hits: Sequence[Hit]) -> TableReport:
+    """Returns the ranked documents of one query as a table."""
+    return TableReport(
+        data={},
+        title=query,
+        columns=("rank", "score", "doc id", "title"),
+        rows=[(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)],
+        closing=() if hits else ("no document found",),
+    )
+
+
+def _from_file(
+    path: Path, encoding: str, id_column: str | None, text_column: str | None
+) -> list[Query]:
+    from data_prep.sources.base import SourceOptions
+    from data_prep.sources.judged import read_queries
+
+    options = SourceOptions(
+        encoding=encoding, query_id_column=id_column, query_text_column=text_column
+    )
+    found = list(read_queries(path, options))
+    if not found:
+        raise InputError("no query in it", where=path)
+    seen = set()
+    for query in found:
+        if query.query_id in seen:
+            raise InputError(f"query id {query.query_id!r} occurs twice", where=path)
+        seen.add(query.query_id)
+        if not query.text.strip():
+            raise InputError(f"query {query.query_id!r} is empty", where=path)
+    return found
+
+
+def _numbered(texts: Sequence[str], where: str) -> list[Query]:
+    """Returns texts as queries with the ids 1, 2, ..., once they are known to be proper text."""
+    from data_prep.dataset import Query
+
+    for number, text in enumerate(texts, 1):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"query {number} is not valid UTF-8", where=where) from None
+        if not text.strip():
+            raise InputError(f"query {number} is empty", where=where, mend="Type some words")
+    return [Query(str(number), text) for number, text in enumerate(texts, 1)]
+
+
+def _lines() -> list[str]:
+    """Returns the lines of standard input that are not blank."""
+    try:
+        found = [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError:
+        raise InputError("not valid UTF-8", where="standard input") from None
+    if not found:
+        raise InputError(
+            "no query", where="standard input", mend="Give one after INDEX, or one a line"
+        )
+    return found
+
+
+def _converse(index: Index, k: int, beams: int | None) -> Report:
+    """Answers queries typed on a terminal until end of file or an interrupt."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(
+        f"{len(index):,} documents. Type a query; Ctrl-D ends.", markup=False, highlight=False
+    )
+    asked = 0
+    with suppress(KeyboardInterrupt):
+        for text in _typed():
+            try:
+                [query] = _numbered([text], "query")
+                [hits] = index.search([query.text], k=k, beams=beams)
+            except InputError as error:
+                console.print(str(error), markup=False, highlight=False)
+                continue
+            asked += 1
+            hits_table("", hits).show(console)
+    console.print()
+    return TableReport(data={"queries": asked})
+
+
+def _typed() -> Iterator[str]:
+    """Yields what the user types that is not blank, line by line, with editing and history."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (its import gives input() editing and history)
+    while True:
+        try:
+            text = input("query> ")
+        except EOFError:
+            return
+        if text.strip():
+            yield text

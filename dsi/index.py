@@ -1,0 +1,267 @@
+"""A generative index on disk, opened for searching.
+
+A version folder (see `dsi.versions`) holds
+
+    manifest.json           what it is and how it came to be
+    model/                  config.json and the weights, safetensors only
+    text/                   the tokenizer of the queries
+    docids/, docids/trie/   the identifiers and the trie over the live ones
+    titles/                 document titles, in the row order of the identifiers
+
+Opening one reads data and runs no code from it: no pickle, no remote code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.errors import InputError
+from data_prep.progress import track
+from docids.store import open_store, write_store
+from docids.strings import Strings
+from docids.table import DocidTable
+from docids.trie import Trie
+from dsi import versions
+from dsi.versions import Manifest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.text_encoder import TextEncoder
+
+_COPY = "Copy the index again as a whole, or go back with dsi rollback"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document found.
+
+    Args:
+        doc_id: Its id.
+        score: Log-probability of its identifier given the query; higher is better.
+        title: Its title; empty where it has none.
+    """
+
+    doc_id: str
+    score: float
+    title: str
+
+
+def write_parts(
+    folder: str | os.PathLike[str],
+    *,
+    model: PreTrainedModel,
+    text: TextEncoder,
+    table: DocidTable,
+    titles: Iterable[str],
+) -> None:
+    """Writes everything but the manifest into the folder of a new version.
+
+    Args:
+        folder: What `versions.write_version` yields.
+        model: The model; its decoder's vocabulary is the docid alphabet.
+        text: The encoder of the queries.
+        table: The identifiers, retired ones too.
+        titles: One title for each row of the table.
+
+    Raises:
+        InputError: There are more or fewer titles than rows.
+    """
+    from dsi.backbone import save_backbone
+
+    folder = Path(folder)
+    packed = Strings.pack(titles)
+    if len(packed) != len(table):
+        raise InputError(f"{len(packed)} titles for {len(table)} documents")
+    save_backbone(model, folder / "model")
+    text.save(folder / "text")
+    table.save(folder / "docids")
+    Trie.build(table).save(folder / "docids" / "trie")
+    write_store(folder / "titles", "titles", {}, {"text": packed.text, "offsets": packed.offsets})
+
+
+def open_titles(folder: str | os.PathLike[str]) -> Strings:
+    """Opens the titles in the folder of a version by memory map.
+
+    Raises:
+        InputError: They are missing or cut short.
+    """
+    _, arrays = open_store(Path(folder) / "titles", "titles")
+    try:
+        return Strings(arrays["text"], arrays["offsets"])
+    except KeyError as error:
+        raise InputError(f"lacks {error.args[0]!r}", where=Path(folder) / "titles") from None
+
+
+class Index:
+    """One version of a generative index, held open for searching.
+
+    Versions written later do not change it; open the index again to see them.
+
+    Args:
+        manifest: What the version is.
+        model: The model, in evaluation mode.
+        text: The encoder of the queries.
+        table: The identifiers.
+        trie: The trie over the live identifiers, on the model's device.
+        titles: One title for each row of the table.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: PreTrainedModel,
+        text: TextEncoder,
+        table: DocidTable,
+        trie: TorchTrie,
+        titles: Sequence[str],
+    ) -> None:
+        self.manifest = manifest
+        self.model = model
+        self.text = text
+        self.table = table
+        self.trie = trie
+        self.titles = titles
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> Index:
+        """Opens the live version of an index.
+
+        Args:
+            path: The folder of the index.
+            device: Where to search; default the first accelerator, or the CPU without one.
+
+        Raises:
+            InputError: It is no index, or a part of it is missing, damaged or cut short.
+        """
+        import torch
+        from safetensors import SafetensorError
+
+        from dsi.backbone import load_backbone
+        from dsi.search.torch_trie import TorchTrie
+        from dsi.text_encoder import TextEncoder
+
+        folder = versions.folder(path, versions.live(path))
+        manifest = Manifest.load(folder)
+        check_weights(folder / "model")
+        table = DocidTable.open(folder / "docids")
+        trie = Trie.open(folder / "docids" / "trie")
+        titles = open_titles(folder)
+        if len(titles) != len(table):
+            raise InputError(
+                f"{len(titles)} titles for {len(table)} identifiers", where=folder, mend=_COPY
+            )
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            text = TextEncoder.open(folder / "text")
+            model = load_backbone(folder / "model", place)
+        except torch.OutOfMemoryError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"cannot load it ({error})", where=folder, mend=_COPY) from error
+        rows = model.get_output_embeddings().weight.shape[0]
+        if rows < table.alphabet_size:
+            raise InputError(
+                f"the model knows {rows} codes, the identifiers use {table.alphabet_size}",
+                where=folder,
+                mend=_COPY,
+            )
+        return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles)
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        return self.trie.documents
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        beams: int | None = None,
+        batch_size: int = 32,
+    ) -> list[list[Hit]]:
+        """Finds the documents whose identifiers the model finds likeliest for each query.
+
+        Args:
+            queries: Texts; cut off after the index's `manifest.query_length` tokens.
+            k: How many documents to return; fewer where the index or the beam has fewer.
+            beams: Width of the search; default the index's own, and at least `k`.
+            batch_size: How many queries are searched at once.
+
+        Returns:
+            One list for each query, in order, the best document first.
+
+        Raises:
+            InputError: A query is empty, or a number makes no sense.
+        """
+        import torch
+
+        from dsi.search.beam import beam_search
+
+        for number, query in enumerate(queries, 1):
+            if not query.strip():
+                raise InputError(f"query {number} of {len(queries)} is empty")
+        if batch_size < 1:
+            raise InputError(f"a batch of {batch_size} queries", mend="Ask for at least 1")
+        encoded = self.text.encode(list(queries), self.manifest.query_length)
+        # Queries of like length together: less padding to compute on.
+        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
+        starts: Iterable[int] = range(0, len(order), batch_size)
+        if len(order) > batch_size:
+            starts = track(starts, "searching")
+        hits: list[list[Hit]] = [[] for _ in queries]
+        device = self.trie.device
+        for start in starts:
+            batch = order[start : start + batch_size].tolist()
+            longest = max(len(encoded[query]) for query in batch)
+            input_ids = torch.zeros((len(batch), longest), dtype=torch.int64)
+            attention_mask = torch.zeros_like(input_ids)
+            for line, query in enumerate(batch):
+                input_ids[line, : len(encoded[query])] = torch.tensor(encoded[query])
+                attention_mask[line, : len(encoded[query])] = 1
+            rows, scores = beam_search(
+                self.model,
+                input_ids.to(device),
+                attention_mask.to(device),
+                self.trie,
+                k=k,
+                beams=max(k, self.manifest.beams) if beams is None else beams,
+            )
+            for query, found, values in zip(batch, rows.tolist(), scores.tolist(), strict=True):
+                hits[query] = self._hits(found, values)
+        return hits
+
+    def _hits(self, rows: list[int], scores: list[float]) -> list[Hit]:
+        """Looks up documents by row; a row of -1 is none."""
+        return [
+            Hit(self.table.doc_ids[row], score, self.titles[row])
+            for row, score in zip(rows, scores, strict=True)
+            if row >= 0
+        ]
+
+
+def check_weights(folder: Path) -> None:
+    """Checks that the weights in a folder are whole, without reading them.
+
+    Raises:
+        InputError: There are none, or a file's header does not fit its length.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError("no weights here (*.safetensors is missing)", where=folder, mend=_COPY)
+    for file in files:
+        try:
+            opened: Any = safe_open(file, framework="np")
+            with opened:
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"damaged or cut short ({error})", where=file, mend=_COPY) from None
