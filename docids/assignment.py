@@ -86,7 +86,11 @@ class Assignment:
         Args:
             folder: The DOCIDS folder.
             quality: What `assign` measured, kept as `quality.json`.
+
+        Raises:
+            InputError: `folder` holds something else, which is left as it is.
         """
+        refuse_other_content(folder)
         with replacing_folder(folder) as fresh:
             self.table.save(fresh / "table")
             write_store(fresh / "extras", "extras", {}, self.built.extras)
@@ -155,6 +159,8 @@ def assign(
             embedding model cannot be loaded.
     """
     chosen = KINDS[kind]
+    if seed < 0:
+        raise InputError(f"seed is {seed}", mend="Give 0 or more")
     if not len(doc_ids):
         raise InputError("no document to give an identifier to")
     embedding = embedding or EmbeddingOptions()
@@ -169,6 +175,19 @@ def assign(
     quality = measure(built.table, lambda: documents.vectors, seed=seed)
     embedder = fitted[0] if fitted else None
     return Assignment(built, embedder, embedding, seed, origin or {}), quality
+
+
+def refuse_other_content(folder: str | os.PathLike[str]) -> None:
+    """Raises InputError where `folder` is a file, or holds something that is not identifiers."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file, not a folder", where=folder, mend="Choose another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InputError(
+            "this folder holds something that is not identifiers",
+            where=folder,
+            mend="Choose another --out; this one is left as it is",
+        )
 
 
 def text_of(titles: Iterable[str], texts: Iterable[str]) -> list[str]:

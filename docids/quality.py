@@ -116,6 +116,36 @@ class Quality:
             "purity_reason": self.purity.reason,
         }
 
+    def rows(self) -> list[tuple[str, Any]]:
+        """Returns the report as lines of a table for people: what, and how much."""
+        report = self.to_dict()
+        length, alphabet = report["length"], report["alphabet"]
+        purity: list[tuple[str, Any]] = [("purity", f"- ({self.purity.reason})")]
+        if self.purity.value is not None:
+            chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f})"
+            purity = [("purity of the first code", chance)]
+        return [
+            ("documents", self.documents),
+            ("unique", self.unique),
+            ("collisions", self.collisions),
+            ("length", f"{length['min']} to {length['max']}, mean {length['mean']:.2f}"),
+            (
+                "alphabet",
+                f"{self.alphabet_size:,} codes, {alphabet['share_used']:.1%} used, "
+                f"entropy {self.code_entropy:.2f} bits",
+            ),
+            *(
+                (
+                    f"level {level.level}",
+                    f"{level.nodes:,} nodes, branching {level.mean_branching:.1f} "
+                    f"(max {level.max_branching:,}), largest child {level.largest_child:.1%}, "
+                    f"balance {'-' if level.entropy is None else f'{level.entropy:.3f}'}",
+                )
+                for level in self.levels
+            ),
+            *purity,
+        ]
+
 
 def measure(
     table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], *, seed: int

@@ -68,6 +68,8 @@ def test_atomic_identifiers_need_no_vectors(tmp_path):
 def test_wrong_input():
     with pytest.raises(InputError, match="Did you mean 'semantic'"):
         assign(["a"], ["x"], kind="semantics")
+    with pytest.raises(InputError, match="seed is -1"):
+        assign(["a"], ["x"], kind="naive", seed=-1)
     with pytest.raises(InputError, match="no document"):
         assign([], [], kind="atomic")
     with pytest.raises(InputError, match="'a' occurs twice"):
@@ -81,6 +83,18 @@ def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "docids" / "docids.json").write_text("{}")
     with pytest.raises(InputError, match="not a manifest of this version"):
         Assignment.open(tmp_path / "docids")
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
+    made, _ = assigned("atomic")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.tex").write_text("...")
+    with pytest.raises(InputError, match="holds something that is not identifiers"):
+        made.save(tmp_path / "thesis")
+    with pytest.raises(InputError, match="this is a file"):
+        made.save(tmp_path / "thesis" / "chapter-1.tex")
+    made.save(tmp_path / "docids")
+    made.save(tmp_path / "docids")
 
 
 def test_title_and_text_are_joined():

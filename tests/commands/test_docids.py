@@ -1,0 +1,74 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.errors import InputError
+from docids.assignment import Assignment
+from docids.embeddings import EmbeddingOptions
+from docids.kinds import KINDS, TreeOptions
+from dsi.commands.docids import docids
+from dsi.report import to_json
+
+TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    documents = [Document(f"doc-{i}", f"Title {i}", f"{TOPICS[i % 3]} {i}") for i in range(30)]
+    return write_dataset(tmp_path / "dataset", InMemorySource(documents, name="topics"))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
+    report = docids(dataset.path, out=tmp_path / "docids", kind=kind)
+    table = Assignment.open(tmp_path / "docids").table
+    assert list(table.doc_ids) == dataset.doc_ids
+    assert table.kind == kind
+    printed = json.loads(to_json(report.data))
+    assert (printed["kind"], printed["documents"]) == (kind, 30)
+    assert (printed["unique"], printed["collisions"]) == (1.0, 0)
+    assert set(printed["length"]) == {"min", "mean", "max", "histogram"}
+    assert "purity" in printed
+    kept = json.loads((tmp_path / "docids" / "quality.json").read_text())
+    assert kept.items() <= printed.items()
+
+
+def test_the_manifest_says_how_they_were_made(dataset, tmp_path):
+    docids(
+        dataset.path,
+        out=tmp_path / "docids",
+        kind="semantic",
+        seed=7,
+        semantic=TreeOptions(branching=3, leaf_capacity=10, codes="level"),
+        embedding=EmbeddingOptions(dimensions=5),
+    )
+    manifest = json.loads((tmp_path / "docids" / "docids.json").read_text())
+    assert manifest["origin"] == {"dataset": "topics", "content_hash": dataset.info.content_hash}
+    assert (manifest["kind"], manifest["seed"]) == ("semantic", 7)
+    assert manifest["options"]["branching"] == 3
+    assert manifest["options"]["codes"] == "level"
+    assert manifest["embedding"]["dimensions"] == 5
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_people_see_a_table(kind, dataset, tmp_path):
+    out = io.StringIO()
+    report = docids(
+        dataset.path, out=tmp_path / "d", kind=kind, semantic=TreeOptions(leaf_capacity=10)
+    )
+    report.show(Console(file=out, width=120))
+    for word in (f"{kind} identifiers of topics", "collisions", "level 0", "purity", "written to"):
+        assert word in out.getvalue()
+
+
+def test_wrong_input_is_found_before_any_work(dataset, tmp_path):
+    with pytest.raises(InputError, match=r"unknown docid kind 'atom'\. Did you mean 'atomic'"):
+        docids(dataset.path, out=tmp_path / "docids", kind="atom")
+    with pytest.raises(InputError, match="dsi prepare"):
+        docids(tmp_path / "nowhere", out=tmp_path / "docids")
+    with pytest.raises(InputError, match="holds something that is not identifiers"):
+        docids(dataset.path, out=dataset.path)
+    assert not (tmp_path / "docids").exists()
