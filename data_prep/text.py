@@ -25,6 +25,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(normalise(text))
 
 
+def surface_words(text: str) -> list[str]:
+    """Returns the words of `text` in order and in the case they are written in."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text))
+
+
 def sentences(text: str) -> list[str]:
     """Splits `text` into sentences, in order and without the white space between them.
 

@@ -1,0 +1,173 @@
+"""Runs a generator over a Dataset: in shards, on any number of processes, resumable at any kill.
+
+Finished shards lie in `pseudo/<generator>.partial/<key>/`, where the key stands for generator,
+options and content; when the last one is there, the folder becomes `pseudo/<generator>/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from data_prep import arrow
+from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_file, write_json
+from data_prep.generators import GENERATORS, Generator, GeneratorOptions
+from data_prep.progress import track
+
+SHARD_DOCUMENTS = 2048
+"""Documents per shard: what a kill can cost, and what one process does at a time."""
+
+
+@dataclass(frozen=True)
+class GenerationOutcome:
+    """What a call of `generate_queries` found or did.
+
+    Attributes:
+        folder: Where the pseudo-queries are, or will be.
+        complete: Whether all shards of all processes are there.
+        shards: How many shards there are in all.
+        written: How many shards this call wrote; 0 where everything was there already.
+        queries: How many pseudo-queries there are; 0 until complete.
+    """
+
+    folder: Path
+    complete: bool
+    shards: int
+    written: int
+    queries: int
+
+
+def provenance(dataset: Dataset, name: str, options: GeneratorOptions) -> dict[str, Any]:
+    """Returns what decides the pseudo-queries: the content of `generator.json`."""
+    return {
+        "generator": name,
+        "generator_version": GENERATORS[name].version,
+        "options": asdict(options),
+        "content_hash": dataset.info.content_hash,
+        "shard_documents": SHARD_DOCUMENTS,
+    }
+
+
+def generate_queries(
+    dataset: Dataset,
+    name: str = "extractive",
+    options: GeneratorOptions | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> GenerationOutcome:
+    """Gives every document of a Dataset pseudo-queries.
+
+    Running it again continues after an interruption, does nothing where the same options have
+    run to the end, and replaces the pseudo-queries of this generator where they were others.
+    The result does not depend on how many processes shared the work.
+
+    Args:
+        dataset: The Dataset; its `pseudo/` folder is written to.
+        name: The generator.
+        options: An instance of the generator's `options_class`; its defaults when None.
+        rank: Which of the processes this is, from 0.
+        world: How many processes share the work; each writes every `world`-th shard, and the
+            one that finds all of them complete puts them in place.
+
+    Raises:
+        InputError: There is no generator of that name, or it cannot work on this Dataset.
+    """
+    kind = GENERATORS[name]
+    options = options if options is not None else kind.options_class()
+    if not isinstance(options, kind.options_class):
+        raise InputError(f"{type(options).__name__} are no options of the generator {name!r}")
+    if not 0 <= rank < world:
+        raise InputError(f"rank {rank} of {world} processes does not exist")
+    wanted = provenance(dataset, name, options)
+    final = dataset.path / "pseudo" / name
+    shards = -(-dataset.info.documents // SHARD_DOCUMENTS)
+    if _is_done(final, wanted):
+        return GenerationOutcome(final, True, shards, 0, _count(final))
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    partial = dataset.path / "pseudo" / f"{name}.partial" / key
+    partial.mkdir(parents=True, exist_ok=True)
+    missing = [n for n in range(rank, shards, world) if not (partial / _shard(n)).exists()]
+    if missing:
+        generator = kind(dataset, options)
+        documents = track(
+            _documents_of(dataset, missing),
+            f"pseudo-queries ({name})",
+            total=_documents_in(missing, dataset.info.documents),
+        )
+        for number in missing:
+            _write_shard(partial / _shard(number), generator, name, documents)
+    complete = all((partial / _shard(number)).exists() for number in range(shards))
+    if complete:
+        _put_in_place(partial, final, shards, wanted)
+    complete = _is_done(final, wanted)
+    queries = _count(final) if complete else 0
+    return GenerationOutcome(final, complete, shards, len(missing), queries)
+
+
+def _shard(number: int) -> str:
+    return f"shard-{number:06d}.arrow"
+
+
+def _is_done(final: Path, wanted: dict[str, Any]) -> bool:
+    file = final / "generator.json"
+    return file.is_file() and read_json(file) == json.loads(json.dumps(wanted))
+
+
+def _count(final: Path) -> int:
+    return sum(len(column) for (column,) in arrow.read_batches(final, ["query_id"]))
+
+
+def _documents_in(shards: list[int], documents: int) -> int:
+    return sum(min(SHARD_DOCUMENTS, documents - number * SHARD_DOCUMENTS) for number in shards)
+
+
+def _documents_of(dataset: Dataset, shards: list[int]) -> Iterator[Document]:
+    """Yields the documents of some shards, in corpus order."""
+    wanted = set(shards)
+    for position, document in enumerate(dataset.documents()):
+        if position // SHARD_DOCUMENTS in wanted:
+            yield document
+
+
+def _write_shard(
+    path: Path, generator: Generator, name: str, documents: Iterator[Document]
+) -> None:
+    with replacing_file(path) as fresh, arrow.TableFile(fresh, PSEUDO_COLUMNS) as table:
+        for document in islice(documents, SHARD_DOCUMENTS):
+            texts = dict.fromkeys(generator.generate(document))
+            for number, text in enumerate(texts):
+                table.append((f"{document.doc_id}#{name}-{number}", document.doc_id, text, name))
+
+
+def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any]) -> None:
+    """Makes the folder of all shards the generator's folder, and removes what it replaces.
+
+    Two processes may both find the last shard in place: the one that comes second finds the
+    folder gone, and the same pseudo-queries where they belong.
+    """
+    files = [_shard(number) for number in range(shards)]
+    fingerprint = partial.name
+    try:
+        arrow.describe_table(partial, files, PSEUDO_COLUMNS, fingerprint)
+        write_json(partial / "generator.json", wanted)
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
+        if final.exists():
+            os.rename(final, old / final.name)
+        os.rename(partial, final)
+    except FileNotFoundError:
+        if not _is_done(final, wanted):
+            raise
+    for leftover in final.parent.glob(f".{final.name}.old-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(partial.parent, ignore_errors=True)

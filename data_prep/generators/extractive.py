@@ -1,0 +1,174 @@
+"""Pseudo-queries cut out of the document itself: sentences, spans and keywords. No model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
+from data_prep.generators.base import (
+    GENERATORS,
+    Generator,
+    GeneratorOptions,
+    distinct,
+    rng_of,
+)
+from data_prep.generators.terms import (
+    InverseDocumentFrequency,
+    Sentence,
+    sample_positions,
+    title_and_sentences,
+)
+from data_prep.text import stopwords
+
+SPARE = 1.3
+"""Candidates drawn per query wanted, so that equal ones can be left out."""
+
+
+@dataclass(frozen=True)
+class ExtractiveOptions(GeneratorOptions):
+    """How the extractive generator mixes and measures its queries."""
+
+    keyword_share: float = 0.7
+    """Share of the queries that are keywords of a sentence, in its order."""
+    span_share: float = 0.2
+    """Share of the queries that are some words in a row; the others are whole sentences."""
+    fewest_keywords: int = 2
+    """Fewest keywords in a query."""
+    most_keywords: int = 6
+    """Most keywords in a query; short queries teach more than long ones."""
+    title_share: float = 0.3
+    """Share of the keyword queries that begin with words of the title."""
+    fewest_span_words: int = 3
+    """Fewest words in a span."""
+    most_span_words: int = 10
+    """Most words in a span."""
+    most_sentence_words: int = 24
+    """Where a whole sentence is cut off."""
+    stopword_weight: float = 0.05
+    """What a stop word weighs beside another word of the same frequency."""
+    language: str = "english"
+    """Language of the stop words, or "none"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = (self.keyword_share, self.span_share, self.title_share)
+        if min(shares) < 0 or max(shares) > 1 or self.keyword_share + self.span_share > 1:
+            raise InputError(
+                f"keyword_share {self.keyword_share}, span_share {self.span_share}, title_share"
+                f" {self.title_share}: shares are between 0 and 1, the first two at most 1 together"
+            )
+        for low, high in (
+            (self.fewest_keywords, self.most_keywords),
+            (self.fewest_span_words, self.most_span_words),
+            (1, self.most_sentence_words),
+        ):
+            if not 1 <= low <= high:
+                raise InputError(f"query lengths from {low} to {high} words are impossible")
+        if self.stopword_weight < 0:
+            raise InputError(f"stopword_weight {self.stopword_weight} is negative")
+
+
+@GENERATORS.register("extractive")
+class Extractive(Generator):
+    """A seeded mix of keyword subsets, spans and whole sentences of a document."""
+
+    options_class = ExtractiveOptions
+
+    def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
+        assert isinstance(options, ExtractiveOptions)
+        self.options = options
+        self.stopwords = stopwords(options.language)
+        self.idf = InverseDocumentFrequency(dataset.documents(), dataset.info.documents)
+
+    def generate(self, document: Document) -> list[str]:
+        """Returns the pseudo-queries of one document."""
+        options = self.options
+        title, body = title_and_sentences(document)
+        if not body:
+            return []
+        rng = rng_of(document, options.seed)
+        count = int(np.ceil(options.per_doc * SPARE))
+        lengths = np.array([len(sentence.terms) for sentence in body], dtype=np.float64)
+        chosen = rng.choice(len(body), size=count, p=lengths / lengths.sum())
+        form = rng.random(count)
+        keyword_rows = np.flatnonzero(form < options.keyword_share)
+        queries: list[str] = [""] * count
+        for row, text in zip(
+            keyword_rows.tolist(),
+            self._keywords(rng, title, body, chosen[keyword_rows]),
+            strict=True,
+        ):
+            queries[row] = text
+        sizes = rng.integers(options.fewest_span_words, options.most_span_words + 1, count).tolist()
+        starts = rng.random(count).tolist()
+        for row in np.flatnonzero(form >= options.keyword_share).tolist():
+            sentence = body[chosen[row]]
+            size, start = sizes[row], 0
+            if form[row] < options.keyword_share + options.span_share:
+                start = int(starts[row] * max(1, len(sentence.terms) - size + 1))
+            elif len(sentence.terms) <= options.most_sentence_words:
+                queries[row] = sentence.text
+                continue
+            else:
+                size = options.most_sentence_words
+            queries[row] = sentence.join(range(start, min(start + size, len(sentence.terms))))
+        return distinct(queries, options.per_doc)
+
+    def _keywords(
+        self, rng: np.random.Generator, title: Sentence, body: list[Sentence], chosen: np.ndarray
+    ) -> list[str]:
+        """Returns a keyword query for each of the chosen sentences (int [queries])."""
+        options = self.options
+        weights = self._weights(title, body)
+        width = max(map(len, weights))
+        table = np.zeros((len(body) + 1, width))
+        for row, values in enumerate(weights):
+            table[row, : len(values)] = values
+        sizes = rng.integers(options.fewest_keywords, options.most_keywords + 1, len(chosen))
+        from_title = np.where(
+            rng.random(len(chosen)) < options.title_share, np.minimum(sizes // 2, 3), 0
+        )
+        if body[0] is title:
+            from_title[:] = 0
+        heads = sample_positions(rng, np.broadcast_to(table[-1], (len(chosen), width)), from_title)
+        tails = sample_positions(rng, table[chosen], sizes - from_title)
+        queries: list[str] = []
+        for index, head, tail in zip(chosen.tolist(), heads, tails, strict=True):
+            sentence = body[index]
+            if head:
+                said = {title.keys[position] for position in head}
+                tail = [position for position in tail if sentence.keys[position] not in said]
+            parts = (title.join(head), sentence.join(tail))
+            queries.append(" ".join(part for part in parts if part))
+        return queries
+
+    def _weights(self, title: Sentence, body: list[Sentence]) -> list[list[float]]:
+        """Returns the weight of every term: of each sentence, and last of the title.
+
+        idf x (1 + ln tf in the text); the second time a term stands in a sentence it weighs 0.
+        """
+        counts: dict[str, int] = {}
+        for sentence in body:
+            for key in sentence.keys:
+                counts[key] = counts.get(key, 0) + 1
+        of_key = {
+            key: self.idf(key)
+            * (1.0 + _LOG[min(counts.get(key, 1), len(_LOG) - 1)])
+            * (self.options.stopword_weight if key in self.stopwords else 1.0)
+            for key in {*counts, *title.keys}
+        }
+        weights: list[list[float]] = []
+        for sentence in [*body, title]:
+            seen: set[str] = set()
+            row: list[float] = []
+            for key in sentence.keys:
+                row.append(0.0 if key in seen else of_key[key])
+                seen.add(key)
+            weights.append(row)
+        return weights
+
+
+_LOG = [0.0, *np.log(np.arange(1, 101)).tolist()]

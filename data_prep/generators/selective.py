@@ -1,0 +1,232 @@
+"""Pseudo-queries in the manner of the labelled ones: which words of a document users choose.
+
+Learned in seconds from the training queries of the Dataset: how likely a word of a document is
+to be used in a query for it, and how the queries begin and end. It serves the documents that
+have no training query; no judgement of dev or test is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
+from data_prep.generators.base import (
+    GENERATORS,
+    Generator,
+    GeneratorOptions,
+    distinct,
+    rng_of,
+)
+from data_prep.generators.terms import (
+    InverseDocumentFrequency,
+    Sentence,
+    in_terms,
+    sample_positions,
+    title_and_sentences,
+)
+from data_prep.text import stopwords
+
+FEWEST_PAIRS = 50
+"""Training pairs below which nothing worth using can be learned."""
+
+MOST_PAIRS = 5_000
+"""Training pairs that are looked at; more change nothing but the time."""
+
+IDF_BUCKETS = 8
+LONGEST_BEGINNING = 5
+RAREST_BEGINNING = 3
+"""How many training queries must share a beginning before it is used."""
+
+SPARE = 1.3
+
+
+@dataclass(frozen=True)
+class SelectiveOptions(GeneratorOptions):
+    """How the selective generator shapes its queries."""
+
+    beginning_share: float = 0.7
+    """Share of the queries that get a beginning ("what is the") of the training queries."""
+    elsewhere: float = 0.1
+    """What a word outside the sentence that a query is about weighs beside one inside it."""
+    shortest: int = 2
+    """Fewest words of the document in a query."""
+    language: str = "english"
+    """Language of the stop words, or "none"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beginning_share", "elsewhere"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} {getattr(self, name)} is not between 0 and 1")
+        if self.shortest < 1:
+            raise InputError(f"shortest {self.shortest}: a query needs a word of its document")
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The different words of a document that are not stop words, in order of appearance."""
+
+    surfaces: list[str]
+    keys: list[str]
+    sentence: np.ndarray
+    """int [words]: the sentence it first stands in; 0 for the title, 1 for the first."""
+    features: np.ndarray
+    """float32 [words, features]."""
+
+
+@GENERATORS.register("selective")
+class Selective(Generator):
+    """Samples words of a document as the training queries do, behind beginnings of theirs.
+
+    Raises:
+        InputError: The Dataset has fewer than `FEWEST_PAIRS` training pairs.
+    """
+
+    options_class = SelectiveOptions
+
+    def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
+        assert isinstance(options, SelectiveOptions)
+        self.options = options
+        self.stopwords = stopwords(options.language)
+        pairs = _training_pairs(dataset, options.seed)
+        self.idf = InverseDocumentFrequency(dataset.documents(), dataset.info.documents)
+        self._fit(dataset, pairs)
+
+    def _fit(self, dataset: Dataset, pairs: list[tuple[str, str]]) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        queries_of: dict[str, list[Sentence]] = {}
+        for doc_id, text in pairs:
+            queries_of.setdefault(doc_id, []).append(in_terms(text))
+        features: list[np.ndarray] = []
+        used: list[np.ndarray] = []
+        sizes: list[int] = []
+        beginnings: Counter[tuple[str, ...]] = Counter()
+        leads: list[list[str]] = []
+        for document in dataset.documents():
+            if document.doc_id not in queries_of:
+                continue
+            words = self._words(document)
+            known = set(words.keys)
+            for query in queries_of[document.doc_id]:
+                asked = set(query.keys)
+                hits = np.array([key in asked for key in words.keys], dtype=bool)
+                features.append(words.features)
+                used.append(hits)
+                sizes.append(max(self.options.shortest, int(hits.sum())))
+                lead = _lead(query, known)
+                leads.append(lead)
+                beginnings.update(tuple(lead[: n + 1]) for n in range(len(lead)))
+        x, y = np.concatenate(features), np.concatenate(used)
+        if not y.any() or y.all():
+            raise InputError(
+                "the training queries share no words with their documents",
+                where=dataset.path,
+                mend="Use the generator 'extractive'",
+            )
+        self._model = LogisticRegression(C=1.0, max_iter=200).fit(x, y)
+        self._sizes = np.array(sizes)
+        common = {beginning for beginning, n in beginnings.items() if n >= RAREST_BEGINNING}
+        self._beginnings = [_longest_common(lead, common) for lead in leads]
+        self._question_share = float(np.mean([text.rstrip().endswith("?") for _, text in pairs]))
+
+    def _words(self, document: Document) -> _Words:
+        title, body = title_and_sentences(document)
+        counts = Counter(key for sentence in body for key in sentence.keys)
+        in_title = set(title.keys)
+        rows: dict[str, tuple[str, int]] = {}
+        for number, sentence in enumerate([title, *body]):
+            for surface, key in zip(sentence.terms, sentence.keys, strict=True):
+                if key not in self.stopwords:
+                    rows.setdefault(key, (surface, number))
+        keys = list(rows)
+        surfaces = [surface for surface, _ in rows.values()]
+        place = np.array([number for _, number in rows.values()], dtype=np.int64)
+        features = np.zeros((len(keys), IDF_BUCKETS + 6), dtype=np.float32)
+        if keys:
+            idf = np.array([self.idf(key) for key in keys])
+            highest = np.log1p(max(self.idf.documents, 1))
+            bucket = np.minimum((idf / highest * IDF_BUCKETS).astype(int), IDF_BUCKETS - 1)
+            features[np.arange(len(keys)), bucket] = 1.0
+            features[:, -6] = np.log1p([counts[key] for key in keys])
+            features[:, -5] = place / max(1, len(body))
+            features[:, -4] = [key in in_title for key in keys]
+            features[:, -3] = [any(c.isdigit() for c in key) for key in keys]
+            features[:, -2] = [surface[0].isupper() for surface in surfaces]
+            features[:, -1] = np.log([len(key) for key in keys])
+        return _Words(surfaces, keys, place, features)
+
+    def generate(self, document: Document) -> list[str]:
+        """Returns the pseudo-queries of one document."""
+        words = self._words(document)
+        if not words.keys:
+            return []
+        rng = rng_of(document, self.options.seed)
+        count = int(np.ceil(self.options.per_doc * SPARE))
+        odds = np.exp(words.features @ self._model.coef_[0] + self._model.intercept_[0])
+        chances = odds / (1 + odds)
+        about = np.unique(words.sentence[words.sentence > 0])
+        if not len(about):
+            about = np.array([0])
+        likely = np.array([chances[words.sentence == number].sum() for number in about])
+        chosen = rng.choice(about, size=count, p=likely / likely.sum())
+        near = (words.sentence[None] == chosen[:, None]) | (words.sentence == 0)[None]
+        weights = odds[None] * np.where(near, 1.0, self.options.elsewhere)
+        sizes = rng.choice(self._sizes, size=count)
+        begins = rng.integers(0, len(self._beginnings), count).tolist()
+        with_beginning = (rng.random(count) < self.options.beginning_share).tolist()
+        with_mark = (rng.random(count) < self._question_share).tolist()
+        queries: list[str] = []
+        for row, positions in enumerate(sample_positions(rng, weights, sizes)):
+            parts = [words.surfaces[position] for position in positions]
+            if with_beginning[row]:
+                parts = [*self._beginnings[begins[row]], *parts]
+            queries.append(" ".join(parts) + ("?" if with_mark[row] else ""))
+        return distinct(queries, self.options.per_doc)
+
+
+def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
+    """Returns (doc_id, query text) of the relevant training pairs, a seeded choice of them."""
+    texts = dataset.query_texts()
+    pairs = [
+        (doc_id, texts[query_id])
+        for query_id, judged in dataset.qrels_of("train").items()
+        for doc_id, relevance in judged.items()
+        if relevance > 0
+    ]
+    if len(pairs) < FEWEST_PAIRS:
+        raise InputError(
+            f"{len(pairs)} labelled training pairs, and 'selective' learns from {FEWEST_PAIRS}"
+            " or more",
+            where=dataset.path,
+            mend="Use the generator 'extractive', which needs none",
+        )
+    order = np.random.default_rng([seed, len(pairs)]).permutation(len(pairs))[:MOST_PAIRS]
+    return [pairs[position] for position in sorted(order.tolist())]
+
+
+def _lead(query: Sentence, known: set[str]) -> list[str]:
+    """Returns the words a query begins with before the first that its document has.
+
+    Stop words count as the query's own: `known` holds none.
+    """
+    pairs = zip(query.terms, query.keys, strict=True)
+    lead: list[str] = []
+    for term, key in islice(pairs, LONGEST_BEGINNING):
+        if key in known:
+            break
+        lead.append(term)
+    return lead
+
+
+def _longest_common(lead: list[str], common: set[tuple[str, ...]]) -> list[str]:
+    """Returns the longest beginning of `lead` that is in `common`; empty if none is."""
+    for length in range(len(lead), 0, -1):
+        if tuple(lead[:length]) in common:
+            return lead[:length]
+    return []
