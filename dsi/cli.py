@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that went away is no surprise
+        return code
     except BrokenPipeError:
         # Python flushes standard output once more at exit and must not fail there.
         with contextlib.suppress(OSError, ValueError):
@@ -103,7 +105,7 @@ def _run(words: list[str]) -> int:
             report = function(**call.values)
             text = to_json(report.data)
         if _is_first_process():
-            print(text, flush=True)
+            print(text)
         return 0
     report = function(**call.values)
     if _is_first_process():
@@ -111,7 +113,6 @@ def _run(words: list[str]) -> int:
 
         # Unless a terminal says how wide it is, a long line is better than a folded one.
         report.show(Console(width=None if sys.stdout.isatty() else 160))
-        sys.stdout.flush()
     return 0
 
 

@@ -1,0 +1,257 @@
+"""The command line as a user and a program see it: exit codes, streams, messages, start-up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import InputError
+from dsi import cli
+from dsi.report import TableReport
+
+
+def dsi(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "dsi", *words], capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Makes a verb `fake` out of a function."""
+
+    def make(function) -> None:
+        function.__name__ = "fake"
+        monkeypatch.setitem(
+            sys.modules, "fake_command", types.SimpleNamespace(fake=function, __name__="fake")
+        )
+        monkeypatch.setitem(cli.VERBS, "fake", "fake_command:fake")
+        monkeypatch.setattr(cli, "_summary", lambda verb: "")
+
+    return make
+
+
+def failing(error: BaseException):
+    def fake(place: Path) -> None:
+        """Fails.
+
+        Args:
+            place: Where.
+        """
+        raise error
+
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("too odd", where="f.txt:3", mend="Even it"), 2, "f.txt:3: too odd. Even it."),
+        (ValueError("a\nb"), 1, "ValueError: a b. Run it again with --debug to see where."),
+        (KeyError(), 1, "KeyError: no message. Run it again with --debug to see where."),
+        (KeyboardInterrupt(), 130, "interrupted. Run the same command again to continue."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/weights"),
+            2,
+            "out/weights: the disk is full. Make room or choose another place.",
+        ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            2,
+            "/: the disk is full. Make room or choose another place.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/x"),
+            2,
+            "/root/x: permission denied. Choose another place.",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
+            2,
+            "a/b: not a directory. Choose another place.",
+        ),
+    ],
+)
+def test_every_error_has_its_exit_code_and_one_line(verb, capsys, error, code, line):
+    verb(failing(error))
+    assert cli.main(["fake", "/"]) == code
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"dsi: {line}\n")
+
+
+def test_debug_shows_the_traceback(verb, capsys):
+    verb(failing(ValueError("odd")))
+    assert cli.main(["fake", "/", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["serch"], "unknown verb 'serch'. Did you mean dsi search?"),
+        (["--jsn"], "unknown option '--jsn'"),
+        (["search", "x", "--beems", "3"], "unknown option --beems. Did you mean --beams?"),
+        (["search", "x", "q", "--k", "ten"], "--k: 'ten' is not a whole number"),
+        (["search"], "INDEX is missing"),
+        (["search", "nowhere", "q"], "nowhere: no such index folder"),
+        (["info", "."], "not an index"),
+        (["info", "a", "b"], "'b' is one word too many"),
+        (["rollback", "nowhere"], "nowhere: no such index folder"),
+    ],
+)
+def test_wrong_calls_end_with_2_and_one_line(capsys, words, part):
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert part in err
+    assert err.count("\n") == 1
+
+
+def test_no_words_show_the_overview_on_standard_error(capsys):
+    assert cli.main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "start with: dsi quickstart" in err
+
+
+def test_a_config_file_with_an_unknown_key_is_told_by_name(capsys, tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("k: 3\nbeems: 4\n")
+    assert cli.main(["search", "x", "q", "--config", str(file)]) == 2
+    assert f"{file}: unknown key 'beems'. Did you mean beams?" in capsys.readouterr().err
+
+
+def test_people_get_a_table_and_programs_get_json(verb, capsys):
+    def fake() -> None:
+        """Counts."""
+        return TableReport(data={"n": 1, "x": float("nan")}, title="One", rows=[(1,)], columns="n")
+
+    verb(fake)
+    assert cli.main(["fake"]) == 0
+    assert capsys.readouterr().out.split() == ["One", "n", "1"]
+    assert cli.main(["fake", "--json"]) == 0
+    assert capsys.readouterr().out == '{"n": 1, "x": null}\n'
+
+
+NOISY = """
+import os, sys, types, logging, warnings
+from dsi import cli
+from dsi.report import TableReport
+def fake():
+    \"\"\"Is noisy.\"\"\"
+    print("from Python")
+    sys.stdout.flush()
+    os.write(1, b"from a C library\\n")
+    warnings.warn("careful")
+    logging.warning("logged")
+    return TableReport(data={"n": 1})
+sys.modules["m"] = types.SimpleNamespace(fake=fake)
+cli.VERBS["fake"] = "m:fake"
+sys.exit(cli.main(["fake", *sys.argv[1:]]))
+"""
+
+
+def test_with_json_nothing_but_one_object_reaches_standard_output():
+    done = subprocess.run(
+        [sys.executable, "-c", NOISY, "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {"n": 1}
+    for noise in ("from Python", "from a C library", "careful", "logged"):
+        assert noise in done.stderr
+
+
+def test_only_the_first_of_several_processes_prints():
+    done = subprocess.run(
+        [sys.executable, "-c", NOISY, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "RANK": "1"},
+    )
+    assert done.stdout == ""
+
+
+def test_quiet_switches_progress_bars_off():
+    script = (
+        "import sys, types\n"
+        "from dsi import cli\n"
+        "from dsi.report import TableReport\n"
+        "def fake():\n"
+        "    '''Is slow.'''\n"
+        "    from data_prep.progress import track\n"
+        "    list(track(range(3), 'counting'))\n"
+        "    return TableReport(data={})\n"
+        "sys.modules['m'] = types.SimpleNamespace(fake=fake)\n"
+        "cli.VERBS['fake'] = 'm:fake'\n"
+        "sys.exit(cli.main(['fake', *sys.argv[1:]]))\n"
+    )
+
+    def bars(*words: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+        ).stderr
+
+    assert "counting" in bars()
+    assert bars("--quiet") == ""
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "dsi", "--help"], stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    from importlib.metadata import version
+
+    for words in (["--version"], ["search", "--version"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out == f"dsi-toolkit {version('dsi-toolkit')}\n"
+
+
+def test_the_overview_says_what_every_verb_does(capsys):
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in cli.VERBS:
+        [line] = [line for line in lines if line.startswith(f"  {name} ")]
+        assert line.rstrip().endswith("."), f"{name} has no summary"
+
+
+HEAVY = {"torch", "transformers", "datasets", "sklearn", "faiss", "pandas", "scipy", "accelerate"}
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in cli.VERBS)], ids=str)
+def test_help_imports_nothing_heavy(words):
+    script = (
+        "import sys\n"
+        "from dsi.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print('modules', *sorted({m.partition('.')[0] for m in sys.modules}))\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text, _, modules = done.stdout.rpartition("modules")
+    assert text.startswith("usage: dsi")
+    assert HEAVY.isdisjoint(modules.split())
+
+
+def test_python_m_dsi_is_the_command():
+    done = dsi("info", "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.startswith("dsi: nowhere: no such index folder")
