@@ -56,7 +56,8 @@ class Trie:
             )
         lengths = table.lengths[rows]
         codes = [np.array([-1], np.int32)]
-        leaf_rows = [np.array([-1], np.int32)]
+        leaves: list[npt.NDArray[np.int64]] = []
+        leaf_rows: list[npt.NDArray[np.int32]] = []
         first_children = []
         level_start = [0, 1]
         # A node is known by the first of the sorted rows below it. A row opens a node of the
@@ -71,20 +72,25 @@ class Trie:
             first_child = level_start[-1] + np.searchsorted(children, nodes)
             first_children.append(_narrowed(first_child))
             codes.append(column[children].astype(np.int32, copy=False))
-            is_leaf = lengths[children] == level + 1
-            leaf_rows.append(np.where(is_leaf, rows[children], -1).astype(np.int32))
+            ended = np.flatnonzero(lengths[children] == level + 1)
+            leaves.append(level_start[-1] + ended)
+            leaf_rows.append(rows[children[ended]].astype(np.int32))
             level_start.append(level_start[-1] + len(children))
             nodes = children
         total = level_start[-1]
         first_children.append(_narrowed(np.full(len(nodes) + 1, total)))
-        del nodes, children, differs, column, rows, lengths, is_leaf
+        del nodes, children, differs, column, rows, lengths, ended
         first_child = np.concatenate(first_children)
         first_children.clear()
+        code = np.concatenate(codes)
+        codes.clear()
+        row = np.full(total, -1, np.int32)
+        row[np.concatenate(leaves)] = np.concatenate(leaf_rows)
         branching = np.maximum.reduceat(np.diff(first_child), level_start[:-2])
         return cls(
             first_child,
-            np.concatenate(codes),
-            np.concatenate(leaf_rows),
+            code,
+            row,
             np.array(level_start, np.int64),
             branching.astype(np.int32),
         )
