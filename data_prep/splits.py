@@ -1,0 +1,193 @@
+"""Splits: labelled queries into train, dev and test; documents into D0, D1, ..., Dn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from data_prep.dataset import Document, Qrel, Query, SourceData
+from data_prep.errors import InputError
+from data_prep.text import normalise
+
+
+def split_queries(
+    texts: Mapping[str, str], *, dev_share: float, test_share: float, seed: int
+) -> dict[str, str]:
+    """Assigns queries to train, dev and test at random.
+
+    Queries of the same text (but for case and white space) go together, so that no test query
+    is trained on under another id. The outcome does not depend on the order of `texts`.
+
+    Args:
+        texts: query_id -> text.
+        dev_share: The share of the different texts that goes to dev, rounded.
+        test_share: The share of the different texts that goes to test, rounded.
+        seed: Of the random choice.
+
+    Returns:
+        query_id -> "train", "dev" or "test", in the order of `texts`.
+
+    Raises:
+        InputError: A share is negative, or both together leave nothing to train on.
+    """
+    _check_shares(dev_share, test_share)
+    groups = sorted({normalise(text) for text in texts.values()})
+    order = np.random.default_rng([seed, len(groups)]).permutation(len(groups)).tolist()
+    dev = round(dev_share * len(groups))
+    test = round(test_share * len(groups))
+    split_of = dict.fromkeys(groups, "train")
+    for position in order[:dev]:
+        split_of[groups[position]] = "dev"
+    for position in order[dev : dev + test]:
+        split_of[groups[position]] = "test"
+    return {query_id: split_of[normalise(text)] for query_id, text in texts.items()}
+
+
+class SplitSource:
+    """A source whose queries are split anew into train, dev and test.
+
+    The shares are taken from the training queries of the source. Where all its judgements are
+    in one split, whatever that is called, it counts as not split at all and the shares are
+    taken from all queries.
+
+    Args:
+        source: The source to split.
+        dev_share: The share that goes to dev.
+        test_share: The share that goes to test.
+        seed: Of the random choice.
+
+    Raises:
+        InputError: A share is impossible, the source has such a split already, or there is
+            nothing to take it from.
+    """
+
+    def __init__(
+        self, source: SourceData, *, dev_share: float, test_share: float, seed: int
+    ) -> None:
+        _check_shares(dev_share, test_share)
+        self.name = source.name
+        self.source = source.source
+        self.licence = source.licence
+        self.drop_duplicate_texts = source.drop_duplicate_texts
+        self._inner = source
+        sizes = Counter(qrel.split for qrel in source.qrels())
+        self._taken_from = "train" if len(sizes) != 1 else next(iter(sizes))
+        if self._taken_from not in sizes:
+            raise InputError(
+                "no judgements to take --dev-share and --test-share from", where=source.source
+            )
+        for split, share in (("dev", dev_share), ("test", test_share)):
+            if share > 0 and split in sizes and len(sizes) > 1:
+                raise InputError(
+                    f"--{split}-share {share}: there is a {split} split of {sizes[split]:,}"
+                    " judgements already",
+                    where=source.source,
+                    mend=f"Leave out --{split}-share",
+                )
+        judged: dict[str, set[str]] = {}
+        for qrel in source.qrels():
+            judged.setdefault(qrel.query_id, set()).add(qrel.split)
+        texts = {
+            query.query_id: query.text
+            for query in source.queries()
+            if judged.get(query.query_id) == {self._taken_from}
+        }
+        self._split_of = split_queries(texts, dev_share=dev_share, test_share=test_share, seed=seed)
+
+    def documents(self) -> Iterable[Document]:
+        """Yields the documents of the source."""
+        return self._inner.documents()
+
+    def queries(self) -> Iterable[Query]:
+        """Yields the queries of the source."""
+        return self._inner.queries()
+
+    def qrels(self) -> Iterable[Qrel]:
+        """Yields the judgements of the source, with their new splits."""
+        for qrel in self._inner.qrels():
+            split = self._split_of.get(qrel.query_id, qrel.split)
+            yield Qrel(qrel.query_id, qrel.doc_id, qrel.relevance, split)
+
+
+def increment_shares(first: float, increments: int) -> list[float]:
+    """Returns the shares of D0 and of `increments` equal parts of the rest: they sum to 1.
+
+    Raises:
+        InputError: D0 would be empty or everything, or there is no increment.
+    """
+    if not 0 < first < 1:
+        raise InputError(f"a share of {first} for D0 is not between 0 and 1")
+    if increments < 1:
+        raise InputError(f"{increments} increments are less than one")
+    return [first] + [(1 - first) / increments] * increments
+
+
+def split_documents(doc_ids: Sequence[str], shares: Sequence[float], seed: int) -> list[list[str]]:
+    """Splits documents at random into D0, D1, ..., Dn.
+
+    Args:
+        doc_ids: The documents; each once.
+        shares: The share of each part; together 1. A part is never more than one document away
+            from its share.
+        seed: Of the random choice, which does not depend on the order of `doc_ids`.
+
+    Returns:
+        The parts: disjoint, together everything, each in the order of `doc_ids`.
+
+    Raises:
+        InputError: The shares are not a split, or a part would be empty.
+    """
+    if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise InputError(f"shares {list(shares)} of the documents do not sum to 1")
+    ordered = sorted(doc_ids)
+    places = np.random.default_rng([seed, len(ordered)]).permutation(len(ordered)).tolist()
+    ends = np.rint(np.cumsum(shares) * len(ordered)).astype(int).tolist()
+    if any(end <= start for start, end in zip([0, *ends], ends, strict=False)):
+        raise InputError(
+            f"{len(ordered):,} documents are too few for parts of {list(shares)}: one is empty"
+        )
+    part_of = {}
+    for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        for place in places[start:end]:
+            part_of[ordered[place]] = number
+    parts: list[list[str]] = [[] for _ in shares]
+    for doc_id in doc_ids:
+        parts[part_of[doc_id]].append(doc_id)
+    return parts
+
+
+def queries_of_parts(
+    qrels: Mapping[str, Mapping[str, int]], parts: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Assigns each query to the part with which the last of its relevant documents comes.
+
+    Used with D0, ..., Di only, a query of part i never asks for a document that has not come.
+
+    Args:
+        qrels: query_id -> {doc_id: relevance}, as `Dataset.qrels_of` returns it.
+        parts: The documents of D0, D1, ..., Dn.
+
+    Returns:
+        The query ids of each part, in the order of `qrels`. A query without a relevant
+        document, or with one that is in no part, is in none.
+    """
+    part_of = {doc_id: number for number, part in enumerate(parts) for doc_id in part}
+    found: list[list[str]] = [[] for _ in parts]
+    for query_id, judged in qrels.items():
+        numbers = [part_of.get(doc_id) for doc_id, relevance in judged.items() if relevance > 0]
+        known = [number for number in numbers if number is not None]
+        if numbers and len(known) == len(numbers):
+            found[max(known)].append(query_id)
+    return found
+
+
+def _check_shares(dev_share: float, test_share: float) -> None:
+    for name, share in (("dev", dev_share), ("test", test_share)):
+        if share < 0:
+            raise InputError(f"--{name}-share {share} is negative")
+    if dev_share + test_share >= 1:
+        raise InputError(
+            f"--dev-share {dev_share} and --test-share {test_share} leave nothing to train on"
+        )
