@@ -1,0 +1,165 @@
+"""`dsi prepare`: any source into a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsi.report import Report, TableReport
+
+if TYPE_CHECKING:
+    from data_prep.dataset import Dataset, SourceData, Tally
+
+SAMPLES = 3
+_SAMPLE_WIDTH = 100
+
+
+def prepare(
+    source: str,
+    *,
+    out: Path,
+    name: str | None = None,
+    licence: str | None = None,
+    id_column: str | None = None,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    number_lines: bool = False,
+    header: list[str] | None = None,
+    encoding: str = "utf-8",
+    queries: str | None = None,
+    train_qrels: str | None = None,
+    dev_qrels: str | None = None,
+    test_qrels: str | None = None,
+    query_id_column: str | None = None,
+    query_text_column: str | None = None,
+    qrels_query_column: str | None = None,
+    qrels_doc_column: str | None = None,
+    qrels_relevance_column: str | None = None,
+    topic_field: str = "title",
+    subset: str | None = None,
+    documents_split: str = "train",
+    dev_share: float = 0.0,
+    test_share: float = 0.0,
+    seed: int = 0,
+    drop_duplicate_texts: bool = False,
+) -> Report:
+    """Turns a collection of documents, with or without queries, into a dataset.
+
+    SOURCE is a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv); a JSONL, CSV or TSV file
+    with a document per record; TREC documents (.trec, .sgml, or trec:FILE_OR_FOLDER);
+    ir_datasets:ID; hf:ID_OR_PATH for a Hugging Face dataset; or docstrings, the documentation
+    of the Python packages on this machine. Text files may be gzipped.
+
+    Args:
+        source: Where the documents are.
+        out: The folder for the dataset; replaced if it holds a dataset already.
+        name: A name for the collection; default that of the source.
+        licence: The licence of its content, to be kept with it.
+        id_column: Column of the document id; default id, _id, doc_id, docid, docno or pid.
+        title_column: Column of the title; default title or headline, if there is one.
+        text_column: Column of the text; default text, body, contents, content, passage or
+            document.
+        number_lines: Use the number of the line, from 1, as document id.
+        header: Column names of a CSV or TSV file without a header line, such as id,text.
+        encoding: Encoding of the text files.
+        queries: File of the labelled queries: JSONL, CSV, TSV (`id<tab>text`) or TREC topics.
+        train_qrels: File of the judgements to train on: TREC qrels, TSV, CSV or JSONL.
+        dev_qrels: File of the judgements to choose settings by.
+        test_qrels: File of the judgements to report.
+        query_id_column: Column of the query id in the file of queries.
+        query_text_column: Column of the query text in the file of queries.
+        qrels_query_column: Column of the query id in the judgements.
+        qrels_doc_column: Column of the document id in the judgements.
+        qrels_relevance_column: Column of the relevance in the judgements; without one every
+            judgement means relevant.
+        topic_field: Field of a TREC topic that is the query: title, desc or narr.
+        subset: Configuration of a Hugging Face dataset.
+        documents_split: Split of a Hugging Face dataset that holds the documents.
+        dev_share: Share of the training queries to set apart as dev, for a source without.
+        test_share: Share of the training queries to set apart as test, for a source without.
+        seed: Of the choice that dev_share and test_share make.
+        drop_duplicate_texts: Leave out documents with title and text of an earlier one; their
+            judgements go to the earlier one.
+    """
+    from data_prep.dataset import refuse_other_content, write_dataset
+    from data_prep.sources import SourceOptions, detect
+    from data_prep.splits import SplitSource
+
+    options = SourceOptions(
+        id_column=id_column,
+        title_column=title_column,
+        text_column=text_column,
+        number_lines=number_lines,
+        header=tuple(header) if header is not None else None,
+        encoding=encoding,
+        queries=queries,
+        train_qrels=train_qrels,
+        dev_qrels=dev_qrels,
+        test_qrels=test_qrels,
+        query_id_column=query_id_column,
+        query_text_column=query_text_column,
+        qrels_query_column=qrels_query_column,
+        qrels_doc_column=qrels_doc_column,
+        qrels_relevance_column=qrels_relevance_column,
+        topic_field=topic_field,
+        subset=subset,
+        documents_split=documents_split,
+    )
+    refuse_other_content(out)
+    opened: SourceData = detect(source, options)
+    opened.name = name if name is not None else opened.name
+    opened.licence = licence if licence is not None else opened.licence
+    opened.drop_duplicate_texts = opened.drop_duplicate_texts or drop_duplicate_texts
+    if dev_share or test_share:
+        opened = SplitSource(opened, dev_share=dev_share, test_share=test_share, seed=seed)
+    return report_of(write_dataset(out, opened))
+
+
+def report_of(dataset: Dataset) -> Report:
+    """Returns what a dataset holds: counts, what was left out and why, and a few samples."""
+    info = dataset.info
+    documents = list(islice(dataset.documents(), SAMPLES))
+    queries = list(islice(dataset.query_texts().items(), SAMPLES))
+    rows: list[tuple[str, object]] = [
+        ("documents", info.documents),
+        ("queries", info.queries),
+        *((f"judgements ({split})", count) for split, count in info.qrels.items()),
+        ("source", info.source),
+        ("licence", info.licence),
+        ("content hash", info.content_hash[:16]),
+    ]
+    closing = [
+        *_told("left out", info.dropped),
+        *_told("note", info.noted),
+        *(_short(f"document {d.doc_id}: {d.title} | {d.text}") for d in documents),
+        *(_short(f"query {query_id}: {text}") for query_id, text in queries),
+        f"next: dsi train {dataset.path} --out INDEX",
+    ]
+    return TableReport(
+        data={
+            "dataset": str(dataset.path),
+            **asdict(info),
+            "samples": {
+                "documents": [asdict(document) for document in documents],
+                "queries": [{"query_id": key, "text": text} for key, text in queries],
+            },
+        },
+        title=f"{dataset.path}: {info.name}",
+        columns=("", ""),
+        rows=rows,
+        closing=closing,
+    )
+
+
+def _told(kind: str, tallies: dict[str, Tally]) -> list[str]:
+    return [
+        _short(f"{kind}: {tally.count:,} x {reason}: {', '.join(tally.examples)}")
+        for reason, tally in tallies.items()
+    ]
+
+
+def _short(line: str) -> str:
+    line = " ".join(line.split())
+    return line if len(line) <= _SAMPLE_WIDTH else f"{line[: _SAMPLE_WIDTH - 3]}..."

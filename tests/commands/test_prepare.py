@@ -1,0 +1,114 @@
+"""`dsi prepare` makes a dataset of any source and says what it holds and what it left out."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from dsi.cli import main
+from dsi.commands.prepare import prepare
+from dsi.report import to_json
+
+
+@pytest.fixture
+def table(tmp_path):
+    file = tmp_path / "zoo.csv"
+    rows = [f"{n},Animal {n},It eats plant{n}" for n in range(20)]
+    file.write_text("\n".join(["key,title,body", *rows, "20,,"]) + "\n")
+    (tmp_path / "q.tsv").write_text("".join(f"q{n}\twho eats plant{n}?\n" for n in range(20)))
+    (tmp_path / "r.txt").write_text("".join(f"q{n} 0 {n} 1\n" for n in range(20)))
+    return file
+
+
+def shown(report):
+    console = Console(file=io.StringIO(), width=200)
+    report.show(console)
+    return console.file.getvalue()
+
+
+def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
+    report = prepare(str(table), out=tmp_path / "set", id_column="key", licence="CC0-1.0")
+    dataset = Dataset.open(tmp_path / "set")
+    assert report.data["documents"] == 20
+    assert report.data["content_hash"] == dataset.info.content_hash
+    assert report.data["dropped"] == {
+        "document without title and text": {"count": 1, "examples": ["20"]}
+    }
+    assert len(report.data["samples"]["documents"]) == 3
+    assert dataset.info.licence == "CC0-1.0"
+    json.loads(to_json(report.data))
+    text = shown(report)
+    assert "left out: 1 x document without title and text: 20" in text
+    assert "document 0: Animal 0 | It eats plant0" in text
+    assert f"dsi train {tmp_path / 'set'}" in text
+
+
+def test_queries_are_split_by_share_and_seed(table, tmp_path):
+    def prepared(seed):
+        prepare(
+            str(table),
+            out=tmp_path / "set",
+            id_column="key",
+            queries=str(tmp_path / "q.tsv"),
+            test_qrels=str(tmp_path / "r.txt"),
+            dev_share=0.1,
+            test_share=0.2,
+            seed=seed,
+        )
+        return Dataset.open(tmp_path / "set")
+
+    first = prepared(0)
+    assert first.info.qrels == {"train": 14, "dev": 2, "test": 4}
+    assert prepared(0).info.content_hash == first.info.content_hash
+    assert prepared(1).info.content_hash != first.info.content_hash
+
+
+def test_duplicates_and_names_are_up_to_the_user(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("id,text\n1,same\n2,same\n")
+    report = prepare(str(file), out=tmp_path / "set", name="twins", drop_duplicate_texts=True)
+    assert (report.data["documents"], report.data["name"]) == (1, "twins")
+    assert prepare(str(file), out=tmp_path / "set").data["documents"] == 2
+
+
+def test_a_failure_leaves_what_was_there(table, tmp_path):
+    prepare(str(table), out=tmp_path / "set", id_column="key")
+    before = Dataset.open(tmp_path / "set").info
+    with pytest.raises(InputError, match="no column"):
+        prepare(str(table), out=tmp_path / "set", id_column="nope")
+    assert Dataset.open(tmp_path / "set").info == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
+        (["ZOO"], "no column for the document id; there are: 'key', 'title', 'body'"),
+        (["ZOO", "--id-column", "nope"], "no column 'nope'; there are: 'key', 'title', 'body'"),
+        (["ZOO", "--id-column", "key", "--encoding", "klingon"], "unknown encoding 'klingon'"),
+        (["ZOO", "--id-column", "key", "--subset", "x"], "--subset means nothing for a table"),
+        (["ZOO", "--id-column", "key", "--test-share", "1.5"], "leave nothing to train on"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, words, message):
+    words = [str(table) if word == "ZOO" else word for word in words]
+    assert main(["prepare", *words, "--out", str(tmp_path / "set"), "--quiet"]) == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_command_line_prints_one_json_object(table, tmp_path, capsys):
+    words = ["--id-column", "key", "--out", str(tmp_path / "set"), "--json"]
+    assert main(["prepare", str(table), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 20
+
+
+def test_a_header_can_be_given_in_words(tmp_path, capsys):
+    (tmp_path / "c.tsv").write_text("1\tfirst\n2\tsecond\n")
+    words = ["--header", "id,text", "--out", str(tmp_path / "set"), "--json"]
+    assert main(["prepare", str(tmp_path / "c.tsv"), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 2
