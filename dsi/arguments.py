@@ -98,6 +98,11 @@ class Arguments:
 
     def _take_apart(self, words: Sequence[str]) -> _Given:
         """Sorts the words into values by full name; a later word wins, the files come first."""
+        for word in words:
+            try:
+                word.encode("utf-8")
+            except UnicodeEncodeError:
+                raise InputError(f"{word!r} is not valid UTF-8", where="command line") from None
         given = _Given()
         configs: list[str] = []
         plain: list[str] = []

@@ -158,6 +158,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
         (["x", "--out", "--flag"], "--out needs a value"),
         (["x"], "--out is missing. Usage: dsi build SOURCE [WORDS ...] --out OUT"),
         (["--out", "y"], "SOURCE is missing"),
+        (["x", "--out", "\udcff"], "is not valid UTF-8"),
         (["x", "--out", "y", "--shape.width", "13"], "13 is too many"),
     ],
 )
