@@ -1,0 +1,252 @@
+"""Text to token ids: a sentencepiece vocabulary of the corpus's own, or a checkpoint's tokenizer."""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, write_json
+from data_prep.text import normalise, stopwords, words
+
+_SETTINGS = "text.json"
+_CHARACTERS_PER_WORD = 15
+"""Where the words of a corpus are longer than this on average, it is not written with spaces."""
+
+
+@dataclass(frozen=True)
+class VocabularyOptions:
+    """How the vocabulary of a model from scratch is made."""
+
+    language: str = "english"
+    """Language whose stop words are left out and whose words are stemmed; none for neither"""
+    size: int = 32_000
+    """Largest number of tokens"""
+    pieces: str = "auto"
+    """word, bpe or unigram (sentencepiece's model types); auto: word where all words of the corpus
+    fit, else bpe, and unigram for text without spaces"""
+
+    def __post_init__(self) -> None:
+        if self.size < 8:
+            raise InputError(f"--vocabulary.size {self.size} is less than 8 tokens")
+        if self.pieces not in ("auto", "word", "bpe", "unigram"):
+            raise InputError(
+                f"--vocabulary.pieces {self.pieces!r} is unknown",
+                mend="Choose from: auto, word, bpe, unigram",
+            )
+
+
+class TextEncoder(ABC):
+    """Turns text into token ids, and is saved with the index that was trained on them."""
+
+    kind: ClassVar[str]
+    vocabulary_size: int
+    """Rows that the encoder's embedding needs."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the token ids of each text: at least one, at most `max_length`."""
+
+    @abstractmethod
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the encoder into a folder, which is made."""
+
+    @staticmethod
+    def open(folder: str | os.PathLike[str]) -> TextEncoder:
+        """Opens what `save` wrote.
+
+        Raises:
+            InputError: It is missing, or of an unknown kind.
+        """
+        folder = Path(folder)
+        settings = read_json(folder / _SETTINGS)
+        kinds: dict[str, type[SentencepieceEncoder] | type[PretrainedEncoder]] = {
+            each.kind: each for each in (SentencepieceEncoder, PretrainedEncoder)
+        }
+        kind = settings.get("kind") if isinstance(settings, dict) else None
+        if kind not in kinds:
+            raise InputError(f"unknown text encoder {kind!r}", where=folder / _SETTINGS)
+        return kinds[kind].load(folder, settings)
+
+
+class SentencepieceEncoder(TextEncoder):
+    """A sentencepiece model over normalised words: stop words out, stems for words.
+
+    Token 0 pads, 1 stands for a text without a known token, 2 for an unknown word; unknown
+    words are left out.
+
+    Args:
+        model: The serialised sentencepiece model.
+        language: Whose stop words and stems; "none" for neither.
+    """
+
+    kind = "sentencepiece"
+    PAD, EMPTY, UNKNOWN = 0, 1, 2
+
+    def __init__(self, model: bytes, language: str) -> None:
+        import sentencepiece
+
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.language = language
+        self.vocabulary_size = self._processor.vocab_size()
+        self._prepare = _Preparation(language)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], options: VocabularyOptions) -> SentencepieceEncoder:
+        """Trains a vocabulary on the texts of a corpus; same texts, same vocabulary.
+
+        Raises:
+            InputError: The texts hold no word, or the language is unknown.
+        """
+        import sentencepiece
+
+        prepare = _Preparation(options.language)
+        lines = [line for line in prepare(texts) if line]
+        if not lines:
+            raise InputError(
+                "the texts hold no word to make a vocabulary of",
+                mend="Check the text column, or try --vocabulary.language none",
+            )
+        types = {word for line in lines for word in line.split()}
+        pieces = options.pieces
+        if pieces == "auto":
+            if sum(map(len, types)) > _CHARACTERS_PER_WORD * len(types):
+                pieces = "unigram"
+            else:
+                pieces = "word" if len(types) + 3 <= options.size else "bpe"
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=written,
+                model_type=pieces,
+                vocab_size=len(types) + 3 if pieces == "word" else options.size,
+                hard_vocab_limit=False,
+                normalization_rule_name="identity",
+                character_coverage=1.0 if pieces != "unigram" else 0.9995,
+                max_sentence_length=1 << 20,
+                num_threads=1,
+                minloglevel=2,
+                pad_id=cls.PAD,
+                bos_id=-1,
+                eos_id=cls.EMPTY,
+                unk_id=cls.UNKNOWN,
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f"sentencepiece cannot make a vocabulary of {options.size} tokens ({error})",
+                mend="Change --vocabulary.size",
+            ) from None
+        return cls(written.getvalue(), options.language)
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the token ids of each text: at least one, at most `max_length`."""
+        encoded: list[list[int]] = self._processor.encode(self._prepare(texts))
+        known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
+        return [line[:max_length] or [self.EMPTY] for line in known]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the encoder into a folder, which is made."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sentencepiece.model").write_bytes(self._model)
+        write_json(folder / _SETTINGS, {"kind": self.kind, "language": self.language})
+
+    @classmethod
+    def load(cls, folder: Path, settings: dict[str, Any]) -> SentencepieceEncoder:
+        """Opens the folder that `save` wrote."""
+        file = folder / "sentencepiece.model"
+        try:
+            return cls(file.read_bytes(), settings["language"])
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
+
+
+class _Preparation:
+    """What happens to text before sentencepiece: normalise, drop stop words, stem."""
+
+    def __init__(self, language: str) -> None:
+        self._stop = stopwords(language)
+        self._stem = None
+        if language != "none":
+            import Stemmer
+
+            if language not in Stemmer.algorithms():
+                raise InputError(
+                    f"no stemmer for language {language!r}",
+                    mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
+                )
+            self._stem = Stemmer.Stemmer(language).stemWords
+
+    def __call__(self, texts: Iterable[str]) -> list[str]:
+        if self._stem is None:
+            return [normalise(text) for text in texts]
+        kept = ([word for word in words(text) if word not in self._stop] for text in texts)
+        return [" ".join(self._stem(line)) for line in kept]
+
+
+class PretrainedEncoder(TextEncoder):
+    """The tokenizer of a transformers checkpoint, as it is.
+
+    Args:
+        tokenizer: The tokenizer.
+    """
+
+    kind = "transformers"
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.vocabulary_size = len(tokenizer)
+
+    @classmethod
+    def from_checkpoint(cls, name: str) -> PretrainedEncoder:
+        """Takes the tokenizer of a checkpoint.
+
+        Args:
+            name: A hub id or the path of a folder.
+
+        Raises:
+            InputError: There is none, or it cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            return cls(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise InputError(
+                f"cannot load the tokenizer of {name!r} ({str(error).splitlines()[0]})",
+                mend="Give a hub id that this machine can reach, or the path of a folder with "
+                "the checkpoint and its tokenizer",
+            ) from None
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the token ids of each text: at least one, at most `max_length`."""
+        if not len(texts):
+            return []
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        fallback = next(
+            token
+            for token in (self._tokenizer.eos_token_id, self._tokenizer.unk_token_id, 0)
+            if token is not None
+        )
+        return [list(line) or [fallback] for line in encoded]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the encoder into a folder, which is made."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save_pretrained(folder / "tokenizer")
+        write_json(folder / _SETTINGS, {"kind": self.kind})
+
+    @classmethod
+    def load(cls, folder: Path, settings: dict[str, Any]) -> PretrainedEncoder:
+        """Opens the folder that `save` wrote."""
+        return cls.from_checkpoint(str(folder / "tokenizer"))
+
+
