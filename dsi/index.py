@@ -165,7 +165,14 @@ class Index:
             model = load_backbone(folder / "model", place)
         except torch.OutOfMemoryError:
             raise
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise InputError(f"cannot load it ({error})", where=folder, mend=_COPY) from error
         rows = model.get_output_embeddings().weight.shape[0]
         if rows < table.alphabet_size:
