@@ -534,6 +534,8 @@ def _check_qrel(qrel: Qrel) -> None:
     _check_id(qrel.doc_id, "document", qrel)
     if isinstance(qrel.relevance, bool) or not isinstance(qrel.relevance, int):
         raise InputError(f"the relevance {qrel.relevance!r} is not a whole number (in {qrel!r})")
+    if not -(2**31) <= qrel.relevance < 2**31:
+        raise InputError(f"the relevance {qrel.relevance} does not fit in 32 bits (in {qrel!r})")
     if qrel.split not in SPLITS:
         raise InputError(
             f"unknown split {qrel.split!r} (in {qrel!r})", mend=f"Choose from: {', '.join(SPLITS)}"

@@ -115,6 +115,7 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path)
         ({"queries": [*QUERIES, Query("q1", "other")]}, "'q1' appears twice"),
         ({"qrels": [Qrel("q1", "7", 1, "valid")]}, "unknown split 'valid'"),
         ({"qrels": [Qrel("q1", "7", 0.5, "test")]}, "0.5 is not a whole number"),  # type: ignore[arg-type]
+        ({"qrels": [Qrel("q1", "7", 2**31, "test")]}, "32 bits"),
         ({"qrels": [*QRELS, Qrel("q1", "x", 1, "test")]}, "1 of 4 judgements"),
     ],
 )
