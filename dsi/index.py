@@ -159,7 +159,7 @@ class Index:
             raise InputError(
                 f"{len(titles)} titles for {len(table)} identifiers", where=folder, mend=_COPY
             )
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = usable_device(device)
         try:
             text = TextEncoder.open(folder / "text")
             model = load_backbone(folder / "model", place)
@@ -252,6 +252,27 @@ class Index:
             for row, score in zip(rows, scores, strict=True)
             if row >= 0
         ]
+
+
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """Returns a device that computes; the first accelerator, or the CPU, for None.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"cannot use the device {str(device)!r} ({str(error).splitlines()[0]})",
+            mend="Choose cpu, or cuda where there is an accelerator",
+        ) from None
+    return place
 
 
 def check_weights(folder: Path) -> None:

@@ -305,6 +305,7 @@ def test_a_bad_file_of_queries_is_told_in_one_line(saved, tmp_path, capsys, cont
         (["a\udcff"], "is not valid UTF-8"),
         (["a", "--k", "0"], "--k: cannot show 0 documents"),
         (["a", "--k", "5", "--beams", "4"], "--beams: 4 beams cannot find 5 documents"),
+        (["a", "--device", "gpu"], "cannot use the device 'gpu'"),
         (["--queries", "nowhere.tsv"], "nowhere.tsv: no such file"),
         (["a", "--queries", "nowhere.tsv"], "queries both on the command line and in a file"),
     ],
