@@ -41,6 +41,7 @@ _WRONG_PLACE = (
     errno.ENOTDIR,
     errno.EISDIR,
     errno.ENAMETOOLONG,
+    errno.EFBIG,
 )
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -156,12 +157,20 @@ def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
     name = error.filename if isinstance(error, OSError) else None
     # Compiled libraries report a full disk as text only.
     if number in _NO_SPACE or "No space left on device" in message:
-        place = name or next((word for word in reversed(words) if Path(word).exists()), ".")
-        return 2, f"{place}: the disk is full. Make room or choose another place"
+        return 2, f"{name or _target(words)}: the disk is full. Make room or choose another place"
     if number in _WRONG_PLACE and name is not None:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
     hint = "" if "--debug" in words else ". Run it again with --debug to see where"
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
+
+
+def _target(words: list[str]) -> str:
+    """Guesses what a command line writes to, for an error that does not name its file."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    options = [word.split("=", 1) if "=" in word else (word, after) for word, after in pairs]
+    named = [value for option, value in options if option in ("--out", "--run")]
+    existing = (word for word in reversed(words) if Path(word).exists())
+    return named[-1] if named else next(existing, ".")
 
 
 def _overview() -> str:

@@ -86,6 +86,17 @@ def test_every_error_has_its_exit_code_and_one_line(verb, capsys, error, code, l
     assert (out, err) == ("", f"dsi: {line}\n")
 
 
+@pytest.mark.parametrize("words", [["--out", "a/b"], ["--out=a/b"], ["--run", "a/b"]])
+def test_a_full_disk_is_told_with_the_place_of_the_output(verb, capsys, words):
+    def fake(place: Path, *, out: Path | None = None, run: Path | None = None) -> None:
+        """Writes without telling where."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    verb(fake)
+    assert cli.main(["fake", "/", *words]) == 2
+    assert capsys.readouterr().err.startswith("dsi: a/b: the disk is full")
+
+
 def test_debug_shows_the_traceback(verb, capsys):
     verb(failing(ValueError("odd")))
     assert cli.main(["fake", "/", "--debug"]) == 1
