@@ -1,0 +1,1 @@
+"""Evaluating runs: measures, baselines, groups of queries, significance, the report."""

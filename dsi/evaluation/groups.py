@@ -1,0 +1,37 @@
+"""Groups of queries: whose document was seen with a query in training, and whose was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+GROUPS = ("all", "seen", "unseen")
+
+
+def group_queries(
+    qrels: Mapping[str, Mapping[str, int]], training_qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, list[str]]:
+    """Groups the queries of a split by whether their documents have a training query.
+
+    A query is "seen" if a document relevant to it is relevant to some labelled query of split
+    train, and "unseen" if none is. One without a relevant document is in "all" only.
+
+    Args:
+        qrels: The split's judgements: query_id -> {doc_id: relevance}; above 0 is relevant.
+        training_qrels: Those of split train.
+
+    Returns:
+        Group -> query ids in the order of `qrels`; every group of `GROUPS`, in that order.
+    """
+    trained = {
+        doc_id
+        for judgements in training_qrels.values()
+        for doc_id, relevance in judgements.items()
+        if relevance > 0
+    }
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for query_id, judgements in qrels.items():
+        relevant = {doc_id for doc_id, relevance in judgements.items() if relevance > 0}
+        groups["all"].append(query_id)
+        if relevant:
+            groups["seen" if relevant & trained else "unseen"].append(query_id)
+    return groups

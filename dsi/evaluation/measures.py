@@ -1,0 +1,76 @@
+"""The measures, and what a run scores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import ir_measures
+from ir_measures import RR, R, Success, nDCG
+
+from dsi.search.runs import ranked
+
+MEASURES: tuple[ir_measures.Measure, ...] = (
+    Success @ 1,
+    Success @ 10,
+    Success @ 100,
+    RR @ 10,
+    nDCG @ 10,
+    R @ 100,
+)
+"""Success@k is what papers on generative retrieval call Hits@k: 1 where a relevant document is
+among the first k, else 0. R@k is the share of the relevant documents among them."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run scores.
+
+    Attributes:
+        per_query: query_id -> {measure: value}, for every query with a judgement, in their
+            order; the measures by ir-measures' names, in the order of `MEASURES`.
+    """
+
+    per_query: dict[str, dict[str, float]]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean over all queries: measure -> value."""
+        return self.mean_of(self.per_query)
+
+    def mean_of(self, query_ids: Iterable[str]) -> dict[str, float]:
+        """Returns the mean over some of the queries: measure -> value; empty for no query."""
+        lines = [self.per_query[query_id] for query_id in query_ids]
+        if not lines:
+            return {}
+        return {name: sum(line[name] for line in lines) / len(lines) for name in lines[0]}
+
+
+def evaluate_run(
+    qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]]
+) -> Evaluation:
+    """Evaluates a run.
+
+    Every query with a judgement counts; one for which the run has no document scores 0. Queries
+    of the run without a judgement are left out. Equal scores are ranked as in
+    `dsi.search.runs.ranked`, for all measures alike.
+
+    Args:
+        qrels: query_id -> {doc_id: relevance}; above 0 is relevant.
+        run: query_id -> {doc_id: score}.
+    """
+    names = [str(measure) for measure in MEASURES]
+    per_query = {query_id: dict.fromkeys(names, 0.0) for query_id in qrels}
+    # The programs behind ir-measures order equal scores differently from one another: they get
+    # ranks instead, which never tie.
+    ranks = {
+        query_id: {doc_id: -float(rank) for rank, doc_id in enumerate(ranked(run[query_id]))}
+        for query_id in qrels
+        if run.get(query_id)
+    }
+    # ir-measures gives no value, or a warning, where one side is empty.
+    if ranks:
+        judged = {query_id: dict(qrels[query_id]) for query_id in ranks}
+        for metric in ir_measures.iter_calc(MEASURES, judged, ranks):
+            per_query[metric.query_id][str(metric.measure)] = float(metric.value)
+    return Evaluation(per_query)

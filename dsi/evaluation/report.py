@@ -1,0 +1,128 @@
+"""Several systems on the same queries: one object for programs, one table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from dsi.evaluation.groups import group_queries
+from dsi.evaluation.measures import MEASURES, evaluate_run
+from dsi.evaluation.significance import compare
+from dsi.report import TableReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How systems do on a split.
+
+    Attributes:
+        data: `dataset` and `split` by name; `queries` {group: how many}; `systems`
+            {system: {group: {measure: value}}}; `comparison`, of the first system with each
+            other one, {other: {group: {measure: {"difference", "low", "high", "p_value",
+            "queries"}}}}; `seconds` {system: seconds of search}, for those that were timed. The
+            groups are "all", "seen" and "unseen"; one without queries is left out.
+        remarks: Lines below the table.
+    """
+
+    data: Mapping[str, Any]
+    remarks: Sequence[str] = field(default=())
+
+    def show(self, console: Console) -> None:
+        """Prints one table: a line for each system and group, a column for each measure.
+
+        A star marks the values of other systems that differ from the first system's with p <
+        0.05.
+        """
+        names = [str(measure) for measure in MEASURES]
+        rows = []
+        starred = False
+        for group, queries in self.data["queries"].items():
+            for system, groups in self.data["systems"].items():
+                compared = self.data["comparison"].get(system, {}).get(group, {})
+                cells = []
+                for name in names:
+                    star = name in compared and compared[name]["p_value"] < 0.05
+                    starred |= star
+                    cells.append(f"{groups[group][name]:.3f}{'*' if star else ' '}")
+                rows.append([f"{group} ({queries:,})", system, *cells])
+        closing = list(self.remarks)
+        if starred:
+            first = next(iter(self.data["systems"]))
+            closing.insert(0, f"* differs from {first}, paired randomisation test, p < 0.05")
+        TableReport(
+            data=self.data,
+            title=f"{self.data['dataset']}, {self.data['split']}",
+            columns=["queries", "system", *names],
+            rows=rows,
+            closing=closing,
+        ).show(console)
+
+
+def evaluate_systems(
+    dataset: Dataset,
+    split: str,
+    runs: Mapping[str, Mapping[str, Mapping[str, float]]],
+    *,
+    seconds: Mapping[str, float] | None = None,
+    remarks: Sequence[str] = (),
+    seed: int = 0,
+) -> EvaluationReport:
+    """Evaluates systems on a split, overall and by group, and compares the first with the rest.
+
+    Args:
+        dataset: The dataset.
+        split: "train", "dev" or "test"; each of its queries with a judgement counts.
+        runs: System -> its run; the first is the one that the others are compared with.
+        seconds: System -> how long its search took.
+        remarks: Lines for people, below the table.
+        seed: Of the significance tests.
+    """
+    qrels = dataset.qrels_of(split)
+    groups = {
+        group: members
+        for group, members in group_queries(qrels, dataset.qrels_of("train")).items()
+        if members
+    }
+    evaluations = {system: evaluate_run(qrels, run) for system, run in runs.items()}
+    values = {
+        system: {
+            group: np.array([list(evaluation.per_query[query].values()) for query in members])
+            for group, members in groups.items()
+        }
+        for system, evaluation in evaluations.items()
+    }
+    names = [str(measure) for measure in MEASURES]
+    first, *others = runs
+    comparison = {
+        other: {
+            group: {
+                name: asdict(result)
+                for name, result in zip(
+                    names,
+                    compare(values[first][group], values[other][group], seed=seed),
+                    strict=True,
+                )
+            }
+            for group in groups
+        }
+        for other in others
+    }
+    data = {
+        "dataset": dataset.info.name,
+        "split": split,
+        "queries": {group: len(members) for group, members in groups.items()},
+        "systems": {
+            system: {group: evaluation.mean_of(members) for group, members in groups.items()}
+            for system, evaluation in evaluations.items()
+        },
+        "comparison": comparison,
+        "seconds": dict(seconds or {}),
+    }
+    return EvaluationReport(data, tuple(remarks))

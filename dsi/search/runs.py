@@ -1,0 +1,121 @@
+"""Runs: the ranked documents of queries, in memory and as TREC run files.
+
+A run is `{query_id: {doc_id: score}}`. Its ranking is by descending score; documents of equal
+score keep the order in which the run lists them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import InputError
+from data_prep.files import replacing_file
+
+Run = dict[str, dict[str, float]]
+
+
+def ranked(scores: Mapping[str, float]) -> list[str]:
+    """Returns the document ids of one query, best first."""
+    return sorted(scores, key=lambda doc_id: -scores[doc_id])
+
+
+def write_run(
+    path: str | os.PathLike[str], run: Mapping[str, Mapping[str, float]], tag: str = "dsi"
+) -> None:
+    """Writes a TREC run file, atomically.
+
+    Scores are written as float32 numbers that strictly descend: an equal or indistinguishable
+    score is lowered to the next float32. Every program then reads the same ranking, however it
+    treats ties. A query without documents leaves no line.
+
+    Args:
+        path: The file to write.
+        run: The run; scores are finite.
+        tag: The name of the system, the last field of each line.
+
+    Raises:
+        InputError: An id or the tag is empty or holds white space, which the format cannot hold.
+        ValueError: A score is not finite.
+    """
+    _check_word(tag, "run tag")
+    with replacing_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+        for query_id, scores in run.items():
+            _check_word(query_id, "query id")
+            before = np.float32(np.inf)
+            for rank, doc_id in enumerate(ranked(scores), start=1):
+                _check_word(doc_id, "document id")
+                if not math.isfinite(scores[doc_id]):
+                    raise ValueError(f"score {scores[doc_id]} of {doc_id!r} for {query_id!r}")
+                score = min(np.float32(scores[doc_id]), np.nextafter(before, np.float32(-np.inf)))
+                file.write(f"{query_id} Q0 {doc_id} {rank} {score:.9g} {tag}\n")
+                before = score
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Reads a TREC run file: query id, Q0, document id, rank, score and tag in each line.
+
+    The score decides the ranking, as in trec_eval; the rank field is not read. Empty lines are
+    passed over.
+
+    Returns:
+        The queries in the order of the file, the documents of each best first.
+
+    Raises:
+        InputError: There is no such file, it is not text in UTF-8, or a line has not six fields,
+            a score that is not a finite number, or a document that the query has already.
+    """
+    path = Path(path)
+    run: Run = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                fields = line.split()
+                if fields:
+                    _read_line(fields, run, f"{path}, line {number}")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError("no such run file", where=path) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
+    return {query: {doc: scores[doc] for doc in ranked(scores)} for query, scores in run.items()}
+
+
+def _read_line(fields: list[str], run: Run, where: str) -> None:
+    """Enters one line into `run`."""
+    if len(fields) != 6:
+        raise InputError(
+            f"{len(fields)} fields where a TREC run has 6",
+            where=where,
+            mend="Write each line as: query_id Q0 doc_id rank score tag",
+        )
+    query_id, _, doc_id, _, word, _ = fields
+    try:
+        score = float(word)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(
+            f"the score {word!r} is not a finite number",
+            where=where,
+            mend="Write each line as: query_id Q0 doc_id rank score tag",
+        )
+    scores = run.setdefault(query_id, {})
+    if doc_id in scores:
+        raise InputError(
+            f"document {doc_id!r} appears twice for query {query_id!r}",
+            where=where,
+            mend="List each document once for a query",
+        )
+    scores[doc_id] = score
+
+
+def _check_word(word: str, noun: str) -> None:
+    if not word or word.split() != [word]:
+        raise InputError(
+            f"the {noun} {word!r} cannot stand in a TREC run",
+            mend=f"Give it a {noun} that is not empty and holds no white space",
+        )
