@@ -1,0 +1,63 @@
+"""The warm start of a pretrained model: docid rows from its own encodings of the documents."""
+
+from __future__ import annotations
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from data_prep.progress import track
+from dsi.warm_starts.base import WARM_STARTS, Corpus, code_vectors, set_rows
+
+_BATCH = 16
+_TOKENS = 256
+"""Tokens of a document that are read."""
+
+
+@WARM_STARTS.register("encodings")
+def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+    """Starts output rows and decoder embedding from the model's encodings of the documents.
+
+    A document's vector is what the first decoder step makes of it (the state that the output
+    layer reads), centred over the corpus and scaled to length 1: the row of a document then
+    already answers to texts that the model decodes like it. A code that several documents share
+    gets their mean.
+
+    Args:
+        model: Any encoder-decoder after `graft_docids`.
+        corpus: The documents and their identifiers.
+        seed: Unused; the encodings are deterministic.
+    """
+    import torch
+
+    was_training = model.training
+    model.eval()
+    device = model.get_output_embeddings().weight.device
+    order = np.argsort([min(len(line), _TOKENS) for line in corpus.tokens], kind="stable")
+    vectors = np.zeros((len(corpus.tokens), model.get_output_embeddings().in_features), np.float32)
+    base = model.get_decoder()
+    with torch.inference_mode():
+        for start in track(range(0, len(order), _BATCH), "encoding documents"):
+            rows = order[start : start + _BATCH]
+            lines = [list(corpus.tokens[row][:_TOKENS]) or [0] for row in rows]
+            input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
+            mask = torch.zeros_like(input_ids)
+            for line, tokens in enumerate(lines):
+                input_ids[line, : len(tokens)] = torch.tensor(tokens)
+                mask[line, : len(tokens)] = 1
+            input_ids, mask = input_ids.to(device), mask.to(device)
+            encoded = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
+            first = torch.zeros((len(lines), 1), dtype=torch.int64, device=device)
+            state = base(
+                input_ids=first,
+                encoder_hidden_states=encoded.last_hidden_state,
+                encoder_attention_mask=mask,
+            ).last_hidden_state[:, 0]
+            vectors[rows] = state.float().cpu().numpy()
+    model.train(was_training)
+    vectors -= vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    rows_of_codes = code_vectors(corpus.table, vectors, model.config.vocab_size)
+    set_rows(model.get_output_embeddings().weight, rows_of_codes)
+    embedding = model.get_decoder().get_input_embeddings().weight
+    typical = float(embedding.detach().norm(dim=1).mean())
+    set_rows(embedding, rows_of_codes * typical)
