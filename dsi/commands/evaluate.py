@@ -1,0 +1,160 @@
+"""`dsi evaluate`: what an index or a run scores, beside baselines."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import InputError
+from dsi.report import Report
+
+if TYPE_CHECKING:
+    from data_prep.dataset import Dataset
+    from dsi.search.runs import Run
+
+DEPTH = 100
+"""How many documents of each query are evaluated: the deepest cutoff of the measures."""
+
+
+def evaluate(
+    index_or_run: Path,
+    dataset: Path,
+    *,
+    split: str = "test",
+    baselines: str = "bm25,bm25+queries",
+    beams: int | None = None,
+    run: Path | None = None,
+    language: str = "english",
+    device: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Measures how well an index, or any TREC run, answers the queries of a dataset.
+
+    Every query of the split with a judgement counts; one without results counts as 0. Queries
+    are grouped by whether a document relevant to them has a labelled training query ("seen") or
+    not ("unseen"). Each baseline is compared with the index by a paired randomisation test.
+
+    Args:
+        index_or_run: The folder of an index, or a TREC run file.
+        dataset: The folder of a dataset.
+        split: The queries to ask: train, dev or test.
+        baselines: Baselines to put beside it, with commas between: "bm25", and "bm25+queries",
+            which reads each document's training queries too; "none" for no baseline.
+        beams: Width of the index's search; default that of the index, and at least 100. With
+            fewer, as many documents are found as there are beams.
+        run: A file to write the results of the index to, as a TREC run.
+        language: Of the baselines' stemmer and stop words; "none" for neither.
+        device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
+        seed: Of the significance tests.
+    """
+    from data_prep.dataset import Dataset
+
+    opened = Dataset.open(dataset)
+    qrels = _judged(opened, split)
+    names = _baseline_names(baselines)
+    if beams is not None and beams < 1:
+        raise InputError(f"{beams} beams", where="--beams", mend="Ask for at least 1")
+    if run is not None and run.is_dir():
+        raise InputError("this is a folder", where=run, mend="Give --run the name of a file")
+    texts = opened.query_texts()
+    queries = {query_id: texts[query_id] for query_id in qrels}
+
+    from dsi.evaluation.baselines import baseline_run
+    from dsi.evaluation.report import evaluate_systems
+
+    runs: dict[str, Run] = {}
+    seconds: dict[str, float] = {}
+    remarks: list[str] = []
+    if index_or_run.is_dir():
+        runs["index"], seconds["index"] = _search(index_or_run, queries, beams, device)
+        if beams is not None and beams < DEPTH:
+            remarks.append(
+                f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
+            )
+        if run is not None:
+            from dsi.search.runs import write_run
+
+            write_run(run, runs["index"])
+    else:
+        _refuse_search_options(beams=beams, run=run, device=device)
+        runs["run"] = _read(index_or_run, qrels, split)
+        missing = len(qrels.keys() - runs["run"].keys())
+        if missing:
+            remarks.append(
+                f"{missing:,} of {len(qrels):,} queries are not in the run and count as 0."
+            )
+    for name in names:
+        started = time.perf_counter()
+        runs[name] = baseline_run(name, opened, queries, k=DEPTH, language=language)
+        seconds[name] = time.perf_counter() - started
+    return evaluate_systems(opened, split, runs, seconds=seconds, remarks=remarks, seed=seed)
+
+
+def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
+    """Returns the judgements of a split that has some."""
+    there = list(dataset.info.qrels)
+    if split not in there:
+        raise InputError(
+            f"no split {split!r} with judgements",
+            where=dataset.path,
+            mend=f"Choose from: {', '.join(there)}" if there else "Prepare it with judgements",
+        )
+    return dataset.qrels_of(split)
+
+
+def _baseline_names(words: str) -> list[str]:
+    """Returns the names in a list with commas, each known and none twice."""
+    from dsi.evaluation.baselines import BASELINES
+
+    if words == "none":
+        return []
+    names = list(dict.fromkeys(word.strip() for word in words.split(",")))
+    for name in names:
+        BASELINES[name]
+    return names
+
+
+def _refuse_search_options(**options: object) -> None:
+    """Raises InputError when an option is given that only an index has a use for."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"--{name} is for an index, and a run file was given",
+                mend=f"Leave --{name} out, or give the folder of an index",
+            )
+
+
+def _search(
+    path: Path, queries: dict[str, str], beams: int | None, device: str | None
+) -> tuple[Run, float]:
+    """Asks an index; returns its run, and how many seconds the search took."""
+    from dsi.index import Index
+
+    index = Index.open(path, device)
+    k = DEPTH if beams is None else min(DEPTH, beams)
+    started = time.perf_counter()
+    hits = index.search(list(queries.values()), k=k, beams=beams)
+    seconds = time.perf_counter() - started
+    run = {
+        query_id: {hit.doc_id: hit.score for hit in found}
+        for query_id, found in zip(queries, hits, strict=True)
+    }
+    return run, seconds
+
+
+def _read(path: Path, qrels: dict[str, dict[str, int]], split: str) -> Run:
+    """Reads a run file that answers queries of the split."""
+    from dsi.search.runs import read_run
+
+    run = read_run(path)
+    if not run:
+        raise InputError("the run file is empty", where=path)
+    if not run.keys() & qrels.keys():
+        raise InputError(
+            f"no query of the run is in split {split!r} (the run has {next(iter(run))!r},"
+            f" the split {next(iter(qrels))!r})",
+            where=path,
+            mend="Give the run of this dataset's queries, or another --split",
+        )
+    return run
