@@ -97,7 +97,7 @@ def from_scratch(
         raise InputError(f"unknown model size {size!r}", mend=f"Choose from: {', '.join(SIZES)}")
     shape = SIZES[size]
     width = shape.width or lexical_width(documents)
-    config = T5Config(
+    settings: dict[str, Any] = dict(
         vocab_size=alphabet_size,
         d_model=width,
         d_kv=64,
@@ -109,6 +109,7 @@ def from_scratch(
         feed_forward_proj="relu",
         tie_word_embeddings=False,
     )
+    config = T5Config(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(config)
@@ -230,7 +231,8 @@ def load_backbone(
         model = _architecture(stored["architectures"][0], folder)(config)
         model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"])
     load_model(model, folder / _WEIGHTS, strict=True)
-    return model.to(device).eval()
+    placed: Any = model
+    return placed.to(device).eval()
 
 
 def _architecture(name: str, folder: Path) -> Any:

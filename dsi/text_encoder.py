@@ -1,4 +1,4 @@
-"""Text to token ids: a sentencepiece vocabulary of the corpus's own, or a checkpoint's tokenizer."""
+"""Text to token ids: a vocabulary of the corpus's own, or a checkpoint's tokenizer."""
 
 from __future__ import annotations
 
@@ -248,5 +248,3 @@ class PretrainedEncoder(TextEncoder):
     def load(cls, folder: Path, settings: dict[str, Any]) -> PretrainedEncoder:
         """Opens the folder that `save` wrote."""
         return cls.from_checkpoint(str(folder / "tokenizer"))
-
-

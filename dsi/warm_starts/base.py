@@ -69,7 +69,7 @@ def code_vectors(
     import scipy.sparse as sparse
 
     codes = np.asarray(table.codes)
-    owners = np.repeat(np.arange(len(table)), np.diff(np.asarray(table.offsets)))
+    owners = np.repeat(np.arange(len(table)), table.lengths)
     members = sparse.csr_matrix(
         (np.ones(len(codes), np.float32), (codes, owners)), shape=(alphabet_size, len(table))
     )

@@ -16,6 +16,7 @@ and document vectors, and written into the weights of a T5 so that the untouched
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -163,12 +164,13 @@ def _write_attention(model: T5ForConditionalGeneration) -> None:
     width, per_head = model.config.d_model, model.config.d_kv
     embeddings = model.get_encoder().get_input_embeddings().weight
     length = float(embeddings[0].detach().norm())
-    stacks = [*model.encoder.block, *model.decoder.block]
+    decoder: list[Any] = list(model.decoder.block)
+    encoder: list[Any] = list(model.encoder.block)
     with torch.no_grad():
-        for block in stacks:
+        for block in (*encoder, *decoder):
             block.layer[0].SelfAttention.o.weight.zero_()
             block.layer[-1].DenseReluDense.wo.weight.zero_()
-        for number, block in enumerate(model.decoder.block):
+        for number, block in enumerate(decoder):
             attention = block.layer[1].EncDecAttention
             attention.q.weight.zero_()
             attention.k.weight.normal_(std=_SMALL)
@@ -198,9 +200,7 @@ def _write_decoder(
     vectors = np.zeros((len(documents), width), np.float32)
     vectors[:, : width - 2] = documents
     vectors /= max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-    set_rows(
-        model.get_output_embeddings().weight, code_vectors(corpus.table, vectors, alphabet)
-    )
+    set_rows(model.get_output_embeddings().weight, code_vectors(corpus.table, vectors, alphabet))
     # Every code enters the decoder as the constant that drives the cross-attention, with a
     # random direction too weak to matter until training makes something of it.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)

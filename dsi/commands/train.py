@@ -1,0 +1,92 @@
+"""`dsi train`: from a dataset to an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docids.kinds import TreeOptions
+from dsi.report import Report, TableReport
+from dsi.text_encoder import VocabularyOptions
+from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+
+_MODEL = ModelOptions()
+_VOCABULARY = VocabularyOptions()
+_MIX = MixOptions()
+_OPTIMISER = OptimiserOptions()
+_LOOP = LoopOptions()
+_SEMANTIC = TreeOptions()
+
+
+def train(
+    dataset: Path,
+    *,
+    out: Path,
+    docids: str = "atomic",
+    docids_folder: Path | None = None,
+    generator: str = "auto",
+    per_doc: int = 40,
+    seed: int = 0,
+    semantic: TreeOptions = _SEMANTIC,
+    model: ModelOptions = _MODEL,
+    vocabulary: VocabularyOptions = _VOCABULARY,
+    mix: MixOptions = _MIX,
+    optimiser: OptimiserOptions = _OPTIMISER,
+    loop: LoopOptions = _LOOP,
+) -> Report:
+    """Trains an index on a dataset; run again after an interruption, it continues.
+
+    Steps that are missing are done first: pseudo-queries, identifiers, vocabulary. The same
+    dataset, options and seed give the same index.
+
+    Args:
+        dataset: The folder of the dataset.
+        out: The folder of the index.
+        docids: Kind of identifiers: atomic, naive, semantic or random.
+        docids_folder: Identifiers made with `dsi docids`, instead of new ones.
+        generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
+            there are enough labelled queries to learn from, else extractive.
+        per_doc: Pseudo-queries per document.
+        seed: Of everything drawn at random.
+        semantic: Options of the identifier kinds semantic and random.
+        model: The network.
+        vocabulary: The vocabulary of a model from scratch.
+        mix: What a batch is made of.
+        optimiser: How weights move.
+        loop: How long, how large, how precise.
+    """
+    from data_prep.dataset import Dataset
+    from dsi.training.build import TrainingOptions, train_index
+
+    options = TrainingOptions(
+        docids=docids,
+        semantic=semantic,
+        generator=generator,
+        per_doc=per_doc,
+        seed=seed,
+        model=model,
+        vocabulary=vocabulary,
+        mix=mix,
+        optimiser=optimiser,
+        loop=loop,
+    )
+    manifest = train_index(Dataset.open(dataset), out, options, docids_folder)
+    metrics = dict(manifest.metrics)
+    best = metrics.pop("best", None)
+    rows = [("documents", manifest.documents), *metrics.items()]
+    if best is not None:
+        rows += [(f"best dev {name}", value) for name, value in best.items()]
+    return TableReport(
+        data={
+            "index": str(out),
+            "version": manifest.version,
+            "documents": manifest.documents,
+            **manifest.metrics,
+        },
+        title=f"index of {manifest.dataset['name']}",
+        columns=("", ""),
+        rows=rows,
+        closing=(
+            f'search it: dsi search {out} "your query"',
+            f"measure it: dsi evaluate {out} {dataset} --split test",
+        ),
+    )

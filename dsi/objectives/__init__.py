@@ -1,0 +1,1 @@
+"""Losses: small functions of logits and targets, one idea per file."""

@@ -1,0 +1,50 @@
+"""Cross-entropy over the docid alphabet, the loss of every DSI (Tay et al. 2022, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+IGNORED = -100
+"""Target of a position past the end of an identifier."""
+
+
+def docid_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    competitors: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns the summed cross-entropy of the codes of identifiers, and leaves averaging to you.
+
+    Args:
+        logits: Of every code at every position, float [batch, positions, alphabet].
+        targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
+        label_smoothing: Share of the target that is spread over the alphabet; 0 for none.
+        competitors: Which codes an example's softmax runs over, bool broadcastable to the
+            logits; the right code must be among them. None for all.
+
+    Returns:
+        A scalar, float32: the sum over examples and positions.
+    """
+    logits = logits.float()
+    if competitors is not None:
+        logits = logits.masked_fill(~competitors, torch.finfo(torch.float32).min / 2)
+    kept = targets != IGNORED
+    picked = targets.clamp_min(0).unsqueeze(-1)
+    if competitors is None or not label_smoothing:
+        return functional.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=label_smoothing,
+        )
+    # Smoothing spreads over the competitors only: a masked code's logarithm is no number to use.
+    logs = functional.log_softmax(logits, dim=-1)
+    among = competitors.expand_as(logs)
+    spread = logs.masked_fill(~among, 0.0).sum(-1) / among.sum(-1)
+    right = logs.gather(-1, picked).squeeze(-1)
+    loss = -(1 - label_smoothing) * right - label_smoothing * spread
+    return (loss * kept).sum()

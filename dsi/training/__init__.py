@@ -1,0 +1,1 @@
+"""Training: from a Dataset to an index, in steps that any kill may interrupt."""

@@ -1,0 +1,140 @@
+"""Which examples make up a step: a pure function of the seed and the step's number.
+
+Nothing has to be saved or replayed to continue at any step, and every process of many knows
+every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dsi.training.examples import TASKS, Examples
+
+WINDOW = 16
+"""Steps whose examples are sorted by length together: like lengths meet in a batch, so that
+little is computed on padding, and which ones meet changes with every pass."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples of one step, or one process's part of them.
+
+    Attributes:
+        input_ids: Token ids, padded with 0; int64 [examples, longest].
+        attention_mask: 1 for tokens, 0 for padding; int64, same shape.
+        rows: Table rows of the documents; int64 [examples].
+        labelled: Which examples are labelled queries; bool [examples].
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    labelled: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Batches:
+    """The batches of a training run.
+
+    Each task is an endless stream: a fresh permutation of its examples, pass after pass. Every
+    batch takes the task's share from its stream, to the fraction: over many steps the mix is
+    exact.
+
+    Args:
+        examples: Task -> examples.
+        shares: Task -> its share; shares of tasks without examples go to the others.
+        size: Examples per batch.
+        seed: Of the permutations.
+    """
+
+    def __init__(
+        self, examples: Mapping[str, Examples], shares: Mapping[str, float], size: int, seed: int
+    ) -> None:
+        self.examples = examples
+        self.size = size
+        self.seed = seed
+        self.tasks = [task for task in TASKS if task in examples and shares.get(task, 0) > 0]
+        total = sum(shares[task] for task in self.tasks)
+        self._edges = np.cumsum([shares[task] / total for task in self.tasks])
+        self._edges[-1] = 1.0
+        self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
+
+    def counts(self, step: int) -> list[int]:
+        """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
+        starts = [self._drawn(step, task) for task in range(len(self.tasks))]
+        ends = [self._drawn(step + 1, task) for task in range(len(self.tasks))]
+        return [end - start for start, end in zip(starts, ends, strict=True)]
+
+    def _drawn(self, step: int, task: int) -> int:
+        """How many examples of a task all steps before `step` take."""
+        examples = step * self.size
+        below = int(examples * self._edges[task - 1]) if task else 0
+        return int(examples * self._edges[task]) - below
+
+    def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Returns the example numbers of each task in step `step`."""
+        window, place = divmod(step, WINDOW)
+        if self._window[0] != window:
+            self._window = (window, self._deal(window))
+        return self._window[1][place]
+
+    def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
+        """Sorts the examples of a window by length and deals them to its steps."""
+        first = window * WINDOW
+        order = np.random.default_rng([self.seed, 5, window]).permutation(WINDOW)
+        dealt: list[list[tuple[str, npt.NDArray[np.int64]]]] = [[] for _ in range(WINDOW)]
+        for number, task in enumerate(self.tasks):
+            start = self._drawn(first, number)
+            drawn = self._stream(number, start, self._drawn(first + WINDOW, number) - start)
+            drawn = drawn[np.argsort(self.examples[task].lengths[drawn], kind="stable")]
+            counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
+            # The shortest examples go to the step that comes first in the shuffled order.
+            cuts = np.concatenate([[0], np.cumsum(counts[order])])
+            for rank, place in enumerate(order):
+                dealt[place].append((task, drawn[cuts[rank] : cuts[rank + 1]]))
+        return dealt
+
+    def _stream(self, task: int, start: int, count: int) -> npt.NDArray[np.int64]:
+        """Returns examples `start` to `start + count` of a task's endless stream."""
+        size = len(self.examples[self.tasks[task]])
+        drawn: list[npt.NDArray[np.int64]] = []
+        while count > 0:
+            turn, place = divmod(start, size)
+            rng = np.random.default_rng([self.seed, 6, TASKS.index(self.tasks[task]), turn])
+            piece = rng.permutation(size)[place : place + count]
+            drawn.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+
+    def parts(self, step: int, parts: int, rank: int = 0, world: int = 1) -> list[Batch]:
+        """Returns the batches that one process works through in step `step`.
+
+        Args:
+            step: From 0.
+            parts: How many; each takes every `parts`-th example.
+            rank: Which process, from 0.
+            world: How many processes share the step.
+        """
+        picked = [
+            (task, number) for task, numbers in self.members(step) for number in numbers.tolist()
+        ]
+        shards = [picked[rank * parts + part :: world * parts] for part in range(parts)]
+        return [self._collate(shard) for shard in shards]
+
+    def _collate(self, picked: list[tuple[str, int]]) -> Batch:
+        lines = [self.examples[task].line(number) for task, number in picked]
+        longest = max((len(line) for line in lines), default=1)
+        input_ids = np.zeros((len(lines), longest), np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for place, line in enumerate(lines):
+            input_ids[place, : len(line)] = line
+            attention_mask[place, : len(line)] = 1
+        rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
+        labelled = np.array([task == "labelled" for task, _ in picked], bool)
+        return Batch(input_ids, attention_mask, rows, labelled)

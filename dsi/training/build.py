@@ -1,0 +1,344 @@
+"""From a Dataset to an index: does every step that is missing, trains, writes the version."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from docids.assignment import Assignment, text_of
+from docids.kinds import TreeOptions
+from dsi import versions
+from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
+from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.versions import Manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.training.loop import Run
+
+FEWEST_LABELLED = 200
+"""With fewer labelled training queries, nothing is learned from them about how people ask."""
+_WHOLE_DOCUMENT = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """All that decides an index besides the Dataset."""
+
+    docids: str = "atomic"
+    semantic: TreeOptions = field(default_factory=TreeOptions)
+    generator: str = "auto"
+    per_doc: int = 40
+    seed: int = 0
+    model: ModelOptions = field(default_factory=ModelOptions)
+    vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
+    mix: MixOptions = field(default_factory=MixOptions)
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+
+
+def train_index(
+    dataset: Dataset, out: Path, options: TrainingOptions, docids_folder: Path | None = None
+) -> Manifest:
+    """Trains an index; run again after an interruption, it continues.
+
+    Args:
+        dataset: The corpus, and the queries there are.
+        out: The index folder. Its `training/` holds what is under way and is removed when the
+            first version is live.
+        options: How.
+        docids_folder: Identifiers that exist already, as `dsi docids` wrote them; None to
+            assign those of `options.docids`.
+
+    Returns:
+        The manifest of the version that is live now.
+
+    Raises:
+        InputError: The folder holds an index or a run of other options, an option does not fit
+            the data, or the loss is no finite number.
+    """
+    wanted = _fingerprint(dataset, options, docids_folder)
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file, not a folder", where=out, mend="Choose another --out")
+    finished = _finished(out, wanted)
+    if finished is not None:
+        return finished
+    with versions.lock(out) as writer:
+        work = out / "training"
+        _claim(work, wanted)
+        parts = _prepare(dataset, work, options, docids_folder)
+        run = _make_run(dataset, work, options, parts)
+        from dsi.training.loop import train_loop
+
+        reached = train_loop(run)
+        with writer.version() as fresh:
+            _write(fresh, dataset, options, parts, run.model, reached, wanted)
+        shutil.rmtree(work, ignore_errors=True)
+    return Manifest.load(versions.folder(out, versions.live(out)))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What training stands on, made once and kept for a run that continues."""
+
+    text: TextEncoder
+    assignment: Assignment
+    titles: list[str]
+    tokens: list[list[int]]
+    generator: str | None
+
+
+def _fingerprint(
+    dataset: Dataset, options: TrainingOptions, docids_folder: Path | None
+) -> dict[str, Any]:
+    """What decides the outcome: two runs of one fingerprint end in the same weights."""
+    given = None if docids_folder is None else read_json(docids_folder / "docids.json")
+    return {
+        "dataset": {"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        "options": asdict(options),
+        "given_docids": given,
+    }
+
+
+def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
+    """Returns the live manifest where this very training has been done already.
+
+    Raises:
+        InputError: The folder holds an index of other options, or something else.
+    """
+    if not out.exists() or not any(out.iterdir()) or (out / "training").is_dir():
+        return None
+    if not (out / "live").is_file():
+        if not {entry.name for entry in out.iterdir()} <= {"lock", "versions"}:
+            raise InputError(
+                "this folder holds something that is not an index",
+                where=out,
+                mend="Choose another --out; this one is left as it is",
+            )
+        return None
+    manifest = Manifest.load(versions.folder(out, versions.live(out)))
+    if manifest.configuration == wanted:
+        return manifest
+    raise InputError(
+        "an index of another dataset or other options is here",
+        where=out,
+        mend="Choose another --out, or remove this folder",
+    )
+
+
+def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
+    """Makes the working folder this run's own.
+
+    Raises:
+        InputError: A run of other options was interrupted there.
+    """
+    file = work / "training.json"
+    if not file.is_file():
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(file, wanted)
+    elif read_json(file) != wanted:
+        raise InputError(
+            "a training run of another dataset or other options was interrupted here",
+            where=work,
+            mend="Run it again with its own options, remove this folder, or choose another --out",
+        )
+
+
+def _prepare(
+    dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
+) -> _Parts:
+    """Does the steps before training that are missing; what is there is used."""
+    documents = list(dataset.documents())
+    titles = [document.title for document in documents]
+    texts = text_of(titles, (document.text for document in documents))
+    doc_ids = [document.doc_id for document in documents]
+    assignment = _docids(doc_ids, texts, dataset, work, options, docids_folder)
+    generator = _pseudo_queries(dataset, options)
+    text = _text_encoder(texts, work, options)
+    tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
+    # Rows of the table are the order in which everything after this counts documents.
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
+    return _Parts(
+        text,
+        assignment,
+        [titles[number] for number in picked],
+        [tokens[number] for number in picked],
+        generator,
+    )
+
+
+def _docids(
+    doc_ids: list[str],
+    texts: list[str],
+    dataset: Dataset,
+    work: Path,
+    options: TrainingOptions,
+    given: Path | None,
+) -> Assignment:
+    if given is not None:
+        assignment = Assignment.open(given)
+        if sorted(assignment.table.doc_ids) != sorted(doc_ids):
+            raise InputError(
+                "these identifiers are of other documents than the dataset's",
+                where=given,
+                mend=f"Assign them again: dsi docids {dataset.path} --out {given}",
+            )
+        return assignment
+    folder = work / "docids"
+    if not (folder / "docids.json").is_file():
+        from docids.assignment import assign
+        from docids.kinds import KINDS
+
+        kind = KINDS[options.docids]
+        tree = options.semantic if kind.Options is TreeOptions else kind.Options()
+        origin = {"dataset": dataset.info.name, "content_hash": dataset.info.content_hash}
+        assignment, quality = assign(
+            doc_ids, texts, kind=options.docids, options=tree, seed=options.seed, origin=origin
+        )
+        assignment.save(folder, quality)
+    return Assignment.open(folder)
+
+
+def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
+    """Generates pseudo-queries unless they are there; returns whose are to be used."""
+    if options.generator == "none" or not options.mix.pseudo:
+        return None
+    from data_prep.generate import generate_queries
+    from data_prep.generators import GENERATORS
+
+    name = options.generator
+    if name == "auto":
+        enough = dataset.info.qrels.get("train", 0) >= FEWEST_LABELLED
+        name = "selective" if enough else "extractive"
+    chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
+    generate_queries(dataset, name, chosen)
+    return name
+
+
+def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
+    if options.model.pretrained is not None:
+        return PretrainedEncoder.from_checkpoint(options.model.pretrained)
+    folder = work / "text"
+    if not (folder / "text.json").is_file():
+        with replacing_folder(folder) as fresh:
+            SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
+    return TextEncoder.open(folder)
+
+
+def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Parts) -> Run:
+    import torch
+
+    from docids.trie import Trie
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.batching import Batches
+    from dsi.training.examples import gather_examples, labelled_rows
+    from dsi.training.loop import Run, Targets
+
+    table = parts.assignment.table
+    examples = gather_examples(
+        dataset,
+        parts.tokens,
+        table,
+        parts.text,
+        options.mix,
+        generator=parts.generator,
+        seed=options.seed,
+    )
+    shares = {task: getattr(options.mix, task) for task in ("indexing", "pseudo", "labelled")}
+    labelled = None
+    if options.mix.negatives == "labelled" and "labelled" in examples:
+        labelled = labelled_rows(dataset, table)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = _make_model(options, parts, fresh=not (work / "checkpoints").is_dir())
+    return Run(
+        model=model.to(device),
+        batches=Batches(examples, shares, options.loop.batch, options.seed),
+        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
+        trie=TorchTrie.from_trie(Trie.build(table), device),
+        dev=_dev_queries(dataset, parts, options),
+        optimiser=options.optimiser,
+        loop=options.loop,
+        seed=options.seed,
+        folder=work,
+    )
+
+
+def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreTrainedModel:
+    """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
+    from dsi.backbone import from_pretrained, from_scratch
+
+    table = parts.assignment.table
+    if options.model.pretrained is not None:
+        model = from_pretrained(
+            options.model.pretrained, alphabet_size=table.alphabet_size, seed=options.seed
+        )
+    else:
+        model = from_scratch(
+            options.model.size,
+            text_vocabulary=parts.text.vocabulary_size,
+            alphabet_size=table.alphabet_size,
+            documents=len(table),
+            dropout=options.model.dropout,
+            seed=options.seed,
+        )
+    if fresh:
+        from dsi.warm_starts import WARM_STARTS, Corpus
+
+        WARM_STARTS[options.model.start](model, Corpus(parts.tokens, table), options.seed)
+    return model
+
+
+def _dev_queries(dataset: Dataset, parts: _Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the dev split, or None where it is empty."""
+    from dsi.training.validation import DevQueries
+
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], max(relevant, key=lambda doc_id: relevant[doc_id]))
+        for query_id, relevant in dataset.qrels_of("dev").items()
+        if query_id in texts and max(relevant.values()) > 0
+    ]
+    if not pairs:
+        return None
+    rng = np.random.default_rng([options.seed, 8])
+    picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
+    tokens = parts.text.encode([pairs[number][0] for number in picked], options.mix.query_length)
+    rows = parts.assignment.table.find([pairs[number][1] for number in picked])
+    return DevQueries(tokens, rows.tolist())
+
+
+def _write(
+    folder: Path,
+    dataset: Dataset,
+    options: TrainingOptions,
+    parts: _Parts,
+    model: PreTrainedModel,
+    reached: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+) -> None:
+    """Writes a version, and with it what later versions need to name new documents."""
+    from dsi.index import write_parts
+
+    table = parts.assignment.table
+    write_parts(folder, model=model, text=parts.text, table=table, titles=parts.titles)
+    parts.assignment.save(folder / "assignment")
+    Manifest(
+        documents=len(table),
+        added=len(table),
+        origin=f"trained on {dataset.info.name}",
+        dataset={"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        configuration=configuration,
+        metrics=dict(reached),
+        query_length=options.mix.query_length,
+        beams=options.loop.beams,
+    ).save(folder)

@@ -1,0 +1,91 @@
+"""Checkpoints that no kill can spoil: written beside, renamed, the one before kept until then."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+
+_STATE = "state.json"
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
+    """Writes a checkpoint and removes older ones.
+
+    Args:
+        folder: Where checkpoints are.
+        step: How many steps have been made.
+        model: The weights.
+        optimiser: Its state.
+        progress: Whatever else the run knows, as JSON.
+    """
+    with replacing_folder(folder / f"{step:08d}") as fresh:
+        save_model(model, str(fresh / "model.safetensors"))
+        tensors = {
+            f"{number}.{name}": value.contiguous()
+            for number, entries in optimiser.state_dict()["state"].items()
+            for name, value in entries.items()
+        }
+        save_file(tensors, fresh / "optimiser.safetensors")
+        write_json(fresh / _STATE, {"step": step, "progress": progress})
+    for older in steps_saved(folder)[:-1]:
+        shutil.rmtree(folder / f"{older:08d}", ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
+    """Restores the newest checkpoint in place.
+
+    Returns:
+        How many steps had been made, and the `progress` it was saved with; (0, {}) where there
+        is no checkpoint.
+
+    Raises:
+        InputError: It is damaged, or of another model.
+    """
+    saved = steps_saved(folder)
+    if not saved:
+        return 0, {}
+    newest = folder / f"{saved[-1]:08d}"
+    try:
+        load_model(model, newest / "model.safetensors", strict=True)
+        flat = load_file(newest / "optimiser.safetensors")
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in flat.items():
+            number, name = key.split(".", 1)
+            state.setdefault(int(number), {})[name] = value
+        stored = optimiser.state_dict()
+        optimiser.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
+        kept = read_json(newest / _STATE)
+        return int(kept["step"]), kept["progress"]
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the checkpoint is damaged ({str(error).splitlines()[0]})",
+            where=newest,
+            mend="Remove this folder; training then starts again from the beginning",
+        ) from None
+
+
+def steps_saved(folder: Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(entry.name)
+        for entry in folder.iterdir()
+        if entry.name.isdigit() and (entry / _STATE).is_file()
+    )

@@ -1,0 +1,137 @@
+"""What the model is trained on: pairs of a text and a document, of three tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from docids.table import DocidTable
+from dsi.text_encoder import TextEncoder
+from dsi.training.options import MixOptions
+
+TASKS = ("indexing", "pseudo", "labelled")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one task.
+
+    Attributes:
+        tokens: All token ids, one example after the other; int32 [tokens].
+        offsets: Where each example starts; int64 [examples + 1].
+        rows: The table row of each example's document; int64 [examples].
+    """
+
+    tokens: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def pack(cls, lines: Sequence[Sequence[int]], rows: Sequence[int]) -> Examples:
+        """Packs one list of token ids for each example."""
+        lengths = np.fromiter((len(line) for line in lines), np.int64, len(lines))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        flat = np.fromiter((token for line in lines for token in line), np.int32, offsets[-1])
+        return cls(flat, offsets, np.asarray(rows, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each example; int64 [examples]."""
+        return np.diff(self.offsets)
+
+    def line(self, number: int) -> npt.NDArray[np.int32]:
+        """The token ids of one example."""
+        return self.tokens[self.offsets[number] : self.offsets[number + 1]]
+
+
+def gather_examples(
+    dataset: Dataset,
+    documents: Sequence[Sequence[int]],
+    table: DocidTable,
+    text: TextEncoder,
+    options: MixOptions,
+    *,
+    generator: str | None,
+    seed: int,
+) -> dict[str, Examples]:
+    """Collects the examples of every task that has a share and something to train on.
+
+    Args:
+        dataset: Where the queries come from; only split train is read.
+        documents: Token ids of each document, in the row order of the table.
+        table: The identifiers.
+        text: Encodes the queries.
+        options: Shares and lengths.
+        generator: Whose pseudo-queries are used; None for no pseudo-queries.
+        seed: Of the random chunks.
+
+    Returns:
+        Task -> its examples; a task without any is left out.
+
+    Raises:
+        InputError: Nothing is left to train on.
+    """
+    found: dict[str, Examples] = {}
+    if options.indexing:
+        found["indexing"] = _indexing(documents, options, seed)
+    if options.pseudo and generator is not None:
+        pseudo = dataset.pseudo_queries(generator)
+        rows = table.find(list(pseudo["doc_id"]))
+        found["pseudo"] = _queries(list(pseudo["text"]), rows, text, options)
+    if options.labelled:
+        texts, rows = _labelled(dataset, table)
+        found["labelled"] = _queries(texts, rows, text, options)
+    found = {task: examples for task, examples in found.items() if len(examples)}
+    if not found:
+        raise InputError(
+            "nothing to train on: the tasks with a share have no examples",
+            where=dataset.path,
+            mend="Give --mix.pseudo or --mix.indexing a share",
+        )
+    return found
+
+
+def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
+    """Returns the table rows of the documents that have a labelled training query, ascending."""
+    return np.unique(_labelled(dataset, table)[1])
+
+
+def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArray[np.int64]]:
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], doc_id)
+        for query_id, relevant in dataset.qrels_of("train").items()
+        for doc_id, relevance in relevant.items()
+        if relevance > 0 and query_id in texts
+    ]
+    return [query for query, _ in pairs], table.find([doc_id for _, doc_id in pairs])
+
+
+def _queries(
+    texts: list[str], rows: npt.NDArray[np.int64], text: TextEncoder, options: MixOptions
+) -> Examples:
+    encoded = text.encode(texts, options.query_length)
+    kept = np.flatnonzero(rows >= 0)
+    return Examples.pack([encoded[number] for number in kept], rows[kept].tolist())
+
+
+def _indexing(documents: Sequence[Sequence[int]], options: MixOptions, seed: int) -> Examples:
+    """The first tokens of every document, then its random chunks (DaQ, arXiv 2305.11841)."""
+    length = options.document_length
+    lines = [document[:length] for document in documents]
+    rows = list(range(len(documents)))
+    rng = np.random.default_rng([seed, 4])
+    for row, document in enumerate(documents):
+        for _ in range(options.chunks if len(document) > length else 0):
+            start = int(rng.integers(len(document) - length + 1))
+            lines.append(document[start : start + length])
+            rows.append(row)
+    return Examples.pack(lines, rows)

@@ -1,0 +1,179 @@
+"""Everything that a user can set about training; the text under a field is its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data_prep.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network."""
+
+    size: str = "lexical"
+    """Shape of a T5 from scratch: lexical, lexical-context, tiny, mini, small, base or large"""
+    pretrained: str | None = None
+    """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
+    warm_start: str = "auto"
+    """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
+    dropout: float = 0.0
+    """Share of hidden values dropped in training a model from scratch"""
+
+    def __post_init__(self) -> None:
+        _within("model.dropout", self.dropout, 0, 1)
+        if self.warm_start not in ("auto", "spectral", "encodings", "none"):
+            raise InputError(
+                f"--model.warm_start {self.warm_start!r} is unknown",
+                mend="Choose from: auto, spectral, encodings, none",
+            )
+        if self.pretrained is not None and self.warm_start == "spectral":
+            raise InputError(
+                "--model.warm_start spectral would overwrite --model.pretrained",
+                mend="Take --model.warm_start encodings, or drop --model.pretrained",
+            )
+
+    @property
+    def start(self) -> str:
+        """The warm start that is meant: a name in `dsi.warm_starts.WARM_STARTS`."""
+        if self.warm_start != "auto":
+            return self.warm_start
+        if self.pretrained is not None:
+            return "encodings"
+        return "spectral" if self.size.startswith("lexical") else "none"
+
+
+@dataclass(frozen=True)
+class MixOptions:
+    """What a batch is made of: three shares, of which only the proportions count."""
+
+    indexing: float = 0.0
+    """Share of the indexing task (document text -> docid); DSI's ratio r is indexing : the rest"""
+    pseudo: float = 0.85
+    """Share of pseudo-queries (-> docid)"""
+    labelled: float = 0.15
+    """Share of labelled training queries (-> docid); passed on to pseudo where there are none"""
+    document_length: int = 64
+    """Tokens of a document that the indexing task reads: its first ones"""
+    chunks: int = 0
+    """Random chunks of that length per document that the indexing task reads besides"""
+    query_length: int = 32
+    """Tokens of a query that are read, in training and in search"""
+    negatives: str = "labelled"
+    """Against which identifiers a labelled query is trained: labelled (those of documents that
+    have labelled queries, so that the others are not pushed down) or all"""
+
+    def __post_init__(self) -> None:
+        shares = {"indexing": self.indexing, "pseudo": self.pseudo, "labelled": self.labelled}
+        for name, share in shares.items():
+            if share < 0:
+                raise InputError(f"--mix.{name} {share} is negative")
+        if not any(shares.values()):
+            raise InputError(
+                "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
+                mend="Give one of them a share",
+            )
+        if self.negatives not in ("labelled", "all"):
+            raise InputError(
+                f"--mix.negatives {self.negatives!r} is unknown", mend="Choose from: labelled, all"
+            )
+        for name in ("document_length", "query_length"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--mix.{name} {getattr(self, name)} is less than 1 token")
+        if self.chunks < 0:
+            raise InputError(f"--mix.chunks {self.chunks} is negative")
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """How weights move."""
+
+    name: str = "adamw"
+    """adamw or adafactor"""
+    lr: float = 1e-4
+    """Highest learning rate"""
+    schedule: str = "linear"
+    """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
+    warmup: int = 20
+    """Steps over which the learning rate rises from 0"""
+    weight_decay: float = 0.0
+    """Decoupled weight decay"""
+    beta2: float = 0.99
+    """AdamW's memory of squared gradients"""
+    clip: float = 1.0
+    """Largest norm of a step's gradient; 0 for no limit"""
+
+    def __post_init__(self) -> None:
+        if self.name not in ("adamw", "adafactor"):
+            raise InputError(
+                f"--optimiser.name {self.name!r} is unknown", mend="Choose from: adamw, adafactor"
+            )
+        if self.schedule not in ("linear", "cosine", "constant", "inverse-sqrt"):
+            raise InputError(
+                f"--optimiser.schedule {self.schedule!r} is unknown",
+                mend="Choose from: linear, cosine, constant, inverse-sqrt",
+            )
+        if self.lr <= 0:
+            raise InputError(f"--optimiser.lr {self.lr} is not above 0")
+        for name in ("warmup", "weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--optimiser.{name} {getattr(self, name)} is negative")
+        _within("optimiser.beta2", self.beta2, 0, 1)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long, how large, how precise, how safe."""
+
+    steps: int = 400
+    """Optimiser steps"""
+    batch: int = 512
+    """Examples per step, over all processes and accumulation steps"""
+    accumulation: int = 1
+    """Parts that a batch is worked through in, to save memory"""
+    precision: str = "auto"
+    """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over the docid alphabet"""
+    evaluate_every: int = 0
+    """Steps between evaluations on the dev split; 0: four times in all. The best is kept"""
+    evaluate_queries: int = 500
+    """Most dev queries that an evaluation during training asks"""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0: eight times in all"""
+    beams: int = 20
+    """Width of the beam search, in evaluation and as the index's default"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulation", "evaluate_queries", "beams"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--loop.{name} {getattr(self, name)} is less than 1")
+        for name in ("evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--loop.{name} {getattr(self, name)} is negative")
+        if self.accumulation > self.batch:
+            raise InputError(
+                f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.batch}",
+                mend="Take no more parts than there are examples",
+            )
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise InputError(
+                f"--loop.precision {self.precision!r} is unknown",
+                mend="Choose from: auto, bf16, fp32",
+            )
+        _within("loop.label_smoothing", self.label_smoothing, 0, 1)
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Steps between evaluations."""
+        return self.evaluate_every or max(1, self.steps // 4)
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Steps between checkpoints."""
+        return self.checkpoint_every or max(1, self.steps // 8)
+
+
+def _within(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value < high:
+        raise InputError(f"--{option} {value} is not within {low} and {high}")

@@ -1,0 +1,78 @@
+"""How well the model ranks during training: measured on the dev split, never on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dsi.search.beam import beam_search
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.search.torch_trie import TorchTrie
+
+_BATCH = 64
+_DEPTH = 10
+
+
+@dataclass(frozen=True)
+class DevQueries:
+    """Queries with the one document each must find.
+
+    Attributes:
+        tokens: Token ids of each query.
+        rows: Table row of its relevant document.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def validate(
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
+) -> dict[str, float]:
+    """Searches with the model as it is and returns Success@1, Success@10 and RR@10.
+
+    Args:
+        model: Put into evaluation mode meanwhile.
+        queries: At least one.
+        trie: The identifiers.
+        beams: Width of the beam search.
+    """
+    was_training = model.training
+    model.eval()
+    ranks = np.full(len(queries), np.inf)
+    order = np.argsort([len(line) for line in queries.tokens], kind="stable")
+    for start in range(0, len(order), _BATCH):
+        picked = order[start : start + _BATCH]
+        lines = [queries.tokens[number] for number in picked]
+        input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
+        mask = torch.zeros_like(input_ids)
+        for place, line in enumerate(lines):
+            input_ids[place, : len(line)] = torch.tensor(line)
+            mask[place, : len(line)] = 1
+        found, _ = beam_search(
+            model,
+            input_ids.to(trie.device),
+            mask.to(trie.device),
+            trie,
+            k=_DEPTH,
+            beams=max(beams, _DEPTH),
+        )
+        wanted = np.array([queries.rows[number] for number in picked])
+        hit = found.cpu().numpy() == wanted[:, None]
+        ranks[picked] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
+    model.train(was_training)
+    return {
+        "Success@1": float((ranks <= 1).mean()),
+        "Success@10": float((ranks <= _DEPTH).mean()),
+        "RR@10": float((1 / ranks).mean()),
+    }
