@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
@@ -16,6 +16,7 @@ scores = st.one_of(
 runs = st.dictionaries(ids, st.dictionaries(ids, scores, min_size=1, max_size=8), max_size=4)
 
 
+@settings(deadline=None)  # the disk has its own pace
 @given(run=runs)
 def test_ranks_survive_a_round_trip_and_no_two_scores_are_equal(tmp_path_factory, run):
     path = tmp_path_factory.mktemp("runs") / "run.trec"
