@@ -1,6 +1,6 @@
 """The search against `generate` with a Python trie, and against its definition in loops.
 
-DSI_SEARCH_CASES sets how many random cases each property is tried on; 10000 take an hour.
+DSI_SEARCH_CASES sets how many random cases each property is tried on; 10000 take two hours.
 """
 
 import os
