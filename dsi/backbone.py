@@ -97,18 +97,18 @@ def from_scratch(
         raise InputError(f"unknown model size {size!r}", mend=f"Choose from: {', '.join(SIZES)}")
     shape = SIZES[size]
     width = shape.width or lexical_width(documents)
-    settings: dict[str, Any] = dict(
-        vocab_size=alphabet_size,
-        d_model=width,
-        d_kv=64,
-        d_ff=shape.feed_forward,
-        num_layers=shape.encoder_layers,
-        num_decoder_layers=shape.decoder_layers,
-        num_heads=shape.heads or width // 64,
-        dropout_rate=dropout,
-        feed_forward_proj="relu",
-        tie_word_embeddings=False,
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": alphabet_size,
+        "d_model": width,
+        "d_kv": 64,
+        "d_ff": shape.feed_forward,
+        "num_layers": shape.encoder_layers,
+        "num_decoder_layers": shape.decoder_layers,
+        "num_heads": shape.heads or width // 64,
+        "dropout_rate": dropout,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": False,
+    }
     config = T5Config(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

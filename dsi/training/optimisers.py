@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dsi.training.options import OptimiserOptions
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def make_optimiser(model: torch.nn.Module, options: OptimiserOptions) -> torch.optim.Optimizer:
-    """Returns the optimiser that the options name, over all trainable weights."""
+
+def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
+    """Returns the optimiser that the options name, over all trainable weights.
+
+    Two groups: embeddings and output rows, then the body of the network.
+    """
+    rows = {
+        id(layer.weight)
+        for layer in (
+            model.get_encoder().get_input_embeddings(),
+            model.get_decoder().get_input_embeddings(),
+            model.get_output_embeddings(),
+        )
+    }
     weights = [weight for weight in model.parameters() if weight.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in weights if id(weight) in rows], "share": 1.0},
+        {"params": [weight for weight in weights if id(weight) not in rows], "share": options.body},
+    ]
+    groups = [group for group in groups if group["params"]]
     if options.name == "adafactor":
-        return torch.optim.Adafactor(weights, lr=options.lr, weight_decay=options.weight_decay)
+        return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=options.weight_decay)
     return torch.optim.AdamW(
-        weights,
+        groups,
         lr=options.lr,
         betas=(0.9, options.beta2),
         weight_decay=options.weight_decay,
@@ -42,6 +62,6 @@ def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every group."""
+    """Sets the learning rate of every group to its share of `lr`."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["share"]

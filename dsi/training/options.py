@@ -92,6 +92,9 @@ class OptimiserOptions:
     """adamw or adafactor"""
     lr: float = 1e-4
     """Highest learning rate"""
+    body: float = 0.05
+    """Learning rate of all but embeddings and output rows, as a share of lr: wide matrices are
+    moved by every example, a token's or a document's row by few"""
     schedule: str = "linear"
     """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
     warmup: int = 20
@@ -115,7 +118,7 @@ class OptimiserOptions:
             )
         if self.lr <= 0:
             raise InputError(f"--optimiser.lr {self.lr} is not above 0")
-        for name in ("warmup", "weight_decay", "clip"):
+        for name in ("body", "warmup", "weight_decay", "clip"):
             if getattr(self, name) < 0:
                 raise InputError(f"--optimiser.{name} {getattr(self, name)} is negative")
         _within("optimiser.beta2", self.beta2, 0, 1)
