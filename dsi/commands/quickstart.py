@@ -1,0 +1,113 @@
+"""`dsi quickstart`: the whole job on a corpus that every machine has."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsi.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dsi.index import Hit
+
+QUESTIONS = (
+    "How do I split an array into several parts?",
+    "How do I read the lines of a text file lazily?",
+    "How do I compute the inverse of a matrix?",
+)
+_SHOWN = 3
+_QUICK_STEPS = 240
+
+
+def quickstart(
+    *, out: Path = Path("quickstart"), steps: int = _QUICK_STEPS, seed: int = 0
+) -> Report:
+    """Does the whole job on a corpus that every machine has, without a download.
+
+    The corpus: the documentation strings of the Python packages installed here. The first
+    sentence of each is held out as the query that must find it. It is prepared, pseudo-queries
+    are written, identifiers assigned, a model is trained from scratch, evaluated beside BM25 on
+    the same queries, and asked three questions. Run again after an interruption, it continues.
+
+    Args:
+        out: Folder for the dataset and the index.
+        steps: Training steps; fewer for a quick look, more for a better index.
+        seed: Of everything drawn at random.
+    """
+    from data_prep.dataset import Dataset
+    from dsi.commands.evaluate import evaluate
+    from dsi.commands.prepare import prepare
+    from dsi.index import Index
+    from dsi.training.build import TrainingOptions, train_index
+    from dsi.training.options import LoopOptions
+
+    began = time.monotonic()
+    dataset, index = out / "dataset", out / "index"
+    _say(1, f"preparing the documentation of the packages installed here: {dataset}")
+    if not (dataset / "dataset.json").is_file():
+        prepare("docstrings", out=dataset)
+    _say(2, f"pseudo-queries, identifiers, and training from scratch: {index}")
+    options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
+    train_index(Dataset.open(dataset), index, options)
+    _say(3, "answering the held-out queries, beside BM25")
+    evaluation = evaluate(index, dataset, baselines="bm25")
+    _say(4, "answering three questions")
+    answers = Index.open(index).search(QUESTIONS, k=_SHOWN)
+    return QuickstartReport(
+        evaluation, dict(zip(QUESTIONS, answers, strict=True)), out, time.monotonic() - began
+    )
+
+
+def _say(step: int, what: str) -> None:
+    print(f"[{step}/4] {what}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class QuickstartReport:
+    """The evaluation, the answers to the example questions, and what to type next.
+
+    Attributes:
+        evaluation: What `dsi evaluate` returned.
+        answers: Question -> the documents found.
+        out: The folder of the quickstart.
+        elapsed: Seconds that this call took.
+    """
+
+    evaluation: Report
+    answers: Mapping[str, Sequence[Hit]]
+    out: Path
+    elapsed: float
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `dsi evaluate --json` prints, with the answers and the seconds in all."""
+        seconds = {**self.evaluation.data["seconds"], "quickstart": round(self.elapsed, 1)}
+        answers = {
+            question: [asdict(hit) for hit in hits] for question, hits in self.answers.items()
+        }
+        return {**self.evaluation.data, "seconds": seconds, "answers": answers}
+
+    def show(self, console: Console) -> None:
+        """Prints the table, the answers and the next commands."""
+        self.evaluation.show(console)
+        for question, hits in self.answers.items():
+            console.print(f"\n{question}", style="bold", markup=False, highlight=False)
+            for rank, hit in enumerate(hits, 1):
+                line = f"  {rank}. {hit.doc_id}  ({hit.score:.2f})"
+                console.print(line, markup=False, highlight=False)
+        index = shlex.quote(str(self.out / "index"))
+        for line in (
+            f"\nDone in {self.elapsed / 60:.1f} minutes. Next:",
+            f'  dsi search {index} "how do I sort a dictionary by value"',
+            "  dsi prepare documents.jsonl --out my-dataset     # your own: id, title, text",
+            "  dsi train my-dataset --out my-index",
+            '  dsi search my-index "your query"',
+        ):
+            console.print(line, markup=False, highlight=False)
