@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Callable
 
 from data_prep.errors import InputError
 
@@ -78,3 +79,25 @@ def stopwords(language: str = "english") -> frozenset[str]:
             mend=f"Choose from: english, none, {', '.join(known)}",
         )
     return frozenset(getattr(lists, name))
+
+
+def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:
+    """Returns a function that gives the stem of each word of a list (Snowball, by PyStemmer).
+
+    Args:
+        language: "english", "german", ... or "none" for words as they are.
+
+    Raises:
+        InputError: PyStemmer has none for that language.
+    """
+    if language == "none":
+        return list
+    import Stemmer
+
+    if language not in Stemmer.algorithms():
+        raise InputError(
+            f"no stemmer for language {language!r}",
+            mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
+        )
+    stem: Callable[[list[str]], list[str]] = Stemmer.Stemmer(language).stemWords
+    return stem

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
-from data_prep.text import normalise, stopwords, words
+from data_prep.text import normalise, stemmer, stopwords, words
 
 _SETTINGS = "text.json"
 _CHARACTERS_PER_WORD = 15
@@ -173,19 +173,11 @@ class _Preparation:
 
     def __init__(self, language: str) -> None:
         self._stop = stopwords(language)
-        self._stem = None
-        if language != "none":
-            import Stemmer
-
-            if language not in Stemmer.algorithms():
-                raise InputError(
-                    f"no stemmer for language {language!r}",
-                    mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
-                )
-            self._stem = Stemmer.Stemmer(language).stemWords
+        self._stem = stemmer(language)
+        self._plain = language == "none"
 
     def __call__(self, texts: Iterable[str]) -> list[str]:
-        if self._stem is None:
+        if self._plain:
             return [normalise(text) for text in texts]
         kept = ([word for word in words(text) if word not in self._stop] for text in texts)
         return [" ".join(self._stem(line)) for line in kept]

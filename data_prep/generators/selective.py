@@ -1,15 +1,18 @@
 """Pseudo-queries in the manner of the labelled ones: which words of a document users choose.
 
 Learned in seconds from the training queries of the Dataset: how likely a word of a document is
-to be used in a query for it, and how the queries begin and end. It serves the documents that
-have no training query; no judgement of dev or test is read.
+to be used in a query for it, and what queries say around the words of their document. A training
+query whose document words are blanked out is a template; a pseudo-query is a template whose
+blanks are filled with words of another document. So documents that have no training query get
+queries of the same length and with the same words that no document explains ("what", "how many",
+"called"), and a model learns that those words speak for no document in particular. No judgement
+of dev or test is read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -29,7 +32,7 @@ from data_prep.generators.terms import (
     sample_positions,
     title_and_sentences,
 )
-from data_prep.text import stopwords
+from data_prep.text import stemmer, stopwords
 
 FEWEST_PAIRS = 50
 """Training pairs below which nothing worth using can be learned."""
@@ -38,9 +41,8 @@ MOST_PAIRS = 5_000
 """Training pairs that are looked at; more change nothing but the time."""
 
 IDF_BUCKETS = 8
-LONGEST_BEGINNING = 5
-RAREST_BEGINNING = 3
-"""How many training queries must share a beginning before it is used."""
+RAREST_WORD = 3
+"""How many training queries must use a word that is not in their document before templates do."""
 
 SPARE = 1.3
 
@@ -49,18 +51,18 @@ SPARE = 1.3
 class SelectiveOptions(GeneratorOptions):
     """How the selective generator shapes its queries."""
 
-    beginning_share: float = 0.7
-    """Share of the queries that get a beginning ("what is the") of the training queries."""
+    template_share: float = 0.9
+    """Share of the queries that keep the other words of a training query around the document's."""
     elsewhere: float = 0.1
     """What a word outside the sentence that a query is about weighs beside one inside it."""
     shortest: int = 2
     """Fewest words of the document in a query."""
     language: str = "english"
-    """Language of the stop words, or "none"."""
+    """Language of the stop words and stems, or "none"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("beginning_share", "elsewhere"):
+        for name in ("template_share", "elsewhere"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} {getattr(self, name)} is not between 0 and 1")
         if self.shortest < 1:
@@ -79,20 +81,40 @@ class _Words:
     """float32 [words, features]."""
 
 
+@dataclass(frozen=True)
+class _Template:
+    """A training query with blanks for the words it shares with its document."""
+
+    words: list[str | None]
+    """Its words in order; None for a blank."""
+
+    @property
+    def blanks(self) -> int:
+        return self.words.count(None)
+
+    def fill(self, words: list[str]) -> list[str]:
+        """Puts words into the blanks in order; blanks that are left over close up."""
+        supply = iter(words)
+        filled = [next(supply, None) if word is None else word for word in self.words]
+        return [word for word in filled if word is not None] + list(supply)
+
+
 @GENERATORS.register("selective")
 class Selective(Generator):
-    """Samples words of a document as the training queries do, behind beginnings of theirs.
+    """Fills the blanks of training queries with words of a document, chosen as their askers do.
 
     Raises:
         InputError: The Dataset has fewer than `FEWEST_PAIRS` training pairs.
     """
 
     options_class = SelectiveOptions
+    version = 2
 
     def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
         assert isinstance(options, SelectiveOptions)
         self.options = options
         self.stopwords = stopwords(options.language)
+        self._stem = stemmer(options.language)
         pairs = _training_pairs(dataset, options.seed)
         self.idf = InverseDocumentFrequency(dataset.documents(), dataset.info.documents)
         self._fit(dataset, pairs)
@@ -105,23 +127,32 @@ class Selective(Generator):
             queries_of.setdefault(doc_id, []).append(in_terms(text))
         features: list[np.ndarray] = []
         used: list[np.ndarray] = []
-        sizes: list[int] = []
-        beginnings: Counter[tuple[str, ...]] = Counter()
-        leads: list[list[str]] = []
+        templates: list[_Template] = []
+        unexplained: Counter[str] = Counter()
         for document in dataset.documents():
             if document.doc_id not in queries_of:
                 continue
             words = self._words(document)
-            known = set(words.keys)
+            stems = self._stem(words.keys)
+            known = set(stems)
             for query in queries_of[document.doc_id]:
-                asked = set(query.keys)
-                hits = np.array([key in asked for key in words.keys], dtype=bool)
+                asked = self._stem(query.keys)
+                hits = set(asked)
                 features.append(words.features)
-                used.append(hits)
-                sizes.append(max(self.options.shortest, int(hits.sum())))
-                lead = _lead(query, known)
-                leads.append(lead)
-                beginnings.update(tuple(lead[: n + 1]) for n in range(len(lead)))
+                used.append(np.array([stem in hits for stem in stems], dtype=bool))
+                shared = [
+                    stem in known and key not in self.stopwords
+                    for stem, key in zip(asked, query.keys, strict=True)
+                ]
+                templates.append(
+                    _Template(
+                        [
+                            None if of_document else term
+                            for term, of_document in zip(query.terms, shared, strict=True)
+                        ]
+                    )
+                )
+                unexplained.update({word.lower() for word in templates[-1].words if word})
         x, y = np.concatenate(features), np.concatenate(used)
         if not y.any() or y.all():
             raise InputError(
@@ -130,9 +161,16 @@ class Selective(Generator):
                 mend="Use the generator 'extractive'",
             )
         self._model = LogisticRegression(C=1.0, max_iter=200).fit(x, y)
-        self._sizes = np.array(sizes)
-        common = {beginning for beginning, n in beginnings.items() if n >= RAREST_BEGINNING}
-        self._beginnings = [_longest_common(lead, common) for lead in leads]
+        # A word that few queries use tells more about its own document than about queries.
+        common = {word for word, count in unexplained.items() if count >= RAREST_WORD}
+        self._templates = [
+            _Template([word for word in template.words if word is None or word.lower() in common])
+            for template in templates
+            if template.blanks
+        ]
+        self._sizes = np.array(
+            [max(self.options.shortest, template.blanks) for template in self._templates]
+        )
         self._question_share = float(np.mean([text.rstrip().endswith("?") for _, text in pairs]))
 
     def _words(self, document: Document) -> _Words:
@@ -177,15 +215,14 @@ class Selective(Generator):
         chosen = rng.choice(about, size=count, p=likely / likely.sum())
         near = (words.sentence[None] == chosen[:, None]) | (words.sentence == 0)[None]
         weights = odds[None] * np.where(near, 1.0, self.options.elsewhere)
-        sizes = rng.choice(self._sizes, size=count)
-        begins = rng.integers(0, len(self._beginnings), count).tolist()
-        with_beginning = (rng.random(count) < self.options.beginning_share).tolist()
+        picked = rng.integers(0, len(self._templates), count)
+        in_template = (rng.random(count) < self.options.template_share).tolist()
         with_mark = (rng.random(count) < self._question_share).tolist()
         queries: list[str] = []
-        for row, positions in enumerate(sample_positions(rng, weights, sizes)):
+        for row, positions in enumerate(sample_positions(rng, weights, self._sizes[picked])):
             parts = [words.surfaces[position] for position in positions]
-            if with_beginning[row]:
-                parts = [*self._beginnings[begins[row]], *parts]
+            if in_template[row]:
+                parts = self._templates[picked[row]].fill(parts)
             queries.append(" ".join(parts) + ("?" if with_mark[row] else ""))
         return distinct(queries, self.options.per_doc)
 
@@ -208,25 +245,3 @@ def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
         )
     order = np.random.default_rng([seed, len(pairs)]).permutation(len(pairs))[:MOST_PAIRS]
     return [pairs[position] for position in sorted(order.tolist())]
-
-
-def _lead(query: Sentence, known: set[str]) -> list[str]:
-    """Returns the words a query begins with before the first that its document has.
-
-    Stop words count as the query's own: `known` holds none.
-    """
-    pairs = zip(query.terms, query.keys, strict=True)
-    lead: list[str] = []
-    for term, key in islice(pairs, LONGEST_BEGINNING):
-        if key in known:
-            break
-        lead.append(term)
-    return lead
-
-
-def _longest_common(lead: list[str], common: set[tuple[str, ...]]) -> list[str]:
-    """Returns the longest beginning of `lead` that is in `common`; empty if none is."""
-    for length in range(len(lead), 0, -1):
-        if tuple(lead[:length]) in common:
-            return lead[:length]
-    return []

@@ -175,11 +175,21 @@ class TestSelective:
         ]
         assert all(query.endswith("?") for query in queries)
         beginning = sum(query.startswith("What is the favourite of ") for query in queries)
-        assert 0.5 < beginning / len(queries) < 0.9
+        assert 0.8 < beginning / len(queries) < 1
         # Titles and berries are asked for, rangers and bridges hardly ever.
         assert sum("berry" in query for query in queries) > 15
         assert sum("Number" in query for query in queries) > 15
         assert sum("Smith" in query or "bridge" in query for query in queries) < 8
+
+    def test_without_templates_only_words_of_the_document_are_left(self, tmp_path):
+        dataset = make(tmp_path / "set", questions=55)
+        generator = Selective(dataset, SelectiveOptions(template_share=0))
+        document = DOCUMENTS[50]
+        known = {word.lower() for word in f"{document.title} {document.text}".split()}
+        for query in generator.generate(document):
+            assert {word.lower() for word in query.rstrip("?").split()} <= {
+                word.strip(".") for word in known
+            }
 
     def test_it_is_deterministic(self, tmp_path):
         dataset = make(tmp_path / "set", questions=55)
@@ -211,7 +221,7 @@ class TestSelective:
         assert Selective(dataset, SelectiveOptions()).generate(Document("x", "", "of the")) == []
 
     @pytest.mark.parametrize(
-        "options", [{"beginning_share": 2}, {"elsewhere": -1}, {"shortest": 0}]
+        "options", [{"template_share": 2}, {"elsewhere": -1}, {"shortest": 0}]
     )
     def test_impossible_options_are_refused(self, options):
         with pytest.raises(InputError):
