@@ -190,7 +190,7 @@ def train_loop(run: Run) -> dict[str, Any]:
     if run.dev is not None:
         load_model(run.model, run.folder / "best" / "model.safetensors", strict=True)
     run.model.eval()
-    return {"steps": steps, "precision": precision, "loss": loss, **progress}
+    return {**progress, "steps": steps, "precision": precision, "loss": loss}
 
 
 def _loss(
