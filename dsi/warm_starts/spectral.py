@@ -65,7 +65,7 @@ def spectral(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     matrix = bm25_matrix(corpus.tokens, vocabulary)
     tokens, documents = factorise(matrix, width - 2, seed)
     _write_encoder(model, tokens, seed)
-    _write_attention(model)
+    _write_attention(model, seed)
     _write_decoder(model, corpus, documents, seed)
 
 
@@ -157,13 +157,18 @@ def _write_encoder(
     set_rows(model.get_encoder().get_input_embeddings().weight, rows)
 
 
-def _write_attention(model: T5ForConditionalGeneration) -> None:
+def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
     """Makes cross-attention weigh tokens and hand them on, and silences everything else."""
     import torch
 
     width, per_head = model.config.d_model, model.config.d_kv
     embeddings = model.get_encoder().get_input_embeddings().weight
     length = float(embeddings[0].detach().norm())
+    # What an RMS norm divides by. Its epsilon is no trifle beside the decoder's small constant.
+    epsilon = model.config.layer_norm_epsilon
+    decoder_norm = (_SMALL**2 / width + epsilon) ** 0.5
+    encoder_norm = (length**2 / width + epsilon) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
     decoder: list[Any] = list(model.decoder.block)
     encoder: list[Any] = list(model.encoder.block)
     with torch.no_grad():
@@ -173,15 +178,14 @@ def _write_attention(model: T5ForConditionalGeneration) -> None:
         for number, block in enumerate(decoder):
             attention = block.layer[1].EncDecAttention
             attention.q.weight.zero_()
-            attention.k.weight.normal_(std=_SMALL)
+            attention.k.weight.normal_(std=_SMALL, generator=generator)
             if number:
                 attention.o.weight.zero_()
                 continue
-            # After their RMS norms the decoder's constant is sqrt(width) in its reserved
-            # dimension, and an encoder state is its embedding times sqrt(width) / length.
-            attention.q.weight[::per_head, width - 2] = width**-0.5
+            # The query of every head is 1, whatever the code; the key is the log weight.
+            attention.q.weight[::per_head, width - 2] = decoder_norm / _SMALL
             attention.k.weight[::per_head] = 0
-            attention.k.weight[::per_head, width - 2] = length / (width**0.5 * _WEIGHT_SCALE)
+            attention.k.weight[::per_head, width - 2] = encoder_norm / _WEIGHT_SCALE
             passed = torch.eye(width)
             passed[width - 2 :] = 0
             attention.v.weight.copy_(passed)
