@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from docids.kinds import TreeOptions
 from dsi import versions
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.processes import Processes
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 _WHOLE_DOCUMENT = 1 << 20
+_CLAIM = "training.json"
+"""The file in the working folder that says which run it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ def train_index(
 ) -> Manifest:
     """Trains an index; run again after an interruption, it continues.
 
+    Under `torchrun`, the first process writes all files.
+
     Args:
         dataset: The corpus, and the queries there are.
         out: The index folder. Its `training/` holds what is under way and is removed when the
@@ -69,20 +75,29 @@ def train_index(
     wanted = _fingerprint(dataset, options, docids_folder)
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, mend="Choose another --out")
-    finished = _finished(out, wanted)
+    processes = Processes()
+    finished = processes.first_before_others(lambda: _finished(out, wanted))
     if finished is not None:
         return finished
-    with versions.lock(out) as writer:
-        work = out / "training"
-        _claim(work, wanted)
-        parts = _prepare(dataset, work, options, docids_folder)
-        run = _make_run(dataset, work, options, parts)
+    work = out / "training"
+    with contextlib.ExitStack() as stack:
+        writer = processes.first_alone(lambda: stack.enter_context(versions.lock(out)))
+        processes.first_alone(lambda: _claim(work, wanted))
+        parts = processes.first_before_others(
+            lambda: _prepare(dataset, work, options, docids_folder)
+        )
+        run = processes.together(lambda: _make_run(dataset, work, options, parts))
         from dsi.training.loop import train_loop
 
         reached = train_loop(run)
-        with writer.version() as fresh:
-            _write(fresh, dataset, options, parts, run.model, reached, wanted)
-        shutil.rmtree(work, ignore_errors=True)
+
+        def write() -> None:
+            assert writer is not None
+            with writer.version() as fresh:
+                _write(fresh, dataset, options, parts, run.model, reached, wanted)
+            shutil.rmtree(work, ignore_errors=True)
+
+        processes.first_alone(write)
     return Manifest.load(versions.folder(out, versions.live(out)))
 
 
@@ -115,24 +130,30 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     Raises:
         InputError: The folder holds an index of other options, or something else.
     """
-    if not out.exists() or not any(out.iterdir()) or (out / "training").is_dir():
-        return None
-    if not (out / "live").is_file():
-        if not {entry.name for entry in out.iterdir()} <= {"lock", "versions"}:
+    work = out / "training"
+    if (out / "live").is_file():
+        manifest = Manifest.load(versions.folder(out, versions.live(out)))
+        if manifest.configuration != wanted:
+            raise InputError(
+                "an index of another dataset or other options is here",
+                where=out,
+                mend="Choose another --out, or remove this folder",
+            )
+        # A training that was killed after its last step but one has left this.
+        shutil.rmtree(work, ignore_errors=True)
+        return manifest
+    if out.is_dir() and not (work / _CLAIM).is_file():
+        found = {entry.name for entry in out.iterdir()}
+        inside = [entry.name for entry in work.iterdir()] if work.is_dir() else []
+        if not found <= {"lock", "versions", "training"} or not all(
+            name.startswith(f".{_CLAIM}.") for name in inside
+        ):
             raise InputError(
                 "this folder holds something that is not an index",
                 where=out,
                 mend="Choose another --out; this one is left as it is",
             )
-        return None
-    manifest = Manifest.load(versions.folder(out, versions.live(out)))
-    if manifest.configuration == wanted:
-        return manifest
-    raise InputError(
-        "an index of another dataset or other options is here",
-        where=out,
-        mend="Choose another --out, or remove this folder",
-    )
+    return None
 
 
 def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
@@ -141,9 +162,8 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
     Raises:
         InputError: A run of other options was interrupted there.
     """
-    file = work / "training.json"
+    file = work / _CLAIM
     if not file.is_file():
-        shutil.rmtree(work, ignore_errors=True)
         write_json(file, wanted)
     elif read_json(file) != wanted:
         raise InputError(
@@ -241,6 +261,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     from docids.trie import Trie
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batches
+    from dsi.training.checkpoints import steps_saved
     from dsi.training.examples import gather_examples, labelled_rows
     from dsi.training.loop import Run, Targets
 
@@ -259,7 +280,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     if options.mix.negatives == "labelled" and "labelled" in examples:
         labelled = labelled_rows(dataset, table)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = _make_model(options, parts, fresh=not (work / "checkpoints").is_dir())
+    model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
     return Run(
         model=model.to(device),
         batches=Batches(examples, shares, options.loop.batch, options.seed),

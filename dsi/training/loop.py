@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_model, save_model
 from tqdm import tqdm
 
@@ -117,6 +118,7 @@ def train_loop(run: Run) -> dict[str, Any]:
         InputError: The loss is no finite number, or a checkpoint is damaged.
     """
     precision = hardware_precision(run.loop.precision)
+    AcceleratorState._reset_state()  # else one process could train in one precision only
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=not torch.cuda.is_available(),
@@ -130,13 +132,10 @@ def train_loop(run: Run) -> dict[str, Any]:
     log = _Log(run.folder, start, active=accelerator.is_main_process)
     loop, steps = run.loop, run.loop.steps
     model.train()
+    # Unless it must be silent, the bar is left to TQDM_DISABLE, by which `--quiet` works.
+    silent = {} if accelerator.is_local_main_process else {"disable": True}
     bar = tqdm(
-        total=steps,
-        initial=start,
-        desc="training",
-        unit="step",
-        dynamic_ncols=True,
-        disable=not accelerator.is_local_main_process or None,
+        total=steps, initial=start, desc="training", unit="step", dynamic_ncols=True, **silent
     )
     began, tokens = time.monotonic(), 0
     loss = float(progress.get("loss", math.nan))
