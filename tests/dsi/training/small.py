@@ -1,0 +1,118 @@
+"""A small corpus, options that train on it in about a second, and runs in other processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from docids.kinds import TreeOptions
+from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+
+DOCUMENTS = 40
+TOPICS = {
+    "sea": "harbour whale sailor anchor tide coral lighthouse pirate",
+    "sky": "cloud falcon thunder comet balloon glider horizon sunrise",
+    "forest": "fern badger mushroom cedar brook hunter moss acorn",
+    "city": "tram market bridge lantern baker theatre alley fountain",
+}
+
+
+def write(path: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> Dataset:
+    """Writes the corpus: document d's own words are two invented ones, in every query for it."""
+    rng = np.random.default_rng(0)
+    documents, queries, qrels = [], [], []
+    for number in range(DOCUMENTS):
+        topic = list(TOPICS)[number % len(TOPICS)]
+        shared = rng.choice(TOPICS[topic].split(), 5, replace=False)
+        own = [f"{topic}{word}{number}" for word in ("zor", "vek")]
+        text = f"The {shared[0]} and {own[0]} {shared[1]}. A {own[1]} {shared[2]} {shared[3]}."
+        documents.append(Document(f"d{number}", f"About {topic}", text))
+        for split in splits:
+            query_id = f"{split}{number}"
+            queries.append(Query(query_id, f"where is {own[number % 2]} {shared[4]}"))
+            qrels.append(Qrel(query_id, f"d{number}", 1, split))
+    return write_dataset(path, InMemorySource(documents, queries, qrels, name="small"))
+
+
+def options(**changes: Any) -> Any:
+    """Returns training options; `loop__steps=3` changes a field of a group."""
+    from dsi.training.build import TrainingOptions
+
+    groups: dict[str, Any] = {
+        "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),
+        "model": ModelOptions(),
+        "mix": MixOptions(indexing=0.2, pseudo=0.5, labelled=0.3, document_length=12),
+        "optimiser": OptimiserOptions(lr=1e-3, warmup=2),
+        "loop": LoopOptions(steps=8, batch=16, precision="fp32", beams=10),
+    }
+    plain = {"per_doc": 4, "generator": "extractive"}
+    for name, value in changes.items():
+        group, _, field = name.partition("__")
+        if field:
+            groups[group] = dataclasses.replace(groups[group], **{field: value})
+        else:
+            plain[name] = value
+    return TrainingOptions(**groups, **plain)
+
+
+def weights(out: Path) -> bytes:
+    """Returns the weights of the live version as they are on the disk."""
+    from dsi import versions
+
+    folder = versions.folder(out, versions.live(out))
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def digest(out: Path) -> str:
+    return hashlib.sha256(weights(out)).hexdigest()
+
+
+def context() -> Any:
+    """Returns where children start in no time, with all libraries imported and nothing else."""
+    started = multiprocessing.get_context("forkserver")
+    started.set_forkserver_preload(
+        ["dsi.training.build", "dsi.training.loop", "dsi.index", "transformers.models.t5",
+         "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "data_prep.generators",
+         "docids.kinds", "sentencepiece", "Stemmer", "bm25s", "torch._dynamo", "faiss"]
+    )  # fmt: skip
+    return started
+
+
+def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str) -> None:
+    """Trains, in a child; counts operations on the disk, and dies just before one of them.
+
+    Args:
+        dataset: Path of the dataset.
+        out: Path of the index.
+        wanted: Training options.
+        operations: A shared counter.
+        last: The number of the operation to die at, or the path that it is about (with `*` at
+            its end: a part of the path); 0 to live on.
+    """
+    os.environ["TQDM_DISABLE"] = "1"
+
+    def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*words: Any, **options: Any) -> Any:
+            operations.value += 1
+            if last in (operations.value, str(words[0])) or (
+                isinstance(last, str) and last.endswith("*") and last[:-1] in str(words[0])
+            ):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*words, **options)
+
+        return run
+
+    for name in ("rename", "replace", "open", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    from dsi.training.build import train_index
+
+    train_index(Dataset.open(dataset), Path(out), wanted)
