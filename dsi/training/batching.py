@@ -60,22 +60,27 @@ class Batches:
         self.size = size
         self.seed = seed
         self.tasks = [task for task in TASKS if task in examples and shares.get(task, 0) > 0]
-        total = sum(shares[task] for task in self.tasks)
-        self._edges = np.cumsum([shares[task] / total for task in self.tasks])
-        self._edges[-1] = 1.0
+        self.shares = [shares[task] for task in self.tasks]
         self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
 
     def counts(self, step: int) -> list[int]:
         """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
-        starts = [self._drawn(step, task) for task in range(len(self.tasks))]
-        ends = [self._drawn(step + 1, task) for task in range(len(self.tasks))]
+        starts, ends = self._drawn(step), self._drawn(step + 1)
         return [end - start for start, end in zip(starts, ends, strict=True)]
 
-    def _drawn(self, step: int, task: int) -> int:
-        """How many examples of a task all steps before `step` take."""
-        examples = step * self.size
-        below = int(examples * self._edges[task - 1]) if task else 0
-        return int(examples * self._edges[task]) - below
+    def _drawn(self, step: int) -> list[int]:
+        """How many examples of each of `tasks` all steps before `step` take.
+
+        Each task takes its part of what the tasks before it have left: so the numbers add up,
+        and none of them falls from one step to the next, however small a share is.
+        """
+        left = step * self.size
+        drawn = []
+        for task, share in enumerate(self.shares):
+            last = task == len(self.shares) - 1
+            drawn.append(left if last else int(left * (share / sum(self.shares[task:]))))
+            left -= drawn[-1]
+        return drawn
 
     def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Returns the example numbers of each task in step `step`."""
@@ -89,9 +94,9 @@ class Batches:
         first = window * WINDOW
         order = np.random.default_rng([self.seed, 5, window]).permutation(WINDOW)
         dealt: list[list[tuple[str, npt.NDArray[np.int64]]]] = [[] for _ in range(WINDOW)]
+        starts, ends = self._drawn(first), self._drawn(first + WINDOW)
         for number, task in enumerate(self.tasks):
-            start = self._drawn(first, number)
-            drawn = self._stream(number, start, self._drawn(first + WINDOW, number) - start)
+            drawn = self._stream(number, starts[number], ends[number] - starts[number])
             drawn = drawn[np.argsort(self.examples[task].lengths[drawn], kind="stable")]
             counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
             # The shortest examples go to the step that comes first in the shuffled order.
