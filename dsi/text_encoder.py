@@ -162,8 +162,14 @@ class SentencepieceEncoder(TextEncoder):
     def load(cls, folder: Path, settings: dict[str, Any]) -> SentencepieceEncoder:
         """Opens the folder that `save` wrote."""
         file = folder / "sentencepiece.model"
+        language = settings.get("language")
+        if not isinstance(language, str):
+            raise InputError("the language is missing", where=folder / _SETTINGS)
         try:
-            return cls(file.read_bytes(), settings["language"])
+            content = file.read_bytes()
+            if not content:  # sentencepiece takes no bytes for a model without tokens
+                raise RuntimeError("it is empty")
+            return cls(content, language)
         except (OSError, RuntimeError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
 
@@ -227,7 +233,8 @@ class PretrainedEncoder(TextEncoder):
             for token in (self._tokenizer.eos_token_id, self._tokenizer.unk_token_id, 0)
             if token is not None
         )
-        return [list(line) or [fallback] for line in encoded]
+        # Where the tokenizer's own marks are more than fit, it does not cut them off.
+        return [list(line[:max_length]) or [fallback] for line in encoded]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""

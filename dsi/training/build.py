@@ -14,8 +14,9 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.generators import GENERATORS, GeneratorOptions
 from docids.assignment import Assignment, text_of
-from docids.kinds import TreeOptions
+from docids.kinds import KINDS, TreeOptions
 from dsi import versions
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
@@ -48,6 +49,16 @@ class TrainingOptions:
     mix: MixOptions = field(default_factory=MixOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
+
+    def __post_init__(self) -> None:
+        known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"--{name} {getattr(self, name)!r} is unknown",
+                    mend=f"Choose from: {', '.join(choices)}",
+                )
+        GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
 
 
 def train_index(
@@ -181,9 +192,9 @@ def _prepare(
     titles = [document.title for document in documents]
     texts = text_of(titles, (document.text for document in documents))
     doc_ids = [document.doc_id for document in documents]
+    text = _text_encoder(texts, work, options)
     assignment = _docids(doc_ids, texts, dataset, work, options, docids_folder)
     generator = _pseudo_queries(dataset, options)
-    text = _text_encoder(texts, work, options)
     tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     # Rows of the table are the order in which everything after this counts documents.
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
@@ -217,7 +228,6 @@ def _docids(
     folder = work / "docids"
     if not (folder / "docids.json").is_file():
         from docids.assignment import assign
-        from docids.kinds import KINDS
 
         kind = KINDS[options.docids]
         tree = options.semantic if kind.Options is TreeOptions else kind.Options()
@@ -234,7 +244,6 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
     if options.generator == "none" or not options.mix.pseudo:
         return None
     from data_prep.generate import generate_queries
-    from data_prep.generators import GENERATORS
 
     name = options.generator
     if name == "auto":

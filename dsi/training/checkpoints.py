@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def load_checkpoint(
         optimiser.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
         kept = read_json(newest / _STATE)
         return int(kept["step"]), kept["progress"]
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"the checkpoint is damaged ({str(error).splitlines()[0]})",
             where=newest,
@@ -87,5 +88,5 @@ def steps_saved(folder: Path) -> list[int]:
     return sorted(
         int(entry.name)
         for entry in folder.iterdir()
-        if entry.name.isdigit() and (entry / _STATE).is_file()
+        if re.fullmatch(r"[0-9]+", entry.name) and (entry / _STATE).is_file()
     )

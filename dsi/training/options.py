@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from typing import Any
 
 from data_prep.errors import InputError
+from dsi.backbone import SIZES
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class ModelOptions:
     """Share of hidden values dropped in training a model from scratch"""
 
     def __post_init__(self) -> None:
+        _finite("model", self)
+        if self.size not in SIZES:
+            raise InputError(
+                f"--model.size {self.size!r} is unknown", mend=f"Choose from: {', '.join(SIZES)}"
+            )
         _within("model.dropout", self.dropout, 0, 1)
         if self.warm_start not in ("auto", "spectral", "encodings", "none"):
             raise InputError(
@@ -64,6 +72,7 @@ class MixOptions:
     have labelled queries, so that the others are not pushed down) or all"""
 
     def __post_init__(self) -> None:
+        _finite("mix", self)
         shares = {"indexing": self.indexing, "pseudo": self.pseudo, "labelled": self.labelled}
         for name, share in shares.items():
             if share < 0:
@@ -107,6 +116,7 @@ class OptimiserOptions:
     """Largest norm of a step's gradient; 0 for no limit"""
 
     def __post_init__(self) -> None:
+        _finite("optimiser", self)
         if self.name not in ("adamw", "adafactor"):
             raise InputError(
                 f"--optimiser.name {self.name!r} is unknown", mend="Choose from: adamw, adafactor"
@@ -148,6 +158,7 @@ class LoopOptions:
     """Width of the beam search, in evaluation and as the index's default"""
 
     def __post_init__(self) -> None:
+        _finite("loop", self)
         for name in ("steps", "batch", "accumulation", "evaluate_queries", "beams"):
             if getattr(self, name) < 1:
                 raise InputError(f"--loop.{name} {getattr(self, name)} is less than 1")
@@ -180,3 +191,11 @@ class LoopOptions:
 def _within(option: str, value: float, low: float, high: float) -> None:
     if not low <= value < high:
         raise InputError(f"--{option} {value} is not within {low} and {high}")
+
+
+def _finite(group: str, options: Any) -> None:
+    """Refuses `nan` and `inf`, which no comparison with a limit would."""
+    for entry in fields(options):
+        value = getattr(options, entry.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{group}.{entry.name} {value} is no finite number")
