@@ -128,6 +128,7 @@ def from_pretrained(name: str, *, alphabet_size: int, seed: int = 0) -> PreTrain
         InputError: It cannot be loaded, or is no encoder-decoder.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     try:
@@ -140,7 +141,7 @@ def from_pretrained(name: str, *, alphabet_size: int, seed: int = 0) -> PreTrain
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
             mend="Give a hub id that this machine can reach, or the path of a folder",
@@ -204,7 +205,9 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
+    config.pop("_name_or_path", None)  # a path of the machine it was trained on
+    text = json.dumps(config, indent=2, default=str, sort_keys=True)
+    (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
     save_model(model, str(folder / _WEIGHTS))
 
 
