@@ -60,4 +60,7 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     set_rows(model.get_output_embeddings().weight, rows_of_codes)
     embedding = model.get_decoder().get_input_embeddings().weight
     typical = float(embedding.detach().norm(dim=1).mean())
-    set_rows(embedding, rows_of_codes * typical)
+    # PAD, which starts the decoder, is in no identifier: it stays what the states were made with.
+    used = rows_of_codes.any(axis=1, keepdims=True)
+    before = embedding.detach().float().cpu().numpy()
+    set_rows(embedding, np.where(used, rows_of_codes * typical, before))
