@@ -198,6 +198,11 @@ def graft_docids(
     return model
 
 
+def longest_text(model: PreTrainedModel) -> int | None:
+    """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
 def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
     """Writes config.json and model.safetensors into a folder, which is made."""
     from safetensors.torch import save_model

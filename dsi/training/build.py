@@ -305,13 +305,22 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
 
 def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreTrainedModel:
     """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
-    from dsi.backbone import from_pretrained, from_scratch
+    from dsi.backbone import from_pretrained, from_scratch, longest_text
 
     table = parts.assignment.table
     if options.model.pretrained is not None:
         model = from_pretrained(
             options.model.pretrained, alphabet_size=table.alphabet_size, seed=options.seed
         )
+        positions = longest_text(model)
+        for name in ("query_length", "document_length"):
+            wanted = getattr(options.mix, name)
+            if positions is not None and wanted > positions:
+                raise InputError(
+                    f"--mix.{name} {wanted} is more than the {positions} tokens that "
+                    f"{options.model.pretrained!r} reads",
+                    mend=f"Give {positions} or less",
+                )
     else:
         model = from_scratch(
             options.model.size,

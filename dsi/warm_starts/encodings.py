@@ -6,11 +6,12 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
+from dsi.backbone import longest_text
 from dsi.warm_starts.base import WARM_STARTS, Corpus, code_vectors, set_rows
 
 _BATCH = 16
 _TOKENS = 256
-"""Tokens of a document that are read."""
+"""Tokens of a document that are read, unless the model has positions for fewer."""
 
 
 @WARM_STARTS.register("encodings")
@@ -32,13 +33,14 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     was_training = model.training
     model.eval()
     device = model.get_output_embeddings().weight.device
-    order = np.argsort([min(len(line), _TOKENS) for line in corpus.tokens], kind="stable")
+    longest = min(_TOKENS, longest_text(model) or _TOKENS)
+    order = np.argsort([min(len(line), longest) for line in corpus.tokens], kind="stable")
     vectors = np.zeros((len(corpus.tokens), model.get_output_embeddings().in_features), np.float32)
     base = model.get_decoder()
     with torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
-            lines = [list(corpus.tokens[row][:_TOKENS]) or [0] for row in rows]
+            lines = [list(corpus.tokens[row][:longest]) or [0] for row in rows]
             input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
             mask = torch.zeros_like(input_ids)
             for line, tokens in enumerate(lines):

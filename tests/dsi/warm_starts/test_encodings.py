@@ -47,7 +47,7 @@ def model(kind: str):
                 decoder_attention_heads=4,
                 encoder_ffn_dim=64,
                 decoder_ffn_dim=64,
-                max_position_embeddings=300,
+                max_position_embeddings=40,
             )
         )
     return graft_docids(made, VOCABULARY, FIRST_CODE + DOCUMENTS).eval()

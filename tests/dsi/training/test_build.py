@@ -1,0 +1,480 @@
+"""From a Dataset to an index: every kind of identifier, resumed, refused, and searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from docids.assignment import assign, text_of
+from dsi import Index, versions
+from dsi.training import build
+from dsi.training.batching import Batches
+from dsi.training.build import train_index
+from dsi.training.examples import gather_examples
+from dsi.training.loop import SELECTION_MEASURE, Targets
+from dsi.training.validation import validate
+
+
+class StopError(Exception):
+    """Ends a training as a kill would, but lets the test go on."""
+
+
+def own_words(number: int) -> str:
+    topic = list(small.TOPICS)[number % len(small.TOPICS)]
+    return f"{topic}zor{number} {topic}vek{number}"
+
+
+def share_found(out: Path) -> float:
+    """Share of the documents that a query of their own two words finds first."""
+    hits = Index.open(out, "cpu").search([own_words(n) for n in range(small.DOCUMENTS)], k=1)
+    return float(np.mean([found[0].doc_id == f"d{n}" for n, found in enumerate(hits)]))
+
+
+@pytest.mark.parametrize("kind", ["atomic", "naive", "semantic", "random"])
+def test_every_kind_of_identifier_is_trained_and_found(kind, dataset, tmp_path):
+    manifest = train_index(dataset, tmp_path / "index", small.options(docids=kind, loop__steps=16))
+    assert (manifest.version, manifest.documents, manifest.added) == ("0001", 40, 40)
+    assert manifest.dataset["content_hash"] == dataset.info.content_hash
+    assert manifest.query_length == 32
+    assert manifest.beams == 10
+    assert manifest.metrics["steps"] == 16
+    assert math.isfinite(manifest.metrics["loss"])
+    assert 0 <= manifest.metrics["best"][SELECTION_MEASURE] <= 1
+    left = sorted(entry.name for entry in (tmp_path / "index").iterdir())
+    assert left == ["live", "lock", "versions"]
+    found = share_found(tmp_path / "index")
+    assert found > (0.9 if kind == "atomic" else 0.05)
+    titles = {hit.title for hit in Index.open(tmp_path / "index").search(["harbour"], k=5)[0]}
+    assert titles <= {f"About {topic}" for topic in small.TOPICS}
+
+
+def test_without_labelled_queries_the_last_weights_are_kept(unlabelled, tmp_path):
+    manifest = train_index(unlabelled, tmp_path / "index", small.options())
+    assert "best" not in manifest.metrics
+    assert share_found(tmp_path / "index") > 0.9
+
+
+def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset, tmp_path):
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        torch.manual_seed(len(name))  # what was drawn before must not matter
+        train_index(dataset, tmp_path / name, small.options(seed=seed, model__dropout=0.1))
+    assert small.weights(tmp_path / "one") == small.weights(tmp_path / "two")
+    assert small.weights(tmp_path / "one") != small.weights(tmp_path / "three")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser__lr": 2e-3},
+        {"optimiser__body": 1.0},
+        {"optimiser__schedule": "cosine"},
+        {"optimiser__warmup": 0},
+        {"optimiser__weight_decay": 0.5},
+        {"optimiser__beta2": 0.5},
+        {"optimiser__clip": 0.01},
+        {"optimiser__name": "adafactor"},
+        {"mix__indexing": 0.9},
+        {"mix__negatives": "all"},
+        {"mix__chunks": 2, "mix__document_length": 4},
+        {"mix__query_length": 2},
+        {"loop__label_smoothing": 0.2},
+        {"loop__batch": 8},
+        {"model__dropout": 0.2},
+        {"model__warm_start": "none"},
+        {"per_doc": 2},
+        {"generator": "none"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_option_has_an_effect(change, dataset, tmp_path):
+    base = {"loop__steps": 4, "loop__evaluate_every": 4, "optimiser__warmup": 1}
+    plain = tmp_path.parent / "plain_options"
+    if not plain.exists():
+        train_index(dataset, plain, small.options(**base))
+    train_index(dataset, tmp_path / "index", small.options(**{**base, **change}))
+    assert small.weights(plain) != small.weights(tmp_path / "index")
+
+
+def test_parts_of_a_batch_do_not_change_the_weights(dataset, tmp_path):
+    changes = {"optimiser__schedule": "constant", "loop__steps": 4}
+    for parts in (1, 3):
+        train_index(
+            dataset, tmp_path / str(parts), small.options(loop__accumulation=parts, **changes)
+        )
+    one, other = (Index.open(tmp_path / parts).model.state_dict() for parts in ("1", "3"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=1e-4, rtol=1e-3)
+
+
+def test_running_it_again_does_nothing(dataset, tmp_path, monkeypatch):
+    out = tmp_path / "index"
+    first = train_index(dataset, out, small.options())
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    monkeypatch.setattr(build, "_prepare", None)
+    assert train_index(dataset, out, small.options()) == first
+    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+
+
+def test_an_index_of_other_options_is_refused_and_left(dataset, unlabelled, tmp_path):
+    out = tmp_path / "index"
+    train_index(dataset, out, small.options())
+    before = small.weights(out)
+    with pytest.raises(InputError, match="other options"):
+        train_index(dataset, out, small.options(seed=1))
+    with pytest.raises(InputError, match="another dataset"):
+        train_index(unlabelled, out, small.options())
+    assert small.weights(out) == before
+
+
+def interrupt(monkeypatch, step: int) -> None:
+    """Ends the next training in the middle of a step."""
+    real = Batches.parts
+
+    def parts(self, at: int, *words: Any) -> Any:
+        if at == step:
+            raise StopError
+        return real(self, at, *words)
+
+    monkeypatch.setattr(Batches, "parts", parts)
+
+
+def test_an_interrupted_run_is_not_taken_over_by_other_options(dataset, tmp_path, monkeypatch):
+    out = tmp_path / "index"
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        with pytest.raises(StopError):
+            train_index(dataset, out, small.options())
+    assert (out / "training" / "checkpoints").is_dir()
+    with pytest.raises(InputError, match=r"training: a training run of .* was interrupted"):
+        train_index(dataset, out, small.options(seed=1))
+    train_index(dataset, out, small.options())
+    train_index(dataset, tmp_path / "alone", small.options())
+    assert small.weights(out) == small.weights(tmp_path / "alone")
+
+
+def test_evaluations_are_written_once_each_though_steps_are_made_again(
+    dataset, tmp_path, monkeypatch
+):
+    out = tmp_path / "index"
+    wanted = small.options(loop__evaluate_every=3, loop__checkpoint_every=2)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 7)
+        with pytest.raises(StopError):
+            train_index(dataset, out, wanted)
+    rows: list[dict[str, float]] = []
+    real = build._write
+
+    def write(*words: Any) -> None:
+        file = out / "training" / "evaluations.jsonl"
+        rows.extend(json.loads(line) for line in file.read_text().splitlines())
+        real(*words)
+
+    monkeypatch.setattr(build, "_write", write)
+    manifest = train_index(dataset, out, wanted)
+    assert [row["step"] for row in rows] == [3, 6, 8]
+    best = max(rows, key=lambda row: row[SELECTION_MEASURE])
+    assert manifest.metrics["best"] == best
+
+
+def test_a_damaged_checkpoint_is_told(dataset, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", small.options())
+    (file,) = (tmp_path / "index" / "training" / "checkpoints").glob("*/optimiser.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="checkpoint is damaged"):
+        train_index(dataset, tmp_path / "index", small.options())
+    shutil.rmtree(file.parent)
+    train_index(dataset, tmp_path / "index", small.options())
+    train_index(dataset, tmp_path / "alone", small.options())
+    assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
+
+
+def test_the_best_weights_by_dev_are_kept(dataset, tmp_path, monkeypatch):
+    scripted = iter([0.2, 0.9, 0.5, 0.9])
+    seen: list[torch.Tensor] = []
+
+    def measured(model: Any, *words: Any) -> dict[str, float]:
+        seen.append(model.get_output_embeddings().weight.detach().clone())
+        return {"Success@1": 0.0, "Success@10": 0.0, SELECTION_MEASURE: next(scripted)}
+
+    monkeypatch.setattr("dsi.training.loop.validate", measured)
+    wanted = small.options(loop__evaluate_every=2)
+    manifest = train_index(dataset, tmp_path / "index", wanted)
+    assert manifest.metrics["best"]["step"] == 4
+    kept = Index.open(tmp_path / "index").model.get_output_embeddings().weight
+    assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
+
+
+def test_test_queries_have_no_say(dataset, tmp_path):
+    """The test split may hold anything: weights and figures are the same."""
+    train_index(dataset, tmp_path / "one", small.options())
+    without = small.write(tmp_path / "without", splits=("train", "dev"))
+    train_index(without, tmp_path / "two", small.options())
+    assert small.weights(tmp_path / "one") == small.weights(tmp_path / "two")
+    without = small.write(tmp_path / "no-dev", splits=("train", "test"))
+    assert "best" not in train_index(without, tmp_path / "three", small.options()).metrics
+
+
+def test_validation_counts_ranks_by_hand(dataset, tmp_path):
+    train_index(dataset, tmp_path / "index", small.options())
+    index = Index.open(tmp_path / "index", "cpu")
+    queries = [own_words(number) for number in range(20)] + ["harbour"] * 3
+    rows = [*range(20), 1, 2, 3]
+    tokens = index.text.encode(queries, 8)
+    ranks = []
+    for hits, row in zip(index.search(queries, k=10), rows, strict=True):
+        found = [hit.doc_id for hit in hits]
+        ranks.append(found.index(f"d{row}") + 1 if f"d{row}" in found else math.inf)
+    expected = {
+        "Success@1": np.mean([rank == 1 for rank in ranks]),
+        "Success@10": np.mean([rank <= 10 for rank in ranks]),
+        "RR@10": np.mean([1 / rank for rank in ranks]),
+    }
+    from dsi.training.validation import DevQueries
+
+    assert len(DevQueries(tokens, rows)) == 23
+    index.model.train()
+    measured = validate(index.model, DevQueries(tokens, rows), index.trie, beams=1)
+    assert measured == pytest.approx(expected)
+    assert index.model.training
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_every_precision_trains_full_precision_weights(precision, dataset, tmp_path):
+    manifest = train_index(dataset, tmp_path / "index", small.options(loop__precision=precision))
+    assert manifest.metrics["precision"] in ("fp32", "bf16")
+    assert precision in ("auto", manifest.metrics["precision"])
+    model = Index.open(tmp_path / "index").model
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert share_found(tmp_path / "index") > 0.9
+
+
+@pytest.mark.parametrize("size", ["lexical-context", "tiny"])
+def test_other_sizes_train(size, dataset, tmp_path):
+    wanted = small.options(model__size=size, loop__steps=2)
+    train_index(dataset, tmp_path / "index", wanted)
+    assert len(Index.open(tmp_path / "index").search(["harbour"], k=5)[0]) == 5
+
+
+def test_a_loss_that_is_no_number_is_told_and_nothing_becomes_live(dataset, tmp_path):
+    wanted = small.options(optimiser__lr=1e30, optimiser__clip=0.0, optimiser__body=1.0)
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d.*--optimiser\.lr"):
+        train_index(dataset, tmp_path / "index", wanted)
+    assert not (tmp_path / "index" / "live").exists()
+
+
+def test_identifiers_that_exist_are_used(dataset, tmp_path):
+    documents = list(dataset.documents())[::-1]
+    texts = text_of([d.title for d in documents], [d.text for d in documents])
+    ids = [document.doc_id for document in documents]
+    assignment, quality = assign(ids, texts, kind="atomic")
+    assignment.save(tmp_path / "docids", quality)
+    train_index(dataset, tmp_path / "index", small.options(), tmp_path / "docids")
+    index = Index.open(tmp_path / "index")
+    assert list(index.table.doc_ids) == ids
+    assert list(index.titles) == [document.title for document in documents]
+    assert share_found(tmp_path / "index") > 0.9
+    with pytest.raises(InputError, match="other options"):
+        train_index(dataset, tmp_path / "index", small.options())
+
+
+def test_identifiers_of_other_documents_are_refused(dataset, tmp_path):
+    assignment, quality = assign(["x", "y"], ["one", "two"], kind="atomic")
+    assignment.save(tmp_path / "docids", quality)
+    with pytest.raises(InputError, match=r"docids: these identifiers are of other documents"):
+        train_index(dataset, tmp_path / "index", small.options(), tmp_path / "docids")
+    with pytest.raises(InputError, match="no such file"):
+        train_index(dataset, tmp_path / "index", small.options(), tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda out: (out / "notes.txt").write_text("mine"),
+        lambda out: (
+            (out / "training").mkdir(),
+            (out / "training" / "data.csv").write_text("mine"),
+        ),
+        lambda out: ((out / "training").mkdir(), (out / "my.txt").write_text("mine")),
+    ],
+    ids=["a file", "a folder called training", "both"],
+)
+def test_a_folder_of_the_users_own_is_left_alone(fill, dataset, tmp_path):
+    out = tmp_path / "mine"
+    out.mkdir()
+    fill(out)
+    before = sorted(out.rglob("*"))
+    with pytest.raises(InputError, match="not an index"):
+        train_index(dataset, out, small.options())
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(dataset, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="a file, not a folder"):
+        train_index(dataset, tmp_path / "out", small.options())
+
+
+def test_two_trainings_of_one_index_do_not_mix(dataset, tmp_path):
+    with versions.lock(tmp_path / "index"), pytest.raises(InputError, match="another command"):
+        train_index(dataset, tmp_path / "index", small.options())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"docids": "molecular"}, "--docids 'molecular'"),
+        ({"generator": "gpt"}, "--generator 'gpt'"),
+        ({"seed": -1}, "--seed -1"),
+        ({"per_doc": 0}, "--per-doc 0"),
+    ],
+)
+def test_a_wrong_value_is_refused_at_once(changes, named):
+    with pytest.raises(InputError, match=named):
+        small.options(**changes)
+
+
+def test_nothing_to_train_on_is_told(unlabelled, tmp_path):
+    wanted = small.options(mix__indexing=0.0, mix__pseudo=0.0, mix__labelled=1.0)
+    with pytest.raises(InputError, match="nothing to train on"):
+        train_index(unlabelled, tmp_path / "index", wanted)
+
+
+def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:
+    """A tiny random checkpoint whose tokenizer knows the words of the corpus."""
+    words = sorted({word for d in dataset.documents() for word in d.text.lower().split()})
+    known = {word: n for n, word in enumerate(["<pad>", "</s>", "<unk>", "<s>", *words])}
+    inner = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    start = "<s> " if kind == "bart" else ""
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{start}$A </s>", special_tokens=[("<s>", 3), ("</s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    made: Callable[[], Any] = {
+        "t5": lambda: T5ForConditionalGeneration(
+            T5Config(vocab_size=len(known), d_model=64, d_kv=16, num_heads=4, d_ff=64, num_layers=1)
+        ),
+        "bart": lambda: BartForConditionalGeneration(
+            BartConfig(
+                vocab_size=len(known),
+                d_model=64,
+                encoder_layers=1,
+                decoder_layers=1,
+                encoder_attention_heads=4,
+                decoder_attention_heads=4,
+                encoder_ffn_dim=64,
+                decoder_ffn_dim=64,
+                max_position_embeddings=64,
+            )
+        ),
+    }[kind]
+    made().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+@pytest.mark.parametrize("warm_start", ["auto", "none"])
+def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_path):
+    path = checkpoint(kind, tmp_path / "checkpoint", dataset)
+    wanted = small.options(
+        model__pretrained=str(path),
+        model__warm_start=warm_start,
+        optimiser__lr=3e-3,
+        optimiser__body=1.0,
+        loop__steps=25,
+        loop__batch=32,
+    )
+    manifest = train_index(dataset, tmp_path / "index", wanted)
+    assert manifest.metrics["loss"] < math.log(2 + small.DOCUMENTS)
+    shutil.rmtree(path)  # the index stands on its own
+    index = Index.open(tmp_path / "index")
+    assert type(index.model).__name__.lower().startswith(kind)
+    assert len(index.search(["harbour whale"], k=5)[0]) == 5
+    assert kind == "bart" or share_found(tmp_path / "index") > 0.2
+
+
+@pytest.mark.parametrize("what", ["query", "document"])
+def test_texts_longer_than_a_pretrained_model_reads_are_refused(what, dataset, tmp_path):
+    path = checkpoint("bart", tmp_path / "checkpoint", dataset)
+    wanted = small.options(model__pretrained=str(path), **{f"mix__{what}_length": 65})
+    with pytest.raises(InputError, match=rf"--mix\.{what}_length 65.*64"):
+        train_index(dataset, tmp_path / "index", wanted)
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, lambda path: (path / "config.json").unlink()])
+def test_a_pretrained_model_that_is_missing_is_told(damage, dataset, tmp_path):
+    path = checkpoint("t5", tmp_path / "checkpoint", dataset)
+    damage(path)
+    with pytest.raises(InputError, match=r"cannot load the (tokenizer|model)"):
+        train_index(dataset, tmp_path / "index", small.options(model__pretrained=str(path)))
+
+
+def test_targets_say_which_codes_labelled_queries_compete_with():
+    matrix = np.array([[2, 3, 1], [2, 4, 0], [5, 1, 0]], np.int32)
+    targets = Targets.of(matrix, 7, np.array([0, 2]))
+    assert targets.codes.tolist() == [[2, 3, 1], [2, 4, -100], [5, 1, -100]]
+    assert targets.competitors is not None
+    allowed = [set(np.flatnonzero(row)) for row in targets.competitors.numpy()]
+    assert allowed[0] == {2, 5}
+    assert allowed[1] == {1, 3}
+    assert Targets.of(matrix, 7, None).competitors is None
+
+
+def test_examples_of_every_task(dataset, unlabelled, tmp_path):
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
+    index = Index.open(tmp_path / "index")
+    documents = [[5] * number for number in range(1, small.DOCUMENTS + 1)]
+    mix = dataclasses.replace(small.options().mix, document_length=8, chunks=2, query_length=3)
+    found = gather_examples(
+        dataset, documents, index.table, index.text, mix, generator="extractive", seed=0
+    )
+    assert list(found) == ["indexing", "pseudo", "labelled"]
+    indexing = found["indexing"]
+    # 32 documents are longer than 8 tokens and have two chunks each.
+    assert len(indexing) == 40 + 2 * 32
+    assert indexing.rows[:40].tolist() == list(range(40))
+    assert indexing.lengths[:40].tolist() == [min(8, number) for number in range(1, 41)]
+    assert set(indexing.lengths[40:]) == {8}
+    labelled = found["labelled"]
+    assert labelled.rows.tolist() == list(range(40)), "train only: dev and test are not read"
+    texts = dataset.query_texts()
+    for number in range(40):
+        expected = index.text.encode([texts[f"train{number}"]], 3)[0]
+        assert labelled.line(number).tolist() == expected
+    pseudo = dataset.pseudo_queries("extractive")
+    assert len(found["pseudo"]) == len(pseudo)
+    assert found["pseudo"].rows[0] == index.table.row_of(pseudo[0]["doc_id"])
+    again = gather_examples(
+        dataset, documents, index.table, index.text, mix, generator="extractive", seed=0
+    )
+    np.testing.assert_array_equal(again["indexing"].tokens, indexing.tokens)
+    alone = gather_examples(
+        unlabelled, documents, index.table, index.text, mix, generator=None, seed=0
+    )
+    assert list(alone) == ["indexing"]
