@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Processes:
             from accelerate import PartialState
 
             PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+            # Threads of a group that still stands can abort the process while Python ends.
+            atexit.register(_leave)
 
     def together(self, work: Callable[[], T]) -> T:
         """Does `work` in every process at once, and returns when all have done it."""
@@ -72,3 +75,10 @@ class Processes:
         if error is not None:
             raise error
         return done
+
+
+def _leave() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

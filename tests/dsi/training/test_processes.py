@@ -1,0 +1,157 @@
+"""Two real processes train one index, and neither waits for one that has failed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small
+import torch
+
+from data_prep.errors import InputError
+from dsi import Index, versions
+from dsi.training.build import train_index
+from dsi.training.processes import Processes
+
+CONFIG = """
+docids: atomic
+generator: extractive
+per_doc: 4
+semantic: {branching: 3, leaf_capacity: 4, iterations: 5}
+mix: {indexing: 0.2, pseudo: 0.5, labelled: 0.3, document_length: 12}
+optimiser: {lr: 0.001, warmup: 2}
+loop: {steps: 8, batch: 16, precision: fp32, beams: 10}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def start(*words: str, count: int = 2, script: str | None = None) -> list[subprocess.Popen[str]]:
+    """Starts processes as `torchrun` does, each with its rank in the environment."""
+    port = str(free_port())
+    command = [sys.executable, *(["-c", script] if script else ["-m", "dsi"]), *words]
+    return [
+        subprocess.Popen(
+            command,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "OMP_NUM_THREADS": "1",
+                "TQDM_DISABLE": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    ended = []
+    for process in processes:
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        ended.append((process.returncode, out, err))
+    return ended
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    (tmp_path / "train.yaml").write_text(CONFIG)
+    return tmp_path / "train.yaml"
+
+
+def test_two_processes_end_with_the_weights_of_one(dataset, config, tmp_path):
+    out = tmp_path / "two"
+    words = ("train", str(dataset.path), "--out", str(out), "--config", str(config))
+    for code, _, err in finish(start(*words)):
+        assert code == 0, err
+    train_index(dataset, tmp_path / "one", small.options())
+    assert sorted(entry.name for entry in out.iterdir()) == ["live", "lock", "versions"]
+    assert versions.names(out) == ["0001"]
+    one, two = Index.open(tmp_path / "one", "cpu"), Index.open(out, "cpu")
+    theirs = two.model.state_dict()
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-4, rtol=1e-3)
+    ours, others = one.manifest.metrics, two.manifest.metrics
+    assert others["loss"] == pytest.approx(ours["loss"], rel=1e-3)
+    assert one.manifest.configuration == two.manifest.configuration
+    # And again: both find it done.
+    for (code, text, err), rank in zip(finish(start(*words)), range(2), strict=True):
+        assert code == 0, err
+        assert bool(text) == (rank == 0)
+    assert versions.names(out) == ["0001"]
+
+
+def test_an_error_of_the_first_process_ends_both(dataset, config, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "notes.txt").write_text("mine")
+    out = str(tmp_path / "index")
+    ended = finish(start("train", str(dataset.path), "--out", out, "--config", str(config)))
+    for code, text, err in ended:
+        assert code == 2
+        assert not text
+        assert "not an index" in err
+
+
+FAILING = """
+import sys
+from data_prep.errors import InputError
+from dsi.training.processes import Processes
+processes = Processes()
+def fail():
+    if processes.rank == 1:
+        raise {error}
+    return 7
+try:
+    processes.together(fail)
+except Exception as error:
+    print(type(error).__name__, error)
+print(processes.first_alone(lambda: "alone"), processes.first_before_others(lambda: processes.rank))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("InputError('no such file', where='x')", ["InputError x: no such file."] * 2),
+        ("OSError('disk')", ["RuntimeError disk", "OSError disk"]),
+    ],
+)
+def test_an_error_of_any_process_is_raised_in_all(error, told):
+    ended = finish(start(script=FAILING.format(error=error)))
+    for rank, (code, text, err) in enumerate(ended):
+        assert code == 0, err
+        alone = "alone" if rank == 0 else None
+        assert text.splitlines() == [told[rank], f"{alone} {rank}"]
+
+
+def test_a_process_alone_is_the_first_and_the_only_one():
+    processes = Processes()
+    assert (processes.rank, processes.count) == (0, 1)
+    assert processes.together(lambda: 1) == 1
+    assert processes.first_alone(lambda: 2) == 2
+    assert processes.first_before_others(lambda: 3) == 3
+
+    def fail() -> None:
+        raise InputError("no")
+
+    for method in (processes.together, processes.first_alone, processes.first_before_others):
+        with pytest.raises(InputError, match="no"):
+            method(fail)
