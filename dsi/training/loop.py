@@ -199,10 +199,10 @@ def _loss(
     competitors: torch.Tensor | None,
     label_smoothing: float,
 ) -> torch.Tensor:
-    """The summed cross-entropy of a part's identifiers, each divided by its length."""
+    """The cross-entropy of a part's identifiers, summed over their codes and over examples."""
     device = codes.device
     targets = codes[torch.from_numpy(batch.rows).to(device)]
-    lengths = (targets != IGNORED).sum(dim=1, keepdim=True)
+    lengths = (targets != IGNORED).sum(dim=1)
     targets = targets[:, : max(int(lengths.max()), 1) if len(batch) else 1]
     started = torch.full_like(targets, PAD)
     started[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, PAD)
