@@ -115,7 +115,8 @@ def train_loop(run: Run) -> dict[str, Any]:
         the best weights by `SELECTION_MEASURE` on the dev queries, or the last ones without.
 
     Raises:
-        InputError: The loss is no finite number, or a checkpoint is damaged.
+        InputError: The loss is no finite number, a checkpoint is damaged, or a batch has too few
+            examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
     AcceleratorState._reset_state()  # else one process could train in one precision only
@@ -123,6 +124,12 @@ def train_loop(run: Run) -> dict[str, Any]:
         mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=not torch.cuda.is_available(),
     )
+    if run.loop.batch < run.loop.accumulation * accelerator.num_processes:
+        raise InputError(
+            f"--loop.batch {run.loop.batch} is less than one example for each of "
+            f"{accelerator.num_processes} processes x {run.loop.accumulation} parts",
+            mend="Raise --loop.batch, or lower --loop.accumulation",
+        )
     raw = make_optimiser(run.model, run.optimiser)
     start, progress = load_checkpoint(run.folder / "checkpoints", run.model, raw)
     model, optimiser = accelerator.prepare(run.model, raw)
@@ -203,7 +210,7 @@ def _loss(
     device = codes.device
     targets = codes[torch.from_numpy(batch.rows).to(device)]
     lengths = (targets != IGNORED).sum(dim=1)
-    targets = targets[:, : max(int(lengths.max()), 1) if len(batch) else 1]
+    targets = targets[:, : int(lengths.max())]
     started = torch.full_like(targets, PAD)
     started[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, PAD)
     logits = model(

@@ -110,6 +110,13 @@ def test_an_error_of_the_first_process_ends_both(dataset, config, tmp_path):
         assert "not an index" in err
 
 
+def test_a_batch_of_less_than_an_example_for_each_process_is_refused(dataset, config, tmp_path):
+    words = ("train", str(dataset.path), "--out", str(tmp_path / "index"), "--config", str(config))
+    for code, _, err in finish(start(*words, "--loop.batch", "1")):
+        assert code == 2
+        assert "--loop.batch 1 is less than one example for each of 2 processes" in err
+
+
 FAILING = """
 import sys
 from data_prep.errors import InputError
