@@ -60,12 +60,12 @@ the shallow one for models from scratch on one machine, which starts as a ranker
 
 
 def lexical_width(documents: int) -> int:
-    """Returns the width for a `lexical` model: one dimension a document, within 256 to 2,048.
+    """Returns the width for a `lexical` model: one dimension a document, within 256 to 3,072.
 
     The spectral warm start keeps as many directions of the term-document matrix as the model is
     wide; with one for each document it keeps the whole ranking.
     """
-    return min(2048, max(256, -(-documents // 128) * 128))
+    return min(3072, max(256, -(-(documents + 2) // 128) * 128))
 
 
 def from_scratch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,13 @@ from docids.assignment import Assignment, text_of
 from docids.kinds import KINDS, TreeOptions
 from dsi import versions
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import (
+    BODY_SHARE,
+    LoopOptions,
+    MixOptions,
+    ModelOptions,
+    OptimiserOptions,
+)
 from dsi.training.processes import Processes
 from dsi.versions import Manifest
 
@@ -120,6 +126,7 @@ class _Parts:
     assignment: Assignment
     titles: list[str]
     tokens: list[list[int]]
+    title_tokens: list[list[int]]
     generator: str | None
 
 
@@ -196,6 +203,10 @@ def _prepare(
     assignment = _docids(doc_ids, texts, dataset, work, options, docids_folder)
     generator = _pseudo_queries(dataset, options)
     tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
+    encoded = text.encode(titles, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
+    title_tokens = [
+        line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
+    ]
     # Rows of the table are the order in which everything after this counts documents.
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
@@ -204,6 +215,7 @@ def _prepare(
         assignment,
         [titles[number] for number in picked],
         [tokens[number] for number in picked],
+        [title_tokens[number] for number in picked],
         generator,
     )
 
@@ -296,11 +308,22 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
         trie=TorchTrie.from_trie(Trie.build(table), device),
         dev=_dev_queries(dataset, parts, options),
-        optimiser=options.optimiser,
+        optimiser=replace(options.optimiser, body=_body_share(options, table.kind)),
         loop=options.loop,
         seed=options.seed,
         folder=work,
     )
+
+
+def _body_share(options: TrainingOptions, kind: str) -> float:
+    """The share of the learning rate for the body of the network, where none was asked for.
+
+    With one code a document, a lexical model has nothing to learn between words and documents
+    that their own rows could not hold, and moving the body costs accuracy and time.
+    """
+    if options.optimiser.body is not None:
+        return options.optimiser.body
+    return 0.0 if options.model.start == "spectral" and kind == "atomic" else BODY_SHARE
 
 
 def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreTrainedModel:
@@ -333,7 +356,8 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
     if fresh:
         from dsi.warm_starts import WARM_STARTS, Corpus
 
-        WARM_STARTS[options.model.start](model, Corpus(parts.tokens, table), options.seed)
+        corpus = Corpus(parts.tokens, table, parts.title_tokens, options.model.title_weight)
+        WARM_STARTS[options.model.start](model, corpus, options.seed)
     return model
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsi.training.options import OptimiserOptions
+from dsi.training.options import BODY_SHARE, OptimiserOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
     """Returns the optimiser that the options name, over all trainable weights.
 
-    Two groups: embeddings and output rows, then the body of the network.
+    Two groups: embeddings and output rows, then the body of the network, which is frozen
+    where its share of the learning rate is 0: its gradients are then not computed either.
     """
+    share = BODY_SHARE if options.body is None else options.body
     rows = {
         id(layer.weight)
         for layer in (
@@ -26,10 +28,12 @@ def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.o
             model.get_output_embeddings(),
         )
     }
+    for weight in model.parameters():
+        weight.requires_grad_(share > 0 or id(weight) in rows)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [weight for weight in weights if id(weight) in rows], "share": 1.0},
-        {"params": [weight for weight in weights if id(weight) not in rows], "share": options.body},
+        {"params": [weight for weight in weights if id(weight) not in rows], "share": share},
     ]
     groups = [group for group in groups if group["params"]]
     if options.name == "adafactor":

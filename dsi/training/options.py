@@ -9,6 +9,9 @@ from typing import Any
 from data_prep.errors import InputError
 from dsi.backbone import SIZES
 
+BODY_SHARE = 0.05
+"""Share of the learning rate that the body of a network gets by default."""
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -20,6 +23,8 @@ class ModelOptions:
     """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
     warm_start: str = "auto"
     """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
+    title_weight: int = 2
+    """How often a document's title counts beside its text in the spectral warm start"""
     dropout: float = 0.0
     """Share of hidden values dropped in training a model from scratch"""
 
@@ -40,6 +45,9 @@ class ModelOptions:
                 "--model.warm_start spectral would overwrite --model.pretrained",
                 mend="Take --model.warm_start encodings, or drop --model.pretrained",
             )
+
+        if self.title_weight < 1:
+            raise InputError(f"--model.title_weight {self.title_weight} is less than 1")
 
     @property
     def start(self) -> str:
@@ -101,8 +109,9 @@ class OptimiserOptions:
     """adamw or adafactor"""
     lr: float = 1e-4
     """Highest learning rate"""
-    body: float = 0.05
-    """Learning rate of all but embeddings and output rows, as a share of lr: wide matrices are
+    body: float | None = None
+    """Learning rate of all but embeddings and output rows, as a share of lr; 0 freezes it. By
+    default 0 after a spectral warm start with atomic identifiers, else 0.05: wide matrices are
     moved by every example, a token's or a document's row by few"""
     schedule: str = "linear"
     """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
@@ -129,7 +138,7 @@ class OptimiserOptions:
         if self.lr <= 0:
             raise InputError(f"--optimiser.lr {self.lr} is not above 0")
         for name in ("body", "warmup", "weight_decay", "clip"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"--optimiser.{name} {getattr(self, name)} is negative")
         _within("optimiser.beta2", self.beta2, 0, 1)
 

@@ -24,10 +24,22 @@ class Corpus:
     Attributes:
         tokens: Token ids of each document, title first, in the row order of `table`.
         table: Their identifiers.
+        titles: Token ids of each title, in the same order; none where titles count once.
+        title_weight: How often a title counts beside its text.
     """
 
     tokens: Sequence[Sequence[int]]
     table: DocidTable
+    titles: Sequence[Sequence[int]] = ()
+    title_weight: int = 1
+
+    def weighted(self) -> list[list[int]]:
+        """Returns the tokens with each title as often as it counts; once is in `tokens`."""
+        titles = self.titles or [()] * len(self.tokens)
+        extra = self.title_weight - 1
+        return [
+            [*text, *(list(title) * extra)] for text, title in zip(self.tokens, titles, strict=True)
+        ]
 
 
 class WarmStart(Protocol):

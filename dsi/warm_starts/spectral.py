@@ -32,6 +32,9 @@ _WEIGHT_SCALE = 0.02
 """Log token weights are stored times this, so that an optimiser's step moves them 50 times as
 far as a direction: which words matter is learned sooner than what they mean."""
 _SMALL = 0.01
+_START = 4.0
+"""The decoder's constant input, in its reserved dimension. Output rows are zero there, so it does
+not reach the logits; it is large so that training the codes' embeddings cannot drown it."""
 _DENSE_DOCUMENTS = 6000
 """Up to this many documents the SVD is exact, by the eigenvectors of the documents' Gram matrix."""
 
@@ -62,7 +65,7 @@ def spectral(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
             mend="Take --warm-start none",
         )
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
-    matrix = bm25_matrix(corpus.tokens, vocabulary)
+    matrix = bm25_matrix(corpus.weighted(), vocabulary)
     tokens, documents = factorise(matrix, width - 2, seed)
     _write_encoder(model, tokens, seed)
     _write_attention(model, seed)
@@ -164,9 +167,9 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
     width, per_head = model.config.d_model, model.config.d_kv
     embeddings = model.get_encoder().get_input_embeddings().weight
     length = float(embeddings[0].detach().norm())
-    # What an RMS norm divides by. Its epsilon is no trifle beside the decoder's small constant.
+    # What an RMS norm divides by.
     epsilon = model.config.layer_norm_epsilon
-    decoder_norm = (_SMALL**2 / width + epsilon) ** 0.5
+    decoder_norm = (_START**2 / width + epsilon) ** 0.5
     encoder_norm = (length**2 / width + epsilon) ** 0.5
     generator = torch.Generator().manual_seed(seed)
     decoder: list[Any] = list(model.decoder.block)
@@ -183,7 +186,7 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
                 attention.o.weight.zero_()
                 continue
             # The query of every head is 1, whatever the code; the key is the log weight.
-            attention.q.weight[::per_head, width - 2] = decoder_norm / _SMALL
+            attention.q.weight[::per_head, width - 2] = decoder_norm / _START
             attention.k.weight[::per_head] = 0
             attention.k.weight[::per_head, width - 2] = encoder_norm / _WEIGHT_SCALE
             passed = torch.eye(width)
@@ -208,8 +211,8 @@ def _write_decoder(
     # Every code enters the decoder as the constant that drives the cross-attention, with a
     # random direction too weak to matter until training makes something of it.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
-    codes *= _SMALL * _SMALL * width**-0.5
-    codes[:, width - 2] = _SMALL
+    codes *= _SMALL * width**-0.5
+    codes[:, width - 2] = _START
     set_rows(model.get_decoder().get_input_embeddings().weight, codes)
     with torch.no_grad():
         model.decoder.final_layer_norm.weight.fill_(LOGIT_SCALE * width**-0.5)

@@ -220,9 +220,7 @@ class TestSelective:
         dataset = make(tmp_path / "set", questions=55)
         assert Selective(dataset, SelectiveOptions()).generate(Document("x", "", "of the")) == []
 
-    @pytest.mark.parametrize(
-        "options", [{"template_share": 2}, {"elsewhere": -1}, {"shortest": 0}]
-    )
+    @pytest.mark.parametrize("options", [{"template_share": 2}, {"elsewhere": -1}, {"shortest": 0}])
     def test_impossible_options_are_refused(self, options):
         with pytest.raises(InputError):
             SelectiveOptions(**options)
