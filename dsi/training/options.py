@@ -107,7 +107,7 @@ class OptimiserOptions:
 
     name: str = "adamw"
     """adamw or adafactor"""
-    lr: float = 1e-4
+    lr: float = 3e-5
     """Highest learning rate"""
     body: float | None = None
     """Learning rate of all but embeddings and output rows, as a share of lr; 0 freezes it. By
@@ -147,7 +147,7 @@ class OptimiserOptions:
 class LoopOptions:
     """How long, how large, how precise, how safe."""
 
-    steps: int = 400
+    steps: int = 160
     """Optimiser steps"""
     batch: int = 512
     """Examples per step, over all processes and accumulation steps"""

@@ -28,9 +28,6 @@ from dsi.warm_starts.base import WARM_STARTS, Corpus, code_vectors, set_rows
 
 LOGIT_SCALE = 20.0
 """Logit of a document whose unit vector equals the query's; about exp(1) between neighbours."""
-_WEIGHT_SCALE = 0.02
-"""Log token weights are stored times this, so that an optimiser's step moves them 50 times as
-far as a direction: which words matter is learned sooner than what they mean."""
 _SMALL = 0.01
 _START = 4.0
 """The decoder's constant input, in its reserved dimension. Output rows are zero there, so it does
@@ -151,7 +148,7 @@ def _write_encoder(
     # A token that no document has starts as light as the lightest that some document has.
     lightest = weights[known].min() if known.any() else 1.0
     logs = np.log(np.where(known, weights, lightest))
-    logs = _WEIGHT_SCALE * (logs - logs[known].mean() if known.any() else logs)
+    logs = logs - logs[known].mean() if known.any() else logs
     length = 1 + float(np.square(logs).max())
     rows = np.empty((len(tokens), width), np.float32)
     rows[:, : width - 2] = directions
@@ -188,7 +185,7 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
             # The query of every head is 1, whatever the code; the key is the log weight.
             attention.q.weight[::per_head, width - 2] = decoder_norm / _START
             attention.k.weight[::per_head] = 0
-            attention.k.weight[::per_head, width - 2] = encoder_norm / _WEIGHT_SCALE
+            attention.k.weight[::per_head, width - 2] = encoder_norm
             passed = torch.eye(width)
             passed[width - 2 :] = 0
             attention.v.weight.copy_(passed)

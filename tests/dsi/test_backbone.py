@@ -239,7 +239,7 @@ def test_dropout_acts_in_training_only():
 
 
 @pytest.mark.parametrize(
-    ("documents", "width"), [(1, 256), (256, 256), (257, 384), (2000, 2048), (10**7, 2048)]
+    ("documents", "width"), [(1, 256), (254, 256), (255, 384), (2000, 2048), (10**7, 3072)]
 )
 def test_the_lexical_width_follows_the_corpus(documents, width):
     assert lexical_width(documents) == width
