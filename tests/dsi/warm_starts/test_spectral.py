@@ -70,7 +70,7 @@ def start(
         size,
         text_vocabulary=VOCABULARY,
         alphabet_size=table.alphabet_size,
-        documents=width or len(table),
+        documents=width - 2 if width else len(table),
         seed=seed,
     )
     WARM_STARTS["spectral"](model, Corpus(tokens, table), seed)
