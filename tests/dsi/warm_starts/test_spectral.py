@@ -241,7 +241,8 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind):
         assert torch.isfinite(scores).all()
         ranks.append(rows[0].tolist().index(row))
     if kind == "semantic":  # only there do codes say something about the text
-        assert np.mean(ranks) < 15
+        # Chance is 29.5.
+        assert np.mean(ranks) < 20
     assert len(set(ranks)) > 1
 
 
