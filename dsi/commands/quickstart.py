@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from dsi.index import Hit
 
 QUESTIONS = (
-    "How do I split an array into several parts?",
-    "How do I read the lines of a text file lazily?",
-    "How do I compute the inverse of a matrix?",
+    "How do I find the shortest path in a graph?",
+    "How do I parse an email message?",
+    "How do I compute the eigenvalues of a symmetric matrix?",
 )
 _SHOWN = 3
 _QUICK_STEPS = 160
