@@ -112,6 +112,7 @@ def train_index(
             assert writer is not None
             with writer.version() as fresh:
                 _write(fresh, dataset, options, parts, run.model, reached, wanted)
+                _keep_logs(work, fresh / "log")
             shutil.rmtree(work, ignore_errors=True)
 
         processes.first_alone(write)
@@ -378,6 +379,15 @@ def _dev_queries(dataset: Dataset, parts: _Parts, options: TrainingOptions) -> A
     tokens = parts.text.encode([pairs[number][0] for number in picked], options.mix.query_length)
     rows = parts.assignment.table.find([pairs[number][1] for number in picked])
     return DevQueries(tokens, rows.tolist())
+
+
+def _keep_logs(work: Path, folder: Path) -> None:
+    """Copies what was measured during training into the version: curves and evaluations."""
+    folder.mkdir()
+    shutil.copytree(work / "tensorboard", folder / "tensorboard")
+    evaluations = work / "evaluations.jsonl"
+    if evaluations.is_file():
+        shutil.copy(evaluations, folder)
 
 
 def _write(

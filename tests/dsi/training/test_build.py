@@ -225,6 +225,10 @@ def test_the_best_weights_by_dev_are_kept(dataset, tmp_path, monkeypatch):
     assert manifest.metrics["best"]["step"] == 4
     kept = Index.open(tmp_path / "index").model.get_output_embeddings().weight
     assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
+    log = tmp_path / "index/versions/0001/log"
+    rows = [json.loads(line) for line in (log / "evaluations.jsonl").read_text().splitlines()]
+    assert [row[SELECTION_MEASURE] for row in rows] == [0.2, 0.9, 0.5, 0.9]
+    assert list((log / "tensorboard").iterdir())
 
 
 def test_test_queries_have_no_say(dataset, tmp_path):
