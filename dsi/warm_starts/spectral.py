@@ -30,8 +30,7 @@ LOGIT_SCALE = 20.0
 """Logit of a document whose unit vector equals the query's; about exp(1) between neighbours."""
 _SMALL = 0.01
 _START = 4.0
-"""The decoder's constant input, in its reserved dimension. Output rows are zero there, so it does
-not reach the logits; it is large so that training the codes' embeddings cannot drown it."""
+_START_WIDTH = 2048
 _DENSE_DOCUMENTS = 6000
 """Up to this many documents the SVD is exact, by the eigenvectors of the documents' Gram matrix."""
 
@@ -136,6 +135,16 @@ def factorise(
     )
 
 
+def _start(width: int) -> float:
+    """The decoder's constant input, in its reserved dimension.
+
+    Output rows are zero there, so it does not reach the logits but through the norm. It is large
+    so that training the codes' embeddings cannot drown it, and shrinks with the states beside it
+    (as the root of the width) in narrow models, whose logits it would flatten otherwise.
+    """
+    return float(_START * min(1.0, (width / _START_WIDTH) ** 0.5))
+
+
 def _write_encoder(
     model: T5ForConditionalGeneration, tokens: npt.NDArray[np.float32], seed: int
 ) -> None:
@@ -166,7 +175,8 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
     length = float(embeddings[0].detach().norm())
     # What an RMS norm divides by.
     epsilon = model.config.layer_norm_epsilon
-    decoder_norm = (_START**2 / width + epsilon) ** 0.5
+    start = _start(width)
+    decoder_norm = (start**2 / width + epsilon) ** 0.5
     encoder_norm = (length**2 / width + epsilon) ** 0.5
     generator = torch.Generator().manual_seed(seed)
     decoder: list[Any] = list(model.decoder.block)
@@ -183,7 +193,7 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
                 attention.o.weight.zero_()
                 continue
             # The query of every head is 1, whatever the code; the key is the log weight.
-            attention.q.weight[::per_head, width - 2] = decoder_norm / _START
+            attention.q.weight[::per_head, width - 2] = decoder_norm / start
             attention.k.weight[::per_head] = 0
             attention.k.weight[::per_head, width - 2] = encoder_norm
             passed = torch.eye(width)
@@ -209,7 +219,7 @@ def _write_decoder(
     # random direction too weak to matter until training makes something of it.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
     codes *= _SMALL * width**-0.5
-    codes[:, width - 2] = _START
+    codes[:, width - 2] = _start(width)
     set_rows(model.get_decoder().get_input_embeddings().weight, codes)
     with torch.no_grad():
         model.decoder.final_layer_norm.weight.fill_(LOGIT_SCALE * width**-0.5)

@@ -241,8 +241,7 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind):
         assert torch.isfinite(scores).all()
         ranks.append(rows[0].tolist().index(row))
     if kind == "semantic":  # only there do codes say something about the text
-        # Chance is 29.5.
-        assert np.mean(ranks) < 20
+        assert np.mean(ranks) < 15
     assert len(set(ranks)) > 1
 
 
