@@ -197,6 +197,56 @@ class LoopOptions:
         return self.checkpoint_every or max(1, self.steps // 8)
 
 
+@dataclass(frozen=True)
+class SamOptions:
+    """Sharpness-aware minimisation: flat minima, in which less is forgotten."""
+
+    rho: float = 0.0
+    """How far weights are perturbed before the gradient is taken; 0: not at all. 0.05 is usual,
+    0.15 with --sam.adaptive"""
+    adaptive: bool = False
+    """Measure the perturbation in units of each weight's own size (ASAM)"""
+    every: int = 1
+    """Perturb in every so manyth step; the steps between cost what they always cost"""
+    fraction: float = 1.0
+    """Share of the batch whose gradient points the way of the perturbation; less is cheaper"""
+    weights: str = "all"
+    """Which weights are perturbed: all, rows (embeddings and output rows), body (all but these),
+    encoder, decoder or norms"""
+    perturbation: str = "global"
+    """With several processes: global (one perturbation, by the gradient of the whole batch) or
+    process (each its own, by the gradient of its part: m-sharpness)"""
+
+    def __post_init__(self) -> None:
+        _finite("sam", self)
+        if self.rho < 0:
+            raise InputError(f"--sam.rho {self.rho} is negative")
+        if self.every < 1:
+            raise InputError(f"--sam.every {self.every} is less than 1")
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"--sam.fraction {self.fraction} is not above 0 and at most 1")
+        known = {
+            "weights": ("all", "rows", "body", "encoder", "decoder", "norms"),
+            "perturbation": ("global", "process"),
+        }
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"--sam.{name} {getattr(self, name)!r} is unknown",
+                    mend=f"Choose from: {', '.join(choices)}",
+                )
+        for entry in fields(self):
+            if not self.rho and getattr(self, entry.name) != entry.default:
+                raise InputError(
+                    f"--sam.{entry.name} changes nothing while --sam.rho is 0",
+                    mend="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
+                )
+
+    def due(self, step: int) -> bool:
+        """Whether step `step` (from 0) perturbs."""
+        return self.rho > 0 and step % self.every == 0
+
+
 def _within(option: str, value: float, low: float, high: float) -> None:
     if not low <= value < high:
         raise InputError(f"--{option} {value} is not within {low} and {high}")

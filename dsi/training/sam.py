@@ -1,0 +1,275 @@
+"""Sharpness-aware minimisation: a step downhill from the worst point nearby, not from here.
+
+Every step first climbs: it moves the weights w by a perturbation e of length rho in the direction
+in which the loss rises fastest. The gradient there is what the optimiser steps with, from w.
+
+- SAM (Foret et al. 2021, arXiv 2010.01412, equation 2): e = rho * g / ||g||
+- ASAM (Kwon et al. 2021, arXiv 2102.11600, equation 8, T = |w|):
+  e = rho * w^2 * g / || |w| * g ||
+
+Norms run over all perturbed weights at once. DSI++ (Mehta et al. 2023, arXiv 2212.09744) trains
+its index this way so that documents, once memorised, are forgotten less often.
+
+`SAM` wraps any optimiser of PyTorch. The training loop uses `Ascent` below it, which also perturbs
+weights that are cut up over several processes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SMALLEST_NORM = 1e-12
+"""Added to the norm, so that a gradient of zero perturbs nothing (as the authors' code does)."""
+
+
+class Shards(ABC):
+    """The weights that SAM perturbs, as far as this process holds them, with their gradients."""
+
+    @abstractmethod
+    def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Returns every piece with its gradient, in one order; without those that have none."""
+
+    @abstractmethod
+    def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Puts values where the last `pieces` were, everywhere they are used; returns the old."""
+
+    def total(self, square: torch.Tensor) -> torch.Tensor:
+        """Returns the sum of a scalar over the processes that hold other pieces."""
+        return square
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forgets the gradients."""
+
+
+class WholeWeights(Shards):
+    """Weights that this process holds whole, with their gradients in `.grad`.
+
+    Where several processes hold them, the perturbation is each process's own if its gradients
+    are its own (m-sharpness), and the same in all if they have been averaged.
+
+    Args:
+        weights: Those to perturb.
+        others: Weights whose gradients are forgotten with theirs.
+    """
+
+    def __init__(
+        self, weights: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter] = ()
+    ) -> None:
+        self._weights = list(weights)
+        self._others = list(others)
+        self._last: list[torch.nn.Parameter] = []
+
+    def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Returns the weights that have a gradient."""
+        self._last = [weight for weight in self._weights if weight.grad is not None]
+        return [(weight.data, weight.grad) for weight in self._last if weight.grad is not None]
+
+    def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Exchanges the memory behind the weights; nothing is copied."""
+        old = [weight.data for weight in self._last]
+        for weight, value in zip(self._last, values, strict=True):
+            weight.data = value
+        return old
+
+    def clear(self) -> None:
+        """Forgets the gradients of all weights."""
+        for weight in (*self._weights, *self._others):
+            weight.grad = None
+
+
+class Ascent:
+    """The perturbation: where it goes, and the way back.
+
+    Args:
+        shards: What is perturbed.
+        rho: Its length, above 0.
+        adaptive: Whether it is measured in units of each weight's own size (ASAM).
+    """
+
+    def __init__(self, shards: Shards, *, rho: float, adaptive: bool = False) -> None:
+        self._shards = shards
+        self._rho = rho
+        self._adaptive = adaptive
+        self._spare: list[torch.Tensor] = []
+
+    @contextmanager
+    def climbed(self) -> Iterator[None]:
+        """Perturbs the weights by the gradients they have, which are then forgotten.
+
+        On the way out, also after an error, every weight has the very bits it had before.
+        """
+        pieces = self._shards.pieces()
+        before = self._shards.swap(self._perturbed(pieces))
+        del pieces
+        self._shards.clear()
+        try:
+            yield
+        finally:
+            self._spare = self._shards.swap(before)
+
+    @torch.no_grad()
+    def _perturbed(self, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
+        """Returns w + e of every piece, in the memory of the last time where that fits."""
+        device = pieces[0][0].device if pieces else torch.device("cpu")
+        square = torch.zeros((), dtype=torch.float32, device=device)
+        for weight, gradient in pieces:
+            steep = gradient.float() * weight.float() if self._adaptive else gradient.float()
+            square += torch.linalg.vector_norm(steep).square()
+        scale = self._rho / (self._shards.total(square).sqrt() + _SMALLEST_NORM)
+        moved = []
+        for number, (weight, gradient) in enumerate(pieces):
+            spare = self._spare[number] if number < len(self._spare) else None
+            if spare is None or spare.shape != weight.shape or spare.dtype != weight.dtype:
+                spare = torch.empty_like(weight)
+            if self._adaptive:
+                step = weight.float().square() * gradient.float() * scale
+                torch.add(weight, step.to(weight.dtype), out=spare)
+            elif weight.dtype == gradient.dtype == torch.float32:
+                torch.add(weight, gradient, alpha=float(scale), out=spare)
+            else:
+                spare.copy_(weight.float() + gradient.float() * scale)
+            moved.append(spare)
+        self._spare = []
+        return moved
+
+
+class SAM(torch.optim.Optimizer):
+    """SAM around any optimiser.
+
+    Its groups, learning rates and state are the wrapped optimiser's own, so schedulers and
+    checkpoints of PyTorch work on it::
+
+        optimiser = SAM(torch.optim.AdamW(model.parameters(), lr=1e-3), rho=0.05)
+
+        def closure():
+            loss = loss_of(model(batch))
+            loss.backward()
+            return loss
+
+        loss = optimiser.step(closure)
+
+    Args:
+        base: The optimiser that makes the step.
+        rho: Length of the perturbation; 0.05 is usual, 0.15 with `adaptive`.
+        adaptive: ASAM instead of SAM.
+        every: Perturb in every so manyth step only; the others are the base optimiser's.
+        weights: Which weights are perturbed; all of the optimiser's by default.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        rho: float = 0.05,
+        adaptive: bool = False,
+        every: int = 1,
+        weights: Iterable[torch.nn.Parameter] | None = None,
+    ) -> None:
+        if not rho > 0:
+            raise ValueError(f"rho {rho} is not above 0")
+        if every < 1:
+            raise ValueError(f"every {every} is less than 1")
+        super().__init__(base.param_groups, base.defaults)
+        self.base = base
+        self.param_groups = base.param_groups
+        self.state = base.state
+        self.every = every
+        self.steps = 0
+        """Steps made; which of them climb follows from it."""
+        held = [weight for group in base.param_groups for weight in group["params"]]
+        self._all = WholeWeights(held)
+        chosen = held if weights is None else list(weights)
+        self._ascent = Ascent(WholeWeights(chosen, held), rho=rho, adaptive=adaptive)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Makes one step.
+
+        Args:
+            closure: Computes the loss, calls `backward` on it and returns it. Called once, or
+                twice in a step that climbs. Gradients are forgotten before each call.
+
+        Returns:
+            What the closure returned at the weights as they were.
+        """
+        if closure is None:
+            raise ValueError("SAM needs a closure that computes the loss and its gradients")
+        with torch.enable_grad():
+            self._all.clear()
+            loss = closure()
+            if self.steps % self.every == 0:
+                with self._ascent.climbed():
+                    closure()
+        self.base.step()
+        self.steps += 1
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the wrapped optimiser's state, and how many steps have been made."""
+        return {**self.base.state_dict(), "sam_steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        rest = dict(state_dict)
+        self.steps = int(rest.pop("sam_steps"))
+        self.base.load_state_dict(rest)
+        self.param_groups = self.base.param_groups
+        self.state = self.base.state
+
+
+def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
+    """Returns the names of the trained weights that `--sam.weights` means.
+
+    Args:
+        model: With `requires_grad` as training has it.
+        which: all; rows (embeddings and output rows); body (all but these); encoder; decoder
+            (with the output rows); or norms (scales and offsets of normalisations only, Mueller
+            et al. 2023, arXiv 2306.04226).
+
+    Raises:
+        InputError: None of them is trained.
+    """
+    rows = {
+        id(layer.weight)
+        for layer in (
+            model.get_encoder().get_input_embeddings(),
+            model.get_decoder().get_input_embeddings(),
+            model.get_output_embeddings(),
+        )
+    }
+    encoder = {id(weight) for weight in model.get_encoder().parameters()}
+    norms = {
+        id(weight)
+        for module in model.modules()
+        if "Norm" in type(module).__name__
+        for weight in module.parameters(recurse=False)
+    }
+    meant: dict[str, Callable[[torch.Tensor], bool]] = {
+        "all": lambda weight: True,
+        "rows": lambda weight: id(weight) in rows,
+        "body": lambda weight: id(weight) not in rows,
+        "encoder": lambda weight: id(weight) in encoder,
+        "decoder": lambda weight: id(weight) not in encoder,
+        "norms": lambda weight: id(weight) in norms,
+    }
+    names = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and meant[which](weight)
+    ]
+    if not names:
+        raise InputError(
+            f"--sam.weights {which}: none of these weights is trained",
+            mend="Take --sam.weights all; --optimiser.body 0 freezes all but the rows",
+        )
+    return names
