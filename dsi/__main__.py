@@ -1,8 +1,19 @@
-"""`python -m dsi` and `torchrun -m dsi`: the same as the command `dsi`."""
+"""The process of the command `dsi`, also as `python -m dsi` and `torchrun -m dsi`."""
 
 import sys
 
 from dsi.cli import main
 
+
+def run() -> None:
+    """Runs the command line of this process and ends it with the exit code."""
+    code = main()
+    # Imported here: `dsi --help` needs none of it.
+    from dsi.training.processes import leave
+
+    leave(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,8 +37,8 @@ class Processes:
             from accelerate import PartialState
 
             PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-            # Threads of a group that still stands can abort the process while Python ends.
-            atexit.register(_leave)
+            # A group that still stands can abort the process while Python ends.
+            atexit.register(_dissolve)
 
     def together(self, work: Callable[[], T]) -> T:
         """Does `work` in every process at once, and returns when all have done it."""
@@ -77,8 +79,23 @@ class Processes:
         return done
 
 
-def _leave() -> None:
-    import torch.distributed
+def leave(code: int) -> None:
+    """Ends a process of several with an exit code; returns where there is only one.
 
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    Python's own way out would wait for threads of gloo, some of which a failed peer can make
+    abort the process meanwhile, and the exit code would be lost.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    _dissolve()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _dissolve() -> None:
+    """Takes the process group down, if there is one."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()
