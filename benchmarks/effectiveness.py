@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--codes", default="node", help="codes of semantic and random")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
+    parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
@@ -61,6 +62,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(arguments.codes)
     if arguments.steps is not None:
         words.append(f"{arguments.steps}steps")
+    if arguments.beams is not None:
+        words.append(f"{arguments.beams}beams")
     if arguments.variant != "default":
         words.append(arguments.variant)
     return "-".join([*words, f"seed{seed}"])
@@ -86,7 +89,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         started = time.perf_counter()
         manifest = train_index(Dataset.open(dataset), index, options)
         minutes = (time.perf_counter() - started) / 60
-        report = evaluate(index, dataset)
+        report = evaluate(index, dataset, beams=arguments.beams)
         return {
             "training minutes": minutes,
             "configuration": dict(manifest.configuration),
