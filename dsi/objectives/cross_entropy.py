@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
-IGNORED = -100
-"""Target of a position past the end of an identifier."""
+from dsi.objectives.base import IGNORED, Forward, Objective
+
+
+class CrossEntropy(Objective):
+    """The negative log-probability of each example's identifier.
+
+    Args:
+        weight: What the term is multiplied with.
+        label_smoothing: Share of the target that is spread over the alphabet; 0 for none.
+    """
+
+    name = "cross_entropy"
+
+    def __init__(self, weight: float = 1.0, label_smoothing: float = 0.0) -> None:
+        super().__init__(weight)
+        self.label_smoothing = label_smoothing
+
+    def of_examples(self, forward: Forward) -> torch.Tensor:
+        """Sums over codes and examples; labelled queries compete as `Targets` says."""
+        logits, codes = forward.logits, forward.codes
+        groups: list[tuple[Any, torch.Tensor | None]] = [(slice(None), None)]
+        if forward.targets.competitors is not None:
+            among = forward.targets.competitors[None, : codes.shape[1]]
+            groups = [(forward.labelled, among), (~forward.labelled, None)]
+        return sum(
+            (
+                docid_cross_entropy(
+                    logits[group],
+                    codes[group],
+                    label_smoothing=self.label_smoothing,
+                    competitors=among,
+                )
+                for group, among in groups
+            ),
+            start=logits.sum() * 0,
+        )
 
 
 def docid_cross_entropy(

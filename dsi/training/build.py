@@ -281,11 +281,12 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     import torch
 
     from docids.trie import Trie
+    from dsi.objectives import CrossEntropy, Targets
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batches
     from dsi.training.checkpoints import steps_saved
     from dsi.training.examples import gather_examples, labelled_rows
-    from dsi.training.loop import Run, Targets
+    from dsi.training.loop import Run
 
     table = parts.assignment.table
     examples = gather_examples(
@@ -307,6 +308,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         model=model.to(device),
         batches=Batches(examples, shares, options.loop.batch, options.seed),
         targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
+        objectives=[CrossEntropy(label_smoothing=options.loop.label_smoothing)],
         trie=TorchTrie.from_trie(Trie.build(table), device),
         dev=_dev_queries(dataset, parts, options),
         optimiser=replace(options.optimiser, body=_body_share(options, table.kind)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
+from dsi.objectives.base import Objective
 
 _STATE = "state.json"
+_OBJECTIVES = "objectives.safetensors"
 
 
 def save_checkpoint(
@@ -23,6 +26,7 @@ def save_checkpoint(
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     progress: dict[str, Any],
+    objectives: Sequence[Objective] = (),
 ) -> None:
     """Writes a checkpoint and removes older ones.
 
@@ -32,6 +36,7 @@ def save_checkpoint(
         model: The weights.
         optimiser: Its state.
         progress: Whatever else the run knows, as JSON.
+        objectives: Terms of the loss, some of which keep a state.
     """
     with replacing_folder(folder / f"{step:08d}") as fresh:
         save_model(model, str(fresh / "model.safetensors"))
@@ -41,13 +46,23 @@ def save_checkpoint(
             for name, value in entries.items()
         }
         save_file(tensors, fresh / "optimiser.safetensors")
+        kept = {
+            f"{objective.name}.{name}": value.contiguous()
+            for objective in objectives
+            for name, value in objective.state().items()
+        }
+        if kept:
+            save_file(kept, fresh / _OBJECTIVES)
         write_json(fresh / _STATE, {"step": step, "progress": progress})
     for older in steps_saved(folder)[:-1]:
         shutil.rmtree(folder / f"{older:08d}", ignore_errors=True)
 
 
 def load_checkpoint(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+    folder: Path,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    objectives: Sequence[Objective] = (),
 ) -> tuple[int, dict[str, Any]]:
     """Restores the newest checkpoint in place.
 
@@ -71,6 +86,14 @@ def load_checkpoint(
             state.setdefault(int(number), {})[name] = value
         stored = optimiser.state_dict()
         optimiser.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
+        if (newest / _OBJECTIVES).is_file():
+            terms = {objective.name: objective for objective in objectives}
+            states: dict[str, dict[str, torch.Tensor]] = {}
+            for key, value in load_file(newest / _OBJECTIVES).items():
+                term, name = key.split(".", 1)
+                states.setdefault(term, {})[name] = value
+            for term, kept_state in states.items():
+                terms[term].restore(kept_state)
         kept = read_json(newest / _STATE)
         return int(kept["step"]), kept["progress"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,12 @@ from tqdm import tqdm
 
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder, write_json
-from docids.table import PAD
-from dsi.objectives.cross_entropy import IGNORED, docid_cross_entropy
-from dsi.training.batching import Batch, Batches
+from dsi.objectives.base import Objective, Targets
+from dsi.training.batching import Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions
+from dsi.training.step import backward_step
 from dsi.training.validation import DevQueries, validate
 
 if TYPE_CHECKING:
@@ -35,38 +36,6 @@ SELECTION_MEASURE = "RR@10"
 
 
 @dataclass(frozen=True)
-class Targets:
-    """The identifiers as the loss reads them.
-
-    Attributes:
-        codes: The codes of every table row, `IGNORED` past the end; int64 [rows, longest].
-        competitors: Which codes a labelled query competes with at each position; bool
-            [longest, alphabet], or None for all.
-    """
-
-    codes: torch.Tensor
-    competitors: torch.Tensor | None
-
-    @classmethod
-    def of(cls, matrix: np.ndarray, alphabet_size: int, labelled: np.ndarray | None) -> Targets:
-        """Takes the codes from the table's matrix.
-
-        Args:
-            matrix: The identifiers, padded with `PAD`; int32 [rows, longest].
-            alphabet_size: How many codes there are.
-            labelled: Rows that labelled queries compete among; None for all of them.
-        """
-        codes = torch.from_numpy(matrix.astype(np.int64))
-        competitors = None
-        if labelled is not None:
-            allowed = np.zeros((matrix.shape[1], alphabet_size), bool)
-            for position in range(matrix.shape[1]):
-                allowed[position, matrix[labelled, position]] = True
-            competitors = torch.from_numpy(allowed)
-        return cls(codes.masked_fill(codes == PAD, IGNORED), competitors)
-
-
-@dataclass(frozen=True)
 class Run:
     """One training run: what is trained, on what, how, and where it leaves its state.
 
@@ -74,6 +43,7 @@ class Run:
         model: With the weights of step 0.
         batches: The examples of every step.
         targets: The identifiers.
+        objectives: The terms of the loss.
         trie: The identifiers, for evaluation.
         dev: Dev queries; None where the dataset has none, and then the last weights are kept.
         optimiser: How weights move.
@@ -85,6 +55,7 @@ class Run:
     model: PreTrainedModel
     batches: Batches
     targets: Targets
+    objectives: Sequence[Objective]
     trie: TorchTrie
     dev: DevQueries | None
     optimiser: OptimiserOptions
@@ -131,11 +102,11 @@ def train_loop(run: Run) -> dict[str, Any]:
             mend="Raise --loop.batch, or lower --loop.accumulation",
         )
     raw = make_optimiser(run.model, run.optimiser)
-    start, progress = load_checkpoint(run.folder / "checkpoints", run.model, raw)
+    start, progress = load_checkpoint(run.folder / "checkpoints", run.model, raw, run.objectives)
     model, optimiser = accelerator.prepare(run.model, raw)
-    device = accelerator.device
-    codes = run.targets.codes.to(device)
-    competitors = None if run.targets.competitors is None else run.targets.competitors.to(device)
+    targets = run.targets.to(accelerator.device)
+    for objective in run.objectives:
+        objective.prepare(accelerator.device)
     log = _Log(run.folder, start, active=accelerator.is_main_process)
     loop, steps = run.loop, run.loop.steps
     model.train()
@@ -152,18 +123,18 @@ def train_loop(run: Run) -> dict[str, Any]:
         parts = run.batches.parts(
             step, loop.accumulation, accelerator.process_index, accelerator.num_processes
         )
-        total = torch.zeros((), device=device)
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            with accelerator.accumulate() if last else accelerator.no_sync(model):
-                part_loss = _loss(model, part, codes, competitors, loop.label_smoothing)
-                # Mean over the whole step, so that parts and processes do not change it; DDP
-                # averages over processes what here must be summed.
-                part_loss = part_loss * (accelerator.num_processes / loop.batch)
-                accelerator.backward(part_loss)
-            total += part_loss.detach()
-            tokens += int(part.attention_mask.sum())
-        loss = float(accelerator.reduce(total, "mean"))
+        reached = backward_step(
+            accelerator,
+            model,
+            parts,
+            run.objectives,
+            targets,
+            examples=loop.batch,
+            step=step,
+            steps=steps,
+        )
+        tokens += sum(int(part.attention_mask.sum()) for part in parts)
+        loss = reached.loss
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} at step {step + 1}",
@@ -175,11 +146,19 @@ def train_loop(run: Run) -> dict[str, Any]:
             accelerator.clip_grad_norm_(model.parameters(), run.optimiser.clip)
         optimiser.step()
         optimiser.zero_grad()
+        for objective in run.objectives:
+            objective.after_step(run.model, step)
         done = step + 1
         speed = tokens / max(time.monotonic() - began, 1e-9)
         bar.update()
         bar.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{speed:.0f}", refresh=False)
-        log.step(done, loss=loss, lr=raw.param_groups[0]["lr"], tokens_per_second=speed)
+        log.step(
+            done,
+            loss=loss,
+            lr=raw.param_groups[0]["lr"],
+            tokens_per_second=speed,
+            **{f"loss/{name}": value for name, value in reached.terms.items()},
+        )
         if run.dev is not None and (done % loop.evaluation_interval == 0 or done == steps):
             _evaluate(run, accelerator, model, done, progress, log)
         if done % loop.checkpoint_interval == 0 and done < steps and accelerator.is_main_process:
@@ -189,6 +168,7 @@ def train_loop(run: Run) -> dict[str, Any]:
                 accelerator.unwrap_model(model),
                 raw,
                 {**progress, "loss": loss},
+                run.objectives,
             )
     bar.close()
     log.close()
@@ -197,44 +177,6 @@ def train_loop(run: Run) -> dict[str, Any]:
         load_model(run.model, run.folder / "best" / "model.safetensors", strict=True)
     run.model.eval()
     return {**progress, "steps": steps, "precision": precision, "loss": loss}
-
-
-def _loss(
-    model: torch.nn.Module,
-    batch: Batch,
-    codes: torch.Tensor,
-    competitors: torch.Tensor | None,
-    label_smoothing: float,
-) -> torch.Tensor:
-    """The cross-entropy of a part's identifiers, summed over their codes and over examples."""
-    device = codes.device
-    targets = codes[torch.from_numpy(batch.rows).to(device)]
-    lengths = (targets != IGNORED).sum(dim=1)
-    targets = targets[:, : int(lengths.max())]
-    started = torch.full_like(targets, PAD)
-    started[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, PAD)
-    logits = model(
-        input_ids=torch.from_numpy(batch.input_ids).to(device),
-        attention_mask=torch.from_numpy(batch.attention_mask).to(device),
-        decoder_input_ids=started,
-        use_cache=False,
-    ).logits
-    labelled = torch.from_numpy(batch.labelled).to(device)
-    groups: list[tuple[Any, torch.Tensor | None]] = [(slice(None), None)]
-    if competitors is not None:
-        groups = [(labelled, competitors[None, : targets.shape[1]]), (~labelled, None)]
-    return sum(
-        (
-            docid_cross_entropy(
-                logits[group],
-                targets[group],
-                label_smoothing=label_smoothing,
-                competitors=among,
-            )
-            for group, among in groups
-        ),
-        start=logits.sum() * 0,
-    )
 
 
 def _evaluate(

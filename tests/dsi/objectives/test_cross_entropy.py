@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsi.objectives.cross_entropy import IGNORED, docid_cross_entropy
+from dsi.objectives import IGNORED
+from dsi.objectives.cross_entropy import docid_cross_entropy
 
 
 def by_hand(logits, targets, smoothing=0.0, competitors=None) -> float:

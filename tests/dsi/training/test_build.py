@@ -27,11 +27,12 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from dsi import Index, versions
+from dsi.objectives import Targets
 from dsi.training import build
 from dsi.training.batching import Batches
 from dsi.training.build import train_index
 from dsi.training.examples import gather_examples
-from dsi.training.loop import SELECTION_MEASURE, Targets
+from dsi.training.loop import SELECTION_MEASURE
 from dsi.training.validation import validate
 
 

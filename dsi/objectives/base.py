@@ -1,0 +1,213 @@
+"""What a step's loss is: a list of terms with weights, over one forward pass that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from docids.table import PAD
+
+if TYPE_CHECKING:
+    from dsi.training.batching import Batch
+
+IGNORED = -100
+"""Target of a position past the end of an identifier."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The identifiers as the loss reads them.
+
+    Attributes:
+        codes: The codes of every table row, `IGNORED` past the end; int64 [rows, longest].
+        competitors: Which codes a labelled query competes with at each position; bool
+            [longest, alphabet], or None for all.
+    """
+
+    codes: torch.Tensor
+    competitors: torch.Tensor | None
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, alphabet_size: int, labelled: np.ndarray | None) -> Targets:
+        """Takes the codes from the table's matrix.
+
+        Args:
+            matrix: The identifiers, padded with `PAD`; int32 [rows, longest].
+            alphabet_size: How many codes there are.
+            labelled: Rows that labelled queries compete among; None for all of them.
+        """
+        codes = torch.from_numpy(matrix.astype(np.int64))
+        competitors = None
+        if labelled is not None:
+            allowed = np.zeros((matrix.shape[1], alphabet_size), bool)
+            for position in range(matrix.shape[1]):
+                allowed[position, matrix[labelled, position]] = True
+            competitors = torch.from_numpy(allowed)
+        return cls(codes.masked_fill(codes == PAD, IGNORED), competitors)
+
+    def to(self, device: torch.device) -> Targets:
+        """Returns them on a device."""
+        among = None if self.competitors is None else self.competitors.to(device)
+        return Targets(self.codes.to(device), among)
+
+
+class Forward:
+    """The examples of one micro-batch on their way through the model.
+
+    What several terms need is computed once, and what none of them asks for not at all. Every
+    pass goes through the model as it was wrapped for several processes or half precision.
+
+    Args:
+        model: The model, wrapped.
+        batch: The examples, at least one.
+        targets: All identifiers, on the model's device.
+        step: Which step, from 0.
+        steps: How many there will be.
+        hidden_states: Whether a term will ask for the decoder's hidden states.
+
+    Attributes:
+        input_ids: int64 [examples, longest].
+        attention_mask: int64, same shape.
+        rows: Table rows of the documents; int64 [examples].
+        labelled: Which examples are labelled queries; bool [examples].
+        codes: The identifier of each example, `IGNORED` past its end; int64
+            [examples, positions].
+        decoder_input_ids: The same, one place later, after PAD; int64 [examples, positions].
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        batch: Batch,
+        targets: Targets,
+        *,
+        step: int = 0,
+        steps: int = 1,
+        hidden_states: bool = False,
+    ) -> None:
+        device = targets.codes.device
+        self.model = model
+        self.batch = batch
+        self.targets = targets
+        self.step = step
+        self.steps = steps
+        self._hidden_states = hidden_states
+        self.input_ids = torch.from_numpy(batch.input_ids).to(device)
+        self.attention_mask = torch.from_numpy(batch.attention_mask).to(device)
+        self.rows = torch.from_numpy(batch.rows).to(device)
+        self.labelled = torch.from_numpy(batch.labelled).to(device)
+        codes = targets.codes[self.rows]
+        lengths = (codes != IGNORED).sum(dim=1)
+        self.codes = codes[:, : int(lengths.max())]
+        self.decoder_input_ids = decoder_inputs(self.codes)
+
+    @cached_property
+    def outputs(self) -> Any:
+        """What the model returns for the examples and their own identifiers."""
+        return self.run()
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Of every code at every position of `codes`; [examples, positions, alphabet]."""
+        return self.outputs.logits
+
+    @property
+    def decoder_states(self) -> torch.Tensor:
+        """What the output layer reads; [examples, positions, width].
+
+        A term that asks for it says so by its class attribute `hidden_states`.
+        """
+        return self.outputs.decoder_hidden_states[-1]
+
+    def run(self, **changes: Any) -> Any:
+        """Makes a pass of its own, with its own dropout.
+
+        Args:
+            changes: Inputs of the model in place of those of the examples.
+        """
+        inputs = {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "decoder_input_ids": self.decoder_input_ids,
+            "use_cache": False,
+            **changes,
+        }
+        if self._hidden_states:
+            inputs["output_hidden_states"] = True
+        return self.model(**inputs)
+
+
+class Objective:
+    """One term of the loss.
+
+    A subclass says what it costs by `of_examples`, by `of_weights`, or by both. The loss of a
+    step is
+
+        sum over terms of weight * (sum of `of_examples` over the step / examples + `of_weights`)
+
+    whatever parts and processes the step's examples are spread over.
+
+    Args:
+        weight: What the term is multiplied with.
+
+    Attributes:
+        name: The term in logs; no two terms of a run share it.
+        hidden_states: Whether `Forward.decoder_states` is asked for.
+    """
+
+    name: ClassVar[str]
+    hidden_states: ClassVar[bool] = False
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def prepare(self, device: torch.device) -> None:
+        """Moves what the term keeps to the model's device; called once, before the first step."""
+
+    def of_examples(self, forward: Forward) -> torch.Tensor | None:
+        """Returns the sum over the examples of one micro-batch, a scalar.
+
+        It is called in every process for every micro-batch, one without examples that matter to
+        the term too, and then makes the same passes through the model, so that no process
+        waits for another.
+        """
+        return None
+
+    def of_weights(self, model: torch.nn.Module) -> torch.Tensor | None:
+        """Returns a scalar that depends on the weights only; counted once a step.
+
+        Args:
+            model: The model without any wrapping.
+        """
+        return None
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        """Sees the weights after step `step` (from 0).
+
+        Args:
+            model: The model without any wrapping.
+            step: Which step was made.
+        """
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns what a checkpoint must keep for the term to go on as if never interrupted."""
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes back what `state` returned."""
+
+
+def decoder_inputs(codes: torch.Tensor) -> torch.Tensor:
+    """Returns what the decoder reads to write identifiers: PAD, then all but the last code.
+
+    Args:
+        codes: `IGNORED` past the end; int64 [..., positions].
+    """
+    started = torch.full_like(codes, PAD)
+    started[..., 1:] = codes[..., :-1].masked_fill(codes[..., :-1] == IGNORED, PAD)
+    return started

@@ -1,0 +1,82 @@
+"""Forward and backward of one step: what its examples cost, and the gradients of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from dsi.objectives.base import Forward, Objective, Targets
+from dsi.training.batching import Batch
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """What a step cost, over all its parts and processes.
+
+    Attributes:
+        loss: The weighted sum of the terms, mean over examples.
+        terms: Each term by name, without its weight.
+    """
+
+    loss: float
+    terms: dict[str, float]
+
+
+def backward_step(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    parts: Sequence[Batch],
+    objectives: Sequence[Objective],
+    targets: Targets,
+    *,
+    examples: int,
+    step: int,
+    steps: int,
+) -> StepLoss:
+    """Adds the gradients of one step's loss to the weights' `grad`.
+
+    Called again with the same arguments it does the same again, at whatever the weights then
+    are; dropout draws from torch's generator. No weight, `grad` apart, is changed.
+
+    Args:
+        accelerator: Of the processes.
+        model: The model as `accelerator` prepared it.
+        parts: This process's micro-batches, as many in every process.
+        objectives: The terms.
+        targets: The identifiers, on the model's device.
+        examples: How many examples the step has, over all parts and processes.
+        step: Which step, from 0.
+        steps: How many there will be.
+    """
+    plain = accelerator.unwrap_model(model)
+    hidden_states = any(objective.hidden_states for objective in objectives)
+    values = torch.zeros(1 + len(objectives), device=targets.codes.device)
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        with accelerator.accumulate() if last else accelerator.no_sync(model):
+            forward = Forward(
+                model, part, targets, step=step, steps=steps, hidden_states=hidden_states
+            )
+            loss: torch.Tensor | None = None
+            for place, objective in enumerate(objectives, 1):
+                summed = objective.of_examples(forward)
+                terms = []
+                if summed is not None:
+                    # Mean over the whole step, so that parts and processes do not change it;
+                    # DDP averages over processes what here must be summed.
+                    terms.append(summed * (accelerator.num_processes / examples))
+                if last and (constant := objective.of_weights(plain)) is not None:
+                    terms.append(constant)
+                for term in terms:
+                    values[place] += term.detach()
+                    weighted = term if objective.weight == 1 else term * objective.weight
+                    loss = weighted if loss is None else loss + weighted
+            if loss is not None and loss.requires_grad:
+                accelerator.backward(loss)
+                values[0] += loss.detach()
+    shared = accelerator.reduce(values, "mean").tolist()
+    names = [objective.name for objective in objectives]
+    return StepLoss(shared[0], dict(zip(names, shared[1:], strict=True)))
