@@ -6,7 +6,7 @@ training queries too: the fair opponent of a system that has learned from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,37 @@ def baseline_run(
     Raises:
         InputError: Unknown baseline, or a language without stemmer or stop words.
     """
-    texts = BASELINES[name](dataset)
+    return bm25_run(
+        BASELINES[name](dataset), dataset.doc_ids, queries, k=k, language=language, name=name
+    )
+
+
+def bm25_run(
+    texts: list[str],
+    doc_ids: Sequence[str],
+    queries: Mapping[str, str],
+    *,
+    k: int = 100,
+    language: str = "english",
+    name: str = "bm25",
+) -> Run:
+    """Ranks any texts with the BM25 of `baseline_run`.
+
+    Args:
+        texts: What is read of each document.
+        doc_ids: Their ids, in the same order.
+        queries: query_id -> text.
+        k: The most documents to return for a query; none has score 0.
+        language: Of stemmer and stop words; "none" for neither.
+        name: What the progress bar says.
+
+    Returns:
+        As `baseline_run`.
+
+    Raises:
+        InputError: A language without stemmer or stop words.
+    """
     search = _Bm25(texts, language)
-    doc_ids = dataset.doc_ids
     run: Run = {}
     tokens = search.tokenize(list(queries.values()))
     for query_id, words in zip(queries, track(tokens, name, len(queries)), strict=True):
