@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +61,17 @@ class TorchTrie:
             inner=tuple(int(count) for count in inner),
             leaves=tuple(int(count) for count in leaves),
         )
+
+    def to(self, device: torch.device | str) -> TorchTrie:
+        """Returns the trie on a device; itself where it is there already."""
+        if self.device == torch.device(device):
+            return self
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
 
     @property
     def depth(self) -> int:

@@ -1,0 +1,95 @@
+"""Cross-entropy among the codes that may follow a prefix: the loss of a constrained search.
+
+Published systems train over the whole alphabet (Tay et al. 2022, section 3) or over the codes of a
+position (NCI and RIPOR mask the others). A search that is held to the trie never takes any other
+code than those that continue a prefix, so a model need not learn to tell them from the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dsi.objectives.base import IGNORED
+from dsi.search.torch_trie import TorchTrie
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """Where in the trie the codes of identifiers stand.
+
+    Attributes:
+        trie: The live identifiers.
+        nodes: The node that each code of each table row leads to, -1 past the end of an
+            identifier or for one that is not live; int64 [rows, longest].
+    """
+
+    trie: TorchTrie
+    nodes: torch.Tensor
+
+    @classmethod
+    def of(cls, trie: TorchTrie, codes: torch.Tensor) -> Siblings:
+        """Walks all identifiers at once.
+
+        Args:
+            trie: The live identifiers.
+            codes: The codes of every table row, `IGNORED` past the end; int64 [rows, longest].
+        """
+        nodes = torch.full_like(codes, -1)
+        at = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        for position, branching in enumerate(trie.branching):
+            at = trie.step(at, codes[:, position], branching)
+            nodes[:, position] = at
+        return cls(trie, nodes)
+
+    def to(self, device: torch.device) -> Siblings:
+        """Returns them on a device."""
+        return Siblings(self.trie.to(device), self.nodes.to(device))
+
+
+def sibling_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    rows: torch.Tensor,
+    siblings: Siblings,
+    *,
+    label_smoothing: float = 0.0,
+    competitors: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns the summed cross-entropy of identifiers, each code among those of its siblings.
+
+    A code without siblings costs nothing.
+
+    Args:
+        logits: Of every code at every position, float [batch, positions, alphabet].
+        targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
+        rows: Table rows of the examples' identifiers, int64 [batch].
+        siblings: Where these stand in the trie.
+        label_smoothing: Share of the target that is spread over the siblings; 0 for none.
+        competitors: Which codes an example's softmax runs over besides, bool broadcastable to
+            the logits; the right code must be among them. None for all.
+
+    Returns:
+        A scalar, float32: the sum over examples and positions.
+    """
+    trie = siblings.trie
+    total = logits.sum(dtype=torch.float32) * 0
+    for position in range(targets.shape[1]):
+        node = siblings.nodes[rows, position]
+        kept = (targets[:, position] != IGNORED) & (node >= 0)
+        if not kept.any():
+            continue
+        node = node[kept]
+        before = siblings.nodes[rows, position - 1][kept] if position else torch.zeros_like(node)
+        children, among = trie.children(before, trie.branching[position])
+        codes = trie.code[children].long()
+        if competitors is not None:
+            allowed = competitors.expand_as(logits)[kept, position]
+            among = among & allowed.gather(1, codes)
+        gathered = logits[kept, position].float().gather(1, codes)
+        logs = gathered.masked_fill(~among, -torch.inf).log_softmax(dim=1)
+        right = logs.gather(1, (node - trie.first_child[before]).unsqueeze(1))
+        spread = logs.masked_fill(~among, 0).sum(1) / among.sum(1)
+        total = total - (1 - label_smoothing) * right.sum() - label_smoothing * spread.sum()
+    return total
