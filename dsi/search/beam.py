@@ -21,18 +21,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from data_prep.errors import InputError
 from docids.table import PAD
+from dsi.search.decoders import start_decoder
+from dsi.search.decoders.base import Decoder
 from dsi.search.torch_trie import TorchTrie
 
 MAX_ELEMENTS = 2**27
 """About how many numbers a search holds at once beside the model, unless told otherwise."""
+SCORES = ("model", "constrained")
+"""What a document's score can be made of."""
+TAIL_ROWS = 160
+"""About how many codes of unbranched ends are read at once in a query."""
+LOGIT_ROWS = 2048
+"""For how many of them logits are held at once."""
 
 
 def beam_search(
@@ -43,12 +49,13 @@ def beam_search(
     *,
     k: int,
     beams: int,
+    score: str = "model",
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the documents whose identifiers a model gives the highest probability.
 
-    The score of a document is the sum of the log-probabilities of its codes, over the whole
-    docid alphabet, computed in float32 from the model's logits. A document that the model gives
+    The score of a document is the sum of the log-probabilities of its codes, computed in float32
+    from the model's logits. A document that the model gives
     probability 0, or no number, is not found. A model in training mode is set to evaluation mode
     for the search and back.
 
@@ -61,6 +68,9 @@ def beam_search(
         trie: The live identifiers, on the model's device.
         k: How many documents to return for each query.
         beams: How many continuations to keep in each step, at least `k`.
+        score: What a document's score is the sum of: "model", the log-probabilities of its codes
+            over the whole docid alphabet; "constrained", those over the codes that may stand
+            there, so that a code without an alternative costs nothing.
         max_elements: Queries are searched in batches, so that decoder cache, logits and
             candidates together have about this many elements at most (one query excepted).
 
@@ -77,6 +87,8 @@ def beam_search(
         raise InputError(
             f"{beams} beams cannot find {k} documents", mend=f"Search with at least {k} beams"
         )
+    if score not in SCORES:
+        raise InputError(f"unknown score {score!r}", mend=f"Choose from: {', '.join(SCORES)}")
     if input_ids.shape[1] == 0:
         input_ids = input_ids.new_full((len(input_ids), 1), PAD)
         attention_mask = attention_mask.new_zeros((len(attention_mask), 1))
@@ -94,9 +106,11 @@ def beam_search(
     with torch.inference_mode(), _evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
-            found = _search(model, input_ids[part], attention_mask[part], trie, results, beams)
-            rows[part, :results] = found.rows
-            scores[part, :results] = found.scores
+            decoder = start_decoder(model, input_ids[part], attention_mask[part])
+            search = _Search(decoder, trie, results, beams, score)
+            search.run(len(input_ids[part]))
+            rows[part, :results] = search.found.rows
+            scores[part, :results] = search.found.scores
     return rows, scores
 
 
@@ -107,115 +121,216 @@ class _Found:
     rows: torch.Tensor
     scores: torch.Tensor
 
-    def add(self, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        """Keeps the best of these and others; where a score is -inf there is no document."""
-        rows = torch.cat([self.rows, rows], dim=1)
-        scores = torch.cat([self.scores, scores], dim=1)
+    def add(self, queries: torch.Tensor, rows: torch.Tensor, scores: torch.Tensor) -> None:
+        """Keeps the best of these and others; where a score is -inf there is no document.
+
+        Args:
+            queries: Whose they are; int64 [some queries].
+            rows: int64 [some queries, documents].
+            scores: float32 [some queries, documents].
+        """
+        rows = torch.cat([self.rows[queries], rows], dim=1)
+        scores = torch.cat([self.scores[queries], scores], dim=1)
         best = _best(scores, rows, self.rows.shape[1])
-        self.scores = scores.gather(1, best)
-        self.rows = rows.gather(1, best).masked_fill(self.scores == -torch.inf, -1)
+        kept = scores.gather(1, best)
+        self.scores[queries] = kept
+        self.rows[queries] = rows.gather(1, best).masked_fill(kept == -torch.inf, -1)
 
-    def beat(self, running: torch.Tensor) -> bool:
-        """Whether no continuation of beams with these scores [queries, beams] can still enter."""
+    def beats(self, queries: torch.Tensor, running: torch.Tensor) -> torch.Tensor:
+        """Returns for which queries no continuation of their beams can still enter.
+
+        Args:
+            queries: int64 [some queries].
+            running: The beams' scores; float32 [some queries, beams].
+        """
         best = running[:, 0]
-        return bool(((self.scores[:, -1] > best) | (best == -torch.inf)).all())
+        return (self.scores[queries, -1] > best) | (best == -torch.inf)
 
 
-def _search(
-    model: PreTrainedModel,
-    input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
-    trie: TorchTrie,
-    results: int,
-    beams: int,
-) -> _Found:
-    """Searches one batch of queries."""
-    queries = len(input_ids)
-    device = input_ids.device
-    encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
-    hidden = encoded.last_hidden_state
-    first_of_query = torch.arange(queries, device=device).unsqueeze(1)
-    found = _Found(
-        torch.full((queries, results), -1, device=device),
-        torch.full((queries, results), -torch.inf, device=device),
-    )
-    scores = torch.zeros((queries, 1), device=device)
-    nodes = torch.zeros((queries, 1), dtype=torch.int64, device=device)
-    codes = torch.full((queries, 1), PAD, device=device)
-    cache: Any = None
-    for level, branching in enumerate(trie.branching):
-        output = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            attention_mask=attention_mask,
-            decoder_input_ids=codes,
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
+@dataclass
+class _Beams:
+    """The continuations that a level is entered with.
+
+    Attributes:
+        queries: Whose they are: places in the batch; int64 [queries].
+        nodes: int64 [queries, beams].
+        scores: float32 [queries, beams], descending.
+        parents: The beam of the level before that each continues; int64 [queries, beams].
+    """
+
+    queries: torch.Tensor
+    nodes: torch.Tensor
+    scores: torch.Tensor
+    parents: torch.Tensor
+
+    def take(self, places: torch.Tensor) -> _Beams:
+        """Returns the beams of some of the queries; int64 [taken]."""
+        return _Beams(
+            self.queries[places], self.nodes[places], self.scores[places], self.parents[places]
         )
-        cache = output.past_key_values
-        children, totals = _continuations(trie, level, nodes, scores, output.logits[:, -1])
-        order = trie.lowest_row[children].expand_as(totals)
-        is_leaf = (trie.row[children] >= 0).expand_as(totals)
-        if trie.leaves[level + 1]:
-            best = _best(totals, order, min(beams, totals.shape[1]))
-            leaf_scores = totals.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
-            found.add(order.gather(1, best).long(), leaf_scores)
-        width = min(beams, trie.inner[level + 1])
-        if not width:
-            break
-        if trie.leaves[level + 1]:
-            totals = totals.masked_fill(is_leaf, -torch.inf)
-        best = _best(totals, order, width)
-        scores = totals.gather(1, best)
-        if trie.leaves[level + 1] and found.beat(scores):
-            break
-        before = nodes.shape[1]
-        nodes = children.expand_as(totals).gather(1, best)
-        codes = trie.code[nodes].long().view(-1, 1)
-        parents = (first_of_query * before + best // branching).view(-1)
-        cache.self_attention_cache.reorder_cache(parents)
-        # All beams of a query look at the same encoded query, so that half of the cache only
-        # changes when their number does.
-        if width != before:
-            cache.cross_attention_cache.reorder_cache(parents)
-            hidden = hidden.index_select(0, parents)
-            attention_mask = attention_mask.index_select(0, parents)
-    return found
 
 
-def _continuations(
-    trie: TorchTrie,
-    level: int,
-    nodes: torch.Tensor,
-    scores: torch.Tensor,
-    logits: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lists the children of every beam's node with their scores.
+class _Search:
+    """The search of one batch of queries.
 
     Args:
-        trie: The trie.
-        level: The level of the beams' nodes.
-        nodes: int64 [queries, beams].
-        scores: float32 [queries, beams].
-        logits: Of the next code, in any precision; [queries * beams, alphabet].
-
-    Returns:
-        Nodes, int64, and scores, float32, both [queries, beams * branching], the nodes of the
-        first level [1, branching]; the score is -inf where there is no child or no probability.
+        decoder: Stands before the first code.
+        trie: The live identifiers.
+        results: How many documents to find.
+        beams: How many continuations to keep.
+        score: "model" or "constrained".
     """
-    branching = trie.branching[level]
-    logits = logits.float()
-    base = scores - logits.logsumexp(dim=-1).view_as(scores)
-    if level == 0:
-        # All queries stand at the root: one list of children serves them all.
-        children = torch.arange(1, branching + 1, device=nodes.device).unsqueeze(0)
-        totals = base + logits.index_select(1, trie.code[1 : branching + 1])
-    else:
-        padded, exist = trie.children(nodes, branching)
-        gathered = logits.view(*nodes.shape, -1).gather(2, trie.code[padded].long())
-        totals = (base.unsqueeze(-1) + gathered).masked_fill_(~exist, -torch.inf)
-        children, totals = padded.view(len(nodes), -1), totals.view(len(nodes), -1)
-    return children, totals.masked_fill(totals.isnan(), -torch.inf)
+
+    def __init__(
+        self, decoder: Decoder, trie: TorchTrie, results: int, beams: int, score: str
+    ) -> None:
+        self.decoder = decoder
+        self.trie = trie
+        self.beams = beams
+        self.constrained = score == "constrained"
+        self.results = results
+
+    def run(self, queries: int) -> None:
+        """Searches; the result is `found`."""
+        device, trie = self.trie.device, self.trie
+        self.found = _Found(
+            torch.full((queries, self.results), -1, device=device),
+            torch.full((queries, self.results), -torch.inf, device=device),
+        )
+        zeros = torch.zeros((queries, 1), dtype=torch.int64, device=device)
+        beams = _Beams(torch.arange(queries, device=device), zeros, zeros.float(), zeros)
+        codes = torch.full_like(zeros, PAD)
+        for level in range(trie.depth):
+            states = self.decoder.step(codes, beams.parents)
+            beams = self._next(level, beams, states)
+            if not beams.nodes.shape[1]:
+                break
+            beams = self._finish(level + 1, beams)
+            if not len(beams.queries):
+                break
+            codes = trie.code[beams.nodes].long()
+
+    def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
+        """Enters the documents of the next level, and returns what goes on."""
+        trie = self.trie
+        branching, leaves = trie.branching[level], trie.leaves[level + 1]
+        children, totals = self._continuations(level, beams, states)
+        order = trie.lowest_row[children].expand_as(totals)
+        is_leaf = (trie.row[children] >= 0).expand_as(totals) if leaves else None
+        if is_leaf is not None:
+            best = _best(totals, order, min(self.beams, totals.shape[1]))
+            leaf_scores = totals.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
+            self.found.add(beams.queries, order.gather(1, best).long(), leaf_scores)
+            totals = totals.masked_fill(is_leaf, -torch.inf)
+        best = _best(totals, order, min(self.beams, trie.inner[level + 1], totals.shape[1]))
+        nodes = children.expand_as(totals).gather(1, best)
+        return _Beams(beams.queries, nodes, totals.gather(1, best), best // branching)
+
+    def _continuations(
+        self, level: int, beams: _Beams, states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lists the children of every beam's node with their scores.
+
+        Returns:
+            Nodes, int64, and scores, float32, both [queries, beams * branching], the nodes of the
+            first level [1, branching]; the score is -inf where there is no child or no
+            probability.
+        """
+        trie, branching = self.trie, self.trie.branching[level]
+        if level == 0:
+            # All queries stand at the root: one list of children serves them all.
+            children = torch.arange(1, branching + 1, device=trie.device).unsqueeze(0)
+            logits = self.decoder.logits(states).float().squeeze(1)
+            allowed = logits
+            if branching < logits.shape[1]:
+                allowed = logits.index_select(1, trie.code[1 : branching + 1])
+            normaliser = (allowed if self.constrained else logits).logsumexp(-1, keepdim=True)
+            totals = allowed - normaliser
+        else:
+            children, exist = trie.children(beams.nodes, branching)
+            codes = trie.code[children].long()
+            if self.constrained:
+                logits = self.decoder.logits_at(states, codes).float()
+                allowed = logits.masked_fill(~exist, -torch.inf)
+                normaliser = allowed.logsumexp(-1, keepdim=True)
+            else:
+                logits = self.decoder.logits(states).float()
+                normaliser = logits.logsumexp(-1, keepdim=True)
+                allowed = logits.gather(2, codes).masked_fill_(~exist, -torch.inf)
+            totals = beams.scores.unsqueeze(-1) - normaliser + allowed
+            children, totals = children.flatten(1), totals.flatten(1)
+        return children, totals.masked_fill_(totals.isnan(), -torch.inf)
+
+    def _finish(self, level: int, beams: _Beams) -> _Beams:
+        """Takes the queries out whose documents are known, and returns the others' beams.
+
+        Those are the queries with no beam that can still enter the best documents, and those
+        whose beams have come to where nothing branches: what is left of their identifiers is
+        read in one go.
+        """
+        running = torch.ones(len(beams.queries), dtype=torch.bool, device=beams.queries.device)
+        checked = False
+        if any(self.trie.leaves[: level + 1]):
+            running &= ~self.found.beats(beams.queries, beams.scores)
+            checked = True
+        if self.trie.chains[level]:
+            branches = (self.trie.tail[beams.nodes] == 0) & (beams.scores > -torch.inf)
+            ending = running & ~branches.any(1)
+            if ending.any():
+                self._read_tails(beams, ending)
+                running &= ~ending
+            checked = True
+        if not checked or running.all():
+            return beams
+        places = running.nonzero().squeeze(1)
+        if len(places):
+            self.decoder = self.decoder.take(places)
+        return beams.take(places)
+
+    def _read_tails(self, beams: _Beams, ending: torch.Tensor) -> None:
+        """Enters the documents that beams lead to which have one continuation at each step.
+
+        Args:
+            beams: The beams of all queries.
+            ending: The queries that are meant; bool [queries].
+        """
+        trie, decoder = self.trie, self.decoder
+        if not bool(ending.all()):
+            places = ending.nonzero().squeeze(1)
+            beams, decoder = beams.take(places), decoder.take(places)
+        lengths = trie.tail[beams.nodes].masked_fill(beams.scores == -torch.inf, 0)
+        path = [beams.nodes]
+        for _ in range(int(lengths.max())):
+            # Beyond its document a path stays where it is.
+            further = lengths >= len(path)
+            path.append(torch.where(further, trie.first_child[path[-1]].long(), path[-1]))
+        scores = beams.scores
+        if not self.constrained and len(path) > 1:
+            codes = trie.code[torch.stack(path, 2)].long()
+            length = len(path) - 1
+            at_once = max(1, TAIL_ROWS // length)
+            for start in range(0, codes.shape[1], at_once):
+                part = slice(start, start + at_once)
+                states = decoder.tails(codes[:, part, :-1], beams.parents[:, part])
+                steps = _log_probabilities(decoder, states, codes[:, part, 1:])
+                places = torch.arange(length, device=codes.device)
+                steps = steps.masked_fill(places >= lengths[:, part].unsqueeze(-1), 0.0)
+                # One after the other, as the steps of a search add up.
+                for step in steps.unbind(-1):
+                    scores[:, part] += step
+        scores = scores.masked_fill(scores.isnan(), -torch.inf)
+        self.found.add(beams.queries, trie.row[path[-1]].long(), scores)
+
+
+def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Returns the log-probability of one code after each state; float32, shaped like `codes`."""
+    flat, wanted = states.flatten(0, -2), codes.reshape(-1, 1)
+    found = []
+    for start in range(0, len(flat), LOGIT_ROWS):
+        logits = decoder.logits(flat[start : start + LOGIT_ROWS]).float()
+        chosen = logits.gather(1, wanted[start : start + LOGIT_ROWS]).squeeze(1)
+        found.append(chosen - logits.logsumexp(-1))
+    return torch.cat(found).view(codes.shape)
 
 
 def _best(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
@@ -254,13 +369,16 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 def _elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:
     """Estimates how many numbers the search of one query holds at its widest."""
-    config = model.config
+    config = getattr(model.config, "decoder", model.config)
     layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
-    cache = 2 * (layers or config.num_hidden_layers) * config.hidden_size * (length + trie.depth)
+    a_place = 2 * (layers or config.num_hidden_layers) * config.hidden_size
     alphabet = int(trie.code.max()) + 1
-    widest = 1
+    widest, nodes = 1, 1
     for branching, inner in zip(trie.branching, trie.inner, strict=False):
         width = min(beams, inner)
-        # Logits and their exponentials; and nodes, codes, keys and scores of the candidates.
-        widest = max(widest, width * (cache + 2 * alphabet + 8 * branching))
+        nodes += width
+        # Keys and values; logits and their exponentials; and nodes, codes, keys and scores of the
+        # candidates.
+        kept = a_place * (width * length + nodes)
+        widest = max(widest, kept + width * (2 * alphabet + 8 * branching))
     return widest

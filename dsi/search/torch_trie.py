@@ -25,6 +25,9 @@ class TorchTrie:
         branching: The most children of a node of each level; one entry per level but the last.
         inner: How many nodes of each level have children; one entry per level.
         leaves: How many nodes of each level are documents; one entry per level.
+        tail: How many codes lead from a node to its only document, where nothing branches on the
+            way; 0 at documents and where something branches; int32 [nodes].
+        chains: How many nodes of each level have such a tail; one entry per level.
     """
 
     first_child: torch.Tensor
@@ -34,6 +37,8 @@ class TorchTrie:
     branching: tuple[int, ...]
     inner: tuple[int, ...]
     leaves: tuple[int, ...]
+    tail: torch.Tensor
+    chains: tuple[int, ...]
 
     @classmethod
     def from_trie(cls, trie: Trie, device: torch.device | str = "cpu") -> TorchTrie:
@@ -47,6 +52,8 @@ class TorchTrie:
         starts = np.asarray(trie.level_start)
         leaves = np.add.reduceat(is_leaf, starts[:-1], dtype=np.int64)
         inner = np.diff(starts) - leaves
+        tail = _tails(trie)
+        chains = np.add.reduceat(tail > 0, starts[:-1], dtype=np.int64)
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             # A memory map is read-only, which torch tensors cannot be: hence the copy.
@@ -60,6 +67,8 @@ class TorchTrie:
             branching=tuple(int(most) for most in trie.max_branching),
             inner=tuple(int(count) for count in inner),
             leaves=tuple(int(count) for count in leaves),
+            tail=tensor(tail),
+            chains=tuple(int(count) for count in chains),
         )
 
     def to(self, device: torch.device | str) -> TorchTrie:
@@ -139,3 +148,19 @@ def _lowest_rows(trie: Trie) -> np.ndarray:
         # The children of a level's nodes follow one another and fill the next level.
         lowest[nodes] = np.minimum.reduceat(lowest[below], first_child[nodes] - below.start)
     return lowest
+
+
+def _tails(trie: Trie) -> np.ndarray:
+    """Returns how many codes lead from each node to its only document; int32 [nodes]."""
+    first_child = np.asarray(trie.first_child)
+    tail = np.zeros(len(trie), np.int32)
+    is_leaf = np.asarray(trie.row) >= 0
+    for level in range(trie.depth - 1, -1, -1):
+        nodes = slice(int(trie.level_start[level]), int(trie.level_start[level + 1]))
+        first = first_child[nodes]
+        single = np.diff(first_child[nodes.start : nodes.stop + 1]) == 1
+        # A node without a child may stand at the very end, where no node follows.
+        below = np.minimum(first, len(trie) - 1)
+        goes_on = single & (is_leaf[below] | (tail[below] > 0))
+        tail[nodes] = np.where(goes_on, tail[below] + 1, 0)
+    return tail

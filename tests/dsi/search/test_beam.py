@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_oracles import (
     ALPHABET,
+    FAMILIES,
     every_document,
     plain_beam_search,
     prefix_fn,
@@ -26,14 +27,12 @@ from search_oracles import (
 from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.search import beam
-from dsi.search.beam import beam_search
+from dsi.search.beam import SCORES, beam_search
 
 cases = settings(
     max_examples=int(os.environ.get("DSI_SEARCH_CASES", "25")), deadline=None, derandomize=True
 )
-models = st.builds(
-    tiny_model, st.sampled_from(["t5", "bart"]), st.integers(0, 10**6), st.integers(1, 2)
-)
+models = st.builds(tiny_model, st.sampled_from(FAMILIES), st.integers(0, 10**6), st.integers(1, 2))
 codes = st.integers(2, ALPHABET - 1)
 sequences = st.lists(codes, min_size=1, max_size=4).map(tuple)
 batches = st.builds(
@@ -120,16 +119,20 @@ def test_finds_what_generate_finds_where_identifiers_have_one_length(model, doci
     identifier_sets(sequences).map(prefix_free),
     batches,
     st.integers(1, 8),
+    st.sampled_from(SCORES),
     st.data(),
 )
-def test_finds_what_its_definition_finds_on_leaves_of_any_depth(model, docids, batch, beams, data):
+def test_finds_what_its_definition_finds_on_leaves_of_any_depth(
+    model, docids, batch, beams, score, data
+):
     k = data.draw(st.integers(1, beams))
     ids, mask = batch
     expected = [
-        plain_beam_search(model, ids[q : q + 1], mask[q : q + 1], docids, k, beams)
+        plain_beam_search(model, ids[q : q + 1], mask[q : q + 1], docids, k, beams, score)
         for q in range(len(ids))
     ]
-    found = beam_search(model, ids, mask, torch_trie(table_of(docids)), k=k, beams=beams)
+    trie = torch_trie(table_of(docids))
+    found = beam_search(model, ids, mask, trie, k=k, beams=beams, score=score)
     assert_found(found, expected, docids)
 
 
@@ -158,8 +161,8 @@ def test_a_batch_cut_into_pieces_finds_the_same():
 
 def test_the_size_of_a_piece_follows_from_max_elements(monkeypatch):
     sizes = []
-    search = beam._search
-    monkeypatch.setattr(beam, "_search", lambda *a: (sizes.append(len(a[1])), search(*a))[1])
+    start = beam.start_decoder
+    monkeypatch.setattr(beam, "start_decoder", lambda *a: (sizes.append(len(a[1])), start(*a))[1])
     model, batch, trie = (
         tiny_model("t5", 3),
         queries([3, 1, 5, 2, 2], 3),
@@ -170,7 +173,7 @@ def test_the_size_of_a_piece_follows_from_max_elements(monkeypatch):
     assert sizes == [2, 2, 1]
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [0, 1, 3])
 def test_an_empty_query_gets_numbers_and_does_not_disturb_the_others(family, width):
     model, trie = tiny_model(family, 1), torch_trie(table_of(DOCIDS))

@@ -1,7 +1,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_oracles import prefix_free, table_of, torch_trie
+from search_oracles import children_of, prefix_free, table_of, torch_trie
 
 from docids.trie import Trie
 
@@ -57,3 +57,19 @@ def test_a_retired_document_is_not_in_the_trie():
     trie = torch_trie(table_of([(2, 3), (2, 4), (3, 2)]).retire(["d0"]))
     assert trie.documents == 2
     assert sorted(row for row in trie.row.tolist() if row >= 0) == [1, 2]
+
+
+@settings(deadline=None)
+@given(identifiers.map(prefix_free))
+def test_a_tail_is_what_is_left_where_nothing_branches(docids):
+    children = children_of(docids)
+    trie, plain = torch_trie(table_of(docids)), Trie.build(table_of(docids))
+    chains = [0] * (trie.depth + 1)
+    for prefix in prefixes(docids):
+        left, at = 0, prefix
+        while len(children.get(at, ())) == 1:
+            left, at = left + 1, (*at, *children[at])
+        expected = 0 if at in children else left
+        assert trie.tail[plain.walk(prefix)] == expected
+        chains[len(prefix)] += expected > 0
+    assert list(trie.chains) == chains

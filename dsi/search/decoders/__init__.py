@@ -1,0 +1,35 @@
+"""How a model is asked for the next codes: one file for each family of decoders.
+
+A family that is known is run by its own step (`t5`, `bart`), in which the beams of a query share
+its encoding. Any other encoder-decoder is asked through its `forward` (`generic`).
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from dsi.search.decoders.bart import BartDecoder
+from dsi.search.decoders.base import Decoder
+from dsi.search.decoders.generic import GenericDecoder
+from dsi.search.decoders.t5 import T5Decoder
+from dsi.search.decoders.tree import TreeDecoder
+
+FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder)
+"""Decoders with a step of their own."""
+
+
+def start_decoder(
+    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> Decoder:
+    """Encodes queries and returns a decoder that stands before their first code.
+
+    Args:
+        model: An encoder-decoder.
+        input_ids: The queries, padded at the end; int64 [queries, length].
+        attention_mask: 1 at tokens, 0 at padding; every query has one token at least.
+    """
+    for family in FAMILIES:
+        if family.knows(model):
+            return family.start(model, input_ids, attention_mask)
+    return GenericDecoder.start(model, input_ids, attention_mask)

@@ -1,0 +1,201 @@
+"""A decoder's step in which all beams of a query are rows of one tree.
+
+Beams of a query share their encoded query and their beginnings. So the keys and values of the
+cross-attention are held once for a query, and those of the self-attention once for a node of the
+search tree: nothing is copied when beams change places. A row sees the nodes on its own path,
+through a mask.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+
+class TreeDecoder(ABC):
+    """What the families have in common: the tree, the two attentions and the output layer.
+
+    Args:
+        model: An encoder-decoder that the family knows.
+        hidden: The encoded queries; [queries, length, width].
+        attention_mask: 1 at tokens, 0 at padding; [queries, length].
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
+    ) -> None:
+        self._model: Any = model
+        self._layers = self.layers(model)
+        self._cross = [self._cross_keys_values(layer, hidden) for layer in self._layers]
+        padding = (attention_mask == 0)[:, None, None, :]
+        self._cross_mask = torch.zeros(padding.shape, dtype=hidden.dtype, device=hidden.device)
+        self._cross_mask.masked_fill_(padding, torch.finfo(hidden.dtype).min)
+        self._own: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Keys and values of the nodes so far, for each layer; [queries, heads, nodes, size]."""
+        self._depths = torch.zeros(0, dtype=torch.int64, device=hidden.device)
+        """The depth of each node; [nodes]."""
+        self._paths = torch.zeros((0, 0, 0), dtype=torch.bool, device=hidden.device)
+        """Which nodes the last rows see; [queries, rows, nodes]."""
+        self._depth = 0
+
+    @classmethod
+    @abstractmethod
+    def knows(cls, model: PreTrainedModel) -> bool:
+        """Whether this is a model of the family, with nothing put in the place of its parts."""
+
+    @staticmethod
+    @abstractmethod
+    def layers(model: PreTrainedModel) -> list[Any]:
+        """Returns the layers of the decoder."""
+
+    @abstractmethod
+    def _cross_keys_values(
+        self, layer: Any, hidden: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the keys and values of the queries; [queries, heads, length, size] each."""
+
+    @abstractmethod
+    def _forward(
+        self, codes: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
+        """Runs all layers, which call `_attend_nodes` and `_attend_query`.
+
+        Args:
+            codes: int64 [queries, rows].
+            depths: The depth of each row; int64 [rows].
+            visible: Which nodes each row sees; bool [queries, rows, nodes].
+
+        Returns:
+            The input of the output layer; [queries, rows, width].
+        """
+
+    @abstractmethod
+    def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns the weight and the bias of the output layer."""
+
+    @classmethod
+    def start(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> TreeDecoder:
+        """Encodes queries; see `start_decoder`."""
+        encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
+        return cls(model, encoded.last_hidden_state, attention_mask)
+
+    def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.step`."""
+        rows = codes.shape[1]
+        own = torch.eye(rows, dtype=torch.bool, device=codes.device)
+        depths = self._depths.new_full((rows,), self._depth)
+        self._paths = self._visible(own.expand(len(codes), -1, -1), parents)
+        self._depths = torch.cat([self._depths, depths])
+        self._depth += 1
+        return self._forward(codes, depths, self._paths)
+
+    def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.tails`."""
+        queries, rows, length = codes.shape
+        row = torch.arange(rows * length, device=codes.device)
+        same = row.unsqueeze(1) // length == row // length
+        own = (same & (row <= row.unsqueeze(1))).expand(queries, -1, -1)
+        depths = row % length + self._depth
+        once = copy.copy(self)
+        once._own = list(self._own)
+        once._depths = torch.cat([self._depths, depths])
+        visible = self._visible(own, parents.repeat_interleave(length, 1))
+        states = once._forward(codes.reshape(queries, -1), depths, visible)
+        return states.view(queries, rows, length, -1)
+
+    def _visible(self, own: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Returns which nodes rows see: those their parents saw, and some of the new ones.
+
+        Args:
+            own: Of the new nodes, which are the rows themselves; bool [queries, rows, rows].
+            parents: int64 [queries, rows].
+        """
+        if not self._depth:
+            return own
+        above = parents.unsqueeze(-1).expand(-1, -1, self._paths.shape[2])
+        return torch.cat([self._paths.gather(1, above), own], dim=2)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.logits`."""
+        return functional.linear(states, *self._head())
+
+    def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.logits_at`."""
+        weight, bias = self._head()
+        if codes.shape[2] * 8 > len(weight):
+            return functional.linear(states, weight, bias).gather(2, codes)
+        logits = torch.matmul(functional.embedding(codes, weight), states.unsqueeze(-1)).squeeze(-1)
+        return logits if bias is None else logits + bias[codes]
+
+    def take(self, queries: torch.Tensor) -> TreeDecoder:
+        """See `Decoder.take`."""
+        other = copy.copy(self)
+        other._cross = [(key[queries], value[queries]) for key, value in self._cross]
+        other._own = [(key[queries], value[queries]) for key, value in self._own]
+        other._cross_mask = self._cross_mask[queries]
+        other._paths = self._paths[queries]
+        return other
+
+    def _attend_nodes(
+        self,
+        place: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        scale: float,
+        heads: int,
+    ) -> torch.Tensor:
+        """Self-attention of one layer: enters the rows as nodes and looks at those visible.
+
+        Args:
+            place: Of the layer, from 0.
+            query: [queries, rows, heads * size]; likewise key and value.
+            key: Of the rows themselves.
+            value: Of the rows themselves.
+            mask: What is added to the scores; [queries or 1, heads or 1, rows, nodes].
+            scale: Of the scores before that.
+            heads: How many heads there are.
+
+        Returns:
+            [queries, rows, heads * size].
+        """
+        key, value = _split(key, heads), _split(value, heads)
+        if place == len(self._own):
+            self._own.append((key, value))
+        else:
+            keys, values = self._own[place]
+            self._own[place] = (torch.cat([keys, key], 2), torch.cat([values, value], 2))
+        return _attention(_split(query, heads), *self._own[place], mask, scale)
+
+    def _attend_query(
+        self, place: int, query: torch.Tensor, scale: float, heads: int
+    ) -> torch.Tensor:
+        """Cross-attention of one layer; [queries, rows, heads * size] in and out."""
+        return _attention(_split(query, heads), *self._cross[place], self._cross_mask, scale)
+
+
+def _split(states: torch.Tensor, heads: int) -> torch.Tensor:
+    """Splits [queries, rows, heads * size] into [queries, heads, rows, size]."""
+    return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention of heads [queries, heads, rows, size], joined again [queries, rows, width]."""
+    attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def plain(*modules: Any) -> bool:
+    """Whether all of these are linear layers without anything wrapped around their weights."""
+    return all(type(module) is nn.Linear for module in modules)
