@@ -198,6 +198,11 @@ def graft_docids(
     return model
 
 
+def set_text_rows(model: PreTrainedModel, rows: int) -> None:
+    """Notes in the configuration how many tokens the encoder's embedding has rows for."""
+    setattr(model.config, _TEXT_ROWS, rows)
+
+
 def longest_text(model: PreTrainedModel) -> int | None:
     """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
     return getattr(model.config, "max_position_embeddings", None)

@@ -27,6 +27,8 @@ VERBS = {
     "queries": "dsi.commands.queries:queries",
     "docids": "dsi.commands.docids:docids",
     "train": "dsi.commands.train:train",
+    "update": "dsi.commands.update:update",
+    "delete": "dsi.commands.delete:delete",
     "search": "dsi.commands.search:search",
     "evaluate": "dsi.commands.evaluate:evaluate",
     "info": "dsi.commands.info:info",

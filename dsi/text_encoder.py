@@ -52,6 +52,13 @@ class TextEncoder(ABC):
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
 
+    def extended(self, texts: Sequence[str]) -> TextEncoder:
+        """Returns an encoder that knows the words of more texts; token ids stay as they are.
+
+        Where words are spelled in pieces, there is nothing to add and this is the same encoder.
+        """
+        return self
+
     @abstractmethod
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""
@@ -150,6 +157,22 @@ class SentencepieceEncoder(TextEncoder):
         encoded: list[list[int]] = self._processor.encode(self._prepare(texts))
         known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
         return [line[:max_length] or [self.EMPTY] for line in known]
+
+    def extended(self, texts: Sequence[str]) -> SentencepieceEncoder:
+        """Adds the new words of more texts at the end of a vocabulary of words."""
+        from sentencepiece import sentencepiece_model_pb2
+
+        formats: Any = sentencepiece_model_pb2  # made by protobuf, unknown to type checkers
+        model = formats.ModelProto.FromString(self._model)
+        if model.trainer_spec.model_type != formats.TrainerSpec.WORD:
+            return self
+        mark = "\u2581"  # sentencepiece's sign for the blank before a word
+        known = {piece.piece for piece in model.pieces}
+        words = {mark + word for line in self._prepare(texts) for word in line.split()}
+        lowest = min(piece.score for piece in model.pieces)
+        for word in sorted(words - known):
+            model.pieces.add(piece=word, score=lowest)
+        return SentencepieceEncoder(model.SerializeToString(), self.language)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""

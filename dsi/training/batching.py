@@ -6,6 +6,7 @@ every batch.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,7 +60,9 @@ class Batches:
         self.examples = examples
         self.size = size
         self.seed = seed
-        self.tasks = [task for task in TASKS if task in examples and shares.get(task, 0) > 0]
+        # What is not one of the tasks proper ("pseudo/old") comes after them, as it was given.
+        ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
+        self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
         self.shares = [shares[task] for task in self.tasks]
         self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
 
@@ -111,7 +114,7 @@ class Batches:
         drawn: list[npt.NDArray[np.int64]] = []
         while count > 0:
             turn, place = divmod(start, size)
-            rng = np.random.default_rng([self.seed, 6, TASKS.index(self.tasks[task]), turn])
+            rng = np.random.default_rng([self.seed, 6, _number(self.tasks[task]), turn])
             piece = rng.permutation(size)[place : place + count]
             drawn.append(piece)
             start, count = start + len(piece), count - len(piece)
@@ -141,5 +144,10 @@ class Batches:
             input_ids[place, : len(line)] = line
             attention_mask[place, : len(line)] = 1
         rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
-        labelled = np.array([task == "labelled" for task, _ in picked], bool)
+        labelled = np.array([task.startswith("labelled") for task, _ in picked], bool)
         return Batch(input_ids, attention_mask, rows, labelled)
+
+
+def _number(task: str) -> int:
+    """The number of a task in seeds; that of a stream which is no task proper is made from it."""
+    return TASKS.index(task) if task in TASKS else zlib.crc32(task.encode())

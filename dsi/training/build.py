@@ -27,6 +27,7 @@ from dsi.training.options import (
     OptimiserOptions,
 )
 from dsi.training.processes import Processes
+from dsi.updating.memory import remember
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:
@@ -311,14 +312,14 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         objectives=[CrossEntropy(label_smoothing=options.loop.label_smoothing)],
         trie=TorchTrie.from_trie(Trie.build(table), device),
         dev=_dev_queries(dataset, parts, options),
-        optimiser=replace(options.optimiser, body=_body_share(options, table.kind)),
+        optimiser=replace(options.optimiser, body=body_share(options, table.kind)),
         loop=options.loop,
         seed=options.seed,
         folder=work,
     )
 
 
-def _body_share(options: TrainingOptions, kind: str) -> float:
+def body_share(options: TrainingOptions, kind: str) -> float:
     """The share of the learning rate for the body of the network, where none was asked for.
 
     With one code a document, a lexical model has nothing to learn between words and documents
@@ -407,6 +408,7 @@ def _write(
     table = parts.assignment.table
     write_parts(folder, model=model, text=parts.text, table=table, titles=parts.titles)
     parts.assignment.save(folder / "assignment")
+    remember(folder, dataset, parts.generator)
     Manifest(
         documents=len(table),
         added=len(table),

@@ -47,6 +47,14 @@ class Examples:
         """Tokens of each example; int64 [examples]."""
         return np.diff(self.offsets)
 
+    def take(self, numbers: npt.NDArray[np.int64]) -> Examples:
+        """Returns some of the examples, in the order of `numbers`."""
+        lines = [self.line(number) for number in numbers.tolist()]
+        flat = np.concatenate(lines) if lines else np.zeros(0, np.int32)
+        lengths = self.lengths[numbers]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Examples(flat, offsets, self.rows[numbers])
+
     def line(self, number: int) -> npt.NDArray[np.int32]:
         """The token ids of one example."""
         return self.tokens[self.offsets[number] : self.offsets[number + 1]]

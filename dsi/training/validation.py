@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dsi.search.beam import beam_search
@@ -47,6 +48,28 @@ def validate(
         trie: The identifiers.
         beams: Width of the beam search.
     """
+    ranks = ranks_of(model, queries, trie, beams)
+    return {
+        "Success@1": float((ranks <= 1).mean()),
+        "Success@10": float((ranks <= _DEPTH).mean()),
+        "RR@10": float((1 / ranks).mean()),
+    }
+
+
+def ranks_of(
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
+) -> npt.NDArray[np.float64]:
+    """Searches with the model as it is and returns the rank of each query's document.
+
+    Args:
+        model: Put into evaluation mode meanwhile.
+        queries: At least one.
+        trie: The identifiers.
+        beams: Width of the beam search.
+
+    Returns:
+        From 1; infinite where it is not among the first ten; float64 [queries].
+    """
     was_training = model.training
     model.eval()
     ranks = np.full(len(queries), np.inf)
@@ -71,8 +94,4 @@ def validate(
         hit = found.cpu().numpy() == wanted[:, None]
         ranks[picked] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
     model.train(was_training)
-    return {
-        "Success@1": float((ranks <= 1).mean()),
-        "Success@10": float((ranks <= _DEPTH).mean()),
-        "RR@10": float((1 / ranks).mean()),
-    }
+    return ranks

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
@@ -28,19 +31,45 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
         corpus: The documents and their identifiers.
         seed: Unused; the encodings are deterministic.
     """
+    vectors = decoder_states(model, corpus.tokens)
+    vectors -= vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    rows_of_codes = code_vectors(corpus.table, vectors, model.config.vocab_size)
+    set_rows(model.get_output_embeddings().weight, rows_of_codes)
+    embedding = model.get_decoder().get_input_embeddings().weight
+    typical = float(embedding.detach().norm(dim=1).mean())
+    # PAD, which starts the decoder, is in no identifier: it stays what the states were made with.
+    used = rows_of_codes.any(axis=1, keepdims=True)
+    before = embedding.detach().float().cpu().numpy()
+    set_rows(embedding, np.where(used, rows_of_codes * typical, before))
+
+
+def decoder_states(
+    model: PreTrainedModel, texts: Sequence[Sequence[int]]
+) -> npt.NDArray[np.float32]:
+    """Returns what the output layer reads at the first step, for each text.
+
+    Args:
+        model: The model; put into evaluation mode meanwhile.
+        texts: Token ids of each text; the first 256, or as many as it has positions for, are
+            read.
+
+    Returns:
+        float32 [texts, width].
+    """
     import torch
 
     was_training = model.training
     model.eval()
     device = model.get_output_embeddings().weight.device
     longest = min(_TOKENS, longest_text(model) or _TOKENS)
-    order = np.argsort([min(len(line), longest) for line in corpus.tokens], kind="stable")
-    vectors = np.zeros((len(corpus.tokens), model.get_output_embeddings().in_features), np.float32)
+    order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
+    vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
     base = model.get_decoder()
     with torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
-            lines = [list(corpus.tokens[row][:longest]) or [0] for row in rows]
+            lines = [list(texts[row][:longest]) or [0] for row in rows]
             input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
             mask = torch.zeros_like(input_ids)
             for line, tokens in enumerate(lines):
@@ -56,13 +85,4 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
             ).last_hidden_state[:, 0]
             vectors[rows] = state.float().cpu().numpy()
     model.train(was_training)
-    vectors -= vectors.mean(axis=0)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    rows_of_codes = code_vectors(corpus.table, vectors, model.config.vocab_size)
-    set_rows(model.get_output_embeddings().weight, rows_of_codes)
-    embedding = model.get_decoder().get_input_embeddings().weight
-    typical = float(embedding.detach().norm(dim=1).mean())
-    # PAD, which starts the decoder, is in no identifier: it stays what the states were made with.
-    used = rows_of_codes.any(axis=1, keepdims=True)
-    before = embedding.detach().float().cpu().numpy()
-    set_rows(embedding, np.where(used, rows_of_codes * typical, before))
+    return vectors

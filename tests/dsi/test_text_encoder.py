@@ -269,3 +269,19 @@ def test_a_damaged_tokenizer_is_refused(damage, tmp_path):
 def test_a_missing_checkpoint_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot load the tokenizer of '.*nowhere'"):
         PretrainedEncoder.from_checkpoint(str(tmp_path / "nowhere"))
+
+
+def test_an_extended_vocabulary_knows_new_words_and_keeps_old_tokens(english, tmp_path):
+    longer = english.extended(["A quasar glows above the harbour.", "Quasars!"])
+    assert longer.vocabulary_size == english.vocabulary_size + 2, "quasar and glows"
+    assert longer.encode(TEXTS, 64) == english.encode(TEXTS, 64)
+    (found,) = longer.encode(["the quasar"], 8)
+    assert found[0] >= english.vocabulary_size
+    longer.save(tmp_path / "text")
+    assert TextEncoder.open(tmp_path / "text").encode(["quasar"], 8) == [found]
+    assert longer.extended(TEXTS).vocabulary_size == longer.vocabulary_size
+
+
+def test_a_vocabulary_of_pieces_needs_no_new_words():
+    pieces = trained(pieces="bpe", size=60)
+    assert pieces.extended(["quasar"]) is pieces

@@ -1,0 +1,1 @@
+"""Growing an index: new documents in, deleted ones out, old ones kept."""

@@ -1,0 +1,185 @@
+"""Deleting documents: their identifiers are retired and their texts forgotten, at once.
+
+Nothing is trained: the weights of the new version are those of the one before, under a second name
+on the disk where that can be. The prefix tree no longer leads to a deleted document, so that no
+search can return it. Whether the model would still rank it, had it the edges, is what the audit
+tells.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_prep.errors import InputError
+from docids.assignment import Assignment
+from docids.trie import Trie
+from dsi import versions
+from dsi.updating.memory import FOLDER, Memory, Remembered, write_memory
+from dsi.updating.update import link_or_copy
+from dsi.versions import Manifest
+
+if TYPE_CHECKING:
+    from docids.table import DocidTable
+
+QUERIES = 5
+"""Most queries by which the audit asks for a deleted document."""
+_LINKED = ("model", "text", "titles", "log")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Whether a model still ranks deleted documents, had they their place in the tree.
+
+    Attributes:
+        queries: How many queries were asked, of the kind that the documents were trained on.
+        first: Share of them that would have a deleted document, the one they ask for, first.
+        ten: Share that would have it among the first ten.
+        returned: How often it was returned by the new version; 0, or something is very wrong.
+    """
+
+    queries: int
+    first: float
+    ten: float
+    returned: int
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion did.
+
+    Attributes:
+        manifest: Of the version that is live now.
+        doc_ids: The documents.
+        audit: None where it was not wanted, or nothing is known to ask for them by.
+    """
+
+    manifest: Manifest
+    doc_ids: list[str]
+    audit: Audit | None
+
+
+def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True) -> Deleted:
+    """Deletes documents from an index, as a new version.
+
+    Args:
+        index: The folder of the index.
+        doc_ids: The documents; each once.
+        audit: Whether to ask the model for them afterwards.
+
+    Raises:
+        InputError: An id is unknown, was deleted before or is named twice, none is named, none
+            would be left, or another command writes to the index.
+    """
+    named = list(dict.fromkeys(doc_ids))
+    if not named:
+        raise InputError("no document to delete", mend="Name their ids")
+    versions.live(index)  # the lock would make a folder where none is
+    with versions.lock(index) as writer:
+        parent = versions.live(index)
+        folder = versions.folder(index, parent)
+        manifest = Manifest.load(folder)
+        before = Assignment.open(folder / "assignment")
+        after = before.retire(named)
+        if not len(after.table.live):
+            raise InputError(
+                "these are all documents of the index, and one must be left",
+                where=index,
+                mend="To be rid of all of them, remove the folder",
+            )
+        memory = Memory.open(folder) if (folder / FOLDER).is_dir() else None
+        found = (
+            _audit(folder, manifest, memory, before.table, after.table, named) if audit else None
+        )
+        with writer.version(parent) as fresh:
+            for name in _LINKED:
+                if (folder / name).is_dir():
+                    shutil.copytree(folder / name, fresh / name, copy_function=link_or_copy)
+            after.table.save(fresh / "docids")
+            Trie.build(after.table).save(fresh / "docids" / "trie")
+            after.save(fresh / "assignment")
+            if memory is not None:
+                _forget(fresh / FOLDER, memory, named)
+            Manifest(
+                documents=len(after.table.live),
+                added=0,
+                removed=len(named),
+                origin=f"deleted {len(named)} documents",
+                dataset=manifest.dataset,
+                configuration=manifest.configuration,
+                metrics={} if found is None else {"audit": vars(found)},
+                query_length=manifest.query_length,
+                beams=manifest.beams,
+            ).save(fresh)
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    return Deleted(manifest, named, found)
+
+
+def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:
+    gone = frozenset(doc_ids)
+    write_memory(
+        folder,
+        Remembered(memory.dataset, without=gone),
+        generator=memory.generator,
+        pseudo=(row for row in memory.pseudo_rows() if row[1] not in gone),
+    )
+
+
+def _audit(
+    folder: Path,
+    manifest: Manifest,
+    memory: Memory | None,
+    before: DocidTable,
+    after: DocidTable,
+    doc_ids: Sequence[str],
+) -> Audit | None:
+    """Asks for deleted documents with and without their place in the tree."""
+    if memory is None:
+        return None
+    from dsi.backbone import load_backbone
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.text_encoder import TextEncoder
+    from dsi.training.validation import DevQueries, ranks_of
+
+    pairs = _asking(memory, doc_ids)
+    if not pairs:
+        return None
+    text = TextEncoder.open(folder / "text")
+    model = load_backbone(folder / "model")
+    queries = DevQueries(
+        text.encode([query for query, _ in pairs], manifest.query_length),
+        before.find([doc_id for _, doc_id in pairs]).tolist(),
+    )
+    with_edges, without = (
+        ranks_of(model, queries, TorchTrie.from_trie(Trie.build(table)), manifest.beams)
+        for table in (before, after)
+    )
+    return Audit(
+        queries=len(pairs),
+        first=float((with_edges <= 1).mean()),
+        ten=float((with_edges <= 10).mean()),
+        returned=int(np.isfinite(without).sum()),
+    )
+
+
+def _asking(memory: Memory, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns queries for documents: labelled ones, then pseudo-queries, then the title."""
+    found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
+    texts = memory.dataset.query_texts()
+    for split in ("train", "dev"):
+        for query_id, judged in memory.dataset.qrels_of(split).items():
+            for doc_id, relevance in judged.items():
+                if relevance > 0 and doc_id in found and query_id in texts:
+                    found[doc_id].append(texts[query_id])
+    for _, doc_id, query, _ in memory.pseudo_rows():
+        if doc_id in found:
+            found[doc_id].append(query)
+    for document in memory.dataset.documents():
+        if document.doc_id in found and document.title.strip():
+            found[document.doc_id].append(document.title)
+    return [(query, doc_id) for doc_id, queries in found.items() for query in queries[:QUERIES]]

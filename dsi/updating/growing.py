@@ -1,0 +1,38 @@
+"""The model of an update before its first step: the parent's, grown for the new documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsi.updating.growth.base import Newcomers, grow
+from dsi.updating.strategies.base import Update
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def newcomers_of(update: Update) -> Newcomers:
+    """Returns what growing a model for this update is given."""
+    encoded = update.text.encode(list(update.titles), 1 << 20)
+    titles = [
+        line if title.strip() else [] for line, title in zip(encoded, update.titles, strict=True)
+    ]
+    return Newcomers(
+        table=update.assignment.table,
+        rows=update.new_rows,
+        tokens=update.tokens,
+        titles=titles,
+        known_tokens=update.known_tokens,
+        title_weight=update.training.model.title_weight,
+    )
+
+
+def grown_model(update: Update) -> PreTrainedModel:
+    """Returns the parent's model with rows for the new documents; the same every time."""
+    return grow(
+        update.load_parent(),
+        newcomers_of(update),
+        start=update.training.model.start,
+        text_vocabulary=update.text.vocabulary_size,
+        seed=update.options.seed,
+    )

@@ -1,0 +1,265 @@
+"""What an index keeps of its corpus so that it can grow: documents, training queries, hashes.
+
+    VERSION/memory/                    a Dataset: live documents, queries and judgements of train
+                                       and dev (never of test)
+    VERSION/memory/pseudo/<generator>/ the pseudo-queries that the model was trained on
+    VERSION/memory/digests/            a hash of every document, by which a changed one is known
+
+Beside the weights this is small: about as much as the text of the corpus and its pseudo-queries.
+A deleted document is in no memory written after its deletion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import arrow
+from data_prep.dataset import (
+    PSEUDO_COLUMNS,
+    Dataset,
+    Document,
+    Qrel,
+    Query,
+    SourceData,
+    write_dataset,
+)
+from data_prep.errors import InputError
+from data_prep.files import write_json
+from data_prep.generate import provenance
+from data_prep.generators import GENERATORS, GeneratorOptions
+from docids.store import open_store, write_store
+
+FOLDER = "memory"
+KEPT_SPLITS = ("train", "dev")
+"""Judgements of other splits are for measuring and never enter an index."""
+_DIGEST_BYTES = 16
+
+
+def digest(document: Document) -> bytes:
+    """Returns the hash of a document's title and text; 16 bytes."""
+    content = json.dumps([document.title, document.text], ensure_ascii=False)
+    return hashlib.blake2b(
+        content.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES
+    ).digest()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of one version, opened.
+
+    Attributes:
+        dataset: Its documents, queries and pseudo-queries.
+        digests: doc_id -> hash of the document.
+    """
+
+    dataset: Dataset
+    digests: Mapping[str, bytes]
+
+    @classmethod
+    def open(cls, version: Path) -> Memory:
+        """Opens the memory in the folder of a version.
+
+        Raises:
+            InputError: There is none, or it is damaged.
+        """
+        folder = version / FOLDER
+        if not folder.is_dir():
+            raise InputError(
+                "this version was written without a memory of its documents, which updating needs",
+                where=version,
+                mend="Give the dataset that the index was trained on: --old DATASET",
+            )
+        dataset = Dataset.open(folder)
+        _, arrays = open_store(folder / "digests", "digests")
+        rows = arrays["digests"]
+        if len(rows) != dataset.info.documents:
+            raise InputError(
+                f"{len(rows)} hashes of {dataset.info.documents} documents", where=folder
+            )
+        pairs = zip(dataset.doc_ids, rows, strict=True)
+        return cls(dataset, {doc_id: row.tobytes() for doc_id, row in pairs})
+
+    @property
+    def generator(self) -> str | None:
+        """The generator of the pseudo-queries that are kept; None where there are none."""
+        names = self.dataset.generators
+        return names[0] if names else None
+
+    def pseudo_rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yields the pseudo-queries: query_id, doc_id, text, generator."""
+        if self.generator is not None:
+            folder = self.dataset.path / "pseudo" / self.generator
+            for row in arrow.read_rows(folder, list(PSEUDO_COLUMNS)):
+                yield (row[0], row[1], row[2], row[3])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a batch of documents differs from what an index has.
+
+    Attributes:
+        added: Ids that the index has no live document of.
+        changed: Ids whose document has another title or text now.
+        unchanged: Ids whose document is the same; nothing is to be done about them.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+
+    @classmethod
+    def between(cls, digests: Mapping[str, bytes], documents: Iterable[Document]) -> Difference:
+        """Compares documents with the hashes of those that are there."""
+        found = cls()
+        for document in documents:
+            known = digests.get(document.doc_id)
+            if known is None:
+                found.added.append(document.doc_id)
+            elif known != digest(document):
+                found.changed.append(document.doc_id)
+            else:
+                found.unchanged.append(document.doc_id)
+        return found
+
+    @property
+    def new(self) -> list[str]:
+        """Ids of all documents that the model has yet to learn."""
+        return [*self.added, *self.changed]
+
+
+class Remembered(SourceData):
+    """What is to be remembered of a dataset, with or without more and fewer documents.
+
+    Args:
+        dataset: The dataset.
+        more: Documents to add or to put in place of those of the same id, and their queries.
+        new: Which of `more`'s documents count; None for all.
+        without: Ids of documents to leave out.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        more: Dataset | None = None,
+        new: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        self.name = dataset.info.name
+        self.source = dataset.info.source
+        self.licence = dataset.info.licence
+        self.drop_duplicate_texts = False
+        self._dataset = dataset
+        self._more = more
+        self._new = None if new is None else frozenset(new)
+        self._without = frozenset(without)
+
+    def documents(self) -> Iterator[Document]:
+        """Yields old documents in their order, changed ones in their old place, then new ones."""
+        fresh: dict[str, Document] = {}
+        if self._more is not None:
+            fresh = {
+                document.doc_id: document
+                for document in self._more.documents()
+                if self._new is None or document.doc_id in self._new
+            }
+        for document in self._dataset.documents():
+            if document.doc_id not in self._without:
+                yield fresh.pop(document.doc_id, document)
+        yield from fresh.values()
+
+    def queries(self) -> Iterator[Query]:
+        """Yields the queries that have a judgement which is kept."""
+        for dataset in self._parts():
+            judged = {qrel.query_id for qrel in self._kept(dataset)}
+            for query_id, text in dataset.query_texts().items():
+                if query_id in judged:
+                    yield Query(query_id, text)
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Yields the judgements of train and dev on documents that are kept."""
+        for dataset in self._parts():
+            yield from self._kept(dataset)
+
+    def _parts(self) -> list[Dataset]:
+        return [self._dataset] if self._more is None else [self._dataset, self._more]
+
+    def _kept(self, dataset: Dataset) -> Iterator[Qrel]:
+        for split in KEPT_SPLITS:
+            for query_id, judged in dataset.qrels_of(split).items():
+                for doc_id, relevance in judged.items():
+                    if doc_id not in self._without:
+                        yield Qrel(query_id, doc_id, relevance, split)
+
+
+def write_memory(
+    folder: Path,
+    source: SourceData,
+    *,
+    generator: str | None = None,
+    pseudo: Iterable[tuple[str, str, str, str]] = (),
+) -> Dataset:
+    """Writes a memory as `folder`, replacing it as a whole.
+
+    Args:
+        folder: Where to.
+        source: What `Remembered` gives.
+        generator: Whose pseudo-queries `pseudo` are; None to keep none.
+        pseudo: Rows of query_id, doc_id, text and generator.
+
+    Returns:
+        The Dataset of the memory.
+    """
+    dataset = write_dataset(folder, source)
+    rows = np.frombuffer(b"".join(digest(document) for document in dataset.documents()), np.uint8)
+    write_store(folder / "digests", "digests", {}, {"digests": rows.reshape(-1, _DIGEST_BYTES)})
+    if generator is not None:
+        write_pseudo(dataset, generator, pseudo)
+    return dataset
+
+
+def write_pseudo(
+    dataset: Dataset,
+    generator: str,
+    rows: Iterable[tuple[str, str, str, str]],
+    options: GeneratorOptions | None = None,
+) -> None:
+    """Writes pseudo-queries of one generator into a dataset's folder.
+
+    Args:
+        dataset: The dataset.
+        generator: Who wrote them.
+        rows: query_id, doc_id, text, generator.
+        options: The options that they count as made with, so that they are not made again.
+    """
+    folder = dataset.path / "pseudo" / generator
+    folder.mkdir(parents=True, exist_ok=True)
+    content = hashlib.sha256()
+    with arrow.TableFile(folder / "data.arrow", PSEUDO_COLUMNS) as table:
+        for row in rows:
+            content.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+            table.append(row)
+    arrow.describe_table(folder, ["data.arrow"], PSEUDO_COLUMNS, content.hexdigest()[:16])
+    options = options or GENERATORS[generator].options_class()
+    write_json(folder / "generator.json", provenance(dataset, generator, options))
+
+
+def remember(folder: Path, dataset: Dataset, generator: str | None) -> None:
+    """Writes the memory of a first version.
+
+    Args:
+        folder: Of the version.
+        dataset: What it was trained on.
+        generator: Whose pseudo-queries it was trained on; None for none.
+    """
+    rows: Iterable[tuple[str, str, str, str]] = ()
+    if generator is not None:
+        kept = arrow.read_rows(dataset.path / "pseudo" / generator, list(PSEUDO_COLUMNS))
+        rows = ((row[0], row[1], row[2], row[3]) for row in kept)
+    write_memory(folder / FOLDER, Remembered(dataset), generator=generator, pseudo=rows)

@@ -1,0 +1,148 @@
+"""Everything that a user can set about an update; the text under a field is its help."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from data_prep.errors import InputError
+from data_prep.generators import GENERATORS
+from dsi.updating.strategies import parse_strategies
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InstantOptions:
+    """How the row of a new document is solved for."""
+
+    solver: str = "lbfgs"
+    """lbfgs (the objective as it is) or closed (its least-squares form, solved at once)"""
+    lam: float = 0.5
+    """What being found weighs; the rest is what leaving old documents alone weighs"""
+    margin_new: float = 1.0
+    """By how much a new document is to lead in the logits of its own queries"""
+    margin_old: float = 1.0
+    """By how much it is to stay behind in those of others"""
+    l2: float = 1.0
+    """How strongly the row is held to where it starts"""
+    anchor: str = "start"
+    """Where that is: start (the row that growing gave it) or zero (as in the paper)"""
+    queries: int = 15
+    """Most queries of a document whose mean stands for it"""
+    competitors: int = 200
+    """Old documents that enter the objective at a time"""
+    iterations: int = 30
+    """Most iterations of L-BFGS"""
+
+    def __post_init__(self) -> None:
+        check_finite("instant.", self)
+        for name, choices in (("solver", ("lbfgs", "closed")), ("anchor", ("start", "zero"))):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"--instant.{name} {getattr(self, name)!r} is unknown",
+                    mend=f"Choose from: {', '.join(choices)}",
+                )
+        if not 0 < self.lam < 1:
+            raise InputError(f"--instant.lam {self.lam} is not between 0 and 1")
+        if self.l2 <= 0:
+            raise InputError(f"--instant.l2 {self.l2} is not above 0")
+        for name in ("queries", "competitors", "iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--instant.{name} {getattr(self, name)} is less than 1")
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """How new documents enter an index. None stands for what the index was trained with."""
+
+    strategy: str = "generative"
+    """What the model learns from, and how old documents are kept; joined by plus signs"""
+    ratio: float = 2.0
+    """DSI++'s r: examples of the indexing task for each query, labelled or pseudo; 0 for none"""
+    new_share: float | None = None
+    """Share of the examples that are about new documents; by default as many as they are"""
+    steps: int | None = None
+    """Optimiser steps; by default a tenth of those of the first training"""
+    batch: int | None = None
+    """Examples per step"""
+    lr: float | None = None
+    """Highest learning rate"""
+    generator: str = "auto"
+    """Whose pseudo-queries new documents get; auto: of the generator that the old ones have"""
+    per_doc: int | None = None
+    """Pseudo-queries a document"""
+    seed: int = 0
+    """Of everything drawn at random"""
+    warn_loss: float = 1.0
+    """Points of Hits@10 on the kept probe queries whose loss is warned of"""
+    refuse_loss: float | None = None
+    """Points of Hits@10 on the kept probe queries with whose loss the new version is not written"""
+    probe_queries: int = 500
+    """Most queries of the probe set"""
+    instant: InstantOptions = field(default_factory=InstantOptions)
+
+    def __post_init__(self) -> None:
+        parse_strategies(self.strategy)
+        check_finite("", self)
+        if self.ratio < 0:
+            raise InputError(f"--ratio {self.ratio} is negative")
+        if self.new_share is not None and not 0 < self.new_share <= 1:
+            raise InputError(f"--new_share {self.new_share} is not above 0 and at most 1")
+        for name in ("steps", "batch", "per_doc", "probe_queries"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} {value} is less than 1")
+        if self.lr is not None and self.lr <= 0:
+            raise InputError(f"--lr {self.lr} is not above 0")
+        if self.generator != "auto" and self.generator not in GENERATORS:
+            raise InputError(
+                f"--generator {self.generator!r} is unknown",
+                mend=f"Choose from: {', '.join(['auto', *GENERATORS])}",
+            )
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed} is negative")
+        for name in ("warn_loss", "refuse_loss"):
+            if (getattr(self, name) or 0) < 0:
+                raise InputError(f"--{name} {getattr(self, name)} is negative")
+
+
+def check_finite(group: str, options: Any) -> None:
+    """Refuses `nan` and `inf`, which no comparison with a limit would.
+
+    Args:
+        group: Prefix of the options on the command line, with its dot.
+        options: A dataclass.
+    """
+    for entry in dataclasses.fields(options):
+        value = getattr(options, entry.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{group}{entry.name} {value} is no finite number")
+
+
+def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Returns a dataclass of options from what a manifest holds of it.
+
+    Names that this version does not know are left out; those that are missing have their
+    defaults.
+
+    Args:
+        kind: The dataclass; its fields may be dataclasses in turn.
+        values: What `dataclasses.asdict` made of one.
+    """
+    hints = typing.get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if entry.name in values:
+            value = values[entry.name]
+            inner = hints[entry.name]
+            if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+                value = from_plain(typing.cast(type, inner), value)
+            elif isinstance(value, list) and typing.get_origin(inner) is tuple:
+                value = tuple(value)
+            made[entry.name] = value
+    return kind(**made)

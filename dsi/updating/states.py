@@ -1,0 +1,150 @@
+"""What the output layer reads for a text: the vector that a document's row is multiplied with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel, T5ForConditionalGeneration
+
+from docids.table import PAD
+
+_BATCH = 128
+
+
+def last_states(
+    model: PreTrainedModel,
+    texts: Sequence[Sequence[int]],
+    prefixes: Sequence[Sequence[int]],
+) -> npt.NDArray[np.float32]:
+    """Returns the decoder's state at the place of each identifier's last code.
+
+    Args:
+        model: The model; put into evaluation mode meanwhile.
+        texts: Token ids, at least one each.
+        prefixes: The codes of the identifier before its last; empty for atomic ones.
+
+    Returns:
+        float32 [texts, width].
+    """
+    if not any(prefixes) and is_lexical(model):
+        return _lexical_states(model, texts)
+    was_training = model.training
+    model.eval()
+    device = model.get_output_embeddings().weight.device
+    width = model.get_output_embeddings().in_features
+    states = np.zeros((len(texts), width), np.float32)
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            picked = order[start : start + _BATCH].tolist()
+            input_ids, mask = _padded([texts[number] for number in picked])
+            begun, there = _padded([[PAD, *prefixes[number]] for number in picked])
+            encoded = model.get_encoder()(
+                input_ids=input_ids.to(device), attention_mask=mask.to(device)
+            )
+            found = model.get_decoder()(
+                input_ids=begun.to(device),
+                encoder_hidden_states=encoded.last_hidden_state,
+                encoder_attention_mask=mask.to(device),
+            ).last_hidden_state
+            lasts = (there.sum(dim=1) - 1).to(device)
+            states[picked] = found[torch.arange(len(picked)), lasts].float().cpu().numpy()
+    model.train(was_training)
+    return states
+
+
+def _padded(lines: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
+    mask = torch.zeros_like(tokens)
+    for place, line in enumerate(lines):
+        tokens[place, : len(line)] = torch.tensor(line)
+        mask[place, : len(line)] = 1
+    return tokens, mask
+
+
+def is_lexical(model: PreTrainedModel) -> bool:
+    """Tells whether a T5 still is what the spectral warm start made it, but for its rows.
+
+    Then its state is the weighted mean of the tokens' vectors, which needs no matrix product.
+    """
+    if not isinstance(model, T5ForConditionalGeneration):
+        return False
+    network: Any = model
+    if len(network.encoder.block) or len(network.decoder.block) != 1:
+        return False
+    own, cross, inner = network.decoder.block[0].layer
+    attention = cross.EncDecAttention
+    per_head, width = model.config.d_kv, model.config.d_model
+    if attention.v.weight.shape != (width, width):
+        return False
+    with torch.no_grad():
+        straight = _is_selection(attention.v.weight) and _is_selection(attention.o.weight)
+        key, query = attention.k.weight, attention.q.weight
+        heads = torch.arange(0, width, per_head)
+        return bool(
+            straight
+            and not own.SelfAttention.o.weight.any()
+            and not inner.DenseReluDense.wo.weight.any()
+            # What is queried with 0 may have any key.
+            and _only_at(key[heads], torch.arange(len(heads)), width - 2)
+            and _only_at(query, heads, width - 2)
+            and (key[heads, width - 2] == key[0, width - 2]).all()
+            and (query[heads, width - 2] == query[0, width - 2]).all()
+        )
+
+
+def _is_selection(weight: torch.Tensor) -> bool:
+    """Whether every row and column has one 1 at most, and nothing else but zeros."""
+    return bool(
+        ((weight == 0) | (weight == 1)).all()
+        and (weight.sum(dim=0) <= 1).all()
+        and (weight.sum(dim=1) <= 1).all()
+    )
+
+
+def _only_at(weight: torch.Tensor, rows: torch.Tensor, column: int) -> bool:
+    rest = weight.clone()
+    rest[rows, column] = 0
+    return not rest.any()
+
+
+def _lexical_states(
+    model: PreTrainedModel, texts: Sequence[Sequence[int]]
+) -> npt.NDArray[np.float32]:
+    """The states of a model for which `is_lexical` holds, as sums over tokens."""
+    import scipy.sparse as sparse
+
+    network: Any = model
+    width = model.config.d_model
+    lengths = np.array([len(text) for text in texts])
+    flat = np.fromiter((token for text in texts for token in text), np.int64, int(lengths.sum()))
+    tokens, places = np.unique(flat, return_inverse=True)
+    with torch.no_grad():
+        attention = network.decoder.block[0].layer[1].EncDecAttention
+        norm = network.decoder.block[0].layer[1].layer_norm
+        read = network.encoder.final_layer_norm(
+            network.encoder.embed_tokens.weight[torch.from_numpy(tokens)]
+        )
+        begun = network.decoder.embed_tokens.weight[PAD]
+        query = float(norm(begun)[width - 2] * attention.q.weight[0, width - 2])
+        logs = read[:, width - 2] * attention.k.weight[0, width - 2] * query
+        weights = torch.exp(logs - logs.max()).double()
+        # Which dimension of the states each one of the tokens' ends in.
+        ways = attention.v.weight.argmax(dim=1)[attention.o.weight.argmax(dim=1)]
+        open_ways = (
+            attention.o.weight.sum(dim=1)
+            * attention.v.weight.sum(dim=1)[attention.o.weight.argmax(dim=1)]
+        )
+        values = (read[:, ways] * open_ways).double() * weights[:, None]
+        members = sparse.csr_matrix(
+            (np.ones(len(flat)), (np.repeat(np.arange(len(texts)), lengths), places)),
+            shape=(len(texts), len(tokens)),
+        )
+        sums = torch.from_numpy(np.asarray(members @ values.numpy()))
+        totals = torch.from_numpy(np.asarray(members @ weights.numpy()))
+        states = begun + (sums / totals[:, None]).to(begun.dtype)
+        return np.asarray(network.decoder.final_layer_norm(states).numpy(), np.float32)

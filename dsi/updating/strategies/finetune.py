@@ -1,0 +1,20 @@
+"""`finetune`, cl(D_n) of DSI++: the indexing task of the new documents, and nothing else."""
+
+from __future__ import annotations
+
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+
+
+class Finetune(Strategy):
+    """The plainest way, and the one that forgets most."""
+
+    name = "finetune"
+    role = "examples"
+    excludes = frozenset({"reindex", "episodic", "generative"})
+
+    def shape(self, plan: Plan) -> None:
+        """Draws the texts of new documents only."""
+        plan.old = False
+
+
+STRATEGIES.register("finetune")(Finetune())

@@ -1,0 +1,34 @@
+"""`generative`, cl(U_n) + genmem(U_n) of DSI++: pseudo-queries of old and new documents.
+
+Old documents keep the pseudo-queries that they were trained on; new ones get theirs from the same
+generator. With `ratio` r, r texts of documents are drawn for each query (DSI++ takes 32 and 2).
+"""
+
+from __future__ import annotations
+
+from data_prep.errors import InputError
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+
+
+class Generative(Strategy):
+    """Rehearses how all documents, old and new, may be asked for."""
+
+    name = "generative"
+    role = "examples"
+
+    def shape(self, plan: Plan) -> None:
+        """Draws pseudo-queries of all documents, and `ratio` texts of documents for each.
+
+        Raises:
+            InputError: There are no pseudo-queries.
+        """
+        if plan.update.generator is None:
+            raise InputError(
+                "--strategy generative needs pseudo-queries, and there are none",
+                mend="Name a --generator",
+            )
+        plan.queries["pseudo"] = 1.0
+        plan.old = True
+
+
+STRATEGIES.register("generative")(Generative())

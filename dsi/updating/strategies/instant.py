@@ -1,0 +1,261 @@
+"""`instant`: the row of a new document is solved for, with everything else frozen.
+
+IncDSI (Kishore et al., ICML 2023) adds a document to a model with one output row a document by
+choosing its row v so that its own queries h_q score above every other document, and the queries of
+other documents do not score above their own:
+
+    lam * sum_q relu(max_j <h_q, v_j> + m1 - <h_q, v>)^2
+    + (1 - lam) * sum_i relu(<hbar_i, v> - <hbar_i, v_i> + m2)^2 + l2 * ||v - v0||^2
+
+by L-BFGS. Here v0 is the row that growing the model has given the document (`anchor` zero: the
+paper's own ||v||^2), and only the old documents that come nearest to being overtaken enter the sum,
+as long as none of the others is. `closed` asks for equalities where the objective has limits, and
+solves that least-squares problem at once.
+
+An identifier of several codes is found by all of them: solved for is the row of its last code,
+where only this document has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsi.updating.options import InstantOptions
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is known when one row is solved for.
+
+    Attributes:
+        queries: States of the new document's queries; float32 [queries, width].
+        best: The highest logit that another document has for each; float32 [queries].
+        keys: Mean states of the queries of old documents; float32 [old, width].
+        own: The logit of each old document for its own; float32 [old].
+        start: The row that the document has; float32 [width].
+    """
+
+    queries: torch.Tensor
+    best: torch.Tensor
+    keys: torch.Tensor
+    own: torch.Tensor
+    start: torch.Tensor
+
+
+def objective(row: torch.Tensor, problem: Problem, options: InstantOptions) -> torch.Tensor:
+    """Returns IncDSI's objective of a row; a scalar."""
+    import torch
+
+    behind = torch.relu(problem.best + options.margin_new - problem.queries @ row)
+    ahead = torch.relu(problem.keys @ row - problem.own + options.margin_old)
+    origin = problem.start if options.anchor == "start" else torch.zeros_like(problem.start)
+    return (
+        options.lam * behind.square().sum()
+        + (1 - options.lam) * ahead.square().sum()
+        + options.l2 * (row - origin).square().sum()
+    )
+
+
+def solve(problem: Problem, options: InstantOptions) -> torch.Tensor:
+    """Returns the row that minimises the objective; float32 [width].
+
+    The old documents that the row comes nearest to overtaking are considered; those that it
+    overtakes all the same are added, until there are none.
+    """
+    import torch
+
+    row = problem.start.clone()
+    among: torch.Tensor | None = None
+    for _ in range(5):
+        excess = problem.keys @ row - problem.own + options.margin_old
+        most = min(options.competitors, len(excess))
+        nearest = excess.topk(most).indices if most else torch.zeros(0, dtype=torch.int64)
+        if among is None:
+            among = nearest
+        else:
+            overtaken = torch.nonzero(excess > 0).ravel()
+            fresh = overtaken[~torch.isin(overtaken, among)]
+            if not len(fresh):
+                break
+            among = torch.cat([among, fresh[:most]])
+        part = Problem(
+            problem.queries, problem.best, problem.keys[among], problem.own[among], problem.start
+        )
+        row = _closed(part, options) if options.solver == "closed" else _descend(part, options)
+    return row
+
+
+def _descend(problem: Problem, options: InstantOptions) -> torch.Tensor:
+    import torch
+
+    row = problem.start.clone().requires_grad_(True)
+    search = torch.optim.LBFGS(
+        [row],
+        max_iter=options.iterations,
+        tolerance_change=1e-6,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        search.zero_grad()
+        value = objective(row, problem, options)
+        value.backward()
+        return value
+
+    search.step(closure)
+    return row.detach()
+
+
+def _closed(problem: Problem, options: InstantOptions) -> torch.Tensor:
+    """Regularised least squares with the limits as targets where the start breaks them.
+
+    min_v sum_k w_k (<g_k, v> - t_k)^2 + l2 ||v - v0||^2 has the solution
+    v0 + G^T (G G^T + l2 W^-1)^-1 (t - G v0), a system as large as there are vectors g.
+    """
+    import torch
+
+    origin = problem.start if options.anchor == "start" else torch.zeros_like(problem.start)
+    vectors = torch.cat([problem.queries, problem.keys])
+    now = vectors @ origin
+    queries = len(problem.queries)
+    targets = torch.cat(
+        [
+            torch.maximum(now[:queries], problem.best + options.margin_new),
+            torch.minimum(now[queries:], problem.own - options.margin_old),
+        ]
+    )
+    weights = torch.full_like(now, 1 - options.lam)
+    weights[:queries] = options.lam
+    system = vectors @ vectors.T + torch.diag(options.l2 / weights)
+    return origin + vectors.T @ torch.linalg.solve(system, targets - now)
+
+
+class Instant(Standalone):
+    """Writes the rows of new documents one after another; nothing is trained."""
+
+    name = "instant"
+
+    def run(self, update: Update, work: Path) -> Outcome:
+        """Solves for the row of every new document whose last code is its own.
+
+        Raises:
+            InputError: There are no pseudo-queries, or no new document has a code of its own.
+        """
+        import torch
+
+        from dsi.updating.growing import grown_model, newcomers_of
+
+        began = time.perf_counter()
+        if update.generator is None:
+            raise InputError(
+                "--strategy instant needs pseudo-queries, and there are none",
+                mend="Name a --generator",
+            )
+        model = grown_model(update)
+        grown = time.perf_counter()
+        table = update.assignment.table
+        lasts = np.asarray(table.codes)[np.asarray(table.offsets)[1:] - 1]
+        own = np.isin(lasts, newcomers_of(update).own_codes())
+        solvable = [row for row in update.new_rows.tolist() if own[row]]
+        if not solvable:
+            raise InputError(
+                "--strategy instant writes rows that only new documents have, and all codes of "
+                "these identifiers are shared with old ones",
+                mend="Take --strategy generative",
+            )
+        options = update.options.instant
+        live = [*update.old_rows.tolist(), *solvable]
+        means, counts = mean_states(model, update, live, options.queries)
+        read = time.perf_counter()
+        output = model.get_output_embeddings().weight
+        rows = output.detach()
+        with torch.no_grad():
+            known = int((~np.isin(live, solvable)).sum())
+            keys = torch.from_numpy(means)
+            codes = torch.from_numpy(lasts[np.array(live)].astype(np.int64))
+            own_logits = (keys * rows[codes]).sum(dim=1)
+        others = torch.ones(len(rows), dtype=torch.bool)
+        others[torch.from_numpy(lasts[np.array(solvable)].astype(np.int64))] = False
+        for place in range(known, len(live)):
+            if not counts[place]:
+                others[codes[place]] = True
+                continue
+            code = int(codes[place])
+            with torch.no_grad():
+                query = keys[place : place + 1]
+                best = (rows @ query[0]).masked_fill(~others, -torch.inf).max().unsqueeze(0)
+            problem = Problem(query, best, keys[:place], own_logits[:place], rows[code].clone())
+            row = solve(problem, options)
+            with torch.no_grad():
+                output[code] = row
+                own_logits[place] = keys[place] @ row
+            others[code] = True
+        ended = time.perf_counter()
+        per_document = 1000 / len(solvable)
+        reached = {
+            "steps": 0,
+            "batch": 0,
+            "solved": len(solvable),
+            "unsolved": len(update.new_rows) - len(solvable),
+        }
+        milliseconds = {
+            "growing": (grown - began) * per_document,
+            "reading queries": (read - grown) * per_document,
+            "solving": (ended - read) * per_document,
+            "all": (ended - began) * per_document,
+        }
+        return Outcome(model, update.text, reached, {"milliseconds a document": milliseconds})
+
+
+def mean_states(
+    model: Any, update: Update, rows: Sequence[int], most: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Returns the mean state of some queries of each document, at the last code's place.
+
+    Args:
+        model: The model.
+        update: Whose memory has the queries.
+        rows: Table rows of the documents.
+        most: How many queries of each are read at most.
+
+    Returns:
+        float32 [rows, width], 0 for a document without queries; and how many each has.
+    """
+    from dsi.updating.states import last_states
+
+    table = update.assignment.table
+    place_of = {row: place for place, row in enumerate(rows)}
+    texts: list[str] = []
+    owners: list[int] = []
+    counts = np.zeros(len(rows), np.int64)
+    pseudo = list(update.memory.pseudo_rows())
+    found = table.find([doc_id for _, doc_id, _, _ in pseudo])
+    for (_, _, text, _), row in zip(pseudo, found.tolist(), strict=True):
+        place = place_of.get(row)
+        if place is not None and counts[place] < most:
+            counts[place] += 1
+            texts.append(text)
+            owners.append(place)
+    lines = update.text.encode(texts, update.manifest.query_length)
+    prefixes = [table.sequence(rows[place])[:-1] for place in owners]
+    states = last_states(model, lines, prefixes)
+    means = np.zeros((len(rows), states.shape[1]), np.float32)
+    np.add.at(means, owners, states)
+    means /= np.maximum(counts, 1)[:, None]
+    return means, counts
+
+
+STRATEGIES.register("instant")(Instant())

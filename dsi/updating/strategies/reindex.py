@@ -1,0 +1,20 @@
+"""`reindex`, cl(U_n) of DSI++: the indexing task of all documents, old and new."""
+
+from __future__ import annotations
+
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+
+
+class Reindex(Strategy):
+    """Keeps what identifier a document's text has; says nothing about queries."""
+
+    name = "reindex"
+    role = "examples"
+    excludes = frozenset({"generative", "episodic"})
+
+    def shape(self, plan: Plan) -> None:
+        """Draws the texts of all documents."""
+        plan.old = True
+
+
+STRATEGIES.register("reindex")(Reindex())

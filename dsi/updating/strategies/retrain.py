@@ -1,0 +1,50 @@
+"""`retrain`: a model from scratch on everything, as if all documents had come at once.
+
+The reference that other strategies are measured by. Documents keep their identifiers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+
+
+class Retrain(Standalone):
+    """Trains with the options of the first training, on all documents and stored queries."""
+
+    name = "retrain"
+
+    def run(self, update: Update, work: Path) -> Outcome:
+        """Trains in a folder of its own, which continues where it stopped."""
+        from dsi import versions
+        from dsi.backbone import load_backbone
+        from dsi.text_encoder import TextEncoder
+        from dsi.training.build import train_index
+
+        asked = update.options
+        training = update.training
+        loop, optimiser = training.loop, training.optimiser
+        if asked.steps is not None:
+            loop = dataclasses.replace(loop, steps=asked.steps)
+        if asked.batch is not None:
+            loop = dataclasses.replace(loop, batch=asked.batch)
+        if asked.lr is not None:
+            optimiser = dataclasses.replace(optimiser, lr=asked.lr)
+        options = dataclasses.replace(
+            training,
+            docids=update.assignment.table.kind,
+            generator=update.generator or "none",
+            per_doc=asked.per_doc or training.per_doc,
+            loop=loop,
+            optimiser=optimiser,
+        )
+        out = work / "retrained"
+        manifest = train_index(update.memory.dataset, out, options, work / "docids")
+        folder = versions.folder(out, manifest.version)
+        reached = {**manifest.metrics, "batch": loop.batch}
+        return Outcome(load_backbone(folder / "model"), TextEncoder.open(folder / "text"), reached)
+
+
+STRATEGIES.register("retrain")(Retrain())

@@ -1,0 +1,100 @@
+"""The training loop of an update, as its strategies have planned it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsi.updating.growing import grown_model
+from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
+
+if TYPE_CHECKING:
+    from dsi.objectives.base import Objective
+    from dsi.training.loop import Run
+
+STEPS_SHARE = 10
+"""An update makes this part of the steps of the first training unless told otherwise."""
+
+Watcher = Callable[[Update], "Objective"]
+"""Makes a term that costs nothing and looks at the model while it is trained."""
+
+
+def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
+    """Returns the plan of an update after all of its strategies have shaped it."""
+    from dsi.training.build import body_share
+
+    asked, training = update.options, update.training
+    steps = asked.steps or max(1, -(-training.loop.steps // STEPS_SHARE))
+    optimiser = replace(
+        training.optimiser,
+        lr=asked.lr or training.optimiser.lr,
+        warmup=min(training.optimiser.warmup, steps // 5),
+        body=body_share(training, update.assignment.table.kind),
+    )
+    loop = replace(
+        training.loop, steps=steps, batch=asked.batch or training.loop.batch, checkpoint_every=0
+    )
+    plan = Plan(update, grown_model(update), optimiser, loop)
+    for strategy in strategies:
+        strategy.shape(plan)
+    return plan
+
+
+def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
+    """Returns the training run of a plan.
+
+    Args:
+        plan: The plan.
+        work: Where checkpoints and logs are.
+        watchers: What looks on.
+    """
+    import torch
+
+    from docids.trie import Trie
+    from dsi.objectives import CrossEntropy, Targets
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.examples import labelled_rows
+    from dsi.training.loop import Run
+    from dsi.updating.examples import gather, make_batches
+
+    update = plan.update
+    table = update.assignment.table
+    examples = gather(plan)
+    labelled = None
+    if update.training.mix.negatives == "labelled" and "labelled" in plan.queries:
+        labelled = labelled_rows(update.memory.dataset, table)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = plan.model
+    main = plan.main or CrossEntropy(label_smoothing=plan.loop.label_smoothing)
+    return Run(
+        model=model.to(device),
+        batches=make_batches(plan, examples, update),
+        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
+        objectives=[main, *plan.objectives, *(watcher(update) for watcher in watchers)],
+        trie=TorchTrie.from_trie(Trie.build(table), device),
+        dev=None,
+        optimiser=plan.optimiser,
+        loop=plan.loop,
+        seed=update.options.seed,
+        folder=work,
+        **plan.more,
+    )
+
+
+def train(
+    update: Update, strategies: Sequence[Strategy], work: Path, watchers: Sequence[Watcher] = ()
+) -> Outcome:
+    """Trains to the last step, from where an interrupted run has stopped."""
+    from dsi.training.loop import train_loop
+
+    plan = make_plan(update, strategies)
+    run = make_run(plan, work, watchers)
+    for prepare in plan.before_training:
+        prepare(run.model)
+    reached = train_loop(run)
+    model = run.model
+    for finish in plan.after_training:
+        model = finish(model)
+    return Outcome(model, update.text, {**reached, "batch": plan.loop.batch})

@@ -1,0 +1,431 @@
+"""From new documents to a new version: what `dsi update` does.
+
+Everything under way is in INDEX/updating/, which a killed update leaves and the same command, run
+again, takes up. The version before stays live until the new one is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.generators import GENERATORS
+from data_prep.progress import track
+from docids.assignment import Assignment, text_of
+from dsi import versions
+from dsi.text_encoder import PretrainedEncoder, TextEncoder
+from dsi.training.build import FEWEST_LABELLED, TrainingOptions
+from dsi.training.processes import Processes
+from dsi.updating.memory import (
+    FOLDER,
+    Difference,
+    Memory,
+    Remembered,
+    write_memory,
+    write_pseudo,
+)
+from dsi.updating.options import UpdateOptions, from_plain
+from dsi.updating.probe import Probe
+from dsi.updating.strategies import parse_strategies
+from dsi.updating.strategies.base import Outcome, Standalone, Update
+from dsi.versions import Manifest
+
+if TYPE_CHECKING:
+    from dsi.updating.training import Watcher
+
+WORK = "updating"
+_CLAIM = "update.json"
+_WHOLE_DOCUMENT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did.
+
+    Attributes:
+        manifest: Of the version that is live now.
+        difference: Which documents were new, changed or the same; None where the very same
+            update had been done already.
+        wrote: Whether there is a new version.
+        warnings: What the user should know.
+        timing: How long parts took, where a strategy tells.
+    """
+
+    manifest: Manifest
+    difference: Difference | None
+    wrote: bool
+    warnings: list[str] = field(default_factory=list)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+
+
+def update_index(
+    index: Path,
+    new: Dataset | Callable[[Path], Dataset],
+    options: UpdateOptions,
+    *,
+    old: Dataset | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Updated:
+    """Adds documents to an index as a new version; run again after an interruption, it continues.
+
+    Documents that the index has are left out; those with a changed text keep their identifier.
+
+    Args:
+        index: The folder of the index.
+        new: The documents, with queries where there are some; or what writes them into a folder.
+        options: How.
+        old: The dataset that the index was trained on, for one that has no memory of it.
+        watchers: What looks at the model while it is trained.
+
+    Raises:
+        InputError: Another command writes to the index, another update was interrupted here, an
+            option does not fit, or the new version loses more than the options allow.
+    """
+    strategies = parse_strategies(options.strategy)
+    versions.live(index)  # the lock would make a folder where none is
+    processes = Processes()
+    work = index / WORK
+    with contextlib.ExitStack() as stack:
+        writer = processes.first_alone(lambda: stack.enter_context(versions.lock(index)))
+
+        def begin() -> Updated | None:
+            work.mkdir(exist_ok=True)
+            with _left_as_found(work):
+                return _begin(index, _dataset(new, work), options, old)
+
+        done = processes.first_alone(begin)
+        # The other processes learn from the disk what the first has found.
+        if not processes.first_before_others(lambda: (work / _CLAIM).is_file()):
+            live = Manifest.load(versions.folder(index, versions.live(index)))
+            return done or Updated(live, None, False)
+        update = processes.first_before_others(lambda: _prepare(index, options))
+        if isinstance(strategies[0], Standalone):
+            outcome = strategies[0].run(update, work)
+        else:
+            from dsi.updating.training import train
+
+            outcome = train(update, strategies, work, watchers)
+
+        def write() -> list[str]:
+            assert writer is not None
+            return _finish(writer, work, update, outcome)
+
+        warnings = processes.first_alone(write) or []
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    difference = _difference(manifest)
+    return Updated(manifest, difference, True, warnings, outcome.timing)
+
+
+@contextlib.contextmanager
+def _left_as_found(work: Path) -> Iterator[None]:
+    """Removes a working folder that an update which never began has made."""
+    try:
+        yield
+    finally:
+        if not (work / _CLAIM).is_file():
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _dataset(new: Dataset | Callable[[Path], Dataset], work: Path) -> Dataset:
+    return new if isinstance(new, Dataset) else new(work / "new")
+
+
+def _difference(manifest: Manifest) -> Difference:
+    return Difference(**manifest.configuration["update"]["documents"])
+
+
+def _begin(
+    index: Path, new: Dataset, options: UpdateOptions, old: Dataset | None
+) -> Updated | None:
+    """Claims the working folder and writes into it what the update stands on.
+
+    Returns:
+        What was done, where there is nothing to do any more; then there is no claim.
+    """
+    work = index / WORK
+    live = versions.live(index)
+    parent = versions.folder(index, live)
+    manifest = Manifest.load(parent)
+    claim = {
+        "parent": live,
+        "options": json.loads(json.dumps(asdict(options))),
+        "dataset": {"name": new.info.name, "content_hash": new.info.content_hash},
+    }
+    if (work / _CLAIM).is_file():
+        found = read_json(work / _CLAIM)
+        if manifest.configuration.get("update", {}).get("claim") == found:
+            # An update that was killed after its version had become live has left this.
+            shutil.rmtree(work, ignore_errors=True)
+            if {**claim, "parent": found["parent"]} == found:
+                return Updated(manifest, _difference(manifest), False)
+            work.mkdir()
+        elif found != claim:
+            raise InputError(
+                "an update of other documents or options, or of another version, was "
+                "interrupted here",
+                where=work,
+                mend="Run it again with its own options, or remove this folder",
+            )
+    if not (work / _CLAIM).is_file():
+        memory = _memory(parent, work, old, manifest)
+        difference = Difference.between(memory.digests, new.documents())
+        if not difference.new:
+            return Updated(manifest, difference, False)
+        _prepare_parts(work, parent, memory, new, difference, options, manifest)
+        write_json(work / _CLAIM, claim)
+    return None
+
+
+def training_options(manifest: Manifest) -> TrainingOptions:
+    """Returns the options of the first training of an index."""
+    stored = manifest.configuration.get("options")
+    if not isinstance(stored, Mapping):
+        raise InputError(
+            "this version does not say how it was trained",
+            mend="Train the index again with dsi train",
+        )
+    return from_plain(TrainingOptions, stored)
+
+
+def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -> Memory:
+    """Opens the memory of a version, or makes one from the dataset that the user gave."""
+    if (parent / FOLDER).is_dir() or old is None:
+        return Memory.open(parent)
+    if old.info.content_hash != manifest.dataset.get("content_hash"):
+        raise InputError(
+            f"this is not the dataset that the index was trained on ({manifest.dataset})",
+            where=old.path,
+            mend="Give the same one as --old",
+        )
+    from data_prep import arrow
+    from data_prep.dataset import PSEUDO_COLUMNS
+
+    name = old.generators[0] if old.generators else None
+    rows = [] if name is None else arrow.read_rows(old.path / "pseudo" / name, list(PSEUDO_COLUMNS))
+    write_memory(
+        work / "old" / FOLDER,
+        Remembered(old),
+        generator=name,
+        pseudo=((row[0], row[1], row[2], row[3]) for row in rows),
+    )
+    return Memory.open(work / "old")
+
+
+def _prepare_parts(
+    work: Path,
+    parent: Path,
+    memory: Memory,
+    new: Dataset,
+    difference: Difference,
+    options: UpdateOptions,
+    manifest: Manifest,
+) -> None:
+    """Writes identifiers, vocabulary, memory and probe set of the new version."""
+    training = training_options(manifest)
+    source = Remembered(memory.dataset, more=new, new=difference.new)
+    merged = write_memory(work / FOLDER, source)
+    wanted = set(difference.new)
+    fresh = [document for document in new.documents() if document.doc_id in wanted]
+    texts = text_of((document.title for document in fresh), (document.text for document in fresh))
+    text = TextEncoder.open(parent / "text")
+    with replacing_folder(work / "text") as folder:
+        text.extended(texts).save(folder)
+    assignment = Assignment.open(parent / "assignment")
+    added = set(difference.added)
+    numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
+    if numbers:
+        assignment = assignment.extend(
+            [fresh[place].doc_id for place in numbers], [texts[place] for place in numbers]
+        )
+    assignment.save(work / "docids")
+    _write_pseudo(merged, memory, difference, options, training)
+    probe = Probe.of(
+        memory, without=difference.changed, most=options.probe_queries, seed=options.seed
+    )
+    write_json(work / "probe.json", probe.to_json())
+    write_json(work / "difference.json", {**asdict(difference), "name": new.info.name})
+
+
+def _write_pseudo(
+    merged: Dataset,
+    memory: Memory,
+    difference: Difference,
+    options: UpdateOptions,
+    training: TrainingOptions,
+) -> None:
+    """Keeps the pseudo-queries of old documents and makes those of new ones."""
+    name = options.generator
+    if name == "auto":
+        name = memory.generator or ""
+        if not name and training.generator == "none":
+            return
+        if not name:
+            enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
+            name = "selective" if enough else "extractive"
+    chosen = GENERATORS[name].options_class(
+        per_doc=options.per_doc or training.per_doc, seed=training.seed
+    )
+    generator = GENERATORS[name](merged, chosen)
+    kept = memory.generator == name
+    new = set(difference.new)
+
+    def rows() -> Iterator[tuple[str, str, str, str]]:
+        if kept:
+            yield from (row for row in memory.pseudo_rows() if row[1] not in new)
+        documents = (
+            document for document in merged.documents() if not kept or document.doc_id in new
+        )
+        total = len(new) if kept else merged.info.documents
+        for document in track(documents, f"pseudo-queries ({name})", total=total):
+            for number, query in enumerate(dict.fromkeys(generator.generate(document))):
+                yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
+
+    write_pseudo(merged, name, rows(), chosen)
+
+
+def _prepare(index: Path, options: UpdateOptions) -> Update:
+    """Opens what `_begin` has written."""
+    work = index / WORK
+    parent = versions.folder(index, read_json(work / _CLAIM)["parent"])
+    manifest = Manifest.load(parent)
+    memory = Memory.open(work)
+    assignment = Assignment.open(work / "docids")
+    text = TextEncoder.open(work / "text")
+    table = assignment.table
+    documents = {document.doc_id: document for document in memory.dataset.documents()}
+    live = ~np.asarray(table.retired)
+    named = [
+        documents[doc_id] if alive else None
+        for doc_id, alive in zip(table.doc_ids, live.tolist(), strict=True)
+    ]
+    whole = text_of(
+        (document.title if document else "" for document in named),
+        (document.text if document else "" for document in named),
+    )
+    longest = 512 if isinstance(text, PretrainedEncoder) else _WHOLE_DOCUMENT
+    tokens = [
+        line if document else []
+        for line, document in zip(text.encode(whole, longest), named, strict=True)
+    ]
+    stored = read_json(work / "difference.json")
+    new = table.find([*stored["added"], *stored["changed"]])
+    return Update(
+        options=options,
+        parent=parent,
+        manifest=manifest,
+        training=training_options(manifest),
+        text=text,
+        known_tokens=TextEncoder.open(parent / "text").vocabulary_size,
+        assignment=assignment,
+        memory=memory,
+        generator=memory.generator,
+        tokens=tokens,
+        titles=[document.title if document else "" for document in named],
+        new_rows=np.sort(new),
+    )
+
+
+def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcome) -> list[str]:
+    """Measures what old documents have lost, and writes the version unless that is too much."""
+    options, manifest = update.options, update.manifest
+    measured = _measure(work, update, outcome)
+    stored = read_json(work / "difference.json")
+    warnings = _verdict(options, measured, work)
+    table = update.assignment.table
+    claim = read_json(work / _CLAIM)
+    documents = {name: stored[name] for name in ("added", "changed", "unchanged")}
+    with writer.version(claim["parent"]) as fresh:
+        from dsi.index import write_parts
+
+        write_parts(
+            fresh, model=outcome.model, text=outcome.text, table=table, titles=update.titles
+        )
+        update.assignment.save(fresh / "assignment")
+        shutil.copytree(work / FOLDER, fresh / FOLDER)
+        if (work / "tensorboard").is_dir():
+            shutil.copytree(work / "tensorboard", fresh / "log" / "tensorboard")
+        Manifest(
+            documents=len(table.live),
+            added=len(stored["added"]),
+            origin=f"{stored['name']} by {options.strategy}",
+            dataset=claim["dataset"],
+            configuration={
+                **manifest.configuration,
+                "update": {"claim": claim, "documents": documents},
+            },
+            metrics={**outcome.reached, **({"probe": measured} if measured else {})},
+            query_length=manifest.query_length,
+            beams=manifest.beams,
+        ).save(fresh)
+    shutil.rmtree(work, ignore_errors=True)
+    return warnings
+
+
+def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
+    """Returns what the probe queries find before and after, and the points lost."""
+    probe = Probe.from_json(read_json(work / "probe.json"))
+    if not probe.texts:
+        return {}
+    manifest = update.manifest
+    length, beams = manifest.query_length, manifest.beams
+    before = probe.measure(
+        update.load_parent(),
+        TextEncoder.open(update.parent / "text"),
+        Assignment.open(update.parent / "assignment").table,
+        length,
+        beams,
+    )
+    after = probe.measure(outcome.model, outcome.text, update.assignment.table, length, beams)
+    lost = 100 * (before["Success@10"] - after["Success@10"])
+    return {
+        "source": probe.source,
+        "queries": len(probe.texts),
+        "before": before,
+        "after": after,
+        "points lost": lost,
+    }
+
+
+def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) -> list[str]:
+    """Returns warnings.
+
+    Raises:
+        InputError: The loss is more than allowed.
+    """
+    if not measured:
+        return ["There were no probe queries: what old documents have lost was not measured."]
+    lost = measured["points lost"]
+    before, after = measured["before"]["Success@10"], measured["after"]["Success@10"]
+    said = (
+        f"Hits@10 of old documents fell from {100 * before:.1f} to {100 * after:.1f} on "
+        f"{measured['queries']} {measured['source']} queries"
+    )
+    if options.refuse_loss is not None and lost > options.refuse_loss:
+        # What would be refused again is not kept for another try.
+        shutil.rmtree(work, ignore_errors=True)
+        raise InputError(
+            f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the version before "
+            "stays live",
+            mend="Take another --strategy, or fewer --steps",
+        )
+    return [f"{said}. dsi rollback goes back"] if lost > options.warn_loss else []
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """Makes a second name for a file that never changes, or a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,43 @@
+"""Lets the tests of this folder import the helpers beside them, and gives them trained indexes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
+
+import growing_corpus
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory):
+    """Datasets: "old" (30 documents with queries) and "new" (10 documents, test queries only)."""
+    return growing_corpus.write(tmp_path_factory.mktemp("growing"))
+
+
+@pytest.fixture(scope="session")
+def trained(corpora, tmp_path_factory):
+    """Kind of identifier -> an index of the old documents, trained when first asked for."""
+    folder = tmp_path_factory.mktemp("trained")
+
+    def of(kind):
+        if not (folder / kind).exists():
+            growing_corpus.train(corpora["old"], folder / kind, kind)
+        return folder / kind
+
+    return of
+
+
+@pytest.fixture
+def index(trained, tmp_path):
+    """A copy of the atomic index, to be changed."""
+    return Path(shutil.copytree(trained("atomic"), tmp_path / "index"))
+
+
+@pytest.fixture
+def semantic_index(trained, tmp_path):
+    """A copy of the semantic index, to be changed."""
+    return Path(shutil.copytree(trained("semantic"), tmp_path / "semantic"))

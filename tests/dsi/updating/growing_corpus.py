@@ -1,0 +1,56 @@
+"""The small corpus in two parts: what an index is trained on, and what it grows by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import small
+
+from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_dataset
+
+OLD, NEW = range(30), range(30, 40)
+
+
+def write(folder: Path) -> dict[str, Dataset]:
+    full = small.write(folder / "full")
+    return {
+        "full": full,
+        "old": part(full, folder / "old", OLD, ("train", "dev", "test")),
+        "new": part(full, folder / "new", NEW, ("test",)),
+    }
+
+
+def part(full: Dataset, path: Path, numbers: Iterable[int], splits: tuple[str, ...]) -> Dataset:
+    """Writes some documents of the corpus and their queries of some splits."""
+    wanted = {f"d{number}" for number in numbers}
+    texts = full.query_texts()
+    qrels = [
+        Qrel(query_id, doc_id, 1, split)
+        for split in splits
+        for query_id, judged in full.qrels_of(split).items()
+        for doc_id in judged
+        if doc_id in wanted
+    ]
+    documents = [document for document in full.documents() if document.doc_id in wanted]
+    queries = [Query(qrel.query_id, texts[qrel.query_id]) for qrel in qrels]
+    return write_dataset(path, InMemorySource(documents, queries, qrels, name=path.name))
+
+
+def train(dataset: Dataset, out: Path, kind: str) -> None:
+    from dsi.training.build import train_index
+
+    changes = {"semantic__codes": "node"} if kind == "semantic" else {}
+    train_index(dataset, out, small.options(docids=kind, loop__steps=16, **changes))
+
+
+def found(index: Path, full: Dataset, numbers: Iterable[int], k: int = 10) -> float:
+    """Share of the test queries of some documents that find theirs among the first k."""
+    from dsi import Index
+
+    numbers = list(numbers)
+    texts = full.query_texts()
+    hits = Index.open(index, "cpu").search([texts[f"test{n}"] for n in numbers], k=k)
+    pairs = zip(numbers, hits, strict=True)
+    return float(np.mean([f"d{n}" in [hit.doc_id for hit in some] for n, some in pairs]))

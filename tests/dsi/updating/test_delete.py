@@ -1,0 +1,97 @@
+"""Deleting documents: gone from every search at once, forgotten, and audited."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from data_prep.errors import InputError
+from dsi import Index, versions
+from dsi.updating.delete import delete_documents
+from dsi.updating.memory import Memory
+from dsi.updating.options import UpdateOptions
+from dsi.updating.update import update_index
+
+
+def test_deleted_documents_are_found_no_more(index, corpora):
+    texts = corpora["full"].query_texts()
+    asked = [texts["test3"], texts["test4"], texts["test5"]]
+    done = delete_documents(index, ["d3", "d5"])
+    opened = Index.open(index, "cpu")
+    assert len(opened) == 28
+    assert done.manifest.documents == 28
+    assert (done.manifest.added, done.manifest.removed) == (0, 2)
+    everything = {hit.doc_id for hits in opened.search(asked, k=28, beams=40) for hit in hits}
+    assert everything == {f"d{n}" for n in range(30)} - {"d3", "d5"}
+    assert opened.search([texts["test4"]], k=1)[0][0].doc_id == "d4"
+
+
+def test_nothing_is_trained_and_weights_are_one_file(index):
+    delete_documents(index, ["d3"])
+    one, two = (
+        versions.folder(index, name) / "model" / "model.safetensors" for name in ("0001", "0002")
+    )
+    assert os.path.samefile(one, two)
+
+
+def test_the_memory_forgets_them(index):
+    delete_documents(index, ["d3"])
+    memory = Memory.open(versions.folder(index, "0002"))
+    assert "d3" not in memory.digests
+    assert "d3" not in memory.dataset.doc_ids
+    assert all(doc_id != "d3" for _, doc_id, _, _ in memory.pseudo_rows())
+    content = b"".join(
+        file.read_bytes() for file in memory.dataset.path.rglob("*") if file.is_file()
+    )
+    assert b"cityzor3" not in content
+
+
+def test_the_audit_tells_what_the_model_still_knows(index):
+    audit = delete_documents(index, ["d3", "d5"]).audit
+    assert audit.queries == 10
+    assert audit.returned == 0
+    assert 0.5 <= audit.first <= audit.ten <= 1
+    assert versions.Manifest.load(versions.folder(index, "0002")).metrics["audit"] == vars(audit)
+    assert delete_documents(index, ["d7"], audit=False).audit is None
+
+
+def test_rolling_back_brings_them_back(index, corpora):
+    delete_documents(index, ["d3"])
+    versions.rollback(index)
+    text = corpora["full"].query_texts()["test3"]
+    assert Index.open(index, "cpu").search([text], k=1)[0][0].doc_id == "d3"
+
+
+def test_a_deleted_document_can_come_back_under_a_new_identifier(index, corpora):
+    old = Index.open(index, "cpu").table.sequence(3)
+    delete_documents(index, ["d3"])
+    options = UpdateOptions(strategy="generative", steps=4, ratio=0.0)
+    done = update_index(index, corpora["full"], options)
+    assert len(done.difference.added) == 11
+    opened = Index.open(index, "cpu")
+    assert len(opened) == 40
+    row = opened.table.row_of("d3")
+    assert row >= 30
+    assert opened.table.sequence(row) != old
+
+
+@pytest.mark.parametrize(
+    ("doc_ids", "named"),
+    [
+        ([], "no document to delete"),
+        (["d99"], "no document 'd99'"),
+        ([f"d{n}" for n in range(30)], "all documents"),
+    ],
+)
+def test_what_cannot_be_deleted_is_refused(doc_ids, named, index):
+    with pytest.raises(InputError, match=named):
+        delete_documents(index, doc_ids)
+    assert versions.names(index) == ["0001"]
+
+
+def test_deleting_twice_is_refused(index):
+    delete_documents(index, ["d3"])
+    with pytest.raises(InputError, match="was deleted"):
+        delete_documents(index, ["d3"])
+    assert versions.live(index) == "0002"

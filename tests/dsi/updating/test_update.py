@@ -1,0 +1,239 @@
+"""Updating an index: what is added, skipped, replaced, refused and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import growing_corpus
+import numpy as np
+import pytest
+from growing_corpus import NEW, OLD, found
+from small import weights
+
+from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.errors import InputError
+from docids.table import DocidTable
+from dsi import Index, versions
+from dsi.updating.memory import Memory
+from dsi.updating.options import UpdateOptions
+from dsi.updating.update import update_index
+
+QUICK = UpdateOptions(strategy="generative", steps=6, ratio=0.0)
+
+
+def live(index: Path) -> Path:
+    return versions.folder(index, versions.live(index))
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+@pytest.mark.parametrize(
+    "strategy", ["finetune", "reindex", "episodic", "generative", "instant", "retrain"]
+)
+def test_new_documents_are_found_and_identifiers_stay(kind, strategy, trained, corpora, tmp_path):
+    index = Path(shutil.copytree(trained(kind), tmp_path / "index"))
+    before = Index.open(index, "cpu").table
+    done = update_index(index, corpora["new"], dataclasses.replace(QUICK, strategy=strategy))
+    assert done.wrote
+    assert (len(done.difference.added), len(done.difference.changed)) == (10, 0)
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+    manifest = done.manifest
+    assert (manifest.version, manifest.parent, manifest.documents) == ("0002", "0001", 40)
+    assert (manifest.added, manifest.removed) == (10, 0)
+    opened = Index.open(index, "cpu")
+    assert len(opened) == 40
+    for row in range(30):
+        assert opened.table.sequence(row) == before.sequence(row)
+        assert opened.table.doc_ids[row] == before.doc_ids[row]
+    assert found(index, corpora["full"], NEW) >= 0.9
+    assert found(index, corpora["full"], OLD) >= (0.9 if kind == "atomic" else 0.6)
+    assert [opened.titles[row] for row in range(30, 40)] == [
+        f"About {topic}" for topic in ("forest", "city", "sea", "sky") * 2 + ("forest", "city")
+    ]
+
+
+def test_the_memory_grows_with_the_index(index, corpora):
+    update_index(index, corpora["new"], QUICK)
+    memory = Memory.open(live(index))
+    assert memory.dataset.doc_ids == [f"d{number}" for number in range(40)]
+    asked = {doc_id for _, doc_id, _, _ in memory.pseudo_rows()}
+    assert asked == set(memory.dataset.doc_ids)
+    old = list(Memory.open(versions.folder(index, "0001")).pseudo_rows())
+    assert list(memory.pseudo_rows())[: len(old)] == old, "old pseudo-queries are kept as they are"
+
+
+def test_documents_that_are_there_are_skipped(index, corpora):
+    again = update_index(index, corpora["old"], QUICK)
+    assert not again.wrote
+    assert len(again.difference.unchanged) == 30
+    assert versions.names(index) == ["0001"]
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+
+
+def test_a_changed_text_replaces_the_old_one_under_its_identifier(index, corpora, tmp_path):
+    before = Index.open(index, "cpu").table.sequence(7)
+    changed = write_dataset(
+        tmp_path / "changed",
+        InMemorySource([Document("d7", "Quasars", "The quasar zumfelt glows by the xylophant.")]),
+    )
+    done = update_index(index, changed, dataclasses.replace(QUICK, strategy="generative"))
+    assert (done.difference.added, done.difference.changed) == ([], ["d7"])
+    opened = Index.open(index, "cpu")
+    assert len(opened) == 30
+    assert opened.table.sequence(7) == before
+    hit = opened.search(["zumfelt xylophant"], k=1)[0][0]
+    assert (hit.doc_id, hit.title) == ("d7", "Quasars")
+
+
+def test_updates_follow_one_another(index, corpora, tmp_path):
+    full = corpora["full"]
+    for number, some in enumerate((range(30, 35), range(35, 40))):
+        more = growing_corpus.part(full, tmp_path / str(number), some, ("test",))
+        update_index(index, more, QUICK)
+    assert versions.names(index) == ["0001", "0002", "0003"]
+    assert found(index, full, range(40)) >= 0.9
+    versions.rollback(index)
+    assert len(Index.open(index, "cpu")) == 35
+
+
+def test_the_same_update_gives_the_same_weights(trained, corpora, tmp_path):
+    for name in ("one", "two"):
+        index = Path(shutil.copytree(trained("atomic"), tmp_path / name))
+        update_index(index, corpora["new"], QUICK)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ratio": 2.0},
+        {"new_share": 0.9},
+        {"steps": 4},
+        {"batch": 8},
+        {"lr": 1e-4},
+        {"per_doc": 2},
+        {"seed": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_option_has_an_effect(change, trained, corpora, tmp_path):
+    plain = tmp_path.parent / "plain_update"
+    if not plain.exists():
+        shutil.copytree(trained("atomic"), plain)
+        update_index(plain, corpora["new"], QUICK)
+    index = Path(shutil.copytree(trained("atomic"), tmp_path / "index"))
+    update_index(index, corpora["new"], dataclasses.replace(QUICK, **change))
+    assert weights(plain) != weights(index)
+
+
+def test_a_reader_keeps_the_version_it_opened(index, corpora):
+    reader = Index.open(index, "cpu")
+    texts = corpora["full"].query_texts()
+    asked = [texts[f"test{number}"] for number in range(40)]
+    before = reader.search(asked, k=3)
+    during = []
+
+    class Reading:
+        def __call__(self, update):
+            from dsi.objectives.base import Objective
+
+            class Reader(Objective):
+                name = "reader"
+
+                def after_step(self, model, step):
+                    during.append(reader.search(asked[:5], k=3))
+
+            return Reader()
+
+    update_index(index, corpora["new"], QUICK, watchers=[Reading()])
+    assert during == [before[:5]] * 6
+    assert reader.search(asked, k=3) == before
+    ids = {hit.doc_id for hits in Index.open(index, "cpu").search(asked, k=1) for hit in hits}
+    assert ids & {f"d{number}" for number in NEW}
+
+
+def test_a_loss_is_warned_of_or_refused(index, corpora):
+    harmful = dataclasses.replace(
+        QUICK, strategy="finetune", steps=12, lr=0.05, warn_loss=0.0, refuse_loss=0.5
+    )
+    with pytest.raises(InputError, match=r"fell from .* to .* stays live"):
+        update_index(index, corpora["new"], harmful)
+    assert versions.names(index) == ["0001"]
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+    done = update_index(index, corpora["new"], dataclasses.replace(harmful, refuse_loss=None))
+    assert done.wrote
+    assert "fell from" in done.warnings[0]
+    probe = done.manifest.metrics["probe"]
+    assert probe["source"] == "dev"
+    assert probe["points lost"] == pytest.approx(
+        100 * (probe["before"]["Success@10"] - probe["after"]["Success@10"])
+    )
+
+
+def test_two_updates_at_once_are_refused(index, corpora):
+    with versions.lock(index), pytest.raises(InputError, match="another command is writing"):
+        update_index(index, corpora["new"], QUICK)
+    assert versions.names(index) == ["0001"]
+
+
+def test_a_missing_index_and_a_newer_one_are_refused(index, corpora, tmp_path):
+    with pytest.raises(InputError, match="no such index folder"):
+        update_index(tmp_path / "nowhere", corpora["new"], QUICK)
+    assert not (tmp_path / "nowhere").exists()
+    manifest = dataclasses.replace(versions.Manifest.load(live(index)), format=99)
+    manifest.save(live(index))
+    with pytest.raises(InputError, match="format 99"):
+        update_index(index, corpora["new"], QUICK)
+
+
+def test_an_index_without_memory_needs_its_dataset(index, corpora):
+    shutil.rmtree(live(index) / "memory")
+    with pytest.raises(InputError, match="--old DATASET"):
+        update_index(index, corpora["new"], QUICK)
+    with pytest.raises(InputError, match="not the dataset"):
+        update_index(index, corpora["new"], QUICK, old=corpora["full"])
+    done = update_index(index, corpora["new"], QUICK, old=corpora["old"])
+    assert done.manifest.documents == 40
+    assert len(Memory.open(live(index)).dataset.doc_ids) == 40
+
+
+def test_an_interrupted_update_is_not_taken_for_another(index, corpora, monkeypatch):
+    from dsi.updating import update
+
+    def stop(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(update, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            update_index(index, corpora["new"], QUICK)
+    assert versions.live(index) == "0001"
+    with pytest.raises(InputError, match="was interrupted here"):
+        update_index(index, corpora["new"], dataclasses.replace(QUICK, steps=9))
+    assert update_index(index, corpora["new"], QUICK).wrote
+    table = DocidTable.open(live(index) / "docids")
+    assert np.array_equal(table.live, np.arange(40))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"strategy": "magic"}, "unknown strategy 'magic'"),
+        ({"strategy": "finetune+generative"}, "do not go together"),
+        ({"strategy": "generative+generative"}, "twice"),
+        ({"strategy": "instant+generative"}, "do not go together"),
+        ({"ratio": -1.0}, "--ratio"),
+        ({"ratio": float("nan")}, "--ratio"),
+        ({"new_share": 0.0}, "--new_share"),
+        ({"steps": 0}, "--steps"),
+        ({"lr": 0.0}, "--lr"),
+        ({"generator": "oracle"}, "--generator"),
+        ({"seed": -1}, "--seed"),
+        ({"refuse_loss": -1.0}, "--refuse_loss"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_options_that_make_no_sense_are_refused(change, named):
+    with pytest.raises(InputError, match=named):
+        dataclasses.replace(QUICK, **change)
