@@ -172,7 +172,7 @@ def assign(
 
     documents = Documents(doc_ids, texts, embed)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
-    quality = measure(built.table, lambda: documents.vectors, seed=seed)
+    quality = measure(built.table, lambda: documents.vectors, seed=seed, resolved=built.resolved)
     embedder = fitted[0] if fitted else None
     return Assignment(built, embedder, embedding, seed, origin or {}), quality
 

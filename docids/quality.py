@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Level:
     Attributes:
         level: 0 is the root.
         nodes: Nodes with children.
-        documents: Documents below them.
+        documents: Documents below them, each counted with every identifier that it has.
         mean_branching: Children of a node, plain mean.
         max_branching: Children of the node that has most.
         largest_child: Share of a node's documents that is below its largest child, mean.
@@ -44,12 +44,32 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Position:
+    """The codes at one position of the identifiers that are long enough to have it.
+
+    Attributes:
+        position: 0 is the first.
+        identifiers: How many have a code there.
+        used: Different codes that occur.
+        perplexity: Exponential of their entropy: how many codes used equally often would be as
+            hard to guess.
+        most_frequent: Share of the code that occurs most.
+    """
+
+    position: int
+    identifiers: int
+    used: int
+    perplexity: float
+    most_frequent: float
+
+
+@dataclass(frozen=True)
 class Purity:
     """Whether near documents have near identifiers.
 
     Attributes:
-        value: Of a document's nearest neighbours by cosine, the share that has the same first
-            code, mean; None where that says nothing.
+        value: Of a document's nearest neighbours by cosine, the share whose (first) identifier
+            has the same first code, mean; None where that says nothing.
         shuffled: The same after the first codes were dealt out anew at random.
         documents: Documents whose neighbours were looked for.
         reason: Why `value` is None; empty where it is not.
@@ -68,10 +88,15 @@ class Quality:
     Attributes:
         kind: Name of the kind.
         documents: Live rows.
-        unique: Distinct identifiers per document; 1 where no two documents share one.
-        collisions: Documents beyond the first with the same identifier.
-        lengths: Length in codes -> documents, ascending.
+        identifiers: Their identifiers; more than documents where some have several.
+        unique: Distinct sequences per identifier; 1 where no two documents share one.
+        collisions: Identifiers beyond the first with the same sequence.
+        shared_documents: Documents that share an identifier with another.
+        resolved: What was done where the first choice for a document was taken -> how many
+            documents; empty where the kind makes no choices.
+        lengths: Length in codes -> identifiers, ascending.
         levels: One entry for each level of the trie that has children.
+        positions: One entry for each position of the longest identifier.
         code_entropy: Entropy of the codes of all identifiers, in bits.
         alphabet_size: Size of the alphabet.
         codes_used: Codes from FIRST_CODE on that occur.
@@ -80,10 +105,14 @@ class Quality:
 
     kind: str
     documents: int
+    identifiers: int
     unique: float
     collisions: int
+    shared_documents: int
+    resolved: dict[str, int]
     lengths: dict[int, int]
     levels: tuple[Level, ...]
+    positions: tuple[Position, ...]
     code_entropy: float
     alphabet_size: int
     codes_used: int
@@ -91,12 +120,15 @@ class Quality:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON holds it."""
-        mean = sum(length * count for length, count in self.lengths.items()) / self.documents
+        mean = sum(length * count for length, count in self.lengths.items()) / self.identifiers
         return {
             "kind": self.kind,
             "documents": self.documents,
+            "identifiers": self.identifiers,
             "unique": self.unique,
             "collisions": self.collisions,
+            "shared_documents": self.shared_documents,
+            "resolved": self.resolved,
             "length": {
                 "min": min(self.lengths),
                 "mean": mean,
@@ -104,6 +136,7 @@ class Quality:
                 "histogram": {str(length): count for length, count in self.lengths.items()},
             },
             "levels": [asdict(level) for level in self.levels],
+            "positions": [asdict(position) for position in self.positions],
             "alphabet": {
                 "size": self.alphabet_size,
                 "used": self.codes_used,
@@ -124,10 +157,23 @@ class Quality:
         if self.purity.value is not None:
             chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f})"
             purity = [("purity of the first code", chance)]
+        several: list[tuple[str, Any]] = []
+        if self.identifiers > self.documents:
+            per = self.identifiers / self.documents
+            several = [("identifiers", f"{self.identifiers:,}, {per:.2f} a document")]
+        share = self.shared_documents / self.documents
         return [
             ("documents", self.documents),
+            *several,
             ("unique", self.unique),
-            ("collisions", self.collisions),
+            (
+                "collisions",
+                f"{self.collisions:,}; {self.shared_documents:,} documents ({share:.1%}) share one",
+            ),
+            *(
+                (f"taken, so {what}", f"{count:,} documents ({count / self.documents:.1%})")
+                for what, count in self.resolved.items()
+            ),
             ("length", f"{length['min']} to {length['max']}, mean {length['mean']:.2f}"),
             (
                 "alphabet",
@@ -139,16 +185,21 @@ class Quality:
                     f"level {level.level}",
                     f"{level.nodes:,} nodes, branching {level.mean_branching:.1f} "
                     f"(max {level.max_branching:,}), largest child {level.largest_child:.1%}, "
-                    f"balance {'-' if level.entropy is None else f'{level.entropy:.3f}'}",
+                    f"balance {'-' if level.entropy is None else f'{level.entropy:.3f}'}, "
+                    f"{position.used:,} codes (perplexity {position.perplexity:.1f})",
                 )
-                for level in self.levels
+                for level, position in zip(self.levels, self.positions, strict=True)
             ),
             *purity,
         ]
 
 
 def measure(
-    table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], *, seed: int
+    table: DocidTable,
+    vectors: Callable[[], npt.NDArray[np.float32]],
+    *,
+    seed: int,
+    resolved: Mapping[str, int] | None = None,
 ) -> Quality:
     """Measures the identifiers of a table's live rows.
 
@@ -157,23 +208,31 @@ def measure(
         vectors: Gives a vector for each row of the table, float32 [rows, dimensions], of
             length 1 (0: has no neighbours); called only where purity says something.
         seed: Of the sample and the shuffling behind purity.
+        resolved: See `Quality`.
 
     Raises:
         InputError: The table has no live row.
     """
     trie = Trie.build(table)
-    live = table.live
+    live, numbers = table.live, table.live_identifiers
     distinct = int((trie.row >= 0).sum())
-    lengths, length_counts = np.unique(table.lengths[live], return_counts=True)
-    of_live_row = np.repeat(~table.retired, table.lengths)
-    codes, code_counts = np.unique(table.codes[of_live_row], return_counts=True)
+    lengths, length_counts = np.unique(table.lengths[numbers], return_counts=True)
+    is_live = np.zeros(len(table.offsets) - 1, bool)
+    is_live[numbers] = True
+    codes, code_counts = np.unique(
+        table.codes[np.repeat(is_live, table.lengths)], return_counts=True
+    )
     return Quality(
         kind=table.kind,
         documents=len(live),
-        unique=distinct / len(live),
-        collisions=len(live) - distinct,
+        identifiers=len(numbers),
+        unique=distinct / len(numbers),
+        collisions=len(numbers) - distinct,
+        shared_documents=len(np.unique(trie.shared_row)),
+        resolved=dict(resolved or {}),
         lengths=dict(zip(lengths.tolist(), length_counts.tolist(), strict=True)),
         levels=tuple(_levels(trie)),
+        positions=tuple(_positions(table, numbers)),
         code_entropy=float(_entropy(code_counts / code_counts.sum()).sum() / np.log(2)),
         alphabet_size=table.alphabet_size,
         codes_used=int((codes >= FIRST_CODE).sum()),
@@ -185,6 +244,7 @@ def _levels(trie: Trie) -> list[Level]:
     """Returns the balance of each level, counted from the leaves up."""
     levels = []
     below = (trie.row >= 0).astype(np.int64)
+    below[trie.shared_leaf] = np.diff(trie.shared_first)
     for level in reversed(range(trie.depth)):
         start, stop = int(trie.level_start[level]), int(trie.level_start[level + 1])
         children = below[stop : int(trie.level_start[level + 2])]
@@ -217,6 +277,17 @@ def _levels(trie: Trie) -> list[Level]:
     return levels[::-1]
 
 
+def _positions(table: DocidTable, numbers: npt.NDArray[np.int64]) -> Iterator[Position]:
+    """Yields how the codes of each position are used."""
+    lengths = table.lengths[numbers]
+    for position in range(int(lengths.max())):
+        column = table.identifiers.column(numbers[lengths > position], position)
+        counts = np.unique(column, return_counts=True)[1]
+        shares = counts / len(column)
+        perplexity = float(np.exp(_entropy(shares).sum()))
+        yield Position(position, len(column), len(counts), perplexity, float(shares.max()))
+
+
 def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Returns what each positive share adds to the entropy, in nats."""
     return -shares * np.log(shares)
@@ -224,7 +295,7 @@ def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], seed: int) -> Purity:
     rows = table.live
-    first = table.codes[table.offsets[rows]]
+    first = table.codes[table.offsets[table.first_identifier[rows]]]
     if len(np.unique(first)) == len(first):
         return Purity(None, reason="every document has a first code of its own")
     points = vectors()[rows]

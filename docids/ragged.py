@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,12 +50,15 @@ class Ragged(NamedTuple):
         column[running] = self.codes[places[running]]
         return column
 
-    def sort(self, rows: npt.NDArray[np.int64], alphabet_size: int) -> npt.NDArray[np.int64]:
+    def sort(
+        self, rows: npt.NDArray[np.int64], alphabet_size: int, *, stable: bool = False
+    ) -> npt.NDArray[np.int64]:
         """Returns `rows` in lexicographic order of their sequences, a prefix before the longer.
 
         Args:
             rows: Which sequences; int64 [rows].
             alphabet_size: Codes are in [0, alphabet_size), and 0 does not occur in a sequence.
+            stable: Whether equal sequences must stay in the order of `rows`; takes longer.
 
         Returns:
             int64 [rows].
@@ -73,5 +76,6 @@ class Ragged(NamedTuple):
             keys.append(key)
         if not keys:
             return rows
-        order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
+        kind: Literal["stable"] | None = "stable" if stable else None
+        order = np.argsort(keys[0], kind=kind) if len(keys) == 1 else np.lexsort(keys[::-1])
         return rows[order]

@@ -24,20 +24,34 @@ FIRST_CODE = 2
 
 
 class DocidTable:
-    """Documents and their identifiers, row by row. Grows only at its end.
+    """Documents, row by row, and their identifiers, number by number. Grows only at its end.
+
+    A row is a document. A document has one identifier or several; they stand one after the other,
+    in the order of the rows, so that row r has the identifiers `first_identifier[r]` to
+    `first_identifier[r + 1] - 1`. Nearly always each document has one: then row and number are
+    the same, nothing is stored about it, and `one_each` is true.
+
+    Where `shared` is true, several documents may have one and the same identifier; it then stands
+    once for each of them, under a number of its own. Searching finds a sequence of codes, returns
+    all documents that have it, and each document once, however many of its identifiers were
+    found (`docids.trie.Trie`, `dsi.search.merging`).
 
     Every identifier is non-empty, its codes are in [1, alphabet_size) with END only as the last
-    of them, and no live identifier equals, or is a prefix of, another. A document id stands in
-    one live row only; an id that was retired may be given again, to a new row.
+    of them. No live identifier is a proper prefix of another, no document has the same one twice,
+    and unless `shared` no two live documents have the same one. A document id stands in one live
+    row only; an id that was retired may be given again, to a new row.
 
     Attributes:
         doc_ids: Document ids in row order.
         codes: All identifiers one after the other; int32 [total].
-        offsets: Row r's identifier is `codes[offsets[r] : offsets[r + 1]]`; int64 [rows + 1].
+        offsets: Identifier i is `codes[offsets[i] : offsets[i + 1]]`; int64 [identifiers + 1].
+        first_identifier: The number of each row's first identifier; int64 [rows + 1].
         retired: Rows whose document was deleted; bool [rows].
         alphabet_size: Codes are below this; the size of a decoder's vocabulary.
         kind: The name of the kind in `docids.kinds.KINDS` that made the identifiers.
         options: How they were made; what JSON can hold.
+        shared: Whether several documents may have the same identifier.
+        one_each: Whether every document has exactly one identifier.
     """
 
     def __init__(
@@ -50,10 +64,16 @@ class DocidTable:
         kind: str,
         options: Mapping[str, Any],
         index: StringIndex | None = None,
+        first_identifier: npt.NDArray[np.int64] | None = None,
+        shared: bool = False,
     ) -> None:
         self.doc_ids = doc_ids
         self.codes: npt.NDArray[np.int32] = identifiers.codes
         self.offsets = identifiers.offsets
+        self.one_each = first_identifier is None
+        if first_identifier is not None:
+            self.__dict__["first_identifier"] = first_identifier
+        self.shared = shared
         self.retired = retired
         self.alphabet_size = alphabet_size
         self.kind = kind
@@ -70,33 +90,45 @@ class DocidTable:
         alphabet_size: int,
         kind: str,
         options: Mapping[str, Any] | None = None,
+        counts: npt.NDArray[np.int64] | Sequence[int] | None = None,
+        shared: bool = False,
     ) -> DocidTable:
         """Builds and checks a table.
 
         Args:
             doc_ids: One id for each document.
-            sequences: The identifier of each document: lists of codes, a matrix (all of one
-                length), or a Ragged.
+            sequences: The identifiers in the order of the documents: lists of codes, a matrix
+                (all of one length), or a Ragged.
             alphabet_size: Codes are below this.
             kind: Name of the kind.
             options: How the identifiers were made.
+            counts: How many identifiers each document has, at least 1; default 1 each.
+            shared: Whether several documents may have the same identifier.
 
         Raises:
             InputError: An id or an identifier breaks a rule of the table; names the documents.
         """
         ids = doc_ids if isinstance(doc_ids, Strings) else Strings.pack(doc_ids)
         packed = Ragged.pack(sequences)
-        if len(ids) != len(packed.offsets) - 1:
-            raise InputError(f"{len(ids)} documents, but {len(packed.offsets) - 1} identifiers")
-        _check_codes(ids, packed, alphabet_size)
+        first = _first_identifiers(counts)
+        documents = len(packed.offsets) - 1 if first is None else len(first) - 1
+        if len(ids) != documents or (first is not None and first[-1] != len(packed.offsets) - 1):
+            raise InputError(
+                f"{len(ids)} documents, but {len(packed.offsets) - 1} identifiers"
+                + ("" if first is None else f" and counts for {documents} documents")
+            )
         table = cls(
             ids,
-            Ragged(packed.codes.astype(np.int32, copy=False), packed.offsets),
+            packed,
             np.zeros(len(ids), bool),
             alphabet_size=alphabet_size,
             kind=kind,
             options=options or {},
+            first_identifier=first,
+            shared=shared,
         )
+        table._check_codes()
+        table.codes = packed.codes.astype(np.int32, copy=False)
         table._check_unique()
         return table
 
@@ -106,6 +138,8 @@ class DocidTable:
             "kind": self.kind,
             "alphabet_size": self.alphabet_size,
             "rows": len(self),
+            "identifiers": len(self.offsets) - 1,
+            "shared": self.shared,
             "retired": int(self.retired.sum()),
             "options": self.options,
         }
@@ -118,6 +152,8 @@ class DocidTable:
             "doc_id_hashes": self._index.hashes,
             "doc_id_order": self._index.order,
         }
+        if not self.one_each:
+            arrays["first_identifier"] = self.first_identifier
         write_store(folder, "table", header, arrays)
 
     @classmethod
@@ -137,6 +173,9 @@ class DocidTable:
                 kind=str(header["kind"]),
                 options=header["options"],
                 index=StringIndex(arrays["doc_id_hashes"], arrays["doc_id_order"]),
+                # Tables of the time before these two have one identifier each, unshared.
+                first_identifier=arrays.get("first_identifier"),
+                shared=bool(header.get("shared", False)),
             )
         except KeyError as error:
             raise InputError(f"the table lacks its {error.args[0]!r}", where=folder) from None
@@ -144,10 +183,21 @@ class DocidTable:
     def __len__(self) -> int:
         return len(self.doc_ids)
 
+    @functools.cached_property
+    def first_identifier(self) -> npt.NDArray[np.int64]:
+        """The number of each row's first identifier, and the number of all; int64 [rows + 1]."""
+        return np.arange(len(self) + 1, dtype=np.int64)  # where `one_each`; else set at the start
+
     @property
     def identifiers(self) -> Ragged:
-        """All identifiers, retired ones too, in row order."""
+        """All identifiers by number, those of retired rows too."""
         return Ragged(self.codes, self.offsets)
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """The row that each identifier belongs to, ascending; int64 [identifiers]."""
+        rows = np.arange(len(self), dtype=np.int64)
+        return rows if self.one_each else np.repeat(rows, np.diff(self.first_identifier))
 
     @property
     def live(self) -> npt.NDArray[np.int64]:
@@ -155,15 +205,46 @@ class DocidTable:
         return np.flatnonzero(~self.retired)
 
     @property
+    def live_identifiers(self) -> npt.NDArray[np.int64]:
+        """The numbers of the identifiers of live rows, ascending; int64 [live identifiers]."""
+        return self.live if self.one_each else np.flatnonzero(~self.retired[self.owners])
+
+    @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """The number of codes of each row; int64 [rows]."""
+        """The number of codes of each identifier; int64 [identifiers]."""
         return np.diff(self.offsets)
 
     def sequence(self, row: int) -> tuple[int, ...]:
-        """Returns the identifier in `row`."""
+        """Returns the first, or only, identifier of the document in `row`."""
+        return self.sequences(row)[0]
+
+    def sequences(self, row: int) -> list[tuple[int, ...]]:
+        """Returns all identifiers of the document in `row`, in the order they were given."""
         if not 0 <= row < len(self):
             raise IndexError(row)
-        return tuple(self.codes[self.offsets[row] : self.offsets[row + 1]].tolist())
+        first, last = (row, row + 1) if self.one_each else self.first_identifier[row : row + 2]
+        return [self._codes_of(number) for number in range(int(first), int(last))]
+
+    def numbers_of(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the numbers of all identifiers of some documents.
+
+        Args:
+            rows: Table rows, in any order, repeated or not; int64 [rows].
+
+        Returns:
+            The numbers, int64 [found], and for each the place in `rows` it is for, ascending.
+        """
+        if self.one_each:
+            return rows, np.arange(len(rows), dtype=np.int64)
+        first, last = self.first_identifier[rows], self.first_identifier[rows + 1]
+        places = np.repeat(np.arange(len(rows), dtype=np.int64), last - first)
+        starts = np.cumsum(last - first) - (last - first)
+        return np.arange(len(places)) - starts[places] + first[places], places
+
+    def _codes_of(self, number: int) -> tuple[int, ...]:
+        return tuple(self.codes[self.offsets[number] : self.offsets[number + 1]].tolist())
 
     def find(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Returns the newest row of each document id, -1 where it has none; int64 [ids]."""
@@ -186,9 +267,9 @@ class DocidTable:
         return row
 
     def matrix(self, pad: int = PAD) -> npt.NDArray[np.int32]:
-        """Returns the identifiers as a matrix, filled up at the right; int32 [rows, longest]."""
+        """Returns the identifiers by number, filled up at the right; int32 [numbers, longest]."""
         lengths = self.lengths
-        matrix = np.full((len(self), int(lengths.max(initial=0))), pad, np.int32)
+        matrix = np.full((len(lengths), int(lengths.max(initial=0))), pad, np.int32)
         matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = self.codes
         return matrix
 
@@ -196,10 +277,16 @@ class DocidTable:
         self,
         doc_ids: Sequence[str],
         sequences: Ragged | np.ndarray | Sequence[Sequence[int]],
+        counts: npt.NDArray[np.int64] | Sequence[int] | None = None,
     ) -> DocidTable:
         """Returns a table with more rows at its end; the rows before them are unchanged.
 
         The alphabet grows to hold the new codes.
+
+        Args:
+            doc_ids: Ids of the new documents.
+            sequences: Their identifiers, as in `from_sequences`.
+            counts: How many identifiers each new document has; default 1 each.
 
         Raises:
             InputError: An id or an identifier clashes with a live one or breaks a rule.
@@ -212,7 +299,13 @@ class DocidTable:
             alphabet_size=max(self.alphabet_size, top),
             kind=self.kind,
             options=self.options,
+            counts=counts,
+            shared=self.shared,
         )
+        first = None
+        if not (self.one_each and added.one_each):
+            later = added.first_identifier[1:] + self.first_identifier[-1]
+            first = np.concatenate([self.first_identifier, later])
         table = DocidTable(
             self.doc_ids + added.doc_ids,
             Ragged(
@@ -223,6 +316,8 @@ class DocidTable:
             alphabet_size=added.alphabet_size,
             kind=self.kind,
             options=self.options,
+            first_identifier=first,
+            shared=self.shared,
         )
         table._check_unique()
         return table
@@ -243,6 +338,8 @@ class DocidTable:
             kind=self.kind,
             options=self.options,
             index=self._index,
+            first_identifier=None if self.one_each else self.first_identifier,
+            shared=self.shared,
         )
 
     @functools.cached_property
@@ -257,56 +354,89 @@ class DocidTable:
                 f"document id {self.doc_ids[pair[0]]!r} occurs twice (rows {pair[0]} and {pair[1]})"
             )
         identifiers = self.identifiers
-        rows = identifiers.sort(self.live, self.alphabet_size)
-        lengths = self.lengths[rows]
+        numbers = identifiers.sort(self.live_identifiers, self.alphabet_size, stable=self.shared)
+        lengths = self.lengths[numbers]
+        owners = None if self.one_each else self.owners
         # In lexicographic order a prefix stands right before one of its extensions.
-        same = np.ones(max(len(rows) - 1, 0), bool)
+        same = np.ones(max(len(numbers) - 1, 0), bool)
         for place in range(int(lengths.max(initial=0)) + 1):
-            prefix = np.flatnonzero(same & (lengths[:-1] == place))
+            clash = same & (lengths[:-1] == place)
+            if self.shared:
+                equal = clash & (lengths[1:] == place)
+                clash &= ~equal
+                if owners is not None:
+                    # Equal identifiers stay in the order of their owners: the sort is stable.
+                    clash |= equal & (owners[numbers[:-1]] == owners[numbers[1:]])
+            prefix = np.flatnonzero(clash)
             if len(prefix):
-                self._refuse_pair(int(rows[prefix[0]]), int(rows[prefix[0] + 1]))
-            column = identifiers.column(rows, place)
+                self._refuse_pair(int(numbers[prefix[0]]), int(numbers[prefix[0] + 1]))
+            column = identifiers.column(numbers, place)
             same &= column[1:] == column[:-1]
             if not same.any():
                 break
 
-    def _refuse_pair(self, row: int, other: int) -> None:
-        shorter, longer = self.sequence(row), self.sequence(other)
+    def _refuse_pair(self, number: int, other: int) -> None:
+        shorter, longer = self._codes_of(number), self._codes_of(other)
+        name, other_name = (repr(self.doc_ids[self._owner(n)]) for n in (number, other))
         if shorter == longer:
-            names = " and ".join(repr(self.doc_ids[r]) for r in sorted((row, other)))
+            if name == other_name:
+                raise InputError(f"document {name} has the identifier {shorter} twice")
+            first, second = sorted((number, other))
+            names = " and ".join(repr(self.doc_ids[self._owner(n)]) for n in (first, second))
             raise InputError(f"documents {names} have the same identifier {shorter}")
         raise InputError(
-            f"the identifier {shorter} of document {self.doc_ids[row]!r} is a prefix of "
-            f"{longer} of document {self.doc_ids[other]!r}",
+            f"the identifier {shorter} of document {name} is a prefix of "
+            f"{longer} of document {other_name}",
             mend="Append END to every identifier",
         )
 
+    def _owner(self, number: int) -> int:
+        if self.one_each:
+            return number
+        return int(np.searchsorted(self.first_identifier, number, side="right")) - 1
 
-def _check_codes(doc_ids: Strings, identifiers: Ragged, alphabet_size: int) -> None:
-    """Checks what a row can be told by itself: a non-empty id, codes in range, END at the end."""
-    codes, offsets = identifiers
+    def _check_codes(self) -> None:
+        """Checks what each row tells by itself: an id, an identifier, codes in range, END last."""
+        codes, offsets = self.codes, self.offsets
 
-    def document(place: int) -> str:
-        row = int(np.searchsorted(offsets, place, side="right")) - 1
-        return f"document {doc_ids[row]!r} (row {row})"
+        def document(place: int) -> str:
+            row = self._owner(int(np.searchsorted(offsets, place, side="right")) - 1)
+            return f"document {self.doc_ids[row]!r} (row {row})"
 
-    nameless = np.flatnonzero(np.diff(doc_ids.offsets) == 0)
-    if len(nameless):
-        raise InputError(f"the document in row {nameless[0]} has an empty id")
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if len(empty):
-        raise InputError(f"document {doc_ids[int(empty[0])]!r} (row {empty[0]}) has no codes")
-    if alphabet_size > np.iinfo(np.int32).max:
-        raise InputError(f"an alphabet of {alphabet_size} codes; at most 2147483647 fit")
-    wrong = np.flatnonzero((codes < END) | (codes >= alphabet_size))
-    if len(wrong):
-        raise InputError(
-            f"code {codes[wrong[0]]} in the identifier of {document(int(wrong[0]))} is outside "
-            f"{END}..{alphabet_size - 1}"
-        )
-    ends = np.flatnonzero(codes == END)
-    early = ends[~np.isin(ends + 1, offsets)]
-    if len(early):
-        raise InputError(
-            f"END stands before the last place of the identifier of {document(int(early[0]))}"
-        )
+        nameless = np.flatnonzero(np.diff(self.doc_ids.offsets) == 0)
+        if len(nameless):
+            raise InputError(f"the document in row {nameless[0]} has an empty id")
+        none = np.empty(0, np.int64)
+        if not self.one_each:
+            none = np.flatnonzero(np.diff(self.first_identifier) < 1)
+        if len(none):
+            raise InputError(f"document {self.doc_ids[int(none[0])]!r} has no identifier")
+        empty = np.flatnonzero(np.diff(offsets) == 0)
+        if len(empty):
+            row = self._owner(int(empty[0]))
+            raise InputError(f"document {self.doc_ids[row]!r} (row {row}) has no codes")
+        if self.alphabet_size > np.iinfo(np.int32).max:
+            raise InputError(f"an alphabet of {self.alphabet_size} codes; at most 2147483647 fit")
+        wrong = np.flatnonzero((codes < END) | (codes >= self.alphabet_size))
+        if len(wrong):
+            raise InputError(
+                f"code {codes[wrong[0]]} in the identifier of {document(int(wrong[0]))} is outside "
+                f"{END}..{self.alphabet_size - 1}"
+            )
+        ends = np.flatnonzero(codes == END)
+        early = ends[~np.isin(ends + 1, offsets)]
+        if len(early):
+            raise InputError(
+                f"END stands before the last place of the identifier of {document(int(early[0]))}"
+            )
+
+
+def _first_identifiers(
+    counts: npt.NDArray[np.int64] | Sequence[int] | None,
+) -> npt.NDArray[np.int64] | None:
+    """Returns where each row's identifiers start; None where each row has one."""
+    if counts is None or np.all(np.asarray(counts) == 1):
+        return None
+    first = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=first[1:])
+    return first

@@ -20,15 +20,24 @@ class Trie:
 
     The children of node n are the nodes `first_child[n]` to `first_child[n + 1] - 1`, in
     ascending order of their codes, so that one gather lists the codes that may follow a prefix
-    and one addition gives the node that each leads to. Every leaf is a document.
+    and one addition gives the node that each leads to. Every leaf is a whole identifier.
+
+    A leaf leads to the documents that have its identifier: one, unless the table is shared. A
+    document is at as many leaves as it has identifiers: one, unless it was given several.
 
     Attributes:
         first_child: int32 (int64 from 2^31 nodes on) [nodes + 1].
         code: The code on the edge into each node, -1 at the root; int32 [nodes].
-        row: The table row at a leaf, -1 elsewhere; int32 [nodes].
+        row: The table row at a leaf, the lowest where there are several, -1 elsewhere; int32
+            [nodes].
         level_start: The nodes of level l are `level_start[l]` to `level_start[l + 1] - 1`;
             int64 [depth + 2].
         max_branching: The most children of a node of each level that has any; int32 [depth].
+        shared_leaf: The leaves with several documents, ascending; integers [shared leaves].
+        shared_first: The documents of the i-th of them are `shared_row[shared_first[i] :
+            shared_first[i + 1]]`; int64 [shared leaves + 1].
+        shared_row: Their table rows, ascending inside a leaf; int32 [documents at shared leaves].
+        documents: How many documents there are.
     """
 
     first_child: np.ndarray
@@ -36,6 +45,10 @@ class Trie:
     row: npt.NDArray[np.int32]
     level_start: npt.NDArray[np.int64]
     max_branching: npt.NDArray[np.int32]
+    shared_leaf: npt.NDArray[np.int64]
+    shared_first: npt.NDArray[np.int64]
+    shared_row: npt.NDArray[np.int32]
+    documents: int
 
     @classmethod
     def build(cls, table: DocidTable) -> Trie:
@@ -48,25 +61,26 @@ class Trie:
             InputError: The table has no live row.
         """
         identifiers = table.identifiers
-        rows = identifiers.sort(table.live, table.alphabet_size)
-        if not len(rows):
+        numbers = identifiers.sort(table.live_identifiers, table.alphabet_size, stable=table.shared)
+        if not len(numbers):
             raise InputError(
                 "no document to search: the identifier table has no live row",
                 mend="Assign identifiers to at least one document",
             )
-        lengths = table.lengths[rows]
+        lengths = table.lengths[numbers]
+        rows = (numbers if table.one_each else table.owners[numbers]).astype(np.int32)
         codes = [np.array([-1], np.int32)]
         leaves: list[npt.NDArray[np.int64]] = []
-        leaf_rows: list[npt.NDArray[np.int32]] = []
+        first_of_leaf: list[npt.NDArray[np.int64]] = []
         first_children = []
         level_start = [0, 1]
-        # A node is known by the first of the sorted rows below it. A row opens a node of the
-        # next level where its prefix differs from that of the row before.
+        # A node is known by the first of the sorted identifiers below it. An identifier opens a
+        # node of the next level where its prefix differs from that of the one before.
         nodes = np.zeros(1, np.int64)
-        differs = np.zeros(len(rows), bool)
+        differs = np.zeros(len(numbers), bool)
         differs[0] = True
         for level in range(int(lengths.max())):
-            column = identifiers.column(rows, level)
+            column = identifiers.column(numbers, level)
             differs[1:] |= column[1:] != column[:-1]
             children = np.flatnonzero(differs & (lengths > level))
             first_child = level_start[-1] + np.searchsorted(children, nodes)
@@ -74,18 +88,21 @@ class Trie:
             codes.append(column[children].astype(np.int32, copy=False))
             ended = np.flatnonzero(lengths[children] == level + 1)
             leaves.append(level_start[-1] + ended)
-            leaf_rows.append(rows[children[ended]].astype(np.int32))
+            first_of_leaf.append(children[ended])
             level_start.append(level_start[-1] + len(children))
             nodes = children
         total = level_start[-1]
         first_children.append(_narrowed(np.full(len(nodes) + 1, total)))
-        del nodes, children, differs, column, rows, lengths, ended
+        del nodes, children, column, numbers, lengths, ended
         first_child = np.concatenate(first_children)
         first_children.clear()
         code = np.concatenate(codes)
         codes.clear()
+        leaf, first = np.concatenate(leaves), np.concatenate(first_of_leaf)
+        leaves.clear()
+        first_of_leaf.clear()
         row = np.full(total, -1, np.int32)
-        row[np.concatenate(leaves)] = np.concatenate(leaf_rows)
+        row[leaf] = rows[first]
         branching = np.maximum.reduceat(np.diff(first_child), level_start[:-2])
         return cls(
             first_child,
@@ -93,6 +110,8 @@ class Trie:
             row,
             np.array(level_start, np.int64),
             branching.astype(np.int32),
+            *_shared_leaves(leaf, first, rows, differs),
+            documents=len(table.live),
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -104,7 +123,12 @@ class Trie:
             "level_start": self.level_start,
             "max_branching": self.max_branching,
         }
-        write_store(folder, "trie", {"nodes": len(self), "depth": self.depth}, arrays)
+        if len(self.shared_leaf):
+            arrays["shared_leaf"] = self.shared_leaf
+            arrays["shared_first"] = self.shared_first
+            arrays["shared_row"] = self.shared_row
+        header = {"nodes": len(self), "depth": self.depth, "documents": self.documents}
+        write_store(folder, "trie", header, arrays)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Trie:
@@ -113,14 +137,22 @@ class Trie:
         Raises:
             InputError: It is not a trie, or a file of it is missing or cut short.
         """
-        _, arrays = open_store(folder, "trie")
+        header, arrays = open_store(folder, "trie")
         try:
+            none = np.empty(0, np.int32)
+            documents = header.get("documents")
+            if documents is None:  # written when every leaf was one document
+                documents = int((arrays["row"] >= 0).sum())
             return cls(
                 arrays["first_child"],
                 arrays["code"],
                 arrays["row"],
                 arrays["level_start"],
                 arrays["max_branching"],
+                arrays.get("shared_leaf", none.astype(np.int64)),
+                arrays.get("shared_first", np.zeros(1, np.int64)),
+                arrays.get("shared_row", none),
+                int(documents),
             )
         except KeyError as error:
             raise InputError(f"the trie lacks its {error.args[0]!r}", where=folder) from None
@@ -133,6 +165,13 @@ class Trie:
     def depth(self) -> int:
         """The number of codes of the longest identifier."""
         return len(self.max_branching)
+
+    def rows_at(self, leaf: int) -> npt.NDArray[np.int32]:
+        """Returns the table rows of the documents at a leaf, ascending; none at another node."""
+        place = int(np.searchsorted(self.shared_leaf, leaf))
+        if place < len(self.shared_leaf) and self.shared_leaf[place] == leaf:
+            return self.shared_row[self.shared_first[place] : self.shared_first[place + 1]]
+        return np.array(self.row[leaf : leaf + 1][self.row[leaf : leaf + 1] >= 0])
 
     def walk(self, codes: Sequence[int]) -> int:
         """Returns the node that a prefix leads to, -1 where no identifier starts with it."""
@@ -160,3 +199,33 @@ class Trie:
 def _narrowed(nodes: npt.NDArray[np.int64]) -> np.ndarray:
     """Returns ascending node numbers as int32 where the last of them fits."""
     return nodes.astype(np.int32) if nodes[-1] < np.iinfo(np.int32).max else nodes
+
+
+def _shared_leaves(
+    leaf: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    differs: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Collects the leaves with several documents, and the documents.
+
+    Args:
+        leaf: The leaves, ascending; int64 [leaves].
+        first: The place of the first identifier of each in sorted order; int64 [leaves].
+        rows: The row of each identifier in sorted order; int32 [identifiers].
+        differs: Which identifiers differ from the one before; bool [identifiers].
+
+    Returns:
+        `shared_leaf`, `shared_first` and `shared_row` of `Trie`.
+    """
+    if differs.all():
+        return np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32)
+    starts = np.append(np.flatnonzero(differs), len(differs))
+    group = np.searchsorted(starts, first)
+    sizes = starts[group + 1] - starts[group]
+    shared = np.flatnonzero(sizes > 1)
+    offsets = np.zeros(len(shared) + 1, np.int64)
+    np.cumsum(sizes[shared], out=offsets[1:])
+    owner = np.repeat(np.arange(len(shared)), sizes[shared])
+    places = np.arange(int(offsets[-1])) - offsets[owner] + first[shared][owner]
+    return leaf[shared], offsets, rows[places]

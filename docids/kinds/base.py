@@ -45,10 +45,13 @@ class Built:
     Attributes:
         table: The identifiers.
         extras: Name -> array; stored beside the table.
+        resolved: What was done where the first choice for a document was taken -> how many
+            documents; of the last call only, and not stored.
     """
 
     table: DocidTable
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    resolved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def info(index: Path) -> Report:
     manifests = versions.all(index)
     current = next(manifest for manifest in manifests if manifest.version == live)
     table = DocidTable.open(folder / "docids")
-    lengths = table.lengths[table.live]
+    lengths = table.lengths[table.live_identifiers]
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     data = {
         "index": str(index),

@@ -24,7 +24,7 @@ class Targets:
     """The identifiers as the loss reads them.
 
     Attributes:
-        codes: The codes of every table row, `IGNORED` past the end; int64 [rows, longest].
+        codes: The codes of every identifier, `IGNORED` past the end; int64 [identifiers, longest].
         competitors: Which codes a labelled query competes with at each position; bool
             [longest, alphabet], or None for all.
     """
@@ -37,7 +37,7 @@ class Targets:
         """Takes the codes from the table's matrix.
 
         Args:
-            matrix: The identifiers, padded with `PAD`; int32 [rows, longest].
+            matrix: The identifiers, padded with `PAD`; int32 [identifiers, longest].
             alphabet_size: How many codes there are.
             labelled: Rows that labelled queries compete among; None for all of them.
         """
@@ -73,7 +73,8 @@ class Forward:
     Attributes:
         input_ids: int64 [examples, longest].
         attention_mask: int64, same shape.
-        rows: Table rows of the documents; int64 [examples].
+        rows: Numbers of the identifiers, which are table rows where each document has one; int64
+            [examples].
         labelled: Which examples are labelled queries; bool [examples].
         codes: The identifier of each example, `IGNORED` past its end; int64
             [examples, positions].

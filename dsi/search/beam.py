@@ -3,8 +3,12 @@
 A beam is a node of the trie. In each step every beam is replaced by the children of its node;
 of all continuations of a query, ranked by score,
 
-* the documents (leaves) among the best `beams` are found, and no longer occupy a beam;
+* the identifiers (leaves) among the best `beams` are found, and no longer occupy a beam;
 * the best `beams` of the others go on.
+
+Where an identifier is one document, the best `k` found are the result. Where documents share
+identifiers or have several, the best `beams` identifiers are kept instead, and `dsi.search.merging`
+makes documents of them, each once and with one score.
 
 For identifiers that end in END these are the finished and running hypotheses of transformers'
 `generate(num_beams=beams, length_penalty=0.0, early_stopping="never")` under
@@ -29,6 +33,7 @@ from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.base import Decoder
+from dsi.search.merging import documents_of
 from dsi.search.torch_trie import TorchTrie
 
 MAX_ELEMENTS = 2**27
@@ -54,10 +59,11 @@ def beam_search(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the documents whose identifiers a model gives the highest probability.
 
-    The score of a document is the sum of the log-probabilities of its codes, computed in float32
-    from the model's logits. A document that the model gives
-    probability 0, or no number, is not found. A model in training mode is set to evaluation mode
-    for the search and back.
+    The score of an identifier is the sum of the log-probabilities of its codes, computed in float32
+    from the model's logits, and the score of a document is that of its identifier; with several
+    identifiers, the logarithm of the sum of the probabilities of those that were found. A document
+    that the model gives probability 0, or no number, is not found. A model in training mode is set
+    to evaluation mode for the search and back.
 
     Args:
         model: An encoder-decoder whose decoder vocabulary is the docid alphabet and which starts
@@ -97,8 +103,8 @@ def beam_search(
     attention_mask = attention_mask.clone()
     attention_mask[:, 0] = torch.where(attention_mask.any(dim=1), attention_mask[:, 0], 1)
 
-    beams = min(beams, trie.documents)
-    results = min(k, trie.documents)
+    beams = min(beams, trie.identifiers)
+    results = min(k, beams) if trie.one_to_one else beams
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
     needed = _elements_per_query(model, input_ids.shape[1], trie, beams)
@@ -109,32 +115,46 @@ def beam_search(
             decoder = start_decoder(model, input_ids[part], attention_mask[part])
             search = _Search(decoder, trie, results, beams, score)
             search.run(len(input_ids[part]))
-            rows[part, :results] = search.found.rows
-            scores[part, :results] = search.found.scores
+            found = search.found
+            if trie.one_to_one:
+                rows[part, :results] = found.rows(trie)
+                scores[part, :results] = found.scores
+            else:
+                rows[part], scores[part] = documents_of(found.leaves, found.scores, trie, k)
     return rows, scores
 
 
 @dataclass
 class _Found:
-    """The documents found so far, best first; rows int64 and scores float32 [queries, results]."""
+    """The identifiers found so far, best first; int64 and float32 [queries, results].
 
-    rows: torch.Tensor
+    A leaf of -1 with score -inf is none.
+    """
+
+    leaves: torch.Tensor
     scores: torch.Tensor
 
-    def add(self, queries: torch.Tensor, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        """Keeps the best of these and others; where a score is -inf there is no document.
+    def add(
+        self, queries: torch.Tensor, leaves: torch.Tensor, scores: torch.Tensor, trie: TorchTrie
+    ) -> None:
+        """Keeps the best of these and others; where a score is -inf there is no identifier.
 
         Args:
             queries: Whose they are; int64 [some queries].
-            rows: int64 [some queries, documents].
-            scores: float32 [some queries, documents].
+            leaves: int64 [some queries, identifiers].
+            scores: float32 [some queries, identifiers].
+            trie: The trie.
         """
-        rows = torch.cat([self.rows[queries], rows], dim=1)
+        leaves = torch.cat([self.leaves[queries], leaves], dim=1)
         scores = torch.cat([self.scores[queries], scores], dim=1)
-        best = _best(scores, rows, self.rows.shape[1])
+        best = _best(scores, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
         kept = scores.gather(1, best)
         self.scores[queries] = kept
-        self.rows[queries] = rows.gather(1, best).masked_fill(kept == -torch.inf, -1)
+        self.leaves[queries] = leaves.gather(1, best).masked_fill(kept == -torch.inf, -1)
+
+    def rows(self, trie: TorchTrie) -> torch.Tensor:
+        """Returns the table row at each leaf, -1 for none; int64 [queries, results]."""
+        return trie.row[self.leaves.clamp_min(0)].long().masked_fill(self.leaves < 0, -1)
 
     def beats(self, queries: torch.Tensor, running: torch.Tensor) -> torch.Tensor:
         """Returns for which queries no continuation of their beams can still enter.
@@ -176,7 +196,7 @@ class _Search:
     Args:
         decoder: Stands before the first code.
         trie: The live identifiers.
-        results: How many documents to find.
+        results: How many identifiers to find.
         beams: How many continuations to keep.
         score: "model" or "constrained".
     """
@@ -211,7 +231,7 @@ class _Search:
             codes = trie.code[beams.nodes].long()
 
     def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
-        """Enters the documents of the next level, and returns what goes on."""
+        """Enters the identifiers of the next level, and returns what goes on."""
         trie = self.trie
         branching, leaves = trie.branching[level], trie.leaves[level + 1]
         children, totals = self._continuations(level, beams, states)
@@ -220,7 +240,8 @@ class _Search:
         if is_leaf is not None:
             best = _best(totals, order, min(self.beams, totals.shape[1]))
             leaf_scores = totals.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
-            self.found.add(beams.queries, order.gather(1, best).long(), leaf_scores)
+            found = children.expand_as(totals).gather(1, best)
+            self.found.add(beams.queries, found, leaf_scores, trie)
             totals = totals.masked_fill(is_leaf, -torch.inf)
         best = _best(totals, order, min(self.beams, trie.inner[level + 1], totals.shape[1]))
         nodes = children.expand_as(totals).gather(1, best)
@@ -319,7 +340,7 @@ class _Search:
                 for step in steps.unbind(-1):
                     scores[:, part] += step
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
-        self.found.add(beams.queries, trie.row[path[-1]].long(), scores)
+        self.found.add(beams.queries, path[-1], scores, trie)
 
 
 def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

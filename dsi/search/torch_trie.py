@@ -19,15 +19,21 @@ class TorchTrie:
         first_child: The children of node n are the nodes `first_child[n]` to
             `first_child[n + 1] - 1`, in ascending order of their codes; integers [nodes + 1].
         code: The code on the edge into a node, -1 at the root; int32 [nodes].
-        row: The table row at a leaf, -1 elsewhere; int32 [nodes].
+        row: The table row at a leaf, the lowest where there are several, -1 elsewhere; int32
+            [nodes].
         lowest_row: The lowest table row at or below a node, which orders nodes of equal score;
             int32 [nodes].
         branching: The most children of a node of each level; one entry per level but the last.
         inner: How many nodes of each level have children; one entry per level.
-        leaves: How many nodes of each level are documents; one entry per level.
-        tail: How many codes lead from a node to its only document, where nothing branches on the
-            way; 0 at documents and where something branches; int32 [nodes].
+        leaves: How many nodes of each level are identifiers; one entry per level.
+        tail: How many codes lead from a node to its only leaf, where nothing branches on the way;
+            0 at leaves and where something branches; int32 [nodes].
         chains: How many nodes of each level have such a tail; one entry per level.
+        shared_leaf: The leaves with several documents, ascending; int64 [shared leaves].
+        shared_first: Where the documents of each of them start in `shared_row`, and where the
+            last ones end; int64 [shared leaves + 1].
+        shared_row: Their table rows; int64 [documents at shared leaves].
+        documents: How many documents the trie leads to.
     """
 
     first_child: torch.Tensor
@@ -39,6 +45,10 @@ class TorchTrie:
     leaves: tuple[int, ...]
     tail: torch.Tensor
     chains: tuple[int, ...]
+    shared_leaf: torch.Tensor
+    shared_first: torch.Tensor
+    shared_row: torch.Tensor
+    documents: int
 
     @classmethod
     def from_trie(cls, trie: Trie, device: torch.device | str = "cpu") -> TorchTrie:
@@ -69,6 +79,10 @@ class TorchTrie:
             leaves=tuple(int(count) for count in leaves),
             tail=tensor(tail),
             chains=tuple(int(count) for count in chains),
+            shared_leaf=tensor(trie.shared_leaf).long(),
+            shared_first=tensor(trie.shared_first).long(),
+            shared_row=tensor(trie.shared_row).long(),
+            documents=trie.documents,
         )
 
     def to(self, device: torch.device | str) -> TorchTrie:
@@ -88,9 +102,14 @@ class TorchTrie:
         return len(self.branching)
 
     @property
-    def documents(self) -> int:
-        """How many documents the trie leads to."""
+    def identifiers(self) -> int:
+        """How many different identifiers there are."""
         return sum(self.leaves)
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether every leaf is one document, and every document one leaf."""
+        return self.identifiers == self.documents and not len(self.shared_leaf)
 
     @property
     def device(self) -> torch.device:

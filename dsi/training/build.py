@@ -286,7 +286,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batches
     from dsi.training.checkpoints import steps_saved
-    from dsi.training.examples import gather_examples, labelled_rows
+    from dsi.training.examples import gather_examples, labelled_rows, per_identifier
     from dsi.training.loop import Run
 
     table = parts.assignment.table
@@ -299,10 +299,11 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         generator=parts.generator,
         seed=options.seed,
     )
+    examples = {task: per_identifier(each, table) for task, each in examples.items()}
     shares = {task: getattr(options.mix, task) for task in ("indexing", "pseudo", "labelled")}
     labelled = None
     if options.mix.negatives == "labelled" and "labelled" in examples:
-        labelled = labelled_rows(dataset, table)
+        labelled, _ = table.numbers_of(labelled_rows(dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
     return Run(

@@ -24,7 +24,8 @@ class Examples:
     Attributes:
         tokens: All token ids, one example after the other; int32 [tokens].
         offsets: Where each example starts; int64 [examples + 1].
-        rows: The table row of each example's document; int64 [examples].
+        rows: The table row of each example's document, or after `per_identifier` the number of
+            the identifier to be learned; int64 [examples].
     """
 
     tokens: npt.NDArray[np.int32]
@@ -105,6 +106,28 @@ def gather_examples(
             mend="Give --mix.pseudo or --mix.indexing a share",
         )
     return found
+
+
+def per_identifier(examples: Examples, table: DocidTable) -> Examples:
+    """Returns each example once for every identifier of its document.
+
+    So a text teaches all identifiers of its document, as in MINDER (Li et al., ACL 2023).
+
+    Args:
+        examples: The examples; `rows` are table rows.
+        table: The identifiers.
+
+    Returns:
+        Examples whose `rows` are the numbers of identifiers; the same ones where each document
+        has one identifier.
+    """
+    if table.one_each:
+        return examples
+    numbers, places = table.numbers_of(examples.rows)
+    lengths = examples.lengths[places]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    shift = np.repeat(examples.offsets[places] - offsets[:-1], lengths)
+    return Examples(examples.tokens[np.arange(offsets[-1]) + shift], offsets, numbers)
 
 
 def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:

@@ -81,7 +81,7 @@ def code_vectors(
     import scipy.sparse as sparse
 
     codes = np.asarray(table.codes)
-    owners = np.repeat(np.arange(len(table)), table.lengths)
+    owners = np.repeat(table.owners, table.lengths)
     members = sparse.csr_matrix(
         (np.ones(len(codes), np.float32), (codes, owners)), shape=(alphabet_size, len(table))
     )

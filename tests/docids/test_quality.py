@@ -115,3 +115,32 @@ def test_neighbours_agree_with_a_full_comparison(distinct):
         assert len(set(row.tolist())) == 8
         others = np.sort(np.delete(likeness[itself], itself))[::-1]
         np.testing.assert_allclose(np.sort(likeness[itself][row])[::-1], others[:8], rtol=1e-5)
+
+
+def test_shared_and_several_identifiers_are_counted():
+    table = DocidTable.from_sequences(
+        ["a", "b", "c"],
+        [(2, END), (2, END), (3, END), (4, 2, END)],
+        alphabet_size=5,
+        kind="test",
+        counts=[1, 2, 1],
+        shared=True,
+    )
+    quality = measure(table, lambda: np.eye(3, dtype=np.float32), seed=0)
+    report = quality.to_dict()
+    assert (report["documents"], report["identifiers"]) == (3, 4)
+    assert (report["unique"], report["collisions"]) == (0.75, 1)
+    assert report["shared_documents"] == 2
+    assert report["length"]["histogram"] == {"2": 3, "3": 1}
+    root = report["levels"][0]
+    assert (root["documents"], root["largest_child"]) == (4, 0.5)
+    assert ("identifiers", "4, 1.33 a document") in quality.rows()
+
+
+def test_use_of_the_codes_at_each_position():
+    first, second, third = measured([(2, 3), (2, 4), (3, 2, END), (5,)]).positions
+    assert (first.identifiers, first.used, first.most_frequent) == (4, 3, 0.5)
+    # The codes 2, 3 and 5 occur 2, 1 and 1 times: 1.5 bits.
+    assert first.perplexity == pytest.approx(2**1.5)
+    assert (second.identifiers, second.used) == (3, 3)
+    assert (third.identifiers, third.used, third.perplexity) == (1, 1, 1.0)

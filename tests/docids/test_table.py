@@ -207,3 +207,80 @@ def test_documents_whose_hashes_collide_are_told_apart(monkeypatch):
     assert table.find(["c", "b", "x"]).tolist() == [2, 1, -1]
     with pytest.raises(InputError, match="'b' occurs twice"):
         table.append(["b"], [(5,)])
+
+
+@st.composite
+def many_to_many(draw, alphabet_size=5):
+    """Documents with one or several identifiers, some of them shared: lists of tuples."""
+    several = st.lists(
+        st.lists(st.integers(2, alphabet_size - 1), max_size=2).map(lambda s: (*s, END)),
+        min_size=1,
+        max_size=3,
+        unique=True,
+    )
+    return draw(st.lists(several, min_size=1, max_size=6))
+
+
+def shared_table(documents, start=0):
+    return DocidTable.from_sequences(
+        [f"d{start + i}" for i in range(len(documents))],
+        [identifier for identifiers in documents for identifier in identifiers],
+        alphabet_size=ALPHABET,
+        kind="test",
+        counts=[len(identifiers) for identifiers in documents],
+        shared=True,
+    )
+
+
+@given(many_to_many(), many_to_many(), st.data())
+def test_documents_with_several_and_shared_identifiers(tmp_path_factory, before, added, data):
+    table = shared_table(before)
+    gone = data.draw(st.sets(st.sampled_from(range(len(before)))))
+    table = table.retire([f"d{row}" for row in gone]).append(
+        [f"d{len(before) + i}" for i in range(len(added))],
+        [identifier for identifiers in added for identifier in identifiers],
+        [len(identifiers) for identifiers in added],
+    )
+    folder = tmp_path_factory.mktemp("table") / "table"
+    table.save(folder)
+    everything = [*before, *added]
+    flat = [(row, s) for row, identifiers in enumerate(everything) for s in identifiers]
+    for each in (table, DocidTable.open(folder)):
+        assert each.shared
+        assert [each.sequences(row) for row in range(len(each))] == everything
+        assert [each.sequence(row) for row in range(len(each))] == [d[0] for d in everything]
+        assert each.one_each == all(len(identifiers) == 1 for identifiers in everything)
+        assert each.owners.tolist() == [row for row, _ in flat]
+        live = [number for number, (row, _) in enumerate(flat) if row not in gone]
+        assert each.live_identifiers.tolist() == live
+        assert each.matrix().shape[0] == len(flat)
+        asked = data.draw(st.lists(st.sampled_from(range(len(each))), max_size=5))
+        numbers, places = each.numbers_of(np.array(asked, np.int64))
+        assert [(int(p), flat[n]) for n, p in zip(numbers, places, strict=True)] == [
+            (place, (row, s)) for place, row in enumerate(asked) for s in everything[row]
+        ]
+
+
+def test_an_identifier_is_shared_by_documents_not_repeated_in_one():
+    assert shared_table([[(2, END)], [(2, END)]]).sequence(1) == (2, END)
+    with pytest.raises(InputError, match=r"document 'd1' has the identifier \(2, 1\) twice"):
+        shared_table([[(2, END)], [(2, END), (3, END), (2, END)]])
+    with pytest.raises(InputError, match=r"\(2,\) of document 'd0' is a prefix of \(2, 3\)"):
+        shared_table([[(2,)], [(4,), (2, 3)]])
+    with pytest.raises(InputError, match="documents 'd0' and 'd1' have the same identifier"):
+        DocidTable.from_sequences(
+            ["d0", "d1"], [(2,), (3,), (2,)], alphabet_size=4, kind="test", counts=[1, 2]
+        )
+    with pytest.raises(InputError, match="'d1' has no identifier"):
+        shared_table([[(2,)], []])
+    with pytest.raises(InputError, match="1 documents, but 2 identifiers and counts for 2"):
+        DocidTable.from_sequences(["d0"], [(2,), (3,)], alphabet_size=4, kind="test", counts=[2, 0])
+
+
+def test_tables_of_the_first_layout_are_read(tmp_path):
+    table_of([(2, 3), (4,)]).save(tmp_path / "table")
+    header = json.loads((tmp_path / "table" / "table.json").read_text())
+    del header["shared"], header["identifiers"]
+    (tmp_path / "table" / "table.json").write_text(json.dumps(header))
+    table = DocidTable.open(tmp_path / "table")
+    assert (table.one_each, table.shared, table.sequence(1)) == (True, False, (4,))

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -122,3 +123,51 @@ def test_wide_alphabets_and_long_identifiers_sort_over_several_keys():
     )
     trie = Trie.build(table)
     assert [int(trie.row[trie.walk(s)]) for s in identifiers] == list(range(50))
+
+
+several = st.lists(
+    st.lists(st.integers(2, 4), max_size=2).map(lambda s: (*s, END)),
+    min_size=1,
+    max_size=3,
+    unique=True,
+)
+
+
+@given(st.lists(several, min_size=1, max_size=7), st.data())
+def test_leaves_lead_to_all_documents_of_their_identifier(tmp_path_factory, documents, data):
+    table = DocidTable.from_sequences(
+        [f"d{i}" for i in range(len(documents))],
+        [identifier for identifiers in documents for identifier in identifiers],
+        alphabet_size=ALPHABET,
+        kind="test",
+        counts=[len(identifiers) for identifiers in documents],
+        shared=True,
+    )
+    gone = data.draw(st.sets(st.sampled_from(range(len(documents))), max_size=len(documents) - 1))
+    trie = Trie.build(table.retire([f"d{row}" for row in gone]))
+    folder = tmp_path_factory.mktemp("trie") / "trie"
+    trie.save(folder)
+    expected = {}
+    for row, identifiers in enumerate(documents):
+        if row not in gone:
+            for identifier in identifiers:
+                expected.setdefault(identifier, []).append(row)
+    for each in (trie, Trie.open(folder)):
+        assert each.documents == len(documents) - len(gone)
+        assert (each.row >= 0).sum() == len(expected)
+        for identifier, rows in expected.items():
+            leaf = each.walk(identifier)
+            assert each.rows_at(leaf).tolist() == rows
+            assert each.row[leaf] == rows[0]
+        assert each.rows_at(0).tolist() == []
+        shared = [leaf for leaf in range(len(each)) if len(each.rows_at(leaf)) > 1]
+        assert each.shared_leaf.tolist() == shared
+
+
+def test_tries_of_the_first_layout_are_read(tmp_path):
+    Trie.build(table_of([(2, 3), (4,)])).save(tmp_path / "trie")
+    header = json.loads((tmp_path / "trie" / "trie.json").read_text())
+    del header["documents"]
+    (tmp_path / "trie" / "trie.json").write_text(json.dumps(header))
+    trie = Trie.open(tmp_path / "trie")
+    assert (trie.documents, trie.rows_at(trie.walk((4,))).tolist()) == (2, [1])

@@ -1,0 +1,80 @@
+"""From identifiers that were found to documents: each once, with one score.
+
+An identifier that several documents share stands for all of them, each with its score (SE-DSI,
+KDD 2023, returns them in random order; here they stand in the order of the table). A document
+with several identifiers (MINDER; few-shot generative retrieval) gets the logarithm of the sum of
+the probabilities of those that were found.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dsi.search.torch_trie import TorchTrie
+
+
+def documents_of(
+    leaves: torch.Tensor, scores: torch.Tensor, trie: TorchTrie, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ranks the documents behind identifiers.
+
+    Args:
+        leaves: Leaves of the trie, each at most once for a query, -1 for none; int64 [queries,
+            found].
+        scores: Their log-probabilities, -inf for none; float32 [queries, found].
+        trie: The trie.
+        k: How many documents to return for each query.
+
+    Returns:
+        Table rows, int64 [queries, k], best first and equal scores by the lower row, and scores,
+        float32 [queries, k]; the rest are row -1, score -inf.
+    """
+    queries = len(leaves)
+    rows = torch.full((queries, k), -1, dtype=torch.int64, device=leaves.device)
+    merged = torch.full((queries, k), -torch.inf, device=leaves.device)
+    query, place = torch.nonzero((leaves >= 0) & (scores > -torch.inf), as_tuple=True)
+    if not len(query):
+        return rows, merged
+    document, source = _members(leaves[query, place], trie)
+    query, score = query[source], scores[query, place][source]
+    # One number for each pair of query and document; the pairs come out in the order of both.
+    most = int(document.max()) + 1
+    pair, which = torch.unique(query * most + document, return_inverse=True)
+    highest = torch.full((len(pair),), -torch.inf, device=score.device)
+    highest.scatter_reduce_(0, which, score, "amax")
+    total = torch.zeros_like(highest).scatter_add_(0, which, (score - highest[which]).exp())
+    total = highest + total.log()
+    query, document = pair // most, pair % most
+    order = torch.sort(total, descending=True, stable=True).indices
+    order = order[torch.sort(query[order], stable=True).indices]
+    query = query[order]
+    starts = torch.searchsorted(query, torch.arange(queries, device=query.device))
+    rank = torch.arange(len(query), device=query.device) - starts[query]
+    kept = rank < k
+    rows[query[kept], rank[kept]] = document[order][kept]
+    merged[query[kept], rank[kept]] = total[order][kept]
+    return rows, merged
+
+
+def _members(leaves: torch.Tensor, trie: TorchTrie) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lists the documents at each of some leaves.
+
+    Args:
+        leaves: int64 [leaves].
+        trie: The trie.
+
+    Returns:
+        Table rows, and for each the place in `leaves` it comes from; int64 [documents].
+    """
+    places = torch.arange(len(leaves), device=leaves.device)
+    if not len(trie.shared_leaf):
+        return trie.row[leaves].long(), places
+    group = torch.searchsorted(trie.shared_leaf, leaves).clamp_max(len(trie.shared_leaf) - 1)
+    shared = trie.shared_leaf[group] == leaves
+    first = trie.shared_first[group]
+    count = torch.where(shared, trie.shared_first[group + 1] - first, 1)
+    source = places.repeat_interleave(count)
+    offset = torch.arange(len(source), device=leaves.device) - (count.cumsum(0) - count)[source]
+    at = (first[source] + offset).clamp_max(len(trie.shared_row) - 1)
+    document = torch.where(shared[source], trie.shared_row[at], trie.row[leaves[source]].long())
+    return document, source
