@@ -39,7 +39,7 @@ class Targets:
         Args:
             matrix: The identifiers, padded with `PAD`; int32 [identifiers, longest].
             alphabet_size: How many codes there are.
-            labelled: Rows that labelled queries compete among; None for all of them.
+            labelled: Identifiers that labelled queries compete among; None for all of them.
         """
         codes = torch.from_numpy(matrix.astype(np.int64))
         competitors = None
