@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,29 @@ class Assignment:
         """The identifiers."""
         return self.built.table
 
-    def extend(self, doc_ids: Sequence[str], texts: Sequence[str]) -> Assignment:
+    def extend(
+        self,
+        doc_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str] | None = None,
+        queries: Sequence[Sequence[str]] | None = None,
+    ) -> Assignment:
         """Gives identifiers to more documents; those given before stay as they are.
 
         Args:
             doc_ids: Ids of the new documents.
             texts: Their texts, as `text_of` joins them.
+            titles: Their titles, for kinds that look at them; default: the first of the lines of
+                each text that has several.
+            queries: The pseudo-queries of each, for the kind description, which falls back on
+                keywords without them.
 
         Raises:
             InputError: An id is taken, or the vectors of the new documents cannot be had.
         """
-        documents = Documents(doc_ids, texts, self._embed)
+        ask = None if queries is None else lambda generator: queries
+        documents = Documents(doc_ids, texts, self._embed, titles, ask)
         return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
@@ -142,6 +154,8 @@ def assign(
     embedding: EmbeddingOptions | None = None,
     seed: int = 0,
     origin: Mapping[str, Any] | None = None,
+    titles: Sequence[str] | None = None,
+    queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
 ) -> tuple[Assignment, Quality]:
     """Gives every document an identifier, and measures how good they are.
 
@@ -153,6 +167,9 @@ def assign(
         embedding: How documents become vectors, where the kind or the measures ask for them.
         seed: Same documents, options and seed give the same identifiers.
         origin: What the documents are, for the manifest.
+        titles: Their titles; default: the first of the lines of each text that has several.
+        queries: Gives the pseudo-queries of each document by the name of a generator or "auto",
+            as `docids.pseudo_queries.queries_of` does; default: there are none.
 
     Raises:
         InputError: There is no document, an id occurs twice, the kind is unknown, or the
@@ -170,7 +187,7 @@ def assign(
         fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
-    documents = Documents(doc_ids, texts, embed)
+    documents = Documents(doc_ids, texts, embed, titles, queries)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
     quality = measure(built.table, lambda: documents.vectors, seed=seed, resolved=built.resolved)
     embedder = fitted[0] if fitted else None

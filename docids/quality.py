@@ -173,6 +173,7 @@ class Quality:
             *(
                 (f"taken, so {what}", f"{count:,} documents ({count / self.documents:.1%})")
                 for what, count in self.resolved.items()
+                if count
             ),
             ("length", f"{length['min']} to {length['max']}, mean {length['mean']:.2f}"),
             (

@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits
+_CHUNK = 1 << 16  # sequences hashed at a time: bounds the working memory
+
 
 class Ragged(NamedTuple):
     """Sequences one after the other: sequence i is `codes[offsets[i] : offsets[i + 1]]`.
@@ -39,6 +42,23 @@ class Ragged(NamedTuple):
     def lengths(self) -> npt.NDArray[np.int64]:
         """The length of each sequence; int64 [sequences]."""
         return np.diff(self.offsets)
+
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Returns a 64-bit polynomial hash of each sequence; uint64 [sequences]."""
+        sequences = len(self.offsets) - 1
+        result = np.empty(sequences, np.uint64)
+        for start in range(0, sequences, _CHUNK):
+            bounds = np.asarray(self.offsets[start : start + _CHUNK + 1])
+            lengths = np.diff(bounds)
+            place = np.arange(bounds[-1] - bounds[0]) - np.repeat(bounds[:-1] - bounds[0], lengths)
+            powers = np.full(int(lengths.max(initial=0)) + 1, _MULTIPLIER)
+            powers = np.multiply.accumulate(powers)
+            terms = self.codes[bounds[0] : bounds[-1]].astype(np.uint64) + np.uint64(1)
+            sums = np.zeros(len(terms) + 1, np.uint64)
+            np.cumsum(terms * powers[place], out=sums[1:])
+            ends = bounds - bounds[0]
+            result[start : start + len(lengths)] = sums[ends[1:]] - sums[ends[:-1]]
+        return result
 
     def column(self, rows: npt.NDArray[np.int64], place: int) -> np.ndarray:
         """Returns the code at `place` of each of `rows`, 0 where a sequence has ended."""

@@ -9,8 +9,9 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits
-_CHUNK = 1 << 16  # strings hashed at a time: bounds the working memory
+from docids.ragged import Ragged
+
+_CHUNK = 1 << 16  # strings decoded at a time: bounds the working memory
 
 
 class Strings(Sequence[str]):
@@ -66,19 +67,7 @@ class Strings(Sequence[str]):
 
     def hashes(self) -> npt.NDArray[np.uint64]:
         """Returns a 64-bit polynomial hash of each string; uint64 [strings]."""
-        result = np.empty(len(self), np.uint64)
-        for start in range(0, len(self), _CHUNK):
-            bounds = np.asarray(self.offsets[start : start + _CHUNK + 1])
-            lengths = np.diff(bounds)
-            place = np.arange(bounds[-1] - bounds[0]) - np.repeat(bounds[:-1] - bounds[0], lengths)
-            powers = np.full(int(lengths.max(initial=0)) + 1, _MULTIPLIER)
-            powers = np.multiply.accumulate(powers)
-            terms = self.text[bounds[0] : bounds[-1]].astype(np.uint64) + np.uint64(1)
-            sums = np.zeros(len(terms) + 1, np.uint64)
-            np.cumsum(terms * powers[place], out=sums[1:])
-            ends = bounds - bounds[0]
-            result[start : start + len(lengths)] = sums[ends[1:]] - sums[ends[:-1]]
-        return result
+        return Ragged(self.text, self.offsets).hashes()
 
 
 class StringIndex:

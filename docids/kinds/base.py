@@ -23,14 +23,35 @@ class Documents:
         texts: What they say, title first.
         embed: Turns texts into vectors, float32 [texts, dimensions]; called only by a kind
             that looks at vectors, and once.
+        given_titles: Their titles; None where they are unknown.
+        queries: Gives the pseudo-queries of each document by the name of their generator, or by
+            "auto"; None where there are none.
     """
 
     doc_ids: Sequence[str]
     texts: Sequence[str]
     embed: Callable[[Sequence[str]], npt.NDArray[np.float32]]
+    given_titles: Sequence[str] | None = None
+    queries: Callable[[str], Sequence[Sequence[str]]] | None = None
 
     def __len__(self) -> int:
         return len(self.doc_ids)
+
+    @property
+    def titles(self) -> Sequence[str]:
+        """One title for each document; where they are unknown, the first of several lines."""
+        if self.given_titles is not None:
+            return self.given_titles
+        parts = (text.partition("\n") for text in self.texts)
+        return [first if rest else "" for first, _, rest in parts]
+
+    def ask(self, generator: str) -> Sequence[Sequence[str]]:
+        """Returns the pseudo-queries of each document; none where there are none.
+
+        Args:
+            generator: Who wrote them, or "auto".
+        """
+        return [()] * len(self) if self.queries is None else self.queries(generator)
 
     @functools.cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -81,7 +102,7 @@ class Kind(Protocol):
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents identifiers; those given before stay as they are.
 
-        An identifier of a retired row is never given again.
+        An identifier of a retired row is never given again, unless documents may share them.
 
         Args:
             built: What `build` or `extend` returned.

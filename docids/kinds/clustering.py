@@ -66,7 +66,7 @@ def cluster(
                 leaf[members] = number
             number += 1
 
-    with _one_thread():
+    with one_thread():
         for number, members in track(large(), "Clusters split"):
             parts, centres = _split(vectors, members, branching, iterations, [seed, number])
             centroids.append(centres)
@@ -131,7 +131,7 @@ def _kmeans(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Lets faiss run on one thread: sums come out the same each time, and small splits faster."""
     import faiss
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from docids.embeddings import EmbeddingOptions
-from docids.kinds import KINDS, NoOptions, TreeOptions
+from docids.kinds.description import DescriptionOptions
+from docids.kinds.keywords import KeywordOptions
+from docids.kinds.naming import Collisions
+from docids.kinds.options import KindOptions
+from docids.kinds.quantisation import QuantisationOptions
+from docids.kinds.text import TextOptions
+from docids.kinds.tree import TreeOptions
+from docids.kinds.url import UrlOptions
 from dsi.report import Report, TableReport
 
 _EMBEDDING = EmbeddingOptions()
-_SEMANTIC = TreeOptions()
+_KINDS = KindOptions()
 
 
 def docids(
@@ -18,28 +25,55 @@ def docids(
     out: Path,
     kind: str = "semantic",
     seed: int = 0,
-    semantic: TreeOptions = _SEMANTIC,
+    collisions: Collisions | None = None,
+    semantic: TreeOptions = _KINDS.semantic,
+    description: DescriptionOptions = _KINDS.description,
+    title: TextOptions = _KINDS.title,
+    url: UrlOptions = _KINDS.url,
+    keywords: KeywordOptions = _KINDS.keywords,
+    rq: QuantisationOptions = _KINDS.rq,
+    pq: QuantisationOptions = _KINDS.pq,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:
     """Gives every document of a dataset an identifier, and prints how good they are.
 
     Kinds: atomic (one code for each document), naive (arbitrary integers, spelled in digits),
-    semantic (paths through hierarchical k-means), random (the shape of semantic, without its
-    meaning: the control). The same dataset, options and seed give the same identifiers.
+    semantic (paths through hierarchical k-means), rq and pq (residual and product quantisation),
+    description (the pseudo-query that finds the document best), keywords, title and url (their
+    words), random (the shape of semantic, without its meaning: the control). The same dataset,
+    options and seed give the same identifiers.
 
     Args:
         dataset: The folder of the dataset.
         out: The folder for the identifiers; replaced if it holds identifiers already.
-        kind: atomic, naive, semantic or random.
+        kind: atomic, naive, semantic, rq, pq, description, keywords, title, url or random.
         seed: Of everything drawn at random.
+        collisions: Where two documents come to have the same identifier: share lets them, and
+            extend tells them apart; short for the option of the same name of the chosen kind.
         semantic: Options of the kinds semantic and random.
-        embedding: How documents become vectors; for semantic and random, and for the purity
-            of every kind.
+        description: Options of the kind description.
+        title: Options of the kind title.
+        url: Options of the kind url.
+        keywords: Options of the kind keywords.
+        rq: Options of the kind rq.
+        pq: Options of the kind pq.
+        embedding: How documents become vectors; for semantic, random, rq and pq, and for the
+            purity of every kind.
     """
     from data_prep.dataset import Dataset
     from docids.assignment import assign, refuse_other_content, text_of
+    from docids.pseudo_queries import queries_of
 
-    needed = KINDS[kind].Options
+    options = KindOptions(
+        semantic=semantic,
+        description=description,
+        title=title,
+        url=url,
+        keywords=keywords,
+        rq=rq,
+        pq=pq,
+        collisions=collisions,
+    ).of_kind(kind)
     opened = Dataset.open(dataset)
     refuse_other_content(out)
     doc_ids, titles, texts = [], [], []
@@ -51,13 +85,15 @@ def docids(
         doc_ids,
         text_of(titles, texts),
         kind=kind,
-        options=semantic if needed is TreeOptions else NoOptions(),
+        options=options,
         embedding=embedding,
         seed=seed,
         origin={
             "dataset": opened.info.name,
             "content_hash": opened.info.content_hash,
         },
+        titles=titles,
+        queries=queries_of(opened),
     )
     assignment.save(out, quality)
     return TableReport(

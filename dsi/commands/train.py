@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docids.kinds import TreeOptions
+from docids.kinds.description import DescriptionOptions
+from docids.kinds.keywords import KeywordOptions
+from docids.kinds.naming import Collisions
+from docids.kinds.options import KindOptions
+from docids.kinds.quantisation import QuantisationOptions
+from docids.kinds.text import TextOptions
+from docids.kinds.tree import TreeOptions
+from docids.kinds.url import UrlOptions
 from dsi.report import Report, TableReport
 from dsi.text_encoder import VocabularyOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
@@ -14,7 +21,7 @@ _VOCABULARY = VocabularyOptions()
 _MIX = MixOptions()
 _OPTIMISER = OptimiserOptions()
 _LOOP = LoopOptions()
-_SEMANTIC = TreeOptions()
+_KINDS = KindOptions()
 
 
 def train(
@@ -26,7 +33,14 @@ def train(
     generator: str = "auto",
     per_doc: int = 40,
     seed: int = 0,
-    semantic: TreeOptions = _SEMANTIC,
+    collisions: Collisions | None = None,
+    semantic: TreeOptions = _KINDS.semantic,
+    description: DescriptionOptions = _KINDS.description,
+    title: TextOptions = _KINDS.title,
+    url: UrlOptions = _KINDS.url,
+    keywords: KeywordOptions = _KINDS.keywords,
+    rq: QuantisationOptions = _KINDS.rq,
+    pq: QuantisationOptions = _KINDS.pq,
     model: ModelOptions = _MODEL,
     vocabulary: VocabularyOptions = _VOCABULARY,
     mix: MixOptions = _MIX,
@@ -41,13 +55,22 @@ def train(
     Args:
         dataset: The folder of the dataset.
         out: The folder of the index.
-        docids: Kind of identifiers: atomic, naive, semantic or random.
+        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, description, keywords, title,
+            url or random.
         docids_folder: Identifiers made with `dsi docids`, instead of new ones.
         generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
             there are enough labelled queries to learn from, else extractive.
         per_doc: Pseudo-queries per document.
         seed: Of everything drawn at random.
+        collisions: Where two documents come to have the same identifier: share lets them, and
+            extend tells them apart; short for the option of the same name of the chosen kind.
         semantic: Options of the identifier kinds semantic and random.
+        description: Options of the identifier kind description.
+        title: Options of the identifier kind title.
+        url: Options of the identifier kind url.
+        keywords: Options of the identifier kind keywords.
+        rq: Options of the identifier kind rq.
+        pq: Options of the identifier kind pq.
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
@@ -59,7 +82,14 @@ def train(
 
     options = TrainingOptions(
         docids=docids,
+        collisions=collisions,
         semantic=semantic,
+        description=description,
+        title=title,
+        url=url,
+        keywords=keywords,
+        rq=rq,
+        pq=pq,
         generator=generator,
         per_doc=per_doc,
         seed=seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions
 from docids.assignment import Assignment, text_of
-from docids.kinds import KINDS, TreeOptions
+from docids.kinds import KINDS
+from docids.kinds.options import KindOptions
+from docids.pseudo_queries import queries_of
 from dsi import versions
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
 from dsi.training.options import (
@@ -43,11 +45,10 @@ _CLAIM = "training.json"
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(KindOptions):
     """All that decides an index besides the Dataset."""
 
     docids: str = "atomic"
-    semantic: TreeOptions = field(default_factory=TreeOptions)
     generator: str = "auto"
     per_doc: int = 40
     seed: int = 0
@@ -66,6 +67,7 @@ class TrainingOptions:
                     mend=f"Choose from: {', '.join(choices)}",
                 )
         GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
+        self.of_kind(self.docids)
 
 
 def train_index(
@@ -202,8 +204,9 @@ def _prepare(
     texts = text_of(titles, (document.text for document in documents))
     doc_ids = [document.doc_id for document in documents]
     text = _text_encoder(texts, work, options)
-    assignment = _docids(doc_ids, texts, dataset, work, options, docids_folder)
     generator = _pseudo_queries(dataset, options)
+    ask = queries_of(dataset, generator or "extractive")
+    assignment = _docids(doc_ids, titles, texts, ask, dataset, work, options, docids_folder)
     tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     encoded = text.encode(titles, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     title_tokens = [
@@ -224,7 +227,9 @@ def _prepare(
 
 def _docids(
     doc_ids: list[str],
+    titles: list[str],
     texts: list[str],
+    ask: Callable[[str], list[list[str]]],
     dataset: Dataset,
     work: Path,
     options: TrainingOptions,
@@ -243,11 +248,16 @@ def _docids(
     if not (folder / "docids.json").is_file():
         from docids.assignment import assign
 
-        kind = KINDS[options.docids]
-        tree = options.semantic if kind.Options is TreeOptions else kind.Options()
         origin = {"dataset": dataset.info.name, "content_hash": dataset.info.content_hash}
         assignment, quality = assign(
-            doc_ids, texts, kind=options.docids, options=tree, seed=options.seed, origin=origin
+            doc_ids,
+            texts,
+            kind=options.docids,
+            options=options.of_kind(options.docids),
+            seed=options.seed,
+            origin=origin,
+            titles=titles,
+            queries=ask,
         )
         assignment.save(folder, quality)
     return Assignment.open(folder)

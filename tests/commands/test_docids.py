@@ -9,6 +9,9 @@ from data_prep.errors import InputError
 from docids.assignment import Assignment
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
+from docids.kinds.description import DescriptionOptions
+from docids.kinds.keywords import KeywordOptions
+from docids.kinds.url import UrlOptions
 from dsi.commands.docids import docids
 from dsi.report import to_json
 
@@ -23,7 +26,8 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
-    report = docids(dataset.path, out=tmp_path / "docids", kind=kind)
+    url = UrlOptions(column="doc_id")
+    report = docids(dataset.path, out=tmp_path / "docids", kind=kind, url=url)
     table = Assignment.open(tmp_path / "docids").table
     assert list(table.doc_ids) == dataset.doc_ids
     assert table.kind == kind
@@ -72,3 +76,37 @@ def test_wrong_input_is_found_before_any_work(dataset, tmp_path):
     with pytest.raises(InputError, match="holds something that is not identifiers"):
         docids(dataset.path, out=dataset.path)
     assert not (tmp_path / "docids").exists()
+
+
+def test_shared_identifiers_are_counted(tmp_path):
+    documents = [Document(f"doc-{i}", f"Title {i // 2}", f"{TOPICS[i % 3]} {i}") for i in range(30)]
+    dataset = write_dataset(tmp_path / "dataset", InMemorySource(documents, name="topics"))
+    out = tmp_path / "docids"
+    shared = docids(dataset.path, out=out, kind="title", collisions="share").data
+    assert (shared["unique"], shared["collisions"]) == (0.5, 15)
+    assert shared["shared_documents"] == 30
+    extended = docids(dataset.path, out=out, kind="title", collisions="extend").data
+    assert (extended["unique"], extended["collisions"]) == (1.0, 0)
+    assert extended["resolved"]["the next choice"] == 15
+    several = docids(
+        dataset.path, out=out, kind="keywords", keywords=KeywordOptions(identifiers=2)
+    ).data
+    assert several["identifiers"] == 60
+
+
+def test_missing_pseudo_queries_are_generated_for_descriptions(dataset, tmp_path):
+    assert dataset.generators == []
+    docids(dataset.path, out=tmp_path / "docids", kind="description")
+    assert dataset.generators == ["extractive"]
+    with pytest.raises(InputError, match="unknown generator 'extractiv'"):
+        docids(
+            dataset.path,
+            out=tmp_path / "docids",
+            kind="description",
+            description=DescriptionOptions(generator="extractiv"),
+        )
+
+
+def test_collisions_fit_only_kinds_that_have_them(dataset, tmp_path):
+    with pytest.raises(InputError, match="--collisions share does not fit the kind 'naive'"):
+        docids(dataset.path, out=tmp_path / "docids", kind="naive", collisions="share")

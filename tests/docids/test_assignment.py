@@ -7,14 +7,22 @@ from data_prep.errors import InputError
 from docids.assignment import Assignment, assign, text_of
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
+from docids.pieces import Pieces
 
 TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
 TEXTS = [f"{TOPICS[i % 3]} {i}" for i in range(60)]
 IDS = [f"doc-{i}" for i in range(60)]
 
 
+def options_of(kind):
+    """Options with which a kind can name a small corpus of any ids."""
+    if kind in ("semantic", "random"):
+        return TreeOptions(branching=3, leaf_capacity=25)
+    return KINDS[kind].Options(column="doc_id") if kind == "url" else None
+
+
 def assigned(kind, **settings):
-    options = TreeOptions(branching=3, leaf_capacity=25) if kind in ("semantic", "random") else None
+    options = options_of(kind)
     return assign(IDS, TEXTS, kind=kind, options=options, seed=4, **settings)
 
 
@@ -46,7 +54,7 @@ def test_new_documents_join_their_topic(tmp_path):
 @pytest.mark.parametrize("texts", [["only one"], [""] * 5, ["same"] * 150, ["?", "a b", ""]])
 def test_any_corpus_gets_unique_identifiers(kind, texts):
     ids = [str(i) for i in range(len(texts))]
-    made, quality = assign(ids, texts, kind=kind)
+    made, quality = assign(ids, texts, kind=kind, options=options_of(kind))
     assert quality.unique == 1.0
     assert len({made.table.sequence(row) for row in range(len(ids))}) == len(ids)
 
@@ -100,3 +108,27 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
 def test_title_and_text_are_joined():
     assert text_of(["T", ""], ["x", "y"]) == ["T\nx", "y"]
     assert np.ndim(text_of([], [])) == 1
+
+
+def test_titles_and_pseudo_queries_reach_the_kinds_that_ask_for_them(tmp_path):
+    asked = []
+
+    def queries(generator):
+        asked.append(generator)
+        return [[f"query {i}"] for i in range(3)]
+
+    ids, texts = ["a", "b", "c"], ["x", "y", "z"]
+    made, _ = assign(ids, texts, kind="description", queries=queries)
+    assert asked == ["auto"]
+    made.save(tmp_path / "description")
+    later = Assignment.open(tmp_path / "description").extend(["d"], ["w"], queries=[["query 1 2"]])
+    pieces = Pieces.of(later.built.extras)
+    assert [pieces.text(later.table.sequence(row)) for row in range(4)] == [
+        "query 0", "query 1", "query 2", "query 1 2",
+    ]  # fmt: skip
+    made, _ = assign(ids, texts, kind="title", titles=["A", "B", ""])
+    later = made.extend(["d", "e"], ["w", "Line\nw"], titles=["D", ""])
+    pieces = Pieces.of(later.built.extras)
+    assert [pieces.text(later.table.sequence(row)) for row in range(5)] == [
+        "a", "b", "z", "d", "line w",
+    ]  # fmt: skip

@@ -1,0 +1,138 @@
+"""Identifiers of one code from the codebook of each level, told apart by a number at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from docids.kinds.naming import Collisions
+from docids.ragged import Ragged
+from docids.table import FIRST_CODE, DocidTable
+
+_SAMPLE = 20_000
+
+
+def table_of_codes(
+    doc_ids: Sequence[str],
+    codes: npt.NDArray[np.int64],
+    size: int,
+    *,
+    kind: str,
+    options: Any,
+) -> tuple[DocidTable, dict[str, int]]:
+    """Builds the table of documents with one code for each level.
+
+    The codes of every level are codes of their own. With `options.collisions` "extend" a number
+    follows, from codes of its own: 0, or for documents with the codes of an earlier one 1, 2, ...
+    With "share" no number follows, and such documents share their identifier.
+
+    Args:
+        doc_ids: The documents.
+        codes: In [0, size); int64 [documents, levels].
+        size: Codes in the codebook of a level.
+        kind: Name of the kind.
+        options: Its options.
+
+    Returns:
+        The table, and how many documents needed a number.
+    """
+    matrix, numbered = _spell(codes, size, options.collisions, None)
+    fixed = FIRST_CODE + codes.shape[1] * size
+    table = DocidTable.from_sequences(
+        doc_ids,
+        matrix,
+        alphabet_size=max(fixed, int(matrix.max(initial=0)) + 1),
+        kind=kind,
+        options=asdict(options),
+        shared=options.collisions == "share",
+    )
+    return table, numbered
+
+
+def append_codes(
+    table: DocidTable,
+    doc_ids: Sequence[str],
+    codes: npt.NDArray[np.int64],
+    size: int,
+    collisions: Collisions,
+) -> tuple[DocidTable, dict[str, int]]:
+    """Adds documents to a table that `table_of_codes` built; see there.
+
+    A number is new in the alphabet only where a group of equal codes is larger than any before.
+    """
+    matrix, numbered = _spell(codes, size, collisions, table)
+    return table.append(doc_ids, matrix), numbered
+
+
+def _spell(
+    codes: npt.NDArray[np.int64], size: int, collisions: Collisions, before: DocidTable | None
+) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    levels = codes.shape[1]
+    spelled = codes + FIRST_CODE + size * np.arange(levels)
+    if collisions == "share":
+        return spelled, {}
+    earlier = np.empty((0, levels), np.int64)
+    if before is not None and len(before):
+        earlier = before.matrix()[:, :levels].astype(np.int64)
+    number = _places_among_equals(np.concatenate([earlier, spelled]))[len(earlier) :]
+    last = FIRST_CODE + size * levels + number
+    return np.column_stack([spelled, last]), {"a number was added": int((number > 0).sum())}
+
+
+def _places_among_equals(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns for each row how many rows before it are equal (by a 64-bit hash)."""
+    hashes = Ragged.pack(rows).hashes()
+    order = np.argsort(hashes, kind="stable")
+    opens = np.ones(len(rows), bool)
+    opens[1:] = hashes[order][1:] != hashes[order][:-1]
+    starts = np.flatnonzero(opens)
+    group = np.cumsum(opens) - 1
+    places = np.empty(len(rows), np.int64)
+    places[order] = np.arange(len(rows)) - starts[group] if len(rows) else 0
+    return places
+
+
+def refuse_collapse(
+    codes: npt.NDArray[np.int64],
+    size: int,
+    vectors: npt.NDArray[np.float32],
+    *,
+    least: float,
+    option: str,
+) -> None:
+    """Raises InputError where a level uses its codebook too unevenly to mean much.
+
+    The measure is the perplexity of the level's codes, as a share of the most that it could be:
+    of the codebook, or of the different vectors where those are fewer.
+
+    Args:
+        codes: int64 [documents, levels].
+        size: Codes in the codebook of a level.
+        vectors: What the codes stand for; float32 [documents, dimensions].
+        least: The smallest share that passes; 0 lets everything pass.
+        option: The option that holds `least`, to name it.
+    """
+    if not len(codes) or not least:
+        return
+    sample = vectors
+    if len(vectors) > _SAMPLE:
+        step = len(vectors) / _SAMPLE
+        sample = vectors[(np.arange(_SAMPLE) * step).astype(np.int64)]
+    possible = min(size, len(np.unique(sample, axis=0)))
+    for level in range(codes.shape[1]):
+        counts = np.bincount(codes[:, level])
+        shares = counts[counts > 0] / len(codes)
+        perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
+        if perplexity < least * possible:
+            raise InputError(
+                f"the codebook of level {level + 1} has collapsed: {len(shares)} of {size} codes "
+                f"are used, as unevenly as {perplexity:.1f} equal ones would be",
+                where=f"{option} {least:g}",
+                mend="Take fewer levels, smaller codebooks or other document vectors, or lower "
+                "this threshold",
+            )

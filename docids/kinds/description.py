@@ -1,0 +1,54 @@
+"""Elaborative descriptions: the query that finds a document best is its identifier (SE-DSI)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_prep.errors import InputError
+from docids.kinds.base import KINDS, Documents
+from docids.kinds.text import TextKind, TextOptions
+from docids.round_trip import rank_by_round_trip
+from docids.term_weights import TermWeights
+
+_KEYWORDS = 5
+
+
+@dataclass(frozen=True)
+class DescriptionOptions(TextOptions):
+    """Whose queries describe the documents, and how they are written."""
+
+    generator: str = "auto"
+    """Whose pseudo-queries; auto: those that the index is trained on, or else extractive. They
+    are generated where they are missing"""
+    candidates: int = 10
+    """Pseudo-queries of a document that are compared"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates < 1:
+            raise InputError(f"candidates is {self.candidates}", mend="Give 1 or more queries")
+
+
+class Description(TextKind):
+    """The pseudo-query that leads back to its document best, by BM25.
+
+    Tang et al., Semantic-Enhanced Differentiable Search Index Inspired by Learning Strategies,
+    KDD 2023, section 4.1, take the query generator's first. A document without pseudo-queries is
+    described by its keywords.
+    """
+
+    Options = DescriptionOptions
+
+    def phrases(
+        self, documents: Documents, options: DescriptionOptions, weights: TermWeights, seed: int
+    ) -> Iterator[list[str]]:
+        """Yields the pseudo-queries, the best first, then keywords."""
+        queries = [list(each)[: options.candidates] for each in documents.ask(options.generator)]
+        ranked = rank_by_round_trip(documents.texts, queries, language=options.language, seed=seed)
+        for several, text in zip(ranked, documents.texts, strict=True):
+            keywords = weights.ranked(text, _KEYWORDS)
+            yield [*several, *(" ".join(keywords[:n]) for n in range(len(keywords), 0, -1))]
+
+
+KINDS.register("description")(Description("description"))

@@ -1,0 +1,51 @@
+"""Keywords as identifiers: a document's heaviest terms (Ultron, GLEN's first phase)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_prep.errors import InputError
+from docids.kinds.base import KINDS, Documents
+from docids.kinds.text import TextKind, TextOptions
+from docids.term_weights import TermWeights
+
+_SPARE = 3
+
+
+@dataclass(frozen=True)
+class KeywordOptions(TextOptions):
+    """How many keywords name a document, and how they are written."""
+
+    count: int = 3
+    """Keywords in an identifier (GLEN: 3); more where they are needed to tell documents apart"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count < 1:
+            raise InputError(f"count is {self.count}", mend="Give 1 or more keywords")
+
+
+class Keywords(TextKind):
+    """The terms of highest BM25 weight, the heaviest first.
+
+    Zhou et al., Ultron, arXiv 2208.09257 (term sets); Lee et al., GLEN, EMNLP 2023, section 3.2.
+    """
+
+    Options = KeywordOptions
+
+    def phrases(
+        self, documents: Documents, options: KeywordOptions, weights: TermWeights, seed: int
+    ) -> Iterator[list[str]]:
+        """Yields the first keywords; then one more each time, then each in place of the last."""
+        for text in documents.texts:
+            terms = weights.ranked(text, options.count + options.identifiers - 1 + _SPARE)
+            first, spare = terms[: options.count], terms[options.count :]
+            swapped = [[*first[:-1], term] for term in spare]
+            longer = [first + spare[:n] for n in range(1, len(spare) + 1)]
+            # Several identifiers are to differ in what they say, not in length.
+            order = [*swapped, *longer] if options.identifiers > 1 else [*longer, *swapped]
+            yield [" ".join(chosen) for chosen in [first, *order]]
+
+
+KINDS.register("keywords")(Keywords("keywords"))

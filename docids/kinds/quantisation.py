@@ -1,0 +1,201 @@
+"""What `rq` and `pq` share: codes from vector quantisers of faiss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.progress import track
+from docids.kinds.base import Built, Documents
+from docids.kinds.clustering import one_thread
+from docids.kinds.codebooks import append_codes, refuse_collapse, table_of_codes
+from docids.kinds.naming import Collisions
+
+_TRAINING_POINTS_PER_CODE = 256
+_CHUNK = 100_000
+
+
+@dataclass(frozen=True)
+class QuantisationOptions:
+    """The codebooks, and what happens where two documents have the same codes."""
+
+    levels: int = 8
+    """Codes in an identifier, each from a codebook of its own (RIPOR: 8 to 32)"""
+    codebook: int = 256
+    """Codes in a codebook, a power of 2; with fewer documents the largest one that they fill"""
+    iterations: int = 25
+    """Rounds of k-means for each codebook"""
+    collisions: Collisions = "extend"
+    """share: documents with the same codes have the same identifier, and a search that finds it
+    returns all of them; extend: a number at the end of every identifier tells them apart"""
+    least_use: float = 0.1
+    """Refused is a codebook that is used less evenly than this: the perplexity of its codes as a
+    share of the codebook; 0 for any"""
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}", mend="Give 1 or more")
+        if self.codebook < 2 or self.codebook & (self.codebook - 1) or self.codebook > 1 << 16:
+            raise InputError(
+                f"codebook is {self.codebook}", mend="Give a power of 2 from 2 to 65536"
+            )
+        if self.collisions not in ("extend", "share"):
+            raise InputError(
+                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+            )
+        if not 0 <= self.least_use <= 1:
+            raise InputError(f"least_use is {self.least_use}", mend="Give a share from 0 to 1")
+
+
+class Quantised(ABC):
+    """A kind whose codes are those of a vector quantiser; its codebooks are kept for later.
+
+    Args:
+        name: The name of the kind.
+    """
+
+    Options = QuantisationOptions
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def quantiser(self, dimensions: int, levels: int, bits: int) -> Any:
+        """Returns an untrained quantiser of faiss.
+
+        Args:
+            dimensions: Of the vectors, a multiple of `levels`.
+            levels: Codebooks.
+            bits: A codebook has 2^bits codes.
+        """
+
+    def rotation(self, dimensions: int, seed: int) -> npt.NDArray[np.float32]:
+        """Returns what vectors are multiplied by before they are quantised; nothing by default.
+
+        Args:
+            dimensions: Of the vectors.
+            seed: Of what is drawn at random.
+
+        Returns:
+            float32 [dimensions, dimensions], or an empty array to leave the vectors as they are.
+        """
+        return np.empty((0, 0), np.float32)
+
+    @abstractmethod
+    def codebooks(self, quantiser: Any) -> Any:
+        """Returns the vector of faiss that holds the codebooks of a quantiser."""
+
+    def build(self, documents: Documents, options: QuantisationOptions, seed: int) -> Built:
+        """Trains the codebooks, on a sample of a large corpus, and encodes the documents.
+
+        Raises:
+            InputError: A codebook has collapsed.
+        """
+        import faiss
+
+        vectors = _padded(documents.vectors, options.levels)
+        rotation = self.rotation(vectors.shape[1], seed)
+        vectors = vectors @ rotation if len(rotation) else vectors
+        fillable = max(1, int(np.log2(max(len(vectors), 1))))
+        bits = min(options.codebook.bit_length() - 1, fillable)
+        quantiser = self.quantiser(vectors.shape[1], options.levels, bits)
+        quantiser.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
+        quantiser.cp.niter = options.iterations
+        quantiser.cp.min_points_per_centroid = 1
+        with one_thread():
+            quantiser.train(_training_points(vectors, 1 << bits, seed))
+        codes = _encode(quantiser, vectors, options.levels, bits)
+        refuse_collapse(
+            codes,
+            1 << bits,
+            vectors,
+            least=options.least_use,
+            option=f"--{self.name}.least_use",
+        )
+        table, numbered = table_of_codes(
+            documents.doc_ids, codes, 1 << bits, kind=self.name, options=options
+        )
+        books = faiss.vector_to_array(self.codebooks(quantiser)).astype(np.float32)
+        shape = np.array([vectors.shape[1], options.levels, bits])
+        extras = {"codebooks": books, "shape": shape, "rotation": rotation}
+        return Built(table, extras, numbered)
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Encodes new documents with the codebooks that are there.
+
+        Raises:
+            InputError: The identifiers were saved without their codebooks, or the vectors have
+                not their dimensions.
+        """
+        import faiss
+
+        options = QuantisationOptions(**built.table.options)
+        try:
+            books, shape = built.extras["codebooks"], built.extras["shape"]
+            rotation = built.extras["rotation"]
+        except KeyError as error:
+            raise InputError(
+                f"the identifiers lack their codebooks ({error.args[0]!r} is missing)",
+                mend="Assign them again",
+            ) from None
+        dimensions, levels, bits = shape.tolist()
+        vectors = _padded(documents.vectors, levels)
+        if vectors.shape[1] != dimensions:
+            raise InputError(
+                f"document vectors of {vectors.shape[1]} dimensions, and the codebooks have "
+                f"{dimensions}",
+                mend="Use the embedding model that the identifiers were made with",
+            )
+        vectors = vectors @ rotation if len(rotation) else vectors
+        quantiser = self.quantiser(dimensions, levels, bits)
+        faiss.copy_array_to_vector(np.array(books), self.codebooks(quantiser))
+        quantiser.is_trained = True
+        codes = _encode(quantiser, vectors, levels, bits)
+        table, numbered = append_codes(
+            built.table, documents.doc_ids, codes, 1 << bits, options.collisions
+        )
+        return Built(table, built.extras, numbered)
+
+
+def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.float32]:
+    """Returns vectors with zeros behind, so that their dimensions are a multiple of `levels`."""
+    documents, dimensions = vectors.shape
+    wanted = -(-max(dimensions, 1) // levels) * levels
+    padded = np.zeros((documents, wanted), np.float32)
+    padded[:, :dimensions] = vectors
+    return padded
+
+
+def _training_points(
+    vectors: npt.NDArray[np.float32], size: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """Returns a sample of a large corpus; a tiny one several times over, at least `size` points."""
+    most = size * _TRAINING_POINTS_PER_CODE
+    if len(vectors) > most:
+        drawn = np.random.default_rng([seed, 12]).choice(len(vectors), most, replace=False)
+        return vectors[np.sort(drawn)]
+    if not len(vectors):
+        return np.zeros((size, vectors.shape[1]), np.float32)
+    return np.concatenate([vectors] * -(-size // len(vectors)))
+
+
+def _encode(
+    quantiser: Any, vectors: npt.NDArray[np.float32], levels: int, bits: int
+) -> npt.NDArray[np.int64]:
+    """Returns the codes of vectors; int64 [vectors, levels]."""
+    import faiss
+
+    def parts() -> Iterator[npt.NDArray[np.int64]]:
+        starts = range(0, len(vectors), _CHUNK)
+        for start in track(starts, "codes") if len(starts) > 1 else starts:
+            packed = quantiser.compute_codes(vectors[start : start + _CHUNK])
+            yield faiss.unpack_bitstrings(packed, levels, bits).astype(np.int64)
+
+    return np.concatenate([np.empty((0, levels), np.int64), *parts()])

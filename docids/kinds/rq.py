@@ -1,0 +1,32 @@
+"""Residual quantisation: each code stands for what the codes before it leave of the vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docids.kinds.base import KINDS
+from docids.kinds.quantisation import Quantised
+
+
+class ResidualQuantisation(Quantised):
+    """Codes from coarse to fine (Zeng et al., RIPOR, WWW 2024, section 3.2), by beam search.
+
+    The first codes of near documents are the same, as in a tree of clusters, but the codebook of
+    a level is the same everywhere.
+    """
+
+    def quantiser(self, dimensions: int, levels: int, bits: int) -> Any:
+        """Returns an untrained residual quantiser."""
+        import faiss
+
+        quantiser = faiss.ResidualQuantizer(dimensions, levels, bits)
+        # Progressive in the dimensions, its default, needs more points than dimensions.
+        quantiser.train_type = faiss.ResidualQuantizer.Train_default
+        return quantiser
+
+    def codebooks(self, quantiser: Any) -> Any:
+        """Returns the vector that holds the codebooks."""
+        return quantiser.codebooks
+
+
+KINDS.register("rq")(ResidualQuantisation("rq"))

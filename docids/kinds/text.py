@@ -1,0 +1,176 @@
+"""What the kinds share whose identifiers are text: a phrase for each document, in pieces."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import InputError
+from data_prep.progress import track
+from data_prep.text import normalise
+from docids.kinds.base import Built, Documents
+from docids.kinds.naming import Collisions, GivenBefore, Names
+from docids.pieces import DIGITS, Pieces
+from docids.ragged import Ragged
+from docids.table import END, FIRST_CODE, DocidTable
+from docids.term_weights import TermWeights
+
+_DIGITS = tuple(-1 - digit for digit in range(DIGITS))
+"""Stand for digits among pieces, until codes are written."""
+_END = -1 - DIGITS
+"""Stands for END."""
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How phrases are written as codes, and what happens where two documents have the same."""
+
+    max_tokens: int = 20
+    """Most codes in an identifier, END not counted (SE-DSI: 20)"""
+    vocabulary: int = 8000
+    """Largest number of sentencepiece pieces, learned from the phrases"""
+    identifiers: int = 1
+    """Identifiers that a document gets, as far as it has as many phrases"""
+    language: str = "english"
+    """Language of the stop words that no keyword is, or none"""
+    collisions: Collisions = "extend"
+    """share: documents with the same phrase have the same identifier, and a search that finds it
+    returns all of them; extend: the next-best phrase, then a distinguishing number"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 2), ("vocabulary", 1), ("identifiers", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+        if self.collisions not in ("extend", "share"):
+            raise InputError(
+                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+            )
+
+
+class TextKind(ABC):
+    """A kind whose identifiers are phrases.
+
+    A subclass says which phrases may name a document, the best first. They are written in the
+    pieces of a vocabulary that is learned from them, so that documents whose phrases begin alike
+    have identifiers that begin alike, and end in END.
+
+    Args:
+        name: The name of the kind.
+    """
+
+    Options: type[Any] = TextOptions
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def phrases(
+        self, documents: Documents, options: Any, weights: TermWeights, seed: int
+    ) -> Iterable[Sequence[str]]:
+        """Yields the phrases that may name each document, the best first.
+
+        Args:
+            documents: The documents.
+            options: An instance of `Options`.
+            weights: What words weigh in the corpus that was there first.
+            seed: Of whatever is drawn at random.
+        """
+
+    def build(self, documents: Documents, options: Any, seed: int) -> Built:
+        """Learns the vocabulary, and names the documents in their order."""
+        weights = TermWeights.fit(documents.texts, options.language)
+        phrases = self._normalised(documents, options, weights, seed)
+        strings = (phrase for several in phrases for phrase in several)
+        pieces = Pieces.train(strings, options.vocabulary, seed)
+        names = Names(options.collisions, _DIGITS, options.max_tokens)
+        given, counts = _give(phrases, pieces, names, options)
+        pieces, codes = _coded(given, pieces, FIRST_CODE + DIGITS)
+        table = DocidTable.from_sequences(
+            documents.doc_ids,
+            codes,
+            alphabet_size=FIRST_CODE + DIGITS + int((pieces.code >= 0).sum()),
+            kind=self.name,
+            options=asdict(options),
+            counts=counts,
+            shared=options.collisions == "share",
+        )
+        return Built(table, {**pieces.arrays(), **weights.arrays()}, names.resolved)
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Names more documents; pieces used for the first time are new codes.
+
+        Raises:
+            InputError: The identifiers were saved without their vocabulary.
+        """
+        options = self.Options(**built.table.options)
+        weights = TermWeights.of(built.extras, options.language)
+        pieces = Pieces.of(built.extras)
+        phrases = self._normalised(documents, options, weights, seed)
+        given_before = _given_before(built.table, pieces)
+        names = Names(options.collisions, _DIGITS, options.max_tokens, given_before)
+        given, counts = _give(phrases, pieces, names, options)
+        pieces, codes = _coded(given, pieces, built.table.alphabet_size)
+        table = built.table.append(documents.doc_ids, codes, counts)
+        return Built(table, {**built.extras, **pieces.arrays()}, names.resolved)
+
+    def _normalised(
+        self, documents: Documents, options: Any, weights: TermWeights, seed: int
+    ) -> list[list[str]]:
+        found = self.phrases(documents, options, weights, seed)
+        return [
+            list(dict.fromkeys(normalise(phrase) for phrase in several))
+            for several in track(found, f"{self.name} identifiers", len(documents))
+        ]
+
+
+def _give(
+    phrases: Sequence[Sequence[str]], pieces: Pieces, names: Names, options: TextOptions
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Returns the identifiers of all documents in pieces, and how many each document has."""
+    encoded = iter(
+        pieces.encode([phrase for several in phrases for phrase in several], options.max_tokens)
+    )
+    given: list[tuple[int, ...]] = []
+    counts = []
+    for several in phrases:
+        found = names.give(list(itertools.islice(encoded, len(several))), options.identifiers)
+        given += found
+        counts.append(len(found))
+    return given, counts
+
+
+def _coded(given: Sequence[tuple[int, ...]], pieces: Pieces, first: int) -> tuple[Pieces, Ragged]:
+    """Writes sequences of pieces and digits as codes that end in END.
+
+    Args:
+        given: The sequences.
+        pieces: The vocabulary.
+        first: The first free code, for pieces that have none yet.
+
+    Returns:
+        The vocabulary with their codes, and the identifiers.
+    """
+    packed = Ragged.pack([(*sequence, _END) for sequence in given])
+    used = packed.codes[packed.codes >= 0]
+    pieces = pieces.with_codes(used, first)
+    codes = np.where(packed.codes >= 0, pieces.code[np.maximum(packed.codes, 0)], 0)
+    digits = (packed.codes < 0) & (packed.codes != _END)
+    codes[digits] = FIRST_CODE - 1 - packed.codes[digits]
+    codes[packed.codes == _END] = END
+    return pieces, Ragged(codes, packed.offsets)
+
+
+def _given_before(table: DocidTable, pieces: Pieces) -> Callable[[tuple[int, ...]], bool]:
+    """Returns what `Names` asks about sequences of pieces and digits in a table."""
+    before = GivenBefore(table)
+
+    def given(sequence: tuple[int, ...]) -> bool:
+        codes = [FIRST_CODE - 1 - p if p < 0 else int(pieces.code[p]) for p in sequence]
+        return min(codes, default=0) >= 0 and before((*codes, END))
+
+    return given

@@ -1,0 +1,78 @@
+"""URLs as identifiers: the words of host and path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from data_prep.errors import InputError
+from data_prep.text import words
+from docids.kinds.base import KINDS, Documents
+from docids.kinds.text import TextKind, TextOptions
+from docids.term_weights import TermWeights
+
+_HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class UrlOptions(TextOptions):
+    """Where the URL of a document is, and how it is written."""
+
+    column: Literal["auto", "doc_id", "title"] = "auto"
+    """What holds the URLs: doc_id, title (both taken as they are), or auto: whichever looks like
+    one, the doc_id first"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.column not in ("auto", "doc_id", "title"):
+            raise InputError(f"column is {self.column!r}", mend="Choose from: auto, doc_id, title")
+
+
+class Url(TextKind):
+    """The words of a document's URL: host, then path, then query; scheme and "www" say nothing.
+
+    SE-DSI (KDD 2023, section 5.6) and TOME (Ren et al., ACL 2023) name documents by URLs.
+    """
+
+    Options = UrlOptions
+
+    def phrases(
+        self, documents: Documents, options: UrlOptions, weights: TermWeights, seed: int
+    ) -> Iterator[list[str]]:
+        """Yields the words of each URL.
+
+        Raises:
+            InputError: A document has no URL where one is looked for.
+        """
+        for doc_id, title in zip(documents.doc_ids, documents.titles, strict=True):
+            given = {"doc_id": [doc_id], "title": [title], "auto": [doc_id, title]}[options.column]
+            if options.column == "auto":
+                given = [text for text in given if looks_like_url(text)]
+                if not given:
+                    raise InputError(
+                        f"neither the id nor the title of document {doc_id!r} is a URL",
+                        mend="Give --url.column doc_id or --url.column title to take it as it is",
+                    )
+            yield [" ".join(url_words(given[0]))]
+
+
+def looks_like_url(text: str) -> bool:
+    """Tells whether a text has a scheme, or begins with the name of a host."""
+    text = text.strip()
+    return " " not in text and ("://" in text or _HOST.match(text) is not None)
+
+
+def url_words(text: str) -> list[str]:
+    """Returns the words of host, path and query of a URL, or of any other text, in order."""
+    text = text.strip()
+    if "://" in text:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        text = "/".join([host.removeprefix("www."), parts.path, parts.query])
+    return words(unquote(text).removeprefix("www.").replace("_", " "))
+
+
+KINDS.register("url")(Url("url"))

@@ -1,0 +1,133 @@
+"""The vocabulary of identifiers that are text: sentencepiece pieces, as codes without gaps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from docids.table import FIRST_CODE
+
+DIGITS = 10
+"""Codes before those of the pieces: the digits of a distinguishing number."""
+_MOST_STRINGS = 1_000_000
+_BYTES_AND_SPECIAL = 257
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A sentencepiece model (byte-pair encoding), and the code of each of its pieces.
+
+    The model falls back to bytes, so that any text can be written. A piece has a code only once
+    an identifier uses it: the docid alphabet holds no code that nothing teaches, except the
+    digits.
+
+    Attributes:
+        model: The serialised model; uint8 [bytes].
+        code: The code of each piece, -1 where it has none yet; int32 [pieces].
+    """
+
+    model: npt.NDArray[np.uint8]
+    code: npt.NDArray[np.int32]
+
+    @classmethod
+    def train(cls, strings: Iterable[str], size: int, seed: int) -> Pieces:
+        """Learns a vocabulary; same strings and seed, same vocabulary.
+
+        Args:
+            strings: What is to be written with it.
+            size: Largest number of pieces, the 256 bytes not counted.
+            seed: Of the sample of a million strings, where there are more.
+
+        Raises:
+            InputError: The characters of the strings alone are more than `size`.
+        """
+        import sentencepiece
+
+        lines = [line for line in strings if line] or ["-"]
+        if len(lines) > _MOST_STRINGS:
+            rng = np.random.default_rng([seed, 9])
+            chosen = rng.choice(len(lines), _MOST_STRINGS, replace=False)
+            lines = [lines[number] for number in np.sort(chosen).tolist()]
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=written,
+                model_type="bpe",
+                vocab_size=size + _BYTES_AND_SPECIAL,
+                hard_vocab_limit=False,
+                byte_fallback=True,
+                normalization_rule_name="identity",
+                character_coverage=1.0,
+                max_sentence_length=1 << 20,
+                num_threads=1,
+                minloglevel=2,
+                unk_id=0,
+                bos_id=-1,
+                eos_id=-1,
+            )
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"no vocabulary of {size} pieces for the identifiers ({reason})",
+                mend="Raise vocabulary",
+            ) from None
+        model = np.frombuffer(written.getvalue(), np.uint8)
+        return cls(model, np.full(_processor(model).vocab_size(), -1, np.int32))
+
+    def encode(self, strings: Sequence[str], longest: int) -> list[tuple[int, ...]]:
+        """Returns the pieces of each string, at most `longest`; none for an empty one."""
+        encoded: list[list[int]] = _processor(self.model).encode(list(strings))
+        return [tuple(line[:longest]) for line in encoded]
+
+    def with_codes(self, used: npt.NDArray[np.int64], first: int) -> Pieces:
+        """Gives the pieces in use that have no code yet the next codes.
+
+        Args:
+            used: Pieces, repeated or not; int64.
+            first: The first free code.
+        """
+        wanted = np.unique(used)
+        new = wanted[self.code[wanted] < 0]
+        code = np.array(self.code)
+        code[new] = first + np.arange(len(new), dtype=np.int32)
+        return Pieces(self.model, code)
+
+    def text(self, codes: Iterable[int]) -> str:
+        """Returns what codes say; END and PAD say nothing, a distinguishing number follows #."""
+        piece_of = {int(code): piece for piece, code in enumerate(self.code.tolist()) if code >= 0}
+        codes = list(codes)
+        said = _processor(self.model).decode([piece_of[c] for c in codes if c in piece_of])
+        digits = [c - FIRST_CODE for c in codes if FIRST_CODE <= c < FIRST_CODE + DIGITS]
+        return said + (f" #{''.join(map(str, digits))}" if digits else "")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the vocabulary as extras of `Built`."""
+        return {"pieces": self.model, "piece_code": self.code}
+
+    @classmethod
+    def of(cls, extras: Mapping[str, np.ndarray]) -> Pieces:
+        """Returns the vocabulary that `arrays` was taken from.
+
+        Raises:
+            InputError: The extras hold none.
+        """
+        try:
+            return cls(extras["pieces"], extras["piece_code"])
+        except KeyError as error:
+            raise InputError(
+                f"the identifiers lack their vocabulary ({error.args[0]!r} is missing)",
+                mend="Assign them again",
+            ) from None
+
+
+def _processor(model: npt.NDArray[np.uint8]) -> Any:
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_proto=np.asarray(model).tobytes())

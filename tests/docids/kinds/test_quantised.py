@@ -1,0 +1,129 @@
+"""Residual and product quantisation: what the codes mean, collapse, and telling apart."""
+
+import numpy as np
+import pytest
+
+from data_prep.errors import InputError
+from docids.kinds import KINDS, Documents
+from docids.kinds.codebooks import _places_among_equals, refuse_collapse
+from docids.quality import measure
+from docids.table import FIRST_CODE
+
+
+def documents(vectors, start=0):
+    vectors = np.asarray(vectors, np.float32)
+    ids = [f"d{start + i}" for i in range(len(vectors))]
+    return Documents(ids, [""] * len(ids), lambda texts: vectors)
+
+
+def clustered(count, groups=4, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).normal(size=(groups, 8))
+    group = np.arange(count) % groups
+    return group, (centres[group] + rng.normal(0, 0.05, (count, 8))).astype(np.float32)
+
+
+def build(kind, vectors, **options):
+    options = KINDS[kind].Options(**{"levels": 2, "codebook": 4, **options})
+    return KINDS[kind].build(documents(vectors), options, 0)
+
+
+@pytest.mark.parametrize("kind", ["rq", "pq"])
+def test_near_documents_have_the_same_first_code(kind):
+    _, vectors = clustered(200)
+    table = build(kind, vectors).table
+    purity = measure(table, lambda: vectors, seed=0).purity
+    assert purity.value > purity.shuffled + 0.4
+    # Each code is of its own level: FIRST_CODE + level x codebook + code, and then a number.
+    matrix = table.matrix()
+    for level in range(2):
+        low = FIRST_CODE + 4 * level
+        assert set(matrix[:, level]) <= set(range(low, low + 4))
+    assert matrix[:, 2].min() == FIRST_CODE + 8
+
+
+@pytest.mark.parametrize("kind", ["rq", "pq"])
+def test_new_documents_are_encoded_with_the_old_codebooks(kind):
+    _, vectors = clustered(100)
+    built = build(kind, vectors)
+    more = KINDS[kind].extend(built, documents(vectors[:10], 100), 0).table
+    old, new = more.matrix()[:10], more.matrix()[100:]
+    assert (old[:, :2] == new[:, :2]).all()
+    assert (old[:, 2] < new[:, 2]).all()
+    with pytest.raises(InputError, match="2 dimensions, and the codebooks have 8"):
+        KINDS[kind].extend(built, documents(np.ones((1, 2)), 200), 0)
+
+
+def test_codes_are_nearest_in_the_sense_of_each_quantiser():
+    _, vectors = clustered(64, groups=8)
+    built = build("pq", vectors, codebook=8)
+    books = built.extras["codebooks"].reshape(2, 8, 4)
+    matrix = built.table.matrix()
+    for row, vector in enumerate(vectors @ built.extras["rotation"]):
+        for level in range(2):
+            half = vector[4 * level : 4 * level + 4]
+            nearest = np.square(books[level] - half).sum(axis=1).argmin()
+            assert matrix[row, level] == FIRST_CODE + 8 * level + nearest
+    built = build("rq", vectors, codebook=8)
+    books = built.extras["codebooks"].reshape(2, 8, 8)
+    matrix = built.table.matrix()[:, :2] - FIRST_CODE - [0, 8]
+    error = np.square(vectors - books[0][matrix[:, 0]] - books[1][matrix[:, 1]]).sum(axis=1)
+    greedy = np.square(vectors[:, None] - books[0]).sum(axis=2).argmin(axis=1)
+    rest = vectors - books[0][greedy]
+    best = np.square(rest[:, None] - books[1]).sum(axis=2).min(axis=1)
+    # A search of several beams ends no worse than going to the nearest at each level.
+    assert (error <= best + 1e-4).all()
+
+
+@pytest.mark.parametrize("kind", ["rq", "pq"])
+def test_shared_codes(kind):
+    vectors = np.repeat(clustered(6)[1], 3, axis=0)
+    built = build(kind, vectors, collisions="share")
+    assert built.table.shared
+    assert built.table.matrix().shape == (18, 2)
+    assert built.table.sequence(0) == built.table.sequence(1)
+    apart = build(kind, vectors)
+    assert apart.resolved["a number was added"] >= 12
+    assert len({apart.table.sequence(row) for row in range(18)}) == 18
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_documents_have_small_codebooks(count):
+    built = build("rq", clustered(5)[1][:count], codebook=256)
+    assert len(built.table) == count
+    assert built.table.alphabet_size <= FIRST_CODE + 2 * 4 + count
+
+
+def test_a_collapsed_codebook_is_an_error():
+    codes = np.zeros((96, 2), np.int64)
+    codes[:, 0] = np.arange(96) % 8
+    vectors = np.random.default_rng(0).normal(size=(96, 3)).astype(np.float32)
+    with pytest.raises(InputError, match=r"codebook of level 2 has collapsed: 1 of 8 codes"):
+        refuse_collapse(codes, 8, vectors, least=0.2, option="--rq.least_use")
+    refuse_collapse(codes, 8, vectors, least=0, option="--rq.least_use")
+    refuse_collapse(codes[:, :1], 8, vectors, least=0.999, option="--rq.least_use")
+    # With one vector only, one code is all that can be used.
+    refuse_collapse(codes[:, 1:], 8, np.ones((96, 3), np.float32), least=0.999, option="")
+    skewed = np.ones((300, 4), np.float32)
+    skewed[:8] = np.random.default_rng(0).normal(size=(8, 4))
+    with pytest.raises(InputError, match=r"--rq.least_use 0.9: the codebook of level 1"):
+        build("rq", skewed, codebook=8, least_use=0.9)
+
+
+def test_places_among_equals():
+    rows = np.array([[1, 2], [3, 4], [1, 2], [1, 2], [3, 4], [2, 1]])
+    assert _places_among_equals(rows).tolist() == [0, 0, 1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"codebook": 100}, "power of 2"),
+        ({"levels": 0}, "levels is 0"),
+        ({"collisions": "both"}, "Choose from"),
+        ({"least_use": 2}, "a share from 0 to 1"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        KINDS["rq"].Options(**options)
