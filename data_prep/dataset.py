@@ -6,6 +6,7 @@
         queries/            query_id, text, origin ("labelled")
         qrels/              query_id, doc_id, relevance, split ("train", "dev" or "test")
         pseudo/<generator>/ query_id, doc_id, text, origin (the generator), generator.json
+        memory/             a generative memory, where one was trained (`dsi.generation.memory`)
 
 The tables are Arrow, and `datasets.load_from_disk` opens each of them.
 """
@@ -37,6 +38,9 @@ CORPUS_COLUMNS = {"doc_id": "string", "title": "string", "text": "string"}
 QUERY_COLUMNS = {"query_id": "string", "text": "string", "origin": "string"}
 QREL_COLUMNS = {"query_id": "string", "doc_id": "string", "relevance": "int32", "split": "string"}
 PSEUDO_COLUMNS = {"query_id": "string", "doc_id": "string", "text": "string", "origin": "string"}
+
+KEPT = ("pseudo", "memory")
+"""What was made for a Dataset, and stays when it is written again with the same content."""
 
 MOST_UNKNOWN = 0.2
 """The share of judgements with an unknown query or document above which a source is refused."""
@@ -382,8 +386,10 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
             noted=noted,
         )
         write_json(fresh / "dataset.json", info.to_json())
-        if (path / "pseudo").is_dir() and Dataset.open(path).info.content_hash == info.content_hash:
-            shutil.copytree(path / "pseudo", fresh / "pseudo")
+        made = [name for name in KEPT if (path / name).is_dir()]
+        if made and Dataset.open(path).info.content_hash == info.content_hash:
+            for name in made:
+                shutil.copytree(path / name, fresh / name)
     return Dataset(path, info)
 
 

@@ -49,13 +49,19 @@ class GenerationOutcome:
 
 def provenance(dataset: Dataset, name: str, options: GeneratorOptions) -> dict[str, Any]:
     """Returns what decides the pseudo-queries: the content of `generator.json`."""
+    kind = GENERATORS[name]
     return {
         "generator": name,
-        "generator_version": GENERATORS[name].version,
+        "generator_version": kind.version,
         "options": asdict(options),
+        **kind.identity(dataset, options),
         "content_hash": dataset.info.content_hash,
-        "shard_documents": SHARD_DOCUMENTS,
+        "shard_documents": _shard_documents(name),
     }
+
+
+def _shard_documents(name: str) -> int:
+    return GENERATORS[name].shard_documents or SHARD_DOCUMENTS
 
 
 def generate_queries(
@@ -91,7 +97,8 @@ def generate_queries(
         raise InputError(f"rank {rank} of {world} processes does not exist")
     wanted = provenance(dataset, name, options)
     final = dataset.path / "pseudo" / name
-    shards = -(-dataset.info.documents // SHARD_DOCUMENTS)
+    size = _shard_documents(name)
+    shards = -(-dataset.info.documents // size)
     if _is_done(final, wanted):
         return GenerationOutcome(final, True, shards, 0, _count(final))
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
@@ -101,18 +108,38 @@ def generate_queries(
     if missing:
         generator = kind(dataset, options)
         documents = track(
-            _documents_of(dataset, missing),
+            _documents_of(dataset, missing, size),
             f"pseudo-queries ({name})",
-            total=_documents_in(missing, dataset.info.documents),
+            total=_documents_in(missing, dataset.info.documents, size),
         )
         for number in missing:
-            _write_shard(partial / _shard(number), generator, name, documents)
+            _write_shard(partial / _shard(number), generator, name, list(islice(documents, size)))
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
         _put_in_place(partial, final, shards, wanted)
     complete = _is_done(final, wanted)
     queries = _count(final) if complete else 0
     return GenerationOutcome(final, complete, shards, len(missing), queries)
+
+
+def used_as_they_are(dataset: Dataset, name: str) -> bool:
+    """Tells whether training takes the pseudo-queries that are there, however they were made.
+
+    Those of a model are not made anew for another number or seed: they are dear.
+
+    Raises:
+        InputError: They are a model's, and not there.
+    """
+    if not GENERATORS[name].dear:
+        return False
+    file = dataset.path / "pseudo" / name / "generator.json"
+    if file.is_file() and read_json(file).get("content_hash") == dataset.info.content_hash:
+        return True
+    raise InputError(
+        f"no pseudo-queries of the generator {name!r}",
+        where=dataset.path,
+        mend=f"Make them first: dsi queries {dataset.path} --generator {name}",
+    )
 
 
 def _shard(number: int) -> str:
@@ -128,26 +155,26 @@ def _count(final: Path) -> int:
     return sum(len(column) for (column,) in arrow.read_batches(final, ["query_id"]))
 
 
-def _documents_in(shards: list[int], documents: int) -> int:
-    return sum(min(SHARD_DOCUMENTS, documents - number * SHARD_DOCUMENTS) for number in shards)
+def _documents_in(shards: list[int], documents: int, size: int) -> int:
+    return sum(min(size, documents - number * size) for number in shards)
 
 
-def _documents_of(dataset: Dataset, shards: list[int]) -> Iterator[Document]:
+def _documents_of(dataset: Dataset, shards: list[int], size: int) -> Iterator[Document]:
     """Yields the documents of some shards, in corpus order."""
     wanted = set(shards)
     for position, document in enumerate(dataset.documents()):
-        if position // SHARD_DOCUMENTS in wanted:
+        if position // size in wanted:
             yield document
 
 
-def _write_shard(
-    path: Path, generator: Generator, name: str, documents: Iterator[Document]
-) -> None:
+def _write_shard(path: Path, generator: Generator, name: str, documents: list[Document]) -> None:
+    written = generator.generate_batch(documents)
     with replacing_file(path) as fresh, arrow.TableFile(fresh, PSEUDO_COLUMNS) as table:
-        for document in islice(documents, SHARD_DOCUMENTS):
-            texts = dict.fromkeys(generator.generate(document))
-            for number, text in enumerate(texts):
-                table.append((f"{document.doc_id}#{name}-{number}", document.doc_id, text, name))
+        for document, queries in zip(documents, written, strict=True):
+            different = {query.text: query.how for query in reversed(queries)}
+            for number, text in enumerate(reversed(different)):
+                origin = f"{name}/{different[text]}" if different[text] else name
+                table.append((f"{document.doc_id}#{name}-{number}", document.doc_id, text, origin))
 
 
 def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any]) -> None:

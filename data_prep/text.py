@@ -21,6 +21,11 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
+def one_line(text: str) -> str:
+    """Returns `text` with white space folded to one blank, and none at its ends."""
+    return " ".join(text.split())
+
+
 def words(text: str) -> list[str]:
     """Returns the words of `text` in order, normalised: runs of letters and digits."""
     return _WORD.findall(normalise(text))

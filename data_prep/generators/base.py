@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,13 @@ class GeneratorOptions:
             raise InputError(f"--seed {self.seed} is negative")
 
 
+class PseudoQuery(NamedTuple):
+    """A pseudo-query, and how its generator came to it ("" where there is one way only)."""
+
+    text: str
+    how: str = ""
+
+
 class Generator(ABC):
     """Writes pseudo-queries of one document after another.
 
@@ -45,6 +52,10 @@ class Generator(ABC):
     options_class: ClassVar[type[GeneratorOptions]]
     version: ClassVar[int] = 1
     """Raised whenever the same options give other queries than before."""
+    shard_documents: ClassVar[int | None] = None
+    """Documents per shard: what a kill can cost; None for that of `data_prep.generate`."""
+    dear: ClassVar[bool] = False
+    """Whether its queries cost so much that `dsi train` makes none by itself."""
 
     @abstractmethod
     def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None: ...
@@ -52,6 +63,18 @@ class Generator(ABC):
     @abstractmethod
     def generate(self, document: Document) -> list[str]:
         """Returns at most `per_doc` different pseudo-queries of the document."""
+
+    def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
+        """Returns the pseudo-queries of several documents; models work on them together."""
+        return [list(map(PseudoQuery, self.generate(document))) for document in documents]
+
+    @classmethod
+    def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
+        """Returns what decides the queries besides options and Dataset, such as a model's hash.
+
+        It is part of the provenance: where it changes, the queries are made anew.
+        """
+        return {}
 
 
 GENERATORS: Registry[type[Generator]] = Registry("generator")

@@ -7,52 +7,77 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from data_prep.errors import InputError
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
+from dsi.generation.memory import MemoryOptions, train_memory
+from dsi.generation.seq2seq import Seq2SeqOptions
 from dsi.report import Report, TableReport
 
 SAMPLES = 3
 _EXTRACTIVE = ExtractiveOptions()
 _SELECTIVE = SelectiveOptions()
+_SEQ2SEQ = Seq2SeqOptions()
+_MEMORY = MemoryOptions()
 
 
 def queries(
     dataset: Path,
     *,
-    generator: str = "extractive",
+    generator: str | None = None,
+    train_generator: bool = False,
     per_doc: int | None = None,
     seed: int | None = None,
     extractive: ExtractiveOptions = _EXTRACTIVE,
     selective: SelectiveOptions = _SELECTIVE,
+    seq2seq: Seq2SeqOptions = _SEQ2SEQ,
+    memory: MemoryOptions = _MEMORY,
 ) -> Report:
     """Gives every document of a dataset pseudo-queries to learn from.
 
-    Generators: extractive (keywords, spans and sentences of the document; needs nothing) and
+    Generators: extractive (keywords, spans and sentences of the document; needs nothing),
     selective (learns from the labelled training queries which words users choose, and how they
-    ask). The same options and seed give the same queries. Running it again continues after an
-    interruption, and does nothing when there is nothing left to do. Under torchrun the
-    processes share the work.
+    ask), seq2seq (any model of transformers, such as docT5query) and memory (a model that
+    --train-generator trains on the labelled training queries). The same options and seed give
+    the same queries. Running it again continues after an interruption, and does nothing when
+    there is nothing left to do. Under torchrun the processes share the work.
 
     Args:
         dataset: The folder of the dataset.
-        generator: extractive or selective.
+        generator: extractive, selective, seq2seq or memory; default extractive, and memory with
+            --train-generator.
+        train_generator: Train the generative memory first, unless that has been done.
         per_doc: Pseudo-queries per document; overrides that of the generator's options.
         seed: Of everything drawn at random; overrides that of the generator's options.
         extractive: Options of the generator extractive.
         selective: Options of the generator selective.
+        seq2seq: Options of the generator seq2seq.
+        memory: Options of the generator memory, and of its training.
     """
     from data_prep import arrow
     from data_prep.dataset import Dataset
     from data_prep.generate import generate_queries
     from data_prep.generators import GENERATORS
+    from dsi.training.processes import Processes
 
+    if generator is None:
+        generator = "memory" if train_generator else "extractive"
     needed = GENERATORS[generator].options_class
-    options = next((given for given in (extractive, selective) if type(given) is needed), needed())
+    groups = (extractive, selective, seq2seq, memory)
+    options = next((given for given in groups if type(given) is needed), needed())
     said = {"per_doc": per_doc, "seed": seed}
     options = dataclasses.replace(
         options, **{name: value for name, value in said.items() if value is not None}
     )
     opened = Dataset.open(dataset)
+    if train_generator:
+        if not isinstance(options, MemoryOptions) or options.folder is not None:
+            raise InputError(
+                "--train-generator trains the generator 'memory'",
+                mend="Leave out --generator and --memory.folder, or --train-generator",
+            )
+        trained = options
+        Processes().first_alone(lambda: train_memory(opened, trained))
     outcome = generate_queries(
         opened,
         generator,

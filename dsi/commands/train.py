@@ -30,6 +30,7 @@ def train(
     out: Path,
     docids: str = "atomic",
     docids_folder: Path | None = None,
+    memory_folder: Path | None = None,
     generator: str = "auto",
     per_doc: int = 40,
     seed: int = 0,
@@ -58,8 +59,10 @@ def train(
         docids: Kind of identifiers: atomic, naive, semantic, rq, pq, description, keywords, title,
             url or random.
         docids_folder: Identifiers made with `dsi docids`, instead of new ones.
+        memory_folder: A generative memory to keep with the index; default the dataset's own.
         generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
-            there are enough labelled queries to learn from, else extractive.
+            there are enough labelled queries to learn from, else extractive. Those of seq2seq
+            and memory must have been made with `dsi queries`, and are used as they are.
         per_doc: Pseudo-queries per document.
         seed: Of everything drawn at random.
         collisions: Where two documents come to have the same identifier: share lets them, and
@@ -99,7 +102,7 @@ def train(
         optimiser=optimiser,
         loop=loop,
     )
-    manifest = train_index(Dataset.open(dataset), out, options, docids_folder)
+    manifest = train_index(Dataset.open(dataset), out, options, docids_folder, memory_folder)
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
     rows = [("documents", manifest.documents), *metrics.items()]

@@ -20,6 +20,7 @@ from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
 from docids.pseudo_queries import queries_of
 from dsi import versions
+from dsi.generation import GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
 from dsi.training.options import (
     BODY_SHARE,
@@ -71,7 +72,11 @@ class TrainingOptions(KindOptions):
 
 
 def train_index(
-    dataset: Dataset, out: Path, options: TrainingOptions, docids_folder: Path | None = None
+    dataset: Dataset,
+    out: Path,
+    options: TrainingOptions,
+    docids_folder: Path | None = None,
+    memory_folder: Path | None = None,
 ) -> Manifest:
     """Trains an index; run again after an interruption, it continues.
 
@@ -84,6 +89,8 @@ def train_index(
         options: How.
         docids_folder: Identifiers that exist already, as `dsi docids` wrote them; None to
             assign those of `options.docids`.
+        memory_folder: A generative memory to keep with the index; None for the dataset's own,
+            where it has one.
 
     Returns:
         The manifest of the version that is live now.
@@ -93,6 +100,7 @@ def train_index(
             the data, or the loss is no finite number.
     """
     wanted = _fingerprint(dataset, options, docids_folder)
+    memory = GenerativeMemory.find(dataset, memory_folder)
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, mend="Choose another --out")
     processes = Processes()
@@ -116,6 +124,8 @@ def train_index(
             with writer.version() as fresh:
                 _write(fresh, dataset, options, parts, run.model, reached, wanted)
                 _keep_logs(work, fresh / "log")
+                if memory is not None:
+                    shutil.copytree(memory, fresh / "memory")
             shutil.rmtree(work, ignore_errors=True)
 
         processes.first_alone(write)
@@ -267,12 +277,14 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
     """Generates pseudo-queries unless they are there; returns whose are to be used."""
     if options.generator == "none" or not options.mix.pseudo:
         return None
-    from data_prep.generate import generate_queries
+    from data_prep.generate import generate_queries, used_as_they_are
 
     name = options.generator
     if name == "auto":
         enough = dataset.info.qrels.get("train", 0) >= FEWEST_LABELLED
         name = "selective" if enough else "extractive"
+    if used_as_they_are(dataset, name):
+        return name
     chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
     generate_queries(dataset, name, chosen)
     return name

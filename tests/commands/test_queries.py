@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from data_prep.dataset import Dataset, Document, InMemorySource, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
 from data_prep.generators.extractive import ExtractiveOptions
 from dsi.cli import main
 from dsi.commands.queries import queries
+from dsi.generation import MemoryOptions
 
 
 @pytest.fixture
@@ -41,6 +42,31 @@ def test_processes_of_torchrun_share_the_work(dataset, monkeypatch):
     assert (report.data["complete"], report.data["written"]) == (False, 0)
     monkeypatch.setenv("RANK", "0")
     assert queries(dataset.path).data["complete"] is True
+
+
+MEMORY = {
+    "memory": MemoryOptions(width=64, layers=1, vocabulary=100, steps=2, pairs=4, query_length=5)
+}
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    documents = [Document(f"d{n}", "", f"Otter {n} swims in river {n} at dawn.") for n in range(50)]
+    queries = [Query(f"q{n}", f"where does otter {n} swim?") for n in range(50)]
+    qrels = [Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(50)]
+    return write_dataset(tmp_path / "labelled", InMemorySource(documents, queries, qrels))
+
+
+def test_the_generative_memory_is_trained_where_asked_for(labelled):
+    with pytest.raises(InputError, match="--train-generator"):
+        queries(labelled.path, generator="memory", **MEMORY)
+    first = queries(labelled.path, train_generator=True, per_doc=2, **MEMORY)
+    assert (first.data["generator"], first.data["complete"]) == ("memory", True)
+    assert first.data["queries"] > 50
+    again = queries(labelled.path, generator="memory", per_doc=2, **MEMORY)
+    assert again.data["written"] == 0
+    with pytest.raises(InputError, match="'memory'"):
+        queries(labelled.path, generator="extractive", train_generator=True)
 
 
 def test_selective_without_labels_names_extractive(dataset):

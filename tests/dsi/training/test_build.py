@@ -483,3 +483,37 @@ def test_examples_of_every_task(dataset, unlabelled, tmp_path):
         unlabelled, documents, index.table, index.text, mix, generator=None, seed=0
     )
     assert list(alone) == ["indexing"]
+
+
+def test_the_generative_memory_goes_with_the_index(tmp_path):
+    """Its own one by itself, and queries of a model only where they have been made."""
+    from data_prep.generate import generate_queries
+    from dsi.generation import GenerativeMemory, MemoryOptions
+
+    dataset = small.write(tmp_path / "dataset", splits=("train", "dev"))
+    options = small.options(generator="memory", loop__steps=2)
+    with pytest.raises(InputError, match=r"dsi queries .* --generator memory"):
+        train_index(dataset, tmp_path / "none", options)
+    # Forty pairs are fewer than it learns from, so another dataset's memory serves.
+    documents = list(dataset.documents())
+    texts = text_of((d.title for d in documents), (d.text for d in documents))
+    folder = _trained_memory(tmp_path / "other")
+    asked = MemoryOptions(per_doc=3, query_length=5, folder=str(folder), precision="fp32")
+    generate_queries(dataset, "memory", asked)
+    made = (dataset.path / "pseudo" / "memory" / "generator.json").read_bytes()
+    train_index(dataset, tmp_path / "index", options, memory_folder=folder)
+    assert (dataset.path / "pseudo" / "memory" / "generator.json").read_bytes() == made
+    kept = versions.folder(tmp_path / "index", "0001") / "memory"
+    expected = GenerativeMemory.open(folder).generate(texts[:3], per_doc=2)
+    assert GenerativeMemory.open(kept).generate(texts[:3], per_doc=2) == expected
+
+
+def _trained_memory(path: Path) -> Path:
+    from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+    from dsi.generation import MemoryOptions, train_memory
+
+    documents = [Document(f"d{n}", "", f"The anchor {n} of the whale.") for n in range(50)]
+    queries = [Query(f"q{n}", f"where is anchor {n}") for n in range(50)]
+    qrels = [Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(50)]
+    options = MemoryOptions(width=64, layers=1, vocabulary=100, steps=2, pairs=4, query_length=5)
+    return train_memory(write_dataset(path, InMemorySource(documents, queries, qrels)), options)

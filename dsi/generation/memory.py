@@ -1,0 +1,301 @@
+"""The generative memory: a model that has learned from a corpus's labelled pairs what is asked.
+
+DSI++ (Mehta et al., EMNLP 2023, section 4) trains it on the first corpus, and has it write
+pseudo-queries for new documents, and again for old ones, when an index grows. It is kept with the
+index that it was trained for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.generators.base import GENERATORS, Generator, GeneratorOptions, PseudoQuery
+from docids.assignment import text_of
+from dsi.generation.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from dsi.generation.sampling import Sampler
+
+FEWEST_PAIRS = 50
+"""Labelled training pairs below which nothing worth using can be learned."""
+FORMAT = 1
+_ABOUT = "memory.json"
+_TRAINING = (
+    "pretrained", "width", "layers", "vocabulary", "steps", "pairs", "lr", "warmup",
+    "document_length", "query_length", "seed", "precision",
+)  # fmt: skip
+"""The options that decide the model; the others decide what is drawn from it."""
+
+
+@dataclass(frozen=True)
+class MemoryOptions(SamplingOptions):
+    """The generative memory: which model, how it is trained, how queries are drawn from it."""
+
+    document_length: int = 128
+    """Tokens of a document that are read"""
+    query_length: int = 32
+    """Most tokens of a query, in training and in writing"""
+    folder: str | None = None
+    """A memory that is there already, such as INDEX/versions/0001/memory, instead of training"""
+    pretrained: str | None = None
+    """Hub id or path of an encoder-decoder to start from; strong where from scratch is weak"""
+    width: int = 256
+    """Width of a model from scratch"""
+    layers: int = 2
+    """Layers of its encoder, and of its decoder"""
+    vocabulary: int = 8000
+    """Most tokens of its vocabulary"""
+    steps: int = 600
+    """Training steps"""
+    pairs: int = 16
+    """Labelled pairs per step"""
+    lr: float = 1e-3
+    """Highest learning rate; take about 1e-4 for a pretrained model"""
+    warmup: int = 50
+    """Steps over which the learning rate rises from 0; it then falls to 0"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("width", "layers", "steps", "pairs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--memory.{name} {getattr(self, name)} is less than 1")
+        if self.width % 64:
+            raise InputError(f"--memory.width {self.width} is no multiple of 64")
+        if self.vocabulary < 100:
+            raise InputError(f"--memory.vocabulary {self.vocabulary} is less than 100 tokens")
+        if not 0 < self.lr < 1:
+            raise InputError(f"--memory.lr {self.lr} is not between 0 and 1")
+        if self.warmup < 0:
+            raise InputError(f"--memory.warmup {self.warmup} is negative")
+        if self.folder is not None and self.pretrained is not None:
+            raise InputError(
+                "--memory.folder is a trained memory, --memory.pretrained a model to train",
+                mend="Give one of them",
+            )
+
+
+class GenerativeMemory:
+    """A trained doc -> query model, held open.
+
+    Args:
+        folder: What `train_memory` or `save` wrote.
+        sampler: The model.
+        about: The content of its `memory.json`.
+    """
+
+    def __init__(self, folder: Path, sampler: Sampler, about: dict[str, Any]) -> None:
+        self.folder = folder
+        self.about = about
+        self._sampler = sampler
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike[str], options: SamplingOptions | None = None
+    ) -> GenerativeMemory:
+        """Opens a memory; reads weights and runs no code from it.
+
+        Args:
+            folder: Such as `INDEX/versions/0001/memory` or `DATASET/memory`.
+            options: How queries are drawn; those it was trained with when None.
+
+        Raises:
+            InputError: There is none, or it is damaged.
+        """
+        from dsi.generation.sampling import Sampler
+
+        folder = Path(folder)
+        about = describe(folder)
+        drawn = options or MemoryOptions(**{**about["options"], "folder": None})
+        return cls(folder, Sampler.open(str(folder), drawn), about)
+
+    @staticmethod
+    def find(dataset: Dataset, folder: Path | None = None) -> Path | None:
+        """Returns `folder` where it is given, else that of the Dataset's own memory, if any.
+
+        Raises:
+            InputError: There is no memory in `folder`.
+        """
+        if folder is not None:
+            describe(folder)
+            return folder
+        own = dataset.path / "memory"
+        if not (own / _ABOUT).is_file():
+            return None
+        same = describe(own)["dataset"]["content_hash"] == dataset.info.content_hash
+        return own if same else None
+
+    def generate(self, texts: Sequence[str], per_doc: int, seed: int = 0) -> list[list[str]]:
+        """Writes pseudo-queries for documents, which need be in no dataset.
+
+        The queries of a text depend on the text and the seed, not on the texts beside it.
+
+        Args:
+            texts: One for each document: its title, a line end, its text (`text_of`).
+            per_doc: How many different queries are wanted; a sure model may have fewer.
+            seed: Of the draws.
+
+        Returns:
+            The queries of each document, in order; none for an empty text.
+        """
+        return self._sampler.sample(texts, per_doc, seed)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Copies the memory, such as into the folder of an index version."""
+        shutil.copytree(self.folder, folder)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Returns the `memory.json` of a trained memory.
+
+    Raises:
+        InputError: There is none in that folder, or it is of another format.
+    """
+    if not (folder / _ABOUT).is_file():
+        raise InputError(
+            "no generative memory here",
+            where=folder,
+            mend="Train one with: dsi queries DATASET --train-generator",
+        )
+    about = read_json(folder / _ABOUT)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError("a generative memory of another format", where=folder / _ABOUT)
+    return about
+
+
+def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
+    """Returns (text of the document, query) of the relevant pairs of split train.
+
+    Raises:
+        InputError: There are fewer than `FEWEST_PAIRS`.
+    """
+    queries = dataset.query_texts()
+    asked: dict[str, list[str]] = {}
+    for query_id, judged in dataset.qrels_of("train").items():
+        for doc_id, relevance in judged.items():
+            if relevance > 0:
+                asked.setdefault(doc_id, []).append(queries[query_id])
+    documents = [document for document in dataset.documents() if document.doc_id in asked]
+    texts = text_of((d.title for d in documents), (d.text for d in documents))
+    pairs = [
+        (text, query)
+        for document, text in zip(documents, texts, strict=True)
+        for query in asked[document.doc_id]
+    ]
+    if len(pairs) < FEWEST_PAIRS:
+        raise InputError(
+            f"{len(pairs)} labelled training pairs, and a generative memory learns from"
+            f" {FEWEST_PAIRS} or more",
+            where=dataset.path,
+            mend="Use the generator 'extractive', which needs none, or --memory.folder",
+        )
+    return pairs
+
+
+def _about(dataset: Dataset, options: MemoryOptions) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "dataset": {"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        "options": asdict(options),
+    }
+
+
+def _same_model(about: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    ours, theirs = ({n: each["options"].get(n) for n in _TRAINING} for each in (wanted, about))
+    return ours == theirs and about["dataset"] == wanted["dataset"]
+
+
+def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
+    """Trains the generative memory of a Dataset, unless that has been done with these options.
+
+    Run again after an interruption, it continues at the last checkpoint, and ends with the
+    weights of a run that was left alone. Only split train is read.
+
+    Args:
+        dataset: Where the pairs come from; the memory is written into its folder `memory/`.
+        options: Which model, and how it is trained.
+
+    Returns:
+        The folder of the memory.
+
+    Raises:
+        InputError: There are too few labelled pairs, or the model cannot be loaded.
+    """
+    folder, work = dataset.path / "memory", dataset.path / "memory.partial"
+    wanted = _about(dataset, options)
+    if (folder / _ABOUT).is_file() and _same_model(describe(folder), wanted):
+        shutil.rmtree(work, ignore_errors=True)
+        return folder
+    from dsi.generation.memory_training import fit, save_writer
+
+    pairs = training_pairs(dataset)
+    claim = work / "training.json"
+    if not claim.is_file() or read_json(claim) != wanted:
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(claim, wanted)
+    corpus = text_of(*zip(*((d.title, d.text) for d in dataset.documents()), strict=True))
+    model, tokenizer, loss = fit(pairs, corpus, options, work)
+    with replacing_folder(folder) as fresh:
+        save_writer(model, tokenizer, fresh)
+        write_json(fresh / _ABOUT, {**wanted, "pairs": len(pairs), "loss": loss})
+    shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
+    """Returns the folder of the memory that is meant.
+
+    Raises:
+        InputError: It is not there.
+    """
+    found = GenerativeMemory.find(dataset, None if options.folder is None else Path(options.folder))
+    if found is None:
+        raise InputError(
+            "this dataset has no generative memory",
+            where=dataset.path,
+            mend=f"Train one with: dsi queries {dataset.path} --train-generator",
+        )
+    return found
+
+
+@GENERATORS.register("memory")
+class Memory(Generator):
+    """Has the generative memory of the Dataset write; `train_memory` must have run before.
+
+    Raises:
+        InputError: There is no such memory.
+    """
+
+    options_class = MemoryOptions
+    shard_documents = 256
+    dear = True
+
+    def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
+        assert isinstance(options, MemoryOptions)
+        self.options = options
+        self.memory = GenerativeMemory.open(_folder_of(dataset, options), options)
+
+    @classmethod
+    def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
+        """Returns the hash of the memory's weights."""
+        from dsi.generation.sampling import weights_hash
+
+        assert isinstance(options, MemoryOptions)
+        return {"weights": weights_hash(_folder_of(dataset, options))}
+
+    def generate(self, document: Document) -> list[str]:
+        """Returns the pseudo-queries of one document."""
+        return [query.text for query in self.generate_batch([document])[0]]
+
+    def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
+        """Returns the pseudo-queries of several documents."""
+        texts = text_of((d.title for d in documents), (d.text for d in documents))
+        written = self.memory.generate(texts, self.options.per_doc, self.options.seed)
+        return [list(map(PseudoQuery, queries)) for queries in written]

@@ -1,0 +1,263 @@
+"""Samples texts from a language model: batched by length, and the same for every batching."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.errors import InputError
+from data_prep.generators.base import GeneratorOptions, distinct
+from data_prep.text import one_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROUNDS = 3
+"""How often a text is asked again for queries, where the same one came twice."""
+
+
+@dataclass(frozen=True)
+class SamplingOptions(GeneratorOptions):
+    """How queries are drawn from a model."""
+
+    top_k: int = 10
+    """Likeliest tokens that each next token is drawn from; 1 for always the likeliest"""
+    temperature: float = 1.0
+    """Above 1 flattens the distribution over these tokens, below 1 sharpens it"""
+    document_length: int = 256
+    """Tokens of a document that are read, the prompt included"""
+    query_length: int = 48
+    """Most tokens of a query"""
+    batch: int = 128
+    """Queries that are written at once; changes the time and the memory, not the queries"""
+    precision: str = "auto"
+    """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("top_k", "document_length", "query_length", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is less than 1")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"temperature {self.temperature} is not above 0")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise InputError(
+                f"precision {self.precision!r} is unknown", mend="Choose from: auto, bf16, fp32"
+            )
+
+
+class Sampler:
+    """A language model that writes short texts.
+
+    What it writes to a prompt depends on the prompt, the seed and the options, and not on the
+    prompts beside it: every draw has random numbers of its own.
+
+    Args:
+        model: An encoder-decoder, or a causal model that continues the prompt.
+        tokenizer: Its tokenizer.
+        options: How to draw.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        options: SamplingOptions,
+    ) -> None:
+        import torch
+
+        from dsi.training.loop import hardware_precision
+
+        self.options = options
+        self.tokenizer = tokenizer
+        self.causal = not model.config.is_encoder_decoder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bf16 = hardware_precision(options.precision) == "bf16"
+        placed: Any = model
+        self.model = placed.to(self.device, torch.bfloat16 if bf16 else torch.float32).eval()
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "left" if self.causal else "right"
+
+    @classmethod
+    def open(cls, name: str, options: SamplingOptions) -> Sampler:
+        """Loads a checkpoint of transformers; runs no code from it.
+
+        Args:
+            name: A hub id, or the path of a folder.
+            options: How to draw.
+
+        Raises:
+            InputError: It cannot be loaded, or writes no text.
+        """
+        return cls(*load_writer(name), options)
+
+    def sample(self, prompts: Sequence[str], per_prompt: int, seed: int) -> list[list[str]]:
+        """Returns at most `per_prompt` different texts for each prompt.
+
+        Args:
+            prompts: What the model reads; cut off after `document_length` tokens.
+            per_prompt: How many different texts are wanted; a sure model may have fewer.
+            seed: Of the draws.
+        """
+        written: list[list[str]] = [[] for _ in prompts]
+        if not len(prompts):
+            return written
+        encoded = self._encode(prompts)
+        order = sorted(range(len(prompts)), key=lambda number: len(encoded[number]))
+        for turn in range(ROUNDS if self.options.top_k > 1 else 1):
+            missing = [n for n in order if len(written[n]) < per_prompt and prompts[n].strip()]
+            step = max(1, self.options.batch // per_prompt)
+            for start in range(0, len(missing), step):
+                batch = missing[start : start + step]
+                drawn = self._draw(
+                    [encoded[number] for number in batch],
+                    [_random(prompts[number], seed, turn) for number in batch],
+                    per_prompt if self.options.top_k > 1 else 1,
+                )
+                for number, texts in zip(batch, drawn, strict=True):
+                    written[number] = distinct([*written[number], *texts], per_prompt)
+        return written
+
+    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        lines = self.tokenizer(
+            list(prompts), truncation=True, max_length=self.options.document_length
+        )["input_ids"]
+        fallback = self.tokenizer.eos_token_id or 0
+        return [list(line[: self.options.document_length]) or [fallback] for line in lines]
+
+    def _draw(
+        self, lines: list[list[int]], randoms: list[np.random.Generator], copies: int
+    ) -> list[list[str]]:
+        """Returns `copies` texts for each line of token ids, in the order they were drawn."""
+        import torch
+
+        options = self.options
+        batch = self.tokenizer.pad({"input_ids": lines}, return_tensors="pt").to(self.device)
+        noise = np.stack(
+            [
+                random.gumbel(size=(copies, options.query_length, options.top_k))
+                for random in randoms
+            ]
+        ).astype(np.float32)
+        noise = noise.reshape(-1, options.query_length, options.top_k)
+        prompt = batch["input_ids"].shape[1] if self.causal else 1
+        choose = _Choose(torch.from_numpy(noise).to(self.device), options.temperature, prompt)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.inference_mode():
+            writer: Any = self.model
+            tokens = writer.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                do_sample=True,
+                num_beams=1,
+                num_return_sequences=copies,
+                max_new_tokens=options.query_length,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                logits_processor=[choose],
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+        if self.causal:
+            tokens = tokens[:, prompt:]
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        # A causal model goes on after its query, with the next example.
+        texts = [text.strip().split("\n")[0] if self.causal else text for text in texts]
+        lines_of = [one_line(text) for text in texts]
+        return [lines_of[start : start + copies] for start in range(0, len(lines_of), copies)]
+
+
+class _Choose:
+    """Draws the next token of every row by itself, and leaves the search no other choice.
+
+    A draw from a softmax is the largest of its logits once each has Gumbel noise added (Gumbel
+    1954); with noise of its own for each row, a row is the same whatever is in the batch.
+
+    Args:
+        noise: float32 [rows, steps, top_k].
+        temperature: What logits are divided by.
+        prompt: Tokens that the rows hold before the first step.
+    """
+
+    def __init__(self, noise: torch.Tensor, temperature: float, prompt: int) -> None:
+        self.noise = noise
+        self.temperature = temperature
+        self.prompt = prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        step = input_ids.shape[1] - self.prompt
+        most = min(self.noise.shape[2], scores.shape[1])
+        best, tokens = scores.float().topk(most, dim=1)
+        drawn = (best / self.temperature + self.noise[:, step, :most]).argmax(dim=1)
+        chosen = tokens.gather(1, drawn[:, None])
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+
+def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a model that writes text, and its tokenizer, in fp32.
+
+    Args:
+        name: A hub id, or the path of a folder.
+
+    Raises:
+        InputError: It cannot be loaded, or is neither an encoder-decoder nor a causal model.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoTokenizer,
+    )
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise InputError(
+            f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
+            mend="Give a hub id that this machine can reach, or the path of a folder with the "
+            "checkpoint and its tokenizer",
+        ) from None
+    return model, tokenizer
+
+
+def weights_hash(name: str | os.PathLike[str]) -> str:
+    """Returns what tells a checkpoint from others of the same name.
+
+    SHA-256 over the weight files of a folder; the commit of a hub id that has been fetched.
+    """
+    from pathlib import Path
+
+    folder = Path(name)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+            with file.open("rb") as content:
+                for block in iter(lambda: content.read(1 << 20), b""):
+                    digest.update(block)
+        return digest.hexdigest()
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+    except (OSError, ValueError):
+        return "unknown"
+    return str(getattr(config, "_commit_hash", None) or "unknown")
+
+
+def _random(prompt: str, seed: int, turn: int) -> np.random.Generator:
+    digest = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest, "big"), turn])
