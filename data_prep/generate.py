@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_file, write_json
-from data_prep.generators import GENERATORS, Generator, GeneratorOptions
+from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import track
+from data_prep.round_trip import Filter, FilterOptions
 
 SHARD_DOCUMENTS = 2048
 """Documents per shard: what a kill can cost, and what one process does at a time."""
@@ -47,7 +48,9 @@ class GenerationOutcome:
     queries: int
 
 
-def provenance(dataset: Dataset, name: str, options: GeneratorOptions) -> dict[str, Any]:
+def provenance(
+    dataset: Dataset, name: str, options: GeneratorOptions, keep: FilterOptions | None = None
+) -> dict[str, Any]:
     """Returns what decides the pseudo-queries: the content of `generator.json`."""
     kind = GENERATORS[name]
     return {
@@ -55,6 +58,7 @@ def provenance(dataset: Dataset, name: str, options: GeneratorOptions) -> dict[s
         "generator_version": kind.version,
         "options": asdict(options),
         **kind.identity(dataset, options),
+        **({"filter": asdict(keep)} if keep else {}),
         "content_hash": dataset.info.content_hash,
         "shard_documents": _shard_documents(name),
     }
@@ -68,6 +72,7 @@ def generate_queries(
     dataset: Dataset,
     name: str = "extractive",
     options: GeneratorOptions | None = None,
+    keep: FilterOptions | None = None,
     *,
     rank: int = 0,
     world: int = 1,
@@ -82,6 +87,7 @@ def generate_queries(
         dataset: The Dataset; its `pseudo/` folder is written to.
         name: The generator.
         options: An instance of the generator's `options_class`; its defaults when None.
+        keep: Which of its queries are kept; all when None.
         rank: Which of the processes this is, from 0.
         world: How many processes share the work; each writes every `world`-th shard, and the
             one that finds all of them complete puts them in place.
@@ -95,7 +101,7 @@ def generate_queries(
         raise InputError(f"{type(options).__name__} are no options of the generator {name!r}")
     if not 0 <= rank < world:
         raise InputError(f"rank {rank} of {world} processes does not exist")
-    wanted = provenance(dataset, name, options)
+    wanted = provenance(dataset, name, options, keep)
     final = dataset.path / "pseudo" / name
     size = _shard_documents(name)
     shards = -(-dataset.info.documents // size)
@@ -107,13 +113,18 @@ def generate_queries(
     missing = [n for n in range(rank, shards, world) if not (partial / _shard(n)).exists()]
     if missing:
         generator = kind(dataset, options)
+        chosen = Filter(dataset, keep) if keep else None
         documents = track(
             _documents_of(dataset, missing, size),
             f"pseudo-queries ({name})",
             total=_documents_in(missing, dataset.info.documents, size),
         )
         for number in missing:
-            _write_shard(partial / _shard(number), generator, name, list(islice(documents, size)))
+            batch = list(islice(documents, size))
+            written = generator.generate_batch(batch)
+            if chosen is not None:
+                written = chosen.keep(batch, written)
+            _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
         _put_in_place(partial, final, shards, wanted)
@@ -125,21 +136,52 @@ def generate_queries(
 def used_as_they_are(dataset: Dataset, name: str) -> bool:
     """Tells whether training takes the pseudo-queries that are there, however they were made.
 
-    Those of a model are not made anew for another number or seed: they are dear.
+    Those of a model are not made anew for another number or seed: they are dear. Nor are those
+    that a filter has chosen.
 
     Raises:
         InputError: They are a model's, and not there.
     """
-    if not GENERATORS[name].dear:
-        return False
+    dear = GENERATORS[name].dear
     file = dataset.path / "pseudo" / name / "generator.json"
-    if file.is_file() and read_json(file).get("content_hash") == dataset.info.content_hash:
+    made = read_json(file) if file.is_file() else {}
+    if made.get("content_hash") == dataset.info.content_hash and (dear or "filter" in made):
         return True
+    if not dear:
+        return False
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
         mend=f"Make them first: dsi queries {dataset.path} --generator {name}",
     )
+
+
+@dataclass(frozen=True)
+class DocumentCounts:
+    """How many pseudo-queries documents have.
+
+    Attributes:
+        without: Documents that have none.
+        fewest: The fewest of a document that has some.
+        mean: Of all documents.
+        most: The most of a document.
+    """
+
+    without: int
+    fewest: int
+    mean: float
+    most: int
+
+
+def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
+    """Counts the pseudo-queries of a generator, document by document."""
+    doc_ids = (doc_id for (doc_id,) in arrow.read_rows(dataset.path / "pseudo" / name, ["doc_id"]))
+    counts = [sum(1 for _ in group) for _, group in groupby(doc_ids)]
+    documents = dataset.info.documents
+    return DocumentCounts(
+        documents - len(counts), min(counts, default=0), sum(counts) / documents,
+        max(counts, default=0),
+    )  # fmt: skip
 
 
 def _shard(number: int) -> str:
@@ -167,8 +209,9 @@ def _documents_of(dataset: Dataset, shards: list[int], size: int) -> Iterator[Do
             yield document
 
 
-def _write_shard(path: Path, generator: Generator, name: str, documents: list[Document]) -> None:
-    written = generator.generate_batch(documents)
+def _write_shard(
+    path: Path, name: str, documents: list[Document], written: list[list[PseudoQuery]]
+) -> None:
     with replacing_file(path) as fresh, arrow.TableFile(fresh, PSEUDO_COLUMNS) as table:
         for document, queries in zip(documents, written, strict=True):
             different = {query.text: query.how for query in reversed(queries)}

@@ -6,11 +6,28 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 from data_prep.errors import InputError
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\Wa-z])|\n\s*\n|(?<=[。！？])")
+# Vowel signs and points (Hindi, Thai, Arabic, Hebrew, ...), which `\w` leaves out.
+_MARKS = "".join(
+    chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")
+)
+IN_WORDS = rf"\w{_MARKS}"
+"""What words are made of, underscores included, to stand in a class of a regular expression."""
+_WORD = re.compile(rf"[{IN_WORDS}]+(?:['’][{IN_WORDS}]+)*")
+# Arabic, Urdu, Hindi, Ethiopic and Armenian have end marks of their own before the white space.
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?…؟۔।॥።։])[\"'”’»)\]]*\s+(?=[\"'“‘«(\[¿¡]*[^\Wa-z])"
+    r"|\n\s*\n"
+    r"|(?<=[。！？｡])(?![。！？｡」』）】》〉〕”’\"')\]])"
+)
+# Han, kana, Thai, Lao, Burmese, Khmer: written without blanks between words.
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Z]|[Ee]\.g|[Ii]\.e|[Ee]tc|[Vv]s|[Cc]f|[Ff]ig|[Nn]o|St|Mr|Mrs|Ms|Dr|Prof|Jr|Sr))\.$"
 )
@@ -28,20 +45,44 @@ def one_line(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Returns the words of `text` in order, normalised: runs of letters and digits."""
-    return _WORD.findall(normalise(text))
+    return _WORD.findall(normalise(text).replace("_", " "))
 
 
 def surface_words(text: str) -> list[str]:
     """Returns the words of `text` in order and in the case they are written in."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text))
+    return _WORD.findall(unicodedata.normalize("NFKC", text).replace("_", " "))
+
+
+def spaced(text: str) -> str:
+    """Returns `text` with blanks between its terms where its script has none.
+
+    A run of such characters becomes all pairs of neighbours in it, which match wherever a run
+    begins; a run of one stays. Other text is left as it is.
+    """
+    return UNSPACED.sub(_in_pairs, text)
+
+
+def _in_pairs(run: re.Match[str]) -> str:
+    characters = run.group()
+    pairs = [characters[at : at + 2] for at in range(max(1, len(characters) - 1))]
+    return f" {' '.join(pairs)} "
+
+
+def terms(text: str) -> list[str]:
+    """Returns the words of `text` as `words` does, in scripts without blanks pairs of characters.
+
+    What is counted to compare texts: in Chinese, `words` are whole clauses.
+    """
+    return words(spaced(text))
 
 
 def sentences(text: str) -> list[str]:
     """Splits `text` into sentences, in order and without the white space between them.
 
     A sentence ends at `.`, `!` or `?` before white space and something other than a lower-case
-    letter, at an empty line, or at a full-width end mark (Chinese, Japanese). Initials and
-    common abbreviations do not end one.
+    letter (or at the like of Arabic, Urdu, Hindi, Ethiopic and Armenian), at an empty line, or
+    at a full-width end mark (Chinese, Japanese) that closes no quotation. Initials and common
+    abbreviations do not end one. Thai, which marks no end, is one sentence a paragraph.
     """
     pieces: list[str] = []
     start = 0
@@ -95,8 +136,21 @@ def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:
     Raises:
         InputError: PyStemmer has none for that language.
     """
-    if language == "none":
+    made = snowball(language)
+    if made is None:
         return list
+    stem: Callable[[list[str]], list[str]] = made.stemWords
+    return stem
+
+
+def snowball(language: str) -> Any:
+    """Returns PyStemmer's stemmer of a language; None for "none".
+
+    Raises:
+        InputError: PyStemmer has none for that language.
+    """
+    if language == "none":
+        return None
     import Stemmer
 
     if language not in Stemmer.algorithms():
@@ -104,5 +158,4 @@ def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:
             f"no stemmer for language {language!r}",
             mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
         )
-    stem: Callable[[list[str]], list[str]] = Stemmer.Stemmer(language).stemWords
-    return stem
+    return Stemmer.Stemmer(language)

@@ -76,9 +76,9 @@ class LatentSemanticEmbedder:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.utils.extmath import randomized_svd
 
-        from data_prep.text import words
+        from data_prep.text import terms
 
-        vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+        vectorizer = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
         try:
             weights = vectorizer.fit_transform(texts)
         except ValueError:  # sklearn's way to say that there is no word at all
@@ -94,13 +94,13 @@ class LatentSemanticEmbedder:
         """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        from data_prep.text import words
+        from data_prep.text import terms
 
         vectors = np.zeros((len(texts), len(self.components)), np.float32)
         if not len(self.vocabulary):
             return vectors
         vectorizer = TfidfVectorizer(
-            analyzer=words,
+            analyzer=terms,
             sublinear_tf=True,
             vocabulary={word: column for column, word in enumerate(self.vocabulary)},
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,13 +11,8 @@ import numpy as np
 
 from data_prep.dataset import Document
 from data_prep.progress import track
-from data_prep.text import sentences, surface_words
+from data_prep.text import UNSPACED, sentences, surface_words
 
-# Han, kana, Thai, Lao, Burmese, Khmer: written without blanks between words.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\U00020000-\U0003ffff]+"
-)
 GRAM = 2
 """Characters per term in scripts without blanks."""
 
@@ -63,7 +57,7 @@ def in_terms(text: str) -> Sentence:
     """
     terms = surface_words(text)
     glued: list[bool] | None = None
-    if _UNSPACED.search(text):
+    if UNSPACED.search(text):
         glued = []
         split: list[str] = []
         for word in terms:
@@ -77,7 +71,7 @@ def in_terms(text: str) -> Sentence:
 
 def _pieces(word: str) -> Iterable[str]:
     end = 0
-    for run in _UNSPACED.finditer(word):
+    for run in UNSPACED.finditer(word):
         if run.start() > end:
             yield word[end : run.start()]
         for begin in range(run.start(), run.end(), GRAM):

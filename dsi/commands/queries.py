@@ -6,19 +6,24 @@ import dataclasses
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
+from data_prep.round_trip import FilterOptions
 from dsi.generation.memory import MemoryOptions, train_memory
 from dsi.generation.seq2seq import Seq2SeqOptions
 from dsi.report import Report, TableReport
 
 SAMPLES = 3
+LARGE = 1_000_000
+"""Documents above which the round trip is measured only when asked for."""
 _EXTRACTIVE = ExtractiveOptions()
 _SELECTIVE = SelectiveOptions()
 _SEQ2SEQ = Seq2SeqOptions()
 _MEMORY = MemoryOptions()
+_FILTER = FilterOptions()
 
 
 def queries(
@@ -32,6 +37,8 @@ def queries(
     selective: SelectiveOptions = _SELECTIVE,
     seq2seq: Seq2SeqOptions = _SEQ2SEQ,
     memory: MemoryOptions = _MEMORY,
+    filter: FilterOptions = _FILTER,
+    round_trip: int | None = None,
 ) -> Report:
     """Gives every document of a dataset pseudo-queries to learn from.
 
@@ -53,11 +60,15 @@ def queries(
         selective: Options of the generator selective.
         seq2seq: Options of the generator seq2seq.
         memory: Options of the generator memory, and of its training.
+        filter: Which pseudo-queries are kept.
+        round_trip: How many pseudo-queries, drawn at random, BM25 is asked, to see how often they
+            find their document; default 1000, and 0 (none) above a million documents.
     """
     from data_prep import arrow
     from data_prep.dataset import Dataset
-    from data_prep.generate import generate_queries
+    from data_prep.generate import count_by_document, generate_queries
     from data_prep.generators import GENERATORS
+    from data_prep.round_trip import measure_round_trip
     from dsi.training.processes import Processes
 
     if generator is None:
@@ -70,6 +81,8 @@ def queries(
         options, **{name: value for name, value in said.items() if value is not None}
     )
     opened = Dataset.open(dataset)
+    if round_trip is not None and round_trip < 0:
+        raise InputError(f"--round_trip {round_trip} is negative")
     if train_generator:
         if not isinstance(options, MemoryOptions) or options.folder is not None:
             raise InputError(
@@ -82,17 +95,47 @@ def queries(
         opened,
         generator,
         options,
+        filter,
         rank=int(os.environ.get("RANK", "0")),
         world=int(os.environ.get("WORLD_SIZE", "1")),
     )
     samples: list[tuple[str, str]] = []
-    if outcome.complete:
+    returned: dict[str, Any] = {}
+    counts = None
+    if outcome.complete and int(os.environ.get("RANK", "0")) == 0:
         samples = list(islice(arrow.read_rows(outcome.folder, ["doc_id", "text"]), SAMPLES))
+        counts = count_by_document(opened, generator)
+        if round_trip is None:
+            round_trip = 1000 if opened.info.documents <= LARGE else 0
+        if round_trip:
+            returned = measure_round_trip(
+                opened, generator, sample=round_trip, language=filter.language
+            )
     rows: list[tuple[str, object]] = [
         ("documents", opened.info.documents),
         ("pseudo-queries", outcome.queries if outcome.complete else None),
+        *(
+            [
+                ("a document: mean", counts.mean),
+                ("a document: fewest, of those with some", counts.fewest),
+                ("a document: most", counts.most),
+                ("documents without any", counts.without),
+            ]
+            if counts is not None
+            else []
+        ),
+        *(
+            (f"round trip by BM25: {name}", value)
+            for name, value in returned.items()
+            if value is not None
+        ),
         ("shards written now", outcome.written),
         ("shards in all", outcome.shards),
+        *(
+            (f"filter: {name}", value)
+            for name, value in dataclasses.asdict(filter).items()
+            if filter
+        ),
         *dataclasses.asdict(options).items(),
     ]
     status = "" if outcome.complete else "Other processes are still at work on their shards."
@@ -103,6 +146,9 @@ def queries(
             "options": dataclasses.asdict(options),
             "documents": opened.info.documents,
             "queries": outcome.queries,
+            "per_document": None if counts is None else dataclasses.asdict(counts),
+            "round_trip": returned or None,
+            "filter": dataclasses.asdict(filter) if filter else None,
             "complete": outcome.complete,
             "shards": outcome.shards,
             "written": outcome.written,

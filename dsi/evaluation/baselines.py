@@ -6,17 +6,15 @@ training queries too: the fair opponent of a system that has learned from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.bm25 import Bm25
 from data_prep.dataset import Dataset
-from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.registry import Registry
-from data_prep.text import stopwords
 from dsi.search.runs import Run
 
 BASELINES: Registry[Callable[[Dataset], list[str]]] = Registry("baseline")
@@ -101,69 +99,13 @@ def bm25_run(
     Raises:
         InputError: A language without stemmer or stop words.
     """
-    search = _Bm25(texts, language)
+    search = Bm25(texts, language)
     run: Run = {}
     tokens = search.tokenize(list(queries.values()))
     for query_id, words in zip(queries, track(tokens, name, len(queries)), strict=True):
         scores = search.scores(words)
         run[query_id] = {doc_ids[row]: float(scores[row]) for row in _best(scores, k)}
     return run
-
-
-class _Bm25:
-    """BM25 over texts."""
-
-    def __init__(self, texts: list[str], language: str) -> None:
-        import bm25s
-
-        self._stopwords = sorted(stopwords(language))
-        self._stemmer = _stemmer(language)
-        self._rows = len(texts)
-        tokens = list(self.tokenize(texts))
-        # bm25s cannot index a corpus without any word.
-        self._index = None
-        if any(tokens):
-            self._index = bm25s.BM25(method="lucene")
-            self._index.index(tokens, show_progress=False)
-
-    def tokenize(self, texts: list[str]) -> Iterator[list[str]]:
-        """Returns the words of each text, normalised."""
-        import bm25s
-
-        return iter(
-            bm25s.tokenize(
-                texts,
-                stopwords=self._stopwords,
-                stemmer=self._stemmer,
-                return_ids=False,
-                show_progress=False,
-            )
-        )
-
-    def scores(self, words: list[str]) -> npt.NDArray[np.float32]:
-        """Returns the score of each text for the words of a query; float32 [texts]."""
-        if self._index is None:
-            return np.zeros(self._rows, np.float32)
-        # bm25s cannot score a query of which it knows no word.
-        known = [word for word in words if word in self._index.vocab_dict]
-        if not known:
-            return np.zeros(self._rows, np.float32)
-        return self._index.get_scores(known)
-
-
-def _stemmer(language: str) -> Any:
-    """Returns the Snowball stemmer of a language, None for "none"."""
-    import Stemmer
-
-    if language == "none":
-        return None
-    try:
-        return Stemmer.Stemmer(language)
-    except KeyError:
-        raise InputError(
-            f"no stemmer for language {language!r}",
-            mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
-        ) from None
 
 
 def _best(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

@@ -1,0 +1,149 @@
+"""Does a pseudo-query find its document? The measure of a generator, and a filter.
+
+A query that BM25 does not lead back to its document is about something else, or about too much
+(round-trip consistency, Alberti et al., ACL 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep import arrow
+from data_prep.bm25 import Bm25
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
+from data_prep.generators.base import PseudoQuery
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which pseudo-queries are kept."""
+
+    round_trip: int = 0
+    """Keep those that find their document among the first so many by BM25; 0 keeps all"""
+    cross_encoder: str | None = None
+    """Hub id or path of a cross-encoder that scores query and document, for best"""
+    best: int = 0
+    """Keep so many of a document, the best by the cross-encoder; 0 keeps all"""
+    language: str = "english"
+    """Language of BM25's stop words and stems; none for neither"""
+
+    def __post_init__(self) -> None:
+        for name in ("round_trip", "best"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--filter.{name} {getattr(self, name)} is negative")
+        if bool(self.best) != (self.cross_encoder is not None):
+            raise InputError(
+                f"--filter.best {self.best} with --filter.cross_encoder {self.cross_encoder}",
+                mend="Give both: the model, and how many queries a document keeps",
+            )
+
+    def __bool__(self) -> bool:
+        """Whether anything is left out."""
+        return bool(self.round_trip or self.best)
+
+
+class PairScorer(Protocol):
+    """Says how well documents answer queries."""
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns the score of each pair; float32 [pairs]."""
+        ...
+
+
+def read_by(document: Document) -> str:
+    """Returns what BM25 and a cross-encoder read of a document."""
+    return f"{document.title} {document.text}".strip()
+
+
+class Filter:
+    """Keeps the pseudo-queries that the options ask for.
+
+    Args:
+        dataset: All documents, among which a query must find its own.
+        options: What is asked for.
+
+    Raises:
+        InputError: The cross-encoder cannot be loaded, or the language is unknown.
+    """
+
+    def __init__(self, dataset: Dataset, options: FilterOptions) -> None:
+        self.options = options
+        self._bm25: Bm25 | None = None
+        self._scorer: PairScorer | None = None
+        if options.round_trip:
+            self._rows = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
+            self._bm25 = Bm25([read_by(d) for d in dataset.documents()], options.language)
+        if options.cross_encoder is not None:
+            from data_prep.cross_encoder import CrossEncoder
+
+            self._scorer = CrossEncoder(options.cross_encoder)
+
+    def keep(
+        self, documents: Sequence[Document], written: Sequence[Sequence[PseudoQuery]]
+    ) -> list[list[PseudoQuery]]:
+        """Returns those of the queries of each document that are kept, in their order."""
+        return [
+            self._best(document, self._returning(document, list(queries)))
+            for document, queries in zip(documents, written, strict=True)
+        ]
+
+    def _returning(self, document: Document, queries: list[PseudoQuery]) -> list[PseudoQuery]:
+        if self._bm25 is None or not queries:
+            return queries
+        row = self._rows[document.doc_id]
+        ranks = self._bm25.ranks([query.text for query in queries], [row] * len(queries))
+        good = (ranks > 0) & (ranks <= self.options.round_trip)
+        return [query for query, kept in zip(queries, good.tolist(), strict=True) if kept]
+
+    def _best(self, document: Document, queries: list[PseudoQuery]) -> list[PseudoQuery]:
+        if self._scorer is None or len(queries) <= self.options.best:
+            return queries
+        texts = [query.text for query in queries]
+        scores = self._scorer.score(texts, [read_by(document)] * len(texts))
+        best = np.argsort(-scores, kind="stable")[: self.options.best]
+        return [queries[place] for place in sorted(best.tolist())]
+
+
+def measure_round_trip(
+    dataset: Dataset, generator: str, *, sample: int, language: str = "english", seed: int = 0
+) -> dict[str, Any]:
+    """Measures how often the pseudo-queries of a generator find their document by BM25.
+
+    Args:
+        dataset: The documents and the pseudo-queries.
+        generator: Whose.
+        sample: How many of them to ask, drawn at random; all where there are fewer.
+        language: Of stop words and stemmer.
+        seed: Of the draw.
+
+    Returns:
+        "queries" asked, "Success@1", "Success@10" and "RR" (1 / rank; 0 where it is not found).
+    """
+    folder = dataset.path / "pseudo" / generator
+    rows = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
+    texts: list[str] = []
+    wanted: list[int] = []
+    total = sum(len(column) for (column,) in arrow.read_batches(folder, ["doc_id"]))
+    drawn = np.random.default_rng([seed, 21]).permutation(total)[:sample]
+    asked = set(drawn.tolist())
+    for number, (doc_id, text) in enumerate(arrow.read_rows(folder, ["doc_id", "text"])):
+        if number in asked:
+            texts.append(text)
+            wanted.append(rows[doc_id])
+    if not texts:
+        return {"queries": 0, "Success@1": None, "Success@10": None, "RR": None}
+    bm25 = Bm25([read_by(document) for document in dataset.documents()], language)
+    ranks = bm25.ranks(texts, wanted)
+    found = ranks > 0
+    return {
+        "queries": len(texts),
+        "Success@1": float((ranks == 1).mean()),
+        "Success@10": float((found & (ranks <= 10)).mean()),
+        "RR": float(np.where(found, 1 / np.maximum(ranks, 1), 0.0).mean()),
+    }
