@@ -13,8 +13,9 @@ Opening one reads data and runs no code from it: no pickle, no remote code.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from dsi.search.guide import Guide
+    from dsi.search.options import SearchOptions
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
+    from dsi.training.processes import Processes
 
 _COPY = "Copy the index again as a whole, or go back with dsi rollback"
 
@@ -46,7 +50,8 @@ class Hit:
 
     Args:
         doc_id: Its id.
-        score: Log-probability of its identifier given the query; higher is better.
+        score: Log-probability of its identifier given the query; higher is better. It is over the
+            codes that may follow, or has a BM25 score added to it, where the search was told so.
         title: Its title; empty where it has none.
     """
 
@@ -130,6 +135,8 @@ class Index:
         self.table = table
         self.trie = trie
         self.titles = titles
+        self._half: PreTrainedModel | None = None
+        self._restricted: tuple[Any, TorchTrie] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> Index:
@@ -193,6 +200,8 @@ class Index:
         k: int = 10,
         beams: int | None = None,
         batch_size: int = 32,
+        options: SearchOptions | None = None,
+        processes: Processes | None = None,
     ) -> list[list[Hit]]:
         """Finds the documents whose identifiers the model finds likeliest for each query.
 
@@ -201,49 +210,144 @@ class Index:
             k: How many documents to return; fewer where the index or the beam has fewer.
             beams: Width of the search; default the index's own, and at least `k`.
             batch_size: How many queries are searched at once.
+            options: How to search; default `SearchOptions()`.
+            processes: Processes that share the batches out; all call this with the same values,
+                and every one of them gets all results.
 
         Returns:
             One list for each query, in order, the best document first.
 
         Raises:
-            InputError: A query is empty, or a number makes no sense.
+            InputError: A query is empty, a number makes no sense, or an option names what is not
+                there.
         """
-        import torch
-
-        from dsi.search.beam import beam_search
+        from dsi.search.options import SearchOptions
 
         for number, query in enumerate(queries, 1):
             if not query.strip():
                 raise InputError(f"query {number} of {len(queries)} is empty")
         if batch_size < 1:
             raise InputError(f"a batch of {batch_size} queries", mend="Ask for at least 1")
+        options = options or SearchOptions()
+        width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(list(queries), self.manifest.query_length)
         # Queries of like length together: less padding to compute on.
         order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
-        starts: Iterable[int] = range(0, len(order), batch_size)
-        if len(order) > batch_size:
-            starts = track(starts, "searching")
+        batches = [
+            order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)
+        ]
+        # Whole batches are shared out, so that the numbers do not depend on who computes them.
+        mine: Iterable[list[int]] = batches
+        if processes is not None:
+            mine = batches[processes.rank :: processes.count]
+        if len(batches) > 1:
+            mine = track(mine, "searching")
+        guide = self._guide(options, list(queries))
+        found: list[tuple[int, list[int], list[float]]] = []
+
+        def search() -> None:
+            for batch in mine:
+                lines = self._search_batch(batch, encoded, k, width, options, guide)
+                found.extend(zip(batch, *lines, strict=True))
+
+        if processes is None:
+            search()
+            everything = found
+        else:
+            processes.together(search)
+            everything = processes.gathered(found)
         hits: list[list[Hit]] = [[] for _ in queries]
-        device = self.trie.device
-        for start in starts:
-            batch = order[start : start + batch_size].tolist()
-            longest = max(len(encoded[query]) for query in batch)
-            input_ids = torch.zeros((len(batch), longest), dtype=torch.int64)
-            attention_mask = torch.zeros_like(input_ids)
-            for line, query in enumerate(batch):
-                input_ids[line, : len(encoded[query])] = torch.tensor(encoded[query])
-                attention_mask[line, : len(encoded[query])] = 1
-            rows, scores = beam_search(
-                self.model,
-                input_ids.to(device),
-                attention_mask.to(device),
-                self.trie,
-                k=k,
-                beams=max(k, self.manifest.beams) if beams is None else beams,
-            )
-            for query, found, values in zip(batch, rows.tolist(), scores.tolist(), strict=True):
-                hits[query] = self._hits(found, values)
+        for place, rows, scores in everything:
+            hits[place] = self._hits(rows, scores)
         return hits
+
+    def _search_batch(
+        self,
+        batch: list[int],
+        encoded: Sequence[Sequence[int]],
+        k: int,
+        beams: int,
+        options: SearchOptions,
+        guide: Guide | None,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Returns rows and scores of the queries in a batch, given by their places."""
+        import torch
+
+        from dsi.search.beam import beam_search
+
+        device = self.trie.device
+        longest = max(len(encoded[query]) for query in batch)
+        input_ids = torch.zeros((len(batch), longest), dtype=torch.int64)
+        attention_mask = torch.zeros_like(input_ids)
+        for line, query in enumerate(batch):
+            input_ids[line, : len(encoded[query])] = torch.tensor(encoded[query])
+            attention_mask[line, : len(encoded[query])] = 1
+        ahead = None
+        if guide is not None:
+            ahead = (
+                torch.from_numpy(guide.rows[batch]).to(device),
+                torch.from_numpy(guide.scores[batch]).to(device),
+            )
+        guidance = options.guidance
+        rows, scores = beam_search(
+            self._model_in(options.precision),
+            input_ids.to(device),
+            attention_mask.to(device),
+            self._trie_of(options),
+            k=k,
+            beams=beams,
+            score=options.score,
+            first_beams=guidance.first_beams,
+            first_levels=guidance.first_levels,
+            starts=guidance.starts,
+            look_ahead=ahead,
+        )
+        return rows.tolist(), scores.tolist()
+
+    def _model_in(self, precision: str) -> PreTrainedModel:
+        """Returns the model in a precision; the copy in bf16 is made once."""
+        if precision == "fp32":
+            return self.model
+        if self._half is None:
+            import torch
+
+            half: Any = copy.deepcopy(self.model)
+            self._half = half.to(torch.bfloat16)
+        return self._half
+
+    def _trie_of(self, options: SearchOptions) -> TorchTrie:
+        """Returns the trie of the documents to search among; the last one is remembered."""
+        if options.only is None and not options.exclude:
+            return self.trie
+        if self._restricted is None or self._restricted[0] != (options.only, options.exclude):
+            import torch
+
+            live = np.zeros(len(self.table), bool)
+            live[self._rows_of(options.only) if options.only is not None else slice(None)] = True
+            live[self._rows_of(options.exclude)] = False
+            restricted = self.trie.restricted(torch.from_numpy(live).to(self.trie.device))
+            self._restricted = ((options.only, options.exclude), restricted)
+        return self._restricted[1]
+
+    def _rows_of(self, doc_ids: Collection[str]) -> np.ndarray:
+        """Returns the rows of documents that were named, each of which is known; int64."""
+        named = list(doc_ids)
+        rows = self.table.find(named)
+        if len(rows) and rows.min() < 0:
+            unknown = named[int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(
+                f"no document {unknown!r} among {len(self.table)} identifiers",
+                mend="Ids are compared letter by letter: mind case and blanks",
+            )
+        return rows
+
+    def _guide(self, options: SearchOptions, queries: list[str]) -> Guide | None:
+        """Returns what looks ahead for these queries, if anything is to."""
+        if options.guidance.dataset is None:
+            return None
+        from dsi.search.guide import Guide
+
+        return Guide.of_dataset(options.guidance, self.table, queries)
 
     def _hits(self, rows: list[int], scores: list[float]) -> list[Hit]:
         """Looks up documents by row; a row of -1 is none."""

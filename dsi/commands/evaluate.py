@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from data_prep.errors import InputError
+from dsi.commands.search import search_options
 from dsi.report import Report
+from dsi.search.options import GuidanceOptions, SearchOptions
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -26,6 +28,11 @@ def evaluate(
     beams: int | None = None,
     run: Path | None = None,
     language: str = "english",
+    score: Literal["model", "constrained"] = "model",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    only: Path | None = None,
+    exclude: Path | None = None,
+    guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
     device: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -45,6 +52,11 @@ def evaluate(
             fewer, as many documents are found as there are beams.
         run: A file to write the results of the index to, as a TREC run.
         language: Of the baselines' stemmer and stop words; "none" for neither.
+        score: What the index's scores are, as in dsi search; likewise the next four.
+        precision: fp32 or bf16.
+        only: A file of document ids, one a line, to search among.
+        exclude: A file of document ids, one a line, not to search among.
+        guidance: What helps the beams; off by default.
         device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
         seed: Of the significance tests.
     """
@@ -67,7 +79,8 @@ def evaluate(
     seconds: dict[str, float] = {}
     remarks: list[str] = []
     if index_or_run.is_dir():
-        runs["index"], seconds["index"] = _search(index_or_run, queries, beams, device)
+        options = search_options(score, precision, only, exclude, guidance)
+        runs["index"], seconds["index"] = _search(index_or_run, queries, beams, device, options)
         if beams is not None and beams < DEPTH:
             remarks.append(
                 f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
@@ -77,7 +90,17 @@ def evaluate(
 
             write_run(run, runs["index"])
     else:
-        _refuse_search_options(beams=beams, run=run, device=device)
+        plain = search_options("model", "fp32", None, None, GuidanceOptions())
+        _refuse_search_options(
+            beams=beams,
+            run=run,
+            device=device,
+            score=None if score == plain.score else score,
+            precision=None if precision == plain.precision else precision,
+            only=only,
+            exclude=exclude,
+            guidance=None if guidance == plain.guidance else guidance,
+        )
         runs["run"] = _read(index_or_run, qrels, split)
         missing = len(qrels.keys() - runs["run"].keys())
         if missing:
@@ -126,7 +149,11 @@ def _refuse_search_options(**options: object) -> None:
 
 
 def _search(
-    path: Path, queries: dict[str, str], beams: int | None, device: str | None
+    path: Path,
+    queries: dict[str, str],
+    beams: int | None,
+    device: str | None,
+    options: SearchOptions,
 ) -> tuple[Run, float]:
     """Asks an index; returns its run, and how many seconds the search took."""
     from dsi.index import Index
@@ -134,7 +161,7 @@ def _search(
     index = Index.open(path, device)
     k = DEPTH if beams is None else min(DEPTH, beams)
     started = time.perf_counter()
-    hits = index.search(list(queries.values()), k=k, beams=beams)
+    hits = index.search(list(queries.values()), k=k, beams=beams, options=options)
     seconds = time.perf_counter() - started
     run = {
         query_id: {hit.doc_id: hit.score for hit in found}

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from data_prep.errors import InputError
 from dsi.report import Report, TableReport
+from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,11 @@ def search(
     k: int = 10,
     beams: int | None = None,
     batch_size: int = 32,
+    score: Literal["model", "constrained"] = "model",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    only: Path | None = None,
+    exclude: Path | None = None,
+    guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
     device: str | None = None,
     encoding: str = "utf-8",
     query_id_column: str | None = None,
@@ -38,7 +44,7 @@ def search(
 
     Each word after INDEX is a query of its own: put quotes around a query of several words.
     Without any query, and without --queries, it asks for queries one by one on a terminal, or
-    reads one query a line from standard input.
+    reads one query a line from standard input. Under torchrun the processes share the queries out.
 
     Args:
         index: The folder of the index.
@@ -48,6 +54,12 @@ def search(
         k: How many documents to show for each query.
         beams: Width of the search; more is slower and misses less; default that of the index.
         batch_size: How many queries are searched at once.
+        score: What a document's score is: "model", the log-probability of its identifier;
+            "constrained", the same over the codes that lead to a document, step by step.
+        precision: fp32, or bf16: half the memory, and faster where the hardware multiplies it.
+        only: A file of document ids, one a line, to search among.
+        exclude: A file of document ids, one a line, not to search among.
+        guidance: What helps the beams; off by default.
         device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
         encoding: The encoding of the file of queries.
         query_id_column: The column of the query id, where it has an unusual name.
@@ -78,13 +90,20 @@ def search(
     elif run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
         asked = _numbered(_lines(), "standard input")
 
-    from dsi.index import Index
+    options = search_options(score, precision, only, exclude, guidance)
 
-    opened = Index.open(index, device)
+    from dsi.index import Index
+    from dsi.training.processes import Processes
+
+    processes = Processes()
+    if processes.count > 1 and asked is None:
+        raise InputError("several processes cannot share a prompt", mend="Give --queries FILE")
+    opened = processes.together(lambda: Index.open(index, device))
     if asked is None:
-        return _converse(opened, k, beams)
+        return _converse(opened, k, beams, options)
+    texts = [one.text for one in asked]
     started = time.perf_counter()
-    hits = opened.search([one.text for one in asked], k=k, beams=beams, batch_size=batch_size)
+    hits = opened.search(texts, k, beams, batch_size, options, processes)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
     if run is not None:
@@ -94,13 +113,30 @@ def search(
             one.query_id: {hit.doc_id: hit.score for hit in ranked}
             for one, ranked in zip(asked, hits, strict=True)
         }
-        write_run(run, found, "dsi")
+        processes.first_alone(lambda: write_run(run, found, "dsi"))
         return TableReport(
             data={**facts, "run": str(run), "seconds": seconds},
             title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(f"Measure them: dsi evaluate {run} DATASET",),
         )
     return Answers({**facts, "seconds": seconds}, asked, hits)
+
+
+def search_options(
+    score: Literal["model", "constrained"],
+    precision: Literal["fp32", "bf16"],
+    only: Path | None,
+    exclude: Path | None,
+    guidance: GuidanceOptions,
+) -> SearchOptions:
+    """Returns the options that the words of a command line mean; the files are read."""
+    return SearchOptions(
+        score=score,
+        precision=precision,
+        only=None if only is None else read_doc_ids(only),
+        exclude=[] if exclude is None else read_doc_ids(exclude),
+        guidance=guidance,
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +235,7 @@ def _lines() -> list[str]:
     return found
 
 
-def _converse(index: Index, k: int, beams: int | None) -> Report:
+def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -> Report:
     """Answers queries typed on a terminal until end of file or an interrupt."""
     from rich.console import Console
 
@@ -212,7 +248,7 @@ def _converse(index: Index, k: int, beams: int | None) -> Report:
         for text in _typed():
             try:
                 [query] = _numbered([text], "query")
-                [hits] = index.search([query.text], k=k, beams=beams)
+                [hits] = index.search([query.text], k=k, beams=beams, options=options)
             except InputError as error:
                 console.print(str(error), markup=False, highlight=False)
                 continue

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from transformers import PreTrainedModel
@@ -33,6 +33,7 @@ from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.base import Decoder
+from dsi.search.lookahead import LookAhead
 from dsi.search.merging import documents_of
 from dsi.search.torch_trie import TorchTrie
 
@@ -42,6 +43,8 @@ SCORES = ("model", "constrained")
 """What a document's score can be made of."""
 TAIL_ROWS = 160
 """About how many codes of unbranched ends are read at once in a query."""
+WIDE = 8192
+"""From how many candidates on the highest are found first and put in order afterwards."""
 LOGIT_ROWS = 2048
 """For how many of them logits are held at once."""
 
@@ -55,6 +58,10 @@ def beam_search(
     k: int,
     beams: int,
     score: str = "model",
+    first_beams: int | None = None,
+    first_levels: int = 1,
+    starts: int = 1,
+    look_ahead: tuple[torch.Tensor, torch.Tensor] | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the documents whose identifiers a model gives the highest probability.
@@ -77,6 +84,14 @@ def beam_search(
         score: What a document's score is the sum of: "model", the log-probabilities of its codes
             over the whole docid alphabet; "constrained", those over the codes that may stand
             there, so that a code without an alternative costs nothing.
+        first_beams: How many continuations to keep on the first levels; default `beams`.
+        first_levels: How many levels these are.
+        starts: The continuations that are kept begin with so many different first codes, where
+            there are so many and all can be kept: none of these holds more than its share of
+            beams, as long as others can fill it.
+        look_ahead: Table rows, int64, and scores of 0 or more, float32, [queries, documents]
+            both: documents with a score that is added to the model's. A continuation counts
+            that of the best document it can lead to; documents not named have 0.
         max_elements: Queries are searched in batches, so that decoder cache, logits and
             candidates together have about this many elements at most (one query excepted).
 
@@ -85,7 +100,8 @@ def beam_search(
         than k documents are found, the rest are row -1, score -inf.
 
     Raises:
-        InputError: k is not positive, or there are fewer beams than results to return.
+        InputError: k is not positive, there are fewer beams than results to return, or look-ahead
+            is asked for where documents share identifiers or have several.
     """
     if k < 1:
         raise InputError(f"cannot return {k} documents", mend="Ask for at least 1")
@@ -95,6 +111,11 @@ def beam_search(
         )
     if score not in SCORES:
         raise InputError(f"unknown score {score!r}", mend=f"Choose from: {', '.join(SCORES)}")
+    if look_ahead is not None and not trie.one_to_one:
+        raise InputError(
+            "look-ahead needs one identifier for each document",
+            mend="Leave --guidance.dataset out, or take identifiers of another kind",
+        )
     if input_ids.shape[1] == 0:
         input_ids = input_ids.new_full((len(input_ids), 1), PAD)
         attention_mask = attention_mask.new_zeros((len(attention_mask), 1))
@@ -103,17 +124,24 @@ def beam_search(
     attention_mask = attention_mask.clone()
     attention_mask[:, 0] = torch.where(attention_mask.any(dim=1), attention_mask[:, 0], 1)
 
+    widths = [min(beams, trie.identifiers)] * trie.depth
+    if first_beams is not None:
+        first_levels = min(first_levels, trie.depth)
+        widths[:first_levels] = [min(first_beams, trie.identifiers)] * first_levels
     beams = min(beams, trie.identifiers)
     results = min(k, beams) if trie.one_to_one else beams
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
-    needed = _elements_per_query(model, input_ids.shape[1], trie, beams)
+    needed = _elements_per_query(model, input_ids.shape[1], trie, max(widths))
     batch = max(1, max_elements // needed)
     with torch.inference_mode(), _evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             decoder = start_decoder(model, input_ids[part], attention_mask[part])
-            search = _Search(decoder, trie, results, beams, score)
+            ahead = None
+            if look_ahead is not None:
+                ahead = LookAhead(trie, look_ahead[0][part], look_ahead[1][part])
+            search = _Search(decoder, trie, results, widths, score, starts, ahead)
             search.run(len(input_ids[part]))
             found = search.found
             if trie.one_to_one:
@@ -174,20 +202,23 @@ class _Beams:
     Attributes:
         queries: Whose they are: places in the batch; int64 [queries].
         nodes: int64 [queries, beams].
-        scores: float32 [queries, beams], descending.
+        scores: The model's; float32 [queries, beams].
+        ranks: What decides between them, descending: the scores with what is added to them;
+            float32 [queries, beams].
         parents: The beam of the level before that each continues; int64 [queries, beams].
+        starts: The node of the first code of each; int64 [queries, beams].
     """
 
     queries: torch.Tensor
     nodes: torch.Tensor
     scores: torch.Tensor
+    ranks: torch.Tensor
     parents: torch.Tensor
+    starts: torch.Tensor
 
     def take(self, places: torch.Tensor) -> _Beams:
         """Returns the beams of some of the queries; int64 [taken]."""
-        return _Beams(
-            self.queries[places], self.nodes[places], self.scores[places], self.parents[places]
-        )
+        return _Beams(*(getattr(self, entry.name)[places] for entry in fields(self)))
 
 
 class _Search:
@@ -197,16 +228,27 @@ class _Search:
         decoder: Stands before the first code.
         trie: The live identifiers.
         results: How many identifiers to find.
-        beams: How many continuations to keep.
+        widths: How many continuations to keep on each level.
         score: "model" or "constrained".
+        starts: As in `beam_search`.
+        ahead: What is added to the model's scores.
     """
 
     def __init__(
-        self, decoder: Decoder, trie: TorchTrie, results: int, beams: int, score: str
+        self,
+        decoder: Decoder,
+        trie: TorchTrie,
+        results: int,
+        widths: list[int],
+        score: str,
+        starts: int,
+        ahead: LookAhead | None,
     ) -> None:
         self.decoder = decoder
         self.trie = trie
-        self.beams = beams
+        self.widths = widths
+        self.starts = starts
+        self.ahead = ahead
         self.constrained = score == "constrained"
         self.results = results
 
@@ -218,7 +260,8 @@ class _Search:
             torch.full((queries, self.results), -torch.inf, device=device),
         )
         zeros = torch.zeros((queries, 1), dtype=torch.int64, device=device)
-        beams = _Beams(torch.arange(queries, device=device), zeros, zeros.float(), zeros)
+        every = torch.arange(queries, device=device)
+        beams = _Beams(every, zeros, zeros.float(), zeros.float(), zeros, zeros)
         codes = torch.full_like(zeros, PAD)
         for level in range(trie.depth):
             states = self.decoder.step(codes, beams.parents)
@@ -235,17 +278,38 @@ class _Search:
         trie = self.trie
         branching, leaves = trie.branching[level], trie.leaves[level + 1]
         children, totals = self._continuations(level, beams, states)
+        ranks = self._ranks(beams.queries, children, totals)
         order = trie.lowest_row[children].expand_as(totals)
         is_leaf = (trie.row[children] >= 0).expand_as(totals) if leaves else None
         if is_leaf is not None:
-            best = _best(totals, order, min(self.beams, totals.shape[1]))
-            leaf_scores = totals.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
+            best = _best(ranks, order, min(self.widths[level], totals.shape[1]))
+            leaf_ranks = ranks.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
             found = children.expand_as(totals).gather(1, best)
-            self.found.add(beams.queries, found, leaf_scores, trie)
-            totals = totals.masked_fill(is_leaf, -torch.inf)
-        best = _best(totals, order, min(self.beams, trie.inner[level + 1], totals.shape[1]))
+            self.found.add(beams.queries, found, leaf_ranks, trie)
+            ranks = ranks.masked_fill(is_leaf, -torch.inf)
+        width = min(self.widths[level], trie.inner[level + 1], totals.shape[1])
+        if level and self.starts > 1:
+            starts = beams.starts.repeat_interleave(branching, 1)
+            share = -(-self.widths[level] // self.starts)
+            best = _best_of_each(ranks, order, width, starts, share)
+        else:
+            best = _best(ranks, order, width)
         nodes = children.expand_as(totals).gather(1, best)
-        return _Beams(beams.queries, nodes, totals.gather(1, best), best // branching)
+        parents = best // branching
+        return _Beams(
+            beams.queries,
+            nodes,
+            totals.gather(1, best),
+            ranks.gather(1, best),
+            parents,
+            beams.starts.gather(1, parents) if level else nodes,
+        )
+
+    def _ranks(
+        self, queries: torch.Tensor, nodes: torch.Tensor, scores: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns scores [queries, nodes] with what their nodes' documents add to them."""
+        return scores if self.ahead is None else scores + self.ahead.of(queries, nodes)
 
     def _continuations(
         self, level: int, beams: _Beams, states: torch.Tensor
@@ -287,14 +351,14 @@ class _Search:
 
         Those are the queries with no beam that can still enter the best documents, and those
         whose beams have come to where nothing branches: what is left of their identifiers is
-        read in one go.
+        read in one go. Nothing is cut on that way: there are no more of them than beams.
         """
         running = torch.ones(len(beams.queries), dtype=torch.bool, device=beams.queries.device)
         checked = False
         if any(self.trie.leaves[: level + 1]):
-            running &= ~self.found.beats(beams.queries, beams.scores)
+            running &= ~self.found.beats(beams.queries, beams.ranks)
             checked = True
-        if self.trie.chains[level]:
+        if self.trie.chains[level] and beams.nodes.shape[1] <= min(self.widths[level:]):
             branches = (self.trie.tail[beams.nodes] == 0) & (beams.scores > -torch.inf)
             ending = running & ~branches.any(1)
             if ending.any():
@@ -340,7 +404,8 @@ class _Search:
                 for step in steps.unbind(-1):
                     scores[:, part] += step
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
-        self.found.add(beams.queries, path[-1], scores, trie)
+        ranks = self._ranks(beams.queries, path[-1], scores)
+        self.found.add(beams.queries, path[-1], ranks, trie)
 
 
 def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
@@ -369,10 +434,46 @@ def _best(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor
     Returns:
         int64 [lines, count], best first.
     """
+    if scores.shape[1] > WIDE and 0 < count < scores.shape[1]:
+        # Making keys of very many candidates takes longer than finding the few highest. Where
+        # the last of them has no equal outside, they are the ones.
+        highest, places = scores.topk(count + 1, dim=1)
+        last = highest[:, -2]
+        if bool(((last > highest[:, -1]) | (last == -torch.inf)).all()):
+            places = places[:, :-1]
+            within = _best(scores.gather(1, places), order.gather(1, places), count)
+            return places.gather(1, within)
     bits = scores.contiguous().view(torch.int32)
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     keys = (bits.long() << 32) - order
     return keys.topk(count, dim=1).indices
+
+
+def _best_of_each(
+    scores: torch.Tensor, order: torch.Tensor, count: int, groups: torch.Tensor, share: int
+) -> torch.Tensor:
+    """Returns the places of the highest scores in each line, of each group at most its share.
+
+    Where that leaves room, the best of the others fill it.
+
+    Args:
+        scores: As in `_best`; likewise order and count.
+        order: Of places with equal scores.
+        count: How many to return.
+        groups: int64 [lines, candidates].
+        share: How many of one group.
+
+    Returns:
+        int64 [lines, count], best first.
+    """
+    ranked = _best(scores, order, scores.shape[1])
+    by_group, sorting = groups.gather(1, ranked).sort(dim=1, stable=True)
+    places = torch.arange(scores.shape[1], device=scores.device)
+    inside = places - torch.searchsorted(by_group, by_group)
+    beyond = torch.empty_like(inside).scatter_(1, sorting, inside) >= share
+    beyond |= scores.gather(1, ranked) == -torch.inf
+    chosen = beyond.sort(dim=1, stable=True).indices[:, :count]
+    return ranked.gather(1, chosen.sort(1).values)
 
 
 @contextmanager

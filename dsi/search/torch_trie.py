@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_prep.errors import InputError
 from docids.trie import Trie
 
 
@@ -96,6 +97,81 @@ class TorchTrie:
         }
         return replace(self, **moved)
 
+    def restricted(self, live: torch.Tensor) -> TorchTrie:
+        """Returns the trie of some of its documents: what `from_trie` gives without the others.
+
+        A node stays where a document below it does. The nodes that stay keep their order, so
+        nothing is sorted or built anew: they are counted and copied.
+
+        Args:
+            live: Which table rows stay; bool [table rows].
+
+        Raises:
+            InputError: None of the documents stays.
+        """
+        stays = (self.row >= 0) & live[self.row.clamp_min(0).long()]
+        row = self.row.clone()
+        # Of the documents at a shared leaf some may stay, and then the lowest of them names it.
+        stay = live[self.shared_row]
+        group = torch.arange(len(self.shared_leaf), device=self.device)
+        group = group.repeat_interleave(self.shared_first.diff())
+        counts = torch.zeros_like(self.shared_leaf).scatter_add_(0, group, stay.long())
+        stays[self.shared_leaf] = counts > 0
+        lowest = torch.full_like(self.shared_leaf, torch.iinfo(torch.int32).max)
+        lowest.scatter_reduce_(0, group[stay], self.shared_row[stay], "amin")
+        row[self.shared_leaf] = lowest.to(row.dtype)
+        documents = torch.cat([row[stays].long(), self.shared_row[stay]]).unique().numel()
+        starts = [0]
+        for leaves, inner in zip(self.leaves, self.inner, strict=True):
+            starts.append(starts[-1] + leaves + inner)
+        for level in range(self.depth - 1, -1, -1):
+            first = self.first_child[starts[level] : starts[level + 1] + 1].long()
+            below = _counted(stays[starts[level + 1] : starts[level + 2]])
+            below = below[first.clamp(max=starts[level + 2]) - starts[level + 1]]
+            stays[starts[level] : starts[level + 1]] |= below[1:] > below[:-1]
+        if not stays[0]:
+            raise InputError(
+                "no document is left to search among",
+                mend="Name documents of the index that were not deleted",
+            )
+        before = _counted(stays)
+        kept = stays.nonzero().squeeze(1)
+        ends = torch.cat([kept, kept.new_tensor([len(stays)])])
+        first_child = before[self.first_child[ends].long()].to(self.first_child.dtype)
+        level_start = before[torch.tensor(starts, device=self.device)]
+        still = counts > 1
+
+        def array(tensor: torch.Tensor, kind: type[np.generic]) -> np.ndarray:
+            return tensor.cpu().numpy().astype(kind)
+
+        part = Trie(
+            first_child.cpu().numpy(),
+            array(self.code[kept], np.int32),
+            array(row[kept], np.int32),
+            array(level_start, np.int64),
+            np.zeros(0, np.int32),
+            array(before[self.shared_leaf[still]], np.int64),
+            array(_counted(counts[still]), np.int64),
+            array(self.shared_row[stay & still[group]], np.int32),
+            documents,
+        )
+        return TorchTrie.from_trie(_trimmed(part), self.device)
+
+    def leaf_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the leaf of each table row, -1 where it has none or the row is -1; int64."""
+        leaves = (self.row >= 0).nonzero().squeeze(1)
+        there = self.row[leaves].long()
+        size = int(max(int(there.max()), int(rows.max()) if rows.numel() else 0)) + 2
+        of_row = torch.full((size,), -1, dtype=torch.int64, device=self.device)
+        of_row[there] = leaves
+        return of_row[rows]
+
+    def parents(self) -> torch.Tensor:
+        """Returns the node above each node, 0 for the root; int32 [nodes]."""
+        nodes = torch.arange(len(self.code), dtype=torch.int32, device=self.device)
+        above = nodes.repeat_interleave(self.first_child.diff().long())
+        return torch.cat([nodes[:1], above])
+
     @property
     def depth(self) -> int:
         """The number of codes of the longest identifier."""
@@ -154,6 +230,20 @@ class TorchTrie:
             low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
         reached = (nodes >= 0) & (low < end) & (self.code[low.clamp_max(last)] == codes)
         return low.masked_fill(~reached, -1)
+
+
+def _counted(numbers: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of what stands before each place, and of all; int64 [places + 1]."""
+    return torch.cat([numbers.new_zeros(1, dtype=torch.int64), numbers.cumsum(0)])
+
+
+def _trimmed(trie: Trie) -> Trie:
+    """Returns a trie without the levels at its end that have no node, and with its branching."""
+    levels = np.flatnonzero(np.diff(trie.level_start))[-1]
+    children = np.diff(trie.first_child)
+    starts = trie.level_start[: levels + 2]
+    most = np.maximum.reduceat(children, starts[:-2]).astype(np.int32)
+    return replace(trie, level_start=starts, max_branching=most)
 
 
 def _lowest_rows(trie: Trie) -> np.ndarray:

@@ -57,6 +57,14 @@ class Processes:
         """Does `work` in the first process, then, where much of it is done, in the others."""
         return (self._share(work, self.rank == 0) + self._share(work, self.rank > 0))[0]
 
+    def gathered(self, entries: list[T]) -> list[T]:
+        """Returns the entries of all processes, in the order of their ranks, in every process."""
+        if self.count == 1:
+            return entries
+        from accelerate.utils import gather_object
+
+        return list(gather_object(entries))
+
     def _share(self, work: Callable[[], T], mine: bool) -> list[T]:
         """Does `work` where it is this process's, and tells every process how that ended."""
         done: list[T] = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+import random
 from typing import Any
 
 import torch
@@ -29,6 +32,12 @@ ALPHABET = 12
 
 
 FAMILIES = ("t5", "mt5", "bart", "mbart", "encoder-decoder")
+
+
+@functools.cache
+def shared_model(family: str, seed: int, layers: int) -> PreTrainedModel:
+    """A tiny model that many cases look at; it is not to be changed."""
+    return tiny_model(family, seed, layers)
 
 
 def tiny_model(
@@ -163,51 +172,178 @@ def prefix_fn(sequences: list[tuple[int, ...]]):
 
 
 @torch.no_grad()
-def next_log_probabilities(model, ids, mask, prefix: tuple[int, ...]) -> list[float]:
-    """Log-probabilities after a prefix, by teacher forcing without a cache; one query."""
-    codes = torch.tensor([[0, *prefix]])
-    logits = model(
-        input_ids=ids, attention_mask=mask, decoder_input_ids=codes, use_cache=False
-    ).logits[0, -1]
-    return torch.log_softmax(logits.double(), dim=-1).tolist()
+def log_probabilities(model, ids, mask, sequences) -> list[dict[tuple[int, ...], list[float]]]:
+    """For each query, prefix -> the log-probabilities of the next code.
+
+    By teacher forcing of all identifiers, without a cache.
+    """
+    longest = max(map(len, sequences))
+    codes = torch.tensor([[0, *s, *[0] * (longest - len(s))][:longest] for s in sequences])
+    lines = []
+    for query in range(len(ids)):
+        logits = model(
+            input_ids=ids[query : query + 1].expand(len(sequences), -1),
+            attention_mask=mask[query : query + 1].expand(len(sequences), -1),
+            decoder_input_ids=codes,
+            use_cache=False,
+        ).logits
+        steps = torch.log_softmax(logits.double(), dim=-1).tolist()
+        lines.append(
+            {s[:place]: line[place] for s, line in zip(sequences, steps, strict=True)
+             for place in range(len(s))}
+        )  # fmt: skip
+    return lines
 
 
-def renormalised(log_probabilities: list[float], codes: list[int]) -> dict[int, float]:
-    """The log-probabilities of some codes, over these codes alone."""
+def renormalised(log_probabilities: list[float], codes: list[int]) -> list[float]:
+    """The log-probabilities of codes over some of them alone; of use for these only."""
     total = math.log(math.fsum(math.exp(log_probabilities[code]) for code in codes))
-    return {code: log_probabilities[code] - total for code in codes}
+    return [value - total for value in log_probabilities]
 
 
 def plain_beam_search(
-    model, ids, mask, sequences, k: int, beams: int, score: str = "model"
+    steps: dict[tuple[int, ...], list[float]],
+    sequences: list[tuple[int, ...]],
+    k: int,
+    beams: int,
+    *,
+    score: str = "model",
+    first_beams: int | None = None,
+    first_levels: int = 1,
+    starts: int = 1,
+    added: dict[int, float] | None = None,
 ) -> list[tuple[int, float]]:
-    """The definition of the search, in loops; one query."""
+    """The definition of the search, in loops; one query.
+
+    Args:
+        steps: What `log_probabilities` gives for the query.
+        sequences: The identifiers, by row.
+        k: As in `beam_search`; likewise the others.
+        added: row -> the score that is added to the model's.
+    """
     children = children_of(sequences)
     row_of = {sequence: row for row, sequence in enumerate(sequences)}
+    added = added or {}
+    ahead: dict[tuple[int, ...], float] = {}
+    for row, sequence in enumerate(sequences):
+        for place in range(1, len(sequence) + 1):
+            prefix = sequence[:place]
+            ahead[prefix] = max(ahead.get(prefix, 0.0), added.get(row, 0.0))
     running: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     found: list[tuple[int, float]] = []
+    level = 0
     while running:
+        width = first_beams if first_beams is not None and level < first_levels else beams
         continuations = []
         for prefix, total in running:
-            steps = next_log_probabilities(model, ids, mask, prefix)
+            values = steps[prefix]
             if score == "constrained":
-                steps = renormalised(steps, children[prefix])
+                values = renormalised(values, children[prefix])
             for code in children[prefix]:
-                continuations.append(((*prefix, code), total + steps[code]))
-        continuations.sort(key=lambda pair: -pair[1])
-        found += [(row_of[s], total) for s, total in continuations[:beams] if s in row_of]
-        running = [pair for pair in continuations if pair[0] not in row_of][:beams]
+                continuations.append(((*prefix, code), total + values[code]))
+        continuations.sort(key=lambda pair: -(pair[1] + ahead[pair[0]]))
+        found += [
+            (row_of[s], total + ahead[s]) for s, total in continuations[:width] if s in row_of
+        ]
+        inner = [pair for pair in continuations if pair[0] not in row_of]
+        share = -(-min(width, len(sequences)) // starts)
+        running = of_each(inner, min(width, len(inner)), share)
+        level += 1
     found.sort(key=lambda pair: -pair[1])
     return found[:k]
 
 
-def every_document(model, ids, mask, sequences) -> list[tuple[int, float]]:
+def of_each(ranked, width: int, share: int):
+    """The best, at most a share of which begin with one code; filled up with the best others."""
+    chosen: list[int] = []
+    held: dict[int, int] = {}
+    for place, (prefix, _) in enumerate(ranked):
+        held[prefix[0]] = held.get(prefix[0], 0) + 1
+        if held[prefix[0]] <= share:
+            chosen.append(place)
+    chosen = chosen[:width]
+    others = [place for place in range(len(ranked)) if place not in chosen]
+    return [ranked[place] for place in sorted(chosen + others[: width - len(chosen)])]
+
+
+def every_document(
+    steps: dict[tuple[int, ...], list[float]], sequences: list[tuple[int, ...]]
+) -> list[tuple[int, float]]:
     """Every document with its true score, best first; one query."""
     scored = []
     for row, sequence in enumerate(sequences):
-        score = math.fsum(
-            next_log_probabilities(model, ids, mask, sequence[:place])[code]
-            for place, code in enumerate(sequence)
-        )
+        score = math.fsum(steps[sequence[:place]][code] for place, code in enumerate(sequence))
         scored.append((row, score))
     return sorted(scored, key=lambda pair: -pair[1])
+
+
+@dataclasses.dataclass
+class Case:
+    """A small random search, and what its definition finds."""
+
+    arguments: dict[str, Any]
+    docids: list[tuple[int, ...]]
+    expected: list[list[tuple[int, float]]]
+
+
+def random_case(seed: int) -> Case:
+    """A case with any of the options, drawn from a seed."""
+    draw = random.Random(seed)
+    codes = draw.choice([3, ALPHABET - 1])
+    docids = draw.choice([with_end, prefix_free])(
+        {
+            tuple(draw.randint(2, codes) for _ in range(draw.randint(1, 5)))
+            for _ in range(draw.randint(1, 25))
+        }
+    )
+    model = shared_model(draw.choice(FAMILIES), draw.randint(0, 20), draw.randint(1, 2))
+    batch = queries([draw.randint(1, 6) for _ in range(draw.randint(1, 3))], seed)
+    lines = len(batch[0])
+    beams = draw.randint(1, 8)
+    k = draw.randint(1, beams)
+    table, kept = table_of(docids), list(range(len(docids)))
+    trie = torch_trie(table)
+    if draw.random() < 0.3:
+        kept = sorted(draw.sample(kept, draw.randint(1, len(kept))))
+        live = torch.zeros(len(docids), dtype=torch.bool)
+        live[kept] = True
+        trie = trie.restricted(live)
+    chosen: dict[str, Any] = {"score": draw.choice(["model", "constrained"])}
+    if draw.random() < 0.4:
+        chosen |= {"first_beams": draw.randint(1, 9), "first_levels": draw.randint(1, 3)}
+    if draw.random() < 0.4:
+        chosen["starts"] = draw.randint(1, beams)
+    plain = [dict(chosen) for _ in range(lines)]
+    if draw.random() < 0.4:
+        named = draw.randint(1, len(docids))
+        rows = [draw.sample(range(len(docids)), named) for _ in range(lines)]
+        worth = [[draw.random() * 3 for _ in range(named)] for _ in range(lines)]
+        chosen["look_ahead"] = (torch.tensor(rows), torch.tensor(worth))
+        for line in range(lines):
+            added = dict(zip(rows[line], worth[line], strict=True))
+            plain[line]["added"] = {place: added.get(row, 0.0) for place, row in enumerate(kept)}
+    there = [docids[row] for row in kept]
+    expected = [
+        [
+            (kept[place], score)
+            for place, score in plain_beam_search(steps, there, k, beams, **options)
+        ]
+        for steps, options in zip(log_probabilities(model, *batch, there), plain, strict=True)
+    ]
+    ids, mask = batch
+    arguments = {"model": model, "input_ids": ids, "attention_mask": mask, "trie": trie}
+    return Case({**arguments, "k": k, "beams": beams, **chosen}, docids, expected)
+
+
+def difference(case: Case, rows: torch.Tensor, scores: torch.Tensor) -> str:
+    """What a search found that is not what was expected; empty where they agree."""
+    for row_line, score_line, pairs in zip(
+        rows.tolist(), scores.tolist(), case.expected, strict=True
+    ):
+        filled = [*pairs, *[(-1, -math.inf)] * (len(row_line) - len(pairs))]
+        if row_line != [row for row, _ in filled]:
+            return f"found {row_line}, expected {filled}"
+        for score, (_, expected) in zip(score_line, filled, strict=True):
+            if score != expected and not abs(score - expected) <= 1e-4 * max(1, abs(expected)):
+                return f"scores {score_line}, expected {filled}"
+    return ""

@@ -1,8 +1,10 @@
 """The search against `generate` with a Python trie, and against its definition in loops.
 
-DSI_SEARCH_CASES sets how many random cases each property is tried on; 10000 take two hours.
+DSI_SEARCH_CASES sets how many random cases each property is tried on. The slow test tries 10,000
+cases against the definition alone, in minutes.
 """
 
+import dataclasses
 import os
 
 import numpy as np
@@ -13,11 +15,15 @@ from hypothesis import strategies as st
 from search_oracles import (
     ALPHABET,
     FAMILIES,
+    difference,
     every_document,
+    log_probabilities,
     plain_beam_search,
     prefix_fn,
     prefix_free,
     queries,
+    random_case,
+    shared_model,
     table_of,
     tiny_model,
     torch_trie,
@@ -28,11 +34,12 @@ from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.search import beam
 from dsi.search.beam import SCORES, beam_search
+from dsi.search.torch_trie import TorchTrie
 
 cases = settings(
     max_examples=int(os.environ.get("DSI_SEARCH_CASES", "25")), deadline=None, derandomize=True
 )
-models = st.builds(tiny_model, st.sampled_from(FAMILIES), st.integers(0, 10**6), st.integers(1, 2))
+models = st.builds(shared_model, st.sampled_from(FAMILIES), st.integers(0, 30), st.integers(1, 2))
 codes = st.integers(2, ALPHABET - 1)
 sequences = st.lists(codes, min_size=1, max_size=4).map(tuple)
 batches = st.builds(
@@ -113,42 +120,113 @@ def test_finds_what_generate_finds_where_identifiers_have_one_length(model, doci
     assert_found(found, expected, docids)
 
 
+@st.composite
+def options(draw, queries: int, documents: int, beams: int):
+    """Options of a search, and the same for its definition, one for each query."""
+    chosen = {"score": draw(st.sampled_from(SCORES))}
+    if draw(st.booleans()):
+        chosen |= {"first_beams": draw(st.integers(1, 9)), "first_levels": draw(st.integers(1, 3))}
+    if draw(st.booleans()):
+        chosen["starts"] = draw(st.integers(1, beams))
+    plain = [dict(chosen) for _ in range(queries)]
+    if draw(st.booleans()):
+        named = draw(st.integers(1, documents))
+        lines = [draw(st.permutations(range(documents)))[:named] for _ in range(queries)]
+        worth = [[draw(st.floats(0, 3, width=32)) for _ in range(named)] for _ in range(queries)]
+        chosen["look_ahead"] = (torch.tensor(lines), torch.tensor(worth, dtype=torch.float32))
+        for query in range(queries):
+            plain[query]["added"] = dict(zip(lines[query], worth[query], strict=True))
+    return chosen, plain
+
+
 @cases
-@given(
-    models,
-    identifier_sets(sequences).map(prefix_free),
-    batches,
-    st.integers(1, 8),
-    st.sampled_from(SCORES),
-    st.data(),
-)
-def test_finds_what_its_definition_finds_on_leaves_of_any_depth(
-    model, docids, batch, beams, score, data
-):
+@given(models, identifier_sets(sequences).map(prefix_free), batches, st.integers(1, 8), st.data())
+def test_finds_what_its_definition_finds_under_every_option(model, docids, batch, beams, data):
     k = data.draw(st.integers(1, beams))
-    ids, mask = batch
+    chosen, plain = data.draw(options(len(batch[0]), len(docids), beams))
     expected = [
-        plain_beam_search(model, ids[q : q + 1], mask[q : q + 1], docids, k, beams, score)
-        for q in range(len(ids))
+        plain_beam_search(steps, docids, k, beams, **line)
+        for steps, line in zip(log_probabilities(model, *batch, docids), plain, strict=True)
     ]
     trie = torch_trie(table_of(docids))
-    found = beam_search(model, ids, mask, trie, k=k, beams=beams, score=score)
+    found = beam_search(model, *batch, trie, k=k, beams=beams, **chosen)
     assert_found(found, expected, docids)
 
 
 @cases
 @given(models, identifier_sets(sequences).map(prefix_free), batches, st.integers(0, 3))
 def test_as_many_beams_as_documents_rank_every_document(model, docids, batch, more):
-    ids, mask = batch
     beams = len(docids) + more
-    expected = [
-        every_document(model, ids[q : q + 1], mask[q : q + 1], docids) for q in range(len(ids))
-    ]
-    found = beam_search(model, ids, mask, torch_trie(table_of(docids)), k=beams, beams=beams)
+    expected = [every_document(s, docids) for s in log_probabilities(model, *batch, docids)]
+    found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
     assert_found(found, expected, docids)
 
 
+@cases
+@given(
+    models,
+    identifier_sets(sequences).map(prefix_free),
+    batches,
+    st.sampled_from(SCORES),
+    st.data(),
+)
+def test_searching_a_part_of_the_trie_is_searching_a_trie_of_that_part(
+    model, docids, batch, score, data
+):
+    stay = data.draw(st.sets(st.sampled_from(range(len(docids))), min_size=1))
+    table = table_of(docids)
+    retired = table.retire([f"d{row}" for row in range(len(docids)) if row not in stay])
+    live = torch.tensor([row in stay for row in range(len(docids))])
+    of_part = torch_trie(retired)
+    part = torch_trie(table).restricted(live)
+    for entry in dataclasses.fields(TorchTrie):
+        ours, theirs = getattr(part, entry.name), getattr(of_part, entry.name)
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    found = beam_search(model, *batch, part, k=3, beams=4, score=score)
+    expected = beam_search(model, *batch, of_part, k=3, beams=4, score=score)
+    assert torch.equal(found[0], expected[0])
+
+
+def differences(seeds: range) -> list[str]:
+    found = []
+    for seed in seeds:
+        case = random_case(seed)
+        words = difference(case, *beam_search(**case.arguments))
+        found += [f"case {seed}: {words}"] * bool(words)
+    return found
+
+
+def test_random_cases_with_any_of_the_options_do_not_differ_from_the_definition():
+    assert differences(range(100)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ten_thousand_random_cases_do_not_differ_from_the_definition():
+    assert differences(range(10_000)) == []
+
+
 DOCIDS = with_end({(2, 3), (2,), (3, 4, 5), (4,), (2, 3, 6), (5, 5), (5, 6, 7)})
+
+
+def test_very_many_candidates_give_the_same_documents(monkeypatch):
+    model, batch, trie = tiny_model("t5", 3), queries([3, 1, 5], 3), torch_trie(table_of(DOCIDS))
+    expected = beam_search(model, *batch, trie, k=3, beams=3)
+    monkeypatch.setattr(beam, "WIDE", 2)
+    found = beam_search(model, *batch, trie, k=3, beams=3)
+    assert torch.equal(found[0], expected[0])
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    rows, _ = beam_search(
+        model, *batch, torch_trie(table_of([(5,), (2,), (4,), (3,)])), k=3, beams=3
+    )
+    assert rows.tolist() == [[0, 1, 2]] * 3
+
+
+def test_no_document_left_to_search_among_is_told():
+    trie = torch_trie(table_of(DOCIDS))
+    with pytest.raises(InputError, match="no document is left"):
+        trie.restricted(torch.zeros(len(DOCIDS), dtype=torch.bool))
 
 
 def test_a_batch_cut_into_pieces_finds_the_same():
@@ -273,7 +351,8 @@ def test_a_decoder_deeper_than_the_encoder_is_searched_exactly():
     ).eval()
     batch = queries([3], 0)
     found = beam_search(model, *batch, torch_trie(table_of(DOCIDS)), k=7, beams=7)
-    assert_found(found, [every_document(model, *batch, DOCIDS)], DOCIDS)
+    [steps] = log_probabilities(model, *batch, DOCIDS)
+    assert_found(found, [every_document(steps, DOCIDS)], DOCIDS)
 
 
 @pytest.mark.parametrize(("k", "beams", "words"), [(0, 3, "at least 1"), (3, 2, "at least 3")])

@@ -1,13 +1,15 @@
 """Documents behind identifiers: against the definition in loops, and through the beam search."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_oracles import ALPHABET, every_document, queries, tiny_model
+from search_oracles import ALPHABET, every_document, log_probabilities, queries, tiny_model
 
+from data_prep.errors import InputError
 from docids.table import END, DocidTable
 from docids.trie import Trie
 from dsi.search.beam import beam_search
@@ -76,7 +78,8 @@ def test_searching_everything_ranks_documents_by_their_total_probability(documen
     rows, scores = beam_search(model, ids, mask, trie, k=wanted, beams=wanted)
     for query in range(2):
         part = slice(query, query + 1)
-        identifiers = every_document(model, ids[part], mask[part], distinct)
+        [steps] = log_probabilities(model, ids[part], mask[part], distinct)
+        identifiers = every_document(steps, distinct)
         expected = plain_merge(
             [(distinct[number], score) for number, score in identifiers], documents, wanted
         )
@@ -94,3 +97,24 @@ def test_fewer_beams_than_documents_of_one_identifier():
     rows, scores = beam_search(tiny_model("t5", 0), ids, mask, trie, k=2, beams=2)
     assert rows.tolist() == [[0, 1]]
     assert scores[0, 0] == scores[0, 1]
+
+
+@cases
+@given(corpora, st.data())
+def test_a_part_of_the_trie_is_the_trie_of_that_part(documents, data):
+    stay = data.draw(st.sets(st.sampled_from(range(len(documents))), min_size=1))
+    table = table_of(documents)
+    retired = table.retire([f"d{row}" for row in range(len(documents)) if row not in stay])
+    live = torch.tensor([row in stay for row in range(len(documents))])
+    of_part = TorchTrie.from_trie(Trie.build(retired))
+    part = TorchTrie.from_trie(Trie.build(table)).restricted(live)
+    for entry in dataclasses.fields(TorchTrie):
+        ours, theirs = getattr(part, entry.name), getattr(of_part, entry.name)
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+def test_look_ahead_over_shared_identifiers_is_refused():
+    trie = TorchTrie.from_trie(Trie.build(table_of([[(2, END)], [(2, END)]])))
+    ahead = (torch.zeros((1, 1), dtype=torch.int64), torch.ones((1, 1)))
+    with pytest.raises(InputError, match="one identifier for each document"):
+        beam_search(tiny_model("t5", 0), *queries([2], 0), trie, k=1, beams=1, look_ahead=ahead)

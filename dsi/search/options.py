@@ -1,0 +1,94 @@
+"""Everything that a user can set about a search besides its width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from data_prep.errors import InputError
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """What helps the beams to keep the right document; all of it is off by default."""
+
+    dataset: Path | None = None
+    """A dataset with the index's documents: a beam then counts, beside the model's score, the
+    BM25 score of the best document that it can still lead to (look-ahead, as in PAG)"""
+    weight: float = 1.0
+    """What one point of BM25 is worth in log-probability"""
+    documents: int = 100
+    """How many documents of highest BM25 score look ahead; the others count as 0"""
+    first_beams: int | None = None
+    """Width of the search on the first levels, where it is to be another one"""
+    first_levels: int = 1
+    """How many levels these are"""
+    starts: int = 1
+    """Keep beams that begin with so many different first codes, where there are so many"""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"--guidance.weight {self.weight} is not a number from 0 on")
+        for name in ("documents", "first_beams", "first_levels", "starts"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--guidance.{name} {value} is less than 1")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How an index is searched.
+
+    Attributes:
+        score: What a document's score is the sum of: "model", the log-probabilities of its codes
+            over the whole docid alphabet; "constrained", those over the codes that lead to a
+            document, so that a code without an alternative costs nothing.
+        precision: "fp32", or "bf16": weights and hidden states in half the memory, scores still
+            summed in float32.
+        only: The documents to search among; None for all of them.
+        exclude: Documents not to search among.
+        guidance: What helps the beams.
+    """
+
+    score: Literal["model", "constrained"] = "model"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    only: Collection[str] | None = None
+    exclude: Collection[str] = ()
+    guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("score", ("model", "constrained")),
+            ("precision", ("fp32", "bf16")),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"unknown {name} {getattr(self, name)!r}",
+                    mend=f"Choose from: {', '.join(known)}",
+                )
+        if self.score == "constrained" and self.guidance.dataset is not None:
+            raise InputError(
+                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet",
+                mend="Leave --score constrained out",
+            )
+
+
+def read_doc_ids(path: Path) -> list[str]:
+    """Reads document ids, one a line; empty lines are passed over.
+
+    Raises:
+        InputError: There is no such file, it is not text in UTF-8, or there is no id in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError("no such file of document ids", where=path) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise InputError("no document id in it", where=path, mend="Write one id a line")
+    return ids

@@ -1,0 +1,202 @@
+"""The options of `dsi search`, as words, files and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.errors import InputError
+from docids.table import DocidTable
+from dsi import Index, cli, versions
+from dsi.backbone import graft_docids
+from dsi.index import write_parts
+from dsi.search.options import GuidanceOptions, SearchOptions
+from dsi.search.runs import read_run
+from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
+from dsi.versions import Manifest
+
+ALPHABET = 16
+IDENTIFIERS = [(2, 3), (2, 4), (5, 3), (5, 6), (7, 7), (8, 2)]
+WORDS = ["zebra", "harbour", "lantern", "moss", "comet", "tram"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    """An index of six documents, of which d4 was deleted."""
+    path = tmp_path_factory.mktemp("searched") / "index"
+    text = SentencepieceEncoder.train(WORDS, VocabularyOptions(language="none", pieces="word"))
+    torch.manual_seed(0)
+    model = graft_docids(
+        T5ForConditionalGeneration(
+            T5Config(vocab_size=ALPHABET, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        ),
+        text.vocabulary_size,
+        ALPHABET,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.5)
+    table = DocidTable.from_sequences(
+        [f"d{row}" for row in range(6)], IDENTIFIERS, alphabet_size=ALPHABET, kind="test"
+    ).retire(["d4"])
+    with versions.write_version(path, None) as fresh:
+        write_parts(fresh, model=model.eval(), text=text, table=table, titles=WORDS)
+        Manifest(
+            documents=5, added=5, origin="x", dataset={}, configuration={}, metrics={},
+            query_length=8, beams=5,
+        ).save(fresh)  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def index(path) -> Index:
+    return Index.open(path, "cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """What the documents say: one word each."""
+    documents = [Document(f"d{row}", word, word) for row, word in enumerate(WORDS)]
+    folder = tmp_path_factory.mktemp("searched") / "dataset"
+    write_dataset(folder, InMemorySource(documents, [], [], name="words"))
+    return folder
+
+
+def found(index: Index, query: str = "zebra", **options) -> dict[str, float]:
+    [hits] = index.search([query], k=5, options=SearchOptions(**options))
+    return {hit.doc_id: hit.score for hit in hits}
+
+
+def test_only_and_exclude_leave_scores_and_order_as_they_are(index):
+    everything = found(index)
+    only = found(index, only=["d0", "d3", "d5"])
+    assert list(only) == [d for d in everything if d in ("d0", "d3", "d5")]
+    assert only == pytest.approx({d: everything[d] for d in only})
+    without = found(index, exclude=["d0", "d3"])
+    assert list(without) == [d for d in everything if d not in ("d0", "d3")]
+    assert without == pytest.approx({d: everything[d] for d in without})
+    both = found(index, only=["d0", "d3", "d5"], exclude=["d3"])
+    assert list(both) == [d for d in everything if d in ("d0", "d5")]
+    assert found(index) == everything
+
+
+def test_a_deleted_document_is_not_found_by_naming_it(index):
+    assert "d4" not in found(index, only=["d4", "d1"])
+    with pytest.raises(InputError, match="no document is left"):
+        found(index, only=["d4"])
+
+
+def test_constrained_scores_are_probabilities_of_documents(index):
+    scores = torch.tensor(list(found(index, score="constrained").values()))
+    torch.testing.assert_close(scores.exp().sum(), torch.tensor(1.0))
+    assert sum(map(abs, found(index).values())) > sum(map(abs, scores.tolist()))
+
+
+def test_bf16_scores_are_near_and_the_model_stays_as_it_is(index):
+    full, half = found(index), found(index, precision="bf16")
+    for doc_id, score in half.items():
+        assert score == pytest.approx(full[doc_id], abs=0.3)
+    assert half != full
+    assert index.model.dtype == torch.float32
+
+
+def test_guidance_puts_the_document_with_the_word_first(index, dataset):
+    for row, word in enumerate(WORDS):
+        guided = found(index, word, guidance=GuidanceOptions(dataset=dataset, weight=50.0))
+        assert (next(iter(guided)) == f"d{row}") == (row != 4)
+    weightless = found(index, guidance=GuidanceOptions(dataset=dataset, weight=0.0))
+    assert weightless == found(index)
+
+
+def test_more_documents_than_there_are_give_all_of_them(index):
+    [hits] = index.search(["zebra"], k=1000)
+    assert sorted(hit.doc_id for hit in hits) == ["d0", "d1", "d2", "d3", "d5"]
+
+
+def test_a_query_of_100_000_characters_is_cut_and_searched(index):
+    [hits] = index.search(["zebra " * 16_667], k=3)
+    assert len(hits) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["zebra", "--score", "best"], "--score"),
+        (["zebra", "--only", "{dir}/none"], "no such file of document ids"),
+        (["zebra", "--only", "{dir}/empty"], "no document id in it"),
+        (["zebra", "--exclude", "{dir}/binary"], "not text in UTF-8"),
+        (["zebra", "--exclude", "{dir}/unknown"], "no document 'd99' among 6 identifiers"),
+        (["zebra", "--exclude", "{dir}/all"], "no document is left to search among"),
+        (["zebra", "--guidance.starts", "0"], "--guidance.starts 0 is less than 1"),
+        (["zebra", "--guidance.dataset", "{dir}/none"], "none"),
+        (["zebra", "--guidance.dataset", "x", "--score", "constrained"], "--score constrained"),
+        (["", "zebra"], "query 1 is empty"),
+        (["--queries", "{dir}/binary"], "binary"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_in_one_line(path, tmp_path, capsys, words, told):
+    (tmp_path / "empty").write_text("\n \n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "unknown").write_text("d0\nd99\n")
+    (tmp_path / "all").write_text("\n".join(f"d{row}" for row in range(6)))
+    given = [word.replace("{dir}", str(tmp_path)) for word in words]
+    assert cli.main(["search", str(path), *given, "--device", "cpu"]) == 2
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_the_words_of_the_command_line_are_the_options(path, index, tmp_path, capsys):
+    (tmp_path / "some").write_text("d0\nd1\n\nd3\n")
+    words = ["--only", str(tmp_path / "some"), "--score", "constrained", "--json"]
+    assert cli.main(["search", str(path), "zebra", *words, "--device", "cpu"]) == 0
+    [result] = json.loads(capsys.readouterr().out)["results"]
+    expected = found(index, only=["d0", "d1", "d3"], score="constrained")
+    assert {hit["doc_id"]: hit["score"] for hit in result["hits"]} == pytest.approx(expected)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def test_two_processes_write_the_run_of_one(path, tmp_path):
+    asked = tmp_path / "queries.tsv"
+    asked.write_text("".join(f"q{row}\t{' '.join(WORDS[: row % 6 + 1])}\n" for row in range(23)))
+    one, two = tmp_path / "one.trec", tmp_path / "two.trec"
+    words = ["search", str(path), "--queries", str(asked), "--batch_size", "4", "--k", "3"]
+    words += ["--device", "cpu", "--json"]
+    port = str(free_port())
+
+    def start(run: Path, rank: int, count: int) -> subprocess.Popen[str]:
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "dsi", *words, "--run", str(run)],
+            env={**os.environ, **ranks, **sizes, **where},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    for run, count in ((one, 1), (two, 2)):
+        processes = [start(run, rank, count) for rank in range(count)]
+        for rank, process in enumerate(processes):
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            assert bool(out) == (rank == 0)
+    assert two.read_bytes() == one.read_bytes()
+    assert len(read_run(two)) == 23
