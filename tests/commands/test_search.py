@@ -195,7 +195,7 @@ def test_two_processes_write_the_run_of_one(path, tmp_path):
     for run, count in ((one, 1), (two, 2)):
         processes = [start(run, rank, count) for rank in range(count)]
         for rank, process in enumerate(processes):
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=250)
             assert process.returncode == 0, err
             assert bool(out) == (rank == 0)
     assert two.read_bytes() == one.read_bytes()
