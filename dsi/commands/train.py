@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_prep.rehearsal import RehearsalOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
 from docids.kinds.naming import Collisions
@@ -19,6 +20,7 @@ from dsi.training.options import LoopOptions, MixOptions, ModelOptions, Optimise
 _MODEL = ModelOptions()
 _VOCABULARY = VocabularyOptions()
 _MIX = MixOptions()
+_REHEARSAL = RehearsalOptions()
 _OPTIMISER = OptimiserOptions()
 _LOOP = LoopOptions()
 _KINDS = KindOptions()
@@ -45,6 +47,7 @@ def train(
     model: ModelOptions = _MODEL,
     vocabulary: VocabularyOptions = _VOCABULARY,
     mix: MixOptions = _MIX,
+    rehearsal: RehearsalOptions = _REHEARSAL,
     optimiser: OptimiserOptions = _OPTIMISER,
     loop: LoopOptions = _LOOP,
 ) -> Report:
@@ -77,6 +80,7 @@ def train(
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
+        rehearsal: What the indexing task reads besides documents.
         optimiser: How weights move.
         loop: How long, how large, how precise.
     """
@@ -99,6 +103,7 @@ def train(
         model=model,
         vocabulary=vocabulary,
         mix=mix,
+        rehearsal=rehearsal,
         optimiser=optimiser,
         loop=loop,
     )

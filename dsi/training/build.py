@@ -15,6 +15,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.rehearsal import RehearsalOptions
 from docids.assignment import Assignment, text_of
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
@@ -56,6 +57,7 @@ class TrainingOptions(KindOptions):
     model: ModelOptions = field(default_factory=ModelOptions)
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)
+    rehearsal: RehearsalOptions = field(default_factory=RehearsalOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
 
@@ -308,7 +310,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batches
     from dsi.training.checkpoints import steps_saved
-    from dsi.training.examples import gather_examples, labelled_rows, per_identifier
+    from dsi.training.examples import gather_examples, labelled_rows, per_identifier, task_shares
     from dsi.training.loop import Run
 
     table = parts.assignment.table
@@ -320,9 +322,10 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         options.mix,
         generator=parts.generator,
         seed=options.seed,
+        rehearsal=options.rehearsal,
     )
     examples = {task: per_identifier(each, table) for task, each in examples.items()}
-    shares = {task: getattr(options.mix, task) for task in ("indexing", "pseudo", "labelled")}
+    shares = task_shares(options.mix, options.rehearsal)
     labelled = None
     if options.mix.negatives == "labelled" and "labelled" in examples:
         labelled, _ = table.numbers_of(labelled_rows(dataset, table))

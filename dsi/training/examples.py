@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
+from data_prep.progress import track
+from data_prep.rehearsal import CONTENTS, RehearsalOptions
 from docids.table import DocidTable
 from dsi.text_encoder import TextEncoder
 from dsi.training.options import MixOptions
@@ -70,6 +72,7 @@ def gather_examples(
     *,
     generator: str | None,
     seed: int,
+    rehearsal: RehearsalOptions | None = None,
 ) -> dict[str, Examples]:
     """Collects the examples of every task that has a share and something to train on.
 
@@ -80,17 +83,22 @@ def gather_examples(
         text: Encodes the queries.
         options: Shares and lengths.
         generator: Whose pseudo-queries are used; None for no pseudo-queries.
-        seed: Of the random chunks.
+        seed: Of the random chunks, and of what is rehearsed at random.
+        rehearsal: What the indexing task reads; the documents alone when None.
 
     Returns:
-        Task -> its examples; a task without any is left out.
+        Task -> its examples; a task without any is left out. Of the indexing task, each content
+        besides the documents is a task of its own ("indexing/passages").
 
     Raises:
         InputError: Nothing is left to train on.
     """
     found: dict[str, Examples] = {}
+    rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
     if options.indexing:
-        found["indexing"] = _indexing(documents, options, seed)
+        if rehearsal.document:
+            found["indexing"] = _indexing(documents, options, seed)
+        found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
     if options.pseudo and generator is not None:
         pseudo = dataset.pseudo_queries(generator)
         rows = table.find(list(pseudo["doc_id"]))
@@ -106,6 +114,42 @@ def gather_examples(
             mend="Give --mix.pseudo or --mix.indexing a share",
         )
     return found
+
+
+def task_shares(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
+    """Returns task -> its share of a batch; that of the indexing task is split by contents."""
+    whole = sum(rehearsal.shares.values())
+    shares = {
+        "indexing" if name == "document" else f"indexing/{name}": mix.indexing * share / whole
+        for name, share in rehearsal.shares.items()
+    }
+    return {**shares, "pseudo": mix.pseudo, "labelled": mix.labelled}
+
+
+def _rehearsed(
+    dataset: Dataset,
+    table: DocidTable,
+    text: TextEncoder,
+    options: MixOptions,
+    rehearsal: RehearsalOptions,
+    seed: int,
+) -> dict[str, Examples]:
+    """Returns the examples of every content with a share, besides the documents themselves."""
+    wanted = [name for name in CONTENTS if rehearsal.shares[name]]
+    parts: dict[str, list[str]] = {name: [] for name in wanted}
+    owners: dict[str, list[str]] = {name: [] for name in wanted}
+    if wanted:
+        for document in track(dataset.documents(), "rehearsal", dataset.info.documents):
+            for name in wanted:
+                found = CONTENTS[name](document, rehearsal, seed)
+                parts[name] += found
+                owners[name] += [document.doc_id] * len(found)
+    return {
+        f"indexing/{name}": _encoded(
+            parts[name], table.find(owners[name]), text, options.document_length
+        )
+        for name in wanted
+    }
 
 
 def per_identifier(examples: Examples, table: DocidTable) -> Examples:
@@ -149,7 +193,14 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
 def _queries(
     texts: list[str], rows: npt.NDArray[np.int64], text: TextEncoder, options: MixOptions
 ) -> Examples:
-    encoded = text.encode(texts, options.query_length)
+    return _encoded(texts, rows, text, options.query_length)
+
+
+def _encoded(
+    texts: list[str], rows: npt.NDArray[np.int64], text: TextEncoder, length: int
+) -> Examples:
+    """Encodes texts; those of documents that are not in the table (row -1) are left out."""
+    encoded = text.encode(texts, length)
     kept = np.flatnonzero(rows >= 0)
     return Examples.pack([encoded[number] for number in kept], rows[kept].tolist())
 

@@ -1,0 +1,190 @@
+"""Rehearsal contents: the parts of a document that stand for it in the indexing task.
+
+SE-DSI (Tang et al., KDD 2023, section 4.2) lets a model rehearse passages and single sentences
+beside the document; DSI (Tay et al., NeurIPS 2022, section 3.1) compares the first tokens with
+the set of tokens. A part is a text; how many tokens of it are read is decided in training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.dataset import Document
+from data_prep.errors import InputError
+from data_prep.generators.base import rng_of
+from data_prep.text import sentences, stemmer, stopwords, terms
+
+STYLES = ("leading", "summary", "random")
+PASSAGES = {"leading": 3, "summary": 1, "random": 1}
+"""Passages of a document by style, as in the paper; random takes as many as the summary."""
+LONGEST = 1000
+"""Units (sentences or passages) of a document beyond which TextRank does not look."""
+
+
+@dataclass(frozen=True)
+class RehearsalOptions:
+    """What the indexing task reads: four shares, of which only the proportions count."""
+
+    document: float = 1.0
+    """Share of the document itself: its first tokens, and its --mix.chunks random chunks"""
+    passages: float = 0.0
+    """Share of passages: some sentences in a row"""
+    sentences: float = 0.0
+    """Share of single sentences"""
+    tokens: float = 0.0
+    """Share of the set of words: each once, in order, without stop words (DSI's set indexing)"""
+    style: str = "leading"
+    """Which passages and sentences: leading (the first ones), summary (the ones that TextRank
+    finds most central) or random"""
+    most_passages: int | None = None
+    """Passages of a document; by default 3 leading ones, or 1 of the other styles"""
+    most_sentences: int = 6
+    """Sentences of a document"""
+    passage_sentences: int = 5
+    """Sentences of a passage"""
+    stride: int = 2
+    """Sentences from the beginning of a passage to that of the next"""
+    language: str = "english"
+    """Language of the stop words and stems that TextRank and the set go by, or none"""
+
+    def __post_init__(self) -> None:
+        shares = self.shares
+        for name, share in shares.items():
+            if not 0 <= share < math.inf:
+                raise InputError(f"--rehearsal.{name} {share} is no share")
+        if not any(shares.values()):
+            raise InputError(
+                "--rehearsal.document, passages, sentences and tokens are all 0",
+                mend="Give one of them a share",
+            )
+        if self.style not in STYLES:
+            raise InputError(
+                f"--rehearsal.style {self.style!r} is unknown",
+                mend=f"Choose from: {', '.join(STYLES)}",
+            )
+        for name in ("most_passages", "most_sentences", "passage_sentences", "stride"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--rehearsal.{name} {value} is less than 1")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Content -> its share; the document first."""
+        return {name: getattr(self, name) for name in ("document", *CONTENTS)}
+
+
+def passages(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
+    """Returns the passages of a document that its style chooses, in the order of the text.
+
+    A document with fewer passages than the leading style wants gives its first one only, as in
+    the paper.
+    """
+    found = _all_passages(sentences(document.text), options)
+    most = options.most_passages or PASSAGES[options.style]
+    if options.style == "leading" and len(found) < most:
+        return found[:1]
+    return _choose(found, most, document, options, seed)
+
+
+def single_sentences(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
+    """Returns the sentences of a document that its style chooses, in the order of the text."""
+    return _choose(sentences(document.text), options.most_sentences, document, options, seed)
+
+
+def token_set(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
+    """Returns the words of title and text, each once, without stop words, as one text."""
+    left_out = stopwords(options.language)
+    different = dict.fromkeys(terms(f"{document.title} {document.text}"))
+    kept = " ".join(word for word in different if word not in left_out)
+    return [kept] if kept else []
+
+
+CONTENTS: dict[str, Callable[[Document, RehearsalOptions, int], list[str]]] = {
+    "passages": passages,
+    "sentences": single_sentences,
+    "tokens": token_set,
+}
+"""Contents besides the document itself: name of the share -> what makes them."""
+
+
+def _all_passages(units: Sequence[str], options: RehearsalOptions) -> list[str]:
+    """Returns every passage; the last one reaches to the end of the text."""
+    size, step = options.passage_sentences, options.stride
+    if len(units) <= size:
+        return [" ".join(units)] if units else []
+    starts = list(range(0, len(units) - size + 1, step))
+    if starts[-1] + size < len(units):
+        starts.append(len(units) - size)
+    return [" ".join(units[start : start + size]) for start in starts]
+
+
+def _choose(
+    units: list[str], most: int, document: Document, options: RehearsalOptions, seed: int
+) -> list[str]:
+    if len(units) <= most:
+        return units
+    if options.style == "leading":
+        return units[:most]
+    if options.style == "random":
+        drawn = rng_of(document, seed).choice(len(units), most, replace=False)
+    else:
+        drawn = np.argsort(-text_rank(units[:LONGEST], options.language), kind="stable")[:most]
+    return [units[place] for place in sorted(drawn.tolist())]
+
+
+def text_rank(units: Sequence[str], language: str = "english") -> npt.NDArray[np.float64]:
+    """Returns how central each of some texts is among them (Mihalcea and Tarau, EMNLP 2004).
+
+    PageRank over a graph whose edge weights are the terms that two texts share, divided by the
+    sum of the logarithms of their numbers of terms.
+
+    Args:
+        units: The texts.
+        language: Of stop words and stems.
+
+    Returns:
+        float64 [texts]; together 1.
+    """
+    left_out, stem = stopwords(language), stemmer(language)
+    bags = [set(stem([word for word in terms(unit) if word not in left_out])) for unit in units]
+    columns = {term: number for number, term in enumerate(sorted(set().union(*bags)))}
+    matrix = np.zeros((len(units), max(len(columns), 1)), np.float32)
+    for row, bag in enumerate(bags):
+        matrix[row, [columns[term] for term in bag]] = 1.0
+    sizes = np.log(np.maximum(matrix.sum(axis=1), 1.0))
+    lengths = np.add.outer(sizes, sizes)
+    # Two texts of one term each have no length to divide by; then they count as they are.
+    weights = (matrix @ matrix.T) / np.where(lengths > 0, lengths, 1.0)
+    np.fill_diagonal(weights, 0.0)
+    return page_rank(weights.astype(np.float64))
+
+
+def page_rank(
+    weights: npt.NDArray[np.float64], damping: float = 0.85, tolerance: float = 1e-9
+) -> npt.NDArray[np.float64]:
+    """Returns the PageRank of every node of a weighted graph, by power iteration.
+
+    Args:
+        weights: float64 [nodes, nodes]: of the edge from a row's node to a column's.
+        damping: Chance to follow an edge and not to jump anywhere.
+        tolerance: Largest change of any rank at which the iteration stops.
+
+    Returns:
+        float64 [nodes]; together 1. A node without edges passes its rank on to all.
+    """
+    nodes = len(weights)
+    out = weights.sum(axis=1, keepdims=True)
+    follow = np.divide(weights, out, out=np.full_like(weights, 1 / max(nodes, 1)), where=out > 0)
+    rank = np.full(nodes, 1 / max(nodes, 1))
+    for _ in range(200):
+        moved = (1 - damping) / nodes + damping * (rank @ follow)
+        settled = np.abs(moved - rank).max() < tolerance
+        rank = moved
+        if settled:
+            break
+    return rank
