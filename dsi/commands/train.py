@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.rehearsal import RehearsalOptions
 from docids.kinds.description import DescriptionOptions
@@ -16,6 +18,9 @@ from docids.kinds.url import UrlOptions
 from dsi.report import Report, TableReport
 from dsi.text_encoder import VocabularyOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+
+if TYPE_CHECKING:
+    from dsi.training.plan import Plan
 
 _MODEL = ModelOptions()
 _VOCABULARY = VocabularyOptions()
@@ -50,6 +55,8 @@ def train(
     rehearsal: RehearsalOptions = _REHEARSAL,
     optimiser: OptimiserOptions = _OPTIMISER,
     loop: LoopOptions = _LOOP,
+    dry_run: bool = False,
+    documents: int | None = None,
 ) -> Report:
     """Trains an index on a dataset; run again after an interruption, it continues.
 
@@ -83,8 +90,12 @@ def train(
         rehearsal: What the indexing task reads besides documents.
         optimiser: How weights move.
         loop: How long, how large, how precise.
+        dry_run: Check options, and the dataset where it is there, say what would be done and how
+            much memory it asks for, and do nothing.
+        documents: With --dry-run: how many documents to reckon with where the dataset is not there.
     """
     from data_prep.dataset import Dataset
+    from data_prep.errors import InputError
     from dsi.training.build import TrainingOptions, train_index
 
     options = TrainingOptions(
@@ -107,6 +118,12 @@ def train(
         optimiser=optimiser,
         loop=loop,
     )
+    if dry_run:
+        from dsi.training.plan import plan_training
+
+        return _planned(plan_training(dataset, options, docids_folder, documents))
+    if documents is not None:
+        raise InputError("--documents means nothing without --dry-run", mend="Leave it out")
     manifest = train_index(Dataset.open(dataset), out, options, docids_folder, memory_folder)
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
@@ -127,4 +144,18 @@ def train(
             f'search it: dsi search {out} "your query"',
             f"measure it: dsi evaluate {out} {dataset} --split test",
         ),
+    )
+
+
+def _planned(plan: Plan) -> Report:
+    gib = None if plan.memory is None else plan.memory / 2**30
+    rows = [
+        ("documents", plan.documents),
+        ("parameters", plan.parameters),
+        ("GiB for weights, gradients and optimiser, a process", gib),
+        ("examples", plan.examples),
+        *((f"share of {task}", share) for task, share in plan.shares.items()),
+    ]
+    return TableReport(
+        data=asdict(plan), title="dry run", columns=("", ""), rows=rows, closing=plan.steps
     )

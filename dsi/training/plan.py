@@ -1,0 +1,156 @@
+"""What a training would do, without doing it: steps, sizes, and the memory they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.generators import GENERATORS
+from dsi.training.examples import task_shares
+
+if TYPE_CHECKING:
+    from dsi.training.build import TrainingOptions
+
+FULL_PRECISION = 4
+"""Bytes of a weight; its gradient and each state of the optimiser take as many."""
+_STATES = {"adamw": 2, "adafactor": 0}
+_SMALL_ALPHABET = 4096
+"""Codes that are reckoned with for kinds whose alphabet only the data can tell."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training would do.
+
+    Attributes:
+        steps: What would be done, in order, in a sentence each.
+        documents: How many there are; None where the dataset is not there yet.
+        parameters: Of the network; None where the checkpoint cannot be reached.
+        memory: Bytes for weights, gradients and the optimiser's states on every process; None
+            where the parameters are not known. What a batch adds is not in it.
+        shares: Task -> its share of a batch.
+        examples: How many examples all steps together read.
+    """
+
+    steps: list[str]
+    documents: int | None
+    parameters: int | None
+    memory: int | None
+    shares: dict[str, float]
+    examples: int
+
+
+def plan_training(
+    dataset: Path,
+    options: TrainingOptions,
+    docids_folder: Path | None = None,
+    documents: int | None = None,
+) -> Plan:
+    """Checks everything that can be checked before work starts, and says what would be done.
+
+    Args:
+        dataset: The folder of the dataset, which need not be there yet.
+        options: As for `train_index`.
+        docids_folder: Identifiers made with `dsi docids`, which need not be there yet.
+        documents: How many documents to reckon with where the dataset is not there.
+
+    Raises:
+        InputError: An option does not fit the data that is there.
+    """
+    steps: list[str] = []
+    opened = Dataset.open(dataset) if dataset.exists() else None
+    if opened is None:
+        steps.append(f"first: dsi prepare SOURCE --out {dataset}")
+    else:
+        documents = opened.info.documents
+    steps += _queries_step(opened, dataset, options)
+    if docids_folder is None:
+        steps.append(f"assign {options.docids} identifiers")
+    elif (docids_folder / "docids.json").is_file():
+        steps.append(f"read the identifiers in {docids_folder}")
+    else:
+        steps.append(f"first: dsi docids {dataset} --out {docids_folder}")
+    shares = task_shares(options.mix, options.rehearsal)
+    if opened is not None and not opened.info.qrels.get("train"):
+        shares["labelled"] = 0.0
+    if options.generator == "none":
+        shares["pseudo"] = 0.0
+    total = sum(shares.values())
+    if not total:
+        raise InputError(
+            "nothing to train on: the tasks with a share have no examples",
+            where=dataset,
+            mend="Give --mix.pseudo or --mix.indexing a share",
+        )
+    loop = options.loop
+    steps.append(f"train {loop.steps:,} steps of {loop.batch:,} examples")
+    parameters = _parameters(options, documents)
+    memory = None
+    if parameters is not None:
+        memory = parameters * FULL_PRECISION * (2 + _STATES.get(options.optimiser.name, 2))
+    return Plan(
+        steps,
+        documents,
+        parameters,
+        memory,
+        {task: share / total for task, share in shares.items() if share},
+        loop.steps * loop.batch,
+    )
+
+
+def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOptions) -> list[str]:
+    name = options.generator
+    if name == "none" or not options.mix.pseudo:
+        return []
+    if name == "auto":
+        return [f"make {options.per_doc} pseudo-queries a document (selective or extractive)"]
+    if opened is not None and name in opened.generators:
+        return [f"read the pseudo-queries of {name}"]
+    if GENERATORS[name].dear:
+        return [f"first: dsi queries {dataset} --generator {name}"]
+    return [f"make {options.per_doc} pseudo-queries a document ({name})"]
+
+
+def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
+    """How many codes the output layer has a row for, as far as it can be told beforehand."""
+    if options.docids == "atomic":
+        return None if documents is None else documents + 2
+    if options.docids in ("rq", "pq"):
+        chosen: Any = getattr(options, options.docids)
+        return chosen.levels * chosen.codebook + 2
+    return _SMALL_ALPHABET
+
+
+def _parameters(options: TrainingOptions, documents: int | None) -> int | None:
+    """Counts the weights of the network, which is built without memory for them."""
+    import torch
+
+    from dsi.backbone import from_scratch, graft_docids
+
+    alphabet = _alphabet(options, documents)
+    if alphabet is None:
+        return None
+    try:
+        with torch.device("meta"):
+            if options.model.pretrained is None:
+                model: Any = from_scratch(
+                    options.model.size,
+                    text_vocabulary=options.vocabulary.size,
+                    alphabet_size=alphabet,
+                    documents=documents or 1,
+                )
+            else:
+                from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+                config = AutoConfig.from_pretrained(
+                    options.model.pretrained, trust_remote_code=False
+                )
+                model = AutoModelForSeq2SeqLM.from_config(config)
+                rows = model.get_encoder().get_input_embeddings().weight.shape[0]
+                model = graft_docids(model, rows, alphabet)
+    except (OSError, ValueError):
+        return None  # a hub id that this machine cannot reach: the training will say so
+    return sum(weight.numel() for weight in model.parameters())
