@@ -73,6 +73,7 @@ class Trie:
         leaves: list[npt.NDArray[np.int64]] = []
         first_of_leaf: list[npt.NDArray[np.int64]] = []
         first_children = []
+        branching = []
         level_start = [0, 1]
         # A node is known by the first of the sorted identifiers below it. An identifier opens a
         # node of the next level where its prefix differs from that of the one before.
@@ -84,6 +85,9 @@ class Trie:
             differs[1:] |= column[1:] != column[:-1]
             children = np.flatnonzero(differs & (lengths > level))
             first_child = level_start[-1] + np.searchsorted(children, nodes)
+            # The last node's children end where the level does.
+            widest = np.diff(first_child, append=level_start[-1] + len(children)).max()
+            branching.append(int(widest))
             first_children.append(_narrowed(first_child))
             codes.append(column[children].astype(np.int32, copy=False))
             ended = np.flatnonzero(lengths[children] == level + 1)
@@ -98,19 +102,16 @@ class Trie:
         first_children.clear()
         code = np.concatenate(codes)
         codes.clear()
-        leaf, first = np.concatenate(leaves), np.concatenate(first_of_leaf)
-        leaves.clear()
-        first_of_leaf.clear()
         row = np.full(total, -1, np.int32)
-        row[leaf] = rows[first]
-        branching = np.maximum.reduceat(np.diff(first_child), level_start[:-2])
+        for leaf, first in zip(leaves, first_of_leaf, strict=True):
+            row[leaf] = rows[first]
         return cls(
             first_child,
             code,
             row,
             np.array(level_start, np.int64),
-            branching.astype(np.int32),
-            *_shared_leaves(leaf, first, rows, differs),
+            np.array(branching, np.int32),
+            *_shared_leaves(leaves, first_of_leaf, rows, differs),
             documents=len(table.live),
         )
 
@@ -202,16 +203,16 @@ def _narrowed(nodes: npt.NDArray[np.int64]) -> np.ndarray:
 
 
 def _shared_leaves(
-    leaf: npt.NDArray[np.int64],
-    first: npt.NDArray[np.int64],
+    leaves: list[npt.NDArray[np.int64]],
+    first_of_leaf: list[npt.NDArray[np.int64]],
     rows: npt.NDArray[np.int32],
     differs: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Collects the leaves with several documents, and the documents.
 
     Args:
-        leaf: The leaves, ascending; int64 [leaves].
-        first: The place of the first identifier of each in sorted order; int64 [leaves].
+        leaves: The leaves of each level, ascending; int64 [leaves].
+        first_of_leaf: The place of the first identifier of each in sorted order; int64 [leaves].
         rows: The row of each identifier in sorted order; int32 [identifiers].
         differs: Which identifiers differ from the one before; bool [identifiers].
 
@@ -220,6 +221,7 @@ def _shared_leaves(
     """
     if differs.all():
         return np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32)
+    leaf, first = np.concatenate(leaves), np.concatenate(first_of_leaf)
     starts = np.append(np.flatnonzero(differs), len(differs))
     group = np.searchsorted(starts, first)
     sizes = starts[group + 1] - starts[group]
