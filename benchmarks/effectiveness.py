@@ -2,9 +2,11 @@
 
     python benchmarks/effectiveness.py --dataset squad-dev=PATH/TO/BEIR --kinds atomic --seeds 3
     python benchmarks/effectiveness.py --dataset quickstart=docstrings
+    python benchmarks/effectiveness.py --dataset squad-dev=PATH --suite docids --steps 120
 
 Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults unless options
-say otherwise, and is measured on split test. Cells that are in `results/effectiveness/` are not
+say otherwise, and is measured on split test. The suite "docids" has every kind of identifier,
+with the same model and number of updates. "KIND+share" is a kind with `--collisions share`. Cells that are in `results/effectiveness/` are not
 measured again, so that a grid continues where it stopped; remove a file to measure it again.
 """
 
@@ -20,6 +22,11 @@ from typing import Any
 
 from record import cell, show
 
+SUITES = {
+    "docids": "atomic,semantic,rq,pq,keywords,description,description+share,title,title+share,url,"
+    "naive,random"
+}
+"""Suite -> the kinds it is made of."""
 GROUPS = ("all", "seen", "unseen")
 MEASURES = ("Success@1", "Success@10", "RR@10")
 
@@ -29,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
     parser.add_argument("--kinds", default="atomic,semantic,naive,random")
+    parser.add_argument("--suite", choices=list(SUITES), help="instead of --kinds")
     parser.add_argument("--codes", default="node", help="codes of semantic and random")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
@@ -37,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
     rows = []
-    for kind in arguments.kinds.split(","):
+    kinds = SUITES[arguments.suite] if arguments.suite else arguments.kinds
+    for kind in kinds.split(","):
         cells = [
             cell(
                 "effectiveness",
@@ -50,7 +59,7 @@ def main() -> None:
     for baseline in ("bm25", "bm25+queries"):
         flat = _flat(cells[0]["systems"].get(baseline, {}))
         rows.append({"dataset": name, "system": baseline, "seeds": 1, **flat})
-    columns = ["dataset", "system", "seeds", "training minutes"]
+    columns = ["dataset", "system", "seeds", "training minutes", "search seconds"]
     for group in GROUPS:
         columns += [c for m in MEASURES for c in (f"{group} {m}", f"{group} {m} sd")]
     show(rows, [column for column in columns if any(column in row for row in rows)])
@@ -71,7 +80,10 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
 
 def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     from data_prep.dataset import Dataset
+    from docids.assignment import Assignment
     from docids.kinds import TreeOptions
+    from docids.kinds.url import UrlOptions
+    from dsi import versions
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.training.build import TrainingOptions, train_index
@@ -83,21 +95,47 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         loop = LoopOptions()
         if arguments.steps is not None:
             loop = replace(loop, steps=arguments.steps)
+        plain, _, share = kind.partition("+")
         options = TrainingOptions(
-            docids=kind, semantic=TreeOptions(codes=arguments.codes), seed=seed, loop=loop
+            docids=plain,
+            semantic=TreeOptions(codes=arguments.codes),
+            # Neither corpus has URLs; its ids are as near as it comes.
+            url=UrlOptions(column="doc_id"),
+            collisions="share" if share else None,
+            seed=seed,
+            loop=loop,
         )
         started = time.perf_counter()
         manifest = train_index(Dataset.open(dataset), index, options)
         minutes = (time.perf_counter() - started) / 60
+        version = versions.folder(index, versions.live(index))
+        quality = _quality(Assignment.open(version / "assignment"), dataset)
         report = evaluate(index, dataset, beams=arguments.beams)
         return {
             "training minutes": minutes,
+            "identifiers": quality,
             "configuration": dict(manifest.configuration),
             "reached": dict(manifest.metrics),
             "systems": report.data["systems"],
             "comparison": report.data["comparison"],
             "seconds": report.data["seconds"],
         }
+
+
+def _quality(assignment: Any, dataset: Path) -> dict[str, Any]:
+    """What the table shows of the identifiers themselves."""
+    from data_prep.dataset import Dataset
+    from docids.assignment import text_of
+    from docids.embeddings import EmbeddingOptions, fit_embedder
+    from docids.quality import measure
+
+    documents = {document.doc_id: document for document in Dataset.open(dataset).documents()}
+    rows = [documents[doc_id] for doc_id in assignment.table.doc_ids]
+    texts = text_of((row.title for row in rows), (row.text for row in rows))
+    embedder = fit_embedder(texts, EmbeddingOptions(), 0)
+    report = measure(assignment.table, lambda: embedder.encode(texts), seed=0).to_dict()
+    names = ("unique", "shared_documents", "purity", "purity_shuffled")
+    return {"mean length": report["length"]["mean"], **{name: report[name] for name in names}}
 
 
 def _flat(system: dict[str, Any]) -> dict[str, float]:
@@ -112,7 +150,11 @@ def _flat(system: dict[str, Any]) -> dict[str, float]:
 def _mean(cells: list[dict[str, Any]]) -> dict[str, float]:
     """The mean over seeds of every figure, and its sample deviation where there are several."""
     flats = [
-        {"training minutes": entry["training minutes"], **_flat(entry["systems"]["index"])}
+        {
+            "training minutes": entry["training minutes"],
+            "search seconds": entry["seconds"]["index"],
+            **_flat(entry["systems"]["index"]),
+        }
         for entry in cells
     ]
     merged: dict[str, float] = {}
