@@ -6,8 +6,9 @@
 
 Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults unless options
 say otherwise, and is measured on split test. The suite "docids" has every kind of identifier,
-with the same model and number of updates. "KIND+share" is a kind with `--collisions share`. Cells that are in `results/effectiveness/` are not
-measured again, so that a grid continues where it stopped; remove a file to measure it again.
+with the same model and number of updates. "KIND+share" is a kind with `--collisions share`. Cells
+that are in `results/effectiveness/` are not measured again, so that a grid continues where it
+stopped; remove a file to measure it again.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ def assign(
     fitted: list[Embedder] = []
 
     def embed(these: Sequence[str]) -> npt.NDArray[np.float32]:
-        fitted.append(fit_embedder(these, embedding, seed))
+        if not fitted:  # the documents come first
+            fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
     documents = Documents(doc_ids, texts, embed, titles, queries)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits
-_CHUNK = 1 << 16  # sequences hashed at a time: bounds the working memory
+_CHUNK = 1 << 16  # sequences worked on at a time: bounds the working memory
 
 
 class Ragged(NamedTuple):
@@ -62,12 +62,15 @@ class Ragged(NamedTuple):
 
     def column(self, rows: npt.NDArray[np.int64], place: int) -> np.ndarray:
         """Returns the code at `place` of each of `rows`, 0 where a sequence has ended."""
-        places = self.offsets[rows] + place
-        running = places < self.offsets[rows + 1]
-        if running.all():
-            return self.codes[places]
         column = np.zeros(len(rows), self.codes.dtype)
-        column[running] = self.codes[places[running]]
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            places = self.offsets[part] + place
+            running = places < self.offsets[part + 1]
+            if running.all():
+                column[start : start + _CHUNK] = self.codes[places]
+            else:
+                column[start : start + _CHUNK][running] = self.codes[places[running]]
         return column
 
     def sort(

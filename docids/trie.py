@@ -13,6 +13,8 @@ from data_prep.errors import InputError
 from docids.store import open_store, write_store
 from docids.table import DocidTable
 
+_CHUNK = 1 << 20  # nodes worked on at a time: bounds the working memory
+
 
 @dataclass(frozen=True)
 class Trie:
@@ -67,37 +69,39 @@ class Trie:
                 "no document to search: the identifier table has no live row",
                 mend="Assign identifiers to at least one document",
             )
-        lengths = table.lengths[numbers]
+        lengths = table.lengths[numbers].astype(np.int32)
         rows = (numbers if table.one_each else table.owners[numbers]).astype(np.int32)
+        numbers = _narrowed(numbers, len(table.offsets))
         codes = [np.array([-1], np.int32)]
-        leaves: list[npt.NDArray[np.int64]] = []
-        first_of_leaf: list[npt.NDArray[np.int64]] = []
+        leaves: list[np.ndarray] = []
+        first_of_leaf: list[np.ndarray] = []
         first_children = []
         branching = []
         level_start = [0, 1]
         # A node is known by the first of the sorted identifiers below it. An identifier opens a
         # node of the next level where its prefix differs from that of the one before.
-        nodes = np.zeros(1, np.int64)
+        nodes: np.ndarray = np.zeros(1, np.int32)
         differs = np.zeros(len(numbers), bool)
         differs[0] = True
         for level in range(int(lengths.max())):
             column = identifiers.column(numbers, level)
             differs[1:] |= column[1:] != column[:-1]
-            children = np.flatnonzero(differs & (lengths > level))
-            first_child = level_start[-1] + np.searchsorted(children, nodes)
-            # The last node's children end where the level does.
-            widest = np.diff(first_child, append=level_start[-1] + len(children)).max()
-            branching.append(int(widest))
-            first_children.append(_narrowed(first_child))
+            children = _narrowed(np.flatnonzero(differs & (lengths > level)), len(numbers))
             codes.append(column[children].astype(np.int32, copy=False))
+            del column
+            first_children.append(_first_children(nodes, children, level_start[-1]))
+            # The last node's children end where the level does.
+            end = level_start[-1] + len(children)
+            branching.append(_widest(first_children[-1], end))
             ended = np.flatnonzero(lengths[children] == level + 1)
-            leaves.append(level_start[-1] + ended)
+            leaves.append(_narrowed(level_start[-1] + ended, end))
             first_of_leaf.append(children[ended])
-            level_start.append(level_start[-1] + len(children))
+            del ended
+            level_start.append(end)
             nodes = children
         total = level_start[-1]
-        first_children.append(_narrowed(np.full(len(nodes) + 1, total)))
-        del nodes, children, column, numbers, lengths, ended
+        first_children.append(_narrowed(np.full(len(nodes) + 1, total), total))
+        del nodes, children, numbers, lengths
         first_child = np.concatenate(first_children)
         first_children.clear()
         code = np.concatenate(codes)
@@ -197,22 +201,47 @@ class Trie:
         return self.code[self.first_child[node] : self.first_child[node + 1]]
 
 
-def _narrowed(nodes: npt.NDArray[np.int64]) -> np.ndarray:
-    """Returns ascending node numbers as int32 where the last of them fits."""
-    return nodes.astype(np.int32) if nodes[-1] < np.iinfo(np.int32).max else nodes
+def _narrowed(numbers: npt.NDArray[np.int64], end: int) -> np.ndarray:
+    """Returns numbers of at most `end` as int32 where that holds them."""
+    return numbers.astype(np.int32) if end <= np.iinfo(np.int32).max else numbers
+
+
+def _first_children(nodes: np.ndarray, children: np.ndarray, start: int) -> np.ndarray:
+    """Returns the first child of each node of a level.
+
+    Args:
+        nodes: The place of the first identifier below each node; ascending.
+        children: The same of the nodes of the next level.
+        start: The number of the first of these.
+    """
+    fits = start + len(children) <= np.iinfo(np.int32).max
+    first = np.empty(len(nodes), np.int32 if fits else np.int64)
+    for begin in range(0, len(nodes), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        first[part] = start + np.searchsorted(children, nodes[part])
+    return first
+
+
+def _widest(first_child: np.ndarray, end: int) -> int:
+    """Returns the most children of a node, from the first child of each and where the last end."""
+    widest = end - int(first_child[-1])
+    for begin in range(0, len(first_child), _CHUNK):
+        part = first_child[begin : begin + _CHUNK + 1]
+        widest = max(widest, int(np.diff(part).max(initial=0)))
+    return widest
 
 
 def _shared_leaves(
-    leaves: list[npt.NDArray[np.int64]],
-    first_of_leaf: list[npt.NDArray[np.int64]],
+    leaves: list[np.ndarray],
+    first_of_leaf: list[np.ndarray],
     rows: npt.NDArray[np.int32],
     differs: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Collects the leaves with several documents, and the documents.
 
     Args:
-        leaves: The leaves of each level, ascending; int64 [leaves].
-        first_of_leaf: The place of the first identifier of each in sorted order; int64 [leaves].
+        leaves: The leaves of each level, ascending; integers [leaves].
+        first_of_leaf: The place of the first identifier of each in sorted order; integers [leaves].
         rows: The row of each identifier in sorted order; int32 [identifiers].
         differs: Which identifiers differ from the one before; bool [identifiers].
 
@@ -221,7 +250,8 @@ def _shared_leaves(
     """
     if differs.all():
         return np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32)
-    leaf, first = np.concatenate(leaves), np.concatenate(first_of_leaf)
+    leaf = np.concatenate(leaves).astype(np.int64)
+    first = np.concatenate(first_of_leaf).astype(np.int64)
     starts = np.append(np.flatnonzero(differs), len(differs))
     group = np.searchsorted(starts, first)
     sizes = starts[group + 1] - starts[group]

@@ -22,7 +22,7 @@ class Documents:
         doc_ids: Their ids.
         texts: What they say, title first.
         embed: Turns texts into vectors, float32 [texts, dimensions]; called only by a kind
-            that looks at vectors, and once.
+            that looks at vectors, first for the texts of the documents, from which it may learn.
         given_titles: Their titles; None where they are unknown.
         queries: Gives the pseudo-queries of each document by the name of their generator, or by
             "auto"; None where there are none.

@@ -99,7 +99,7 @@ def _split(
     sample = members
     if len(members) > parts * _POINTS_PER_CENTROID:
         sample = np.sort(rng.choice(members, parts * _POINTS_PER_CENTROID, replace=False))
-    centroids = _kmeans(vectors[sample], parts, iterations, int(rng.integers(2**31)))
+    centroids = kmeans(vectors[sample], parts, iterations, int(rng.integers(2**31)))
     chunks = range(0, len(members), _CHUNK)
     labels = np.concatenate(
         [nearest(vectors[members[start : start + _CHUNK]], centroids) for start in chunks]
@@ -113,9 +113,10 @@ def _split(
     return np.split(members[order], np.cumsum(sizes[filled])[:-1]), centroids[filled]
 
 
-def _kmeans(
+def kmeans(
     points: npt.NDArray[np.float32], parts: int, iterations: int, seed: int
 ) -> npt.NDArray[np.float32]:
+    """Returns the centroids of `parts` clusters of at least so many points; float32."""
     import faiss
 
     kmeans = faiss.Kmeans(

@@ -9,6 +9,7 @@ from data_prep.errors import InputError
 from docids.kinds.base import KINDS
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
+from docids.kinds.learned import LearnedOptions
 from docids.kinds.naming import Collisions
 from docids.kinds.quantisation import QuantisationOptions
 from docids.kinds.text import TextOptions
@@ -32,6 +33,7 @@ class KindOptions:
         keywords: Of keywords.
         rq: Of rq.
         pq: Of pq.
+        learned: Of learned.
         collisions: Overrides the option of the same name of the kind; None leaves it.
     """
 
@@ -42,6 +44,7 @@ class KindOptions:
     keywords: KeywordOptions = field(default_factory=KeywordOptions)
     rq: QuantisationOptions = field(default_factory=QuantisationOptions)
     pq: QuantisationOptions = field(default_factory=QuantisationOptions)
+    learned: LearnedOptions = field(default_factory=LearnedOptions)
     collisions: Collisions | None = None
 
     def of_kind(self, kind: str) -> Any:

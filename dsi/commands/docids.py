@@ -7,6 +7,7 @@ from pathlib import Path
 from docids.embeddings import EmbeddingOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
+from docids.kinds.learned import LearnedOptions
 from docids.kinds.naming import Collisions
 from docids.kinds.options import KindOptions
 from docids.kinds.quantisation import QuantisationOptions
@@ -33,20 +34,22 @@ def docids(
     keywords: KeywordOptions = _KINDS.keywords,
     rq: QuantisationOptions = _KINDS.rq,
     pq: QuantisationOptions = _KINDS.pq,
+    learned: LearnedOptions = _KINDS.learned,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:
     """Gives every document of a dataset an identifier, and prints how good they are.
 
     Kinds: atomic (one code for each document), naive (arbitrary integers, spelled in digits),
     semantic (paths through hierarchical k-means), rq and pq (residual and product quantisation),
-    description (the pseudo-query that finds the document best), keywords, title and url (their
-    words), random (the shape of semantic, without its meaning: the control). The same dataset,
-    options and seed give the same identifiers.
+    learned (codes trained for retrieval), description (the pseudo-query that finds the document
+    best), keywords, title and url (their words), random (the shape of semantic, without its
+    meaning: the control). The same dataset, options and seed give the same identifiers.
 
     Args:
         dataset: The folder of the dataset.
         out: The folder for the identifiers; replaced if it holds identifiers already.
-        kind: atomic, naive, semantic, rq, pq, description, keywords, title, url or random.
+        kind: atomic, naive, semantic, rq, pq, learned, description, keywords, title, url or
+            random.
         seed: Of everything drawn at random.
         collisions: Where two documents come to have the same identifier: share lets them, and
             extend tells them apart; short for the option of the same name of the chosen kind.
@@ -57,8 +60,9 @@ def docids(
         keywords: Options of the kind keywords.
         rq: Options of the kind rq.
         pq: Options of the kind pq.
-        embedding: How documents become vectors; for semantic, random, rq and pq, and for the
-            purity of every kind.
+        learned: Options of the kind learned.
+        embedding: How documents become vectors; for semantic, random, rq, pq and learned, and
+            for the purity of every kind.
     """
     from data_prep.dataset import Dataset
     from docids.assignment import assign, refuse_other_content, text_of
@@ -72,6 +76,7 @@ def docids(
         keywords=keywords,
         rq=rq,
         pq=pq,
+        learned=learned,
         collisions=collisions,
     ).of_kind(kind)
     opened = Dataset.open(dataset)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from data_prep.rehearsal import RehearsalOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
+from docids.kinds.learned import LearnedOptions
 from docids.kinds.naming import Collisions
 from docids.kinds.options import KindOptions
 from docids.kinds.quantisation import QuantisationOptions
@@ -49,6 +50,7 @@ def train(
     keywords: KeywordOptions = _KINDS.keywords,
     rq: QuantisationOptions = _KINDS.rq,
     pq: QuantisationOptions = _KINDS.pq,
+    learned: LearnedOptions = _KINDS.learned,
     model: ModelOptions = _MODEL,
     vocabulary: VocabularyOptions = _VOCABULARY,
     mix: MixOptions = _MIX,
@@ -66,8 +68,8 @@ def train(
     Args:
         dataset: The folder of the dataset.
         out: The folder of the index.
-        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, description, keywords, title,
-            url or random.
+        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, learned, description,
+            keywords, title, url or random.
         docids_folder: Identifiers made with `dsi docids`, instead of new ones.
         memory_folder: A generative memory to keep with the index; default the dataset's own.
         generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
@@ -84,6 +86,7 @@ def train(
         keywords: Options of the identifier kind keywords.
         rq: Options of the identifier kind rq.
         pq: Options of the identifier kind pq.
+        learned: Options of the identifier kind learned.
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
@@ -108,6 +111,7 @@ def train(
         keywords=keywords,
         rq=rq,
         pq=pq,
+        learned=learned,
         generator=generator,
         per_doc=per_doc,
         seed=seed,

@@ -171,3 +171,17 @@ def test_tries_of_the_first_layout_are_read(tmp_path):
     (tmp_path / "trie" / "trie.json").write_text(json.dumps(header))
     trie = Trie.open(tmp_path / "trie")
     assert (trie.documents, trie.rows_at(trie.walk((4,))).tolist()) == (2, [1])
+
+
+@given(prefix_free())
+def test_work_in_chunks_gives_the_same_trie(identifiers):
+    import docids.ragged
+    import docids.trie
+
+    whole = Trie.build(table_of(identifiers))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(docids.trie, "_CHUNK", 2)
+        patched.setattr(docids.ragged, "_CHUNK", 3)
+        pieces = Trie.build(table_of(identifiers))
+    for name in ("first_child", "code", "row", "level_start", "max_branching"):
+        assert getattr(pieces, name).tolist() == getattr(whole, name).tolist()

@@ -21,6 +21,7 @@ def options_of(kind, **changes):
         "random": {"branching": 3, "leaf_capacity": 2, "iterations": 3},
         "rq": {"levels": 2, "codebook": 4, "iterations": 3, "least_use": 0},
         "pq": {"levels": 2, "codebook": 4, "iterations": 3, "least_use": 0},
+        "learned": {"levels": 2, "codebook": 4, "width": 8, "epochs": 1, "least_use": 0},
         "url": {"column": "title"},
     }
     return KINDS[kind].Options(**{**known.get(kind, {}), **changes})
@@ -29,7 +30,10 @@ def options_of(kind, **changes):
 VARIANTS = {
     "semantic": [{"codes": codes} for codes in ("shared", "level", "node")],
     "random": [{"codes": codes} for codes in ("shared", "level", "node")],
-    **{kind: [{"collisions": how} for how in COLLISIONS] for kind in ("rq", "pq", *TEXT_KINDS)},
+    **{
+        kind: [{"collisions": how} for how in COLLISIONS]
+        for kind in ("rq", "pq", "learned", *TEXT_KINDS)
+    },
 }
 for _kind in TEXT_KINDS:
     VARIANTS[_kind] += [{"collisions": how, "identifiers": 3} for how in COLLISIONS]
@@ -46,7 +50,13 @@ def documents_of(vectors, start=0):
     titles = [WORDS[int(3 * abs(x) + 2 * abs(y)) % len(WORDS)] for x, y in vectors.tolist()]
     texts = [f"{title} {WORDS[i % 3]}" for i, title in enumerate(titles)]
     queries = [[f"{title} fish", title] for title in titles]
-    return Documents(ids, texts, lambda texts: vectors, titles, lambda generator: queries)
+
+    def embed(these):
+        if these is texts:
+            return vectors
+        return np.array([[len(text), text.count("cat")] for text in these], np.float32)
+
+    return Documents(ids, texts, embed, titles, lambda generator: queries)
 
 
 def sequences(table):
@@ -104,7 +114,7 @@ def test_same_seed_same_identifiers(kind, options):
     )
 
 
-DRAWN = ("naive", "semantic", "random", "rq", "pq")
+DRAWN = ("naive", "semantic", "random", "rq", "pq", "learned")
 
 
 @pytest.mark.parametrize(("kind", "options"), [case for case in OPTIONS if case[0] in DRAWN])

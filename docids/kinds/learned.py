@@ -1,0 +1,96 @@
+"""Learned identifiers: codes that are trained for retrieval, position by position (GenRet)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep.errors import InputError
+from docids.code_learning import Learner, LearningOptions
+from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.codebooks import append_codes, refuse_collapse, table_of_codes
+from docids.kinds.naming import Collisions
+
+_DOCUMENTS_PER_CODE = 8
+
+
+@dataclass(frozen=True)
+class LearnedOptions(LearningOptions):
+    """The codebooks, how they are learned, and what happens where two documents have the same."""
+
+    levels: int = 3
+    """Codes in an identifier, each from a codebook of its own (GenRet: 3)"""
+    codebook: int = 256
+    """Codes in a codebook (GenRet: 512); at most one for every 8 documents"""
+    generator: str = "auto"
+    """Whose pseudo-queries the codes are trained to answer; auto: those that the index is trained
+    on, or else extractive. They are generated where they are missing"""
+    collisions: Collisions = "extend"
+    """share: documents with the same codes have the same identifier, and a search that finds it
+    returns all of them; extend: a number at the end of every identifier tells them apart"""
+    least_use: float = 0.3
+    """Refused is a codebook that is used less evenly than this: the perplexity of its codes as a
+    share of the codebook; 0 for any"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("levels", 1), ("codebook", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+        if self.collisions not in ("extend", "share"):
+            raise InputError(
+                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+            )
+        if not 0 <= self.least_use <= 1:
+            raise InputError(f"least_use is {self.least_use}", mend="Give a share from 0 to 1")
+
+
+class Learned:
+    """Codes learned so that a query leads to those of its document.
+
+    Sun et al., Learning to Tokenize for Generative Retrieval (GenRet), NeurIPS 2023. Where GenRet
+    trains a T5 to encode texts, a small network over document vectors is trained here, so that
+    the codes are learned in minutes on two cores; see `docids.code_learning`.
+    """
+
+    Options = LearnedOptions
+
+    def build(self, documents: Documents, options: LearnedOptions, seed: int) -> Built:
+        """Learns the codebooks from the documents and their pseudo-queries.
+
+        Raises:
+            InputError: A codebook has collapsed.
+        """
+        vectors = documents.vectors
+        size = min(options.codebook, max(2, len(vectors) // _DOCUMENTS_PER_CODE))
+        asked = documents.ask(options.generator) if len(vectors) else []
+        texts = [query for several in asked for query in several]
+        owners = np.repeat(np.arange(len(vectors)), [len(several) for several in asked])
+        queries = documents.embed(texts) if texts else np.empty((0, vectors.shape[1]), np.float32)
+        learner, codes = Learner.train(
+            vectors, queries, owners, levels=options.levels, size=size, options=options, seed=seed
+        )
+        refuse_collapse(codes, size, vectors, least=options.least_use, option="--learned.least_use")
+        table, numbered = table_of_codes(
+            documents.doc_ids, codes, size, kind="learned", options=options
+        )
+        return Built(table, learner.arrays(), numbered)
+
+    def extend(self, built: Built, documents: Documents, seed: int) -> Built:
+        """Gives new documents the codes that the network finds likeliest, one after the other.
+
+        Raises:
+            InputError: The identifiers were saved without their network, or the vectors have not
+                its dimensions.
+        """
+        learner = Learner.of(built.extras)
+        codes = learner.encode(documents.vectors)
+        options = LearnedOptions(**built.table.options)
+        table, numbered = append_codes(
+            built.table, documents.doc_ids, codes, learner.size, options.collisions
+        )
+        return Built(table, built.extras, numbered)
+
+
+KINDS.register("learned")(Learned())
