@@ -18,7 +18,7 @@ from docids.kinds.tree import TreeOptions
 from docids.kinds.url import UrlOptions
 from dsi.report import Report, TableReport
 from dsi.text_encoder import VocabularyOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions, SamOptions
 
 if TYPE_CHECKING:
     from dsi.training.plan import Plan
@@ -30,6 +30,7 @@ _REHEARSAL = RehearsalOptions()
 _OPTIMISER = OptimiserOptions()
 _LOOP = LoopOptions()
 _KINDS = KindOptions()
+_SAM = SamOptions()
 
 
 def train(
@@ -59,6 +60,8 @@ def train(
     loop: LoopOptions = _LOOP,
     dry_run: bool = False,
     documents: int | None = None,
+    sam: SamOptions = _SAM,
+    deepspeed: Path | None = None,
 ) -> Report:
     """Trains an index on a dataset; run again after an interruption, it continues.
 
@@ -96,6 +99,8 @@ def train(
         dry_run: Check options, and the dataset where it is there, say what would be done and how
             much memory it asks for, and do nothing.
         documents: With --dry-run: how many documents to reckon with where the dataset is not there.
+        sam: Sharpness-aware minimisation.
+        deepspeed: A DeepSpeed file, for processes started by torchrun (configs/deepspeed).
     """
     from data_prep.dataset import Dataset
     from data_prep.errors import InputError
@@ -121,6 +126,7 @@ def train(
         rehearsal=rehearsal,
         optimiser=optimiser,
         loop=loop,
+        sam=sam,
     )
     if dry_run:
         from dsi.training.plan import plan_training
@@ -128,7 +134,9 @@ def train(
         return _planned(plan_training(dataset, options, docids_folder, documents))
     if documents is not None:
         raise InputError("--documents means nothing without --dry-run", mend="Leave it out")
-    manifest = train_index(Dataset.open(dataset), out, options, docids_folder, memory_folder)
+    manifest = train_index(
+        Dataset.open(dataset), out, options, docids_folder, memory_folder, deepspeed
+    )
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
     rows = [("documents", manifest.documents), *metrics.items()]

@@ -39,6 +39,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def thinned(self, share: float, offset: int = 0) -> Batch:
+        """Returns a share of the examples, at least one, spread evenly over the batch.
+
+        Args:
+            share: Above 0, at most 1.
+            offset: Which ones; another number takes others, and none is always left out.
+        """
+        kept = max(1, round(share * len(self))) if len(self) else 0
+        if kept == len(self):
+            return self
+        places = np.sort((np.arange(kept) * len(self) // kept + offset) % len(self))
+        longest = max(1, int(self.attention_mask[places].sum(axis=1).max()))
+        return Batch(
+            self.input_ids[places, :longest],
+            self.attention_mask[places, :longest],
+            self.rows[places],
+            self.labelled[places],
+        )
+
 
 class Batches:
     """The batches of a training run.

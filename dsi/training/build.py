@@ -29,6 +29,7 @@ from dsi.training.options import (
     MixOptions,
     ModelOptions,
     OptimiserOptions,
+    SamOptions,
 )
 from dsi.training.processes import Processes
 from dsi.updating.memory import remember
@@ -60,6 +61,7 @@ class TrainingOptions(KindOptions):
     rehearsal: RehearsalOptions = field(default_factory=RehearsalOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
+    sam: SamOptions = field(default_factory=SamOptions)
 
     def __post_init__(self) -> None:
         known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
@@ -79,6 +81,7 @@ def train_index(
     options: TrainingOptions,
     docids_folder: Path | None = None,
     memory_folder: Path | None = None,
+    deepspeed: Path | None = None,
 ) -> Manifest:
     """Trains an index; run again after an interruption, it continues.
 
@@ -93,6 +96,8 @@ def train_index(
             assign those of `options.docids`.
         memory_folder: A generative memory to keep with the index; None for the dataset's own,
             where it has one.
+        deepspeed: A DeepSpeed configuration; None for DDP. It says how the work is shared out,
+            not what is computed: a run may continue with another one, or without.
 
     Returns:
         The manifest of the version that is live now.
@@ -103,6 +108,11 @@ def train_index(
     """
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
+    zero = None
+    if deepspeed is not None:
+        from dsi.training.engines.zero import read_zero_config
+
+        zero = read_zero_config(deepspeed)
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, mend="Choose another --out")
     processes = Processes()
@@ -117,6 +127,7 @@ def train_index(
             lambda: _prepare(dataset, work, options, docids_folder)
         )
         run = processes.together(lambda: _make_run(dataset, work, options, parts))
+        run = replace(run, deepspeed=zero)
         from dsi.training.loop import train_loop
 
         reached = train_loop(run)
@@ -342,6 +353,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         loop=options.loop,
         seed=options.seed,
         folder=work,
+        sam=options.sam,
     )
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from dsi.objectives.base import Objective
+from dsi.training.engines.base import OptimiserState
 
 _STATE = "state.json"
 _OBJECTIVES = "objectives.safetensors"
@@ -24,7 +25,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | OptimiserState,
     progress: dict[str, Any],
     objectives: Sequence[Objective] = (),
 ) -> None:
@@ -34,15 +35,20 @@ def save_checkpoint(
         folder: Where checkpoints are.
         step: How many steps have been made.
         model: The weights.
-        optimiser: Its state.
+        optimiser: It, or its state, whichever processes held that.
         progress: Whatever else the run knows, as JSON.
         objectives: Terms of the loss, some of which keep a state.
     """
+    state: OptimiserState = (
+        optimiser.state_dict()["state"]
+        if isinstance(optimiser, torch.optim.Optimizer)
+        else optimiser
+    )
     with replacing_folder(folder / f"{step:08d}") as fresh:
         save_model(model, str(fresh / "model.safetensors"))
         tensors = {
             f"{number}.{name}": value.contiguous()
-            for number, entries in optimiser.state_dict()["state"].items()
+            for number, entries in state.items()
             for name, value in entries.items()
         }
         save_file(tensors, fresh / "optimiser.safetensors")

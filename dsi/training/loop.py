@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,14 @@ from tqdm import tqdm
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder, write_json
 from dsi.objectives.base import Objective, Targets
-from dsi.training.batching import Batches
+from dsi.training.batching import Batch, Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
+from dsi.training.engines import Engine
+from dsi.training.failures import told_in_one_line
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
-from dsi.training.options import LoopOptions, OptimiserOptions
-from dsi.training.step import backward_step
+from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
+from dsi.training.sam import Ascent, weights_to_perturb
+from dsi.training.step import StepLoss, backward_step
 from dsi.training.validation import DevQueries, validate
 
 if TYPE_CHECKING:
@@ -50,6 +54,8 @@ class Run:
         loop: How long.
         seed: Of dropout.
         folder: Where checkpoints, the best weights and the logs are.
+        sam: Whether and how weights are perturbed before a step's gradient is taken.
+        deepspeed: A DeepSpeed configuration (`read_zero_config`); None for DDP.
     """
 
     model: PreTrainedModel
@@ -62,6 +68,8 @@ class Run:
     loop: LoopOptions
     seed: int
     folder: Path
+    sam: SamOptions = field(default_factory=SamOptions)
+    deepspeed: dict[str, Any] | None = None
 
 
 def hardware_precision(wanted: str) -> str:
@@ -90,26 +98,14 @@ def train_loop(run: Run) -> dict[str, Any]:
             examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
-    AcceleratorState._reset_state()  # else one process could train in one precision only
-    accelerator = Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no",
-        cpu=not torch.cuda.is_available(),
-    )
-    if run.loop.batch < run.loop.accumulation * accelerator.num_processes:
-        raise InputError(
-            f"--loop.batch {run.loop.batch} is less than one example for each of "
-            f"{accelerator.num_processes} processes x {run.loop.accumulation} parts",
-            mend="Raise --loop.batch, or lower --loop.accumulation",
-        )
-    raw = make_optimiser(run.model, run.optimiser)
-    start, progress = load_checkpoint(run.folder / "checkpoints", run.model, raw, run.objectives)
-    model, optimiser = accelerator.prepare(run.model, raw)
+    engine, start, progress = _start(run, precision)
+    accelerator, loop, steps = engine.accelerator, run.loop, run.loop.steps
+    ascent = _ascent(run, engine)
     targets = run.targets.to(accelerator.device)
     for objective in run.objectives:
         objective.prepare(accelerator.device)
     log = _Log(run.folder, start, active=accelerator.is_main_process)
-    loop, steps = run.loop, run.loop.steps
-    model.train()
+    engine.model.train()
     # Unless it must be silent, the bar is left to TQDM_DISABLE, by which `--quiet` works.
     silent = {} if accelerator.is_local_main_process else {"disable": True}
     bar = tqdm(
@@ -118,36 +114,24 @@ def train_loop(run: Run) -> dict[str, Any]:
     began, tokens = time.monotonic(), 0
     loss = float(progress.get("loss", math.nan))
     for step in range(start, steps):
-        torch.manual_seed(int(np.random.SeedSequence([run.seed, 7, step]).generate_state(1)[0]))
-        set_learning_rate(raw, learning_rate(run.optimiser, step, steps))
-        parts = run.batches.parts(
-            step, loop.accumulation, accelerator.process_index, accelerator.num_processes
-        )
-        reached = backward_step(
-            accelerator,
-            model,
-            parts,
-            run.objectives,
-            targets,
-            examples=loop.batch,
-            step=step,
-            steps=steps,
-        )
-        tokens += sum(int(part.attention_mask.sum()) for part in parts)
-        loss = reached.loss
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} at step {step + 1}",
-                where=run.folder,
-                mend="Lower --optimiser.lr or take --loop.precision fp32; the last checkpoint "
-                "is kept, but other options start a run of their own (another --out)",
+        set_learning_rate(engine, learning_rate(run.optimiser, step, steps))
+        with told_in_one_line(run.folder, step + 1):
+            parts = run.batches.parts(
+                step, loop.accumulation, accelerator.process_index, accelerator.num_processes
             )
-        if run.optimiser.clip:
-            accelerator.clip_grad_norm_(model.parameters(), run.optimiser.clip)
-        optimiser.step()
-        optimiser.zero_grad()
+            reached, sharpness = _gradients(run, engine, ascent, parts, targets, step)
+            tokens += sum(int(part.attention_mask.sum()) for part in parts)
+            loss = reached.loss
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss is {loss} at step {step + 1}",
+                    where=run.folder,
+                    mend="Lower --optimiser.lr or take --loop.precision fp32; the last checkpoint "
+                    "is kept, but other options start a run of their own (another --out)",
+                )
+            engine.step(run.optimiser.clip)
         for objective in run.objectives:
-            objective.after_step(run.model, step)
+            objective.after_step(engine.network, step)
         done = step + 1
         speed = tokens / max(time.monotonic() - began, 1e-9)
         bar.update()
@@ -155,23 +139,18 @@ def train_loop(run: Run) -> dict[str, Any]:
         log.step(
             done,
             loss=loss,
-            lr=raw.param_groups[0]["lr"],
+            lr=engine.param_groups[0]["lr"],
             tokens_per_second=speed,
+            **sharpness,
             **{f"loss/{name}": value for name, value in reached.terms.items()},
         )
         if run.dev is not None and (done % loop.evaluation_interval == 0 or done == steps):
-            _evaluate(run, accelerator, model, done, progress, log)
-        if done % loop.checkpoint_interval == 0 and done < steps and accelerator.is_main_process:
-            save_checkpoint(
-                run.folder / "checkpoints",
-                done,
-                accelerator.unwrap_model(model),
-                raw,
-                {**progress, "loss": loss},
-                run.objectives,
-            )
+            _evaluate(run, engine, done, progress, log)
+        if done % loop.checkpoint_interval == 0 and done < steps:
+            _checkpoint(run, engine, done, {**progress, "loss": loss})
     bar.close()
     log.close()
+    engine.whole()
     accelerator.wait_for_everyone()
     if run.dev is not None:
         load_model(run.model, run.folder / "best" / "model.safetensors", strict=True)
@@ -179,17 +158,104 @@ def train_loop(run: Run) -> dict[str, Any]:
     return {**progress, "steps": steps, "precision": precision, "loss": loss}
 
 
-def _evaluate(
+def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
+    """Makes the engine, with the state of the newest checkpoint if there is one.
+
+    Returns:
+        The engine, how many steps have been made, and what else the checkpoint knows.
+    """
+    AcceleratorState._reset_state()  # else one process could train in one precision only
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if run.loop.batch < run.loop.accumulation * processes:
+        raise InputError(
+            f"--loop.batch {run.loop.batch} is less than one example for each of "
+            f"{processes} processes x {run.loop.accumulation} parts",
+            mend="Raise --loop.batch, or lower --loop.accumulation",
+        )
+    if run.loop.gradient_checkpointing:
+        # Not the reentrant form: it gives no gradients to those who ask for them by weight.
+        run.model.gradient_checkpointing_enable({"use_reentrant": False})
+    optimiser = make_optimiser(run.model, run.optimiser)
+    checkpoints = run.folder / "checkpoints"
+    if run.deepspeed is None:
+        from dsi.training.engines.plain import PlainEngine
+
+        accelerator = Accelerator(
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            cpu=not torch.cuda.is_available(),
+        )
+        start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
+        return PlainEngine(accelerator, run.model, optimiser), start, progress
+    from dsi.training.engines.zero import ZeroEngine, refuse_with_zero, zero_accelerator
+
+    refuse_with_zero(run.optimiser, run.objectives, run.deepspeed)
+    examples = math.ceil(run.loop.batch / (processes * run.loop.accumulation))
+    accelerator = zero_accelerator(run.deepspeed, precision, examples)
+    start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
+    return ZeroEngine(accelerator, run.model, optimiser, run.optimiser.clip), start, progress
+
+
+def _ascent(run: Run, engine: Engine) -> Ascent | None:
+    """Returns SAM's perturbation; None where it is off."""
+    if not run.sam.rho:
+        return None
+    names = weights_to_perturb(run.model, run.sam.weights)
+    shards = engine.shards(names, own=run.sam.perturbation == "process")
+    return Ascent(shards, rho=run.sam.rho, adaptive=run.sam.adaptive)
+
+
+def _gradients(
     run: Run,
-    accelerator: Accelerator,
-    model: torch.nn.Module,
-    done: int,
-    progress: dict[str, Any],
-    log: _Log,
-) -> None:
+    engine: Engine,
+    ascent: Ascent | None,
+    parts: Sequence[Batch],
+    targets: Targets,
+    step: int,
+) -> tuple[StepLoss, dict[str, float]]:
+    """Gives the engine the gradients of a step, at perturbed weights in SAM's steps.
+
+    Returns:
+        What the step cost, at the weights as they are if all of it was computed there; and how
+        much more it cost at the perturbed ones ("sharpness"), where that is known.
+    """
+
+    def once(parts: Sequence[Batch], own: bool = False) -> StepLoss:
+        # The same dropout in both passes: they differ by the weights only.
+        torch.manual_seed(int(np.random.SeedSequence([run.seed, 7, step]).generate_state(1)[0]))
+        return backward_step(
+            engine,
+            parts,
+            run.objectives,
+            targets,
+            examples=run.loop.batch,
+            step=step,
+            steps=run.loop.steps,
+            own=own,
+        )
+
+    if ascent is None or not run.sam.due(step):
+        return once(parts), {}
+    share = [part.thinned(run.sam.fraction, step) for part in parts]
+    here = once(share, own=run.sam.perturbation == "process")
+    with ascent.climbed():
+        there = once(parts)
+    if run.sam.fraction < 1:
+        return there, {}
+    finite = math.isfinite(there.loss)
+    return here if finite else there, {"sharpness": there.loss - here.loss}
+
+
+def _checkpoint(run: Run, engine: Engine, done: int, progress: dict[str, Any]) -> None:
+    """Writes a checkpoint: what one process alone would write, whoever held the pieces."""
+    model, state = engine.whole(), engine.optimiser_state()
+    if model is not None:
+        save_checkpoint(run.folder / "checkpoints", done, model, state, progress, run.objectives)
+
+
+def _evaluate(run: Run, engine: Engine, done: int, progress: dict[str, Any], log: _Log) -> None:
     """Measures the model on the dev queries and keeps its weights if none were better."""
-    if accelerator.is_main_process and run.dev is not None:
-        plain = accelerator.unwrap_model(model)
+    plain = engine.whole()
+    if plain is not None and run.dev is not None:
         measured = validate(plain, run.dev, run.trie, run.loop.beams)
         log.evaluation(done, measured)
         best = progress.get("best", {}).get(SELECTION_MEASURE, -1.0)
@@ -198,7 +264,7 @@ def _evaluate(
             with replacing_folder(run.folder / "best") as fresh:
                 save_model(plain, str(fresh / "model.safetensors"))
                 write_json(fresh / "dev.json", progress["best"])
-    accelerator.wait_for_everyone()
+    engine.accelerator.wait_for_everyone()
 
 
 class _Log:

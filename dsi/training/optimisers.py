@@ -12,6 +12,8 @@ from dsi.training.options import BODY_SHARE, OptimiserOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dsi.training.engines.base import Engine
+
 
 def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
     """Returns the optimiser that the options name, over all trainable weights.
@@ -65,7 +67,7 @@ def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
     return options.lr * (1 - done)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimiser: torch.optim.Optimizer | Engine, lr: float) -> None:
     """Sets the learning rate of every group to its share of `lr`."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["share"]

@@ -157,6 +157,9 @@ class LoopOptions:
     """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
     label_smoothing: float = 0.0
     """Share of the target that is spread over the docid alphabet"""
+    gradient_checkpointing: bool = False
+    """Compute hidden states again in the backward pass instead of keeping them: less memory, about
+    a third more time"""
     evaluate_every: int = 0
     """Steps between evaluations on the dev split; 0: four times in all. The best is kept"""
     evaluate_queries: int = 500

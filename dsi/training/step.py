@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 
 from dsi.objectives.base import Forward, Objective, Targets
 from dsi.training.batching import Batch
+from dsi.training.engines.base import Engine
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class StepLoss:
 
 
 def backward_step(
-    accelerator: Accelerator,
-    model: torch.nn.Module,
+    engine: Engine,
     parts: Sequence[Batch],
     objectives: Sequence[Objective],
     targets: Targets,
@@ -35,28 +34,29 @@ def backward_step(
     examples: int,
     step: int,
     steps: int,
+    own: bool = False,
 ) -> StepLoss:
-    """Adds the gradients of one step's loss to the weights' `grad`.
+    """Adds the gradients of one step's loss to those the engine has.
 
     Called again with the same arguments it does the same again, at whatever the weights then
-    are; dropout draws from torch's generator. No weight, `grad` apart, is changed.
+    are; dropout draws from torch's generator. No weight is changed.
 
     Args:
-        accelerator: Of the processes.
-        model: The model as `accelerator` prepared it.
+        engine: The model in training.
         parts: This process's micro-batches, as many in every process.
         objectives: The terms.
         targets: The identifiers, on the model's device.
         examples: How many examples the step has, over all parts and processes.
         step: Which step, from 0.
         steps: How many there will be.
+        own: Whether gradients stay each process's own.
     """
-    plain = accelerator.unwrap_model(model)
+    processes = engine.accelerator.num_processes
     hidden_states = any(objective.hidden_states for objective in objectives)
     values = torch.zeros(1 + len(objectives), device=targets.codes.device)
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
-        with accelerator.accumulate() if last else accelerator.no_sync(model):
+        with engine.part(last=last, own=own) as model:
             forward = Forward(
                 model, part, targets, step=step, steps=steps, hidden_states=hidden_states
             )
@@ -67,16 +67,16 @@ def backward_step(
                 if summed is not None:
                     # Mean over the whole step, so that parts and processes do not change it;
                     # DDP averages over processes what here must be summed.
-                    terms.append(summed * (accelerator.num_processes / examples))
-                if last and (constant := objective.of_weights(plain)) is not None:
+                    terms.append(summed * (processes / examples))
+                if last and (constant := objective.of_weights(engine.network)) is not None:
                     terms.append(constant)
                 for term in terms:
                     values[place] += term.detach()
                     weighted = term if objective.weight == 1 else term * objective.weight
                     loss = weighted if loss is None else loss + weighted
             if loss is not None and loss.requires_grad:
-                accelerator.backward(loss)
+                engine.backward(loss, own=own)
                 values[0] += loss.detach()
-    shared = accelerator.reduce(values, "mean").tolist()
+    shared = engine.accelerator.reduce(values, "mean").tolist()
     names = [objective.name for objective in objectives]
     return StepLoss(shared[0], dict(zip(names, shared[1:], strict=True)))

@@ -43,7 +43,9 @@ def test_a_restored_run_goes_on_exactly(name, tmp_path):
     for number in range(3):
         alone.step(number)
         first.step(number)
-    save_checkpoint(tmp_path, 3, first.model, first.optimiser, {"best": {"RR@10": 0.1}})
+    save_checkpoint(
+        tmp_path, 3, first.model, first.optimiser.state_dict()["state"], {"best": {"RR@10": 0.1}}
+    )
     step, progress = load_checkpoint(tmp_path, second.model, second.optimiser)
     assert (step, progress) == (3, {"best": {"RR@10": 0.1}})
     assert second.same_as(first)
@@ -69,7 +71,9 @@ def test_the_newest_is_kept_and_older_ones_are_removed(tmp_path):
     trainee = Trainee("adamw", 0)
     for number in (1, 2, 12):
         trainee.step(number)
-        save_checkpoint(tmp_path, number, trainee.model, trainee.optimiser, {})
+        save_checkpoint(
+            tmp_path, number, trainee.model, trainee.optimiser.state_dict()["state"], {}
+        )
         assert steps_saved(tmp_path) == [number]
     assert [entry.name for entry in tmp_path.iterdir()] == ["00000012"]
 
@@ -77,7 +81,7 @@ def test_the_newest_is_kept_and_older_ones_are_removed(tmp_path):
 def test_what_was_left_half_written_is_not_taken_for_a_checkpoint(tmp_path):
     trainee = Trainee("adamw", 0)
     trainee.step(0)
-    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser, {})
+    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser.state_dict()["state"], {})
     (tmp_path / ".00000002.new-abc").mkdir()
     (tmp_path / ".00000002.new-abc" / "state.json").write_text("{}")
     (tmp_path / "00000003").mkdir()
@@ -109,7 +113,7 @@ def cut(file: Path) -> None:
 def test_a_damaged_checkpoint_is_named(file, damage, tmp_path):
     trainee = Trainee("adamw", 0)
     trainee.step(0)
-    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser, {})
+    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser.state_dict()["state"], {})
     damage(tmp_path / "00000001" / file)
     with pytest.raises(InputError) as refused:
         load_checkpoint(tmp_path, trainee.model, trainee.optimiser)
@@ -120,7 +124,7 @@ def test_a_damaged_checkpoint_is_named(file, damage, tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     trainee = Trainee("adamw", 0)
     trainee.step(0)
-    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser, {})
+    save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser.state_dict()["state"], {})
     other = from_scratch("tiny", text_vocabulary=12, alphabet_size=7, documents=5)
     with pytest.raises(InputError, match="00000001"):
         load_checkpoint(tmp_path, other, make_optimiser(other, OptimiserOptions()))

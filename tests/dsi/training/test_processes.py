@@ -64,7 +64,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]
     ended = []
     for process in processes:
         try:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=280)
         finally:
             process.kill()
         ended.append((process.returncode, out, err))

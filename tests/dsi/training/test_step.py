@@ -17,6 +17,7 @@ from dsi.training import build
 from dsi.training.batching import Batch
 from dsi.training.build import train_index
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
+from dsi.training.engines.plain import PlainEngine
 from dsi.training.step import backward_step
 
 CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
@@ -59,11 +60,10 @@ class Logits(Objective):
 
 def gradients(objectives, batches):
     """Returns the losses and gradients of a step that is worked through in these parts."""
-    accelerator = Accelerator(cpu=True)
     model = small_model()
+    engine = PlainEngine(Accelerator(cpu=True), model, torch.optim.SGD(model.parameters()))
     reached = backward_step(
-        accelerator,
-        model,
+        engine,
         batches,
         objectives,
         Targets.of(CODES, 7, None),
@@ -123,17 +123,19 @@ sys.path.insert(0, {folder!r})
 import torch
 from accelerate import Accelerator
 from dsi.objectives import CrossEntropy, Targets
+from dsi.training.engines.plain import PlainEngine
 from dsi.training.step import backward_step
 import test_step as t
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes
-model = accelerator.prepare(t.small_model())
+model = t.small_model()
+engine = t.PlainEngine(accelerator, model, torch.optim.SGD(model.parameters()))
 parts = [t.batch_of([0, 1]), t.batch_of([2, 0])]
 parts = parts[rank::world]
 reached = backward_step(
-    accelerator, model, parts, [CrossEntropy(), t.Logits(0.5), t.Norm(0.1)],
+    engine, parts, [CrossEntropy(), t.Logits(0.5), t.Norm(0.1)],
     t.Targets.of(t.CODES, 7, None), examples=4, step=0, steps=1)
-plain = accelerator.unwrap_model(model)
+plain = engine.network
 print(reached.loss, *[float(w.grad.double().pow(2).sum()) for w in plain.parameters()])
 """
 
@@ -174,7 +176,7 @@ def test_what_a_term_keeps_is_in_the_checkpoint(tmp_path):
     optimiser = torch.optim.AdamW(model.parameters())
     for step in range(3):
         kept.after_step(model, step)
-    save_checkpoint(tmp_path, 3, model, optimiser, {}, [CrossEntropy(), kept])
+    save_checkpoint(tmp_path, 3, model, optimiser.state_dict()["state"], {}, [CrossEntropy(), kept])
     fresh = Counter()
     load_checkpoint(tmp_path, model, optimiser, [CrossEntropy(), fresh])
     assert fresh.seen.item() == 3

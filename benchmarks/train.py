@@ -1,0 +1,269 @@
+"""How many tokens a second does training get through, beside transformers' Seq2SeqTrainer?
+
+    python benchmarks/train.py --source PATH/TO/BEIR
+    python benchmarks/train.py --source docstrings --precision fp32
+
+Both train the same network from the same weights on the same examples in the same precision, in
+one process, by turns: a block of steps of one, a block of the other, again and again. Counted are
+tokens of the texts, not padding, over the median step of a block. The trainer is measured twice:
+as it comes, and with batches of like lengths (`train_sampling_strategy="group_by_length"`).
+
+The share of the matrix-product rate is 6 x weights x tokens (the weights that a token meets) over
+the time, beside what products of this machine reach at the network's own shapes and precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import statistics
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from record import cell, show
+from runs import Clock, make_run
+
+WARM = 3
+"""Steps of a block that are not counted: memory is allocated, threads wake up."""
+
+
+def main() -> None:
+    """Measures what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", required=True, help="what `dsi prepare` takes")
+    parser.add_argument("--name", default=None, help="of the corpus; default: end of the path")
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=13, help="of one block")
+    parser.add_argument("--turns", type=int, default=3)
+    arguments = parser.parse_args()
+    name = arguments.name or Path(arguments.source).name
+    found = cell(
+        "train",
+        f"{name}-{arguments.size}-{arguments.precision}-batch{arguments.batch}",
+        lambda: measure(arguments),
+    )
+    show(found["systems"], [key for key in found["systems"][0] if key != "blocks"])
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Runs the blocks by turns."""
+    import torch
+
+    from dsi.training.build import TrainingOptions
+    from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+
+    options = TrainingOptions(
+        generator="extractive",
+        per_doc=10,
+        model=ModelOptions(size=arguments.size, warm_start="none", dropout=0.1),
+        mix=MixOptions(indexing=0.4, pseudo=0.4, labelled=0.2, document_length=64, negatives="all"),
+        optimiser=OptimiserOptions(body=1.0, lr=1e-4),
+        loop=LoopOptions(
+            steps=arguments.steps,
+            batch=arguments.batch,
+            precision=arguments.precision,
+            checkpoint_every=10_000,
+        ),
+    )
+    with TemporaryDirectory() as folder:
+        run = replace(make_run(arguments.source, Path(folder), options), dev=None)
+        weights = copy.deepcopy(run.model.state_dict())
+        blocks: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
+        for _ in range(arguments.turns):
+            for system, block in SYSTEMS.items():
+                run.model.load_state_dict(weights)
+                blocks[system].append(block(run, arguments.precision))
+        peaks = {system: peak_alone(system, run, arguments.precision) for system in SYSTEMS}
+        rate = product_rate(run.model, arguments.precision, arguments.batch)
+        met = sum(
+            weight.numel()
+            for name, weight in run.model.named_parameters()
+            if name.startswith("encoder.block")
+        )
+    rows: list[dict[str, Any]] = []
+    for system, entries in blocks.items():
+        speed = statistics.median(entry["tokens per second"] for entry in entries)
+        rows.append(
+            {
+                "system": system,
+                "tokens per second": speed,
+                "padding": statistics.median(entry["padding"] for entry in entries),
+                "share of product rate": 6 * met * speed / rate,
+                "peak GiB": peaks[system],
+                "blocks": entries,
+            }
+        )
+    for row in rows:
+        row["ours is faster by"] = rows[0]["tokens per second"] / row["tokens per second"]
+    return {
+        "systems": rows,
+        "product rate (GFLOP/s)": rate / 1e9,
+        "threads": torch.get_num_threads(),
+        "weights": sum(weight.numel() for weight in run.model.parameters()),
+        "options": {**vars(arguments), "source": Path(arguments.source).name},
+    }
+
+
+def peak_alone(system: str, run: Any, precision: str) -> float:
+    """Returns the most memory (GiB) of one block in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def child() -> None:
+        import torch
+
+        torch.set_num_threads(1)  # threads of the parent did not come along
+        before = resident()
+        seen = [before]
+        stop = threading.Event()
+
+        def sample() -> None:
+            while not stop.wait(0.02):
+                seen.append(resident())
+
+        watcher = threading.Thread(target=sample)
+        watcher.start()
+        SYSTEMS[system](run, precision)
+        stop.set()
+        watcher.join()
+        answers.put(max(seen))
+
+    process = context.Process(target=child)
+    process.start()
+    most = answers.get()
+    process.join()
+    return most / 2**30
+
+
+def resident() -> int:
+    """Returns the bytes of memory that this process has now."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def ours(run: Any, precision: str) -> dict[str, float]:
+    """One block of `dsi train`'s own loop."""
+    import shutil
+
+    from dsi.training.loop import train_loop
+
+    clock = Clock()
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    train_loop(replace(run, objectives=[*run.objectives, clock]))
+    batches = [run.batches.parts(step, 1)[0] for step in range(run.loop.steps)]
+    counts = [int(batch.attention_mask.sum()) for batch in batches]
+    sizes = [batch.attention_mask.size for batch in batches]
+    return summary(clock.ended, counts, sizes)
+
+
+def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
+    """One block of Seq2SeqTrainer on the same examples, in the proportions of the mix."""
+    import torch
+    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+
+    examples = []
+    for step in range(4 * run.loop.steps):
+        for task, numbers in run.batches.members(step):
+            pool = run.batches.examples[task]
+            examples += [
+                {
+                    "input_ids": pool.line(number).tolist(),
+                    "labels": [c for c in run.targets.codes[pool.rows[number]].tolist() if c >= 0],
+                }
+                for number in numbers.tolist()
+            ]
+    counts, sizes = [], []
+
+    def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
+        longest = max(len(each["input_ids"]) for each in features)
+        codes = max(len(each["labels"]) for each in features)
+        ids = torch.zeros((len(features), longest), dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        labels = torch.full((len(features), codes), -100)
+        for row, each in enumerate(features):
+            ids[row, : len(each["input_ids"])] = torch.tensor(each["input_ids"])
+            mask[row, : len(each["input_ids"])] = 1
+            labels[row, : len(each["labels"])] = torch.tensor(each["labels"])
+        counts.append(int(mask.sum()))
+        sizes.append(mask.numel())
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    ended: list[float] = []
+
+    class Stopwatch(TrainerCallback):
+        def on_step_end(self, *words: Any, **options: Any) -> None:
+            ended.append(time.perf_counter())
+
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(run.folder / "trainer"),
+        per_device_train_batch_size=run.loop.batch,
+        max_steps=run.loop.steps,
+        learning_rate=run.optimiser.lr,
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+        train_sampling_strategy="group_by_length" if grouped else "random",
+    )
+    run.model.train()
+    Seq2SeqTrainer(
+        model=run.model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        callbacks=[Stopwatch()],
+    ).train()
+    return summary(ended, counts, sizes)
+
+
+SYSTEMS = {
+    "dsi train": ours,
+    "Seq2SeqTrainer": partial(theirs, grouped=False),
+    "Seq2SeqTrainer, grouped": partial(theirs, grouped=True),
+}
+
+
+def summary(ended: list[float], counts: list[int], sizes: list[int]) -> dict[str, float]:
+    """Returns the figures of a block without its first steps."""
+    steps = range(WARM, len(ended))
+    seconds = ended[-1] - ended[WARM - 1]
+    return {
+        "tokens per second": sum(counts[step] for step in steps) / seconds,
+        "padding": 1 - sum(counts[step] for step in steps) / sum(sizes[step] for step in steps),
+        "seconds per step": seconds / len(steps),
+    }
+
+
+def product_rate(model: Any, precision: str, batch: int) -> float:
+    """Returns the FLOP/s of products of the network's own shapes; the median of many."""
+    import torch
+
+    device = next(model.parameters()).device
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    width, inner = model.config.d_model, model.config.d_ff
+    left = torch.randn(batch * 32, width, device=device, dtype=kind)
+    right = torch.randn(width, inner, device=device, dtype=kind)
+    times = []
+    for _ in range(30):
+        began = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 2 * left.shape[0] * width * inner / float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()

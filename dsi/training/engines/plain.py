@@ -1,0 +1,81 @@
+"""One process, or several that each hold the whole model (DDP)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dsi.training.engines.base import Engine, OptimiserState
+from dsi.training.sam import Shards, WholeWeights
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+
+class PlainEngine(Engine):
+    """Every process holds all weights; only gradients are exchanged, averaged by DDP.
+
+    Args:
+        accelerator: Made for the precision.
+        model: With `requires_grad` as training has it.
+        optimiser: Over the model's weights.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.accelerator = accelerator
+        self._raw = optimiser
+        self._plain = model
+        self.model, self._optimiser = accelerator.prepare(model, optimiser)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of the optimiser."""
+        return self._raw.param_groups
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model itself."""
+        return self._plain
+
+    @contextmanager
+    def part(self, *, last: bool, own: bool = False) -> Iterator[torch.nn.Module]:
+        """Opens a part; DDP exchanges gradients during the backward pass of the last."""
+        with nullcontext() if last and not own else self.accelerator.no_sync(self.model):
+            yield self.model
+
+    def backward(self, loss: torch.Tensor, *, own: bool = False) -> None:
+        """Adds gradients to `.grad`."""
+        self.accelerator.backward(loss)
+
+    def shards(self, names: Sequence[str], *, own: bool) -> Shards:
+        """Returns whole weights: their gradients are own or averaged as `part` had it."""
+        chosen = set(names)
+        weights = dict(self._plain.named_parameters())
+        return WholeWeights(
+            [weight for name, weight in weights.items() if name in chosen],
+            [weight for name, weight in weights.items() if name not in chosen],
+        )
+
+    def step(self, clip: float) -> None:
+        """Clips, steps, forgets."""
+        if clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), clip)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+
+    def whole(self) -> PreTrainedModel | None:
+        """Returns the model itself."""
+        return self._plain if self.accelerator.is_main_process else None
+
+    def optimiser_state(self) -> OptimiserState:
+        """Returns the optimiser's own state."""
+        return self._raw.state_dict()["state"] if self.accelerator.is_main_process else {}

@@ -1,0 +1,443 @@
+"""DeepSpeed ZeRO: processes that share out optimiser states, gradients (2) and weights (3).
+
+DeepSpeed keeps every weight twice: as the network computes with it, whole (1, 2) or cut up over the
+processes (3), and as the optimiser moves it, in float32 and always cut up. A process's pieces of
+the latter are what this module reads and writes: SAM moves them, and a checkpoint is their
+gathering, so that it says nothing about how many processes there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from data_prep.errors import InputError
+from dsi.objectives.base import Objective
+from dsi.training.engines.base import Engine, OptimiserState
+from dsi.training.sam import Shards
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+    from dsi.training.options import OptimiserOptions
+
+
+def read_zero_config(file: Path) -> dict[str, Any]:
+    """Reads a DeepSpeed configuration and refuses what training cannot honour.
+
+    Raises:
+        InputError: It is no JSON, names no ZeRO stage from 1 to 3, or sets what `dsi train` sets.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read it ({error.strerror})", where=file) from None
+    except ValueError as error:
+        raise InputError(f"not valid JSON ({error})", where=file) from None
+    zero: Any = config.get("zero_optimization") if isinstance(config, dict) else None
+    stage = zero.get("stage") if isinstance(zero, dict) else None
+    if stage not in (1, 2, 3):
+        raise InputError(f"zero_optimization.stage is {stage!r}", where=file, mend="Give 1, 2 or 3")
+    ours = {
+        "optimizer": "--optimiser.name",
+        "scheduler": "--optimiser.schedule",
+        "fp16": "--loop.precision",
+        "train_batch_size": "--loop.batch",
+        "train_micro_batch_size_per_gpu": "--loop.batch",
+        "gradient_accumulation_steps": "--loop.accumulation",
+        "gradient_clipping": "--optimiser.clip",
+    }
+    for key, option in ours.items():
+        if config.get(key, "auto") != "auto":
+            raise InputError(
+                f"{key} is decided by {option}", where=file, mend='Leave it out, or give "auto"'
+            )
+    for part in ("offload_optimizer", "offload_param"):
+        device = zero.get(part, {}).get("device", "none")
+        if device not in ("none", "cpu"):
+            raise InputError(
+                f"zero_optimization.{part}.device {device!r} is not supported",
+                where=file,
+                mend="Give cpu or none",
+            )
+    return config
+
+
+def refuse_with_zero(
+    optimiser: OptimiserOptions, objectives: Sequence[Objective], config: dict[str, Any]
+) -> None:
+    """Refuses what cannot be done with weights or states that are cut up.
+
+    Raises:
+        InputError: Naming the options.
+    """
+    if optimiser.name == "adafactor":
+        raise InputError(
+            "--optimiser.name adafactor keeps rows and columns of matrices, which --deepspeed "
+            "cuts up as long vectors",
+            mend="Take --optimiser.name adamw",
+        )
+    for objective in objectives:
+        kind = type(objective)
+        cut = config["zero_optimization"]["stage"] == 3
+        if (cut and kind.of_weights is not Objective.of_weights) or (
+            kind.after_step is not Objective.after_step
+        ):
+            raise InputError(
+                f"the objective {objective.name!r} reads whole weights, which --deepspeed with "
+                f"ZeRO {config['zero_optimization']['stage']} does not keep up to date",
+                mend="Leave out --deepspeed, or the objective",
+            )
+
+
+def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> Accelerator:
+    """Returns accelerate's object for DeepSpeed, on GPUs or, without any, on CPUs.
+
+    Args:
+        config: As `read_zero_config` returns it.
+        precision: bf16 or fp32.
+        examples: Per process and part; DeepSpeed only reports with it.
+
+    Raises:
+        InputError: DeepSpeed is not installed.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        with _quietly():
+            import deepspeed  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "--deepspeed needs DeepSpeed, which is not installed",
+            mend="pip install 'dsi-toolkit[deepspeed]'",
+        ) from None
+    from accelerate import Accelerator
+    from accelerate.utils import DeepSpeedPlugin
+
+    if not torch.distributed.is_initialized():
+        # A process alone: DeepSpeed wants a group all the same.
+        torch.distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            store=torch.distributed.HashStore(),
+            rank=0,
+            world_size=1,
+        )
+    settings = copy.deepcopy(config)
+    settings["gradient_accumulation_steps"] = 1
+    settings["train_micro_batch_size_per_gpu"] = examples
+    settings["bf16"] = {**settings.get("bf16", {}), "enabled": precision == "bf16"}
+    plugin = DeepSpeedPlugin(hf_ds_config=settings, zero3_init_flag=False)
+    with _quietly():
+        return Accelerator(
+            mixed_precision="bf16" if precision == "bf16" else "no", deepspeed_plugin=plugin
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps DeepSpeed's remarks on itself off standard output, and its imports' warnings away."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        yield
+
+
+class ZeroEngine(Engine):
+    """A copy of the model under DeepSpeed; the model itself is where weights are gathered.
+
+    Args:
+        accelerator: As `zero_accelerator` returns it.
+        model: With `requires_grad` as training has it.
+        optimiser: Over the model's weights, with the state of a checkpoint or none.
+        clip: Largest norm of the gradient of all weights; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        optimiser: torch.optim.Optimizer,
+        clip: float,
+    ) -> None:
+        self.accelerator = accelerator
+        self._plain = model
+        state: OptimiserState = optimiser.state_dict()["state"]
+        trained = copy.deepcopy(model)
+        copies = dict(zip(map(id, model.parameters()), trained.parameters(), strict=True))
+        names = {id(weight): name for name, weight in trained.named_parameters()}
+        self._weights: list[torch.nn.Parameter] = []
+        for group in optimiser.param_groups:
+            group["params"] = [copies[id(weight)] for weight in group["params"]]
+            self._weights += group["params"]
+        self._names = [names[id(weight)] for weight in self._weights]
+        optimiser.state.clear()
+        values = [weight.detach().float().cpu() for weight in self._weights] if state else []
+        accelerator.deepspeed_plugin.deepspeed_config["gradient_clipping"] = clip
+        self._engine: Any
+        with _quietly():
+            self._engine, _ = accelerator.prepare(trained, optimiser)
+        self.model = self._engine
+        self._zero: Any = self._engine.optimizer
+        self._stage = self._engine.zero_optimization_stage()
+        self.whole_weights = self._stage < 3
+        if state:
+            self._restore(state, values)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of the optimiser that DeepSpeed drives."""
+        return self._zero.optimizer.param_groups
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The copy that DeepSpeed trains."""
+        return self._engine.module
+
+    @contextmanager
+    def part(self, *, last: bool, own: bool = False) -> Iterator[torch.nn.Module]:
+        """Opens a part; DeepSpeed exchanges gradients in each, and completes them in the last."""
+        if own:
+            yield self._engine.module
+            return
+        self._engine.set_gradient_accumulation_boundary(last)
+        yield self.model
+
+    def backward(self, loss: torch.Tensor, *, own: bool = False) -> None:
+        """Adds gradients to DeepSpeed's buffers; own ones are kept beside."""
+        if own:
+            assert self._own is not None
+            self._own.add(loss)
+        else:
+            self._engine.backward(loss)
+
+    def shards(self, names: Sequence[str], *, own: bool) -> Shards:
+        """Returns the optimiser's pieces, or the network's own whole weights for own gradients.
+
+        Raises:
+            InputError: Gradients shall be own, but ZeRO 3 cuts up the weights.
+        """
+        chosen = set(names)
+        weights = [
+            weight
+            for name, weight in zip(self._names, self._weights, strict=True)
+            if name in chosen
+        ]
+        if not own:
+            return _MasterPieces(self, weights)
+        if self._stage == 3:
+            raise InputError(
+                "--sam.perturbation process needs whole weights in every process, which ZeRO 3 "
+                "does not keep",
+                mend="Take --sam.perturbation global, or ZeRO 2",
+            )
+        self._own = _OwnGradients(weights)
+        return self._own
+
+    _own: _OwnGradients | None = None
+
+    def step(self, clip: float) -> None:
+        """Steps; DeepSpeed clips as it was told when the engine was made."""
+        self._engine.step()
+
+    @torch.no_grad()
+    def whole(self) -> PreTrainedModel | None:
+        """Gathers the optimiser's weights into the plain model of the first process."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        targets = dict(self._plain.named_parameters())
+        main = self.accelerator.is_main_process
+        for name, weight in zip(self._names, self._weights, strict=True):
+            value = safe_get_full_fp32_param(weight)
+            if main:
+                targets[name].copy_(value)
+        return self._plain if main else None
+
+    @torch.no_grad()
+    def optimiser_state(self) -> OptimiserState:
+        """Gathers the optimiser's state, weight by weight."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        main = self.accelerator.is_main_process
+        gathered: OptimiserState = {}
+        self._link()
+        flat, shaped = self._state_keys()
+        for number, weight in enumerate(self._weights):
+            entries = {
+                key: safe_get_full_optimizer_state(weight, key).float().cpu() for key in shaped
+            }
+            if main:
+                # Cloned: a file of safetensors holds no tensor twice.
+                gathered[number] = {
+                    **entries,
+                    **{key: value.clone() for key, value in flat.items()},
+                }
+        return gathered
+
+    def _state_keys(self) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """Returns what the optimiser remembers as a scalar, and the names of the rest."""
+        states = [state for state in self._zero.optimizer.state.values() if state]
+        if not states:
+            return {}, []
+        scalars = {
+            key: torch.as_tensor(value, dtype=torch.float32).reshape(()).cpu()
+            for key, value in states[0].items()
+            if not torch.is_tensor(value) or value.dim() == 0
+        }
+        return scalars, sorted(set(states[0]) - set(scalars))
+
+    @torch.no_grad()
+    def _restore(self, state: OptimiserState, values: list[torch.Tensor]) -> None:
+        """Gives DeepSpeed's pieces the weights and the optimiser's state of a checkpoint."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        first = next(iter(state.values()))
+        shaped = [key for key, value in first.items() if value.dim() > 0]
+        for piece in self._master():
+            entry = self._zero.optimizer.state[piece]
+            for key, value in first.items():
+                entry[key] = torch.zeros_like(piece) if key in shaped else value.clone()
+        self._link()
+        for number, (weight, value) in enumerate(zip(self._weights, values, strict=True)):
+            device = self.accelerator.device
+            safe_set_full_fp32_param(weight, value.to(device))
+            for key in shaped:
+                safe_set_full_optimizer_state(weight, state[number][key].to(device), key)
+        self.publish()
+
+    def _link(self) -> None:
+        """Lets ZeRO 1 and 2 find each weight's part of the optimiser's state.
+
+        They do it themselves, but after the first group's first step, when the other groups have
+        no state yet.
+        """
+        if self._stage < 3:
+            self._zero._hp_optimizer_states_linked = False
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    def _master(self) -> list[torch.Tensor]:
+        """Returns this process's pieces of all weights in float32, one a group."""
+        if self._stage < 3:
+            return list(self._zero.single_partition_of_fp32_groups)
+        return list(self._zero.fp32_partitioned_groups_flat)
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Gives the network, in all processes, the weights that the optimiser's pieces hold."""
+        if self._stage < 3:
+            self._zero.update_lp_params()
+            return
+        # Small weights are kept whole; they are gathered again only where they are not whole.
+        self._zero._partition_all_parameters()
+        for number in range(len(self._zero.fp16_groups)):
+            self._zero._reassign_or_swap_out_partitioned_parameters(number)
+        if self._zero.persistent_parameters:
+            self._zero.persistent_parameters[0].all_gather(self._zero.persistent_parameters)
+
+    def forget(self) -> None:
+        """Forgets the gradients, as DeepSpeed does where it skips a step."""
+        zero = self._zero
+        if self._stage == 3:
+            zero._overflow_clean_up(zero.loss_scale)
+            return
+        zero.zero_grad(set_to_none=True)
+        zero.micro_step_id = -1
+        if zero.cpu_offload:
+            zero._offload_accumulated_param_ids = set()
+            zero.reset_cpu_buffers()
+            return
+        zero._release_preflattened_grad_buffers()
+        for group in list(zero.averaged_gradients):
+            zero.averaged_gradients[group] = None
+            zero.all_grad_tensors[group] = None
+
+    def piece(self, weight: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Returns this process's piece of a weight and of its gradient; None if it has none."""
+        if self._stage == 3:
+            from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_grad
+
+            value, gradient = safe_get_local_fp32_param(weight), safe_get_local_grad(weight)
+            # The last process's piece is filled up with zeros to the others' length.
+            held = weight.ds_numel - self.accelerator.process_index * value.numel()
+            held = max(0, min(held, value.numel()))
+            return value[:held], gradient.flatten()[:held]
+        mapping = weight._hp_mapping
+        if mapping is None:
+            return None
+        gradient = mapping.get_lp_grad_fragment(weight._index_in_param_group)
+        return mapping.hp_fragment, gradient.flatten()
+
+
+class _MasterPieces(Shards):
+    """The optimiser's pieces of weights, with averaged gradients."""
+
+    def __init__(self, engine: ZeroEngine, weights: list[torch.nn.Parameter]) -> None:
+        self._engine = engine
+        self._weights = weights
+        self._last: list[torch.Tensor] = []
+
+    def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        found = [self._engine.piece(weight) for weight in self._weights]
+        held = [pair for pair in found if pair is not None]
+        self._last = [value for value, _ in held]
+        return held
+
+    @torch.no_grad()
+    def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        old = [piece.clone() for piece in self._last]
+        for piece, value in zip(self._last, values, strict=True):
+            piece.copy_(value)
+        self._engine.publish()
+        return old
+
+    def total(self, square: torch.Tensor) -> torch.Tensor:
+        return self._engine.accelerator.reduce(square, "sum")
+
+    def clear(self) -> None:
+        self._engine.forget()
+
+
+class _OwnGradients(Shards):
+    """The network's whole weights, with gradients that DeepSpeed has not seen."""
+
+    def __init__(self, weights: list[torch.nn.Parameter]) -> None:
+        self._weights = weights
+        self._gradients: list[torch.Tensor | None] = [None] * len(weights)
+        self._last: list[torch.nn.Parameter] = []
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Adds a loss's gradients; taken in this way, they pass by DeepSpeed's hooks."""
+        found = torch.autograd.grad(loss, self._weights, allow_unused=True)
+        for number, gradient in enumerate(found):
+            kept = self._gradients[number]
+            if gradient is not None:
+                self._gradients[number] = gradient if kept is None else kept.add_(gradient)
+
+    def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        held = [
+            (weight, gradient)
+            for weight, gradient in zip(self._weights, self._gradients, strict=True)
+            if gradient is not None
+        ]
+        self._last = [weight for weight, _ in held]
+        return [(weight.data, gradient) for weight, gradient in held]
+
+    @torch.no_grad()
+    def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        # Copied, not exchanged: DeepSpeed has these weights as views of one long one.
+        old = [weight.data.clone() for weight in self._last]
+        for weight, value in zip(self._last, values, strict=True):
+            weight.data.copy_(value)
+        return old
+
+    def clear(self) -> None:
+        self._gradients = [None] * len(self._weights)

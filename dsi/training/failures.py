@@ -1,0 +1,61 @@
+"""What went wrong in a step, in one line that says what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from data_prep.errors import InputError
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
+_NO_PEER = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "socket timeout",
+    "timed out waiting",
+    "nccl communicator was aborted",
+    "remote process exited",
+)
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run has ended, and this one cannot go on without it."""
+
+
+@contextmanager
+def told_in_one_line(folder: Path, step: int) -> Iterator[None]:
+    """Turns what can befall any step into errors that say how to go on.
+
+    Args:
+        folder: Of the run.
+        step: Which step, from 1.
+
+    Raises:
+        InputError: Memory did not suffice.
+        LostProcessError: Another process is gone.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            sign in text for sign in _NO_MEMORY
+        ):
+            raise InputError(
+                f"memory did not suffice for step {step}",
+                where=folder,
+                mend="Raise --loop.accumulation (2, 4, ...: the same step in smaller parts) or "
+                "take --loop.gradient_checkpointing true; the last checkpoint is kept, but other "
+                "options start a run of their own (another --out)",
+            ) from error
+        if any(sign in text for sign in _NO_PEER):
+            raise LostProcessError(
+                f"{folder}: another process of this run ended during step {step}. See what it "
+                "printed, mend that, and run the same command again: it continues from the last "
+                "checkpoint"
+            ) from error
+        raise

@@ -1,0 +1,174 @@
+"""What each of two processes does for test_engines.py: trains with every engine, notes the end.
+
+torchrun --nproc_per_node 2 engines_on_two.py FOLDER
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from transformers import T5Config, T5ForConditionalGeneration
+
+from dsi.backbone import graft_docids
+from dsi.objectives import CrossEntropy, Targets
+from dsi.training.batching import Batch
+from dsi.training.checkpoints import load_checkpoint, save_checkpoint
+from dsi.training.engines import Engine
+from dsi.training.engines.plain import PlainEngine
+from dsi.training.engines.zero import ZeroEngine, read_zero_config, zero_accelerator
+from dsi.training.optimisers import make_optimiser
+from dsi.training.options import OptimiserOptions
+from dsi.training.processes import Processes
+from dsi.training.sam import Ascent, weights_to_perturb
+from dsi.training.step import backward_step
+
+CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
+OPTIONS = OptimiserOptions(lr=1e-3, body=0.5, warmup=0, clip=0.5)
+STEPS, SAVED = 5, 3
+EXAMPLES = 5
+CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
+ENGINES = ["ddp", "zero1", "zero2", "zero3", "zero3-offload"]
+PERTURBED = {"plain": None, "global": False, "process": True}
+"""Name -> whether each process perturbs by its own gradients; None: no SAM."""
+
+
+def network() -> Any:
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=9, d_model=16, d_kv=4, num_heads=2, d_ff=18, num_layers=1, dropout_rate=0.0
+    )
+    return graft_docids(T5ForConditionalGeneration(config), 9, 7)
+
+
+def batch_of(step: int, places: list[int]) -> Batch:
+    """Returns some of the five examples of a step, whose lengths differ."""
+    lines = []
+    for place in places:
+        rng = np.random.default_rng([step, place])
+        lines.append(rng.integers(2, 9, 2 + place))
+    ids = np.zeros((len(lines), max(map(len, lines))), np.int64)
+    mask = np.zeros_like(ids)
+    for row, line in enumerate(lines):
+        ids[row, : len(line)], mask[row, : len(line)] = line, 1
+    rows = np.array([place % 3 for place in places])
+    return Batch(ids, mask, rows, np.zeros(len(places), bool))
+
+
+def parts_of(step: int, rank: int, count: int) -> list[Batch]:
+    """Returns a process's two micro-batches: 2 and 1 examples, or 1 and 1."""
+    places = list(range(EXAMPLES))
+    return [batch_of(step, places[rank * 2 + part :: count * 2]) for part in range(2)]
+
+
+def targets() -> Targets:
+    return Targets.of(CODES, 7, None)
+
+
+def make_engine(name: str, folder: Path | None = None) -> tuple[Engine, int]:
+    AcceleratorState._reset_state()
+    model = network()
+    optimiser = make_optimiser(model, OPTIONS)
+    if name == "ddp":
+        accelerator = Accelerator(cpu=True)
+    else:
+        config = read_zero_config(CONFIGS / f"{name}.json")
+        accelerator = zero_accelerator(config, "fp32", 2)
+    start = load_checkpoint(folder, model, optimiser)[0] if folder else 0
+    if name == "ddp":
+        return PlainEngine(accelerator, model, optimiser), start
+    return ZeroEngine(accelerator, model, optimiser, OPTIONS.clip), start
+
+
+def digest(engine: Engine) -> str:
+    """Returns a digest of every bit of the network as this process holds it, and of the master."""
+    found = hashlib.sha256()
+    for weight in engine.network.parameters():
+        found.update(getattr(weight, "ds_tensor", weight.data).contiguous().numpy().tobytes())
+    if isinstance(engine, ZeroEngine):
+        for piece in engine._master():
+            found.update(piece.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def train(engine: Engine, start: int, stop: int, own: bool | None) -> Iterator[bool]:
+    """Makes steps; yields for each whether un-perturbed weights had their old bits."""
+    rank, count = engine.accelerator.process_index, engine.accelerator.num_processes
+    ascent = None
+    if own is not None:
+        names = weights_to_perturb(network(), "all")
+        ascent = Ascent(engine.shards(names, own=own), rho=0.05)
+    engine.model.train()
+    for step in range(start, stop):
+        for group in engine.param_groups:
+            group["lr"] = OPTIONS.lr * group["share"]
+
+        def gradients(step: int = step, own: bool = False) -> None:
+            backward_step(
+                engine,
+                parts_of(step, rank, count),
+                [CrossEntropy()],
+                targets(),
+                examples=EXAMPLES,
+                step=step,
+                steps=STEPS,
+                own=own,
+            )
+
+        if ascent is None:
+            gradients()
+            engine.step(OPTIONS.clip)
+            yield True
+            continue
+        gradients(own=bool(own))
+        before = digest(engine)
+        with ascent.climbed():
+            gradients()
+            assert digest(engine) != before
+        kept = digest(engine) == before
+        engine.step(OPTIONS.clip)
+        yield kept
+
+
+def main(folder: Path) -> None:
+    processes = Processes()
+    notes = {}
+    for name in ENGINES:
+        for form, own in PERTURBED.items():
+            if own and name.startswith("zero3"):
+                continue
+            if form != "global" and name == "zero3-offload":
+                continue
+            engine, _ = make_engine(name)
+            kept = list(train(engine, 0, SAVED, own))
+            model, state = engine.whole(), engine.optimiser_state()
+            if model is not None:
+                save_checkpoint(folder / f"{name}-{form}", SAVED, model, state, {})
+            kept += list(train(engine, SAVED, STEPS, own))
+            notes[f"{name}-{form}"] = kept
+            model = engine.whole()
+            if model is not None:
+                torch.save(model.state_dict(), folder / f"{name}-{form}.pt")
+        # From the checkpoint of one process.
+        engine, start = make_engine(name, folder / "one-global")
+        assert start == SAVED
+        list(train(engine, start, STEPS, False))
+        model = engine.whole()
+        if model is not None:
+            torch.save(model.state_dict(), folder / f"{name}-resumed.pt")
+    (folder / f"notes-{processes.rank}.json").write_text(json.dumps(notes))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    from dsi.training.processes import leave
+
+    leave(0)
