@@ -29,6 +29,8 @@ VERBS = {
     "train": "dsi.commands.train:train",
     "update": "dsi.commands.update:update",
     "delete": "dsi.commands.delete:delete",
+    "split": "dsi.commands.split:split",
+    "continual": "dsi.commands.continual:continual",
     "search": "dsi.commands.search:search",
     "evaluate": "dsi.commands.evaluate:evaluate",
     "info": "dsi.commands.info:info",

@@ -111,6 +111,35 @@ class UpdateOptions:
                 raise InputError(f"--{name} {getattr(self, name)} is negative")
 
 
+def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
+    """Returns options with a strategy and, after it, single values: `generative@ratio=32`.
+
+    Raises:
+        InputError: There is no such option, or the value is of another type.
+    """
+    strategy, *changes = text.split("@")
+    values: dict[str, Any] = {"strategy": strategy}
+    plain = {
+        entry.name
+        for entry in dataclasses.fields(options)
+        if not dataclasses.is_dataclass(getattr(options, entry.name))
+    }
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in plain - {"strategy", "seed"}:
+            raise InputError(
+                f"{text!r}: no option {name!r} to set", mend="Such as generative@ratio=32"
+            )
+        hint = str(typing.get_type_hints(UpdateOptions)[name])
+        try:
+            values[name] = (
+                int(value) if "int" in hint else float(value) if "float" in hint else value
+            )
+        except ValueError:
+            raise InputError(f"{text!r}: {value!r} is no number") from None
+    return dataclasses.replace(options, **values)
+
+
 def check_finite(group: str, options: Any) -> None:
     """Refuses `nan` and `inf`, which no comparison with a limit would.
 

@@ -21,12 +21,17 @@ Watcher = Callable[[Update], "Objective"]
 """Makes a term that costs nothing and looks at the model while it is trained."""
 
 
+def planned_steps(update: Update) -> int:
+    """Returns how many steps an update will make."""
+    return update.options.steps or max(1, -(-update.training.loop.steps // STEPS_SHARE))
+
+
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     """Returns the plan of an update after all of its strategies have shaped it."""
     from dsi.training.build import body_share
 
     asked, training = update.options, update.training
-    steps = asked.steps or max(1, -(-training.loop.steps // STEPS_SHARE))
+    steps = planned_steps(update)
     optimiser = replace(
         training.optimiser,
         lr=asked.lr or training.optimiser.lr,

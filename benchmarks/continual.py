@@ -1,0 +1,161 @@
+"""Which way of updating an index keeps old documents and learns new ones, and at what cost?
+
+    python benchmarks/continual.py --dataset squad-dev=BEIR --documents 1000 --work FOLDER
+    python benchmarks/continual.py --dataset squad-dev=BEIR --seeds 0,1,2 --kinds atomic,semantic
+
+DSI++'s protocol: D0 has half of the documents, five increments share the rest and bring no
+labelled query. Every cell (identifiers, strategy, seed) grows a copy of the index of D0 by one
+increment after another and is measured after each (A_n, F_n, LA_n), and every second step of it.
+Updates count examples: steps x batch. An update makes a sixth of the steps of a training unless
+--update-steps says otherwise; `retrain` trains from scratch on everything after each increment, on
+the same pseudo-queries. Semantic identifiers have a code for each branch of their tree.
+
+Indexes are kept in --work, results in `results/continual/`: cells that are there are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from record import RESULTS, cell, show
+
+from data_prep.dataset import Dataset
+from data_prep.files import read_json
+from docids.kinds import TreeOptions
+from dsi.commands.prepare import prepare
+from dsi.training.build import TrainingOptions
+from dsi.training.options import LoopOptions
+from dsi.updating import protocol
+from dsi.updating.options import UpdateOptions
+from dsi.updating.summary import curves_of, last_of, measures_of, results_of, stability_of
+
+STRATEGIES = (
+    "finetune,reindex,episodic,generative@ratio=32,generative@ratio=2,generative@ratio=0,"
+    "generative+episodic@ratio=0,retrain,instant"
+)
+INCREMENTS, SHARE = 5, 0.5
+SHOWN = [
+    f"{letter} {measure}"
+    for measure in ("Hits@10", "Hits@1", "indexing")
+    for letter in ("A", "F", "LA")
+]
+SHOWN += ["min-ACC", "WC-ACC", "WF10", "never forgotten", "updates", "seconds"]
+
+
+def main() -> None:
+    """Measures the cells that are missing and prints the table of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
+    parser.add_argument("--documents", type=int, help="take only the first so many")
+    parser.add_argument("--kinds", default="atomic")
+    parser.add_argument("--strategies", default=STRATEGIES)
+    parser.add_argument("--seeds", default="0", help="numbers with commas between")
+    parser.add_argument("--steps", type=int, default=60, help="of a training from scratch")
+    parser.add_argument("--update-steps", type=int, help="default: a sixth of them")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--work", type=Path, required=True, help="where indexes are kept")
+    parser.add_argument("--show", action="store_true", help="only show what there is")
+    arguments = parser.parse_args()
+    name, source = arguments.dataset.split("=", 1)
+    rows = []
+    for kind in arguments.kinds.split(","):
+        for strategy in arguments.strategies.split(","):
+            cells = []
+            for seed in map(int, arguments.seeds.split(",")):
+                label = _label(name, kind, strategy, arguments, seed)
+                file = RESULTS / "continual" / f"{label}.json"
+                if arguments.show and not file.is_file():
+                    continue
+                cells.append(
+                    cell(
+                        "continual",
+                        label,
+                        lambda kind=kind, strategy=strategy, seed=seed: _measure(
+                            name, source, kind, strategy, arguments, seed
+                        ),
+                    )
+                )
+            if cells:
+                last = last_of(cells)
+                row: dict[str, Any] = {"docids": kind, "strategy": strategy, "seeds": len(cells)}
+                for key in SHOWN:
+                    if key in last:
+                        row[key] = last[key]["mean"]
+                        if last[key]["sd"] is not None:
+                            row[f"{key} sd"] = last[key]["sd"]
+                rows.append(row)
+    show(rows, ["docids", "strategy", "seeds", *SHOWN])
+
+
+def _label(name: str, kind: str, strategy: str, arguments: argparse.Namespace, seed: int) -> str:
+    size = f"{arguments.documents}docs" if arguments.documents else "all"
+    words = [name, size, f"{arguments.steps}x{arguments.batch}", kind, strategy, f"seed{seed}"]
+    if arguments.update_steps:
+        words.insert(3, f"update{arguments.update_steps}")
+    return "-".join(words)
+
+
+def _measure(
+    name: str, source: str, kind: str, strategy: str, arguments: argparse.Namespace, seed: int
+) -> dict[str, Any]:
+    work: Path = arguments.work
+    size = f"{arguments.documents or 'all'}"
+    dataset = work / name
+    if not (dataset / "dataset.json").is_file():
+        prepare(source, out=dataset)
+    split = work / f"{name}-{size}-split"
+    if not (split / "split.json").is_file():
+        protocol.split_dataset(
+            Dataset.open(dataset),
+            split,
+            increments=INCREMENTS,
+            share=SHARE,
+            seed=0,
+            documents=arguments.documents,
+        )
+    steps = arguments.update_steps or -(-arguments.steps // 6)
+    options = protocol.ContinualOptions(
+        strategies=(strategy,),
+        curve_queries=100,
+        train=TrainingOptions(
+            docids=kind,
+            semantic=TreeOptions(codes="node"),
+            per_doc=20,
+            loop=LoopOptions(steps=arguments.steps, batch=arguments.batch),
+        ),
+        update=UpdateOptions(steps=steps),
+    )
+    if strategy.startswith("retrain"):
+        options = dataclasses.replace(options, update=UpdateOptions(steps=arguments.steps))
+    out = work / f"{name}-{size}-{kind}-{arguments.steps}x{arguments.batch}"
+    corpora = protocol.open_split(split)
+    base, first = protocol.train_base(corpora, out, options, seed)
+    runs = out / f"update{steps}"
+    protocol.run_strategy(corpora, runs, options, strategy, seed, base, first)
+    results = results_of(runs, strategy, seed)
+    curves = curves_of(runs, strategy, seed, len(results))
+    plain = [
+        [
+            {
+                "step": row["step"],
+                "Hits@1": [corpus["Hits@1"] for corpus in row["corpora"]],
+                "Hits@10": [corpus["Hits@10"] for corpus in row["corpora"]],
+            }
+            for row in rows
+        ]
+        for rows in curves
+    ]
+    return {
+        "split": read_json(split / "split.json"),
+        **measures_of(results),
+        "stability": stability_of(curves),
+        "results": results,
+        "curves": plain,
+    }
+
+
+if __name__ == "__main__":
+    main()
