@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsi.report import Report, TableReport
-from dsi.updating.options import InstantOptions, UpdateOptions
+from dsi.updating.options import (
+    BatchSoftmaxOptions,
+    DistillOptions,
+    EwcOptions,
+    InstantOptions,
+    MarginOptions,
+    RankOneOptions,
+    SamStrategyOptions,
+    UpdateOptions,
+    WarmUpOptions,
+    refuse_unused,
+)
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -33,6 +44,13 @@ def update(
     probe_queries: int = _DEFAULT.probe_queries,
     old: Path | None = None,
     instant: InstantOptions = _DEFAULT.instant,
+    ewc: EwcOptions = _DEFAULT.ewc,
+    rank1: RankOneOptions = _DEFAULT.rank1,
+    margin: MarginOptions = _DEFAULT.margin,
+    batch_softmax: BatchSoftmaxOptions = _DEFAULT.batch_softmax,
+    distill: DistillOptions = _DEFAULT.distill,
+    sam: SamStrategyOptions = _DEFAULT.sam,
+    warm_up: WarmUpOptions = _DEFAULT.warm_up,
 ) -> Report:
     """Adds documents to an index as a new version, and keeps the old ones found.
 
@@ -61,6 +79,13 @@ def update(
         old: The dataset that the index was trained on, for one written before indexes kept
             their documents.
         instant: Options of the strategy instant.
+        ewc: Options of the strategy ewc.
+        rank1: Options of the strategy rank1-ewc.
+        margin: Options of the strategy threshold-margin.
+        batch_softmax: Options of the strategy batch-softmax.
+        distill: Options of the strategy distill.
+        sam: Options of the strategy sam.
+        warm_up: Options of the strategy warm-up.
     """
     from data_prep.dataset import Dataset
     from dsi.updating.update import update_index
@@ -79,8 +104,16 @@ def update(
         refuse_loss=refuse_loss,
         probe_queries=probe_queries,
         instant=instant,
+        ewc=ewc,
+        rank1=rank1,
+        margin=margin,
+        batch_softmax=batch_softmax,
+        distill=distill,
+        sam=sam,
+        warm_up=warm_up,
     )
 
+    refuse_unused(options)
     given = Dataset.open(new) if (Path(new) / "dataset.json").is_file() else _source(new)
     done = update_index(index, given, options, old=None if old is None else Dataset.open(old))
     manifest, difference = done.manifest, done.difference

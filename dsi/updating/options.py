@@ -57,6 +57,106 @@ class InstantOptions:
 
 
 @dataclass(frozen=True)
+class EwcOptions:
+    """How weights are held."""
+
+    weight: float = 1000.0
+    """What the penalty is multiplied with"""
+    samples: int = 64
+    """Examples of old documents that the Fisher information is measured on"""
+
+    def __post_init__(self) -> None:
+        _check("ewc", self, not_negative=("weight",), at_least_one=("samples",))
+
+
+@dataclass(frozen=True)
+class RankOneOptions:
+    """How moves along the mean gradient are held."""
+
+    weight: float = 1000.0
+    """What the penalty is multiplied with"""
+    samples: int = 64
+    """Examples of old documents that the mean gradient is measured on"""
+
+    def __post_init__(self) -> None:
+        _check("rank1", self, not_negative=("weight",), at_least_one=("samples",))
+
+
+@dataclass(frozen=True)
+class MarginOptions:
+    """How the pattern of states is kept."""
+
+    weight: float = 1.0
+    """What the term is multiplied with; GeRe has 100 for language models"""
+    samples: int = 256
+    """Queries of old documents whose states are kept"""
+    batch: int = 64
+    """How many of them are looked at in a step"""
+
+    def __post_init__(self) -> None:
+        _check("margin", self, not_negative=("weight",), at_least_one=("samples", "batch"))
+
+
+@dataclass(frozen=True)
+class BatchSoftmaxOptions:
+    """How sharp the softmax over the batch is."""
+
+    temperature: float = 0.09
+    """What cosines are divided by"""
+
+    def __post_init__(self) -> None:
+        _check("batch_softmax", self, positive=("temperature",))
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """How the version before is kept to."""
+
+    kl: float = 1.0
+    """Weight of the divergence from its distribution over codes"""
+    pcd: float = 0.0
+    """Weight of the squared difference of logits; HPCR has 0.1"""
+    scd: float = 0.0
+    """Weight of the cross-entropy of similarities between examples; HPCR has 0.5"""
+    temperature: float = 0.09
+    """What cosines between examples are divided by"""
+
+    def __post_init__(self) -> None:
+        _check("distill", self, not_negative=("kl", "pcd", "scd"), positive=("temperature",))
+        if not (self.kl or self.pcd or self.scd):
+            raise InputError(
+                "--distill.kl, --distill.pcd and --distill.scd are all 0",
+                mend="Give one of them a weight, or leave distill out of --strategy",
+            )
+
+
+@dataclass(frozen=True)
+class SamStrategyOptions:
+    """How far the worst point nearby is looked for."""
+
+    rho: float = 0.05
+    """Length of the perturbation; 0.15 is usual with adaptive"""
+    adaptive: bool = False
+    """Perturb each weight in proportion to its size (ASAM)"""
+
+    def __post_init__(self) -> None:
+        _check("sam", self, positive=("rho",))
+
+
+@dataclass(frozen=True)
+class WarmUpOptions:
+    """How long new documents take to reach their share."""
+
+    part: float = 0.5
+    """Part of the steps over which their share rises"""
+
+    def __post_init__(self) -> None:
+        _check("warm_up", self, positive=("part",))
+        if self.part > 1:
+            raise InputError(f"--warm_up.part {self.part} is more than 1")
+
+
+@dataclass(frozen=True)
 class UpdateOptions:
     """How new documents enter an index. None stands for what the index was trained with."""
 
@@ -85,6 +185,13 @@ class UpdateOptions:
     probe_queries: int = 500
     """Most queries of the probe set"""
     instant: InstantOptions = field(default_factory=InstantOptions)
+    ewc: EwcOptions = field(default_factory=EwcOptions)
+    rank1: RankOneOptions = field(default_factory=RankOneOptions)
+    margin: MarginOptions = field(default_factory=MarginOptions)
+    batch_softmax: BatchSoftmaxOptions = field(default_factory=BatchSoftmaxOptions)
+    distill: DistillOptions = field(default_factory=DistillOptions)
+    sam: SamStrategyOptions = field(default_factory=SamStrategyOptions)
+    warm_up: WarmUpOptions = field(default_factory=WarmUpOptions)
 
     def __post_init__(self) -> None:
         parse_strategies(self.strategy)
@@ -109,6 +216,31 @@ class UpdateOptions:
         for name in ("warn_loss", "refuse_loss"):
             if (getattr(self, name) or 0) < 0:
                 raise InputError(f"--{name} {getattr(self, name)} is negative")
+
+
+GROUPS = {
+    "instant": "instant",
+    "ewc": "ewc",
+    "rank1": "rank1-ewc",
+    "margin": "threshold-margin",
+    "batch_softmax": "batch-softmax",
+    "distill": "distill",
+    "sam": "sam",
+    "warm_up": "warm-up",
+}
+"""Group of options -> the strategy that reads them."""
+
+
+def refuse_unused(options: UpdateOptions) -> None:
+    """Raises InputError where an option is set that the strategies do not read."""
+    names = {strategy.name for strategy in parse_strategies(options.strategy)}
+    default = UpdateOptions()
+    for group, strategy in GROUPS.items():
+        if strategy not in names and getattr(options, group) != getattr(default, group):
+            raise InputError(
+                f"--{group}.* changes nothing without the strategy {strategy}",
+                mend=f"Write --strategy {options.strategy}+{strategy}, or leave them out",
+            )
 
 
 def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
@@ -151,6 +283,26 @@ def check_finite(group: str, options: Any) -> None:
         value = getattr(options, entry.name)
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{group}{entry.name} {value} is no finite number")
+
+
+def _check(
+    group: str,
+    options: Any,
+    *,
+    positive: tuple[str, ...] = (),
+    not_negative: tuple[str, ...] = (),
+    at_least_one: tuple[str, ...] = (),
+) -> None:
+    """Refuses values of a group of options that make no sense."""
+    check_finite(f"{group}.", options)
+    for names, wrong, said in (
+        (positive, lambda value: value <= 0, "is not above 0"),
+        (not_negative, lambda value: value < 0, "is negative"),
+        (at_least_one, lambda value: value < 1, "is less than 1"),
+    ):
+        for name in names:
+            if wrong(getattr(options, name)):
+                raise InputError(f"--{group}.{name} {getattr(options, name)} {said}")
 
 
 def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -70,6 +70,12 @@ class Update:
         marks[self.new_rows] = True
         return marks
 
+    def known_codes(self) -> int:
+        """Returns how many codes the version before had; new ones come after them."""
+        from docids.assignment import Assignment
+
+        return Assignment.open(self.parent / "assignment").table.alphabet_size
+
     def load_parent(self) -> PreTrainedModel:
         """Loads the model of the version before, on the CPU, in evaluation mode."""
         from dsi.backbone import load_backbone

@@ -1,0 +1,90 @@
+"""`ewc`: weights that old documents depend on are held where they are.
+
+Elastic weight consolidation (Kirkpatrick et al., PNAS 2017): the penalty is
+
+    weight / 2 * sum_j F_jj (theta_j - theta*_j)^2
+
+with theta* the weights before the update and F_jj the mean over examples of the square of *each
+example's* gradient of log p(identifier | query); the square of a summed gradient would be another
+thing. The examples are of all old documents, those of the first corpus included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from dsi.objectives.base import Objective
+from dsi.updating.samples import old_batches, sample_gradients, targets_of, trained_weights
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+
+
+def diagonal_fisher(gradients: Iterable[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Returns the mean of the squares of gradients, by name of the weight."""
+    found: dict[str, torch.Tensor] = {}
+    count = 0
+    for gradient in gradients:
+        count += 1
+        for name, value in gradient.items():
+            if name in found:
+                found[name].addcmul_(value, value)
+            else:
+                found[name] = value.square()
+    return {name: value / count for name, value in found.items()}
+
+
+class ElasticPenalty(Objective):
+    """Half the sum of squared moves of the weights, each times its Fisher information.
+
+    Args:
+        weight: What the term is multiplied with.
+        fisher: Diagonal of the Fisher information by name of the weight.
+        anchor: Where the weights were.
+    """
+
+    name = "ewc"
+
+    def __init__(
+        self,
+        weight: float,
+        fisher: Mapping[str, torch.Tensor],
+        anchor: Mapping[str, torch.Tensor],
+    ) -> None:
+        super().__init__(weight)
+        self.fisher = dict(fisher)
+        self.anchor = dict(anchor)
+
+    def prepare(self, device: torch.device) -> None:
+        """Moves both to the device."""
+        for held in (self.fisher, self.anchor):
+            held.update({name: value.to(device) for name, value in held.items()})
+
+    def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
+        """Returns the penalty without its weight."""
+        weights = dict(model.named_parameters())
+        parts = [
+            (fisher * (weights[name] - self.anchor[name]).square()).sum()
+            for name, fisher in self.fisher.items()
+        ]
+        return torch.stack(parts).sum() / 2
+
+
+class Ewc(Strategy):
+    """Adds the penalty, with a Fisher information measured on examples of old documents."""
+
+    name = "ewc"
+    role = "loss"
+
+    def shape(self, plan: Plan) -> None:
+        """Measures the Fisher information at the weights before the first step."""
+        options = plan.update.options.ewc
+        weights = trained_weights(plan)
+        batches = old_batches(plan, options.samples, 1)
+        fisher = diagonal_fisher(sample_gradients(plan.model, weights, batches, targets_of(plan)))
+        anchor = {name: weights[name].detach().clone() for name in fisher}
+        if fisher:
+            plan.objectives.append(ElasticPenalty(options.weight, fisher, anchor))
+
+
+STRATEGIES.register("ewc")(Ewc())

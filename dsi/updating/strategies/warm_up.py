@@ -1,0 +1,30 @@
+"""`warm-up`: the share of new documents rises from zero, against the stability gap.
+
+When an update begins, the model has converged on old documents: their gradient is nearly 0 and does
+not oppose that of new ones, so that old documents are lost at first and learned again later (De
+Lange et al., ICLR 2023). With few new examples at first, old ones find their balance on the way.
+"""
+
+from __future__ import annotations
+
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+
+
+class WarmUp(Strategy):
+    """Raises the share of new documents linearly over the first part of the steps."""
+
+    name = "warm-up"
+    role = "schedule"
+    excludes = frozenset({"finetune"})
+
+    def shape(self, plan: Plan) -> None:
+        """Sets the schedule."""
+        part = plan.update.options.warm_up.part
+
+        def factor(step: int, steps: int) -> float:
+            return min(1.0, (step + 1) / max(1.0, part * steps))
+
+        plan.schedule = factor
+
+
+STRATEGIES.register("warm-up")(WarmUp())

@@ -1,0 +1,92 @@
+"""Rows that are solved for: the objective, its minimum, and its least-squares form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dsi.updating.options import InstantOptions
+from dsi.updating.strategies.instant import Problem, objective, solve
+
+
+def problem(seed: int = 0, width: int = 6, old: int = 12) -> Problem:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    return Problem(draw(1, width), torch.tensor([2.0]), draw(old, width), draw(old), draw(width))
+
+
+def by_hand(row, given: Problem, options: InstantOptions) -> float:
+    behind = sum(
+        max(float(best) + options.margin_new - float(query @ row), 0) ** 2
+        for query, best in zip(given.queries, given.best, strict=True)
+    )
+    ahead = sum(
+        max(float(key @ row) - float(own) + options.margin_old, 0) ** 2
+        for key, own in zip(given.keys, given.own, strict=True)
+    )
+    origin = given.start if options.anchor == "start" else torch.zeros_like(given.start)
+    held = options.l2 * float((row - origin).square().sum())
+    return options.lam * behind + (1 - options.lam) * ahead + held
+
+
+@pytest.mark.parametrize("anchor", ["start", "zero"])
+def test_the_objective_equals_plain_python(anchor):
+    options = InstantOptions(lam=0.3, margin_new=0.5, margin_old=0.2, l2=0.7, anchor=anchor)
+    given = problem()
+    row = torch.linspace(-1, 1, 6)
+    assert objective(row, given, options).item() == pytest.approx(
+        by_hand(row, given, options), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_row_found_is_the_minimum(seed):
+    options = InstantOptions(l2=0.1, iterations=200)
+    given = problem(seed)
+    row = solve(given, options)
+    least = objective(row, given, options).item()
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(50):
+        other = row + 0.01 * torch.randn(6, generator=generator)
+        assert objective(other, given, options).item() >= least - 1e-4
+
+
+def test_few_competitors_at_a_time_find_the_same_row():
+    given = problem(3, old=40)
+    whole = solve(given, InstantOptions(l2=0.1, competitors=40, iterations=200))
+    parts = solve(given, InstantOptions(l2=0.1, competitors=10, iterations=200))
+    value = objective(whole, given, InstantOptions(l2=0.1)).item()
+    assert objective(parts, given, InstantOptions(l2=0.1)).item() <= value * 1.05 + 1e-3
+
+
+def test_the_closed_form_solves_its_least_squares_problem():
+    options = InstantOptions(solver="closed", lam=0.25, l2=0.5)
+    given = problem(1)
+    row = solve(given, options).double()
+    vectors = torch.cat([given.queries, given.keys]).double()
+    now = vectors @ given.start.double()
+    targets = torch.cat(
+        [
+            torch.maximum(now[:1], given.best.double() + options.margin_new),
+            torch.minimum(now[1:], given.own.double() - options.margin_old),
+        ]
+    )
+    weights = torch.tensor([0.25] + [0.75] * 12, dtype=torch.float64)
+    # The gradient of sum w (<g, v> - t)^2 + l2 ||v - v0||^2 vanishes.
+    gradient = vectors.T @ (weights * (vectors @ row - targets)) + 0.5 * (
+        row - given.start.double()
+    )
+    assert gradient.abs().max() < 1e-4
+
+
+def test_a_document_that_leads_already_keeps_its_row():
+    given = problem()
+    easy = Problem(
+        given.queries, given.queries @ given.start - 5, given.keys, given.keys @ given.start + 5,
+        given.start,
+    )  # fmt: skip
+    for solver in ("lbfgs", "closed"):
+        torch.testing.assert_close(solve(easy, InstantOptions(solver=solver)), given.start)
