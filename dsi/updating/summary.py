@@ -30,7 +30,7 @@ def performance_of(results: Sequence[dict[str, Any]], measure: str) -> npt.NDArr
 def results_of(out: Path, strategy: str, seed: int) -> list[dict[str, Any]]:
     """Returns what was measured after D0 and each increment, as far as there is something."""
     folder = out / "results" / f"{strategy}-seed{seed}"
-    found = []
+    found: list[dict[str, Any]] = []
     while (file := folder / f"d{len(found)}.json").is_file():
         found.append(read_json(file))
     return found

@@ -1,0 +1,105 @@
+"""`dsi update` and `dsi delete` from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data_prep.dataset import Document, InMemorySource, write_dataset
+from dsi.cli import main
+
+WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("update")
+    documents = [
+        Document(f"d{number}", word.title(), f"The {word} is near the {WORDS[number - 1]} again.")
+        for number, word in enumerate(WORDS)
+    ]
+    write_dataset(folder / "dataset", InMemorySource(documents, name="words"))
+    words = ["train", str(folder / "dataset"), "--out", str(folder / "index"), "--quiet"]
+    assert main([*words, "--loop.steps", "3", "--loop.batch", "8", "--per_doc", "3"]) == 0
+    (folder / "new.jsonl").write_text(
+        json.dumps({"id": "d1", "title": "Anchor", "text": "An anchor of zumfelt steel."})
+        + "\n"
+        + json.dumps({"id": "n1", "title": "Quasar", "text": "A quasar glows by the xylophant."})
+        + "\n"
+        + json.dumps({"id": "d3", "title": "Coral", "text": "The coral is near the tide again."})
+    )
+    return folder
+
+
+@pytest.fixture
+def index(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made / "index", tmp_path / "index"))
+
+
+def test_a_file_of_documents_is_added(index, made, capsys):
+    words = ["update", str(index), str(made / "new.jsonl"), "--steps", "2", "--json", "--quiet"]
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["added"], data["changed"], data["unchanged"]) == (1, 1, 1)
+    assert (data["version"], data["documents"], data["wrote"]) == ("0002", 9, True)
+    assert data["metrics"]["probe"]["source"] == "pseudo"
+    assert main(["search", str(index), "xylophant quasar", "--quiet"]) == 0
+    assert "n1" in capsys.readouterr().out
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["wrote"] is False
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+
+
+def test_a_table_tells_people(index, made, capsys):
+    words = ["update", str(index), str(made / "new.jsonl"), "--strategy", "instant", "--quiet"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "version 0002 is live" in shown
+    assert "milliseconds a document" in shown
+    assert "dsi rollback" in shown
+
+
+def test_documents_are_deleted_by_name_and_from_a_file(index, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("d5\n\nd6\n")
+    words = ["delete", str(index), "d2", "--file", str(tmp_path / "ids.txt"), "--json"]
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["deleted"] == ["d2", "d5", "d6"]
+    assert data["documents"] == 5
+    assert data["audit"]["returned"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--strategy", "magic"], "unknown strategy"),
+        (["--strategy", "finetune+reindex"], "do not go together"),
+        (["--strategy", "ewc"], "does not say what is learned from"),
+        (["--ewc.weight", "3"], "--ewc"),
+        (["--strategy", "episodic"], "has none"),
+        (["--generator", "oracle"], "--generator"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_wrong_calls_are_one_line(words, named, index, made, capsys):
+    assert main(["update", str(index), str(made / "new.jsonl"), "--quiet", *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("dsi: ")
+    assert named in error
+
+
+def test_wrong_sources_and_indexes(index, made, tmp_path, capsys):
+    assert main(["update", str(index), str(tmp_path / "none.jsonl")]) == 2
+    assert main(["update", str(tmp_path / "none"), str(made / "new.jsonl")]) == 2
+    (tmp_path / "empty.jsonl").write_text("")
+    assert main(["update", str(index), str(tmp_path / "empty.jsonl")]) == 2
+    assert main(["delete", str(index)]) == 2
+    assert main(["delete", str(index), "d99"]) == 2
+    assert main(["rollback", str(index), "--to", "0009"]) == 2
+    assert all(
+        line.startswith("dsi: ") for line in capsys.readouterr().err.strip().splitlines()[-6:]
+    )
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
