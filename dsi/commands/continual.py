@@ -28,7 +28,10 @@ def continual(
     mix: MixOptions = MixOptions(),  # noqa: B008
     optimiser: OptimiserOptions = OptimiserOptions(),  # noqa: B008
     loop: LoopOptions = LoopOptions(),  # noqa: B008
-    update: UpdateOptions = _UPDATE,
+    update_steps: int | None = None,
+    update_lr: float | None = None,
+    ratio: float = _UPDATE.ratio,
+    new_share: float | None = None,
 ) -> Report:
     """Grows an index by increments with each strategy, and compares what is kept and learned.
 
@@ -54,7 +57,10 @@ def continual(
         mix: What D0 is trained on.
         optimiser: How weights move in the training of D0.
         loop: How long D0 is trained.
-        update: Options that all strategies share.
+        update_steps: Steps of each update; by default a tenth of those of the first training.
+        update_lr: Highest learning rate of the updates.
+        ratio: Texts of documents that an update learns for each query; 0 for none.
+        new_share: Share of an update's examples that are about new documents.
     """
     from dsi.training.build import TrainingOptions
     from dsi.updating.figures import TABLE, cell_text, write_pictures
@@ -75,7 +81,7 @@ def continual(
             optimiser=optimiser,
             loop=loop,
         ),
-        update=update,
+        update=UpdateOptions(steps=update_steps, lr=update_lr, ratio=ratio, new_share=new_share),
     )
     name = open_split(split)[0].info.name.rpartition("-")[0]
     summary = run_continual(split, out, options)

@@ -58,10 +58,9 @@ def test_parts_are_disjoint_and_only_the_first_has_queries_to_learn_from(split, 
 
 def test_fewer_documents_can_be_taken(corpora, tmp_path):
     parts = split_dataset(
-        corpora["full"], tmp_path / "s", increments=4, share=0.9, seed=0, documents=20
+        corpora["full"], tmp_path / "s", increments=2, share=0.6, seed=0, documents=20
     )
-    assert sum(part.info.documents for part in parts) == 20
-    assert parts[0].info.documents == 18 or parts[0].info.documents == 16
+    assert [part.info.documents for part in parts] == [12, 4, 4]
 
 
 def test_every_corpus_is_measured_after_every_update(compared, split):
