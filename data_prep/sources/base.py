@@ -57,6 +57,10 @@ class SourceOptions:
     """Configuration of a Hugging Face dataset."""
     documents_split: str = "train"
     """Split of a Hugging Face dataset that holds the documents."""
+    release: str | None = None
+    """Folder of the public release that a named benchmark is made of; None to fetch it."""
+    any_size: bool = False
+    """Let a named benchmark come out at another size than its recipe says."""
 
 
 class Source(ABC):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, Source, SourceOptions, existing
+from data_prep.sources.ir_datasets import IrDatasets, ids_of_beir
 from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.sources.records import as_id, as_text, records
 
 # Some BEIR collections name the development split so.
+_NAME = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
 _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
 
 
@@ -21,13 +24,19 @@ def _file(folder: Path, name: str) -> Path | None:
 
 @SOURCES.register("beir")
 class Beir(Source):
-    """A folder in the layout of BEIR (Thakur et al., NeurIPS 2021)."""
+    """A folder in the layout of BEIR (Thakur et al., NeurIPS 2021), or a collection by its name."""
 
     prefix = "beir"
-    form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv)"
+    form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), or beir:NAME"
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
+        self.published: IrDatasets | None = None
+        if _NAME.fullmatch(argument) and not Path(argument).exists():
+            self.published = IrDatasets(ids_of_beir(argument), options)
+            self.name = f"beir-{argument.replace('/', '-')}"
+            self.source = f"beir:{argument}"
+            return
         self.folder = existing(argument)
         corpus = _file(self.folder, "corpus.jsonl")
         if corpus is None:
@@ -41,6 +50,9 @@ class Beir(Source):
 
     def documents(self) -> Iterator[Document]:
         """Yields the records of corpus.jsonl (`_id`, `title`, `text`)."""
+        if self.published is not None:
+            yield from self.published.documents()
+            return
         for number, record in records(self.corpus):
             where = f"{self.corpus}:{number}"
             title, text = (as_text(record, column, where) for column in ("title", "text"))
@@ -48,12 +60,18 @@ class Beir(Source):
 
     def queries(self) -> Iterator[Query]:
         """Yields the records of queries.jsonl, or none."""
+        if self.published is not None:
+            yield from self.published.queries()
+            return
         path = _file(self.folder, "queries.jsonl")
         if path is not None:
             yield from read_queries(path, self.options)
 
     def qrels(self) -> Iterator[Qrel]:
         """Yields the judgements of qrels/, split by split."""
+        if self.published is not None:
+            yield from self.published.qrels()
+            return
         for split in SPLITS:
             for name in _OTHER_NAMES.get(split, (split,)):
                 path = _file(self.folder / "qrels", f"{name}.tsv")

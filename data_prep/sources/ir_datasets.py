@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,39 @@ def split_of(dataset_id: str) -> str:
     return "test"
 
 
+def ids_of_beir(name: str) -> str:
+    """Returns the ids, separated by commas, of all splits of a collection of BEIR.
+
+    Raises:
+        InputError: ir_datasets is not installed; there is no such collection.
+    """
+    library = _library(f"beir:{name}")
+    found = []
+    for dataset_id in [*(f"beir/{name}/{split}" for split in SPLITS), f"beir/{name}"]:
+        with contextlib.suppress(KeyError):
+            library.load(dataset_id)
+            found.append(dataset_id)
+    if not found:
+        raise InputError(
+            f"BEIR has no collection {name!r} in ir_datasets, and there is no such folder",
+            where=f"beir:{name}",
+            mend="Give a name such as scifact, nq or cqadupstack/english, or a folder",
+        )
+    # Where there are splits, the whole collection has their queries once more.
+    return ",".join(found[:-1] or found)
+
+
+def _library(source: str) -> Any:
+    try:
+        return importlib.import_module("ir_datasets")
+    except ImportError:
+        raise InputError(
+            "the package ir_datasets is not installed",
+            where=source,
+            mend="Install it with: pip install 'dsi-toolkit[ir-datasets]'",
+        ) from None
+
+
 @SOURCES.register("ir_datasets")
 class IrDatasets(Source):
     """One or more ids, separated by commas, over the same corpus (the first one's is read)."""
@@ -34,14 +68,7 @@ class IrDatasets(Source):
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument.replace("/", "-").replace(",", "+"), options)
         self.source = f"ir_datasets:{argument}"
-        try:
-            library: Any = importlib.import_module("ir_datasets")
-        except ImportError:
-            raise InputError(
-                "the package ir_datasets is not installed",
-                where=self.source,
-                mend="Install it with: pip install 'dsi-toolkit[ir-datasets]'",
-            ) from None
+        library = _library(self.source)
         self.parts: dict[str, Any] = {}
         for dataset_id in argument.split(","):
             try:

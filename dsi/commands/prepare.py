@@ -40,6 +40,8 @@ def prepare(
     topic_field: str = "title",
     subset: str | None = None,
     documents_split: str = "train",
+    release: Path | None = None,
+    any_size: bool = False,
     dev_share: float = 0.0,
     test_share: float = 0.0,
     seed: int = 0,
@@ -49,8 +51,10 @@ def prepare(
 
     SOURCE is a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv); a JSONL, CSV or TSV file
     with a document per record; TREC documents (.trec, .sgml, or trec:FILE_OR_FOLDER);
-    ir_datasets:ID; hf:ID_OR_PATH for a Hugging Face dataset; or docstrings, the documentation
-    of the Python packages on this machine. Text files may be gzipped.
+    ir_datasets:ID; hf:ID_OR_PATH for a Hugging Face dataset; beir:NAME; mteb:NAME; the name of a
+    benchmark that has a recipe (nq320k, nq320k-dsi, nq10k, nq100k, msmarco-100k, msmarco-1m,
+    msmarco-passage, msmarco-300k, triviaqa); or docstrings, the documentation of the Python
+    packages on this machine. Text files may be gzipped.
 
     Args:
         source: Where the documents are.
@@ -77,6 +81,9 @@ def prepare(
         topic_field: Field of a TREC topic that is the query: title, desc or narr.
         subset: Configuration of a Hugging Face dataset.
         documents_split: Split of a Hugging Face dataset that holds the documents.
+        release: Folder of the public release that a named benchmark is made of; fetched when not
+            given.
+        any_size: Take a named benchmark that comes out at another size than its recipe says.
         dev_share: Share of the training queries to set apart as dev, for a source without.
         test_share: Share of the training queries to set apart as test, for a source without.
         seed: Of the choice that dev_share and test_share make.
@@ -106,6 +113,8 @@ def prepare(
         topic_field=topic_field,
         subset=subset,
         documents_split=documents_split,
+        release=None if release is None else str(release),
+        any_size=any_size,
     )
     refuse_other_content(out)
     opened: SourceData = detect(source, options)

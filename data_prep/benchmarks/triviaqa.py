@@ -1,0 +1,84 @@
+"""TriviaQA (Joshi et al., ACL 2017) over pages of Wikipedia, as NCI uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data_prep.benchmarks.base import BENCHMARKS, Benchmark
+from data_prep.dataset import Document
+from data_prep.errors import InputError
+from data_prep.files import read_json
+from data_prep.text import normalise, one_line
+
+HUB, CONFIGURATION = "mandarjoshi/trivia_qa", "rc.wikipedia"
+_PARTS = (("train", "wikipedia-train.json", "train"), ("validation", "wikipedia-dev.json", "test"))
+
+
+@BENCHMARKS.register("triviaqa")
+class TriviaQa(Benchmark):
+    """Questions with the pages that hold their answers."""
+
+    name = "triviaqa"
+    licence_of = "Apache-2.0 (questions); CC BY-SA (pages)"
+    recipe = (
+        "Every page that the evidence of a question of rc.wikipedia names, one document a title "
+        "(but for case); training questions train, validation tests. A question has all its pages."
+    )
+    # About 74 thousand in NCI and in the scaling study.
+    sizes = {"documents": (72_000, 78_000), "train": (60_000, 62_000), "test": (7_900, 8_000)}  # noqa: RUF012
+
+    def read(self) -> Iterator[Document]:
+        """Yields each page where it comes first."""
+        number_of: dict[str, str] = {}
+        for question_id, question, split, evidence in self._questions():
+            for title, text in evidence:
+                key = normalise(title)
+                known = key in number_of
+                if not known and not text.strip():
+                    continue
+                doc_id = number_of.setdefault(key, str(len(number_of)))
+                self.ask(f"{split}-{question_id}", question, doc_id, split)
+                if not known:
+                    yield Document(doc_id, title, one_line(text))
+
+    def _questions(self) -> Iterator[tuple[str, str, str, list[tuple[str, str]]]]:
+        if self.release is None:
+            yield from self._of_hub()
+            return
+        for _, file, split in _PARTS:
+            path = self.release / "qa" / file
+            content = read_json(path)
+            try:
+                for record in content["Data"]:
+                    pages = [
+                        (page["Title"], self._text(page["Filename"]))
+                        for page in record["EntityPages"]
+                    ]
+                    yield record["QuestionId"], record["Question"], split, pages
+            except (KeyError, TypeError) as error:
+                raise InputError(f"no record of TriviaQA (it lacks {error})", where=path) from None
+
+    def _text(self, name: str) -> str:
+        assert self.release is not None
+        path = self.release / "evidence" / "wikipedia" / name
+        if not path.resolve().is_relative_to(self.release.resolve()) or not path.is_file():
+            raise InputError("no such file of evidence", where=path)
+        return path.read_text(encoding="utf-8", errors="replace")
+
+    def _of_hub(self) -> Iterator[tuple[str, str, str, list[tuple[str, str]]]]:
+        import datasets
+
+        for name, _, split in _PARTS:
+            try:
+                rows: Any = datasets.load_dataset(HUB, CONFIGURATION, split=name, streaming=True)
+            except Exception as error:
+                raise InputError(
+                    f"cannot fetch it ({str(error).splitlines()[0] if str(error) else error!r})",
+                    where=HUB,
+                    mend="Check the connection, or give a folder of its files with --release",
+                ) from None
+            for row in rows:
+                pages = row["entity_pages"]
+                texts = list(zip(pages["title"], pages["wiki_context"], strict=True))
+                yield row["question_id"], row["question"], split, texts

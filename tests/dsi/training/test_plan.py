@@ -1,0 +1,79 @@
+"""What a training would do, in figures that can be checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import small
+
+from data_prep.errors import InputError
+from data_prep.generate import generate_queries
+from dsi.backbone import from_scratch
+from dsi.cli import main
+from dsi.training.plan import plan_training
+
+
+def test_parameters_are_those_of_the_network(tmp_path):
+    options = small.options(model__size="tiny", optimiser__name="adamw")
+    plan = plan_training(tmp_path / "none", options, documents=100)
+    model = from_scratch(
+        "tiny", text_vocabulary=options.vocabulary.size, alphabet_size=102, documents=100
+    )
+    assert plan.parameters == sum(weight.numel() for weight in model.parameters())
+    assert plan.memory == plan.parameters * 16
+    assert plan_training(
+        tmp_path / "none", small.options(model__size="tiny", optimiser__name="adafactor"),
+        documents=100,
+    ).memory == plan.parameters * 8  # fmt: skip
+
+
+def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tmp_path):
+    plan = plan_training(tmp_path / "none", small.options())
+    assert (plan.parameters, plan.memory, plan.documents) == (None, None, None)
+    assert plan.steps[0].startswith("first: dsi prepare")
+
+
+def test_steps_follow_what_is_there(unlabelled, tmp_path):
+    options = small.options(loop__steps=7, loop__batch=8)
+    plan = plan_training(unlabelled.path, options, tmp_path / "ids")
+    assert plan.documents == small.DOCUMENTS
+    assert plan.examples == 56
+    assert plan.steps == [
+        "make 4 pseudo-queries a document (extractive)",
+        f"first: dsi docids {unlabelled.path} --out {tmp_path / 'ids'}",
+        "train 7 steps of 8 examples",
+    ]
+    assert plan.shares == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), "no labelled query"
+    assert any(
+        step == f"first: dsi queries {unlabelled.path} --generator seq2seq"
+        for step in plan_training(unlabelled.path, small.options(generator="seq2seq")).steps
+    )
+
+
+def test_pseudo_queries_that_are_there_are_read(tmp_path):
+    dataset = small.write(tmp_path / "set")
+    generate_queries(dataset, "extractive")
+    plan = plan_training(dataset.path, small.options())
+    assert plan.steps[0] == "read the pseudo-queries of extractive"
+    assert set(plan.shares) == {"indexing", "pseudo", "labelled"}
+
+
+def test_nothing_to_train_on_is_told_before(unlabelled):
+    options = small.options()
+    mix = dataclasses.replace(options.mix, indexing=0.0, pseudo=0.0)
+    with pytest.raises(InputError, match="nothing to train on"):
+        plan_training(unlabelled.path, dataclasses.replace(options, mix=mix))
+
+
+def test_the_command_says_it_and_does_nothing(unlabelled, tmp_path, capsys):
+    out = tmp_path / "index"
+    words = ["train", str(unlabelled.path), "--out", str(out)]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == small.DOCUMENTS
+    assert main([*words, "--dry-run"]) == 0
+    assert "train 160 steps of 512 examples" in capsys.readouterr().out
+    assert not out.exists()
+    assert main([*words, "--documents", "5"]) == 2
+    assert "--dry-run" in capsys.readouterr().err

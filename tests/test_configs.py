@@ -1,0 +1,43 @@
+"""Every configuration is complete, opens with its command, and is one that `dsi train` takes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dsi.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+PAPERS = {
+    "dsi", "dsi-qg", "nci", "se-dsi", "dsi-pp", "scaling-100k", "scaling-1m", "scaling-8.8m",
+    "ripor-rq",
+}  # fmt: skip
+
+
+def test_every_paper_has_one():
+    assert {file.stem for file in FILES if file.parent.name == "papers"} == PAPERS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_validates(file, tmp_path, capsys):
+    words = ["train", str(tmp_path / "ds"), "--out", str(tmp_path / "index"), "--dry-run", "--json"]
+    assert main([*words, "--documents", "1000", "--config", str(file)]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["examples"] > 0
+    assert sum(plan["shares"].values()) == pytest.approx(1)
+    assert not (tmp_path / "index").exists()
+    assert not (tmp_path / "ds").exists()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_opens_with_the_command_that_runs_it(file):
+    text = file.read_text(encoding="utf-8")
+    header = text[: re.search(r"^[a-z]", text, re.MULTILINE).start()]
+    commands = " ".join(header.replace("\\\n#", " ").split())
+    assert f"--config configs/{file.relative_to(CONFIGS).as_posix()}" in commands
+    if file.parent.name == "papers":
+        assert "Memory: " in header
+        assert "Time: " in header
+        assert "arXiv" in header or re.search(r"20\d\d\)", header)
