@@ -6,14 +6,16 @@
 
 Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults unless options
 say otherwise, and is measured on split test. The suite "docids" has every kind of identifier,
-with the same model and number of updates. "KIND+share" is a kind with `--collisions share`. Cells
-that are in `results/effectiveness/` are not measured again, so that a grid continues where it
-stopped; remove a file to measure it again.
+with the same model and number of updates; "rehearsal", "ingredients" and "generators" have the
+systems of `systems.py`, which differ in what they are trained on. "KIND+share" is a kind with
+`--collisions share`. Cells that are in `results/effectiveness/` are not measured again, so that a
+grid continues where it stopped; remove a file to measure it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import statistics
 import time
 from dataclasses import replace
@@ -21,13 +23,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import systems
 from record import cell, show
 
 SUITES = {
+    **{suite: ",".join(names) for suite, names in systems.SUITES.items()},
     "docids": "atomic,semantic,rq,pq,keywords,description,description+share,title,title+share,url,"
-    "naive,random"
+    "naive,random",
 }
-"""Suite -> the kinds it is made of."""
+"""Suite -> the kinds or systems it is made of."""
 GROUPS = ("all", "seen", "unseen")
 MEASURES = ("Success@1", "Success@10", "RR@10")
 
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
+    parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
@@ -61,6 +66,7 @@ def main() -> None:
         flat = _flat(cells[0]["systems"].get(baseline, {}))
         rows.append({"dataset": name, "system": baseline, "seeds": 1, **flat})
     columns = ["dataset", "system", "seeds", "training minutes", "search seconds"]
+    columns.append("queries' own Success@1")
     for group in GROUPS:
         columns += [c for m in MEASURES for c in (f"{group} {m}", f"{group} {m} sd")]
     show(rows, [column for column in columns if any(column in row for row in rows)])
@@ -68,6 +74,8 @@ def main() -> None:
 
 def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -> str:
     words = [name, kind]
+    if arguments.documents is not None:
+        words.append(f"{arguments.documents}documents")
     if kind in ("semantic", "random"):
         words.append(arguments.codes)
     if arguments.steps is not None:
@@ -93,10 +101,13 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"
         prepare(source, out=dataset)
+        if arguments.documents is not None:
+            _sample(dataset, arguments.documents)
         loop = LoopOptions()
         if arguments.steps is not None:
             loop = replace(loop, steps=arguments.steps)
-        plain, _, share = kind.partition("+")
+        system = systems.SYSTEMS.get(kind)
+        plain, _, share = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
             docids=plain,
             semantic=TreeOptions(codes=arguments.codes),
@@ -106,6 +117,9 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             seed=seed,
             loop=loop,
         )
+        if system is not None:
+            options = system(options)
+        queries = _pseudo_queries(Dataset.open(dataset), options)
         started = time.perf_counter()
         manifest = train_index(Dataset.open(dataset), index, options)
         minutes = (time.perf_counter() - started) / 60
@@ -115,12 +129,59 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         return {
             "training minutes": minutes,
             "identifiers": quality,
+            "pseudo-queries": queries,
             "configuration": dict(manifest.configuration),
             "reached": dict(manifest.metrics),
             "systems": report.data["systems"],
             "comparison": report.data["comparison"],
             "seconds": report.data["seconds"],
         }
+
+
+def _sample(path: Path, size: int) -> None:
+    """Leaves documents drawn by the hash of their ids, with the queries that ask for them."""
+    from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_dataset
+
+    whole = Dataset.open(path)
+    order = sorted(whole.doc_ids, key=lambda each: hashlib.sha256(each.encode()).digest())
+    kept = set(order[:size])
+    qrels = [
+        Qrel(query_id, doc_id, relevance, split)
+        for split in ("train", "dev", "test")
+        for query_id, judged in whole.qrels_of(split).items()
+        for doc_id, relevance in judged.items()
+        if doc_id in kept
+    ]
+    asked = {qrel.query_id for qrel in qrels}
+    queries = [Query(*item) for item in whole.query_texts().items() if item[0] in asked]
+    documents = [document for document in whole.documents() if document.doc_id in kept]
+    source = InMemorySource(documents, queries, qrels, name=f"{whole.info.name}-{size}")
+    write_dataset(path, source)
+
+
+def _pseudo_queries(dataset: Any, options: Any) -> dict[str, Any] | None:
+    """Makes the pseudo-queries; returns how often they find their document, and their time."""
+    from data_prep.generate import generate_queries
+    from data_prep.generators import GENERATORS
+    from data_prep.round_trip import measure_round_trip
+    from dsi.generation import train_memory
+
+    name = options.generator
+    if name not in GENERATORS:
+        return None
+    chosen: Any = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
+    started = time.perf_counter()
+    if name == "memory":
+        train_memory(dataset, chosen)
+    learned = time.perf_counter() - started
+    generate_queries(dataset, name, chosen)
+    return {
+        "generator": name,
+        "per_doc": options.per_doc,
+        "training seconds": learned,
+        "seconds": time.perf_counter() - started,
+        "round trip": measure_round_trip(dataset, name, sample=5000),
+    }
 
 
 def _quality(assignment: Any, dataset: Path) -> dict[str, Any]:
@@ -148,12 +209,19 @@ def _flat(system: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def _round_trip(entry: dict[str, Any]) -> dict[str, float]:
+    """How often the pseudo-queries of a cell find their document by BM25, where it has some."""
+    made = entry.get("pseudo-queries")
+    return {"queries' own Success@1": made["round trip"]["Success@1"]} if made else {}
+
+
 def _mean(cells: list[dict[str, Any]]) -> dict[str, float]:
     """The mean over seeds of every figure, and its sample deviation where there are several."""
     flats = [
         {
             "training minutes": entry["training minutes"],
             "search seconds": entry["seconds"]["index"],
+            **_round_trip(entry),
             **_flat(entry["systems"]["index"]),
         }
         for entry in cells

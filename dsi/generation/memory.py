@@ -39,7 +39,7 @@ _TRAINING = (
 class MemoryOptions(SamplingOptions):
     """The generative memory: which model, how it is trained, how queries are drawn from it."""
 
-    document_length: int = 128
+    document_length: int = 96
     """Tokens of a document that are read"""
     query_length: int = 32
     """Most tokens of a query, in training and in writing"""
@@ -49,11 +49,11 @@ class MemoryOptions(SamplingOptions):
     """Hub id or path of an encoder-decoder to start from; strong where from scratch is weak"""
     width: int = 256
     """Width of a model from scratch"""
-    layers: int = 2
+    layers: int = 1
     """Layers of its encoder, and of its decoder"""
-    vocabulary: int = 8000
+    vocabulary: int = 4000
     """Most tokens of its vocabulary"""
-    steps: int = 600
+    steps: int = 400
     """Training steps"""
     pairs: int = 16
     """Labelled pairs per step"""

@@ -228,7 +228,7 @@ def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
         "vocab_size": vocabulary,
         "d_model": width,
         "d_kv": HEAD_WIDTH,
-        "d_ff": 4 * width,
+        "d_ff": 2 * width,
         "num_layers": options.layers,
         "num_decoder_layers": options.layers,
         "num_heads": 2 * own,

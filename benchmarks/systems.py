@@ -1,0 +1,85 @@
+"""Systems that the effectiveness benchmark compares by what they are trained on.
+
+All of them have atomic identifiers and the lexical model with its warm start, the same batches and
+the same number of updates; only what the examples are made of differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsi.training.build import TrainingOptions
+
+LABELLED = 0.15
+"""Share of labelled queries where there are others besides."""
+PSEUDO_QUERIES = (1, 5, 20, 100)
+"""Pseudo-queries a document whose effect is measured."""
+
+
+def _rehearsing(**contents: Any) -> Callable[[TrainingOptions], TrainingOptions]:
+    """SE-DSI's setting: contents and labelled queries, without pseudo-queries."""
+
+    def of(options: TrainingOptions) -> TrainingOptions:
+        mix = replace(options.mix, indexing=1 - LABELLED, pseudo=0.0, labelled=LABELLED)
+        rehearsal = replace(options.rehearsal, **{"style": "summary", **contents})
+        return replace(options, generator="none", mix=mix, rehearsal=rehearsal)
+
+    return of
+
+
+def _ingredients(
+    *,
+    indexing: float = 0.0,
+    pseudo: float = 0.0,
+    labelled: float = 0.0,
+    chunks: int = 0,
+    per_doc: int = 40,
+    generator: str = "selective",
+) -> Callable[[TrainingOptions], TrainingOptions]:
+    """The scaling study's setting: any of its ingredients, in equal parts unless said."""
+
+    def of(options: TrainingOptions) -> TrainingOptions:
+        mix = replace(
+            options.mix, indexing=indexing, pseudo=pseudo, labelled=labelled, chunks=chunks
+        )
+        return replace(options, generator=generator if pseudo else "none", per_doc=per_doc, mix=mix)
+
+    return of
+
+
+BOTH = {"document": 1.0, "passages": 1.0, "sentences": 1.0}
+SYSTEMS: dict[str, Callable[[TrainingOptions], TrainingOptions]] = {
+    "rehearse-document": _rehearsing(),
+    "rehearse-sentences": _rehearsing(document=0.0, sentences=1.0),
+    "rehearse-passages": _rehearsing(document=0.0, passages=1.0),
+    "rehearse-document+sentences": _rehearsing(sentences=1.0),
+    "rehearse-document+passages": _rehearsing(passages=1.0),
+    "rehearse-all-summary": _rehearsing(**BOTH),
+    "rehearse-all-leading": _rehearsing(**BOTH, style="leading"),
+    "rehearse-all-random": _rehearsing(**BOTH, style="random"),
+    "rehearse-tokens": _rehearsing(document=0.0, tokens=1.0),
+    "labelled": _ingredients(labelled=1.0),
+    "first-tokens": _ingredients(indexing=1.0),
+    "first-tokens+chunks": _ingredients(indexing=1.0, chunks=10),
+    "first-tokens+chunks+labelled": _ingredients(indexing=1.0, chunks=10, labelled=1.0),
+    **{f"pseudo-{count}": _ingredients(pseudo=1.0, per_doc=count) for count in PSEUDO_QUERIES},
+    "pseudo-40+labelled": _ingredients(pseudo=1 - LABELLED, labelled=LABELLED),
+    "everything": _ingredients(indexing=1.0, chunks=10, pseudo=1.0, labelled=1.0),
+    **{
+        f"queries-{name}": _ingredients(
+            pseudo=1 - LABELLED, labelled=LABELLED, per_doc=10, generator=name
+        )
+        for name in ("extractive", "selective", "memory")
+    },
+}
+"""Name -> what it changes in the options."""
+
+SUITES = {
+    "rehearsal": [name for name in SYSTEMS if name.startswith("rehearse-")],
+    "ingredients": [name for name in SYSTEMS if not name.startswith(("rehearse-", "queries-"))],
+    "generators": [name for name in SYSTEMS if name.startswith("queries-")],
+}
+"""Suite -> the systems it is made of."""
