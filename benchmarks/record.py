@@ -6,10 +6,15 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+# Python looks here first, and `docids.py` is a benchmark, not the package of that name.
+if Path(sys.path[0]) == Path(__file__).parent:
+    sys.path.append(sys.path.pop(0))
 
 from data_prep.files import read_json, write_json
 
