@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--codes", default="node", help="codes of semantic and random")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
+    parser.add_argument("--batch", type=int, default=None, help="default: that of dsi train")
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
@@ -80,6 +81,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(arguments.codes)
     if arguments.steps is not None:
         words.append(f"{arguments.steps}steps")
+    if arguments.batch is not None:
+        words.append(f"{arguments.batch}batch")
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
     if arguments.variant != "default":
@@ -106,6 +109,8 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         loop = LoopOptions()
         if arguments.steps is not None:
             loop = replace(loop, steps=arguments.steps)
+        if arguments.batch is not None:
+            loop = replace(loop, batch=arguments.batch)
         system = systems.SYSTEMS.get(kind)
         plain, _, share = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
