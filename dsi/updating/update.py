@@ -20,6 +20,7 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.generate import provenance
 from data_prep.generators import GENERATORS
 from data_prep.progress import track
 from docids.assignment import Assignment, text_of
@@ -32,6 +33,7 @@ from dsi.updating.memory import (
     Difference,
     Memory,
     Remembered,
+    remember,
     write_memory,
     write_pseudo,
 )
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 WORK = "updating"
 _CLAIM = "update.json"
+_WRITER = "memory"
+"""The generative memory that an index may have: a model that writes queries for documents."""
 _WHOLE_DOCUMENT = 1 << 20
 
 
@@ -208,17 +212,7 @@ def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -
             where=old.path,
             mend="Give the same one as --old",
         )
-    from data_prep import arrow
-    from data_prep.dataset import PSEUDO_COLUMNS
-
-    name = old.generators[0] if old.generators else None
-    rows = [] if name is None else arrow.read_rows(old.path / "pseudo" / name, list(PSEUDO_COLUMNS))
-    write_memory(
-        work / "old" / FOLDER,
-        Remembered(old),
-        generator=name,
-        pseudo=((row[0], row[1], row[2], row[3]) for row in rows),
-    )
+    remember(work / "old", old, old.generators[0] if old.generators else None)
     return Memory.open(work / "old")
 
 
@@ -249,7 +243,7 @@ def _prepare_parts(
             [fresh[place].doc_id for place in numbers], [texts[place] for place in numbers]
         )
     assignment.save(work / "docids")
-    _write_pseudo(merged, memory, difference, options, training)
+    _write_pseudo(merged, memory, difference, options, training, parent / _WRITER)
     probe = Probe.of(
         memory, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
@@ -263,8 +257,12 @@ def _write_pseudo(
     difference: Difference,
     options: UpdateOptions,
     training: TrainingOptions,
+    writer: Path,
 ) -> None:
-    """Keeps the pseudo-queries of old documents and makes those of new ones."""
+    """Keeps the pseudo-queries of old documents and makes those of new ones.
+
+    Where a generative memory is to write them, it is the index's own.
+    """
     name = options.generator
     if name == "auto":
         name = memory.generator or ""
@@ -273,8 +271,9 @@ def _write_pseudo(
         if not name:
             enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
             name = "selective" if enough else "extractive"
+    own: dict[str, Any] = {"folder": str(writer)} if name == "memory" and writer.is_dir() else {}
     chosen = GENERATORS[name].options_class(
-        per_doc=options.per_doc or training.per_doc, seed=training.seed
+        per_doc=options.per_doc or training.per_doc, seed=training.seed, **own
     )
     generator = GENERATORS[name](merged, chosen)
     kept = memory.generator == name
@@ -291,7 +290,7 @@ def _write_pseudo(
             for number, query in enumerate(dict.fromkeys(generator.generate(document))):
                 yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
 
-    write_pseudo(merged, name, rows(), chosen)
+    write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
 
 
 def _prepare(index: Path, options: UpdateOptions) -> Update:
@@ -353,6 +352,8 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         )
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
+        if (update.parent / _WRITER).is_dir():
+            shutil.copytree(update.parent / _WRITER, fresh / _WRITER, copy_function=link_or_copy)
         if (work / "tensorboard").is_dir():
             shutil.copytree(work / "tensorboard", fresh / "log" / "tensorboard")
         Manifest(
@@ -367,6 +368,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             metrics={**outcome.reached, **({"probe": measured} if measured else {})},
             query_length=manifest.query_length,
             beams=manifest.beams,
+            score=manifest.score,
         ).save(fresh)
     shutil.rmtree(work, ignore_errors=True)
     return warnings
@@ -378,15 +380,14 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     if not probe.texts:
         return {}
     manifest = update.manifest
-    length, beams = manifest.query_length, manifest.beams
+    how = (manifest.query_length, manifest.beams, manifest.score)
     before = probe.measure(
         update.load_parent(),
         TextEncoder.open(update.parent / "text"),
         Assignment.open(update.parent / "assignment").table,
-        length,
-        beams,
+        *how,
     )
-    after = probe.measure(outcome.model, outcome.text, update.assignment.table, length, beams)
+    after = probe.measure(outcome.model, outcome.text, update.assignment.table, *how)
     lost = 100 * (before["Success@10"] - after["Success@10"])
     return {
         "source": probe.source,
