@@ -132,6 +132,8 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
     texts = corpora["full"].query_texts()
     asked = [texts[f"test{number}"] for number in range(40)]
     before = reader.search(asked, k=3)
+    # Of as many queries as are asked below: scores may differ in the last bits between batches.
+    few = reader.search(asked[:5], k=3)
     during = []
 
     class Reading:
@@ -147,7 +149,7 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
             return Reader()
 
     update_index(index, corpora["new"], QUICK, watchers=[Reading()])
-    assert during == [before[:5]] * 6
+    assert during == [few] * 6
     assert reader.search(asked, k=3) == before
     ids = {hit.doc_id for hits in Index.open(index, "cpu").search(asked, k=1) for hit in hits}
     assert ids & {f"d{number}" for number in NEW}
