@@ -49,15 +49,29 @@ class GenerationOutcome:
 
 
 def provenance(
-    dataset: Dataset, name: str, options: GeneratorOptions, keep: FilterOptions | None = None
+    dataset: Dataset,
+    name: str,
+    options: GeneratorOptions,
+    keep: FilterOptions | None = None,
+    *,
+    identity: bool = True,
 ) -> dict[str, Any]:
-    """Returns what decides the pseudo-queries: the content of `generator.json`."""
+    """Returns what decides the pseudo-queries: the content of `generator.json`.
+
+    Args:
+        dataset: The Dataset that they belong to.
+        name: The generator.
+        options: Its options.
+        keep: Which queries are kept; all when None.
+        identity: Whether to ask the generator what else decides, such as the hash of its model;
+            not where the queries are copied and the model may be gone.
+    """
     kind = GENERATORS[name]
     return {
         "generator": name,
         "generator_version": kind.version,
         "options": asdict(options),
-        **kind.identity(dataset, options),
+        **(kind.identity(dataset, options) if identity else {}),
         **({"filter": asdict(keep)} if keep else {}),
         "content_hash": dataset.info.content_hash,
         "shard_documents": _shard_documents(name),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FEWEST_PAIRS = 50
 """Labelled training pairs below which nothing worth using can be learned."""
 FORMAT = 1
+IN_VERSION = "generative-memory"
+"""The folder of the memory in an index version."""
 _ABOUT = "memory.json"
 _TRAINING = (
     "pretrained", "width", "layers", "vocabulary", "steps", "pairs", "lr", "warmup",
@@ -44,7 +46,7 @@ class MemoryOptions(SamplingOptions):
     query_length: int = 32
     """Most tokens of a query, in training and in writing"""
     folder: str | None = None
-    """A memory that is there already, such as INDEX/versions/0001/memory, instead of training"""
+    """A memory that is there already, such as INDEX/versions/0001/generative-memory"""
     pretrained: str | None = None
     """Hub id or path of an encoder-decoder to start from; strong where from scratch is weak"""
     width: int = 256
@@ -103,7 +105,7 @@ class GenerativeMemory:
         """Opens a memory; reads weights and runs no code from it.
 
         Args:
-            folder: Such as `INDEX/versions/0001/memory` or `DATASET/memory`.
+            folder: Such as `INDEX/versions/0001/generative-memory` or `DATASET/memory`.
             options: How queries are drawn; those it was trained with when None.
 
         Raises:
@@ -131,6 +133,18 @@ class GenerativeMemory:
             return None
         same = describe(own)["dataset"]["content_hash"] == dataset.info.content_hash
         return own if same else None
+
+    @staticmethod
+    def options_of(folder: Path, *, per_doc: int, seed: int) -> MemoryOptions:
+        """Returns options to write with a memory as it was trained, for another number or seed."""
+        told = {**describe(folder)["options"], "pretrained": None}
+        return MemoryOptions(**{**told, "folder": str(folder), "per_doc": per_doc, "seed": seed})
+
+    @staticmethod
+    def of_version(version: Path) -> Path | None:
+        """Returns the folder of the memory that an index version keeps, None without one."""
+        folder = version / IN_VERSION
+        return folder if (folder / _ABOUT).is_file() else None
 
     def generate(self, texts: Sequence[str], per_doc: int, seed: int = 0) -> list[list[str]]:
         """Writes pseudo-queries for documents, which need be in no dataset.

@@ -45,8 +45,7 @@ class SearchOptions:
     Attributes:
         score: What a document's score is the sum of: "model", the log-probabilities of its codes
             over the whole docid alphabet; "constrained", those over the codes that lead to a
-            document, so that a code without an alternative costs nothing; None: what the index
-            was trained by.
+            document, so that a code without an alternative costs nothing.
         precision: "fp32", or "bf16": weights and hidden states in half the memory, scores still
             summed in float32.
         only: The documents to search among; None for all of them.
@@ -54,7 +53,7 @@ class SearchOptions:
         guidance: What helps the beams.
     """
 
-    score: Literal["model", "constrained"] | None = None
+    score: Literal["model", "constrained"] = "model"
     precision: Literal["fp32", "bf16"] = "fp32"
     only: Collection[str] | None = None
     exclude: Collection[str] = ()
@@ -62,32 +61,19 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("score", (None, "model", "constrained")),
+            ("score", ("model", "constrained")),
             ("precision", ("fp32", "bf16")),
         ):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"unknown {name} {getattr(self, name)!r}",
-                    mend=f"Choose from: {', '.join(filter(None, known))}",
+                    mend=f"Choose from: {', '.join(known)}",
                 )
-
-    def score_in(self, index: str) -> str:
-        """Returns the score that is meant, "model" or "constrained".
-
-        Args:
-            index: What the index was trained by.
-
-        Raises:
-            InputError: The guidance cannot be added to it.
-        """
-        score = self.score or index
-        if score == "constrained" and self.guidance.dataset is not None:
+        if self.score == "constrained" and self.guidance.dataset is not None:
             raise InputError(
-                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet, and "
-                "these are constrained ones",
-                mend="Give --score model",
+                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet",
+                mend="Leave --score constrained out",
             )
-        return score
 
 
 def read_doc_ids(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
 from docids.pseudo_queries import queries_of
 from dsi import versions
-from dsi.generation import GenerativeMemory
+from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
 from dsi.training.options import (
     BODY_SHARE,
@@ -138,7 +138,7 @@ def train_index(
                 _write(fresh, dataset, options, parts, run.model, reached, wanted)
                 _keep_logs(work, fresh / "log")
                 if memory is not None:
-                    shutil.copytree(memory, fresh / "memory")
+                    shutil.copytree(memory, fresh / IN_VERSION)
             shutil.rmtree(work, ignore_errors=True)
 
         processes.first_alone(write)
@@ -341,19 +341,13 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     if options.mix.negatives == "labelled" and "labelled" in examples:
         labelled, _ = table.numbers_of(labelled_rows(dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trie = TorchTrie.from_trie(Trie.build(table), device)
     model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
     return Run(
         model=model.to(device),
         batches=Batches(examples, shares, options.loop.batch, options.seed),
-        targets=Targets.of(
-            table.matrix(),
-            table.alphabet_size,
-            labelled,
-            trie if options.loop.score == "constrained" else None,
-        ),
+        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
         objectives=[CrossEntropy(label_smoothing=options.loop.label_smoothing)],
-        trie=trie,
+        trie=TorchTrie.from_trie(Trie.build(table), device),
         dev=_dev_queries(dataset, parts, options),
         optimiser=replace(options.optimiser, body=body_share(options, table.kind)),
         loop=options.loop,
@@ -462,5 +456,4 @@ def _write(
         metrics=dict(reached),
         query_length=options.mix.query_length,
         beams=options.loop.beams,
-        score=options.loop.score,
     ).save(folder)

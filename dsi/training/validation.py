@@ -38,7 +38,7 @@ class DevQueries:
 
 
 def validate(
-    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
 ) -> dict[str, float]:
     """Searches with the model as it is and returns Success@1, Success@10 and RR@10.
 
@@ -47,9 +47,8 @@ def validate(
         queries: At least one.
         trie: The identifiers.
         beams: Width of the beam search.
-        score: What a document's score is, as in `beam_search`.
     """
-    ranks = ranks_of(model, queries, trie, beams, score)
+    ranks = ranks_of(model, queries, trie, beams)
     return {
         "Success@1": float((ranks <= 1).mean()),
         "Success@10": float((ranks <= _DEPTH).mean()),
@@ -58,7 +57,7 @@ def validate(
 
 
 def ranks_of(
-    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
 ) -> npt.NDArray[np.float64]:
     """Searches with the model as it is and returns the rank of each query's document.
 
@@ -67,7 +66,6 @@ def ranks_of(
         queries: At least one.
         trie: The identifiers.
         beams: Width of the beam search.
-        score: What a document's score is, as in `beam_search`.
 
     Returns:
         From 1; infinite where it is not among the first ten; float64 [queries].
@@ -91,7 +89,6 @@ def ranks_of(
             trie,
             k=_DEPTH,
             beams=max(beams, _DEPTH),
-            score=score,
         )
         wanted = np.array([queries.rows[number] for number in picked])
         hit = found.cpu().numpy() == wanted[:, None]

@@ -72,23 +72,16 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
         labelled = labelled_rows(update.memory.dataset, table)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
-    trie = TorchTrie.from_trie(Trie.build(table), device)
-    score = update.manifest.score
     main = plan.main or CrossEntropy(label_smoothing=plan.loop.label_smoothing)
     return Run(
         model=model.to(device),
         batches=make_batches(plan, examples, update),
-        targets=Targets.of(
-            table.matrix(),
-            table.alphabet_size,
-            labelled,
-            trie if score == "constrained" else None,
-        ),
+        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
         objectives=[main, *plan.objectives, *(watcher(update) for watcher in watchers)],
-        trie=trie,
+        trie=TorchTrie.from_trie(Trie.build(table), device),
         dev=None,
         optimiser=plan.optimiser,
-        loop=replace(plan.loop, score=score),
+        loop=plan.loop,
         seed=update.options.seed,
         folder=work,
         **plan.more,

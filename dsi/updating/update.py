@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
-from data_prep.generate import provenance
 from data_prep.generators import GENERATORS
 from data_prep.progress import track
 from docids.assignment import Assignment, text_of
 from dsi import versions
+from dsi.generation.memory import IN_VERSION, GenerativeMemory, MemoryOptions
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
 from dsi.training.build import FEWEST_LABELLED, TrainingOptions
 from dsi.training.processes import Processes
@@ -33,7 +34,6 @@ from dsi.updating.memory import (
     Difference,
     Memory,
     Remembered,
-    remember,
     write_memory,
     write_pseudo,
 )
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 WORK = "updating"
 _CLAIM = "update.json"
-_WRITER = "memory"
-"""The generative memory that an index may have: a model that writes queries for documents."""
+_TOGETHER = 256
+"""Documents whose pseudo-queries are made at once: models work on them together."""
 _WHOLE_DOCUMENT = 1 << 20
 
 
@@ -212,7 +212,17 @@ def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -
             where=old.path,
             mend="Give the same one as --old",
         )
-    remember(work / "old", old, old.generators[0] if old.generators else None)
+    from data_prep import arrow
+    from data_prep.dataset import PSEUDO_COLUMNS
+
+    name = old.generators[0] if old.generators else None
+    rows = [] if name is None else arrow.read_rows(old.path / "pseudo" / name, list(PSEUDO_COLUMNS))
+    write_memory(
+        work / "old" / FOLDER,
+        Remembered(old),
+        generator=name,
+        pseudo=((row[0], row[1], row[2], row[3]) for row in rows),
+    )
     return Memory.open(work / "old")
 
 
@@ -243,7 +253,7 @@ def _prepare_parts(
             [fresh[place].doc_id for place in numbers], [texts[place] for place in numbers]
         )
     assignment.save(work / "docids")
-    _write_pseudo(merged, memory, difference, options, training, parent / _WRITER)
+    _write_pseudo(merged, memory, difference, options, training, parent)
     probe = Probe.of(
         memory, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
@@ -257,12 +267,9 @@ def _write_pseudo(
     difference: Difference,
     options: UpdateOptions,
     training: TrainingOptions,
-    writer: Path,
+    parent: Path,
 ) -> None:
-    """Keeps the pseudo-queries of old documents and makes those of new ones.
-
-    Where a generative memory is to write them, it is the index's own.
-    """
+    """Keeps the pseudo-queries of old documents and makes those of new ones."""
     name = options.generator
     if name == "auto":
         name = memory.generator or ""
@@ -271,10 +278,11 @@ def _write_pseudo(
         if not name:
             enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
             name = "selective" if enough else "extractive"
-    own: dict[str, Any] = {"folder": str(writer)} if name == "memory" and writer.is_dir() else {}
-    chosen = GENERATORS[name].options_class(
-        per_doc=options.per_doc or training.per_doc, seed=training.seed, **own
-    )
+    per_doc = options.per_doc or training.per_doc
+    chosen = GENERATORS[name].options_class(per_doc=per_doc, seed=training.seed)
+    writer = GenerativeMemory.of_version(parent)
+    if isinstance(chosen, MemoryOptions) and writer is not None:
+        chosen = GenerativeMemory.options_of(writer, per_doc=per_doc, seed=training.seed)
     generator = GENERATORS[name](merged, chosen)
     kept = memory.generator == name
     new = set(difference.new)
@@ -286,11 +294,13 @@ def _write_pseudo(
             document for document in merged.documents() if not kept or document.doc_id in new
         )
         total = len(new) if kept else merged.info.documents
-        for document in track(documents, f"pseudo-queries ({name})", total=total):
-            for number, query in enumerate(dict.fromkeys(generator.generate(document))):
-                yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
+        tracked = track(documents, f"pseudo-queries ({name})", total=total)
+        while batch := list(islice(tracked, _TOGETHER)):
+            for document, queries in zip(batch, generator.generate_batch(batch), strict=True):
+                for number, query in enumerate(dict.fromkeys(each.text for each in queries)):
+                    yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
 
-    write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
+    write_pseudo(merged, name, rows(), chosen)
 
 
 def _prepare(index: Path, options: UpdateOptions) -> Update:
@@ -352,8 +362,9 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         )
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
-        if (update.parent / _WRITER).is_dir():
-            shutil.copytree(update.parent / _WRITER, fresh / _WRITER, copy_function=link_or_copy)
+        writes = GenerativeMemory.of_version(update.parent)
+        if writes is not None:
+            shutil.copytree(writes, fresh / IN_VERSION)
         if (work / "tensorboard").is_dir():
             shutil.copytree(work / "tensorboard", fresh / "log" / "tensorboard")
         Manifest(
@@ -368,7 +379,6 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             metrics={**outcome.reached, **({"probe": measured} if measured else {})},
             query_length=manifest.query_length,
             beams=manifest.beams,
-            score=manifest.score,
         ).save(fresh)
     shutil.rmtree(work, ignore_errors=True)
     return warnings
@@ -380,14 +390,15 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     if not probe.texts:
         return {}
     manifest = update.manifest
-    how = (manifest.query_length, manifest.beams, manifest.score)
+    length, beams = manifest.query_length, manifest.beams
     before = probe.measure(
         update.load_parent(),
         TextEncoder.open(update.parent / "text"),
         Assignment.open(update.parent / "assignment").table,
-        *how,
+        length,
+        beams,
     )
-    after = probe.measure(outcome.model, outcome.text, update.assignment.table, *how)
+    after = probe.measure(outcome.model, outcome.text, update.assignment.table, length, beams)
     lost = 100 * (before["Success@10"] - after["Success@10"])
     return {
         "source": probe.source,

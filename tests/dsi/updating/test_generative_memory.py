@@ -1,0 +1,44 @@
+"""An index that keeps a generative memory has it write for the documents that come later."""
+
+import pytest
+
+from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.errors import InputError
+from dsi import versions
+from dsi.generation import GenerativeMemory, MemoryOptions, train_memory
+from dsi.updating.delete import delete_documents
+from dsi.updating.memory import Memory
+from dsi.updating.options import UpdateOptions
+from dsi.updating.update import update_index
+
+UPDATE = UpdateOptions(strategy="generative", steps=2, generator="memory", per_doc=2)
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory):
+    documents = [Document(f"d{n}", "", f"The anchor {n} of the whale.") for n in range(50)]
+    queries = [Query(f"q{n}", f"where is anchor {n}") for n in range(50)]
+    qrels = [Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(50)]
+    options = MemoryOptions(width=64, vocabulary=100, steps=2, pairs=4, query_length=5)
+    folder = tmp_path_factory.mktemp("writer") / "dataset"
+    return train_memory(write_dataset(folder, InMemorySource(documents, queries, qrels)), options)
+
+
+def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
+    first = versions.folder(index, "0001")
+    GenerativeMemory.open(writer).save(first / "generative-memory")
+    update_index(index, corpora["new"], UPDATE)
+    second = versions.folder(index, "0002")
+    asked = [row for row in Memory.open(second).pseudo_rows() if row[1] == "d35"]
+    assert {origin for *_, origin in asked} == {"memory"}
+    document = next(d for d in corpora["new"].documents() if d.doc_id == "d35")
+    text = f"{document.title}\n{document.text}"
+    kept = GenerativeMemory.open(second / "generative-memory")
+    assert [row[2] for row in asked] == kept.generate([text], per_doc=2, seed=0)[0]
+    delete_documents(index, ["d1"])
+    assert GenerativeMemory.of_version(versions.folder(index, "0003")) is not None
+
+
+def test_an_index_without_one_says_how_to_get_it(index, corpora):
+    with pytest.raises(InputError, match="generative memory"):
+        update_index(index, corpora["new"], UPDATE)
