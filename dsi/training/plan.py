@@ -90,7 +90,9 @@ def plan_training(
     parameters = _parameters(options, documents)
     memory = None
     if parameters is not None:
-        memory = parameters * FULL_PRECISION * (2 + _STATES.get(options.optimiser.name, 2))
+        # Sharpness-aware minimisation keeps the weights that it has left for its perturbation.
+        copies = 2 + _STATES.get(options.optimiser.name, 2) + bool(options.sam.rho)
+        memory = parameters * FULL_PRECISION * copies
     return Plan(
         steps,
         documents,

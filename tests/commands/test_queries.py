@@ -82,3 +82,23 @@ def test_the_command_line_takes_them_all(dataset, capsys):
     assert main(["queries", str(dataset.path), "--per-doc", "0"]) == 2
     assert main(["queries", str(dataset.path.parent), "--quiet"]) == 2
     assert "dsi prepare" in capsys.readouterr().err
+
+
+def test_round_trip_counts_and_filters_are_reported(dataset, capsys):
+    words = ["queries", str(dataset.path), "--per-doc", "6", "--json"]
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["round_trip"]["queries"] == 30
+    assert 0 < data["round_trip"]["Success@1"] < 1, "all documents but for a number are alike"
+    assert data["per_document"] == {"without": 0, "fewest": 6, "mean": 6.0, "most": 6}
+    assert data["filter"] is None
+    assert main([*words, "--filter.round-trip", "1"]) == 0
+    kept = json.loads(capsys.readouterr().out)
+    assert kept["queries"] == pytest.approx(data["round_trip"]["Success@1"] * 30)
+    assert kept["round_trip"]["Success@1"] == 1
+    assert main([*words[:-1], "--filter.round-trip", "1", "--round-trip", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "filter: round_trip" in shown
+    assert "round trip by BM25" not in shown
+    assert main([*words, "--filter.best", "2"]) == 2
+    assert main([*words, "--round-trip", "-1"]) == 2

@@ -12,6 +12,7 @@ from data_prep.errors import InputError
 from data_prep.generate import generate_queries
 from dsi.backbone import from_scratch
 from dsi.cli import main
+from dsi.training.options import SamOptions
 from dsi.training.plan import plan_training
 
 
@@ -27,6 +28,8 @@ def test_parameters_are_those_of_the_network(tmp_path):
         tmp_path / "none", small.options(model__size="tiny", optimiser__name="adafactor"),
         documents=100,
     ).memory == plan.parameters * 8  # fmt: skip
+    perturbed = dataclasses.replace(options, sam=SamOptions(rho=0.1))
+    assert plan_training(tmp_path / "none", perturbed, documents=100).memory == plan.parameters * 20
 
 
 def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tmp_path):
