@@ -49,29 +49,15 @@ class GenerationOutcome:
 
 
 def provenance(
-    dataset: Dataset,
-    name: str,
-    options: GeneratorOptions,
-    keep: FilterOptions | None = None,
-    *,
-    identity: bool = True,
+    dataset: Dataset, name: str, options: GeneratorOptions, keep: FilterOptions | None = None
 ) -> dict[str, Any]:
-    """Returns what decides the pseudo-queries: the content of `generator.json`.
-
-    Args:
-        dataset: The Dataset that they belong to.
-        name: The generator.
-        options: Its options.
-        keep: Which queries are kept; all when None.
-        identity: Whether to ask the generator what else decides, such as the hash of its model;
-            not where the queries are copied and the model may be gone.
-    """
+    """Returns what decides the pseudo-queries: the content of `generator.json`."""
     kind = GENERATORS[name]
     return {
         "generator": name,
         "generator_version": kind.version,
         "options": asdict(options),
-        **(kind.identity(dataset, options) if identity else {}),
+        **kind.identity(dataset, options),
         **({"filter": asdict(keep)} if keep else {}),
         "content_hash": dataset.info.content_hash,
         "shard_documents": _shard_documents(name),

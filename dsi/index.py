@@ -229,6 +229,7 @@ class Index:
         if batch_size < 1:
             raise InputError(f"a batch of {batch_size} queries", mend="Ask for at least 1")
         options = options or SearchOptions()
+        options.score_in(self.manifest.score)
         width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(list(queries), self.manifest.query_length)
         # Queries of like length together: less padding to compute on.
@@ -296,7 +297,7 @@ class Index:
             self._trie_of(options),
             k=k,
             beams=beams,
-            score=options.score,
+            score=options.score_in(self.manifest.score),
             first_beams=guidance.first_beams,
             first_levels=guidance.first_levels,
             starts=guidance.starts,

@@ -68,6 +68,8 @@ class Manifest:
         metrics: What was measured at the end.
         query_length: Longest query in tokens; what is longer is cut off.
         beams: Width of the beam search unless the caller asks for another.
+        score: What a document's score is unless the caller asks for another: "model" or
+            "constrained", as it was trained.
         libraries: Versions of the libraries that made it.
         created: When, in UTC, ISO 8601.
         version: Its name; filled in by `write_version`.
@@ -84,6 +86,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     query_length: int = 64
     beams: int = 10
+    score: str = "model"
     libraries: Mapping[str, str] = field(default_factory=library_versions)
     created: str = field(default_factory=_now)
     version: str = ""

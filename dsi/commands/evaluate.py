@@ -28,7 +28,7 @@ def evaluate(
     beams: int | None = None,
     run: Path | None = None,
     language: str = "english",
-    score: Literal["model", "constrained"] = "model",
+    score: Literal["model", "constrained"] | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     only: Path | None = None,
     exclude: Path | None = None,
@@ -90,7 +90,7 @@ def evaluate(
 
             write_run(run, runs["index"])
     else:
-        plain = search_options("model", "fp32", None, None, GuidanceOptions())
+        plain = search_options(None, "fp32", None, None, GuidanceOptions())
         _refuse_search_options(
             beams=beams,
             run=run,

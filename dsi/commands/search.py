@@ -30,7 +30,7 @@ def search(
     k: int = 10,
     beams: int | None = None,
     batch_size: int = 32,
-    score: Literal["model", "constrained"] = "model",
+    score: Literal["model", "constrained"] | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     only: Path | None = None,
     exclude: Path | None = None,
@@ -55,7 +55,8 @@ def search(
         beams: Width of the search; more is slower and misses less; default that of the index.
         batch_size: How many queries are searched at once.
         score: What a document's score is: "model", the log-probability of its identifier;
-            "constrained", the same over the codes that lead to a document, step by step.
+            "constrained", the same over the codes that lead to a document, step by step; default
+            what the index was trained by.
         precision: fp32, or bf16: half the memory, and faster where the hardware multiplies it.
         only: A file of document ids, one a line, to search among.
         exclude: A file of document ids, one a line, not to search among.
@@ -123,7 +124,7 @@ def search(
 
 
 def search_options(
-    score: Literal["model", "constrained"],
+    score: Literal["model", "constrained"] | None,
     precision: Literal["fp32", "bf16"],
     only: Path | None,
     exclude: Path | None,

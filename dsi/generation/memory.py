@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FEWEST_PAIRS = 50
 """Labelled training pairs below which nothing worth using can be learned."""
 FORMAT = 1
-IN_VERSION = "generative-memory"
+IN_VERSION = "memory"
 """The folder of the memory in an index version."""
 _ABOUT = "memory.json"
 _TRAINING = (
@@ -46,7 +46,7 @@ class MemoryOptions(SamplingOptions):
     query_length: int = 32
     """Most tokens of a query, in training and in writing"""
     folder: str | None = None
-    """A memory that is there already, such as INDEX/versions/0001/generative-memory"""
+    """A memory that is there already, such as INDEX/versions/0001/memory"""
     pretrained: str | None = None
     """Hub id or path of an encoder-decoder to start from; strong where from scratch is weak"""
     width: int = 256
@@ -105,7 +105,7 @@ class GenerativeMemory:
         """Opens a memory; reads weights and runs no code from it.
 
         Args:
-            folder: Such as `INDEX/versions/0001/generative-memory` or `DATASET/memory`.
+            folder: Such as `INDEX/versions/0001/memory` or `DATASET/memory`.
             options: How queries are drawn; those it was trained with when None.
 
         Raises:

@@ -13,6 +13,8 @@ import torch
 from docids.table import PAD
 
 if TYPE_CHECKING:
+    from dsi.objectives.siblings import Siblings
+    from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batch
 
 IGNORED = -100
@@ -27,19 +29,29 @@ class Targets:
         codes: The codes of every identifier, `IGNORED` past the end; int64 [identifiers, longest].
         competitors: Which codes a labelled query competes with at each position; bool
             [longest, alphabet], or None for all.
+        siblings: Where the codes stand in the trie, for a loss among those that may follow a
+            prefix; None for one over the whole alphabet.
     """
 
     codes: torch.Tensor
     competitors: torch.Tensor | None
+    siblings: Siblings | None = None
 
     @classmethod
-    def of(cls, matrix: np.ndarray, alphabet_size: int, labelled: np.ndarray | None) -> Targets:
+    def of(
+        cls,
+        matrix: np.ndarray,
+        alphabet_size: int,
+        labelled: np.ndarray | None,
+        trie: TorchTrie | None = None,
+    ) -> Targets:
         """Takes the codes from the table's matrix.
 
         Args:
             matrix: The identifiers, padded with `PAD`; int32 [identifiers, longest].
             alphabet_size: How many codes there are.
             labelled: Identifiers that labelled queries compete among; None for all of them.
+            trie: For a loss among the codes that may follow a prefix: the trie that says which.
         """
         codes = torch.from_numpy(matrix.astype(np.int64))
         competitors = None
@@ -48,12 +60,19 @@ class Targets:
             for position in range(matrix.shape[1]):
                 allowed[position, matrix[labelled, position]] = True
             competitors = torch.from_numpy(allowed)
-        return cls(codes.masked_fill(codes == PAD, IGNORED), competitors)
+        codes = codes.masked_fill(codes == PAD, IGNORED)
+        siblings = None
+        if trie is not None:
+            from dsi.objectives.siblings import Siblings
+
+            siblings = Siblings.of(trie, codes.to(trie.device))
+        return cls(codes, competitors, siblings)
 
     def to(self, device: torch.device) -> Targets:
         """Returns them on a device."""
         among = None if self.competitors is None else self.competitors.to(device)
-        return Targets(self.codes.to(device), among)
+        siblings = None if self.siblings is None else self.siblings.to(device)
+        return Targets(self.codes.to(device), among, siblings)
 
 
 class Forward:

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import IGNORED, Forward, Objective
+from dsi.objectives.siblings import sibling_cross_entropy
 
 
 class CrossEntropy(Objective):
@@ -31,17 +32,24 @@ class CrossEntropy(Objective):
         if forward.targets.competitors is not None:
             among = forward.targets.competitors[None, : codes.shape[1]]
             groups = [(forward.labelled, among), (~forward.labelled, None)]
-        return sum(
-            (
-                docid_cross_entropy(
-                    logits[group],
-                    codes[group],
-                    label_smoothing=self.label_smoothing,
-                    competitors=among,
-                )
-                for group, among in groups
-            ),
-            start=logits.sum() * 0,
+        start = logits.sum() * 0
+        return sum((self._of_group(forward, *group) for group in groups), start=start)
+
+    def _of_group(
+        self, forward: Forward, group: Any, competitors: torch.Tensor | None
+    ) -> torch.Tensor:
+        logits, codes = forward.logits[group], forward.codes[group]
+        if forward.targets.siblings is None:
+            return docid_cross_entropy(
+                logits, codes, label_smoothing=self.label_smoothing, competitors=competitors
+            )
+        return sibling_cross_entropy(
+            logits,
+            codes,
+            forward.rows[group],
+            forward.targets.siblings,
+            label_smoothing=self.label_smoothing,
+            competitors=competitors,
         )
 
 

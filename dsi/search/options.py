@@ -45,7 +45,8 @@ class SearchOptions:
     Attributes:
         score: What a document's score is the sum of: "model", the log-probabilities of its codes
             over the whole docid alphabet; "constrained", those over the codes that lead to a
-            document, so that a code without an alternative costs nothing.
+            document, so that a code without an alternative costs nothing; None: what the index
+            was trained by.
         precision: "fp32", or "bf16": weights and hidden states in half the memory, scores still
             summed in float32.
         only: The documents to search among; None for all of them.
@@ -53,7 +54,7 @@ class SearchOptions:
         guidance: What helps the beams.
     """
 
-    score: Literal["model", "constrained"] = "model"
+    score: Literal["model", "constrained"] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     only: Collection[str] | None = None
     exclude: Collection[str] = ()
@@ -61,19 +62,32 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("score", ("model", "constrained")),
+            ("score", (None, "model", "constrained")),
             ("precision", ("fp32", "bf16")),
         ):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"unknown {name} {getattr(self, name)!r}",
-                    mend=f"Choose from: {', '.join(known)}",
+                    mend=f"Choose from: {', '.join(filter(None, known))}",
                 )
-        if self.score == "constrained" and self.guidance.dataset is not None:
+
+    def score_in(self, index: str) -> str:
+        """Returns the score that is meant, "model" or "constrained".
+
+        Args:
+            index: What the index was trained by.
+
+        Raises:
+            InputError: The guidance cannot be added to it.
+        """
+        score = self.score or index
+        if score == "constrained" and self.guidance.dataset is not None:
             raise InputError(
-                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet",
-                mend="Leave --score constrained out",
+                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet, and "
+                "these are constrained ones",
+                mend="Give --score model",
             )
+        return score
 
 
 def read_doc_ids(path: Path) -> list[str]:

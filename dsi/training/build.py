@@ -341,13 +341,19 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     if options.mix.negatives == "labelled" and "labelled" in examples:
         labelled, _ = table.numbers_of(labelled_rows(dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trie = TorchTrie.from_trie(Trie.build(table), device)
     model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
     return Run(
         model=model.to(device),
         batches=Batches(examples, shares, options.loop.batch, options.seed),
-        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
+        targets=Targets.of(
+            table.matrix(),
+            table.alphabet_size,
+            labelled,
+            trie if options.loop.score == "constrained" else None,
+        ),
         objectives=[CrossEntropy(label_smoothing=options.loop.label_smoothing)],
-        trie=TorchTrie.from_trie(Trie.build(table), device),
+        trie=trie,
         dev=_dev_queries(dataset, parts, options),
         optimiser=replace(options.optimiser, body=body_share(options, table.kind)),
         loop=options.loop,
@@ -456,4 +462,5 @@ def _write(
         metrics=dict(reached),
         query_length=options.mix.query_length,
         beams=options.loop.beams,
+        score=options.loop.score,
     ).save(folder)

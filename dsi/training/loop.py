@@ -256,7 +256,7 @@ def _evaluate(run: Run, engine: Engine, done: int, progress: dict[str, Any], log
     """Measures the model on the dev queries and keeps its weights if none were better."""
     plain = engine.whole()
     if plain is not None and run.dev is not None:
-        measured = validate(plain, run.dev, run.trie, run.loop.beams)
+        measured = validate(plain, run.dev, run.trie, run.loop.beams, run.loop.score)
         log.evaluation(done, measured)
         best = progress.get("best", {}).get(SELECTION_MEASURE, -1.0)
         if measured[SELECTION_MEASURE] > best:

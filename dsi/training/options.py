@@ -168,6 +168,9 @@ class LoopOptions:
     """Steps between checkpoints; 0: eight times in all"""
     beams: int = 20
     """Width of the beam search, in evaluation and as the index's default"""
+    score: str = "model"
+    """What cross-entropy and search compare a code with: model (all codes, as published) or
+    constrained (the codes that may follow the same prefix)"""
 
     def __post_init__(self) -> None:
         _finite("loop", self)
@@ -186,6 +189,11 @@ class LoopOptions:
             raise InputError(
                 f"--loop.precision {self.precision!r} is unknown",
                 mend="Choose from: auto, bf16, fp32",
+            )
+        if self.score not in ("model", "constrained"):
+            raise InputError(
+                f"--loop.score {self.score!r} is unknown",
+                mend="Choose from: model, constrained",
             )
         _within("loop.label_smoothing", self.label_smoothing, 0, 1)
 

@@ -38,7 +38,7 @@ class DevQueries:
 
 
 def validate(
-    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
 ) -> dict[str, float]:
     """Searches with the model as it is and returns Success@1, Success@10 and RR@10.
 
@@ -47,8 +47,9 @@ def validate(
         queries: At least one.
         trie: The identifiers.
         beams: Width of the beam search.
+        score: What a document's score is, as in `beam_search`.
     """
-    ranks = ranks_of(model, queries, trie, beams)
+    ranks = ranks_of(model, queries, trie, beams, score)
     return {
         "Success@1": float((ranks <= 1).mean()),
         "Success@10": float((ranks <= _DEPTH).mean()),
@@ -57,7 +58,7 @@ def validate(
 
 
 def ranks_of(
-    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int
+    model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
 ) -> npt.NDArray[np.float64]:
     """Searches with the model as it is and returns the rank of each query's document.
 
@@ -66,6 +67,7 @@ def ranks_of(
         queries: At least one.
         trie: The identifiers.
         beams: Width of the beam search.
+        score: What a document's score is, as in `beam_search`.
 
     Returns:
         From 1; infinite where it is not among the first ten; float64 [queries].
@@ -89,6 +91,7 @@ def ranks_of(
             trie,
             k=_DEPTH,
             beams=max(beams, _DEPTH),
+            score=score,
         )
         wanted = np.array([queries.rows[number] for number in picked])
         hit = found.cpu().numpy() == wanted[:, None]

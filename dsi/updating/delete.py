@@ -20,7 +20,6 @@ from data_prep.errors import InputError
 from docids.assignment import Assignment
 from docids.trie import Trie
 from dsi import versions
-from dsi.generation.memory import IN_VERSION
 from dsi.updating.memory import FOLDER, Memory, Remembered, write_memory
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 QUERIES = 5
 """Most queries by which the audit asks for a deleted document."""
-_LINKED = ("model", "text", "titles", "log", IN_VERSION)
+_LINKED = ("model", "text", "titles", "log", "memory")
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
                 metrics={} if found is None else {"audit": vars(found)},
                 query_length=manifest.query_length,
                 beams=manifest.beams,
+                score=manifest.score,
             ).save(fresh)
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     return Deleted(manifest, named, found)
@@ -128,6 +128,7 @@ def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:
         Remembered(memory.dataset, without=gone),
         generator=memory.generator,
         pseudo=(row for row in memory.pseudo_rows() if row[1] not in gone),
+        made=memory.made,
     )
 
 
@@ -157,7 +158,13 @@ def _audit(
         before.find([doc_id for _, doc_id in pairs]).tolist(),
     )
     with_edges, without = (
-        ranks_of(model, queries, TorchTrie.from_trie(Trie.build(table)), manifest.beams)
+        ranks_of(
+            model,
+            queries,
+            TorchTrie.from_trie(Trie.build(table)),
+            manifest.beams,
+            manifest.score,
+        )
         for table in (before, after)
     )
     return Audit(

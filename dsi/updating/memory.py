@@ -1,9 +1,9 @@
 """What an index keeps of its corpus so that it can grow: documents, training queries, hashes.
 
-    VERSION/memory/                    a Dataset: live documents, queries and judgements of train
+    VERSION/corpus/                    a Dataset: live documents, queries and judgements of train
                                        and dev (never of test)
-    VERSION/memory/pseudo/<generator>/ the pseudo-queries that the model was trained on
-    VERSION/memory/digests/            a hash of every document, by which a changed one is known
+    VERSION/corpus/pseudo/<generator>/ the pseudo-queries that the model was trained on
+    VERSION/corpus/digests/            a hash of every document, by which a changed one is known
 
 Beside the weights this is small: about as much as the text of the corpus and its pseudo-queries.
 A deleted document is in no memory written after its deletion.
@@ -16,6 +16,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +31,10 @@ from data_prep.dataset import (
     write_dataset,
 )
 from data_prep.errors import InputError
-from data_prep.files import write_json
-from data_prep.generate import provenance
-from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.files import read_json, write_json
 from docids.store import open_store, write_store
 
-FOLDER = "memory"
+FOLDER = "corpus"
 KEPT_SPLITS = ("train", "dev")
 """Judgements of other splits are for measuring and never enter an index."""
 _DIGEST_BYTES = 16
@@ -90,6 +89,11 @@ class Memory:
         """The generator of the pseudo-queries that are kept; None where there are none."""
         names = self.dataset.generators
         return names[0] if names else None
+
+    @property
+    def made(self) -> dict[str, Any] | None:
+        """How the pseudo-queries were made; None where there are none."""
+        return provenance_of(self.dataset, self.generator) if self.generator else None
 
     def pseudo_rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Yields the pseudo-queries: query_id, doc_id, text, generator."""
@@ -204,6 +208,7 @@ def write_memory(
     *,
     generator: str | None = None,
     pseudo: Iterable[tuple[str, str, str, str]] = (),
+    made: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Writes a memory as `folder`, replacing it as a whole.
 
@@ -212,6 +217,7 @@ def write_memory(
         source: What `Remembered` gives.
         generator: Whose pseudo-queries `pseudo` are; None to keep none.
         pseudo: Rows of query_id, doc_id, text and generator.
+        made: How they were made (`provenance_of`); needed where there are some.
 
     Returns:
         The Dataset of the memory.
@@ -220,7 +226,8 @@ def write_memory(
     rows = np.frombuffer(b"".join(digest(document) for document in dataset.documents()), np.uint8)
     write_store(folder / "digests", "digests", {}, {"digests": rows.reshape(-1, _DIGEST_BYTES)})
     if generator is not None:
-        write_pseudo(dataset, generator, pseudo)
+        assert made is not None
+        write_pseudo(dataset, generator, pseudo, made)
     return dataset
 
 
@@ -228,7 +235,7 @@ def write_pseudo(
     dataset: Dataset,
     generator: str,
     rows: Iterable[tuple[str, str, str, str]],
-    options: GeneratorOptions | None = None,
+    made: Mapping[str, Any],
 ) -> None:
     """Writes pseudo-queries of one generator into a dataset's folder.
 
@@ -236,7 +243,7 @@ def write_pseudo(
         dataset: The dataset.
         generator: Who wrote them.
         rows: query_id, doc_id, text, generator.
-        options: The options that they count as made with, so that they are not made again.
+        made: How they count as made, so that they are not made again.
     """
     folder = dataset.path / "pseudo" / generator
     folder.mkdir(parents=True, exist_ok=True)
@@ -246,8 +253,14 @@ def write_pseudo(
             content.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
             table.append(row)
     arrow.describe_table(folder, ["data.arrow"], PSEUDO_COLUMNS, content.hexdigest()[:16])
-    options = options or GENERATORS[generator].options_class()
-    write_json(folder / "generator.json", provenance(dataset, generator, options, identity=False))
+    # It is the same queries whichever of a corpus's datasets they are kept with.
+    made = {**made, "content_hash": dataset.info.content_hash}
+    write_json(folder / "generator.json", made)
+
+
+def provenance_of(dataset: Dataset, generator: str) -> dict[str, Any]:
+    """Returns how the pseudo-queries of a dataset were made, as it is written beside them."""
+    return read_json(dataset.path / "pseudo" / generator / "generator.json")
 
 
 def remember(folder: Path, dataset: Dataset, generator: str | None) -> None:
@@ -259,7 +272,9 @@ def remember(folder: Path, dataset: Dataset, generator: str | None) -> None:
         generator: Whose pseudo-queries it was trained on; None for none.
     """
     rows: Iterable[tuple[str, str, str, str]] = ()
+    made = None
     if generator is not None:
+        made = provenance_of(dataset, generator)
         kept = arrow.read_rows(dataset.path / "pseudo" / generator, list(PSEUDO_COLUMNS))
         rows = ((row[0], row[1], row[2], row[3]) for row in kept)
-    write_memory(folder / FOLDER, Remembered(dataset), generator=generator, pseudo=rows)
+    write_memory(folder / FOLDER, Remembered(dataset), generator=generator, pseudo=rows, made=made)

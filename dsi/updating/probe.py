@@ -69,7 +69,13 @@ class Probe:
         return cls(**value)  # type: ignore[arg-type]
 
     def measure(
-        self, model: PreTrainedModel, text: TextEncoder, table: DocidTable, length: int, beams: int
+        self,
+        model: PreTrainedModel,
+        text: TextEncoder,
+        table: DocidTable,
+        length: int,
+        beams: int,
+        score: str = "model",
     ) -> dict[str, float]:
         """Returns Success@1, Success@10 and RR@10 of a model; empty where there is no query.
 
@@ -79,6 +85,7 @@ class Probe:
             table: Its identifiers.
             length: Longest query in tokens.
             beams: Width of the search.
+            score: What a document's score is.
         """
         from docids.trie import Trie
         from dsi.search.torch_trie import TorchTrie
@@ -88,7 +95,8 @@ class Probe:
             return {}
         queries = DevQueries(text.encode(self.texts, length), table.find(self.doc_ids).tolist())
         device = model.get_output_embeddings().weight.device
-        return validate(model, queries, TorchTrie.from_trie(Trie.build(table), device), beams)
+        trie = TorchTrie.from_trie(Trie.build(table), device)
+        return validate(model, queries, trie, beams, score)
 
 
 def _made_for_this(

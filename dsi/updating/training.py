@@ -72,16 +72,23 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
         labelled = labelled_rows(update.memory.dataset, table)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
+    trie = TorchTrie.from_trie(Trie.build(table), device)
+    score = update.manifest.score
     main = plan.main or CrossEntropy(label_smoothing=plan.loop.label_smoothing)
     return Run(
         model=model.to(device),
         batches=make_batches(plan, examples, update),
-        targets=Targets.of(table.matrix(), table.alphabet_size, labelled),
+        targets=Targets.of(
+            table.matrix(),
+            table.alphabet_size,
+            labelled,
+            trie if score == "constrained" else None,
+        ),
         objectives=[main, *plan.objectives, *(watcher(update) for watcher in watchers)],
-        trie=TorchTrie.from_trie(Trie.build(table), device),
+        trie=trie,
         dev=None,
         optimiser=plan.optimiser,
-        loop=plan.loop,
+        loop=replace(plan.loop, score=score),
         seed=update.options.seed,
         folder=work,
         **plan.more,

@@ -21,11 +21,12 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
-from data_prep.generators import GENERATORS
+from data_prep.generate import provenance
+from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import track
 from docids.assignment import Assignment, text_of
 from dsi import versions
-from dsi.generation.memory import IN_VERSION, GenerativeMemory, MemoryOptions
+from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
 from dsi.training.build import FEWEST_LABELLED, TrainingOptions
 from dsi.training.processes import Processes
@@ -34,6 +35,7 @@ from dsi.updating.memory import (
     Difference,
     Memory,
     Remembered,
+    remember,
     write_memory,
     write_pseudo,
 )
@@ -212,17 +214,7 @@ def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -
             where=old.path,
             mend="Give the same one as --old",
         )
-    from data_prep import arrow
-    from data_prep.dataset import PSEUDO_COLUMNS
-
-    name = old.generators[0] if old.generators else None
-    rows = [] if name is None else arrow.read_rows(old.path / "pseudo" / name, list(PSEUDO_COLUMNS))
-    write_memory(
-        work / "old" / FOLDER,
-        Remembered(old),
-        generator=name,
-        pseudo=((row[0], row[1], row[2], row[3]) for row in rows),
-    )
+    remember(work / "old", old, old.generators[0] if old.generators else None)
     return Memory.open(work / "old")
 
 
@@ -253,7 +245,7 @@ def _prepare_parts(
             [fresh[place].doc_id for place in numbers], [texts[place] for place in numbers]
         )
     assignment.save(work / "docids")
-    _write_pseudo(merged, memory, difference, options, training, parent)
+    _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
     probe = Probe.of(
         memory, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
@@ -267,9 +259,12 @@ def _write_pseudo(
     difference: Difference,
     options: UpdateOptions,
     training: TrainingOptions,
-    parent: Path,
+    writer: Path,
 ) -> None:
-    """Keeps the pseudo-queries of old documents and makes those of new ones."""
+    """Keeps the pseudo-queries of old documents and makes those of new ones.
+
+    Where a generative memory is to write them, it is the index's own.
+    """
     name = options.generator
     if name == "auto":
         name = memory.generator or ""
@@ -279,10 +274,11 @@ def _write_pseudo(
             enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
             name = "selective" if enough else "extractive"
     per_doc = options.per_doc or training.per_doc
-    chosen = GENERATORS[name].options_class(per_doc=per_doc, seed=training.seed)
-    writer = GenerativeMemory.of_version(parent)
-    if isinstance(chosen, MemoryOptions) and writer is not None:
+    chosen: GeneratorOptions
+    if name == "memory" and writer.is_dir():
         chosen = GenerativeMemory.options_of(writer, per_doc=per_doc, seed=training.seed)
+    else:
+        chosen = GENERATORS[name].options_class(per_doc=per_doc, seed=training.seed)
     generator = GENERATORS[name](merged, chosen)
     kept = memory.generator == name
     new = set(difference.new)
@@ -300,7 +296,7 @@ def _write_pseudo(
                 for number, query in enumerate(dict.fromkeys(each.text for each in queries)):
                     yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
 
-    write_pseudo(merged, name, rows(), chosen)
+    write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
 
 
 def _prepare(index: Path, options: UpdateOptions) -> Update:
@@ -362,9 +358,10 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         )
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
-        writes = GenerativeMemory.of_version(update.parent)
-        if writes is not None:
-            shutil.copytree(writes, fresh / IN_VERSION)
+        if (update.parent / IN_VERSION).is_dir():
+            shutil.copytree(
+                update.parent / IN_VERSION, fresh / IN_VERSION, copy_function=link_or_copy
+            )
         if (work / "tensorboard").is_dir():
             shutil.copytree(work / "tensorboard", fresh / "log" / "tensorboard")
         Manifest(
@@ -379,6 +376,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             metrics={**outcome.reached, **({"probe": measured} if measured else {})},
             query_length=manifest.query_length,
             beams=manifest.beams,
+            score=manifest.score,
         ).save(fresh)
     shutil.rmtree(work, ignore_errors=True)
     return warnings
@@ -390,15 +388,14 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     if not probe.texts:
         return {}
     manifest = update.manifest
-    length, beams = manifest.query_length, manifest.beams
+    how = (manifest.query_length, manifest.beams, manifest.score)
     before = probe.measure(
         update.load_parent(),
         TextEncoder.open(update.parent / "text"),
         Assignment.open(update.parent / "assignment").table,
-        length,
-        beams,
+        *how,
     )
-    after = probe.measure(outcome.model, outcome.text, update.assignment.table, length, beams)
+    after = probe.measure(outcome.model, outcome.text, update.assignment.table, *how)
     lost = 100 * (before["Success@10"] - after["Success@10"])
     return {
         "source": probe.source,

@@ -139,7 +139,7 @@ def test_a_query_of_100_000_characters_is_cut_and_searched(index):
         (["zebra", "--exclude", "{dir}/all"], "no document is left to search among"),
         (["zebra", "--guidance.starts", "0"], "--guidance.starts 0 is less than 1"),
         (["zebra", "--guidance.dataset", "{dir}/none"], "none"),
-        (["zebra", "--guidance.dataset", "x", "--score", "constrained"], "--score constrained"),
+        (["zebra", "--guidance.dataset", "x", "--score", "constrained"], "--score model"),
         (["", "zebra"], "query 1 is empty"),
         (["--queries", "{dir}/binary"], "binary"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from docids.table import FIRST_CODE, DocidTable
 from docids.trie import Trie
 from dsi.objectives.base import IGNORED, Targets
+from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.objectives.siblings import Siblings, sibling_cross_entropy
 from dsi.search.torch_trie import TorchTrie
 
@@ -106,3 +109,17 @@ def test_an_identifier_that_ends_early_is_ignored_past_its_end():
     rows = torch.tensor([0])
     loss = sibling_cross_entropy(torch.zeros(1, 2, b + 1), targets.codes[rows], rows, siblings)
     assert float(loss) == pytest.approx(math.log(2))
+
+
+def test_the_term_takes_it_in_place_of_the_whole_alphabet():
+    a, b, c = FIRST_CODE, FIRST_CODE + 1, FIRST_CODE + 2
+    table, trie, whole, _ = made([(a, c), (b, c)])
+    narrow = Targets.of(table.matrix(), table.alphabet_size, None, trie)
+    logits = torch.zeros(1, 2, table.alphabet_size)
+    losses = []
+    for targets in (whole, narrow):
+        forward: Any = SimpleNamespace(
+            logits=logits, codes=targets.codes[:1], rows=torch.tensor([0]), targets=targets
+        )
+        losses.append(float(CrossEntropy().of_examples(forward)))
+    assert losses == pytest.approx([2 * math.log(table.alphabet_size), math.log(2)])

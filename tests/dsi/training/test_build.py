@@ -503,7 +503,7 @@ def test_the_generative_memory_goes_with_the_index(tmp_path):
     made = (dataset.path / "pseudo" / "memory" / "generator.json").read_bytes()
     train_index(dataset, tmp_path / "index", options, memory_folder=folder)
     assert (dataset.path / "pseudo" / "memory" / "generator.json").read_bytes() == made
-    kept = versions.folder(tmp_path / "index", "0001") / "generative-memory"
+    kept = versions.folder(tmp_path / "index", "0001") / "memory"
     expected = GenerativeMemory.open(folder).generate(texts[:3], per_doc=2)
     assert GenerativeMemory.open(kept).generate(texts[:3], per_doc=2) == expected
 

@@ -26,14 +26,14 @@ def writer(tmp_path_factory):
 
 def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
     first = versions.folder(index, "0001")
-    GenerativeMemory.open(writer).save(first / "generative-memory")
+    GenerativeMemory.open(writer).save(first / "memory")
     update_index(index, corpora["new"], UPDATE)
     second = versions.folder(index, "0002")
     asked = [row for row in Memory.open(second).pseudo_rows() if row[1] == "d35"]
     assert {origin for *_, origin in asked} == {"memory"}
     document = next(d for d in corpora["new"].documents() if d.doc_id == "d35")
     text = f"{document.title}\n{document.text}"
-    kept = GenerativeMemory.open(second / "generative-memory")
+    kept = GenerativeMemory.open(second / "memory")
     assert [row[2] for row in asked] == kept.generate([text], per_doc=2, seed=0)[0]
     delete_documents(index, ["d1"])
     assert GenerativeMemory.of_version(versions.folder(index, "0003")) is not None

@@ -190,7 +190,7 @@ def test_a_missing_index_and_a_newer_one_are_refused(index, corpora, tmp_path):
 
 
 def test_an_index_without_memory_needs_its_dataset(index, corpora):
-    shutil.rmtree(live(index) / "memory")
+    shutil.rmtree(live(index) / "corpus")
     with pytest.raises(InputError, match="--old DATASET"):
         update_index(index, corpora["new"], QUICK)
     with pytest.raises(InputError, match="not the dataset"):
