@@ -108,7 +108,8 @@ def update_index(
         def begin() -> Updated | None:
             work.mkdir(exist_ok=True)
             with _left_as_found(work):
-                return _begin(index, _dataset(new, work), options, old)
+                assert writer is not None
+                return _begin(writer, _dataset(new, work), options, old)
 
         done = processes.first_alone(begin)
         # The other processes learn from the disk what the first has found.
@@ -152,14 +153,17 @@ def _difference(manifest: Manifest) -> Difference:
 
 
 def _begin(
-    index: Path, new: Dataset, options: UpdateOptions, old: Dataset | None
+    writer: versions.Writer, new: Dataset, options: UpdateOptions, old: Dataset | None
 ) -> Updated | None:
     """Claims the working folder and writes into it what the update stands on.
 
     Returns:
         What was done, where there is nothing to do any more; then there is no claim.
     """
+    index = writer.index
     work = index / WORK
+    if (work / _CLAIM).is_file():
+        _make_live(writer, read_json(work / _CLAIM))
     live = versions.live(index)
     parent = versions.folder(index, live)
     manifest = Manifest.load(parent)
@@ -191,6 +195,15 @@ def _begin(
         _prepare_parts(work, parent, memory, new, difference, options, manifest)
         write_json(work / _CLAIM, claim)
     return None
+
+
+def _make_live(writer: versions.Writer, claim: Mapping[str, Any]) -> None:
+    """Makes the version of an update live that was killed just before it could."""
+    newest = versions.names(writer.index)[-1]
+    if newest != versions.live(writer.index):
+        manifest = Manifest.load(versions.folder(writer.index, newest))
+        if manifest.configuration.get("update", {}).get("claim") == claim:
+            writer.make_live(newest)
 
 
 def training_options(manifest: Manifest) -> TrainingOptions:

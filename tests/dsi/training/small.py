@@ -87,13 +87,10 @@ def context() -> Any:
     return started
 
 
-def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str) -> None:
-    """Trains, in a child; counts operations on the disk, and dies just before one of them.
+def die_at(operations: Any, last: int | str) -> None:
+    """Counts operations on the disk from here on, and kills this process before one of them.
 
     Args:
-        dataset: Path of the dataset.
-        out: Path of the index.
-        wanted: Training options.
         operations: A shared counter.
         last: The number of the operation to die at, or the path that it is about (with `*` at
             its end: a part of the path); 0 to live on.
@@ -113,6 +110,19 @@ def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str)
 
     for name in ("rename", "replace", "open", "mkdir", "unlink", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
+
+
+def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str) -> None:
+    """Trains, in a child; counts operations on the disk, and dies just before one of them.
+
+    Args:
+        dataset: Path of the dataset.
+        out: Path of the index.
+        wanted: Training options.
+        operations: A shared counter.
+        last: As in `die_at`.
+    """
+    die_at(operations, last)
     from dsi.training.build import train_index
 
     train_index(Dataset.open(dataset), Path(out), wanted)

@@ -54,3 +54,19 @@ def found(index: Path, full: Dataset, numbers: Iterable[int], k: int = 10) -> fl
     hits = Index.open(index, "cpu").search([texts[f"test{n}"] for n in numbers], k=k)
     pairs = zip(numbers, hits, strict=True)
     return float(np.mean([f"d{n}" in [hit.doc_id for hit in some] for n, some in pairs]))
+
+
+def update(index: str, new: str, options: object, operations: object, last: int | str) -> None:
+    """Updates, in a child; counts operations on the disk, and dies just before one of them.
+
+    Args:
+        index: Path of the index.
+        new: Path of the new documents.
+        options: Update options.
+        operations: A shared counter.
+        last: As in `small.die_at`.
+    """
+    small.die_at(operations, last)
+    from dsi.updating.update import update_index
+
+    update_index(Path(index), Dataset.open(new), options)
