@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsi.objectives import Objective
+from dsi.objectives.base import Objective
 
 if TYPE_CHECKING:
     from dsi.training.build import TrainingOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,32 @@ class Bm25:
         if not known:
             return np.zeros(self._rows, np.float32)
         return self._index.get_scores(known)
+
+    def score_matrix(self, queries: Sequence[str]) -> Any:
+        """Returns the scores of all texts for many queries, those above 0.
+
+        Returns:
+            A scipy CSR matrix, float32 [queries, texts].
+        """
+        import scipy.sparse as sparse
+
+        tokens = list(self.tokenize(queries))
+        if self._index is None:
+            return sparse.csr_matrix((len(queries), self._rows), dtype=np.float32)
+        stored, known = self._index.scores, self._index.vocab_dict
+        # bm25s keeps the score that each word gives each text; a query's is their sum.
+        words = sparse.csr_matrix(
+            (stored["data"], stored["indices"], stored["indptr"]),
+            shape=(len(stored["indptr"]) - 1, self._rows),
+        )
+        columns = [[known[word] for word in line if word in known] for line in tokens]
+        lengths = [len(line) for line in columns]
+        flat = np.array([column for line in columns for column in line], np.int64)
+        asked = sparse.csr_matrix(
+            (np.ones(len(flat), np.float32), flat, np.concatenate([[0], np.cumsum(lengths)])),
+            shape=(len(queries), words.shape[0]),
+        )
+        return asked @ words
 
     def ranks(self, queries: Sequence[str], rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """Returns the rank at which each query finds one given text.

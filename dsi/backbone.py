@@ -116,12 +116,16 @@ def from_scratch(
         return graft_docids(model, text_vocabulary, alphabet_size)
 
 
-def from_pretrained(name: str, *, alphabet_size: int, seed: int = 0) -> PreTrainedModel:
+def from_pretrained(
+    name: str, *, alphabet_size: int, decoder_layers: int | None = None, seed: int = 0
+) -> PreTrainedModel:
     """Loads any encoder-decoder of transformers and gives its decoder the docid alphabet.
 
     Args:
         name: A hub id, or the path of a folder.
         alphabet_size: Codes of the docid alphabet.
+        decoder_layers: How many layers of the decoder to keep, the first ones (NCI);
+            None for all.
         seed: Of the new rows' random weights.
 
     Raises:
@@ -138,8 +142,10 @@ def from_pretrained(name: str, *, alphabet_size: int, seed: int = 0) -> PreTrain
                 f"{name!r} is a {config.model_type}, no encoder-decoder",
                 mend="Choose a T5, mT5, Flan-T5, BART or mBART",
             )
+        if decoder_layers is not None:
+            _cut_decoder(config, decoder_layers, name)
         model = AutoModelForSeq2SeqLM.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
+            name, config=config, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
@@ -150,6 +156,22 @@ def from_pretrained(name: str, *, alphabet_size: int, seed: int = 0) -> PreTrain
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return graft_docids(model, text_rows, alphabet_size)
+
+
+def _cut_decoder(config: Any, layers: int, name: str) -> None:
+    """Makes a configuration say that the decoder has fewer layers.
+
+    Raises:
+        InputError: It has fewer than that.
+    """
+    key = "num_decoder_layers" if hasattr(config, "num_decoder_layers") else "decoder_layers"
+    has = getattr(config, key)
+    if layers > has:
+        raise InputError(
+            f"--model.decoder_layers {layers} is more than the {has} of {name!r}",
+            mend=f"Give {has} or less",
+        )
+    setattr(config, key, layers)
 
 
 def graft_docids(
@@ -206,6 +228,12 @@ def set_text_rows(model: PreTrainedModel, rows: int) -> None:
 def longest_text(model: PreTrainedModel) -> int | None:
     """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
     return getattr(model.config, "max_position_embeddings", None)
+
+
+def drops(model: PreTrainedModel) -> bool:
+    """Returns whether the model drops hidden values in training."""
+    names = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout")
+    return any((getattr(model.config, name, None) or 0) > 0 for name in names)
 
 
 def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:

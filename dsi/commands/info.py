@@ -11,11 +11,12 @@ from typing import Any
 from dsi.report import Report, TableReport
 
 
-def info(index: Path) -> Report:
+def info(index: Path, *, curves: Path | None = None) -> Report:
     """Shows what an index holds: versions, documents, identifiers, sizes, metrics.
 
     Args:
         index: The folder of the index.
+        curves: Draw the training curves of the live version into this file (PNG, PDF or SVG).
     """
     from rich.filesize import decimal
 
@@ -24,6 +25,10 @@ def info(index: Path) -> Report:
 
     live = versions.live(index)
     folder = versions.folder(index, live)
+    if curves is not None:
+        from dsi.training.curves import draw_curves
+
+        draw_curves(folder / "log", curves, f"{index.name}, version {live}")
     manifests = versions.all(index)
     current = next(manifest for manifest in manifests if manifest.version == live)
     table = DocidTable.open(folder / "docids")

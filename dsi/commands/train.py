@@ -16,9 +16,17 @@ from docids.kinds.quantisation import QuantisationOptions
 from docids.kinds.text import TextOptions
 from docids.kinds.tree import TreeOptions
 from docids.kinds.url import UrlOptions
+from dsi.objectives.options import ObjectiveOptions
 from dsi.report import Report, TableReport
 from dsi.text_encoder import VocabularyOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions, SamOptions
+from dsi.training.options import (
+    LoopOptions,
+    LoraOptions,
+    MixOptions,
+    ModelOptions,
+    OptimiserOptions,
+    SamOptions,
+)
 
 if TYPE_CHECKING:
     from dsi.training.plan import Plan
@@ -27,7 +35,9 @@ _MODEL = ModelOptions()
 _VOCABULARY = VocabularyOptions()
 _MIX = MixOptions()
 _REHEARSAL = RehearsalOptions()
+_OBJECTIVES = ObjectiveOptions()
 _OPTIMISER = OptimiserOptions()
+_LORA = LoraOptions()
 _LOOP = LoopOptions()
 _KINDS = KindOptions()
 _SAM = SamOptions()
@@ -56,7 +66,9 @@ def train(
     vocabulary: VocabularyOptions = _VOCABULARY,
     mix: MixOptions = _MIX,
     rehearsal: RehearsalOptions = _REHEARSAL,
+    objectives: ObjectiveOptions = _OBJECTIVES,
     optimiser: OptimiserOptions = _OPTIMISER,
+    lora: LoraOptions = _LORA,
     loop: LoopOptions = _LOOP,
     dry_run: bool = False,
     documents: int | None = None,
@@ -94,7 +106,9 @@ def train(
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
         rehearsal: What the indexing task reads besides documents.
+        objectives: What the loss is made of.
         optimiser: How weights move.
+        lora: Low-rank adapters.
         loop: How long, how large, how precise.
         dry_run: Check options, and the dataset where it is there, say what would be done and how
             much memory it asks for, and do nothing.
@@ -124,7 +138,9 @@ def train(
         vocabulary=vocabulary,
         mix=mix,
         rehearsal=rehearsal,
+        objectives=objectives,
         optimiser=optimiser,
+        lora=lora,
         loop=loop,
         sam=sam,
     )

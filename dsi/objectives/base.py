@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 
+from data_prep.registry import Registry
 from docids.table import PAD
 
 if TYPE_CHECKING:
     from dsi.objectives.siblings import Siblings
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batch
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 IGNORED = -100
 """Target of a position past the end of an identifier."""
@@ -117,6 +121,7 @@ class Forward:
         self.step = step
         self.steps = steps
         self._hidden_states = hidden_states
+        self._made: dict[Any, Any] = {}
         self.input_ids = torch.from_numpy(batch.input_ids).to(device)
         self.attention_mask = torch.from_numpy(batch.attention_mask).to(device)
         self.rows = torch.from_numpy(batch.rows).to(device)
@@ -143,6 +148,13 @@ class Forward:
         A term that asks for it says so by its class attribute `hidden_states`.
         """
         return self.outputs.decoder_hidden_states[-1]
+
+    def once(self, key: K, make: Callable[[K, Forward], T]) -> T:
+        """Returns `make(key, self)`, made by the first of several terms that asks for it."""
+        found = (key, make)
+        if found not in self._made:
+            self._made[found] = make(key, self)
+        return self._made[found]
 
     def run(self, **changes: Any) -> Any:
         """Makes a pass of its own, with its own dropout.
@@ -220,6 +232,10 @@ class Objective:
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes back what `state` returned."""
+
+
+OBJECTIVES: Registry[type[Any]] = Registry("objective")
+"""Terms that options can name; `dsi.objectives.options` has a group of options for each."""
 
 
 def decoder_inputs(codes: torch.Tensor) -> torch.Tensor:

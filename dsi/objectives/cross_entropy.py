@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from dsi.objectives.base import IGNORED, Forward, Objective
+from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Objective
 from dsi.objectives.siblings import sibling_cross_entropy
 
 
+@OBJECTIVES.register("cross_entropy")
 class CrossEntropy(Objective):
     """The negative log-probability of each example's identifier.
 

@@ -29,12 +29,15 @@ class Batch:
         attention_mask: 1 for tokens, 0 for padding; int64, same shape.
         rows: Table rows of the documents; int64 [examples].
         labelled: Which examples are labelled queries; bool [examples].
+        numbers: Each example's place among all examples of all tasks, tasks in the order of
+            `TASKS` and then those that are none of them; int64 [examples].
     """
 
     input_ids: npt.NDArray[np.int64]
     attention_mask: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     labelled: npt.NDArray[np.bool_]
+    numbers: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,6 +59,7 @@ class Batch:
             self.attention_mask[places, :longest],
             self.rows[places],
             self.labelled[places],
+            self.numbers[places],
         )
 
 
@@ -83,6 +87,9 @@ class Batches:
         ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
         self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
         self.shares = [shares[task] for task in self.tasks]
+        present = [task for task in ordered if task in examples]
+        before = np.cumsum([0, *(len(examples[task]) for task in present)])
+        self._first = dict(zip(present, before.tolist(), strict=False))
         self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
 
     def counts(self, step: int) -> list[int]:
@@ -164,7 +171,8 @@ class Batches:
             attention_mask[place, : len(line)] = 1
         rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
         labelled = np.array([task.startswith("labelled") for task, _ in picked], bool)
-        return Batch(input_ids, attention_mask, rows, labelled)
+        numbers = np.array([self._first[task] + number for task, number in picked], np.int64)
+        return Batch(input_ids, attention_mask, rows, labelled, numbers)
 
 
 def _number(task: str) -> int:

@@ -22,10 +22,13 @@ from docids.kinds.options import KindOptions
 from docids.pseudo_queries import queries_of
 from dsi import versions
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.objectives.options import TAUGHT, ObjectiveOptions
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
+from dsi.training.log import check_wandb
 from dsi.training.options import (
     BODY_SHARE,
     LoopOptions,
+    LoraOptions,
     MixOptions,
     ModelOptions,
     OptimiserOptions,
@@ -38,11 +41,14 @@ from dsi.versions import Manifest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dsi.teachers.lessons import Lessons
+    from dsi.training.examples import Examples
     from dsi.training.loop import Run
 
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 _WHOLE_DOCUMENT = 1 << 20
+_LESSONS = "lessons"
 _CLAIM = "training.json"
 """The file in the working folder that says which run it belongs to."""
 
@@ -59,7 +65,9 @@ class TrainingOptions(KindOptions):
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)
     rehearsal: RehearsalOptions = field(default_factory=RehearsalOptions)
+    objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    lora: LoraOptions = field(default_factory=LoraOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     sam: SamOptions = field(default_factory=SamOptions)
 
@@ -73,6 +81,52 @@ class TrainingOptions(KindOptions):
                 )
         GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
         self.of_kind(self.docids)
+        self._check_objectives()
+        self._check_body()
+        if self.loop.wandb is not None:
+            check_wandb(self.loop.wandb)
+
+    def _check_body(self) -> None:
+        """Refuses ways to move the body of the network where it is frozen."""
+        body = self.optimiser.body
+        if body is None and not self.lora.rank:
+            lexical = self.model.start == "spectral" and self.docids == "atomic"
+            body = 0.0 if lexical else BODY_SHARE
+        ways = {
+            f"--lora.rank {self.lora.rank}": self.lora.rank > 0,
+            f"--optimiser.layer_decay {self.optimiser.layer_decay}": self.optimiser.layer_decay < 1,
+        }
+        for way, taken in ways.items():
+            if taken and body == 0:
+                raise InputError(
+                    f"{way} is about the body of the network, which --optimiser.body 0 freezes",
+                    mend="Give --optimiser.body a share, for example 1, or leave the other out",
+                )
+
+    def _check_objectives(self) -> None:
+        """Refuses terms of the loss that the other options leave nothing to work on."""
+        weights = self.objectives.weights
+        if weights["r_drop"] and self.model.pretrained is None and not self.model.dropout:
+            raise InputError(
+                f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
+                "dropout, and --model.dropout is 0",
+                mend="Give --model.dropout 0.1, or leave the term out",
+            )
+        if not self.objectives.taught:
+            return
+        asking = next(name for name in TAUGHT if weights[name])
+        if self.loop.score == "constrained":
+            raise InputError(
+                f"--objectives.{asking}.weight {weights[asking]} is about probabilities over the "
+                "whole alphabet, and --loop.score is constrained",
+                mend="Take --loop.score model, or leave the term out",
+            )
+        if not (self.mix.pseudo or self.mix.labelled):
+            raise InputError(
+                f"--objectives.{asking}.weight {weights[asking]} asks a teacher about queries, "
+                "and --mix.pseudo and --mix.labelled are 0",
+                mend="Give queries a share, or leave the term out",
+            )
 
 
 def train_index(
@@ -129,8 +183,10 @@ def train_index(
         run = processes.together(lambda: _make_run(dataset, work, options, parts))
         run = replace(run, deepspeed=zero)
         from dsi.training.loop import train_loop
+        from dsi.training.lora import merge_adapters
 
         reached = train_loop(run)
+        merge_adapters(run.model)
 
         def write() -> None:
             assert writer is not None
@@ -230,6 +286,7 @@ def _prepare(
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
     assignment = _docids(doc_ids, titles, texts, ask, dataset, work, options, docids_folder)
+    _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
     tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     encoded = text.encode(titles, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     title_tokens = [
@@ -303,6 +360,45 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
     return name
 
 
+def _ask_teacher(
+    dataset: Dataset,
+    doc_ids: list[str],
+    texts: list[str],
+    assignment: Assignment,
+    generator: str | None,
+    work: Path,
+    options: TrainingOptions,
+) -> None:
+    """Asks the teacher about every training query, unless that is done or no term wants it."""
+    folder = work / _LESSONS
+    if not options.objectives.taught or (folder / "lessons.json").is_file():
+        return
+    from dsi.teachers import TEACHERS
+    from dsi.teachers.lessons import teach
+    from dsi.training.examples import task_queries
+
+    table = assignment.table
+    if not table.one_each:
+        asking = next(name for name in TAUGHT if options.objectives.weights[name])
+        raise InputError(
+            f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
+            "about documents with one identifier, and here some have several",
+            mend="Leave the term out, or take a kind that gives one identifier to each",
+        )
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
+    asked = task_queries(dataset, table, options.mix, generator)
+    known = options.objectives.teacher
+    teacher = TEACHERS[known.kind](in_rows, known.model, options.vocabulary.language)
+    teach(
+        folder,
+        teacher,
+        [query for queries, _ in asked.values() for query in queries],
+        np.concatenate([rows for _, rows in asked.values()]),
+        known.candidates,
+    )
+
+
 def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
     if options.model.pretrained is not None:
         return PretrainedEncoder.from_checkpoint(options.model.pretrained)
@@ -317,7 +413,9 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     import torch
 
     from docids.trie import Trie
-    from dsi.objectives import CrossEntropy, Targets
+    from dsi.backbone import drops
+    from dsi.objectives.base import Targets
+    from dsi.objectives.terms import make_objectives
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batches
     from dsi.training.checkpoints import steps_saved
@@ -343,6 +441,15 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trie = TorchTrie.from_trie(Trie.build(table), device)
     model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
+    if options.objectives.r_drop.weight and not drops(model):
+        raise InputError(
+            f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
+            f"through dropout, and {options.model.pretrained!r} has none",
+            mend="Leave the term out",
+        )
+    share = body_share(options, table.kind)
+    if options.lora.rank and options.optimiser.body is None:
+        share = 1.0  # adapters are few and start from nothing
     return Run(
         model=model.to(device),
         batches=Batches(examples, shares, options.loop.batch, options.seed),
@@ -352,15 +459,34 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
             labelled,
             trie if options.loop.score == "constrained" else None,
         ),
-        objectives=[CrossEntropy(label_smoothing=options.loop.label_smoothing)],
+        objectives=make_objectives(
+            options.objectives,
+            label_smoothing=options.loop.label_smoothing,
+            lessons=_lessons(work, examples, options),
+        ),
         trie=trie,
         dev=_dev_queries(dataset, parts, options),
-        optimiser=replace(options.optimiser, body=body_share(options, table.kind)),
+        documents=_watched_documents(parts, options),
+        optimiser=replace(options.optimiser, body=share),
         loop=options.loop,
         seed=options.seed,
         folder=work,
         sam=options.sam,
     )
+
+
+def _lessons(
+    work: Path, examples: Mapping[str, Examples], options: TrainingOptions
+) -> Lessons | None:
+    """Opens what the teacher said, where it was asked."""
+    if not options.objectives.taught:
+        return None
+    from dsi.teachers.lessons import Lessons
+
+    first = len(examples.get("indexing", ()))
+    lessons = Lessons.open(work / _LESSONS, options.objectives.teacher.temperature, first)
+    assert len(lessons.rows) == sum(len(examples.get(task, ())) for task in ("pseudo", "labelled"))
+    return lessons
 
 
 def body_share(options: TrainingOptions, kind: str) -> float:
@@ -381,7 +507,10 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
     table = parts.assignment.table
     if options.model.pretrained is not None:
         model = from_pretrained(
-            options.model.pretrained, alphabet_size=table.alphabet_size, seed=options.seed
+            options.model.pretrained,
+            alphabet_size=table.alphabet_size,
+            decoder_layers=options.model.decoder_layers,
+            seed=options.seed,
         )
         positions = longest_text(model)
         for name in ("query_length", "document_length"):
@@ -406,6 +535,15 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
 
         corpus = Corpus(parts.tokens, table, parts.title_tokens, options.model.title_weight)
         WARM_STARTS[options.model.start](model, corpus, options.seed)
+    if options.lora.rank:
+        from dsi.training.lora import add_adapters
+
+        add_adapters(
+            model,
+            options.lora,
+            seed=options.seed,
+            encoder=not options.optimiser.freeze_encoder,
+        )
     return model
 
 
@@ -428,6 +566,18 @@ def _dev_queries(dataset: Dataset, parts: _Parts, options: TrainingOptions) -> A
     return DevQueries(tokens, rows.tolist())
 
 
+def _watched_documents(parts: _Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the documents, or None where none are to be watched."""
+    from dsi.training.validation import DevQueries
+
+    if not options.loop.evaluate_documents:
+        return None
+    rng = np.random.default_rng([options.seed, 9])
+    rows = rng.permutation(len(parts.tokens))[: options.loop.evaluate_documents].tolist()
+    length = options.mix.document_length
+    return DevQueries([parts.tokens[row][:length] for row in rows], rows)
+
+
 def _keep_logs(work: Path, folder: Path) -> None:
     """Copies what was measured during training into the version: curves and evaluations."""
     folder.mkdir()
@@ -435,6 +585,13 @@ def _keep_logs(work: Path, folder: Path) -> None:
     evaluations = work / "evaluations.jsonl"
     if evaluations.is_file():
         shutil.copy(evaluations, folder)
+    if (work / "wandb").is_dir():
+        # A run made offline is uploaded later, from here. Its links are conveniences.
+        shutil.copytree(work / "wandb", folder / "wandb", ignore=_links)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_symlink()]
 
 
 def _write(

@@ -95,17 +95,12 @@ def gather_examples(
     """
     found: dict[str, Examples] = {}
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
-    if options.indexing:
+    if options.shares["indexing"]:
         if rehearsal.document:
             found["indexing"] = _indexing(documents, options, seed)
         found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
-    if options.pseudo and generator is not None:
-        pseudo = dataset.pseudo_queries(generator)
-        rows = table.find(list(pseudo["doc_id"]))
-        found["pseudo"] = _queries(list(pseudo["text"]), rows, text, options)
-    if options.labelled:
-        texts, rows = _labelled(dataset, table)
-        found["labelled"] = _queries(texts, rows, text, options)
+    for task, (texts, rows) in task_queries(dataset, table, options, generator).items():
+        found[task] = _encoded(texts, rows, text, options.query_length)
     found = {task: examples for task, examples in found.items() if len(examples)}
     if not found:
         raise InputError(
@@ -120,7 +115,9 @@ def task_shares(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float
     """Returns task -> its share of a batch; that of the indexing task is split by contents."""
     whole = sum(rehearsal.shares.values())
     shares = {
-        "indexing" if name == "document" else f"indexing/{name}": mix.indexing * share / whole
+        "indexing" if name == "document" else f"indexing/{name}": mix.shares["indexing"]
+        * share
+        / whole
         for name, share in rehearsal.shares.items()
     }
     return {**shares, "pseudo": mix.pseudo, "labelled": mix.labelled}
@@ -179,6 +176,29 @@ def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
     return np.unique(_labelled(dataset, table)[1])
 
 
+def task_queries(
+    dataset: Dataset, table: DocidTable, options: MixOptions, generator: str | None
+) -> dict[str, tuple[list[str], npt.NDArray[np.int64]]]:
+    """Returns the queries of each task that has a share, and the rows of their documents.
+
+    Args:
+        dataset: Where the queries come from; only split train is read.
+        table: The identifiers; queries of other documents are left out.
+        options: Shares.
+        generator: Whose pseudo-queries; None for none.
+    """
+    found = {}
+    if options.pseudo and generator is not None:
+        pseudo = dataset.pseudo_queries(generator)
+        found["pseudo"] = (list(pseudo["text"]), table.find(list(pseudo["doc_id"])))
+    if options.labelled:
+        found["labelled"] = _labelled(dataset, table)
+    return {
+        task: ([texts[number] for number in np.flatnonzero(rows >= 0)], rows[rows >= 0])
+        for task, (texts, rows) in found.items()
+    }
+
+
 def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArray[np.int64]]:
     texts = dataset.query_texts()
     pairs = [
@@ -188,12 +208,6 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
         if relevance > 0 and query_id in texts
     ]
     return [query for query, _ in pairs], table.find([doc_id for _, doc_id in pairs])
-
-
-def _queries(
-    texts: list[str], rows: npt.NDArray[np.int64], text: TextEncoder, options: MixOptions
-) -> Examples:
-    return _encoded(texts, rows, text, options.query_length)
 
 
 def _encoded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -25,11 +24,13 @@ from dsi.training.batching import Batch, Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
 from dsi.training.failures import told_in_one_line
+from dsi.training.forgetting import Forgetting
+from dsi.training.log import Log
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
 from dsi.training.sam import Ascent, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
-from dsi.training.validation import DevQueries, validate
+from dsi.training.validation import DevQueries, ranks_of, validate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,6 +57,8 @@ class Run:
         folder: Where checkpoints, the best weights and the logs are.
         sam: Whether and how weights are perturbed before a step's gradient is taken.
         deepspeed: A DeepSpeed configuration (`read_zero_config`); None for DDP.
+        documents: Texts of documents, to see which are memorised and which forgotten; None for
+            none.
     """
 
     model: PreTrainedModel
@@ -70,6 +73,7 @@ class Run:
     folder: Path
     sam: SamOptions = field(default_factory=SamOptions)
     deepspeed: dict[str, Any] | None = None
+    documents: DevQueries | None = None
 
 
 def hardware_precision(wanted: str) -> str:
@@ -104,7 +108,10 @@ def train_loop(run: Run) -> dict[str, Any]:
     targets = run.targets.to(accelerator.device)
     for objective in run.objectives:
         objective.prepare(accelerator.device)
-    log = _Log(run.folder, start, active=accelerator.is_main_process)
+    log = Log(run.folder, start, active=accelerator.is_main_process, wandb=run.loop.wandb)
+    forgetting = Forgetting(len(run.documents or ()))
+    if "forgetting" in progress:
+        forgetting.restore(progress["forgetting"])
     engine.model.train()
     # Unless it must be silent, the bar is left to TQDM_DISABLE, by which `--quiet` works.
     silent = {} if accelerator.is_local_main_process else {"disable": True}
@@ -144,8 +151,9 @@ def train_loop(run: Run) -> dict[str, Any]:
             **sharpness,
             **{f"loss/{name}": value for name, value in reached.terms.items()},
         )
-        if run.dev is not None and (done % loop.evaluation_interval == 0 or done == steps):
-            _evaluate(run, engine, done, progress, log)
+        watched = run.dev is not None or run.documents is not None
+        if watched and (done % loop.evaluation_interval == 0 or done == steps):
+            _evaluate(run, engine, done, {"loss": loss}, progress, log, forgetting)
         if done % loop.checkpoint_interval == 0 and done < steps:
             _checkpoint(run, engine, done, {**progress, "loss": loss})
     bar.close()
@@ -155,6 +163,8 @@ def train_loop(run: Run) -> dict[str, Any]:
     if run.dev is not None:
         load_model(run.model, run.folder / "best" / "model.safetensors", strict=True)
     run.model.eval()
+    if run.documents is not None:
+        progress["forgetting"] = forgetting.summary()
     return {**progress, "steps": steps, "precision": precision, "loss": loss}
 
 
@@ -252,61 +262,32 @@ def _checkpoint(run: Run, engine: Engine, done: int, progress: dict[str, Any]) -
         save_checkpoint(run.folder / "checkpoints", done, model, state, progress, run.objectives)
 
 
-def _evaluate(run: Run, engine: Engine, done: int, progress: dict[str, Any], log: _Log) -> None:
-    """Measures the model on the dev queries and keeps its weights if none were better."""
+def _evaluate(
+    run: Run,
+    engine: Engine,
+    done: int,
+    known: dict[str, float],
+    progress: dict[str, Any],
+    log: Log,
+    forgetting: Forgetting,
+) -> None:
+    """Measures the model, and keeps its weights if none were better on the dev queries."""
     plain = engine.whole()
-    if plain is not None and run.dev is not None:
-        measured = validate(plain, run.dev, run.trie, run.loop.beams, run.loop.score)
+    if plain is not None:
+        measured = dict(known)
+        if run.dev is not None:
+            measured.update(validate(plain, run.dev, run.trie, run.loop.beams, run.loop.score))
+        if run.documents is not None:
+            forgetting.see(
+                ranks_of(plain, run.documents, run.trie, run.loop.beams, run.loop.score) == 1
+            )
+            progress["forgetting"] = forgetting.state()
+            measured.update(forgetting.measures())
         log.evaluation(done, measured)
         best = progress.get("best", {}).get(SELECTION_MEASURE, -1.0)
-        if measured[SELECTION_MEASURE] > best:
+        if run.dev is not None and measured[SELECTION_MEASURE] > best:
             progress["best"] = {"step": done, **measured}
             with replacing_folder(run.folder / "best") as fresh:
                 save_model(plain, str(fresh / "model.safetensors"))
                 write_json(fresh / "dev.json", progress["best"])
     engine.accelerator.wait_for_everyone()
-
-
-class _Log:
-    """Scalars for TensorBoard, and every evaluation as a row of a JSONL file."""
-
-    def __init__(self, folder: Path, start: int, *, active: bool) -> None:
-        self._file = folder / "evaluations.jsonl"
-        self._writer: Any = None
-        if not active:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        # Rows past the checkpoint belong to steps that will be made again.
-        kept = [row for row in read_evaluations(folder) if row["step"] <= start]
-        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
-
-    def step(self, step: int, **values: float) -> None:
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"training/{name}", value, step)
-
-    def evaluation(self, step: int, measured: dict[str, float]) -> None:
-        with self._file.open("a", encoding="utf-8") as rows:
-            rows.write(json.dumps({"step": step, **measured}) + "\n")
-        for name, value in measured.items():
-            self._writer.add_scalar(f"dev/{name}", value, step)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
-def read_evaluations(folder: Path) -> list[dict[str, float]]:
-    """Returns the evaluations of a run so far, oldest first, without a half-written last row."""
-    file = folder / "evaluations.jsonl"
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from data_prep.errors import InputError
+from dsi.training.lora import is_adapter
 from dsi.training.options import BODY_SHARE, OptimiserOptions
 
 if TYPE_CHECKING:
@@ -14,30 +18,12 @@ if TYPE_CHECKING:
 
     from dsi.training.engines.base import Engine
 
+_LAYER = re.compile(r"(encoder|decoder)\.(?:block|layers)\.(\d+)\.")
+
 
 def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
-    """Returns the optimiser that the options name, over all trainable weights.
-
-    Two groups: embeddings and output rows, then the body of the network, which is frozen
-    where its share of the learning rate is 0: its gradients are then not computed either.
-    """
-    share = BODY_SHARE if options.body is None else options.body
-    rows = {
-        id(layer.weight)
-        for layer in (
-            model.get_encoder().get_input_embeddings(),
-            model.get_decoder().get_input_embeddings(),
-            model.get_output_embeddings(),
-        )
-    }
-    for weight in model.parameters():
-        weight.requires_grad_(share > 0 or id(weight) in rows)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in weights if id(weight) in rows], "share": 1.0},
-        {"params": [weight for weight in weights if id(weight) not in rows], "share": share},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """Returns the optimiser that the options name, over the weights of `parameter_groups`."""
+    groups = parameter_groups(model, options)
     if options.name == "adafactor":
         return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=options.weight_decay)
     return torch.optim.AdamW(
@@ -47,6 +33,69 @@ def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.o
         weight_decay=options.weight_decay,
         fused=True,
     )
+
+
+def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[dict[str, Any]]:
+    """Returns the weights that move, in groups of one share of the learning rate each.
+
+    Embeddings and output rows have the whole of it, the body of the network its share, which
+    `layer_decay` lowers from layer to layer. Where the body has adapters, they move in its
+    place. All other weights are frozen: their gradients are not computed either.
+    """
+    body = BODY_SHARE if options.body is None else options.body
+    adapted = any(is_adapter(name) for name, _ in model.named_parameters())
+    text = model.get_encoder().get_input_embeddings().weight
+    rows = {
+        id(text),
+        id(model.get_decoder().get_input_embeddings().weight),
+        id(model.get_output_embeddings().weight),
+    }
+    frozen = set(map(id, model.get_encoder().parameters())) if options.freeze_encoder else set()
+    depths = _depths(name for name, _ in model.named_parameters())
+    shares: dict[int, float] = {}
+    for name, weight in model.named_parameters():
+        if id(weight) in frozen:
+            continue
+        if id(weight) in rows:
+            # The rows of identifiers are new; those of tokens are the encoder's lowest layer.
+            depth = depths[name] if weight is text else 0
+            shares[id(weight)] = options.layer_decay**depth
+        elif is_adapter(name) or not adapted:
+            shares[id(weight)] = body * options.layer_decay ** depths[name]
+    groups: dict[tuple[bool, float], list[torch.Tensor]] = {}
+    for weight in model.parameters():
+        share = shares.get(id(weight), 0.0)
+        weight.requires_grad_(share > 0)
+        if share > 0:
+            groups.setdefault((id(weight) not in rows, -share), []).append(weight)
+    if not groups:
+        raise InputError(
+            "nothing would be trained: every weight is frozen",
+            mend="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
+        )
+    return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
+
+
+def _depths(names: Iterable[str]) -> dict[str, int]:
+    """Returns how many layers are above each weight in its stack, by its name.
+
+    What comes before the first layer of a stack is below all of them; what comes after the last
+    one, and the output layer, below none.
+    """
+    listed = list(names)
+    found = {name: _LAYER.search(name) for name in listed}
+    layers = {"encoder": 0, "decoder": 0}
+    for match in found.values():
+        if match:
+            layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
+    depths = {}
+    for name, match in found.items():
+        stack = "encoder" if "encoder." in name else "decoder"
+        if match:
+            depths[name] = layers[stack] - 1 - int(match[2])
+        else:
+            depths[name] = layers[stack] if "emb" in name or name.startswith("shared") else 0
+    return depths
 
 
 def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from data_prep.errors import InputError
@@ -21,6 +21,9 @@ class ModelOptions:
     """Shape of a T5 from scratch: lexical, lexical-context, tiny, mini, small, base or large"""
     pretrained: str | None = None
     """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
+    decoder_layers: int | None = None
+    """Layers of a pretrained model's decoder that are kept, the first ones; all by default (NCI
+    keeps 6 of 12)"""
     warm_start: str = "auto"
     """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
     title_weight: int = 2
@@ -46,6 +49,14 @@ class ModelOptions:
                 mend="Take --model.warm_start encodings, or drop --model.pretrained",
             )
 
+        if self.decoder_layers is not None and self.decoder_layers < 1:
+            raise InputError(f"--model.decoder_layers {self.decoder_layers} is less than 1")
+        if self.decoder_layers is not None and self.pretrained is None:
+            raise InputError(
+                f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "
+                "is none",
+                mend="Give --model.pretrained, or choose a --model.size",
+            )
         if self.title_weight < 1:
             raise InputError(f"--model.title_weight {self.title_weight} is less than 1")
 
@@ -64,11 +75,13 @@ class MixOptions:
     """What a batch is made of: three shares, of which only the proportions count."""
 
     indexing: float = 0.0
-    """Share of the indexing task (document text -> docid); DSI's ratio r is indexing : the rest"""
+    """Share of the indexing task (document text -> docid)"""
     pseudo: float = 0.85
     """Share of pseudo-queries (-> docid)"""
     labelled: float = 0.15
     """Share of labelled training queries (-> docid); passed on to pseudo where there are none"""
+    ratio: float | None = None
+    """DSI's r, indexing : the rest (32 there), in place of --mix.indexing"""
     document_length: int = 64
     """Tokens of a document that the indexing task reads: its first ones"""
     chunks: int = 0
@@ -85,6 +98,19 @@ class MixOptions:
         for name, share in shares.items():
             if share < 0:
                 raise InputError(f"--mix.{name} {share} is negative")
+        if self.ratio is not None and self.ratio < 0:
+            raise InputError(f"--mix.ratio {self.ratio} is negative")
+        if self.ratio is not None and self.indexing:
+            raise InputError(
+                f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both say how much "
+                "is indexing",
+                mend="Leave one of them out",
+            )
+        if self.ratio is not None and not (self.pseudo or self.labelled):
+            raise InputError(
+                f"--mix.ratio {self.ratio} of --mix.pseudo 0 and --mix.labelled 0 is nothing",
+                mend="Give queries a share, or --mix.indexing 1 in place of the ratio",
+            )
         if not any(shares.values()):
             raise InputError(
                 "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
@@ -100,6 +126,14 @@ class MixOptions:
         if self.chunks < 0:
             raise InputError(f"--mix.chunks {self.chunks} is negative")
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each task, the ratio counted in; only the proportions count."""
+        indexing = self.indexing
+        if self.ratio is not None:
+            indexing = self.ratio * (self.pseudo + self.labelled)
+        return {"indexing": indexing, "pseudo": self.pseudo, "labelled": self.labelled}
+
 
 @dataclass(frozen=True)
 class OptimiserOptions:
@@ -113,6 +147,11 @@ class OptimiserOptions:
     """Learning rate of all but embeddings and output rows, as a share of lr; 0 freezes it. By
     default 0 after a spectral warm start with atomic identifiers, else 0.05: wide matrices are
     moved by every example, a token's or a document's row by few"""
+    layer_decay: float = 1.0
+    """Each layer's learning rate, as a share of that of the layer above it; encoder and decoder
+    count from their own top, and the text embedding is the encoder's lowest layer"""
+    freeze_encoder: bool = False
+    """Leave the encoder, text embedding included, as it is"""
     schedule: str = "linear"
     """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
     warmup: int = 20
@@ -141,6 +180,37 @@ class OptimiserOptions:
             if (getattr(self, name) or 0) < 0:
                 raise InputError(f"--optimiser.{name} {getattr(self, name)} is negative")
         _within("optimiser.beta2", self.beta2, 0, 1)
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(
+                f"--optimiser.layer_decay {self.layer_decay} is not above 0 and at most 1"
+            )
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters (LoRA) in place of moving the body of the network."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 for none. They are merged into the weights of the index"""
+    alpha: int | None = None
+    """Their scale times the rank; by default twice the rank"""
+    dropout: float = 0.0
+    """Share of an adapter's input values dropped in training"""
+    targets: list[str] = field(default_factory=list)
+    """Names of the linear layers that get one, such as q,v; by default all but the output layer"""
+
+    def __post_init__(self) -> None:
+        _finite("lora", self)
+        if self.rank < 0:
+            raise InputError(f"--lora.rank {self.rank} is negative")
+        if self.alpha is not None and self.alpha < 1:
+            raise InputError(f"--lora.alpha {self.alpha} is less than 1")
+        _within("lora.dropout", self.dropout, 0, 1)
+        if not self.rank and (self.alpha is not None or self.dropout or self.targets):
+            raise InputError(
+                "--lora is set, but --lora.rank is 0, which is no adapter",
+                mend="Give --lora.rank, for example 8",
+            )
 
 
 @dataclass(frozen=True)
@@ -164,6 +234,11 @@ class LoopOptions:
     """Steps between evaluations on the dev split; 0: four times in all. The best is kept"""
     evaluate_queries: int = 500
     """Most dev queries that an evaluation during training asks"""
+    evaluate_documents: int = 0
+    """Documents whose texts an evaluation asks for too: which are memorised, and which have been
+    forgotten since the evaluation before; 0 for none"""
+    wandb: str | None = None
+    """Project in Weights & Biases to log to, besides the TensorBoard files"""
     checkpoint_every: int = 0
     """Steps between checkpoints; 0: eight times in all"""
     beams: int = 20
@@ -177,7 +252,7 @@ class LoopOptions:
         for name in ("steps", "batch", "accumulation", "evaluate_queries", "beams"):
             if getattr(self, name) < 1:
                 raise InputError(f"--loop.{name} {getattr(self, name)} is less than 1")
-        for name in ("evaluate_every", "checkpoint_every"):
+        for name in ("evaluate_every", "evaluate_documents", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"--loop.{name} {getattr(self, name)} is negative")
         if self.accumulation > self.batch:

@@ -28,6 +28,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
         indexing=tasks.get("indexing", 0.0),
         pseudo=tasks.get("pseudo", 0.0),
         labelled=tasks.get("labelled", 0.0),
+        ratio=None,
     )
     found = gather_examples(
         update.memory.dataset,

@@ -58,7 +58,8 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     import torch
 
     from docids.trie import Trie
-    from dsi.objectives import CrossEntropy, Targets
+    from dsi.objectives.base import Targets
+    from dsi.objectives.cross_entropy import CrossEntropy
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.examples import labelled_rows
     from dsi.training.loop import Run

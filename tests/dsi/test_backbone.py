@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -298,3 +299,18 @@ def test_other_architectures_are_refused(checkpoints, name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": [name]}))
     with pytest.raises(InputError, match="no encoder-decoder"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoder_that_is_cut_keeps_its_first_layers(checkpoints, kind, tmp_path):
+    whole = graft(checkpoints, kind)
+    cut = from_pretrained(str(checkpoints / kind), alphabet_size=ALPHABET, decoder_layers=1, seed=0)
+    names = {name for name in whole.state_dict() if not re.search(r"decoder\.\w+\.1\.", name)}
+    assert set(cut.state_dict()) == names < set(whole.state_dict())
+    for name in names:
+        assert torch.equal(cut.state_dict()[name], whole.state_dict()[name]), name
+    assert not torch.allclose(logits(cut), logits(whole), atol=1e-4)
+    save_backbone(cut, tmp_path / "cut")
+    assert torch.equal(logits(load_backbone(tmp_path / "cut")), logits(cut.eval()))
+    with pytest.raises(InputError, match=r"--model\.decoder_layers 3 is more than the 2"):
+        from_pretrained(str(checkpoints / kind), alphabet_size=ALPHABET, decoder_layers=3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsi.objectives import IGNORED
+from dsi.objectives.base import IGNORED
 from dsi.objectives.cross_entropy import docid_cross_entropy
 
 

@@ -19,7 +19,8 @@ from accelerate.state import AcceleratorState
 from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi.backbone import graft_docids
-from dsi.objectives import CrossEntropy, Targets
+from dsi.objectives.base import Targets
+from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.batching import Batch
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
@@ -60,7 +61,7 @@ def batch_of(step: int, places: list[int]) -> Batch:
     for row, line in enumerate(lines):
         ids[row, : len(line)], mask[row, : len(line)] = line, 1
     rows = np.array([place % 3 for place in places])
-    return Batch(ids, mask, rows, np.zeros(len(places), bool))
+    return Batch(ids, mask, rows, np.zeros(len(places), bool), np.array(places))
 
 
 def parts_of(step: int, rank: int, count: int) -> list[Batch]:

@@ -15,7 +15,14 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from docids.kinds import TreeOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.objectives.options import ObjectiveOptions
+from dsi.training.options import (
+    LoopOptions,
+    LoraOptions,
+    MixOptions,
+    ModelOptions,
+    OptimiserOptions,
+)
 
 DOCUMENTS = 40
 TOPICS = {
@@ -50,8 +57,10 @@ def options(**changes: Any) -> Any:
     groups: dict[str, Any] = {
         "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),
         "model": ModelOptions(),
+        "objectives": ObjectiveOptions(),
         "mix": MixOptions(indexing=0.2, pseudo=0.5, labelled=0.3, document_length=12),
         "optimiser": OptimiserOptions(lr=1e-3, warmup=2),
+        "lora": LoraOptions(),
         "loop": LoopOptions(steps=8, batch=16, precision="fp32", beams=10),
     }
     plain = {"per_doc": 4, "generator": "extractive"}

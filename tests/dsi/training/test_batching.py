@@ -123,6 +123,8 @@ def test_a_batch_holds_the_tokens_of_its_examples(batches, step):
             assert not batch.attention_mask[place, length:].any()
             assert batch.rows[place] == 2 * number
             assert batch.labelled[place] == (task == "labelled")
+            before = [t for t in TASKS[: TASKS.index(task)] if t in batches.examples]
+            assert batch.numbers[place] == number + sum(len(batches.examples[t]) for t in before)
             place += 1
     assert place == len(batch) == batches.size
     assert batch.input_ids.shape[1] == batch.attention_mask.sum(axis=1).max()

@@ -27,7 +27,8 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from dsi import Index, versions
-from dsi.objectives import Targets
+from dsi.objectives.base import Targets
+from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
 from dsi.training import build
 from dsi.training.batching import Batches
 from dsi.training.build import train_index
@@ -97,10 +98,16 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset,
         {"mix__indexing": 0.9},
         {"mix__negatives": "all"},
         {"mix__chunks": 2, "mix__document_length": 4},
+        {"mix__indexing": 0.0, "mix__ratio": 2.0},
+        {"objectives__distillation": DistillationOptions(0.5)},
         {"mix__query_length": 2},
         {"loop__label_smoothing": 0.2},
+        {"optimiser__freeze_encoder": True},
+        {"lora__rank": 2},
+        {"lora__rank": 2, "lora__targets": ["v"]},
         {"loop__batch": 8},
         {"model__dropout": 0.2},
+        {"objectives__r_drop": RDropOptions(0.5), "model__dropout": 0.2},
         {"model__warm_start": "none"},
         {"per_doc": 2},
         {"generator": "none"},
@@ -365,6 +372,51 @@ def test_nothing_to_train_on_is_told(unlabelled, tmp_path):
     wanted = small.options(mix__indexing=0.0, mix__pseudo=0.0, mix__labelled=1.0)
     with pytest.raises(InputError, match="nothing to train on"):
         train_index(unlabelled, tmp_path / "index", wanted)
+
+
+def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(dataset, tmp_path, monkeypatch):
+    """The teacher is asked once; what it said is read again by the run that continues."""
+    wanted = small.options(
+        objectives__rank=RankOptions(0.3),
+        objectives__distillation=DistillationOptions(0.5),
+        docids="semantic",
+        loop__steps=4,
+        loop__checkpoint_every=2,
+    )
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", wanted)
+    monkeypatch.setattr("dsi.teachers.lessons.teach", None)
+    train_index(dataset, tmp_path / "index", wanted)
+    monkeypatch.undo()
+    train_index(dataset, tmp_path / "alone", wanted)
+    assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"objectives__r_drop": RDropOptions(0.1)}, r"r_drop.*--model\.dropout is 0"),
+        (
+            {"objectives__rank": RankOptions(1.0), "mix__pseudo": 0.0, "mix__labelled": 0.0},
+            r"objectives\.rank.*--mix\.pseudo and --mix\.labelled are 0",
+        ),
+        (
+            {"objectives__rank": RankOptions(1.0), "loop__score": "constrained"},
+            r"objectives\.rank.*--loop\.score is constrained",
+        ),
+        ({"lora__rank": 2, "optimiser__body": 0.0}, r"--lora\.rank 2 .*--optimiser\.body 0"),
+        ({"optimiser__layer_decay": 0.9}, r"--optimiser\.layer_decay 0\.9 .*body 0"),
+        ({"lora__targets": ["q"]}, r"--lora\.rank is 0"),
+        ({"optimiser__layer_decay": 1.5}, r"layer_decay 1\.5"),
+        ({"model__decoder_layers": 2}, r"--model\.decoder_layers 2 cuts a pretrained model"),
+        ({"mix__ratio": 2.0}, r"--mix\.ratio 2\.0 and --mix\.indexing 0\.2"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_before_work_starts(changes, told):
+    with pytest.raises(InputError, match=told):
+        small.options(**changes)
 
 
 def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:

@@ -19,8 +19,8 @@ import torch
 from test_processes import finish, start
 
 from data_prep.errors import InputError
-from dsi.objectives import CrossEntropy, Objective
-from dsi.objectives.base import Forward
+from dsi.objectives.base import Forward, Objective
+from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines.zero import read_zero_config, refuse_with_zero
 from dsi.training.optimisers import make_optimiser

@@ -7,11 +7,24 @@ from itertools import pairwise
 
 import pytest
 import torch
+from transformers import BartConfig, BartForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch
-from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.backbone import from_scratch, graft_docids
+from dsi.training.lora import add_adapters
+from dsi.training.optimisers import (
+    learning_rate,
+    make_optimiser,
+    parameter_groups,
+    set_learning_rate,
+)
+from dsi.training.options import (
+    LoopOptions,
+    LoraOptions,
+    MixOptions,
+    ModelOptions,
+    OptimiserOptions,
+)
 
 
 def model():
@@ -150,3 +163,74 @@ def test_intervals_follow_the_number_of_steps():
     assert LoopOptions(steps=3).checkpoint_interval == 1
     assert LoopOptions(steps=400, evaluate_every=7).evaluation_interval == 7
     assert LoopOptions(steps=400, checkpoint_every=9).checkpoint_interval == 9
+
+
+def share_of(network, options):
+    """Returns the share of the learning rate of each weight by name, 0 for a frozen one."""
+    groups = parameter_groups(network, options)
+    shares = {id(w): group["share"] for group in groups for w in group["params"]}
+    found = {name: shares.get(id(w), 0.0) for name, w in network.named_parameters()}
+    assert {name: share > 0 for name, share in found.items()} == {
+        name: w.requires_grad for name, w in network.named_parameters()
+    }
+    return found
+
+
+def test_layer_decay_lowers_the_rate_from_layer_to_layer():
+    shares = share_of(model(), OptimiserOptions(body=0.5, layer_decay=0.1))
+    assert shares["lm_head.weight"] == shares["shared.weight"] == 1.0
+    assert shares["encoder.embed_tokens.weight"] == pytest.approx(0.01)
+    for stack in ("encoder", "decoder"):
+        q = f"{stack}.block.{{}}.layer.0.SelfAttention.q.weight"
+        assert shares[q.format(1)] == pytest.approx(0.5)
+        assert shares[q.format(0)] == pytest.approx(0.05)
+        assert shares[f"{stack}.final_layer_norm.weight"] == pytest.approx(0.5)
+
+
+def test_layer_decay_knows_the_layers_of_bart():
+    config = BartConfig(
+        vocab_size=9, d_model=16, encoder_layers=2, decoder_layers=3, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    network = graft_docids(BartForConditionalGeneration(config), 9, 7)
+    shares = share_of(network, OptimiserOptions(body=1.0, layer_decay=0.1))
+    assert shares["model.decoder.layers.0.fc1.weight"] == pytest.approx(0.01)
+    assert shares["model.decoder.layers.2.fc1.weight"] == 1.0
+    assert shares["model.encoder.layers.0.fc1.weight"] == pytest.approx(0.1)
+    assert shares["model.encoder.embed_positions.weight"] == pytest.approx(0.01)
+    assert shares["model.decoder.embed_positions.weight"] == pytest.approx(0.001)
+    assert shares["model.encoder.layernorm_embedding.weight"] == pytest.approx(0.01)
+
+
+def test_a_frozen_encoder_is_frozen_as_a_whole():
+    network = model()
+    shares = share_of(network, OptimiserOptions(body=0.5, freeze_encoder=True))
+    for name, share in shares.items():
+        assert (share == 0.0) == name.startswith("encoder."), name
+    for weight in network.parameters():
+        weight.requires_grad_(True)
+    plain = share_of(network, OptimiserOptions(body=0.5))
+    assert all(plain.values())
+
+
+def test_adapters_move_in_place_of_the_body():
+    pytest.importorskip("peft")
+    network = model()
+    add_adapters(network, LoraOptions(rank=2, targets=["q", "v"]), seed=0)
+    shares = share_of(network, OptimiserOptions(body=0.5, layer_decay=0.1))
+    for name, share in shares.items():
+        rows = name in ("lm_head.weight", "shared.weight", "encoder.embed_tokens.weight")
+        assert (share > 0) == (rows or "lora_" in name), name
+    top = "decoder.block.1.layer.1.EncDecAttention.q.lora_A.default.weight"
+    assert shares[top] == pytest.approx(0.5)
+    assert shares[top.replace("block.1", "block.0")] == pytest.approx(0.05)
+
+
+def test_all_frozen_is_told():
+    network = model()
+    network.get_output_embeddings().weight = network.get_encoder().get_input_embeddings().weight
+    network.get_decoder().set_input_embeddings(network.get_encoder().get_input_embeddings())
+    network.shared = network.get_encoder().get_input_embeddings()
+    with pytest.raises(InputError, match="nothing would be trained"):
+        parameter_groups(network, OptimiserOptions(body=0.0, freeze_encoder=True))

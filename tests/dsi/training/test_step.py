@@ -12,7 +12,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi import Index
 from dsi.backbone import graft_docids
-from dsi.objectives import CrossEntropy, Objective, Targets
+from dsi.objectives.base import Objective, Targets
+from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training import build
 from dsi.training.batching import Batch
 from dsi.training.build import train_index
@@ -34,7 +35,9 @@ def small_model(dropout: float = 0.0):
 def batch_of(rows: list[int]) -> Batch:
     rng = np.random.default_rng(rows)
     ids = rng.integers(2, 9, (len(rows), 4))
-    return Batch(ids, np.ones_like(ids), np.array(rows), np.zeros(len(rows), bool))
+    return Batch(
+        ids, np.ones_like(ids), np.array(rows), np.zeros(len(rows), bool), np.arange(len(rows))
+    )
 
 
 class Norm(Objective):
@@ -97,10 +100,11 @@ def test_parts_change_nothing_and_a_term_of_the_weights_counts_once():
     terms = [CrossEntropy(), Norm(0.1)]
     whole = np.random.default_rng(1).integers(2, 9, (4, 4))
 
-    def part(places):
+    def part(chosen):
+        places = np.array(chosen)
         ids = whole[places]
         return Batch(
-            ids, np.ones_like(ids), np.array([0, 1, 2, 0])[places], np.zeros(len(ids), bool)
+            ids, np.ones_like(ids), np.array([0, 1, 2, 0])[places], np.zeros(len(ids), bool), places
         )
 
     one, ours = gradients(terms, [part([0, 1, 2, 3])])
@@ -122,7 +126,8 @@ import sys
 sys.path.insert(0, {folder!r})
 import torch
 from accelerate import Accelerator
-from dsi.objectives import CrossEntropy, Targets
+from dsi.objectives.base import Targets
+from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.engines.plain import PlainEngine
 from dsi.training.step import backward_step
 import test_step as t

@@ -1,0 +1,54 @@
+"""Imitation of a retriever: the model's distribution over documents follows the teacher's."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from dsi.objectives.base import OBJECTIVES, Forward
+from dsi.objectives.candidates import Candidates, TaughtObjective
+from dsi.teachers.lessons import Lessons
+
+
+@OBJECTIVES.register("distillation")
+class Distillation(TaughtObjective):
+    """KL(t || p) for each query (Hinton et al. 2015), t = softmax(teacher's scores / temperature).
+
+    Over candidates, p is the softmax of the candidates' log-probabilities. Over all, p is the
+    probability that the model gives each identifier among all there could be: for identifiers
+    of one code, the softmax over the output rows.
+
+    Args:
+        weight: What the term is multiplied with.
+        lessons: What the teacher said.
+        over: "all", "candidates" or "auto": all for identifiers of one code.
+    """
+
+    name = "distillation"
+
+    def __init__(self, weight: float, lessons: Lessons, over: str = "auto") -> None:
+        super().__init__(weight, lessons)
+        self.over = over
+
+    def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
+        """Sums over queries."""
+        over = self.over
+        if over == "auto":
+            over = "all" if forward.targets.codes.shape[1] == 1 else "candidates"
+        logs = candidates.logs
+        if over == "candidates":
+            logs = functional.log_softmax(logs.masked_fill(~candidates.present, -torch.inf), dim=-1)
+        return divergence(candidates.taught, logs)
+
+
+def divergence(taught: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+    """Returns KL(softmax(taught) || exp(logs)), summed over queries.
+
+    Args:
+        taught: Scores, -inf where there is no document; float [queries, documents].
+        logs: Log-probabilities, of any value where there is no document; same shape.
+    """
+    present = taught > -torch.inf
+    target = functional.log_softmax(taught, dim=-1)
+    gap = target.masked_fill(~present, 0.0) - logs.masked_fill(~present, 0.0)
+    return (target.exp() * gap).sum()

@@ -1,0 +1,147 @@
+"""Which terms make up the loss, with their weights; the text under a field is its help."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from data_prep.errors import InputError
+
+TAUGHT = ("prefix_margin", "rank", "distillation")
+"""The terms that ask a teacher."""
+
+
+@dataclass(frozen=True)
+class CrossEntropyOptions:
+    """Negative log-probability of the right identifier."""
+
+    weight: float = 1.0
+    """Weight of the term"""
+
+
+@dataclass(frozen=True)
+class RDropOptions:
+    """Two passes with different dropout must agree (R-Drop; NCI takes 0.15)."""
+
+    weight: float = 0.0
+    """Weight of the term; needs dropout"""
+
+
+@dataclass(frozen=True)
+class PrefixMarginOptions:
+    """The score margins of identifiers' prefixes follow the teacher's (RIPOR)."""
+
+    weight: float = 0.0
+    """Weight of the term; 1 in RIPOR, there without cross-entropy"""
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """The teacher's candidates are ranked below the right document, or in its order."""
+
+    weight: float = 0.0
+    """Weight of the term"""
+    form: str = "margin"
+    """margin (LTRGR: the right document ahead of the candidates by a margin) or listmle
+    (likelihood of the teacher's order, the right document first)"""
+    margin: float = 1.0
+    """By how much, in log-probability"""
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """The model's distribution over documents follows the teacher's."""
+
+    weight: float = 0.0
+    """Weight of the term"""
+    over: str = "auto"
+    """all (probabilities of the identifiers as they are), candidates (shared out among the
+    candidates); auto: all where identifiers have one code, else candidates"""
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Who is asked, once, before training."""
+
+    kind: str = "bm25"
+    """bm25, embeddings (a sentence-transformers model) or cross-encoder (on BM25's candidates)"""
+    model: str | None = None
+    """Hub id or folder of the model of the kinds embeddings and cross-encoder"""
+    candidates: int = 8
+    """Documents that the teacher names for a query, besides the right one"""
+    temperature: float = 1.0
+    """The teacher's scores are divided by this; cosines want about 0.05"""
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """The terms of the loss; a term of weight 0 is left out."""
+
+    cross_entropy: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
+    r_drop: RDropOptions = field(default_factory=RDropOptions)
+    prefix_margin: PrefixMarginOptions = field(default_factory=PrefixMarginOptions)
+    rank: RankOptions = field(default_factory=RankOptions)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            options = getattr(self, entry.name)
+            for name, value in vars(options).items():
+                self._number(f"--objectives.{entry.name}.{name}", value)
+        if not any(self.weights.values()):
+            raise InputError(
+                "every term of --objectives has weight 0",
+                mend="Give --objectives.cross_entropy.weight 1, or another term a weight",
+            )
+        _choice("rank.form", self.rank.form, ("margin", "listmle"))
+        _choice("distillation.over", self.distillation.over, ("auto", "all", "candidates"))
+        teacher = self.teacher
+        _choice("teacher.kind", teacher.kind, ("bm25", "embeddings", "cross-encoder"))
+        if teacher.candidates < 1:
+            raise InputError(f"--objectives.teacher.candidates {teacher.candidates} is less than 1")
+        if teacher.temperature <= 0:
+            raise InputError(
+                f"--objectives.teacher.temperature {teacher.temperature} is not above 0"
+            )
+        if (teacher.kind == "bm25") != (teacher.model is None):
+            raise InputError(
+                f"--objectives.teacher.kind {teacher.kind} "
+                + ("takes no model" if teacher.kind == "bm25" else "needs a model"),
+                mend="Give --objectives.teacher.model with the kinds embeddings and cross-encoder",
+            )
+        if not self.taught and teacher != TeacherOptions():
+            raise InputError(
+                "--objectives.teacher is set, but no term asks the teacher",
+                mend=f"Give one of {', '.join(TAUGHT)} a weight: "
+                "--objectives.distillation.weight 1",
+            )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every term by name."""
+        return {
+            entry.name: getattr(self, entry.name).weight
+            for entry in fields(self)
+            if entry.name != "teacher"
+        }
+
+    @property
+    def taught(self) -> bool:
+        """Whether a term asks the teacher."""
+        return any(self.weights[name] for name in TAUGHT)
+
+    @staticmethod
+    def _number(option: str, value: Any) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{option} {value} is no finite number")
+        if isinstance(value, float | int) and value < 0:
+            raise InputError(f"{option} {value} is negative")
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(
+            f"--objectives.{option} {value!r} is unknown", mend=f"Choose from: {', '.join(choices)}"
+        )

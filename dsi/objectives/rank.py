@@ -1,0 +1,78 @@
+"""Rank losses over a teacher's candidates (LTRGR, Li et al. 2023; ListMLE, Xia et al. 2008)."""
+
+from __future__ import annotations
+
+import torch
+
+from dsi.objectives.base import OBJECTIVES, Forward
+from dsi.objectives.candidates import Candidates, TaughtObjective
+from dsi.teachers.lessons import Lessons
+
+
+@OBJECTIVES.register("rank")
+class Rank(TaughtObjective):
+    """Ranks the right document above the teacher's candidates, by log-probability.
+
+    Args:
+        weight: What the term is multiplied with.
+        lessons: What the teacher said.
+        form: "margin" or "listmle".
+        margin: Of the form margin.
+    """
+
+    name = "rank"
+
+    def __init__(
+        self, weight: float, lessons: Lessons, form: str = "margin", margin: float = 1.0
+    ) -> None:
+        super().__init__(weight, lessons)
+        self.form = form
+        self.margin = margin
+
+    def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
+        """Sums over queries."""
+        if self.form == "listmle":
+            return list_likelihood(candidates.logs, candidates.taught)
+        return margin_loss(candidates.logs, candidates.present, self.margin)
+
+
+def margin_loss(scores: torch.Tensor, present: torch.Tensor, margin: float) -> torch.Tensor:
+    """Returns LTRGR's two hinges, max(0, s(wrong) - s(right) + margin), summed over queries.
+
+    One hinge for the wrong document of the highest score, one for a wrong document drawn at
+    random: here its expectation, the mean over all of them.
+
+    Args:
+        scores: The right document first; float [queries, documents].
+        present: Where there is a document; bool, same shape.
+        margin: Not negative.
+    """
+    wrong = present[:, 1:]
+    hinges = (scores[:, 1:] - scores[:, :1] + margin).clamp_min(0).masked_fill(~wrong, 0.0)
+    mean = hinges.sum(dim=1) / wrong.sum(dim=1).clamp_min(1)
+    return (mean + hinges.amax(dim=1)).sum()
+
+
+def list_likelihood(scores: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+    """Returns the negative log-likelihood of the teacher's order, summed over queries.
+
+    Documents are drawn one by one, each with probability softmax(scores) among those left: the
+    right document first, the others by falling score of the teacher.
+
+    Args:
+        scores: The right document first; float [queries, documents].
+        taught: The teacher's scores, -inf where there is no document; same shape.
+    """
+    order = torch.cat(
+        [
+            torch.zeros_like(taught[:, :1], dtype=torch.int64),
+            1 + taught[:, 1:].argsort(dim=1, descending=True, stable=True),
+        ],
+        dim=1,
+    )
+    present = taught.gather(1, order) > -torch.inf
+    ordered = scores.gather(1, order)
+    left = ordered.masked_fill(~present, torch.finfo(ordered.dtype).min)
+    # The logarithm of the sum over a document and all after it.
+    tails = left.flip(1).logcumsumexp(dim=1).flip(1)
+    return (tails - ordered).masked_fill(~present, 0.0).sum()

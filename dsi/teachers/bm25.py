@@ -1,0 +1,38 @@
+"""BM25 over the documents themselves: the teacher that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.bm25 import Bm25
+from dsi.teachers.base import TEACHERS, Ranked, right_then_best
+
+
+@TEACHERS.register("bm25")
+class Bm25Teacher:
+    """BM25 as `dsi evaluate` has it; documents that share no word with a query are no candidates.
+
+    Args:
+        texts: What the documents say, in row order.
+        model: None.
+        language: Of stemmer and stop words.
+    """
+
+    batch: ClassVar[int] = 2048
+
+    def __init__(self, texts: Sequence[str], model: str | None, language: str) -> None:
+        self._search = Bm25(list(texts), language)
+
+    def rank(self, queries: Sequence[str], rows: npt.NDArray[np.int64], candidates: int) -> Ranked:
+        """Scores the right document of each query, and the best others; see `Teacher.rank`."""
+        scores = self._search.score_matrix(list(queries))
+        lines = [slice(*scores.indptr[line : line + 2]) for line in range(len(rows))]
+        others = [(scores.indices[line].astype(np.int64), scores.data[line]) for line in lines]
+        right = np.zeros(len(rows), np.float32)
+        for line, (members, values) in enumerate(others):
+            right[line] = values[members == rows[line]].sum()
+        return right_then_best(rows, right, others, candidates)

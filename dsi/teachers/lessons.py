@@ -1,0 +1,74 @@
+"""What a teacher said about every training query, on the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.progress import track
+from docids.store import open_store, write_store
+from dsi.teachers.base import Ranked, Teacher
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """The teacher's candidates for each training query, in the order of `Batch.numbers`.
+
+    Attributes:
+        rows: Table rows, the right document first, -1 for none; int32 [queries, documents].
+        scores: The teacher's, -inf for none; float32, same shape.
+        temperature: What scores are divided by.
+        first: The number of the first query: examples before these queries and after them, those
+            of the indexing task, have no candidates.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    temperature: float = 1.0
+    first: int = 0
+
+    def of(self, numbers: npt.NDArray[np.int64]) -> Ranked:
+        """Returns rows, int64, and scores over the temperature, float32, of some examples."""
+        rows = np.full((len(numbers), self.rows.shape[1]), -1, np.int64)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        asked = (numbers >= self.first) & (numbers < self.first + len(self.rows))
+        rows[asked] = self.rows[numbers[asked] - self.first]
+        scores[asked] = self.scores[numbers[asked] - self.first] / np.float32(self.temperature)
+        return rows, scores
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike[str], temperature: float = 1.0, first: int = 0
+    ) -> Lessons:
+        """Opens what `teach` wrote, by memory map."""
+        _, arrays = open_store(folder, "lessons")
+        return cls(arrays["rows"], arrays["scores"], temperature, first)
+
+
+def teach(
+    folder: str | os.PathLike[str],
+    teacher: Teacher,
+    queries: Sequence[str],
+    rows: npt.NDArray[np.int64],
+    candidates: int,
+) -> None:
+    """Asks a teacher about every training query and writes what it says.
+
+    Args:
+        folder: The folder to make.
+        teacher: Who is asked.
+        queries: Texts.
+        rows: The row of each query's document; int64 [queries].
+        candidates: How many documents besides the right one.
+    """
+    found = np.full((len(queries), 1 + candidates), -1, np.int32)
+    scores = np.full(found.shape, -np.inf, np.float32)
+    starts: Sequence[int] = range(0, len(queries), teacher.batch)
+    for start in track(starts, "asking the teacher") if len(starts) > 1 else starts:
+        part = slice(start, start + teacher.batch)
+        found[part], scores[part] = teacher.rank(queries[part], rows[part], candidates)
+    write_store(folder, "lessons", {}, {"rows": found, "scores": scores})

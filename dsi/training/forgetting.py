@@ -1,0 +1,79 @@
+"""Forgetting events: documents that were memorised at one evaluation and are not at the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Forgetting:
+    """Counts forgetting events during training (Toneva et al. 2019; DSI++, Mehta et al. 2023).
+
+    A document is memorised where the model, given its text, finds it first. An event is that a
+    document which was memorised at one evaluation is not at the next.
+
+    Args:
+        documents: How many documents are watched.
+
+    Attributes:
+        memorised: Which were memorised at the last evaluation; bool [documents].
+        ever: Which were memorised at some evaluation; bool [documents].
+        events: How often each was forgotten; int64 [documents].
+    """
+
+    def __init__(self, documents: int) -> None:
+        self.memorised = np.zeros(documents, bool)
+        self.ever = np.zeros(documents, bool)
+        self.events = np.zeros(documents, np.int64)
+
+    def see(self, memorised: npt.NDArray[np.bool_]) -> None:
+        """Takes in an evaluation: which documents are memorised now."""
+        self.events += self.memorised & ~memorised
+        self.memorised = memorised
+        self.ever = self.ever | memorised
+
+    def measures(self) -> dict[str, float]:
+        """Returns what a row of evaluations says: shares of the documents, and all events."""
+        return {
+            "documents Success@1": float(self.memorised.mean()),
+            "forgetting events": int(self.events.sum()),
+            "never forgotten": float((self.events == 0).mean()),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what the manifest says at the end.
+
+        Returns:
+            documents: How many were watched. memorised: Share at the last evaluation.
+            never_memorised: Share that no evaluation found memorised. zero_events: Share without
+            a forgetting event (DSI++'s figure, those never memorised among them). stable: Share
+            that was memorised once and never forgotten. events: Number of events -> documents.
+        """
+        numbers, counts = np.unique(self.events, return_counts=True)
+        return {
+            "documents": len(self.events),
+            "memorised": float(self.memorised.mean()),
+            "never_memorised": float((~self.ever).mean()),
+            "zero_events": float((self.events == 0).mean()),
+            "stable": float(((self.events == 0) & self.ever).mean()),
+            "events": {str(n): int(count) for n, count in zip(numbers, counts, strict=True)},
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `restore` needs, as JSON."""
+        return {
+            "memorised": np.flatnonzero(self.memorised).tolist(),
+            "ever": np.flatnonzero(self.ever).tolist(),
+            "events": self.events.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` returned."""
+        for name in ("memorised", "ever"):
+            marks = np.zeros(len(self.events), bool)
+            marks[state[name]] = True
+            setattr(self, name, marks)
+        self.events = np.asarray(state["events"], np.int64)

@@ -1,0 +1,136 @@
+"""What a run leaves for those who watch it: TensorBoard, Weights & Biases, a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import small
+from test_build import StopError, interrupt
+
+from data_prep.errors import InputError
+from dsi.commands.info import info
+from dsi.training import log as logs
+from dsi.training.build import train_index
+from dsi.training.curves import draw_curves, read_scalars
+from dsi.training.log import Log
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "index"
+    train_index(dataset, out, small.options(loop__evaluate_every=2, loop__evaluate_documents=20))
+    return out
+
+
+def test_every_step_and_term_is_in_the_tensorboard_files(trained):
+    scalars = read_scalars(trained / "versions/0001/log/tensorboard")
+    for name in ("loss", "loss/cross_entropy", "lr", "tokens_per_second"):
+        assert scalars[f"training/{name}"][0] == list(range(1, 9)), name
+    assert scalars["training/loss"][1] == scalars["training/loss/cross_entropy"][1]
+    for name in ("RR@10", "loss", "documents Success@1", "never forgotten"):
+        assert scalars[f"dev/{name}"][0] == [2, 4, 6, 8]
+
+
+def test_steps_that_are_made_again_are_drawn_once(dataset, tmp_path, monkeypatch):
+    wanted = small.options(loop__checkpoint_every=2)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 5)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", wanted)
+    train_index(dataset, tmp_path / "index", wanted)
+    scalars = read_scalars(tmp_path / "index/versions/0001/log/tensorboard")
+    assert scalars["training/loss"][0] == list(range(1, 9))
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """Stands in for the package: keeps what it is told."""
+    told: list = []
+    run = types.SimpleNamespace(
+        log=lambda values, step: told.append((step, values)), finish=lambda: told.append("end")
+    )
+    module = types.ModuleType("wandb")
+    module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    module.init = lambda **settings: (told.append(settings), run)[1]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return told
+
+
+def test_weights_and_biases_is_told_what_tensorboard_is(wandb, tmp_path):
+    (tmp_path / "training.json").write_text('{"seed": 3}')
+    for start in (0, 2):
+        log = Log(tmp_path, start, active=True, wandb="project")
+        log.step(start + 1, loss=1.5)
+        log.evaluation(start + 1, {"RR@10": 0.25})
+        log.close()
+    first, *rest = wandb
+    assert (first["project"], first["resume"], first["config"]) == ("project", "allow", {"seed": 3})
+    assert rest[:3] == [(1, {"training/loss": 1.5}), (1, {"dev/RR@10": 0.25}), "end"]
+    assert rest[3]["id"] == first["id"], "a run that continues is the same run"
+    Log(tmp_path, 0, active=False, wandb="project").close()
+    assert len(wandb) == 8, "another process tells nothing"
+
+
+def test_what_weights_and_biases_writes_offline_is_kept(wandb, dataset, tmp_path, monkeypatch):
+    def init(**settings):
+        run = Path(settings["dir"]) / "wandb" / "offline-run-1"
+        run.mkdir(parents=True)
+        (run / "run.wandb").write_text("data")
+        (run.parent / "latest-run").symlink_to(run)
+        return types.SimpleNamespace(log=lambda values, step: None, finish=lambda: None)
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1, loop__wandb="p"))
+    kept = tmp_path / "index/versions/0001/log/wandb"
+    assert [str(f.relative_to(kept)) for f in kept.rglob("*.wandb")] == ["offline-run-1/run.wandb"]
+    assert not (kept / "latest-run").exists()
+
+
+def test_without_its_package_weights_and_biases_is_refused_before_work(monkeypatch):
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--loop\.wandb 'p' needs the package wandb.*\[wandb\]"):
+        small.options(loop__wandb="p")
+
+
+def test_rows_after_the_checkpoint_are_dropped(tmp_path):
+    rows = [{"step": step, "RR@10": step / 10} for step in (2, 4, 6)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "evaluations.jsonl").write_text(text + '{"step": 8, "RR')
+    assert logs.read_evaluations(tmp_path) == rows
+    Log(tmp_path, 4, active=True).close()
+    assert logs.read_evaluations(tmp_path) == rows[:2]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_info_draws_the_curves(trained, suffix, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / f"curves.{suffix}"
+    info(trained, curves=file)
+    content = file.read_bytes()
+    if suffix == "png":
+        from PIL import Image
+
+        with Image.open(file) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) > 500
+            assert len(set(picture.convert("L").resize((64, 64)).tobytes())) > 5, "not blank"
+    else:
+        assert content.startswith(b"<?xml")
+
+
+def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    log = trained / "versions/0001/log"
+    for file in (tmp_path / "missing" / "curves.png", tmp_path / "curves.docx"):
+        with pytest.raises(InputError, match=r"curves\.\w+: cannot draw this file"):
+            draw_curves(log, file, "title")
+        assert not file.exists()
+    with pytest.raises(InputError, match="no training curves"):
+        draw_curves(tmp_path, tmp_path / "curves.png", "title")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"needs the package matplotlib.*dsi-toolkit\[figures\]"):
+        draw_curves(log, tmp_path / "curves.png", "title")
