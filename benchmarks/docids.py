@@ -3,6 +3,7 @@
     python benchmarks/docids.py                    # every cell; an hour on two cores
     python benchmarks/docids.py --cells trie-1m,marisa-1m
     python benchmarks/docids.py --small            # a hundredth of every size, in a minute
+    python benchmarks/docids.py --dataset squad-dev=PATH/TO/BEIR   # every kind's quality report
 
 Each cell runs in a process of its own, so that its peak memory is its own. Cells that are in
 `results/docids/` are not measured again; remove a file to measure it again.
@@ -12,6 +13,7 @@ Each cell runs in a process of its own, so that its peak memory is its own. Cell
 - trie-N: the trie over N random identifiers of 8 codes from 256: time and memory beyond the
   table, bytes on disk, time to open by memory map.
 - nci-N: NCI's recursive k-means (scikit-learn, with its settings) beside ours on the same vectors.
+- quality-KIND: the quality report of a kind on the dataset of `--dataset`, and the time it took.
 - marisa-N: marisa-trie (what GENRE offers as its compact trie) beside ours on the same identifiers.
 """
 
@@ -58,7 +60,11 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a hundredth of every size")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # what the child process is for
     parser.add_argument("--table", nargs=2, help=argparse.SUPPRESS)  # and another one
+    parser.add_argument("--dataset", metavar="NAME=SOURCE", help="the quality reports instead")
     arguments = parser.parse_args()
+    if arguments.dataset:
+        quality(*arguments.dataset.split("=", 1))
+        return
     if arguments.table:
         random_table(int(arguments.table[0])).save(arguments.table[1])
         return
@@ -71,6 +77,59 @@ def main() -> None:
         found = cell("docids", stored, lambda name=name: in_a_process(name, arguments.small))
         facts = {key: value for key, value in found.items() if not isinstance(value, dict)}
         show([{"what": key, "value": value} for key, value in facts.items()], ["what", "value"])
+
+
+def quality(name: str, source: str) -> None:
+    """Measures the identifiers of every kind on a dataset, and prints the table of all."""
+    from data_prep.dataset import Dataset
+    from docids.kinds import KINDS
+    from docids.kinds.tree import TreeOptions
+    from docids.kinds.url import UrlOptions
+    from docids.pseudo_queries import queries_of
+    from dsi.commands.docids import docids
+    from dsi.commands.prepare import prepare
+
+    rows = []
+    with TemporaryDirectory() as folder:
+        dataset, out = Path(folder) / "dataset", Path(folder) / "docids"
+        systems = [*KINDS, "description+share", "title+share", "keywords+share", "rq+share"]
+        for system in sorted(systems):
+
+            def measured(system: str = system) -> dict[str, Any]:
+                if not dataset.exists():
+                    prepare(source, out=dataset)
+                kind, _, share = system.partition("+")
+                if kind == "description" and not Dataset.open(dataset).generators:
+                    queries_of(Dataset.open(dataset))("auto")  # not part of the time
+                started = time.perf_counter()
+                report = docids(
+                    dataset,
+                    out=out,
+                    kind=kind,
+                    collisions="share" if share else None,
+                    # The corpora here have no URLs; their ids are as near as it comes.
+                    url=UrlOptions(column="doc_id"),
+                    semantic=TreeOptions(codes="node"),
+                )
+                seconds = time.perf_counter() - started
+                return {"seconds": seconds, "quality": {**report.data, "out": None}}
+
+            found = cell("docids", f"quality-{name}-{system}", measured)
+            report = found["quality"]
+            rows.append(
+                {
+                    "identifiers": system,
+                    "seconds": round(found["seconds"], 1),
+                    "length": round(report["length"]["mean"], 2),
+                    "alphabet": report["alphabet"]["size"],
+                    "unique": round(report["unique"], 4),
+                    "sharing": report["shared_documents"],
+                    "told apart": sum(report["resolved"].values()),
+                    "purity": report["purity"],
+                    "chance": report["purity_shuffled"],
+                }
+            )
+    show(rows, list(rows[0]))
 
 
 def in_a_process(name: str, small: bool) -> dict[str, Any]:

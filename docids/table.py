@@ -225,6 +225,14 @@ class DocidTable:
         first, last = (row, row + 1) if self.one_each else self.first_identifier[row : row + 2]
         return [self._codes_of(number) for number in range(int(first), int(last))]
 
+    def last_codes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Returns the last code of the first, or only, identifier of each row; int32 [rows]."""
+        firsts = rows if self.one_each else np.asarray(self.first_identifier)[rows]
+        last: npt.NDArray[np.int32] = np.asarray(self.codes)[
+            np.asarray(self.offsets)[firsts + 1] - 1
+        ]
+        return last
+
     def numbers_of(
         self, rows: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -61,16 +61,16 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     from dsi.objectives.base import Targets
     from dsi.objectives.cross_entropy import CrossEntropy
     from dsi.search.torch_trie import TorchTrie
-    from dsi.training.examples import labelled_rows
+    from dsi.training.examples import labelled_rows, per_identifier
     from dsi.training.loop import Run
     from dsi.updating.examples import gather, make_batches
 
     update = plan.update
     table = update.assignment.table
-    examples = gather(plan)
+    examples = {name: per_identifier(each, table) for name, each in gather(plan).items()}
     labelled = None
     if update.training.mix.negatives == "labelled" and "labelled" in plan.queries:
-        labelled = labelled_rows(update.memory.dataset, table)
+        labelled, _ = table.numbers_of(labelled_rows(update.memory.dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
     trie = TorchTrie.from_trie(Trie.build(table), device)

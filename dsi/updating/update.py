@@ -255,7 +255,9 @@ def _prepare_parts(
     numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
     if numbers:
         assignment = assignment.extend(
-            [fresh[place].doc_id for place in numbers], [texts[place] for place in numbers]
+            [fresh[place].doc_id for place in numbers],
+            [texts[place] for place in numbers],
+            titles=[fresh[place].title for place in numbers],
         )
     assignment.save(work / "docids")
     _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)

@@ -50,7 +50,7 @@ class Newcomers:
         Their rows in the model stand for no old document and may be written; int64 [codes].
         """
         lengths = self.table.lengths
-        owner = np.repeat(np.arange(len(self.table)), lengths)
+        owner = np.repeat(self.table.owners, lengths)
         codes = np.asarray(self.table.codes)
         new = np.isin(owner, self.rows)
         own = np.setdiff1d(codes[new], codes[~new])
@@ -68,11 +68,14 @@ class Newcomers:
         Returns:
             float32 [alphabet_size, width]; 0 for other codes.
         """
+        several = [self.table.sequences(row) for row in self.rows.tolist()]
         part = DocidTable.from_sequences(
             [str(row) for row in self.rows.tolist()],
-            [self.table.sequence(row) for row in self.rows.tolist()],
+            [identifier for identifiers in several for identifier in identifiers],
             alphabet_size=self.table.alphabet_size,
             kind=self.table.kind,
+            counts=[len(identifiers) for identifiers in several],
+            shared=self.table.shared,
         )
         return code_vectors(part, vectors, alphabet_size)
 

@@ -40,7 +40,7 @@ def neighbours(model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTr
     ).toarray()
     nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEAREST]
     output = model.get_output_embeddings().weight
-    lasts = np.asarray(table.codes)[np.asarray(table.offsets)[old + 1] - 1]
+    lasts = table.last_codes(old)
     rows = output.detach().float().cpu().numpy()
     vectors = rows[lasts[nearest]].mean(axis=1)
     own = newcomers.own_codes()

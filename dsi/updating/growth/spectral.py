@@ -162,7 +162,7 @@ def _scale(
         matrix: Their BM25 weights.
     """
     output = model.get_output_embeddings().weight.detach().float().cpu().numpy()
-    lasts = np.asarray(newcomers.table.codes)[newcomers.table.offsets[rows + 1] - 1]
+    lasts = newcomers.table.last_codes(rows)
     trained = output[lasts, : tokens.shape[1]]
     product = float((np.asarray(matrix @ tokens) * trained).sum())
     return product / float(matrix.multiply(matrix).sum()) if product > 0 else 1.0

@@ -167,7 +167,7 @@ class Instant(Standalone):
         model = grown_model(update)
         grown = time.perf_counter()
         table = update.assignment.table
-        lasts = np.asarray(table.codes)[np.asarray(table.offsets)[1:] - 1]
+        lasts = table.last_codes(np.arange(len(table)))
         own = np.isin(lasts, newcomers_of(update).own_codes())
         solvable = [row for row in update.new_rows.tolist() if own[row]]
         if not solvable:
