@@ -29,7 +29,7 @@ from record import cell, show
 SUITES = {
     **{suite: ",".join(names) for suite, names in systems.SUITES.items()},
     "docids": "atomic,semantic,rq,pq,keywords,description,description+share,title,title+share,url,"
-    "naive,random",
+    "learned,naive,random",
 }
 """Suite -> the kinds or systems it is made of."""
 GROUPS = ("all", "seen", "unseen")
