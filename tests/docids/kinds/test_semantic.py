@@ -164,3 +164,23 @@ def test_clusters_are_numbered_breadth_first_with_neighbouring_children():
         digits = clusters.digit[clusters.parent == inner].tolist()
         assert digits == list(range(len(digits)))
     assert not np.isin(clusters.leaf, clusters.parent).any()
+
+
+def test_threads_and_waves_change_nothing(monkeypatch):
+    import faiss
+
+    from docids.kinds import clustering
+
+    vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    settings = {"branching": 3, "capacity": 4, "iterations": 5, "seed": 1}
+    before = faiss.omp_get_max_threads()
+    found = []
+    for threads, wave in ((1, 256), (3, 256), (1, 1), (3, 2)):
+        faiss.omp_set_num_threads(threads)
+        monkeypatch.setattr(clustering, "_WAVE", wave)
+        found.append(clustering.cluster(vectors, **settings))
+        assert faiss.omp_get_max_threads() == threads
+    faiss.omp_set_num_threads(before)
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            assert mine.tobytes() == theirs.tobytes()
