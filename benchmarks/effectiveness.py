@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
     parser.add_argument("--batch", type=int, default=None, help="default: that of dsi train")
+    parser.add_argument("--lr", type=float, default=None, help="default: that of dsi train")
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
@@ -83,6 +84,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(f"{arguments.steps}steps")
     if arguments.batch is not None:
         words.append(f"{arguments.batch}batch")
+    if arguments.lr is not None:
+        words.append(f"lr{arguments.lr}")
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
     if arguments.variant != "default":
@@ -99,7 +102,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.training.build import TrainingOptions, train_index
-    from dsi.training.options import LoopOptions
+    from dsi.training.options import LoopOptions, OptimiserOptions
 
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"
@@ -112,6 +115,9 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         if arguments.batch is not None:
             loop = replace(loop, batch=arguments.batch)
         system = systems.SYSTEMS.get(kind)
+        optimiser = OptimiserOptions()
+        if arguments.lr is not None:
+            optimiser = replace(optimiser, lr=arguments.lr)
         plain, _, share = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
             docids=plain,
@@ -120,6 +126,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             url=UrlOptions(column="doc_id"),
             collisions="share" if share else None,
             seed=seed,
+            optimiser=optimiser,
             loop=loop,
         )
         if system is not None:
