@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
     parser.add_argument("--batch", type=int, default=None, help="default: that of dsi train")
     parser.add_argument("--lr", type=float, default=None, help="default: that of dsi train")
+    parser.add_argument(
+        "--cold", action="store_true", help="random weights, all of them trained, no warm start"
+    )
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
@@ -86,6 +89,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(f"{arguments.batch}batch")
     if arguments.lr is not None:
         words.append(f"lr{arguments.lr}")
+    if arguments.cold:
+        words.append("cold")
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
     if arguments.variant != "default":
@@ -102,7 +107,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.training.build import TrainingOptions, train_index
-    from dsi.training.options import LoopOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
 
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"
@@ -118,6 +123,10 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         optimiser = OptimiserOptions()
         if arguments.lr is not None:
             optimiser = replace(optimiser, lr=arguments.lr)
+        model = ModelOptions()
+        if arguments.cold:
+            model = replace(model, warm_start="none")
+            optimiser = replace(optimiser, body=1.0)
         plain, _, share = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
             docids=plain,
@@ -126,6 +135,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             url=UrlOptions(column="doc_id"),
             collisions="share" if share else None,
             seed=seed,
+            model=model,
             optimiser=optimiser,
             loop=loop,
         )
