@@ -41,7 +41,7 @@ MAX_ELEMENTS = 2**27
 """About how many numbers a search holds at once beside the model, unless told otherwise."""
 SCORES = ("model", "constrained")
 """What a document's score can be made of."""
-TAIL_ROWS = 160
+TAIL_ROWS = 512
 """About how many codes of unbranched ends are read at once in a query."""
 WIDE = 8192
 """From how many candidates on the highest are found first and put in order afterwards."""

@@ -1,0 +1,393 @@
+"""How fast is the search, beside transformers' `generate` and beside the matrix products it needs?
+
+    python benchmarks/decode.py --small
+    python benchmarks/decode.py --shapes small,base --documents 20000,1000000
+
+A cell is a model shape, a number of documents, a kind of identifiers, beams, batch and precision.
+It measures, one after the other in the same process and in turns:
+
+    ours            the search
+    generate-trie   `generate` with a dictionary trie behind `prefix_allowed_tokens_fn`
+    generate-free   `generate` without constraint: what it costs by itself
+    floor           the matrix products that the search needs, and nothing else
+
+Weights are random: no checkpoint is needed, and a flat distribution is the worst case of a search.
+Queries have 8 to 16 tokens. Semantic identifiers are 6 digits, as many values a digit as the
+documents need, so that the length is the same at any size; description identifiers are 20 codes
+from 8,000 whose frequencies fall as those of words do. Identity is checked where both are
+measured. Beside the time on the clock stands processor time, which other programs on the machine
+disturb less; the ratios of a shared machine are those of processor time on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from record import cell, show
+from transformers import T5Config, T5ForConditionalGeneration
+
+from docids.table import FIRST_CODE, DocidTable
+from docids.trie import Trie
+from dsi.backbone import SIZES, graft_docids
+from dsi.search import beam
+from dsi.search.beam import beam_search
+from dsi.search.torch_trie import TorchTrie
+
+TEXT_TOKENS = 8000
+LENGTH = 16
+ENOUGH = 20.0
+"""Seconds after which a method has been called often enough."""
+
+
+def main() -> None:
+    """Measures the cells that are missing and prints the table of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", default="small")
+    parser.add_argument("--documents", default="20000")
+    parser.add_argument("--kinds", default="semantic,description,atomic")
+    parser.add_argument("--beams", default="10,100")
+    parser.add_argument("--batches", default="1,16,64")
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--threads", type=int, default=None, help="default: all cores")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--methods", default="ours,generate-trie,generate-free,floor")
+    parser.add_argument("--small", action="store_true", help="fp32, beams 10, batches 1 and 16")
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.beams, arguments.batches, arguments.precisions = "10", "1,16", "fp32"
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    grid = itertools.product(
+        arguments.shapes.split(","),
+        map(int, arguments.documents.split(",")),
+        arguments.kinds.split(","),
+        arguments.precisions.split(","),
+        map(int, arguments.beams.split(",")),
+        map(int, arguments.batches.split(",")),
+    )
+    rows = []
+    for shape, documents, kind, precision, beams, batch in grid:
+        name = f"{shape}-{documents}-{kind}-{precision}-beams{beams}-batch{batch}"
+        if arguments.threads:
+            name += f"-threads{arguments.threads}"
+        measured = cell(
+            "decode",
+            name,
+            lambda cell=(shape, documents, kind, precision, beams, batch): _measure(
+                *cell, arguments.rounds, arguments.methods.split(",")
+            ),
+        )
+        rows.append(_row(name, measured))
+        print(rows[-1], flush=True)
+    columns = ["cell", "queries/s", "over trie", "over free", "of floor", "same", "search share"]
+    show(rows, columns)
+
+
+def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a cell that the table shows; ratios are of processor time."""
+    methods = measured["methods"]
+    ours = methods["ours"]["cpu"]["median"]
+    row = {
+        "cell": name,
+        "queries/s": measured["batch"] / methods["ours"]["wall"]["median"],
+        "same": measured["same documents"],
+        "search share": measured["share of the search beside the model"],
+    }
+    for column, method in (("over trie", "generate-trie"), ("over free", "generate-free")):
+        if method in methods:
+            row[column] = methods[method]["cpu"]["median"] / ours
+    if "floor" in methods:
+        row["of floor"] = methods["floor"]["cpu"]["median"] / ours
+    return row
+
+
+def identifiers(kind: str, documents: int) -> tuple[np.ndarray, int]:
+    """Returns different identifiers, int32 [documents, length], and the size of their alphabet."""
+    rng = np.random.default_rng(0)
+    if kind == "atomic":
+        return np.arange(documents, dtype=np.int32)[:, None] + FIRST_CODE, documents + FIRST_CODE
+    if kind == "semantic":
+        base = math.ceil(documents ** (1 / 6))
+        chosen = np.sort(rng.choice(base**6, documents, replace=False))
+        digits = chosen[:, None] // base ** np.arange(5, -1, -1) % base
+        return (digits + FIRST_CODE).astype(np.int32), base + FIRST_CODE
+    weights = 1 / np.arange(1, 8001)
+    codes = rng.choice(8000, (documents * 11 // 10, 20), p=weights / weights.sum())
+    codes = np.unique(codes, axis=0)
+    codes = codes[rng.permutation(len(codes))[:documents]]
+    return (codes + FIRST_CODE).astype(np.int32), 8000 + FIRST_CODE
+
+
+def build(shape: str, alphabet: int) -> Any:
+    """Returns a T5 of a shape with random weights."""
+    size = SIZES[shape]
+    assert size.width
+    assert size.heads
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=32,
+        d_model=size.width,
+        d_kv=64,
+        d_ff=size.feed_forward,
+        num_layers=size.encoder_layers,
+        num_decoder_layers=size.decoder_layers,
+        num_heads=size.heads,
+        tie_word_embeddings=False,
+    )
+    return graft_docids(T5ForConditionalGeneration(config), TEXT_TOKENS, alphabet).eval()
+
+
+def ask(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns random queries, padded at the end."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(FIRST_CODE, TEXT_TOKENS, (batch, LENGTH), generator=generator)
+    lengths = torch.randint(LENGTH // 2, LENGTH + 1, (batch, 1), generator=generator)
+    lengths[0] = LENGTH
+    mask = (torch.arange(LENGTH) < lengths).long()
+    return ids * mask, mask
+
+
+def _measure(
+    shape: str,
+    documents: int,
+    kind: str,
+    precision: str,
+    beams: int,
+    batch: int,
+    rounds: int,
+    names: list[str],
+) -> dict[str, Any]:
+    codes, alphabet = identifiers(kind, documents)
+    table = DocidTable.from_sequences(
+        [str(row) for row in range(documents)], codes, alphabet_size=alphabet, kind=kind
+    )
+    trie = TorchTrie.from_trie(Trie.build(table))
+    model = build(shape, alphabet)
+    ids, mask = ask(batch)
+    full = beam_search(model, ids, mask, trie, k=beams, beams=beams)
+    if precision == "bf16":
+        model = model.bfloat16()
+    length = codes.shape[1]
+    children = _Children(codes) if "generate-trie" in names else None
+    products = _Products(model, batch, beams, trie)
+    methods: dict[str, Callable[[], Any]] = {
+        "ours": lambda: beam_search(model, ids, mask, trie, k=beams, beams=beams),
+        "generate-trie": lambda: _generate(model, ids, mask, beams, length, children),
+        "generate-free": lambda: _generate(model, ids, mask, beams, length, None),
+        "floor": products.run,
+    }
+    methods = {name: method for name, method in methods.items() if name in names}
+    figures, results = _in_turns(methods, rounds)
+    agreement: dict[str, Any] = {"same documents": None}
+    if "generate-trie" in results:
+        agreement = _agreement(results["ours"], results["generate-trie"], table, length)
+    top = min(10, beams)
+    same_top = (results["ours"][0][:, :top] == full[0][:, :top]).all(1)
+    return {
+        "shape": shape,
+        "documents": documents,
+        "kind": kind,
+        "length": length,
+        "precision": precision,
+        "beams": beams,
+        "batch": batch,
+        "threads": torch.get_num_threads(),
+        "methods": figures,
+        **agreement,
+        "queries with the top 10 of fp32": float(same_top.float().mean()),
+        "share of the search beside the model": _share(methods["ours"]),
+    }
+
+
+class _Children:
+    """`prefix_allowed_tokens_fn` over a trie of dictionaries, walked from the root."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self.root: dict[int, Any] = {}
+        for sequence in codes.tolist():
+            node = self.root
+            for code in sequence:
+                node = node.setdefault(code, {})
+
+    def __call__(self, batch_id: int, sent: torch.Tensor) -> list[int]:
+        node = self.root
+        for code in sent.tolist()[1:]:
+            node = node.get(code, {})
+        return list(node) or [1]
+
+
+def _generate(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int, length: int, allowed: Any
+) -> Any:
+    options: dict[str, Any] = {} if allowed is None else {"prefix_allowed_tokens_fn": allowed}
+    found = model.generate(
+        ids,
+        attention_mask=mask,
+        num_beams=beams,
+        num_return_sequences=beams,
+        length_penalty=0.0,
+        early_stopping="never",
+        do_sample=False,
+        max_new_tokens=length,
+        min_new_tokens=None if allowed is not None else length,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+    )
+    return found.sequences, found.sequences_scores
+
+
+class _Products:
+    """The matrix products of the linear layers that a search needs, by their shapes."""
+
+    def __init__(self, model: Any, batch: int, beams: int, trie: TorchTrie) -> None:
+        config = model.config
+        width, inner, wide = config.d_model, config.d_kv * config.num_heads, config.d_ff
+        tokens = batch * LENGTH
+        self.shapes: list[tuple[int, int, int, int]] = []
+        layer = [(4, width, inner), (1, width, wide), (1, wide, width)]
+        self._add(config.num_layers, tokens, layer)
+        self._add(config.num_decoder_layers, tokens, [(2, width, inner)])
+        layer = [(6, width, inner), (1, width, wide), (1, wide, width)]
+        rows = batch
+        for inner_nodes in trie.inner[1:]:
+            self._add(config.num_decoder_layers, rows, layer)
+            self._add(1, rows, [(1, width, config.vocab_size)])
+            rows = batch * min(beams, inner_nodes)
+        kind = model.dtype
+        self.states = {
+            (rows, ins): torch.randn(rows, ins).to(kind) for _, rows, ins, _ in self.shapes
+        }
+        # As many weights as a model has, so that they come from memory as a model's do.
+        self.weights = {
+            (outs, ins): [
+                torch.randn(outs, ins).to(kind)
+                for _ in range(max(c for c, _, i, o in self.shapes if (o, i) == (outs, ins)))
+            ]
+            for _, _, ins, outs in self.shapes
+        }
+
+    def _add(self, times: int, rows: int, layer: list[tuple[int, int, int]]) -> None:
+        for count, ins, outs in layer:
+            self.shapes.append((times * count, rows, ins, outs))
+
+    def run(self) -> None:
+        """Computes all of them."""
+        for count, rows, ins, outs in self.shapes:
+            for weight in self.weights[outs, ins][:count]:
+                torch.nn.functional.linear(self.states[rows, ins], weight)
+
+
+def _in_turns(
+    methods: dict[str, Callable[[], Any]], rounds: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Calls each method once to warm up, then all of them in turns.
+
+    Returns:
+        For each method the figures, and what it returned.
+    """
+    results, peaks = {}, {}
+    spent = dict.fromkeys(methods, 0.0)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+    with torch.inference_mode():
+        for name, method in methods.items():
+            with _peak() as peak:
+                results[name] = method()
+            peaks[name] = peak
+        for _ in range(rounds):
+            for name, method in methods.items():
+                if times[name] and spent[name] > ENOUGH:
+                    continue
+                wall, processor = time.perf_counter(), time.process_time()
+                method()
+                wall, processor = time.perf_counter() - wall, time.process_time() - processor
+                times[name].append((wall, processor))
+                spent[name] += wall
+    figures = {}
+    for name, pairs in times.items():
+        figures[name] = {"calls": len(pairs), "peak MiB": peaks[name].get("MiB")}
+        for column, clock in enumerate(("wall", "cpu")):
+            seconds = sorted(pair[column] for pair in pairs)
+            figures[name][clock] = {
+                "median": statistics.median(seconds),
+                "p99": seconds[min(len(seconds) - 1, math.ceil(0.99 * len(seconds)) - 1)],
+                "least": seconds[0],
+            }
+    return figures, results
+
+
+@contextmanager
+def _peak() -> Iterator[dict[str, float]]:
+    """Gives how much more memory than before was in use at most; nothing where it cannot tell."""
+    found: dict[str, float] = {}
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+    except OSError:
+        yield found
+        return
+    yield found
+    found["MiB"] = (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    raise OSError(key)
+
+
+def _agreement(ours: Any, theirs: Any, table: DocidTable, length: int) -> dict[str, Any]:
+    """In how many queries both found the same documents in the same order, and how near scores."""
+    rows, scores = ours
+    sequences = theirs[0][:, 1 : length + 1].view(*rows.shape, length)
+    found = torch.from_numpy(table.matrix().astype(np.int64))[rows]
+    near = (scores - theirs[1].view_as(scores)).abs().max()
+    return {
+        "same documents": float((found == sequences).all(2).all(1).float().mean()),
+        "largest difference of scores": float(near),
+    }
+
+
+def _share(search: Callable[[], Any]) -> float:
+    """The share of a search's time that is not spent in the model: trie, choice, bookkeeping."""
+    start = beam.start_decoder
+    inside = 0.0
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any) -> Any:
+            nonlocal inside
+            began = time.process_time()
+            value = function(*words)
+            inside += time.process_time() - began
+            return value
+
+        return call
+
+    def started(*words: Any) -> Any:
+        decoder = timed(start)(*words)
+        for name in ("step", "tails", "logits", "logits_at"):
+            setattr(decoder, name, timed(getattr(decoder, name)))
+        return decoder
+
+    beam.start_decoder = started
+    try:
+        began = time.process_time()
+        search()
+        return 1 - inside / (time.process_time() - began)
+    finally:
+        beam.start_decoder = start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What do a wider search and guidance change in the ranking, and what do they cost?
+
+    python benchmarks/guidance.py --dataset squad-dev=PATH/TO/BEIR
+
+One index with semantic identifiers is trained with `dsi train`'s defaults and kept in --work, so
+that every cell searches the same one. Questions are those of split test, or the first --queries of
+them. Time is processor time of the search alone, with the ranking by BM25 that guidance needs in
+it, as a ratio to the first cell's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from record import cell, show
+
+CELLS: dict[str, tuple[int, dict[str, Any]]] = {
+    "beams10": (10, {}),
+    "beams20": (20, {}),
+    "beams50": (50, {}),
+    "beams100": (100, {}),
+    "beams10-first50": (10, {"first_beams": 50, "first_levels": 2}),
+    "beams10-starts5": (10, {"starts": 5}),
+    "beams20-starts5": (20, {"starts": 5}),
+    "beams10-bm25-0.1": (10, {"weight": 0.1}),
+    "beams10-bm25-0.5": (10, {"weight": 0.5}),
+    "beams10-bm25-1": (10, {"weight": 1.0}),
+}
+"""Name -> beams, and fields of `GuidanceOptions`; a weight stands for look-ahead by BM25."""
+
+
+def main() -> None:
+    """Measures the cells that are missing and prints the table of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
+    parser.add_argument("--work", type=Path, required=True, help="folder of dataset and index")
+    parser.add_argument("--queries", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
+    arguments = parser.parse_args()
+    name, source = arguments.dataset.split("=", 1)
+    ready = _Ready(source, arguments.work, arguments.steps)
+    rows = []
+    for variant, (beams, guidance) in CELLS.items():
+        words = [name, variant]
+        words += [f"{arguments.queries}queries"] if arguments.queries else []
+        words += [f"{arguments.steps}steps"] if arguments.steps else []
+        rows.append(
+            cell(
+                "guidance",
+                "-".join(words),
+                lambda beams=beams, guidance=guidance: _measure(
+                    ready, beams, guidance, arguments.queries
+                ),
+            )
+        )
+    for row in rows:
+        row["cost"] = row["processor seconds"] / rows[0]["processor seconds"]
+    show(rows, ["cell", "queries", "Success@1", "Success@10", "RR@10", "cost"])
+
+
+class _Ready:
+    """Dataset and index, made when first asked for."""
+
+    def __init__(self, source: str, work: Path, steps: int | None) -> None:
+        self.source, self.work, self.steps = source, work, steps
+
+    def open(self) -> tuple[Any, Any]:
+        """Returns the dataset and the index."""
+        from dataclasses import replace
+
+        from data_prep.dataset import Dataset
+        from dsi import Index
+        from dsi.commands.prepare import prepare
+        from dsi.training.build import TrainingOptions, train_index
+        from dsi.training.options import LoopOptions
+
+        if not (self.work / "dataset").is_dir():
+            prepare(self.source, out=self.work / "dataset")
+        dataset = Dataset.open(self.work / "dataset")
+        loop = LoopOptions()
+        if self.steps is not None:
+            loop = replace(loop, steps=self.steps)
+        train_index(dataset, self.work / "index", TrainingOptions(docids="semantic", loop=loop))
+        return dataset, Index.open(self.work / "index")
+
+
+def _measure(
+    ready: _Ready, beams: int, guidance: dict[str, Any], most: int | None
+) -> dict[str, Any]:
+    from dsi.evaluation.measures import evaluate_run
+    from dsi.search.options import GuidanceOptions, SearchOptions
+
+    dataset, index = ready.open()
+    if "weight" in guidance:
+        guidance = {**guidance, "dataset": dataset.path}
+    options = SearchOptions(guidance=GuidanceOptions(**guidance))
+    texts, qrels = dataset.query_texts(), dataset.qrels_of("test")
+    asked = list(qrels)[:most]
+    started = time.process_time()
+    hits = index.search([texts[query] for query in asked], k=10, beams=beams, options=options)
+    seconds = time.process_time() - started
+    run = {
+        query: {hit.doc_id: hit.score for hit in found}
+        for query, found in zip(asked, hits, strict=True)
+    }
+    figures = evaluate_run({query: qrels[query] for query in asked}, run).mean
+    return {
+        "queries": len(asked),
+        "beams": beams,
+        "guidance": {name: str(value) for name, value in guidance.items() if name != "dataset"},
+        "processor seconds": seconds,
+        **figures,
+    }
+
+
+if __name__ == "__main__":
+    main()
