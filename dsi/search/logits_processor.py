@@ -14,7 +14,7 @@ class TrieLogitsProcessor(LogitsProcessor):
 
     Gives what `prefix_allowed_tokens_fn` gives with a trie in Python, without its loop over
     rows: where each row stands in the trie is looked up from the codes it has so far. After a
-    whole identifier, or after codes that begin none, END alone is allowed, so that the sequence
+    whole identifier, or after codes that begin none, `end` alone is allowed, so that the sequence
     ends in any way of decoding. An allowed code never becomes -inf, so that a model that gives
     all of them probability 0 cannot leave the trie.
 
@@ -23,16 +23,22 @@ class TrieLogitsProcessor(LogitsProcessor):
 
     Args:
         trie: The live identifiers, on the model's device.
+        prefix: How many ids stand before the identifier: 1 in an encoder-decoder, where that is
+            the decoder's start; the length of the (left-padded) prompt in a decoder-only model.
+        end: The id that ends a sequence: the model's `eos_token_id`.
     """
 
-    def __init__(self, trie: TorchTrie) -> None:
+    def __init__(self, trie: TorchTrie, prefix: int = 1, end: int = END) -> None:
         self.trie = trie
+        self.prefix = prefix
+        self.end = end
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Sets the scores of all other codes to -inf.
 
         Args:
-            input_ids: The decoder's start code and the codes so far; int64 [rows, length].
+            input_ids: What stands before the identifier, and its codes so far; int64 [rows,
+                length].
             scores: Logits or log-probabilities of the next code; floating [rows, alphabet].
 
         Returns:
@@ -41,16 +47,16 @@ class TrieLogitsProcessor(LogitsProcessor):
         alphabet = scores.shape[1]
         # One column more takes the padding of the lists of children.
         allowed = torch.zeros((len(scores), alphabet + 1), dtype=torch.bool, device=scores.device)
-        nodes = self._nodes(input_ids[:, 1:])
+        nodes = self._nodes(input_ids[:, self.prefix :])
         done = torch.ones_like(nodes, dtype=torch.bool)
-        level = input_ids.shape[1] - 1
+        level = input_ids.shape[1] - self.prefix
         if level < self.trie.depth:
             children, exist = self.trie.children(nodes.clamp_min(0), self.trie.branching[level])
             exist &= (nodes >= 0).unsqueeze(1)
             codes = self.trie.code[children].long().masked_fill(~exist, alphabet)
             allowed.scatter_(1, codes, True)
             done = ~exist.any(dim=1)
-        allowed[:, END] |= done
+        allowed[:, self.end] |= done
         lowest = torch.finfo(scores.dtype).min
         return torch.where(allowed[:, :alphabet], scores.clamp_min(lowest), -torch.inf)
 

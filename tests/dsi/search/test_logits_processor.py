@@ -1,4 +1,6 @@
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +76,24 @@ def test_holds_where_every_allowed_code_has_probability_zero():
     scores = torch.full((1, ALPHABET), -torch.inf)
     allowed = processor(torch.tensor([[0, 2]]), scores)[0]
     assert torch.isfinite(allowed).nonzero().flatten().tolist() == [3, 4]
+
+
+def test_the_example_of_the_docs_finds_its_identifiers():
+    page = Path(__file__).parents[3] / "docs" / "logits-processor.md"
+    [code] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    found = [[t for t in line if t not in (0, 99)] for line in names["found"].tolist()]
+    assert sorted(found) == sorted(names["tokens"])
+
+
+def test_a_left_padded_prompt_stands_before_the_identifier():
+    docids = [(2, 3), (2, 4, 5), (6,)]
+    processor = TrieLogitsProcessor(torch_trie(table_of(docids)), prefix=3, end=7)
+    scores = torch.zeros((3, ALPHABET))
+    prompts = torch.tensor([[0, 2, 9], [8, 2, 4], [0, 0, 6]])
+    first = processor(prompts, scores)
+    assert [line.nonzero().flatten().tolist() for line in torch.isfinite(first)] == [[2, 6]] * 3
+    ids = torch.cat([prompts, torch.tensor([[2], [6], [3]])], 1)
+    second = torch.isfinite(processor(ids, scores))
+    assert [line.nonzero().flatten().tolist() for line in second] == [[3, 4], [7], [7]]
