@@ -192,10 +192,16 @@ def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Attention of heads [queries, heads, rows, size], joined again [queries, rows, width]."""
+    mask = mask.to(query.dtype)  # another one under autocast
     attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     return attended.transpose(1, 2).flatten(2)
 
 
 def plain(*modules: Any) -> bool:
-    """Whether all of these are linear layers without anything wrapped around their weights."""
-    return all(type(module) is nn.Linear for module in modules)
+    """Whether all of these are linear layers with nothing around them or their weights.
+
+    Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
+    """
+    return all(
+        type(module) is nn.Linear and not hasattr(module.weight, "ds_id") for module in modules
+    )

@@ -320,6 +320,34 @@ def test_scores_are_float32_where_the_model_runs_in_bfloat16():
     torch.testing.assert_close(by_row[0], by_row[1], atol=0.3, rtol=0.0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_search_inside_autocast_gives_near_scores(family):
+    model, trie, batch = tiny_model(family, 2), torch_trie(table_of(DOCIDS)), queries([3, 2], 0)
+    full = beam_search(model, *batch, trie, k=7, beams=7)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = beam_search(model, *batch, trie, k=7, beams=7)
+    for line in range(2):
+        by_row = [found[1][line][found[0][line].argsort()] for found in (full, half)]
+        torch.testing.assert_close(by_row[0], by_row[1], atol=0.5, rtol=0.0)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_layers_with_something_around_them_are_asked_themselves(family):
+    class Doubled(torch.nn.Linear):
+        """A layer that is more than its weight, as an adapter is."""
+
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    model, trie, batch = tiny_model(family, 2), torch_trie(table_of(DOCIDS)), queries([3, 2], 0)
+    plain = beam_search(model, *batch, trie, k=7, beams=7)
+    model.lm_head.__class__ = Doubled
+    found = beam_search(model, *batch, trie, k=7, beams=7)
+    expected = [every_document(s, DOCIDS) for s in log_probabilities(model, *batch, DOCIDS)]
+    assert_found(found, expected, DOCIDS)
+    assert not torch.allclose(found[1], plain[1])
+
+
 def test_dropout_is_off_during_the_search_and_on_again_after_it():
     model = tiny_model("t5", 2)
     trie, batch = torch_trie(table_of(DOCIDS)), queries([3, 2], 0)
