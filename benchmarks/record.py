@@ -20,10 +20,6 @@ from data_prep.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
-# A script beside this file may bear the name of a package, which must be found before it.
-if str(RESULTS.parent) in sys.path:
-    sys.path.append(sys.path.pop(sys.path.index(str(RESULTS.parent))))
-
 
 def machine() -> dict[str, Any]:
     """Returns what the figures depend on besides the code."""

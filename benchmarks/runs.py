@@ -19,6 +19,8 @@ class Clock(Objective):
 
     Attributes:
         ended: Seconds of `time.perf_counter` after each step.
+        computed: Seconds of `time.process_time` after each step: what the process computed,
+            whatever else the machine did meanwhile.
     """
 
     name = "clock"
@@ -26,11 +28,13 @@ class Clock(Objective):
     def __init__(self, watch: Callable[[Any, int], None] | None = None) -> None:
         super().__init__()
         self.ended: list[float] = []
+        self.computed: list[float] = []
         self._watch = watch
 
     def after_step(self, model: Any, step: int) -> None:
         """Notes the time, then lets `watch` see the model."""
         self.ended.append(time.perf_counter())
+        self.computed.append(time.process_time())
         if self._watch is not None:
             self._watch(model, step)
             self.ended[-1] = time.perf_counter()

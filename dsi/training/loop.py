@@ -26,6 +26,13 @@ from dsi.training.engines import Engine
 from dsi.training.failures import told_in_one_line
 from dsi.training.forgetting import Forgetting
 from dsi.training.log import Log
+from dsi.training.memory import (
+    Shape,
+    available,
+    estimate,
+    neighbours,
+    refuse_what_cannot_fit,
+)
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
 from dsi.training.sam import Ascent, weights_to_perturb
@@ -186,6 +193,9 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
         # Not the reentrant form: it gives no gradients to those who ask for them by weight.
         run.model.gradient_checkpointing_enable({"use_reentrant": False})
     optimiser = make_optimiser(run.model, run.optimiser)
+    examples = math.ceil(run.loop.batch / (processes * run.loop.accumulation))
+    if run.loop.check_memory:
+        _check_memory(run, examples, processes)
     checkpoints = run.folder / "checkpoints"
     if run.deepspeed is None:
         from dsi.training.engines.plain import PlainEngine
@@ -199,10 +209,40 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
     from dsi.training.engines.zero import ZeroEngine, refuse_with_zero, zero_accelerator
 
     refuse_with_zero(run.optimiser, run.objectives, run.deepspeed)
-    examples = math.ceil(run.loop.batch / (processes * run.loop.accumulation))
     accelerator = zero_accelerator(run.deepspeed, precision, examples)
     start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
     return ZeroEngine(accelerator, run.model, optimiser, run.optimiser.clip), start, progress
+
+
+def _check_memory(run: Run, examples: int, processes: int) -> None:
+    """Refuses a run whose first step cannot fit.
+
+    Args:
+        run: With the network built.
+        examples: In one part of a step, in one process.
+        processes: Of the run.
+    """
+    zero = {} if run.deepspeed is None else run.deepspeed["zero_optimization"]
+    if zero.get("offload_optimizer", {}).get("device", "none") != "none":
+        return  # what goes where is DeepSpeed's to decide
+    need = estimate(
+        Shape.of(run.model.config),
+        sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+        examples=examples,
+        tokens=max(int(each.lengths.max()) for each in run.batches.examples.values()),
+        codes=run.targets.codes.shape[1],
+        optimiser=run.optimiser.name,
+        sam=run.sam.rho > 0,
+        checkpointing=run.loop.gradient_checkpointing,
+        zero_stage=zero.get("stage", 0),
+        processes=processes,
+    )
+    refuse_what_cannot_fit(
+        need,
+        available(run.model.device) // neighbours(run.model.device),
+        accumulation=run.loop.accumulation,
+        checkpointing=run.loop.gradient_checkpointing,
+    )
 
 
 def _ascent(run: Run, engine: Engine) -> Ascent | None:

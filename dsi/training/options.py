@@ -230,6 +230,8 @@ class LoopOptions:
     gradient_checkpointing: bool = False
     """Compute hidden states again in the backward pass instead of keeping them: less memory, about
     a third more time"""
+    check_memory: bool = True
+    """Refuse a training whose first step, by an estimate, would not fit into memory"""
     evaluate_every: int = 0
     """Steps between evaluations on the dev split; 0: four times in all. The best is kept"""
     evaluate_queries: int = 500

@@ -132,11 +132,14 @@ class Ascent:
             spare = self._spare[number] if number < len(self._spare) else None
             if spare is None or spare.shape != weight.shape or spare.dtype != weight.dtype:
                 spare = torch.empty_like(weight)
-            if self._adaptive:
-                step = weight.float().square() * gradient.float() * scale
-                torch.add(weight, step.to(weight.dtype), out=spare)
-            elif weight.dtype == gradient.dtype == torch.float32:
+            single = weight.dtype == gradient.dtype == torch.float32
+            if self._adaptive and single:
+                torch.addcmul(weight, weight, gradient * weight, value=float(scale), out=spare)
+            elif single:
                 torch.add(weight, gradient, alpha=float(scale), out=spare)
+            elif self._adaptive:
+                steep = gradient.float() * weight.float()
+                spare.copy_(weight.float() + weight.float() * steep * scale)
             else:
                 spare.copy_(weight.float() + gradient.float() * scale)
             moved.append(spare)

@@ -22,6 +22,7 @@ from dsi.training.options import (
     MixOptions,
     ModelOptions,
     OptimiserOptions,
+    SamOptions,
 )
 
 DOCUMENTS = 40
@@ -61,6 +62,7 @@ def options(**changes: Any) -> Any:
         "mix": MixOptions(indexing=0.2, pseudo=0.5, labelled=0.3, document_length=12),
         "optimiser": OptimiserOptions(lr=1e-3, warmup=2),
         "lora": LoraOptions(),
+        "sam": SamOptions(),
         "loop": LoopOptions(steps=8, batch=16, precision="fp32", beams=10),
     }
     plain = {"per_doc": 4, "generator": "extractive"}

@@ -6,15 +6,21 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import small
 import torch
+from safetensors import safe_open
 
 from data_prep.errors import InputError
 from dsi import Index, versions
+from dsi.backbone import from_scratch
 from dsi.training.build import train_index
+from dsi.training.checkpoints import load_checkpoint, steps_saved
+from dsi.training.optimisers import make_optimiser
+from dsi.training.options import OptimiserOptions
 from dsi.training.processes import Processes
 
 CONFIG = """
@@ -115,6 +121,36 @@ def test_a_batch_of_less_than_an_example_for_each_process_is_refused(dataset, co
     for code, _, err in finish(start(*words, "--loop.batch", "1")):
         assert code == 2
         assert "--loop.batch 1 is less than one example for each of 2 processes" in err
+
+
+def test_a_process_that_is_lost_ends_the_others_and_spares_the_checkpoint(
+    dataset, config, tmp_path
+):
+    out = tmp_path / "index"
+    words = ("train", str(dataset.path), "--out", str(out), "--config", str(config))
+    processes = start(*words, "--loop.steps", "20000", "--loop.checkpoint_every", "2")
+    checkpoints = out / "training" / "checkpoints"
+    while not steps_saved(checkpoints) and all(each.poll() is None for each in processes):
+        time.sleep(0.05)
+    processes[1].kill()
+    (code, _, err), _ = finish(processes)
+    assert code == 1, err
+    assert "another process of this run ended during step" in err
+    assert "run the same command again" in err
+    model = network_of(checkpoints)
+    done, _ = load_checkpoint(checkpoints, model, make_optimiser(model, OptimiserOptions(body=0)))
+    assert done == steps_saved(checkpoints)[-1] >= 2
+
+
+def network_of(checkpoints: Path):
+    """Returns a network that fits the newest checkpoint of a run of `CONFIG`."""
+    newest = checkpoints / f"{steps_saved(checkpoints)[-1]:08d}"
+    with safe_open(newest / "model.safetensors", "pt") as weights:
+        text = weights.get_slice("encoder.embed_tokens.weight").get_shape()[0]
+        codes = weights.get_slice("lm_head.weight").get_shape()[0]
+    return from_scratch(
+        "lexical", text_vocabulary=text, alphabet_size=codes, documents=small.DOCUMENTS
+    )
 
 
 FAILING = """

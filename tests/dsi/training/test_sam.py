@@ -6,12 +6,14 @@ import copy
 import math
 
 import pytest
+import small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
 from dsi.backbone import from_scratch
+from dsi.training.build import train_index
 from dsi.training.options import SamOptions
 from dsi.training.sam import SAM, Ascent, WholeWeights, weights_to_perturb
 
@@ -223,3 +225,25 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_option(values, named):
 def test_steps_that_perturb():
     assert not any(SamOptions().due(step) for step in range(4))
     assert [SamOptions(rho=0.1, every=3).due(step) for step in range(5)] == [1, 0, 0, 1, 0]
+
+
+def test_training_with_sam_is_repeatable_and_each_option_changes_it(dataset, tmp_path):
+    variants = {
+        "plain": {},
+        "sam": {"sam__rho": 0.05},
+        "again": {"sam__rho": 0.05},
+        "spared": {"sam__rho": 0.05, "loop__gradient_checkpointing": True},
+        "adaptive": {"sam__rho": 0.05, "sam__adaptive": True},
+        "every": {"sam__rho": 0.05, "sam__every": 2},
+        "fraction": {"sam__rho": 0.05, "sam__fraction": 0.5},
+        "decoder": {"sam__rho": 0.05, "sam__weights": "decoder"},
+    }
+    digests = {}
+    for name, changes in variants.items():
+        options = small.options(loop__steps=3, model__dropout=0.1, **changes)
+        train_index(dataset, tmp_path / name, options)
+        digests[name] = small.digest(tmp_path / name)
+    assert digests["again"] == digests["sam"]
+    assert digests["spared"] == digests["sam"]
+    distinct = {name: value for name, value in digests.items() if name not in ("again", "spared")}
+    assert len(set(distinct.values())) == len(distinct)

@@ -1,0 +1,197 @@
+"""How much memory a training step will ask for, told before the first one.
+
+Bytes in one process beyond the network itself, for T trained weights, a batch of b examples of at
+most l tokens, identifiers of n codes out of a, a network of width d, inner width f and h heads:
+
+    gradients      4 T
+    optimiser      8 T  (AdamW; Adafactor keeps rows and columns only)
+    SAM            4 T  (the perturbed weights; the old ones are kept)
+    hidden states  4 b (layers_enc (l (14 d + 3 f + 3 h l))
+                        + layers_dec (n (22 d + 3 f + 3 h (n + l)) + 2 l d))
+    logits         12 b n a
+
+With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) and those of
+one layer. DeepSpeed keeps the network twice, once in float32 for the optimiser: 4 T more; over p
+processes ZeRO 1 divides the optimiser's states and that copy by p, ZeRO 2 the gradients too.
+
+What the backward pass keeps was counted in T5; other encoder-decoders keep about as much.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_GIB = 2**30
+_OPTIMISER_BYTES = {"adamw": 8, "adafactor": 0}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one process will ask for beyond the network.
+
+    Attributes:
+        states: For gradients, the optimiser and SAM; the batch does not change it.
+        batch: For hidden states and logits of one part of a step.
+    """
+
+    states: int
+    batch: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.states + self.batch
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a network that decide what a batch costs.
+
+    Attributes:
+        width: Of hidden states.
+        inner: Of the feed-forward layers.
+        heads: Of attention.
+        encoder_layers: Layers of the encoder.
+        decoder_layers: Layers of the decoder.
+        alphabet: Codes of the output layer.
+    """
+
+    width: int
+    inner: int
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    alphabet: int
+
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> Shape:
+        """Reads the configuration of any encoder-decoder of transformers."""
+
+        def first(*names: str) -> int:
+            return next(int(v) for name in names if (v := getattr(config, name, None)) is not None)
+
+        return cls(
+            first("d_model", "hidden_size"),
+            first("d_ff", "encoder_ffn_dim"),
+            first("num_heads", "encoder_attention_heads", "num_attention_heads"),
+            first("encoder_layers", "num_layers", "num_hidden_layers"),
+            first("decoder_layers", "num_decoder_layers", "num_layers"),
+            first("vocab_size"),
+        )
+
+
+def hidden_bytes(shape: Shape, examples: int, tokens: int, codes: int) -> int:
+    """Returns the bytes of hidden states that a backward pass needs, without checkpointing."""
+    d, f, h = shape.width, shape.inner, shape.heads
+    encoder = shape.encoder_layers * tokens * (14 * d + 3 * f + 3 * h * tokens)
+    decoder = shape.decoder_layers * (
+        codes * (22 * d + 3 * f + 3 * h * (codes + tokens)) + 2 * tokens * d
+    )
+    return 4 * examples * (encoder + decoder)
+
+
+def estimate(
+    shape: Shape,
+    trained: int,
+    *,
+    examples: int,
+    tokens: int,
+    codes: int,
+    optimiser: str = "adamw",
+    sam: bool = False,
+    checkpointing: bool = False,
+    zero_stage: int = 0,
+    processes: int = 1,
+) -> Need:
+    """Returns what a step will ask for in each process, by the formula of this module.
+
+    Args:
+        shape: Of the network.
+        trained: Weights that are trained.
+        examples: In one part of a step, in one process.
+        tokens: Of the longest text.
+        codes: Of the longest identifier.
+        optimiser: adamw or adafactor.
+        sam: Whether weights are perturbed.
+        checkpointing: Whether hidden states are computed again.
+        zero_stage: Of DeepSpeed; 0 without.
+        processes: That share what ZeRO shares out.
+    """
+    gradients, kept = 4 * trained, _OPTIMISER_BYTES[optimiser] * trained
+    if zero_stage:
+        kept = (kept + 4 * trained) // processes
+        gradients = gradients // (processes if zero_stage > 1 else 1)
+    perturbed = 4 * trained // (processes if zero_stage else 1) if sam else 0
+    hidden = hidden_bytes(shape, examples, tokens, codes)
+    if checkpointing:
+        layers = max(1, shape.encoder_layers + shape.decoder_layers)
+        outputs = tokens * shape.encoder_layers + codes * shape.decoder_layers
+        hidden = hidden // layers + 4 * examples * shape.width * outputs
+    logits = 12 * examples * codes * shape.alphabet
+    return Need(gradients + kept + perturbed, hidden + logits)
+
+
+def available(device: torch.device) -> int:
+    """Returns the bytes that are free on a GPU, or on this machine within its container."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    try:
+        return min(free, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):
+        return free
+
+
+def refuse_what_cannot_fit(
+    need: Need, free: int, *, accumulation: int, checkpointing: bool
+) -> None:
+    """Refuses a training whose first step would not fit, with advice that would make it fit.
+
+    Args:
+        need: Of one process.
+        free: Bytes there are for it.
+        accumulation: Parts of a step now.
+        checkpointing: Whether hidden states are computed again already.
+
+    Raises:
+        InputError: It cannot fit.
+    """
+    if need.total <= free:
+        return
+    told = (
+        f"a training step needs about {need.total / _GIB:.1f} GiB beside the network "
+        f"({need.states / _GIB:.1f} for gradients and the optimiser, {need.batch / _GIB:.1f} for "
+        f"the batch), and {free / _GIB:.1f} GiB are free"
+    )
+    rest = free - need.states
+    if rest > 0:
+        parts = accumulation
+        while need.batch * accumulation > rest * parts:
+            parts *= 2
+        mend = f"Take --loop.accumulation {parts} (the same step in smaller parts)"
+        if not checkpointing:
+            mend += " or --loop.gradient_checkpointing true"
+    else:
+        mend = (
+            "Take --optimiser.name adafactor, a smaller --model.size, or --deepspeed over several "
+            "processes"
+        )
+    raise InputError(told, mend=f"{mend}; --loop.check_memory false tries all the same")
+
+
+def neighbours(device: torch.device) -> int:
+    """Returns how many processes of this run share the memory of `device`."""
+    return 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
