@@ -135,6 +135,7 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
                 label=f"D{corpus}",
                 color=pyplot.get_cmap("viridis")(corpus / max(len(lines) - 1, 1)),
             )
+        axis.set_ylim(top=101)
         axis.set_title(strategy, fontsize=10)
         axis.grid(alpha=0.3)
         axis.set_xlabel("optimiser steps over all updates")

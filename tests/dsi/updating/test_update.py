@@ -10,6 +10,7 @@ import growing_corpus
 import numpy as np
 import pytest
 from growing_corpus import NEW, OLD, found
+from safetensors.torch import load_file
 from small import weights
 
 from data_prep.dataset import Document, InMemorySource, write_dataset
@@ -51,6 +52,40 @@ def test_new_documents_are_found_and_identifiers_stay(kind, strategy, trained, c
     assert [opened.titles[row] for row in range(30, 40)] == [
         f"About {topic}" for topic in ("forest", "city", "sea", "sky") * 2 + ("forest", "city")
     ]
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        "ewc",
+        "rank1-ewc",
+        "threshold-margin",
+        "batch-softmax",
+        "distill",
+        "frozen-rows",
+        "warm-up",
+        "sam",
+    ],
+)
+def test_what_is_joined_to_a_strategy_changes_the_outcome(joined, trained, corpora, tmp_path):
+    options = dataclasses.replace(QUICK, steps=3)
+    plain = tmp_path.parent / "joined_plain"
+    if not plain.exists():
+        shutil.copytree(trained("atomic"), plain)
+        update_index(plain, corpora["new"], options)
+    index = Path(shutil.copytree(trained("atomic"), tmp_path / "index"))
+    strategy = f"generative+{joined}"
+    update_index(index, corpora["new"], dataclasses.replace(options, strategy=strategy))
+    assert weights(plain) != weights(index)
+    assert found(index, corpora["full"], NEW) >= 0.9
+    if joined == "frozen-rows":
+        one, two = (
+            load_file(versions.folder(index, name) / "model" / "model.safetensors")
+            for name in ("0001", "0002")
+        )
+        width = one["lm_head.weight"].shape[1] - 2
+        old, new = one["lm_head.weight"][:32, :width], two["lm_head.weight"][:32, :width]
+        assert (old == new).all()
 
 
 def test_the_memory_grows_with_the_index(index, corpora):
