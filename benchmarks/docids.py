@@ -41,12 +41,13 @@ LENGTH = 8
 CODES = 256
 GROUPS = (64, 16, 16)
 """Clusters, clusters in each of them, and so on: of the random vectors."""
-SIZES = {"100k": 100_000, "1m": 1_000_000, "8.8m": 8_800_000}
+SIZES = {"20k": 20_000, "100k": 100_000, "1m": 1_000_000, "8.8m": 8_800_000}
 CELLS = (
     "semantic-1m",
     "semantic-8.8m",
     "trie-1m",
     "trie-8.8m",
+    "nci-20k",
     "nci-100k",
     "marisa-1m",
     "marisa-8.8m",
