@@ -94,7 +94,7 @@ def quality(name: str, source: str) -> None:
     with TemporaryDirectory() as folder:
         dataset, out = Path(folder) / "dataset", Path(folder) / "docids"
         systems = [*KINDS, "description+share", "title+share", "keywords+share", "rq+share"]
-        for system in sorted(systems):
+        for system in sorted(systems, key=lambda name: (name == "learned", name)):
 
             def measured(system: str = system) -> dict[str, Any]:
                 if not dataset.exists():
