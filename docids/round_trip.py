@@ -21,8 +21,8 @@ def rank_by_round_trip(
     """Orders the queries of each document by how surely they find it.
 
     A query that finds its document first comes before one that does not. Among those, the share
-    of its BM25 score by which the document leads (or trails) the best other decides, so that
-    long queries have no advantage; equal ones stay in the given order.
+    of its BM25 score by which the document leads (or trails) the best other decides, which
+    favours long queries less than the difference would; equal ones stay in the given order.
 
     Args:
         texts: One text for each document.

@@ -23,7 +23,7 @@ def test_queries_that_find_their_document_come_first():
     ]
 
 
-def test_a_long_query_has_no_advantage():
+def test_a_short_query_that_singles_out_beats_a_long_one_that_does_not():
     assert ranked([["cats sleep dogs", "purr"], [], []])[0] == ["purr", "cats sleep dogs"]
 
 
