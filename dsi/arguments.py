@@ -67,6 +67,7 @@ class Arguments:
         self.hints: dict[str, Any] = {}
         """The type of every single value, by its full name (`train.steps`)."""
         for parameter in parameters:
+            _resolve(hints[parameter.name])
             self.hints.update(_flatten(parameter.name, hints[parameter.name]))
 
     def parse(self, words: Sequence[str]) -> Call:
@@ -307,6 +308,19 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
         if entry.init:
             inside.update(_flatten(f"{name}.{entry.name}", hints[entry.name]))
     return inside
+
+
+def _resolve(hint: Any) -> None:
+    """Puts types in place of their names in a dataclass and those inside it, as in functions."""
+    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+        return
+    hints = typing.get_type_hints(hint)
+    hint.__annotations__ = {name: hints[name] for name in hint.__annotations__}
+    made: Any = hint.__init__
+    made.__annotations__ = {name: hints.get(name) for name in made.__annotations__}
+    for entry in dataclasses.fields(hint):
+        entry.type = hints[entry.name]
+        _resolve(hints[entry.name])
 
 
 def _options_of(hint: Any) -> tuple[Any, ...]:

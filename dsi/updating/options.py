@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
-from dsi.updating.strategies import parse_strategies
 
 T = TypeVar("T")
 
@@ -194,7 +193,6 @@ class UpdateOptions:
     warm_up: WarmUpOptions = field(default_factory=WarmUpOptions)
 
     def __post_init__(self) -> None:
-        parse_strategies(self.strategy)
         check_finite("", self)
         if self.ratio < 0:
             raise InputError(f"--ratio {self.ratio} is negative")
@@ -232,7 +230,9 @@ GROUPS = {
 
 
 def refuse_unused(options: UpdateOptions) -> None:
-    """Raises InputError where an option is set that the strategies do not read."""
+    """Raises InputError for unknown strategies, and an option that the named ones do not read."""
+    from dsi.updating.strategies import parse_strategies
+
     names = {strategy.name for strategy in parse_strategies(options.strategy)}
     default = UpdateOptions()
     for group, strategy in GROUPS.items():
@@ -249,7 +249,10 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
     Raises:
         InputError: There is no such option, or the value is of another type.
     """
+    from dsi.updating.strategies import parse_strategies
+
     strategy, *changes = text.split("@")
+    parse_strategies(strategy)
     values: dict[str, Any] = {"strategy": strategy}
     plain = {
         entry.name

@@ -46,7 +46,7 @@ def test_the_function_trains_and_reports(dataset, tmp_path):
     assert report.data["version"] == "0001"
     assert report.data["steps"] == 3
     assert report.data["precision"] == "fp32"
-    assert set(report.data["best"]) == {"step", "Success@1", "Success@10", "RR@10"}
+    assert set(report.data["best"]) == {"step", "loss", "Success@1", "Success@10", "RR@10"}
     assert Index.open(tmp_path / "index").search(["tram"], k=1)[0][0].doc_id == f"d{len(WORDS) - 1}"
 
 

@@ -38,7 +38,8 @@ def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tm
     assert plan.steps[0].startswith("first: dsi prepare")
 
 
-def test_steps_follow_what_is_there(unlabelled, tmp_path):
+def test_steps_follow_what_is_there(tmp_path):
+    unlabelled = small.write(tmp_path / "unlabelled", splits=())
     options = small.options(loop__steps=7, loop__batch=8)
     plan = plan_training(unlabelled.path, options, tmp_path / "ids")
     assert plan.documents == small.DOCUMENTS
