@@ -18,7 +18,7 @@ from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
 from dsi.updating.memory import Memory
-from dsi.updating.options import UpdateOptions
+from dsi.updating.options import UpdateOptions, refuse_unused
 from dsi.updating.update import update_index
 
 QUICK = UpdateOptions(strategy="generative", steps=6, ratio=0.0)
@@ -256,10 +256,6 @@ def test_an_interrupted_update_is_not_taken_for_another(index, corpora, monkeypa
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"strategy": "magic"}, "unknown strategy 'magic'"),
-        ({"strategy": "finetune+generative"}, "do not go together"),
-        ({"strategy": "generative+generative"}, "twice"),
-        ({"strategy": "instant+generative"}, "do not go together"),
         ({"ratio": -1.0}, "--ratio"),
         ({"ratio": float("nan")}, "--ratio"),
         ({"new_share": 0.0}, "--new_share"),
@@ -274,3 +270,24 @@ def test_an_interrupted_update_is_not_taken_for_another(index, corpora, monkeypa
 def test_options_that_make_no_sense_are_refused(change, named):
     with pytest.raises(InputError, match=named):
         dataclasses.replace(QUICK, **change)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "named"),
+    [
+        ("magic", "unknown strategy 'magic'"),
+        ("finetune+generative", "do not go together"),
+        ("generative+generative", "twice"),
+        ("instant+generative", "do not go together"),
+    ],
+)
+def test_strategies_that_make_no_sense_are_refused_before_anything_is_written(
+    strategy, named, index, corpora
+):
+    options = dataclasses.replace(QUICK, strategy=strategy)
+    with pytest.raises(InputError, match=named):
+        refuse_unused(options)
+    with pytest.raises(InputError, match=named):
+        update_index(index, corpora["new"], options)
+    assert versions.names(index) == ["0001"]
+    assert not (index / "updating").exists()
