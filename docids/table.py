@@ -350,6 +350,21 @@ class DocidTable:
             shared=self.shared,
         )
 
+    def without_retired(self) -> DocidTable:
+        """Returns a table of the live rows only, under new row numbers; codes stay the same."""
+        if not self.retired.any():
+            return self
+        live = self.live
+        return DocidTable.from_sequences(
+            [self.doc_ids[row] for row in live.tolist()],
+            [identifier for row in live.tolist() for identifier in self.sequences(row)],
+            alphabet_size=self.alphabet_size,
+            kind=self.kind,
+            options=self.options,
+            counts=None if self.one_each else np.diff(self.first_identifier)[live],
+            shared=self.shared,
+        )
+
     @functools.cached_property
     def _index(self) -> StringIndex:
         return StringIndex.build(self.doc_ids)

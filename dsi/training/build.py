@@ -234,7 +234,9 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     work = out / "training"
     if (out / "live").is_file():
         manifest = Manifest.load(versions.folder(out, versions.live(out)))
-        if manifest.configuration != wanted:
+        # Updates that came since say so beside what the first version was made of.
+        made = {name: part for name, part in manifest.configuration.items() if name != "update"}
+        if made != wanted:
             raise InputError(
                 "an index of another dataset or other options is here",
                 where=out,

@@ -284,3 +284,19 @@ def test_tables_of_the_first_layout_are_read(tmp_path):
     (tmp_path / "table" / "table.json").write_text(json.dumps(header))
     table = DocidTable.open(tmp_path / "table")
     assert (table.one_each, table.shared, table.sequence(1)) == (True, False, (4,))
+
+
+def test_without_retired_rows_the_rest_keep_their_codes():
+    table = DocidTable.from_sequences(
+        ["a", "b", "c"],
+        [[2, 3], [4], [5, 6], [7]],
+        alphabet_size=9,
+        kind="test",
+        counts=[1, 2, 1],
+    )
+    assert table.without_retired() is table
+    fewer = table.retire(["a"]).without_retired()
+    assert list(fewer.doc_ids) == ["b", "c"]
+    assert [fewer.sequences(row) for row in range(2)] == [[(4,), (5, 6)], [(7,)]]
+    assert fewer.alphabet_size == 9
+    assert not fewer.retired.any()

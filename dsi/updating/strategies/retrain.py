@@ -22,6 +22,7 @@ class Retrain(Standalone):
         from dsi.backbone import load_backbone
         from dsi.text_encoder import TextEncoder
         from dsi.training.build import train_index
+        from dsi.training.processes import Processes
 
         asked = update.options
         training = update.training
@@ -40,8 +41,13 @@ class Retrain(Standalone):
             loop=loop,
             optimiser=optimiser,
         )
+        # Training knows live documents only; codes are what the weights stand for, not rows.
+        docids = work / "live-docids"
+        given = update.assignment
+        built = dataclasses.replace(given.built, table=given.table.without_retired())
+        Processes().first_alone(lambda: dataclasses.replace(given, built=built).save(docids))
         out = work / "retrained"
-        manifest = train_index(update.memory.dataset, out, options, work / "docids")
+        manifest = train_index(update.memory.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
         reached = {**manifest.metrics, "batch": loop.batch}
         return Outcome(load_backbone(folder / "model"), TextEncoder.open(folder / "text"), reached)
