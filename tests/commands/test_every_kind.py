@@ -1,0 +1,86 @@
+"""Each kind of identifier through train, search and evaluate, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from dsi import Index
+from dsi.cli import main
+
+DOCUMENTS = 48
+TOPICS = {
+    "sea": "harbour whale sailor anchor tide coral lighthouse pirate",
+    "sky": "cloud falcon thunder comet balloon glider horizon sunrise",
+    "forest": "fern badger mushroom cedar brook hunter moss acorn",
+    "city": "tram market bridge lantern baker theatre alley fountain",
+}
+QUICK = "--per_doc 4 --loop.steps 24 --loop.batch 16 --loop.precision fp32 --optimiser.lr 0.001"
+LEARNED = "--learned.levels 2 --learned.codebook 4 --learned.width 32 --learned.epochs 2"
+QUANTISED = "--{0}.levels 3 --{0}.codebook 16"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Documents of four topics with two words of their own each; titles are URLs."""
+    rng = np.random.default_rng(0)
+    documents, queries, qrels = [], [], []
+    for number in range(DOCUMENTS):
+        topic = list(TOPICS)[number % len(TOPICS)]
+        said = rng.choice(TOPICS[topic].split(), 4, replace=False)
+        own = [f"{topic}{word}{number}" for word in ("zor", "vek")]
+        text = f"The {said[0]} and {own[0]} {said[1]}. A {own[1]} {said[2]} {said[3]}."
+        # Two documents have each title, so that identifiers of words collide.
+        title = f"www.{topic}.example/page-{number // 8}"
+        documents.append(Document(f"d{number}", title, text))
+        for split in ("train", "test"):
+            queries.append(Query(f"{split}{number}", f"where is {own[split == 'test']}"))
+            qrels.append(Qrel(f"{split}{number}", f"d{number}", 1, split))
+    path = tmp_path_factory.mktemp("every_kind") / "dataset"
+    return write_dataset(path, InMemorySource(documents, queries, qrels, name="topics"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("description", ""),
+        ("description", "--collisions share"),
+        ("title", ""),
+        ("title", "--collisions share"),
+        ("url", ""),
+        ("url", "--collisions share"),
+        ("keywords", ""),
+        ("rq", QUANTISED.format("rq")),
+        ("rq", QUANTISED.format("rq") + " --collisions share"),
+        ("pq", QUANTISED.format("pq")),
+        ("learned", LEARNED),
+        ("learned", LEARNED + " --collisions share"),
+    ],
+)
+def test_a_kind_is_trained_searched_and_evaluated(kind, options, dataset, tmp_path, capsys):
+    out = tmp_path / "index"
+    words = ["train", str(dataset.path), "--out", str(out), "--docids", kind]
+    assert main([*words, *QUICK.split(), *options.split(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == DOCUMENTS
+
+    index = Index.open(out, "cpu")
+    assert index.table.kind == kind
+    assert index.table.shared == ("share" in options)
+    documents = list(dataset.documents())
+    found = index.search([document.text for document in documents], k=10)
+    ranked = [[hit.doc_id for hit in hits] for hits in found]
+    own = [document.doc_id for document in documents]
+    # A random order has 1 of 48 documents first, and 10 among ten.
+    first = np.mean([ids[0] == doc_id for ids, doc_id in zip(ranked, own, strict=True)])
+    among_ten = np.mean([doc_id in ids for ids, doc_id in zip(ranked, own, strict=True)])
+    assert first > 0.2
+    assert among_ten > 0.5
+
+    words = ["evaluate", str(out), str(dataset.path), "--split", "test", "--json"]
+    assert main(words) == 0
+    measured = json.loads(capsys.readouterr().out)["systems"]["index"]["all"]
+    assert measured["Success@1"] > 0.2
+    assert measured["Success@10"] > 0.5
