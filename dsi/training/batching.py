@@ -6,6 +6,7 @@ every batch.
 
 from __future__ import annotations
 
+import bisect
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsi.training.examples import TASKS, Examples
+from dsi.training.packing import packed
 
 WINDOW = 16
 """Steps whose examples are sorted by length together: like lengths meet in a batch, so that
@@ -70,32 +72,101 @@ class Batches:
     batch takes the task's share from its stream, to the fraction: over many steps the mix is
     exact.
 
+    Batches of so many tokens take as many examples as fit: many short texts, or few long ones.
+    The examples of a window are then sorted by length over all tasks, so that one batch may have
+    more of one task; the mix is exact over windows.
+
     Args:
         examples: Task -> examples.
         shares: Task -> its share; shares of tasks without examples go to the others.
-        size: Examples per batch.
+        size: Examples per batch; None: as many as `tokens` allow.
         seed: Of the permutations.
+        tokens: Most tokens of text per batch, padding counted in; at least those of the longest
+            text.
+
+    Attributes:
+        tasks: Those with a share and examples, in the order in which their examples are numbered.
+        shares: Theirs, in that order.
+        size: Examples per batch; with `tokens` about their mean.
     """
 
     def __init__(
-        self, examples: Mapping[str, Examples], shares: Mapping[str, float], size: int, seed: int
+        self,
+        examples: Mapping[str, Examples],
+        shares: Mapping[str, float],
+        size: int | None,
+        seed: int,
+        *,
+        tokens: int | None = None,
     ) -> None:
+        if (size is None) == (tokens is None):
+            raise ValueError("a batch has either a size or a budget of tokens")
         self.examples = examples
-        self.size = size
         self.seed = seed
+        self.tokens = tokens
         # What is not one of the tasks proper ("pseudo/old") comes after them, as it was given.
         ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
         self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
         self.shares = [shares[task] for task in self.tasks]
+        self.size = self._mean_size() if size is None else size
         present = [task for task in ordered if task in examples]
         before = np.cumsum([0, *(len(examples[task]) for task in present)])
         self._first = dict(zip(present, before.tolist(), strict=False))
         self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
+        self._starts = [0]
+        """First steps of the windows that have been counted, and of the one after them."""
+        self._turns: dict[int, tuple[int, npt.NDArray[np.int64]]] = {}
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(int(self.examples[task].lengths.max()) for task in self.tasks)
+
+    @property
+    def fewest(self) -> int:
+        """Examples that every batch has at least."""
+        if self.tokens is None:
+            return self.size
+        # What is left at the end of a window is evened out with the batch before it.
+        return max(1, (self.tokens // max(self.longest, 1) + 1) // 2)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns examples and tokens of the longest text of batches such as there will be."""
+        if self.tokens is None:
+            return [(self.size, self.longest)]
+        longest = max(self.longest, 1)
+        return [
+            (self.tokens // longest, longest),
+            *(
+                (
+                    sum(len(numbers) for _, numbers in members),
+                    max(
+                        int(self.examples[task].lengths[numbers].max()) for task, numbers in members
+                    ),
+                )
+                for members in self._deal(0)
+            ),
+        ]
+
+    def _mean_size(self) -> int:
+        """How many examples of mean length a batch of `tokens` has."""
+        assert self.tokens is not None
+        means = [max(float(self.examples[task].lengths.mean()), 1.0) for task in self.tasks]
+        return max(1, int(self.tokens / np.average(means, weights=self.shares)))
 
     def counts(self, step: int) -> list[int]:
         """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
+        if self.tokens is not None:
+            members = dict(self.members(step))
+            return [len(members.get(task, ())) for task in self.tasks]
         starts, ends = self._drawn(step), self._drawn(step + 1)
         return [end - start for start, end in zip(starts, ends, strict=True)]
+
+    def total(self, steps: int) -> int:
+        """Returns how many examples the first `steps` steps take."""
+        if self.tokens is None:
+            return steps * self.size
+        return sum(sum(self.counts(step)) for step in range(steps))
 
     def _drawn(self, step: int) -> list[int]:
         """How many examples of each of `tasks` all steps before `step` take.
@@ -112,27 +183,67 @@ class Batches:
         return drawn
 
     def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
-        """Returns the example numbers of each task in step `step`."""
-        window, place = divmod(step, WINDOW)
+        """Returns the example numbers of each task in step `step`; a task may be left out."""
+        window, place = self._place(step)
         if self._window[0] != window:
             self._window = (window, self._deal(window))
         return self._window[1][place]
 
+    def _place(self, step: int) -> tuple[int, int]:
+        """Returns the window of a step, and which of its batches the step takes."""
+        if self.tokens is None:
+            return divmod(step, WINDOW)
+        while self._starts[-1] <= step:
+            # How many batches a window has is known by packing it.
+            window = len(self._starts) - 1
+            self._window = (window, self._deal(window))
+            self._starts.append(self._starts[-1] + len(self._window[1]))
+        window = bisect.bisect_right(self._starts, step) - 1
+        return window, step - self._starts[window]
+
     def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
-        """Sorts the examples of a window by length and deals them to its steps."""
+        """Draws the examples of a window and deals them to its steps, like lengths together."""
+        starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
+        drawn = [
+            self._stream(number, start, end - start)
+            for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+        rng = np.random.default_rng([self.seed, 5, window])
+        if self.tokens is not None:
+            return self._packed(drawn, self.tokens, rng)
         first = window * WINDOW
-        order = np.random.default_rng([self.seed, 5, window]).permutation(WINDOW)
+        order = rng.permutation(WINDOW)
         dealt: list[list[tuple[str, npt.NDArray[np.int64]]]] = [[] for _ in range(WINDOW)]
-        starts, ends = self._drawn(first), self._drawn(first + WINDOW)
-        for number, task in enumerate(self.tasks):
-            drawn = self._stream(number, starts[number], ends[number] - starts[number])
-            drawn = drawn[np.argsort(self.examples[task].lengths[drawn], kind="stable")]
+        for number, (task, numbers) in enumerate(zip(self.tasks, drawn, strict=True)):
+            ordered = numbers[np.argsort(self.examples[task].lengths[numbers], kind="stable")]
             counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
             # The shortest examples go to the step that comes first in the shuffled order.
             cuts = np.concatenate([[0], np.cumsum(counts[order])])
             for rank, place in enumerate(order):
-                dealt[place].append((task, drawn[cuts[rank] : cuts[rank + 1]]))
+                dealt[place].append((task, ordered[cuts[rank] : cuts[rank + 1]]))
         return dealt
+
+    def _packed(
+        self, drawn: list[npt.NDArray[np.int64]], tokens: int, rng: np.random.Generator
+    ) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
+        """Packs the examples of a window, of all tasks, into batches of so many tokens."""
+        numbers = np.concatenate(drawn)
+        owners = np.repeat(np.arange(len(self.tasks)), [len(part) for part in drawn])
+        lengths = np.concatenate(
+            [
+                self.examples[task].lengths[part]
+                for task, part in zip(self.tasks, drawn, strict=True)
+            ]
+        )
+        batches = packed(lengths, tokens)
+        return [
+            [
+                (task, numbers[places[owners[places] == number]])
+                for number, task in enumerate(self.tasks)
+                if (owners[places] == number).any()
+            ]
+            for places in (batches[place] for place in rng.permutation(len(batches)))
+        ]
 
     def _stream(self, task: int, start: int, count: int) -> npt.NDArray[np.int64]:
         """Returns examples `start` to `start + count` of a task's endless stream."""
@@ -140,11 +251,18 @@ class Batches:
         drawn: list[npt.NDArray[np.int64]] = []
         while count > 0:
             turn, place = divmod(start, size)
-            rng = np.random.default_rng([self.seed, 6, _number(self.tasks[task]), turn])
-            piece = rng.permutation(size)[place : place + count]
+            piece = self._turn(task, turn)[place : place + count]
             drawn.append(piece)
             start, count = start + len(piece), count - len(piece)
         return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+
+    def _turn(self, task: int, turn: int) -> npt.NDArray[np.int64]:
+        """Returns the order of a task's examples in a pass, kept until another is asked for."""
+        name = self.tasks[task]
+        if self._turns.get(task, (-1,))[0] != turn:
+            rng = np.random.default_rng([self.seed, 6, _number(name), turn])
+            self._turns[task] = (turn, rng.permutation(len(self.examples[name])))
+        return self._turns[task][1]
 
     def parts(self, step: int, parts: int, rank: int = 0, world: int = 1) -> list[Batch]:
         """Returns the batches that one process works through in step `step`.

@@ -83,6 +83,7 @@ class TrainingOptions(KindOptions):
         self.of_kind(self.docids)
         self._check_objectives()
         self._check_body()
+        self._check_tokens()
         if self.loop.wandb is not None:
             check_wandb(self.loop.wandb)
 
@@ -101,6 +102,19 @@ class TrainingOptions(KindOptions):
                 raise InputError(
                     f"{way} is about the body of the network, which --optimiser.body 0 freezes",
                     mend="Give --optimiser.body a share, for example 1, or leave the other out",
+                )
+
+    def _check_tokens(self) -> None:
+        """Refuses a budget of tokens that one text may exceed."""
+        read = {"query_length": self.mix.pseudo or self.mix.labelled}
+        read["document_length"] = self.mix.shares["indexing"]
+        for name, share in read.items():
+            length = getattr(self.mix, name)
+            if share and self.loop.tokens is not None and self.loop.tokens < length:
+                raise InputError(
+                    f"--loop.tokens {self.loop.tokens} is less than one text of --mix.{name} "
+                    f"{length}",
+                    mend=f"Give {length} or more, many times that for a batch of many texts",
                 )
 
     def _check_objectives(self) -> None:
@@ -454,7 +468,9 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         share = 1.0  # adapters are few and start from nothing
     return Run(
         model=model.to(device),
-        batches=Batches(examples, shares, options.loop.batch, options.seed),
+        batches=Batches(
+            examples, shares, options.loop.size, options.seed, tokens=options.loop.tokens
+        ),
         targets=Targets.of(
             table.matrix(),
             table.alphabet_size,

@@ -101,7 +101,8 @@ def train_loop(run: Run) -> dict[str, Any]:
     again ends with the weights of one that was left alone.
 
     Returns:
-        What was reached: steps, last loss, the best evaluation and its step. The model holds
+        What was reached: steps, how many examples they read, last loss, the best evaluation and
+        its step. The model holds
         the best weights by `SELECTION_MEASURE` on the dev queries, or the last ones without.
 
     Raises:
@@ -172,7 +173,13 @@ def train_loop(run: Run) -> dict[str, Any]:
     run.model.eval()
     if run.documents is not None:
         progress["forgetting"] = forgetting.summary()
-    return {**progress, "steps": steps, "precision": precision, "loss": loss}
+    return {
+        **progress,
+        "steps": steps,
+        "examples": run.batches.total(steps),
+        "precision": precision,
+        "loss": loss,
+    }
 
 
 def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
@@ -183,19 +190,22 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
     """
     AcceleratorState._reset_state()  # else one process could train in one precision only
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if run.loop.batch < run.loop.accumulation * processes:
+    if run.batches.fewest < run.loop.accumulation * processes:
+        asked, size = f"--loop.batch {run.loop.size}", "is less than"
+        if run.loop.tokens is not None:
+            asked = f"--loop.tokens {run.loop.tokens}"
+            size = f"(texts have up to {run.batches.longest}) may be less than"
         raise InputError(
-            f"--loop.batch {run.loop.batch} is less than one example for each of "
-            f"{processes} processes x {run.loop.accumulation} parts",
-            mend="Raise --loop.batch, or lower --loop.accumulation",
+            f"{asked} {size} one example for each of {processes} processes x "
+            f"{run.loop.accumulation} parts",
+            mend=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
         )
     if run.loop.gradient_checkpointing:
         # Not the reentrant form: it gives no gradients to those who ask for them by weight.
         run.model.gradient_checkpointing_enable({"use_reentrant": False})
     optimiser = make_optimiser(run.model, run.optimiser)
-    examples = math.ceil(run.loop.batch / (processes * run.loop.accumulation))
     if run.loop.check_memory:
-        _check_memory(run, examples, processes)
+        _check_memory(run, processes)
     checkpoints = run.folder / "checkpoints"
     if run.deepspeed is None:
         from dsi.training.engines.plain import PlainEngine
@@ -209,36 +219,39 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
     from dsi.training.engines.zero import ZeroEngine, refuse_with_zero, zero_accelerator
 
     refuse_with_zero(run.optimiser, run.objectives, run.deepspeed)
+    examples = math.ceil(run.batches.size / (processes * run.loop.accumulation))
     accelerator = zero_accelerator(run.deepspeed, precision, examples)
     start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
     return ZeroEngine(accelerator, run.model, optimiser, run.optimiser.clip), start, progress
 
 
-def _check_memory(run: Run, examples: int, processes: int) -> None:
+def _check_memory(run: Run, processes: int) -> None:
     """Refuses a run whose first step cannot fit.
 
     Args:
         run: With the network built.
-        examples: In one part of a step, in one process.
         processes: Of the run.
     """
     zero = {} if run.deepspeed is None else run.deepspeed["zero_optimization"]
     if zero.get("offload_optimizer", {}).get("device", "none") != "none":
         return  # what goes where is DeepSpeed's to decide
-    need = estimate(
-        Shape.of(run.model.config),
-        sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
-        examples=examples,
-        tokens=max(int(each.lengths.max()) for each in run.batches.examples.values()),
-        codes=run.targets.codes.shape[1],
-        optimiser=run.optimiser.name,
-        sam=run.sam.rho > 0,
-        checkpointing=run.loop.gradient_checkpointing,
-        zero_stage=zero.get("stage", 0),
-        processes=processes,
-    )
+    needs = [
+        estimate(
+            Shape.of(run.model.config),
+            sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+            examples=math.ceil(examples / (processes * run.loop.accumulation)),
+            tokens=tokens,
+            codes=run.targets.codes.shape[1],
+            optimiser=run.optimiser.name,
+            sam=run.sam.rho > 0,
+            checkpointing=run.loop.gradient_checkpointing,
+            zero_stage=zero.get("stage", 0),
+            processes=processes,
+        )
+        for examples, tokens in run.batches.shapes()
+    ]
     refuse_what_cannot_fit(
-        need,
+        max(needs, key=lambda need: need.batch),
         available(run.model.device) // neighbours(run.model.device),
         accumulation=run.loop.accumulation,
         checkpointing=run.loop.gradient_checkpointing,
@@ -277,7 +290,7 @@ def _gradients(
             parts,
             run.objectives,
             targets,
-            examples=run.loop.batch,
+            examples=sum(run.batches.counts(step)),
             step=step,
             steps=run.loop.steps,
             own=own,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from data_prep.errors import InputError
 from dsi.backbone import SIZES
 
+DEFAULT_BATCH = 512
+"""Examples per step where nothing else is said."""
 BODY_SHARE = 0.05
 """Share of the learning rate that the body of a network gets by default."""
 
@@ -219,8 +221,12 @@ class LoopOptions:
 
     steps: int = 160
     """Optimiser steps"""
-    batch: int = 512
-    """Examples per step, over all processes and accumulation steps"""
+    batch: int | None = None
+    """Examples per step, over all processes and accumulation steps; 512 unless --loop.tokens says
+    how many"""
+    tokens: int | None = None
+    """Most tokens of text per step, padding counted in, in place of --loop.batch: as many examples
+    as fit, texts of like lengths together"""
     accumulation: int = 1
     """Parts that a batch is worked through in, to save memory"""
     precision: str = "auto"
@@ -251,15 +257,22 @@ class LoopOptions:
 
     def __post_init__(self) -> None:
         _finite("loop", self)
-        for name in ("steps", "batch", "accumulation", "evaluate_queries", "beams"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--loop.{name} {getattr(self, name)} is less than 1")
+        for name in ("steps", "batch", "tokens", "accumulation", "evaluate_queries", "beams"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--loop.{name} {value} is less than 1")
+        if self.batch is not None and self.tokens is not None:
+            raise InputError(
+                f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both say how much a "
+                "step reads",
+                mend="Leave one of them out, or give it as null",
+            )
         for name in ("evaluate_every", "evaluate_documents", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"--loop.{name} {getattr(self, name)} is negative")
-        if self.accumulation > self.batch:
+        if self.size is not None and self.accumulation > self.size:
             raise InputError(
-                f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.batch}",
+                f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
                 mend="Take no more parts than there are examples",
             )
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -273,6 +286,17 @@ class LoopOptions:
                 mend="Choose from: model, constrained",
             )
         _within("loop.label_smoothing", self.label_smoothing, 0, 1)
+
+    @property
+    def size(self) -> int | None:
+        """Examples per step; None where tokens are counted."""
+        return None if self.tokens is not None else (self.batch or DEFAULT_BATCH)
+
+    def of_size(self, batch: int | None, **changes: Any) -> LoopOptions:
+        """Returns these options with other ones, and so many examples per step unless None."""
+        if batch is not None:
+            changes |= {"batch": batch, "tokens": None}
+        return replace(self, **changes)
 
     @property
     def evaluation_interval(self) -> int:

@@ -32,7 +32,7 @@ class Plan:
         memory: Bytes for weights, gradients and the optimiser's states on every process; None
             where the parameters are not known. What a batch adds is not in it.
         shares: Task -> its share of a batch.
-        examples: How many examples all steps together read.
+        examples: How many examples all steps together read; None where --loop.tokens decides.
     """
 
     steps: list[str]
@@ -40,7 +40,7 @@ class Plan:
     parameters: int | None
     memory: int | None
     shares: dict[str, float]
-    examples: int
+    examples: int | None
 
 
 def plan_training(
@@ -86,7 +86,8 @@ def plan_training(
             mend="Give --mix.pseudo or --mix.indexing a share",
         )
     loop = options.loop
-    steps.append(f"train {loop.steps:,} steps of {loop.batch:,} examples")
+    size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
+    steps.append(f"train {loop.steps:,} steps of {size}")
     parameters = _parameters(options, documents)
     memory = None
     if parameters is not None:
@@ -99,7 +100,7 @@ def plan_training(
         parameters,
         memory,
         {task: share / total for task, share in shares.items() if share},
-        loop.steps * loop.batch,
+        loop.steps * loop.size if loop.size else None,
     )
 
 

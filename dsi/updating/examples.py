@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from dsi.training.batching import WINDOW, Batches
 from dsi.training.examples import Examples, gather_examples
-from dsi.updating.strategies.base import Plan, Update
+
+if TYPE_CHECKING:
+    from dsi.updating.strategies.base import Plan, Update
 
 OLD, NEW = "old", "new"
 
@@ -84,9 +87,10 @@ class ReplayBatches(Batches):
     Args:
         examples: "TASK/old" and "TASK/new" -> examples.
         shares: The same keys -> their share.
-        size: Examples per batch.
+        size: Examples per batch; None: as many as `tokens` allow.
         seed: Of the permutations.
         steps: How many steps there will be.
+        tokens: Most tokens of text per batch, in place of `size`.
         factors: What the share of new documents is multiplied with in each step, in [0, 1]; what
             they lose goes to the old documents of the same task, where it has some;
             float64 [steps], or None for 1.
@@ -96,13 +100,14 @@ class ReplayBatches(Batches):
         self,
         examples: Mapping[str, Examples],
         shares: Mapping[str, float],
-        size: int,
+        size: int | None,
         seed: int,
         *,
         steps: int,
+        tokens: int | None = None,
         factors: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        super().__init__(examples, shares, size, seed)
+        super().__init__(examples, shares, size, seed, tokens=tokens)
         length = -(-steps // WINDOW) * WINDOW
         if factors is None:
             factors = np.ones(steps)
@@ -112,7 +117,7 @@ class ReplayBatches(Batches):
                 for step in range(length)
             ]
         )
-        counts = _apportion(wanted * size / wanted.sum(axis=1, keepdims=True), size)
+        counts = _apportion(wanted * self.size / wanted.sum(axis=1, keepdims=True), self.size)
         self._sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(0)])
 
     def _shares_at(self, shares: Mapping[str, float], factor: float) -> list[float]:
@@ -127,7 +132,10 @@ class ReplayBatches(Batches):
         return [now[name] for name in self.tasks]
 
     def _drawn(self, step: int) -> list[int]:
-        return [int(count) for count in self._sums[step]]
+        # Batches of so many tokens may take more examples than so many of mean length.
+        last = len(self._sums) - 1
+        beyond = max(step - last, 0) * (self._sums[last] - self._sums[last - 1])
+        return [int(count) for count in self._sums[min(step, last)] + beyond]
 
 
 def _apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
@@ -162,5 +170,11 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
     shares = corpora_shares(plan, examples)
     return ReplayBatches(
-        examples, shares, plan.loop.batch, update.options.seed, steps=steps, factors=factors
+        examples,
+        shares,
+        plan.loop.size,
+        update.options.seed,
+        steps=steps,
+        tokens=plan.loop.tokens,
+        factors=factors,
     )

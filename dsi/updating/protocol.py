@@ -331,14 +331,13 @@ def train_base(
     manifest = train_index(corpora[0], base, dataclasses.replace(options.train, seed=seed))
     if not file.is_file():
         seconds = time.perf_counter() - began
-        steps, batch = manifest.metrics["steps"], options.train.loop.batch
         measured = measure(base, [Questions.of(corpora[0])], options.beams)
         write_json(
             file,
             {
                 "corpus": 0,
-                "steps": steps,
-                "updates": steps * batch,
+                "steps": manifest.metrics["steps"],
+                "updates": manifest.metrics["examples"],
                 "seconds": seconds,
                 "performance": measured,
             },
@@ -384,7 +383,7 @@ def run_strategy(
         value = {
             "corpus": number,
             "steps": metrics["steps"],
-            "updates": metrics["steps"] * metrics["batch"],
+            "updates": metrics.get("examples", 0),
             "seconds": seconds - watched,
             "timing": dict(done.timing),
             "performance": measure(index, questions[: number + 1], options.beams),

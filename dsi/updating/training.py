@@ -38,9 +38,7 @@ def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
         warmup=min(training.optimiser.warmup, steps // 5),
         body=body_share(training, update.assignment.table.kind),
     )
-    loop = replace(
-        training.loop, steps=steps, batch=asked.batch or training.loop.batch, checkpoint_every=0
-    )
+    loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
     plan = Plan(update, grown_model(update), optimiser, loop)
     for strategy in strategies:
         strategy.shape(plan)
@@ -110,4 +108,4 @@ def train(
     model = run.model
     for finish in plan.after_training:
         model = finish(model)
-    return Outcome(model, update.text, {**reached, "batch": plan.loop.batch})
+    return Outcome(model, update.text, {**reached, "batch": run.batches.size})

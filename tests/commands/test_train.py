@@ -122,6 +122,7 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--loop.steps", "0"], "--loop.steps"),
         (["--loop.steps", "1.5"], "--loop.steps"),
         (["--loop.batch", "0"], "--loop.batch"),
+        (["--loop.batch", "8", "--loop.tokens", "64"], "--loop.tokens"),
         (["--loop.accumulation", "9", "--loop.batch", "8"], "--loop.accumulation"),
         (["--loop.precision", "fp8"], "--loop.precision"),
         (["--loop.label_smoothing", "1"], "--loop.label_smoothing"),

@@ -29,8 +29,7 @@ class Retrain(Standalone):
         loop, optimiser = training.loop, training.optimiser
         if asked.steps is not None:
             loop = dataclasses.replace(loop, steps=asked.steps)
-        if asked.batch is not None:
-            loop = dataclasses.replace(loop, batch=asked.batch)
+        loop = loop.of_size(asked.batch)
         if asked.lr is not None:
             optimiser = dataclasses.replace(optimiser, lr=asked.lr)
         options = dataclasses.replace(
@@ -49,7 +48,7 @@ class Retrain(Standalone):
         out = work / "retrained"
         manifest = train_index(update.memory.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
-        reached = {**manifest.metrics, "batch": loop.batch}
+        reached = {**manifest.metrics, "batch": manifest.metrics["examples"] // loop.steps}
         return Outcome(load_backbone(folder / "model"), TextEncoder.open(folder / "text"), reached)
 
 

@@ -23,25 +23,39 @@ def examples(count: int, seed: int = 0) -> Examples:
 
 
 @st.composite
-def mixes(draw):
+def mixes(draw, budget=False):
     tasks = draw(st.sets(st.sampled_from(TASKS), min_size=1))
     made = {
         task: examples(draw(st.integers(1, 40)), place) for place, task in enumerate(sorted(tasks))
     }
     shares = {task: draw(st.integers(0, 10)) / 10 for task in TASKS}
     shares[sorted(tasks)[0]] += 0.1
-    return Batches(made, shares, draw(st.integers(1, 24)), draw(st.integers(0, 99)))
+    seed = draw(st.integers(0, 99))
+    if budget:
+        return Batches(made, shares, None, seed, tokens=draw(st.integers(9, 90)))
+    return Batches(made, shares, draw(st.integers(1, 24)), seed)
+
+
+def budgets():
+    """Batches of so many tokens, of the same mixes."""
+    return mixes(budget=True)
+
+
+def again(batches):
+    """The same batches, of which none has been asked for yet."""
+    shares = dict(zip(batches.tasks, batches.shares, strict=True))
+    size = None if batches.tokens else batches.size
+    return Batches(batches.examples, shares, size, batches.seed, tokens=batches.tokens)
 
 
 def as_lists(members):
     return [(task, numbers.tolist()) for task, numbers in members]
 
 
-@given(mixes(), st.lists(st.integers(0, 3 * WINDOW), min_size=1, max_size=5))
+@given(mixes() | budgets(), st.lists(st.integers(0, 3 * WINDOW), min_size=1, max_size=5))
 def test_a_step_depends_on_the_seed_and_its_number_only(batches, steps):
     in_order = {step: as_lists(batches.members(step)) for step in range(3 * WINDOW + 1)}
-    shares = dict(zip(batches.tasks, batches.shares, strict=True))
-    jumping = Batches(batches.examples, shares, batches.size, batches.seed)
+    jumping = again(batches)
     for step in steps:
         assert as_lists(jumping.members(step)) == in_order[step]
 
@@ -87,7 +101,7 @@ def test_every_example_comes_once_in_each_pass(batches):
         assert times == Counter({passes: size - rest, passes + 1: rest}) - Counter()
 
 
-@given(mixes(), st.integers(0, 2 * WINDOW), st.integers(1, 4), st.integers(1, 3))
+@given(mixes() | budgets(), st.integers(0, 2 * WINDOW), st.integers(1, 4), st.integers(1, 3))
 def test_parts_and_processes_share_a_step_without_loss(batches, step, parts, world):
     wanted = Counter(
         (task, 2 * number) for task, numbers in batches.members(step) for number in numbers.tolist()
@@ -110,7 +124,7 @@ def test_parts_and_processes_share_a_step_without_loss(batches, step, parts, wor
     assert max(sizes) - min(sizes) <= 1
 
 
-@given(mixes(), st.integers(0, WINDOW))
+@given(mixes() | budgets(), st.integers(0, WINDOW))
 def test_a_batch_holds_the_tokens_of_its_examples(batches, step):
     (batch,) = batches.parts(step, 1)
     place = 0
@@ -126,8 +140,61 @@ def test_a_batch_holds_the_tokens_of_its_examples(batches, step):
             before = [t for t in TASKS[: TASKS.index(task)] if t in batches.examples]
             assert batch.numbers[place] == number + sum(len(batches.examples[t]) for t in before)
             place += 1
-    assert place == len(batch) == batches.size
+    assert place == len(batch) == sum(batches.counts(step))
+    assert batches.tokens or len(batch) == batches.size
     assert batch.input_ids.shape[1] == batch.attention_mask.sum(axis=1).max()
+
+
+@given(budgets())
+def test_no_batch_exceeds_its_tokens_and_none_is_tiny(batches):
+    for step in range(3 * WINDOW):
+        (batch,) = batches.parts(step, 1)
+        assert 0 < batch.input_ids.size <= batches.tokens
+        assert len(batch) >= batches.fewest
+
+
+@given(budgets())
+def test_a_budget_of_tokens_takes_every_example_as_often_as_a_size_would(batches):
+    """The windows are those of a size, only cut otherwise: what is in them is the same."""
+    windows = 3
+    shares = dict(zip(batches.tasks, batches.shares, strict=True))
+    sized = Batches(batches.examples, shares, batches.size, batches.seed)
+    expected, found = Counter(), Counter()
+    for step in range(windows * WINDOW):
+        for task, numbers in sized.members(step):
+            expected.update((task, number) for number in numbers.tolist())
+    step = 0
+    while found.total() < expected.total():
+        for task, numbers in batches.members(step):
+            found.update((task, number) for number in numbers.tolist())
+        step += 1
+    assert found == expected
+    assert batches.total(step) == found.total()
+
+
+@given(budgets())
+def test_memory_is_reckoned_with_the_longest_texts_and_batches_like_those_to_come(batches):
+    shapes = batches.shapes()
+    longest = max(int(batches.examples[task].lengths.max()) for task in batches.tasks)
+    assert shapes[0] == (batches.tokens // longest, longest)
+    real = {batches.parts(step, 1)[0].input_ids.shape for step in range(len(shapes) - 1)}
+    assert set(shapes[1:]) == real
+
+
+def test_many_short_texts_or_few_long_ones():
+    lines = [[1] * length for length in [1, 8] * 64]
+    made = {"pseudo": Examples.pack(lines, range(128))}
+    batches = Batches(made, {"pseudo": 1.0}, None, seed=0, tokens=16)
+    assert batches.size == 3  # of 4.5 tokens
+    shapes = {batches.parts(step, 1)[0].input_ids.shape for step in range(12)}
+    assert (2, 8) in shapes
+    assert (12, 1) in shapes  # the window's 24 short ones: 16 would leave 8
+
+
+@pytest.mark.parametrize("given", [{"size": 4, "tokens": 9}, {"size": None}])
+def test_a_size_or_tokens(given):
+    with pytest.raises(ValueError, match="either"):
+        Batches({"pseudo": examples(5)}, {"pseudo": 1.0}, seed=0, **given)
 
 
 def test_steps_of_a_window_take_neighbours_by_length():

@@ -29,7 +29,7 @@ from docids.assignment import assign, text_of
 from dsi import Index, versions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
-from dsi.training import build
+from dsi.training import build, step
 from dsi.training.batching import Batches
 from dsi.training.build import train_index
 from dsi.training.examples import gather_examples
@@ -106,6 +106,7 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset,
         {"lora__rank": 2},
         {"lora__rank": 2, "lora__targets": ["v"]},
         {"loop__batch": 8},
+        {"loop__batch": None, "loop__tokens": 128},
         {"model__dropout": 0.2},
         {"objectives__r_drop": RDropOptions(0.5), "model__dropout": 0.2},
         {"model__warm_start": "none"},
@@ -123,8 +124,12 @@ def test_every_option_has_an_effect(change, dataset, tmp_path):
     assert small.weights(plain) != small.weights(tmp_path / "index")
 
 
-def test_parts_of_a_batch_do_not_change_the_weights(dataset, tmp_path):
-    changes = {"optimiser__schedule": "constant", "loop__steps": 4}
+BUDGET = {"loop__batch": None, "loop__tokens": 128}
+
+
+@pytest.mark.parametrize("size", [{}, BUDGET], ids=["batch", "tokens"])
+def test_parts_of_a_batch_do_not_change_the_weights(size, dataset, tmp_path):
+    changes = {"optimiser__schedule": "constant", "loop__steps": 4, **size}
     for parts in (1, 3):
         train_index(
             dataset, tmp_path / str(parts), small.options(loop__accumulation=parts, **changes)
@@ -164,6 +169,45 @@ def interrupt(monkeypatch, step: int) -> None:
         return real(self, at, *words)
 
     monkeypatch.setattr(Batches, "parts", parts)
+
+
+def test_a_budget_of_tokens_goes_on_where_it_stopped(dataset, tmp_path, monkeypatch):
+    wanted = small.options(loop__steps=40, loop__checkpoint_every=19, **BUDGET)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 22)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", wanted)
+    resumed = train_index(dataset, tmp_path / "index", wanted)
+    alone = train_index(dataset, tmp_path / "alone", wanted)
+    assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
+    assert resumed.metrics["examples"] == alone.metrics["examples"] > 40
+
+
+def test_the_loss_of_a_step_is_the_mean_over_as_many_examples_as_it_has(
+    dataset, tmp_path, monkeypatch
+):
+    counts = []
+    real = step.backward_step
+
+    def spy(engine, parts, objectives, targets, *, examples, **options):
+        counts.append((examples, sum(map(len, parts))))
+        return real(engine, parts, objectives, targets, examples=examples, **options)
+
+    monkeypatch.setattr("dsi.training.loop.backward_step", spy)
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=4, **BUDGET))
+    assert [told == real for told, real in counts] == [True] * 4
+    assert len({told for told, _ in counts}) > 1
+
+
+def test_a_budget_of_tokens_that_one_text_may_exceed_is_refused(dataset, tmp_path):
+    with pytest.raises(InputError, match=r"--loop\.tokens 31 is less .* --mix\.query_length 32"):
+        small.options(loop__batch=None, loop__tokens=31)
+    with pytest.raises(InputError, match=r"--loop\.tokens 40 is less .* --mix\.document_length 41"):
+        small.options(loop__batch=None, loop__tokens=40, mix__document_length=41)
+    small.options(loop__batch=None, loop__tokens=40, mix__document_length=41, mix__indexing=0.0)
+    wanted = small.options(loop__batch=None, loop__tokens=32, loop__accumulation=9)
+    with pytest.raises(InputError, match=r"--loop\.tokens 32 .*1 processes x 9 parts"):
+        train_index(dataset, tmp_path / "index", wanted)
 
 
 def test_an_interrupted_run_is_not_taken_over_by_other_options(dataset, tmp_path, monkeypatch):

@@ -121,6 +121,9 @@ def test_weight_decay_and_beta2_reach_the_optimiser():
         (OptimiserOptions, {"beta2": 1.0}, "--optimiser.beta2 1.0"),
         (LoopOptions, {"steps": 0}, "--loop.steps 0"),
         (LoopOptions, {"batch": 0}, "--loop.batch 0"),
+        (LoopOptions, {"tokens": 0}, "--loop.tokens 0"),
+        (LoopOptions, {"batch": 512, "tokens": 99}, "--loop.batch 512 and --loop.tokens 99"),
+        (LoopOptions, {"accumulation": 513}, "--loop.accumulation 513"),
         (LoopOptions, {"beams": 0}, "--loop.beams 0"),
         (LoopOptions, {"accumulation": 8, "batch": 4}, "--loop.accumulation 8"),
         (LoopOptions, {"precision": "fp16"}, "--loop.precision 'fp16'"),
@@ -154,6 +157,14 @@ def test_the_warm_start_that_fits_is_chosen():
     assert ModelOptions(size="tiny").start == "none"
     assert ModelOptions(pretrained="x").start == "encodings"
     assert ModelOptions(size="tiny", warm_start="spectral").start == "spectral"
+
+
+def test_a_step_has_512_examples_a_size_or_tokens():
+    assert LoopOptions().size == 512
+    assert LoopOptions(batch=7).size == 7
+    assert LoopOptions(tokens=99).size is None
+    assert LoopOptions(tokens=99).of_size(None, steps=3) == LoopOptions(tokens=99, steps=3)
+    assert LoopOptions(tokens=99).of_size(5) == LoopOptions(batch=5)
 
 
 def test_intervals_follow_the_number_of_steps():

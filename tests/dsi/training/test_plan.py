@@ -56,6 +56,12 @@ def test_steps_follow_what_is_there(tmp_path):
     )
 
 
+def test_a_budget_of_tokens_is_told(unlabelled):
+    plan = plan_training(unlabelled.path, small.options(loop__batch=None, loop__tokens=4096))
+    assert plan.examples is None
+    assert plan.steps[-1] == "train 8 steps of at most 4,096 tokens of text"
+
+
 def test_pseudo_queries_that_are_there_are_read(tmp_path):
     dataset = small.write(tmp_path / "set")
     generate_queries(dataset, "extractive")

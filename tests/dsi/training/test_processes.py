@@ -83,6 +83,22 @@ def config(tmp_path) -> Path:
     return tmp_path / "train.yaml"
 
 
+BUDGET = ("--loop.batch", "null", "--loop.tokens", "128", "--loop.accumulation", "2")
+
+
+def test_two_processes_share_out_batches_of_so_many_tokens(dataset, config, tmp_path):
+    """Their numbers of examples differ from step to step, and are often odd."""
+    words = ("train", str(dataset.path), "--out", str(tmp_path / "two"), "--config", str(config))
+    for code, _, err in finish(start(*words, *BUDGET)):
+        assert code == 0, err
+    wanted = small.options(loop__batch=None, loop__tokens=128, loop__accumulation=2)
+    one = train_index(dataset, tmp_path / "one", wanted)
+    theirs = Index.open(tmp_path / "two", "cpu")
+    assert theirs.manifest.metrics["examples"] == one.metrics["examples"]
+    for name, value in Index.open(tmp_path / "one", "cpu").model.state_dict().items():
+        torch.testing.assert_close(value, theirs.model.state_dict()[name], atol=1e-4, rtol=1e-3)
+
+
 def test_two_processes_end_with_the_weights_of_one(dataset, config, tmp_path):
     out = tmp_path / "two"
     words = ("train", str(dataset.path), "--out", str(out), "--config", str(config))
