@@ -120,6 +120,19 @@ def open_dataset(folder: Path) -> datasets.Dataset:
         raise InputError(f"damaged table ({error})", where=folder) from error
 
 
+def columns_of(folder: Path) -> list[str]:
+    """Returns the names of the columns of a table of `describe_table`.
+
+    Raises:
+        InputError: The folder is no such table.
+    """
+    described = read_json(folder / "dataset_info.json")
+    try:
+        return list(described["features"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"damaged table ({error})", where=folder) from error
+
+
 def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any]]]:
     """Yields, batch by batch, the values of some columns as Python lists.
 

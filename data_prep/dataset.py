@@ -2,7 +2,7 @@
 
     DATASET/
         dataset.json        name, source, licence, counts, content hash, what was dropped and why
-        corpus/             doc_id, title, text
+        corpus/             doc_id, title, text, url
         queries/            query_id, text, origin ("labelled")
         qrels/              query_id, doc_id, relevance, split ("train", "dev" or "test")
         pseudo/<generator>/ query_id, doc_id, text, origin (the generator), generator.json
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "dev", "test")
-CORPUS_COLUMNS = {"doc_id": "string", "title": "string", "text": "string"}
+CORPUS_COLUMNS = {"doc_id": "string", "title": "string", "text": "string", "url": "string"}
 QUERY_COLUMNS = {"query_id": "string", "text": "string", "origin": "string"}
 QREL_COLUMNS = {"query_id": "string", "doc_id": "string", "relevance": "int32", "split": "string"}
 PSEUDO_COLUMNS = {"query_id": "string", "doc_id": "string", "text": "string", "origin": "string"}
+
+OPTIONAL_COLUMNS = ("url",)
+"""What a table may lack, and what does not enter the hash of a row where it is empty."""
 
 KEPT = ("pseudo", "memory")
 """What was made for a Dataset, and stays when it is written again with the same content."""
@@ -51,11 +54,12 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Document:
-    """A document; `doc_id` is the source's own and is never renumbered."""
+    """A document; `doc_id` is the source's own and is never renumbered; `url` may be empty."""
 
     doc_id: str
     title: str
     text: str
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ class Dataset:
 
     @cached_property
     def corpus(self) -> datasets.Dataset:
-        """The documents: columns doc_id, title, text; memory-mapped."""
+        """The documents: columns doc_id, title, text, url; memory-mapped."""
         return arrow.open_dataset(self.path / "corpus")
 
     @cached_property
@@ -247,7 +251,10 @@ class Dataset:
 
     def documents(self) -> Iterator[Document]:
         """Yields the documents in corpus order, without importing `datasets`."""
-        for row in arrow.read_rows(self.path / "corpus", list(CORPUS_COLUMNS)):
+        folder = self.path / "corpus"
+        there = arrow.columns_of(folder)
+        wanted = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
+        for row in arrow.read_rows(folder, wanted):
             yield Document(*row)
 
     def query_texts(self) -> dict[str, str]:
@@ -320,8 +327,13 @@ class _PartWriter:
         self.file = arrow.TableFile(folder / "data.arrow", columns)
 
     def append(self, *row: str | int) -> None:
+        hashed = [
+            value
+            for value, name in zip(row, self.columns, strict=True)
+            if value or name not in OPTIONAL_COLUMNS
+        ]
         try:
-            self.hash.update(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+            self.hash.update(json.dumps(hashed, ensure_ascii=False).encode("utf-8") + b"\n")
         except UnicodeEncodeError:
             raise InputError(
                 f"the text of {row[0]!a} holds half a surrogate pair, which is no character",
@@ -426,8 +438,11 @@ def _write_documents(
     instead: dict[str, str] = {}
     for document in track(source.documents(), "documents"):
         _check_id(document.doc_id, "document", document)
-        if not isinstance(document.title, str) or not isinstance(document.text, str):
-            raise InputError(f"the title or text of document {document.doc_id!r} is not a string")
+        said = (document.title, document.text, document.url)
+        if not all(isinstance(value, str) for value in said):
+            raise InputError(
+                f"the title, text or URL of document {document.doc_id!r} is not a string"
+            )
         if document.doc_id in seen:
             raise InputError(
                 f"the document id {document.doc_id!r} appears twice",
@@ -451,7 +466,7 @@ def _write_documents(
                 )
                 continue
         seen[document.doc_id] = True
-        part.append(document.doc_id, document.title, document.text)
+        part.append(document.doc_id, document.title, document.text, document.url)
     if not part.file.rows:
         raise InputError("no document with a title or a text", where=source.source)
     return seen, instead

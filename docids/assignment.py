@@ -61,6 +61,7 @@ class Assignment:
         texts: Sequence[str],
         *,
         titles: Sequence[str] | None = None,
+        urls: Sequence[str] | None = None,
         queries: Sequence[Sequence[str]] | None = None,
     ) -> Assignment:
         """Gives identifiers to more documents; those given before stay as they are.
@@ -70,6 +71,7 @@ class Assignment:
             texts: Their texts, as `text_of` joins them.
             titles: Their titles, for kinds that look at them; default: the first of the lines of
                 each text that has several.
+            urls: Their URLs, for the kind url; "" where a document has none.
             queries: The pseudo-queries of each, for the kind description, which falls back on
                 keywords without them.
 
@@ -77,7 +79,7 @@ class Assignment:
             InputError: An id is taken, or the vectors of the new documents cannot be had.
         """
         ask = None if queries is None else lambda generator: queries
-        documents = Documents(doc_ids, texts, self._embed, titles, ask)
+        documents = Documents(doc_ids, texts, self._embed, titles, ask, urls)
         return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
@@ -155,6 +157,7 @@ def assign(
     seed: int = 0,
     origin: Mapping[str, Any] | None = None,
     titles: Sequence[str] | None = None,
+    urls: Sequence[str] | None = None,
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
 ) -> tuple[Assignment, Quality]:
     """Gives every document an identifier, and measures how good they are.
@@ -168,6 +171,7 @@ def assign(
         seed: Same documents, options and seed give the same identifiers.
         origin: What the documents are, for the manifest.
         titles: Their titles; default: the first of the lines of each text that has several.
+        urls: Their URLs, "" where a document has none; default: unknown.
         queries: Gives the pseudo-queries of each document by the name of a generator or "auto",
             as `docids.pseudo_queries.queries_of` does; default: there are none.
 
@@ -188,7 +192,7 @@ def assign(
             fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
-    documents = Documents(doc_ids, texts, embed, titles, queries)
+    documents = Documents(doc_ids, texts, embed, titles, queries, urls)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
     quality = measure(built.table, lambda: documents.vectors, seed=seed, resolved=built.resolved)
     embedder = fitted[0] if fitted else None

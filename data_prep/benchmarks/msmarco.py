@@ -54,7 +54,7 @@ class MsMarco(Benchmark):
                     where=f"{path}:{number}",
                 )
             row = dict(zip(self.columns, fields, strict=True))
-            yield Document(row["id"], row.get("title", ""), row["text"])
+            yield Document(row["id"], row.get("title", ""), row["text"], row.get("url", ""))
 
     def judged(self) -> list[tuple[str, str, str, str]]:
         """Returns (query_id, query, doc_id, split) of every relevant pair."""

@@ -27,6 +27,8 @@ class SourceOptions:
     """Column of the title; a source need not have one."""
     text_column: str | None = None
     """Column of the text."""
+    url_column: str | None = None
+    """Column of the URL; a source need not have one."""
     number_lines: bool = False
     """Use the number of the line (or row), counted from 1, as document id."""
     header: tuple[str, ...] | None = None

@@ -49,14 +49,14 @@ class Beir(Source):
         return Path(argument).is_dir() and _file(Path(argument), "corpus.jsonl") is not None
 
     def documents(self) -> Iterator[Document]:
-        """Yields the records of corpus.jsonl (`_id`, `title`, `text`)."""
+        """Yields the records of corpus.jsonl (`_id`, `title`, `text`, and perhaps `url`)."""
         if self.published is not None:
             yield from self.published.documents()
             return
         for number, record in records(self.corpus):
             where = f"{self.corpus}:{number}"
-            title, text = (as_text(record, column, where) for column in ("title", "text"))
-            yield Document(as_id(record, "_id", where), title, text)
+            title, text, url = (as_text(record, name, where) for name in ("title", "text", "url"))
+            yield Document(as_id(record, "_id", where), title, text, url)
 
     def queries(self) -> Iterator[Query]:
         """Yields the records of queries.jsonl, or none."""

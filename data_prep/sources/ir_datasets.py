@@ -91,10 +91,11 @@ class IrDatasets(Source):
     def documents(self) -> Iterator[Document]:
         """Yields the documents of the first id."""
         for doc in next(iter(self.parts.values())).docs_iter():
+            url = getattr(doc, "url", None) or ""
             if hasattr(doc, "title") and hasattr(doc, "text"):
-                yield Document(doc.doc_id, doc.title or "", doc.text or "")
+                yield Document(doc.doc_id, doc.title or "", doc.text or "", url)
             else:
-                yield Document(doc.doc_id, "", doc.default_text())
+                yield Document(doc.doc_id, "", doc.default_text(), url)
 
     def queries(self) -> Iterator[Query]:
         """Yields the queries of every id that has some."""

@@ -23,7 +23,10 @@ from data_prep.sources.records import (
 ID_NAMES = ("id", "_id", "doc_id", "docid", "docno", "pid")
 TITLE_NAMES = ("title", "headline")
 TEXT_NAMES = ("text", "body", "contents", "content", "passage", "document")
-DOCUMENT_OPTIONS = frozenset({"id_column", "title_column", "text_column", "number_lines"})
+URL_NAMES = ("url", "link")
+DOCUMENT_OPTIONS = frozenset(
+    {"id_column", "title_column", "text_column", "url_column", "number_lines"}
+)
 
 
 @SOURCES.register("table")
@@ -97,8 +100,19 @@ def documents_of_records(
         option="--text-column",
         where=where,
     )
+    url_column = pick(
+        first,
+        options.url_column,
+        URL_NAMES,
+        what="URL",
+        option="--url-column",
+        where=where,
+        required=False,
+    )
     for number, record in all_rows:
         place = f"{where}:{number}"
         doc_id = str(number) if id_column is None else as_id(record, id_column, place)
-        title, text = (as_text(record, name, place) for name in (title_column, text_column))
-        yield Document(doc_id, title, text)
+        title, text, url = (
+            as_text(record, name, place) for name in (title_column, text_column, url_column)
+        )
+        yield Document(doc_id, title, text, url)

@@ -26,6 +26,7 @@ class Documents:
         given_titles: Their titles; None where they are unknown.
         queries: Gives the pseudo-queries of each document by the name of their generator, or by
             "auto"; None where there are none.
+        given_urls: Their URLs, "" where a document has none; None where they are unknown.
     """
 
     doc_ids: Sequence[str]
@@ -33,6 +34,7 @@ class Documents:
     embed: Callable[[Sequence[str]], npt.NDArray[np.float32]]
     given_titles: Sequence[str] | None = None
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None
+    given_urls: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.doc_ids)
@@ -44,6 +46,11 @@ class Documents:
             return self.given_titles
         parts = (text.partition("\n") for text in self.texts)
         return [first if rest else "" for first, _, rest in parts]
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """One URL for each document, "" where it has none."""
+        return [""] * len(self) if self.given_urls is None else self.given_urls
 
     def ask(self, generator: str) -> Sequence[Sequence[str]]:
         """Returns the pseudo-queries of each document; none where there are none.

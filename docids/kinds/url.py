@@ -21,14 +21,17 @@ _HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
 class UrlOptions(TextOptions):
     """Where the URL of a document is, and how it is written."""
 
-    column: Literal["auto", "doc_id", "title"] = "auto"
-    """What holds the URLs: doc_id, title (both taken as they are), or auto: whichever looks like
-    one, the doc_id first"""
+    column: Literal["auto", "url", "doc_id", "title"] = "auto"
+    """What holds the URLs: url, the column of `dsi prepare --url-column`; doc_id or title (taken
+    as they are); or auto: the column url where a document has one, else whichever of doc_id and
+    title looks like one, the doc_id first"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.column not in ("auto", "doc_id", "title"):
-            raise InputError(f"column is {self.column!r}", mend="Choose from: auto, doc_id, title")
+        if self.column not in ("auto", "url", "doc_id", "title"):
+            raise InputError(
+                f"column is {self.column!r}", mend="Choose from: auto, url, doc_id, title"
+            )
 
 
 class Url(TextKind):
@@ -47,16 +50,25 @@ class Url(TextKind):
         Raises:
             InputError: A document has no URL where one is looked for.
         """
-        for doc_id, title in zip(documents.doc_ids, documents.titles, strict=True):
-            given = {"doc_id": [doc_id], "title": [title], "auto": [doc_id, title]}[options.column]
+        columns = zip(documents.urls, documents.doc_ids, documents.titles, strict=True)
+        for url, doc_id, title in columns:
+            named = {"url": url, "doc_id": doc_id, "title": title}
             if options.column == "auto":
-                given = [text for text in given if looks_like_url(text)]
-                if not given:
+                likely = [text for text in (doc_id, title) if looks_like_url(text)]
+                if not (given := [text for text in (url, *likely) if text.strip()]):
                     raise InputError(
-                        f"neither the id nor the title of document {doc_id!r} is a URL",
-                        mend="Give --url.column doc_id or --url.column title to take it as it is",
+                        f"document {doc_id!r} has no URL, and neither its id nor its title is one",
+                        mend="Prepare the dataset with --url-column, or give --url.column doc_id "
+                        "or --url.column title to take these as they are",
                     )
-            yield [" ".join(url_words(given[0]))]
+                yield [" ".join(url_words(given[0]))]
+                continue
+            if options.column == "url" and not url.strip():
+                raise InputError(
+                    f"document {doc_id!r} has no URL, which --url.column url asks for",
+                    mend="Prepare the dataset with --url-column, or leave --url.column out",
+                )
+            yield [" ".join(url_words(named[options.column]))]
 
 
 def looks_like_url(text: str) -> bool:

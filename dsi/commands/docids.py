@@ -81,14 +81,11 @@ def docids(
     ).of_kind(kind)
     opened = Dataset.open(dataset)
     refuse_other_content(out)
-    doc_ids, titles, texts = [], [], []
-    for document in opened.documents():
-        doc_ids.append(document.doc_id)
-        titles.append(document.title)
-        texts.append(document.text)
+    documents = list(opened.documents())
+    titles = [document.title for document in documents]
     assignment, quality = assign(
-        doc_ids,
-        text_of(titles, texts),
+        [document.doc_id for document in documents],
+        text_of(titles, (document.text for document in documents)),
         kind=kind,
         options=options,
         embedding=embedding,
@@ -98,6 +95,7 @@ def docids(
             "content_hash": opened.info.content_hash,
         },
         titles=titles,
+        urls=[document.url for document in documents],
         queries=queries_of(opened),
     )
     assignment.save(out, quality)

@@ -25,6 +25,7 @@ def prepare(
     id_column: str | None = None,
     title_column: str | None = None,
     text_column: str | None = None,
+    url_column: str | None = None,
     number_lines: bool = False,
     header: list[str] | None = None,
     encoding: str = "utf-8",
@@ -65,6 +66,8 @@ def prepare(
         title_column: Column of the title; default title or headline, if there is one.
         text_column: Column of the text; default text, body, contents, content, passage or
             document.
+        url_column: Column of the URL, for the identifier kind url; default url or link, if there
+            is one.
         number_lines: Use the number of the line, from 1, as document id.
         header: Column names of a CSV or TSV file without a header line, such as id,text.
         encoding: Encoding of the text files.
@@ -98,6 +101,7 @@ def prepare(
         id_column=id_column,
         title_column=title_column,
         text_column=text_column,
+        url_column=url_column,
         number_lines=number_lines,
         header=tuple(header) if header is not None else None,
         encoding=encoding,

@@ -301,7 +301,8 @@ def _prepare(
     text = _text_encoder(texts, work, options)
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
-    assignment = _docids(doc_ids, titles, texts, ask, dataset, work, options, docids_folder)
+    urls = [document.url for document in documents]
+    assignment = _docids(doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder)
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
     tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
     encoded = text.encode(titles, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
@@ -324,6 +325,7 @@ def _prepare(
 def _docids(
     doc_ids: list[str],
     titles: list[str],
+    urls: list[str],
     texts: list[str],
     ask: Callable[[str], list[list[str]]],
     dataset: Dataset,
@@ -353,6 +355,7 @@ def _docids(
             seed=options.seed,
             origin=origin,
             titles=titles,
+            urls=urls,
             queries=ask,
         )
         assignment.save(folder, quality)

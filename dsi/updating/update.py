@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.dataset import Dataset
+from data_prep import arrow
+from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generate import provenance
@@ -250,6 +251,7 @@ def _prepare_parts(
     text = TextEncoder.open(parent / "text")
     with replacing_folder(work / "text") as folder:
         text.extended(texts).save(folder)
+    _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
     assignment = Assignment.open(parent / "assignment")
     added = set(difference.added)
     numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
@@ -258,9 +260,16 @@ def _prepare_parts(
             [fresh[place].doc_id for place in numbers],
             [texts[place] for place in numbers],
             titles=[fresh[place].title for place in numbers],
+            urls=[fresh[place].url for place in numbers],
+            queries=_describing(
+                assignment,
+                [fresh[place] for place in numbers],
+                merged,
+                training,
+                parent / IN_VERSION,
+            ),
         )
     assignment.save(work / "docids")
-    _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
     probe = Probe.of(
         memory, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
@@ -289,11 +298,7 @@ def _write_pseudo(
             enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
             name = "selective" if enough else "extractive"
     per_doc = options.per_doc or training.per_doc
-    chosen: GeneratorOptions
-    if name == "memory" and writer.is_dir():
-        chosen = GenerativeMemory.options_of(writer, per_doc=per_doc, seed=training.seed)
-    else:
-        chosen = GENERATORS[name].options_class(per_doc=per_doc, seed=training.seed)
+    chosen = _generator_options(name, per_doc, training.seed, writer)
     generator = GENERATORS[name](merged, chosen)
     kept = memory.generator == name
     new = set(difference.new)
@@ -312,6 +317,41 @@ def _write_pseudo(
                     yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
 
     write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
+
+
+def _generator_options(name: str, per_doc: int, seed: int, writer: Path) -> GeneratorOptions:
+    if name == "memory" and writer.is_dir():
+        return GenerativeMemory.options_of(writer, per_doc=per_doc, seed=seed)
+    return GENERATORS[name].options_class(per_doc=per_doc, seed=seed)
+
+
+def _describing(
+    assignment: Assignment,
+    documents: list[Document],
+    merged: Dataset,
+    training: TrainingOptions,
+    writer: Path,
+) -> list[list[str]] | None:
+    """Returns the pseudo-queries that are to describe new documents; None where none are.
+
+    They are those that the model learns, or where the old identifiers come from another
+    generator, new ones of that generator.
+    """
+    wanted = assignment.table.options.get("generator")
+    if assignment.table.kind != "description" or wanted is None:
+        return None
+    written = next(iter(merged.generators), None)
+    name = (written or "extractive") if wanted == "auto" else wanted
+    if name != written:
+        # As many as `docids.pseudo_queries.queries_of` had made for the old documents.
+        options = _generator_options(name, GeneratorOptions.per_doc, 0, writer)
+        given = GENERATORS[name](merged, options).generate_batch(documents)
+        return [[query.text for query in queries] for queries in given]
+    found: dict[str, list[str]] = {document.doc_id: [] for document in documents}
+    for doc_id, text in arrow.read_rows(merged.path / "pseudo" / name, ["doc_id", "text"]):
+        if doc_id in found:
+            found[doc_id].append(text)
+    return list(found.values())
 
 
 def _prepare(index: Path, options: UpdateOptions) -> Update:

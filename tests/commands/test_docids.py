@@ -12,7 +12,9 @@ from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
 from docids.kinds.url import UrlOptions
+from docids.pieces import Pieces
 from dsi.commands.docids import docids
+from dsi.commands.prepare import prepare
 from dsi.report import to_json
 
 TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
@@ -38,6 +40,17 @@ def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
     assert "purity" in printed
     kept = json.loads((tmp_path / "docids" / "quality.json").read_text())
     assert kept.items() <= printed.items()
+
+
+def test_identifiers_are_made_of_the_column_of_urls(tmp_path):
+    table = tmp_path / "pages.csv"
+    table.write_text("id,text,page\n1,one,https://www.u.org/a\n2,two,https://v.org/b\n")
+    prepare(str(table), out=tmp_path / "dataset", url_column="page")
+    docids(tmp_path / "dataset", out=tmp_path / "docids", kind="url", url=UrlOptions(column="url"))
+    assignment = Assignment.open(tmp_path / "docids")
+    pieces = Pieces.of(assignment.built.extras)
+    said = [pieces.text(assignment.table.sequence(row)) for row in range(2)]
+    assert said == ["u org a", "v org b"]
 
 
 def test_the_manifest_says_how_they_were_made(dataset, tmp_path):

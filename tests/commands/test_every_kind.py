@@ -25,7 +25,7 @@ QUANTISED = "--{0}.levels 3 --{0}.codebook 16"
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Documents of four topics with two words of their own each; titles are URLs."""
+    """Documents of four topics with two words of their own each; two share a title."""
     rng = np.random.default_rng(0)
     documents, queries, qrels = [], [], []
     for number in range(DOCUMENTS):
@@ -33,9 +33,10 @@ def dataset(tmp_path_factory):
         said = rng.choice(TOPICS[topic].split(), 4, replace=False)
         own = [f"{topic}{word}{number}" for word in ("zor", "vek")]
         text = f"The {said[0]} and {own[0]} {said[1]}. A {own[1]} {said[2]} {said[3]}."
-        # Two documents have each title, so that identifiers of words collide.
-        title = f"www.{topic}.example/page-{number // 8}"
-        documents.append(Document(f"d{number}", title, text))
+        # Two documents have each title and URL, so that identifiers of words collide.
+        title = f"{topic} {number // 8}"
+        url = f"https://www.{topic}.example/page-{number // 8}"
+        documents.append(Document(f"d{number}", title, text, url))
         for split in ("train", "test"):
             queries.append(Query(f"{split}{number}", f"where is {own[split == 'test']}"))
             qrels.append(Qrel(f"{split}{number}", f"d{number}", 1, split))

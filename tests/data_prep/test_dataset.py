@@ -1,13 +1,18 @@
 """A Dataset folder says what it holds, opens fast, and is never half-written."""
 
+import dataclasses
+import hashlib
+import json
 import subprocess
 import sys
 
 import datasets
 import pytest
 
+from data_prep import arrow
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
+from data_prep.files import read_json
 
 DOCUMENTS = [
     Document("7", "Otters", "Otters swim."),
@@ -30,7 +35,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert dataset.info.qrels == {"train": 1, "test": 2}
     assert dataset.doc_ids == ["7", "d b", "é"]
     assert list(dataset.documents()) == DOCUMENTS
-    assert dataset.corpus[2] == {"doc_id": "é", "title": "Voles", "text": ""}
+    assert dataset.corpus[2] == {"doc_id": "é", "title": "Voles", "text": "", "url": ""}
     assert dataset.queries.column_names == ["query_id", "text", "origin"]
     assert dataset.qrels[1] == {"query_id": "q2", "doc_id": "d b", "relevance": 2, "split": "test"}
     assert dataset.query_texts()["q1"] == "who swims?"
@@ -53,6 +58,34 @@ def test_the_content_hash_covers_content_and_order_and_nothing_else(tmp_path):
     assert reordered.info.content_hash != first
     judged = write_dataset(tmp_path / "d", source(qrels=[*QRELS[:2], Qrel("q3", "é", 2, "test")]))
     assert judged.info.content_hash != first
+
+
+def test_urls_are_kept_and_change_the_hash_only_where_there_are_some(tmp_path):
+    with_url = [dataclasses.replace(DOCUMENTS[0], url="https://u.org/7"), *DOCUMENTS[1:]]
+    dataset = write_dataset(tmp_path / "a", source(with_url))
+    assert list(Dataset.open(tmp_path / "a").documents()) == with_url
+    plain = write_dataset(tmp_path / "b", source())
+    assert dataset.info.content_hash != plain.info.content_hash
+    # The hash of the three rows and no others, as it was when there were no URLs.
+    rows = [[document.doc_id, document.title, document.text] for document in DOCUMENTS]
+    lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
+    assert (
+        read_json(tmp_path / "b" / "corpus" / "state.json")["_fingerprint"]
+        == (hashlib.sha256(b"".join(lines)).hexdigest()[:16])
+    )
+    with pytest.raises(InputError, match="URL of document 'x' is not a string"):
+        write_dataset(tmp_path / "c", source([Document("x", "", "text", 7)]))
+
+
+def test_a_corpus_without_the_column_of_urls_is_read(tmp_path):
+    dataset = write_dataset(tmp_path / "set", source())
+    columns = {"doc_id": "string", "title": "string", "text": "string"}
+    folder = tmp_path / "set" / "corpus"
+    with arrow.TableFile(folder / "data.arrow", columns) as table:
+        for document in DOCUMENTS:
+            table.append((document.doc_id, document.title, document.text))
+    arrow.describe_table(folder, ["data.arrow"], columns, "0" * 16)
+    assert list(dataset.documents()) == DOCUMENTS
 
 
 def test_two_writings_give_the_same_bytes(tmp_path):
@@ -109,7 +142,7 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path)
         ({"documents": [*DOCUMENTS, DOCUMENTS[0]]}, "'7' appears twice"),
         ({"documents": [Document("", "a", "b")]}, "empty document id"),
         ({"documents": [Document(7, "a", "b")]}, "7 is not a string"),  # type: ignore[arg-type]
-        ({"documents": [Document("7", "a", None)]}, "text of document '7'"),  # type: ignore[arg-type]
+        ({"documents": [Document("7", "a", None)]}, "title, text or URL of document '7'"),  # type: ignore[arg-type]
         ({"documents": []}, "no document"),
         ({"documents": [Document("7", "a", "\ud800")]}, "surrogate"),
         ({"queries": [*QUERIES, Query("q1", "other")]}, "'q1' appears twice"),

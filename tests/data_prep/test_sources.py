@@ -85,7 +85,21 @@ class TestTable:
         options = SourceOptions(id_column="key", title_column="head", text_column="more")
         assert list(detect(str(file), options).documents()) == [Document("k", "h", "m")]
 
-    @pytest.mark.parametrize("column", ["id_column", "title_column", "text_column"])
+    def test_urls_come_from_their_column(self, tmp_path):
+        usual = jsonl(
+            tmp_path / "a.jsonl",
+            {"id": "1", "text": "x", "url": "https://u.org/a"},
+            {"id": "2", "text": "y", "url": None},
+        )
+        expected = [Document("1", "", "x", "https://u.org/a"), Document("2", "", "y")]
+        assert list(detect(str(usual)).documents()) == expected
+        for name, tab in (("a.csv", ","), ("a.tsv", "\t")):
+            file = write(tmp_path / name, tab.join(["id", "text", "page"]), tab.join("1xv"))
+            named = SourceOptions(url_column="page")
+            assert list(detect(str(file), named).documents()) == [Document("1", "", "x", "v")]
+            assert list(detect(str(file)).documents()) == [Document("1", "", "x")]
+
+    @pytest.mark.parametrize("column", ["id_column", "title_column", "text_column", "url_column"])
     def test_a_missing_column_lists_those_there_are(self, tmp_path, column):
         file = write(tmp_path / "a.csv", "id,text", "1,b")
         with pytest.raises(InputError, match=r"no column 'nope'; there are: 'id', 'text'"):

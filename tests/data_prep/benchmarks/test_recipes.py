@@ -183,8 +183,8 @@ class TestMsMarco:
         write(folder / "msmarco-docdev-qrels.tsv", "2 0 D3 1\n")
         dataset = opened("msmarco-300k", folder, tmp_path)
         assert list(dataset.documents()) == [
-            Document("D1", "Title 1", "Body 1"),
-            Document("D3", "Title 3", "Body 3"),
+            Document("D1", "Title 1", "Body 1", "http://x/1"),
+            Document("D3", "Title 3", "Body 3", "http://x/3"),
         ]
 
     def test_broken_lines_are_named(self, passages, tmp_path):

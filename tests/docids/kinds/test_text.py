@@ -112,11 +112,15 @@ def test_words_of_urls():
     ] == [True, True, True, False, False, False]
 
 
-def test_urls_are_looked_for_in_ids_then_titles():
-    found = Documents(["u.org/a", "7"], ["x", "y"], None, ["Title", "http://v.org/b"])
+def test_urls_are_looked_for_in_their_column_then_ids_then_titles():
+    urls = ["", "", "https://w.org/c"]
+    titles = ["Title", "http://v.org/b", "http://v.org/no"]
+    found = Documents(["u.org/a", "7", "u.org/no"], ["x", "y", "z"], None, titles, None, urls)
     built = KINDS["url"].build(found, KINDS["url"].Options(), 0)
-    assert said(built) == [["u org a"], ["v org b"]]
-    with pytest.raises(InputError, match=r"neither the id nor the title of document 'd0' is a URL"):
+    assert said(built) == [["u org a"], ["v org b"], ["w org c"]]
+    with pytest.raises(InputError, match=r"document 'u\.org/a' has no URL.*--url-column"):
+        KINDS["url"].build(found, KINDS["url"].Options(column="url"), 0)
+    with pytest.raises(InputError, match=r"document 'd0' has no URL, and neither its id nor its"):
         build("url")
     assert said(build("url", column="doc_id")) == [["d0"], ["d1"], ["d2"], ["d3"]]
 
@@ -128,7 +132,7 @@ def test_urls_are_looked_for_in_ids_then_titles():
         ("title", {"collisions": "ignore"}, "Choose from: extend, share"),
         ("keywords", {"count": 0}, "count is 0"),
         ("description", {"candidates": 0}, "candidates is 0"),
-        ("url", {"column": "text"}, "Choose from: auto, doc_id, title"),
+        ("url", {"column": "text"}, "Choose from: auto, url, doc_id, title"),
     ],
 )
 def test_impossible_options_are_refused(kind, options, message):

@@ -1,14 +1,22 @@
-"""Documents with several identifiers, some of them shared: trained, found, updated, deleted."""
+"""Identifiers that are text: trained, found, updated and deleted, several or shared ones too."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import small
 from growing_corpus import NEW, OLD, found
 
+from data_prep.dataset import InMemorySource, write_dataset
+from data_prep.generators import GENERATORS
+from docids.assignment import Assignment
 from docids.kinds.keywords import KeywordOptions
-from dsi import Index
+from docids.pieces import Pieces
+from dsi import Index, versions
 from dsi.training.build import train_index
 from dsi.updating.delete import delete_documents
+from dsi.updating.memory import Memory
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 
@@ -37,3 +45,53 @@ def test_they_go_through_training_updating_and_deleting(corpora, tmp_path):
     assert len(left) == 39
     hits = left.search([corpora["old"].query_texts()["test0"]], k=20, beams=40)[0]
     assert "d0" not in {hit.doc_id for hit in hits}
+
+
+def phrases(index):
+    """What the identifier of each document says: doc_id -> words."""
+    assignment = Assignment.open(versions.folder(index, versions.live(index)) / "assignment")
+    pieces = Pieces.of(assignment.built.extras)
+    table = assignment.table
+    return {doc_id: pieces.text(table.sequence(row)) for row, doc_id in enumerate(table.doc_ids)}
+
+
+def shuffled(text):
+    """The words of a phrase in no order, as normalising may have left them."""
+    return sorted(text.lower().split())
+
+
+@pytest.mark.parametrize("generator", ["extractive", "none"])
+def test_new_documents_are_described_by_their_own_pseudo_queries(generator, corpora, tmp_path):
+    index = tmp_path / "index"
+    train_index(
+        corpora["old"],
+        index,
+        small.options(docids="description", loop__steps=4, generator=generator),
+    )
+    update_index(index, corpora["new"], UpdateOptions(strategy="finetune", steps=2))
+    memory = Memory.open(versions.folder(index, versions.live(index)))
+    written = {f"d{number}": [] for number in range(40)}
+    if generator == "extractive":
+        for _, doc_id, text, _ in memory.pseudo_rows():
+            written[doc_id].append(shuffled(text))
+    else:
+        assert memory.generator is None
+        writer = GENERATORS["extractive"](memory.dataset, GENERATORS["extractive"].options_class())
+        for document in memory.dataset.documents():
+            written[document.doc_id] = [shuffled(text) for text in writer.generate(document)]
+    said = phrases(index)
+    assert all(shuffled(said[f"d{number}"]) in written[f"d{number}"] for number in NEW)
+
+
+def test_new_documents_are_named_by_their_urls(corpora, tmp_path):
+    def with_urls(part):
+        documents = [
+            dataclasses.replace(each, url=f"https://u.org/page/{each.doc_id}")
+            for each in corpora[part].documents()
+        ]
+        return write_dataset(tmp_path / part, InMemorySource(documents, name=part))
+
+    index = tmp_path / "index"
+    train_index(with_urls("old"), index, small.options(docids="url", loop__steps=4))
+    update_index(index, with_urls("new"), UpdateOptions(strategy="finetune", steps=2))
+    assert phrases(index) == {f"d{n}": f"u org page d{n}" for n in range(40)}
