@@ -79,14 +79,19 @@ class Assignment:
             InputError: An id is taken, or the vectors of the new documents cannot be had.
         """
         ask = None if queries is None else lambda generator: queries
-        documents = Documents(doc_ids, texts, self._embed, titles, ask, urls)
+        documents = Documents(doc_ids, texts, self.embed, titles, ask, urls)
         return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
         """Marks documents as deleted; their identifiers are not given again."""
         return replace(self, built=Built(self.table.retire(doc_ids), self.built.extras))
 
-    def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns vectors of texts, in the space of those that the identifiers were made from.
+
+        Raises:
+            InputError: The identifiers were saved without their embedder.
+        """
         if self.embedder is None:
             raise InputError(
                 f"these {self.table.kind!r} identifiers were saved without their embedder",

@@ -36,5 +36,15 @@ class ProductQuantisation(Quantised):
         """Returns the vector that holds the codebooks."""
         return quantiser.centroids
 
+    def in_full(
+        self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
+    ) -> npt.NDArray[np.float32]:
+        """Returns codebooks in all dimensions: each level's in its own, 0 elsewhere."""
+        part = dimensions // levels
+        full = np.zeros((levels, size, levels, part), np.float32)
+        own = np.arange(levels)
+        full[own, :, own] = books.reshape(levels, size, part)
+        return full.reshape(levels, size, dimensions)
+
 
 KINDS.register("pq")(ProductQuantisation("pq"))

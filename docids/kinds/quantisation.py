@@ -92,6 +92,22 @@ class Quantised(ABC):
     def codebooks(self, quantiser: Any) -> Any:
         """Returns the vector of faiss that holds the codebooks of a quantiser."""
 
+    @abstractmethod
+    def in_full(
+        self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
+    ) -> npt.NDArray[np.float32]:
+        """Returns codebooks in all dimensions, those that a code says nothing about 0.
+
+        Args:
+            books: As faiss holds them; float32, flat.
+            levels: Codebooks.
+            size: Codes in a codebook.
+            dimensions: Of the vectors.
+
+        Returns:
+            float32 [levels, size, dimensions].
+        """
+
     def build(self, documents: Documents, options: QuantisationOptions, seed: int) -> Built:
         """Trains the codebooks, on a sample of a large corpus, and encodes the documents.
 
@@ -137,15 +153,7 @@ class Quantised(ABC):
         import faiss
 
         options = QuantisationOptions(**built.table.options)
-        try:
-            books, shape = built.extras["codebooks"], built.extras["shape"]
-            rotation = built.extras["rotation"]
-        except KeyError as error:
-            raise InputError(
-                f"the identifiers lack their codebooks ({error.args[0]!r} is missing)",
-                mend="Assign them again",
-            ) from None
-        dimensions, levels, bits = shape.tolist()
+        books, rotation, (dimensions, levels, bits) = _kept(built)
         vectors = _padded(documents.vectors, levels)
         if vectors.shape[1] != dimensions:
             raise InputError(
@@ -162,6 +170,45 @@ class Quantised(ABC):
             built.table, documents.doc_ids, codes, 1 << bits, options.collisions
         )
         return Built(table, built.extras, numbered)
+
+    def codewords(self, built: Built, dimensions: int) -> npt.NDArray[np.float32]:
+        """Returns what each code stands for, in the space of the document vectors.
+
+        The codewords of a document add up to its vector, but for the error of quantising.
+
+        Args:
+            built: What `build` or `extend` returned.
+            dimensions: Of the document vectors.
+
+        Returns:
+            The codes of the first level, then those of the second, ...; float32
+            [levels * size, dimensions]. The first is of the code `FIRST_CODE`.
+
+        Raises:
+            InputError: The identifiers were saved without their codebooks.
+        """
+        books, rotation, (padded, levels, bits) = _kept(built)
+        full = self.in_full(np.asarray(books), levels, 1 << bits, padded).reshape(-1, padded)
+        return (full @ rotation.T if len(rotation) else full)[:, :dimensions]
+
+
+def _kept(
+    built: Built,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[int, int, int]]:
+    """Returns codebooks, rotation, and (dimensions, levels, bits).
+
+    Raises:
+        InputError: The identifiers were saved without their codebooks.
+    """
+    try:
+        books, rotation, shape = (built.extras[name] for name in ("codebooks", "rotation", "shape"))
+    except KeyError as error:
+        raise InputError(
+            f"the identifiers lack their codebooks ({error.args[0]!r} is missing)",
+            mend="Assign them again",
+        ) from None
+    dimensions, levels, bits = shape.tolist()
+    return books, rotation, (dimensions, levels, bits)
 
 
 def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.float32]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from docids.kinds.base import KINDS
 from docids.kinds.quantisation import Quantised
 
@@ -27,6 +30,12 @@ class ResidualQuantisation(Quantised):
     def codebooks(self, quantiser: Any) -> Any:
         """Returns the vector that holds the codebooks."""
         return quantiser.codebooks
+
+    def in_full(
+        self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
+    ) -> npt.NDArray[np.float32]:
+        """Returns codebooks in all dimensions, as they are."""
+        return books.reshape(levels, size, dimensions)
 
 
 KINDS.register("rq")(ResidualQuantisation("rq"))

@@ -19,6 +19,7 @@ from data_prep.rehearsal import RehearsalOptions
 from docids.assignment import Assignment, text_of
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
+from docids.kinds.quantisation import Quantised
 from docids.pseudo_queries import queries_of
 from dsi import versions
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dsi.teachers.lessons import Lessons
     from dsi.training.examples import Examples
     from dsi.training.loop import Run
+    from dsi.warm_starts import Codebooks
 
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
@@ -176,6 +178,7 @@ def train_index(
     """
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
+    check_codebooks(options, docids_folder)
     zero = None
     if deepspeed is not None:
         from dsi.training.engines.zero import read_zero_config
@@ -225,6 +228,7 @@ class _Parts:
     tokens: list[list[int]]
     title_tokens: list[list[int]]
     generator: str | None
+    codebooks: Codebooks | None = None
 
 
 def _fingerprint(
@@ -319,7 +323,32 @@ def _prepare(
         [tokens[number] for number in picked],
         [title_tokens[number] for number in picked],
         generator,
+        _codebooks(assignment, [texts[number] for number in picked], options),
     )
+
+
+def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
+    """Refuses codebooks as the start of rows where the identifiers have none."""
+    kind = options.docids
+    if docids_folder is not None and (docids_folder / "docids.json").is_file():
+        kind = read_json(docids_folder / "docids.json")["kind"]
+    if options.model.codebooks and not isinstance(KINDS[kind], Quantised):
+        raise InputError(
+            f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
+            mend="Take --docids rq or --docids pq, or leave it out",
+        )
+
+
+def _codebooks(
+    assignment: Assignment, texts: list[str], options: TrainingOptions
+) -> Codebooks | None:
+    kind = KINDS[assignment.table.kind]
+    if not (options.model.codebooks and isinstance(kind, Quantised)):
+        return None
+    from dsi.warm_starts import Codebooks
+
+    vectors = assignment.embed(texts)
+    return Codebooks(kind.codewords(assignment.built, vectors.shape[1]), vectors)
 
 
 def _docids(
@@ -554,7 +583,13 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
     if fresh:
         from dsi.warm_starts import WARM_STARTS, Corpus
 
-        corpus = Corpus(parts.tokens, table, parts.title_tokens, options.model.title_weight)
+        corpus = Corpus(
+            parts.tokens,
+            table,
+            parts.title_tokens,
+            options.model.title_weight,
+            parts.codebooks,
+        )
         WARM_STARTS[options.model.start](model, corpus, options.seed)
     if options.lora.rank:
         from dsi.training.lora import add_adapters

@@ -28,6 +28,9 @@ class ModelOptions:
     keeps 6 of 12)"""
     warm_start: str = "auto"
     """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
+    codebooks: bool = False
+    """Start the rows of codes from the codebooks of rq or pq (RIPOR), brought into the model's
+    space, instead of the mean of the documents that have the code"""
     title_weight: int = 2
     """How often a document's title counts beside its text in the spectral warm start"""
     dropout: float = 0.0

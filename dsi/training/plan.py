@@ -60,6 +60,9 @@ def plan_training(
     Raises:
         InputError: An option does not fit the data that is there.
     """
+    from dsi.training.build import check_codebooks
+
+    check_codebooks(options, docids_folder)
     steps: list[str] = []
     opened = Dataset.open(dataset) if dataset.exists() else None
     if opened is None:

@@ -10,11 +10,40 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.registry import Registry
-from docids.table import DocidTable
+from docids.table import FIRST_CODE, DocidTable
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Codebooks:
+    """What codes of quantised identifiers stand for.
+
+    Attributes:
+        words: The codeword of each code, that of `FIRST_CODE` first; float32 [codes, dimensions].
+        vectors: The vectors that were quantised, one for each row of the table; float32
+            [documents, dimensions].
+    """
+
+    words: npt.NDArray[np.float32]
+    vectors: npt.NDArray[np.float32]
+
+    def projected(self, documents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Returns the codewords in the space of a model's vectors of the same documents.
+
+        By the linear map that takes the quantised vectors to the model's with least squares: as
+        codewords add up to the vector of a document, so do their images.
+
+        Args:
+            documents: float32 [documents, width].
+
+        Returns:
+            float32 [codes, width].
+        """
+        projection = np.linalg.lstsq(self.vectors, documents, rcond=None)[0]
+        return (self.words @ projection).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -26,12 +55,15 @@ class Corpus:
         table: Their identifiers.
         titles: Token ids of each title, in the same order; none where titles count once.
         title_weight: How often a title counts beside its text.
+        codebooks: What the rows of codes are to stand for; None for the mean of the documents
+            that have the code.
     """
 
     tokens: Sequence[Sequence[int]]
     table: DocidTable
     titles: Sequence[Sequence[int]] = ()
     title_weight: int = 1
+    codebooks: Codebooks | None = None
 
     def weighted(self) -> list[list[int]]:
         """Returns the tokens with each title as often as it counts; once is in `tokens`."""
@@ -57,9 +89,30 @@ class WarmStart(Protocol):
 WARM_STARTS: Registry[WarmStart] = Registry("warm start")
 
 
-@WARM_STARTS.register("none")
-def no_warm_start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Leaves the weights as they were drawn or loaded."""
+def code_rows(
+    corpus: Corpus, vectors: npt.NDArray[np.float32], alphabet_size: int
+) -> npt.NDArray[np.float32]:
+    """Returns the output row that each code starts from.
+
+    Args:
+        corpus: The documents, with their codebooks where rows are to start from these.
+        vectors: What the model makes of each document; float32 [rows, width].
+        alphabet_size: How many codes there are.
+
+    Returns:
+        float32 [alphabet_size, width]: the projected codeword of a code that has one, the mean
+        of its documents (`code_vectors`) for any other.
+    """
+    rows = code_vectors(corpus.table, vectors, alphabet_size)
+    if corpus.codebooks is not None:
+        words = corpus.codebooks.projected(vectors)
+        rows[FIRST_CODE : FIRST_CODE + len(words)] = words
+    return rows
+
+
+def random_rotation(width: int, seed: int) -> npt.NDArray[np.float64]:
+    """Returns a random orthogonal matrix, by which few factors are spread over all dimensions."""
+    return np.linalg.qr(np.random.default_rng([seed, 1]).standard_normal((width, width)))[0]
 
 
 def code_vectors(

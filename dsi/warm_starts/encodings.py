@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from data_prep.progress import track
 from dsi.backbone import longest_text
-from dsi.warm_starts.base import WARM_STARTS, Corpus, code_vectors, set_rows
+from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, set_rows
 
 _BATCH = 16
 _TOKENS = 256
@@ -24,7 +24,7 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     A document's vector is what the first decoder step makes of it (the state that the output
     layer reads), centred over the corpus and scaled to length 1: the row of a document then
     already answers to texts that the model decodes like it. A code that several documents share
-    gets their mean.
+    gets their mean, or its codeword.
 
     Args:
         model: Any encoder-decoder after `graft_docids`.
@@ -34,7 +34,7 @@ def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     vectors = decoder_states(model, corpus.tokens)
     vectors -= vectors.mean(axis=0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    rows_of_codes = code_vectors(corpus.table, vectors, model.config.vocab_size)
+    rows_of_codes = code_rows(corpus, vectors, model.config.vocab_size)
     set_rows(model.get_output_embeddings().weight, rows_of_codes)
     embedding = model.get_decoder().get_input_embeddings().weight
     typical = float(embedding.detach().norm(dim=1).mean())

@@ -9,7 +9,8 @@ and document vectors, and written into the weights of a T5 so that the untouched
 - cross-attention: queries are constant and keys read the log weight, so that softmax attention
   is the weighted mean of the tokens; values and output pass vectors through;
 - self-attention output and feed-forward output are zero, to be learned;
-- output rows: document vectors, or for a code that several documents share their mean;
+- output rows: document vectors, or for a code that several documents share their mean, or its
+  codeword;
 - final norm: the scale of the logits.
 """
 
@@ -24,7 +25,7 @@ import scipy.sparse as sparse
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.warm_starts.base import WARM_STARTS, Corpus, code_vectors, set_rows
+from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, random_rotation, set_rows
 
 LOGIT_SCALE = 20.0
 """Logit of a document whose unit vector equals the query's; about exp(1) between neighbours."""
@@ -127,8 +128,7 @@ def factorise(
         right = transposed.T
     # A square root on either side: neither tokens nor documents hold all of the spectrum.
     root = np.sqrt(singular)
-    rotation = np.linalg.qr(np.random.default_rng([seed, 1]).standard_normal((rank, rank)))[0]
-    rotation = rotation[:kept]
+    rotation = random_rotation(rank, seed)[:kept]
     return (
         ((right * root) @ rotation).astype(np.float32),
         ((left * root) @ rotation).astype(np.float32),
@@ -214,7 +214,7 @@ def _write_decoder(
     vectors = np.zeros((len(documents), width), np.float32)
     vectors[:, : width - 2] = documents
     vectors /= max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-    set_rows(model.get_output_embeddings().weight, code_vectors(corpus.table, vectors, alphabet))
+    set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
     # Every code enters the decoder as the constant that drives the cross-attention, with a
     # random direction too weak to matter until training makes something of it.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)

@@ -76,6 +76,25 @@ def test_codes_are_nearest_in_the_sense_of_each_quantiser():
 
 
 @pytest.mark.parametrize("kind", ["rq", "pq"])
+def test_the_codewords_of_a_document_add_up_to_what_is_left_of_it(kind):
+    _, vectors = clustered(64, groups=8)
+    vectors = vectors[:, :7]  # not a multiple of the levels: quantised with a zero behind
+    built = build(kind, vectors, codebook=8)
+    words = KINDS[kind].codewords(built, 7)
+    assert words.shape == (16, 7)
+    sums = words[built.table.matrix()[:, :2] - FIRST_CODE].sum(axis=1)
+    books = built.extras["codebooks"]
+    codes = built.table.matrix()[:, :2] - FIRST_CODE - [0, 8]
+    if kind == "rq":
+        by_hand = sum(books.reshape(2, 8, 8)[level][codes[:, level]] for level in (0, 1))
+    else:
+        halves = [books.reshape(2, 8, 4)[level][codes[:, level]] for level in (0, 1)]
+        by_hand = np.concatenate(halves, axis=1) @ built.extras["rotation"].T
+    np.testing.assert_allclose(sums, by_hand[:, :7], atol=1e-5)
+    assert np.square(sums - vectors).sum() < 0.3 * np.square(vectors).sum()
+
+
+@pytest.mark.parametrize("kind", ["rq", "pq"])
 def test_shared_codes(kind):
     vectors = np.repeat(clustered(6)[1], 3, axis=0)
     built = build(kind, vectors, collisions="share")

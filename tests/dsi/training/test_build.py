@@ -26,6 +26,7 @@ from transformers import (
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
+from docids.kinds.quantisation import QuantisationOptions
 from dsi import Index, versions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
@@ -137,6 +138,18 @@ def test_parts_of_a_batch_do_not_change_the_weights(size, dataset, tmp_path):
     one, other = (Index.open(tmp_path / parts).model.state_dict() for parts in ("1", "3"))
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], atol=1e-4, rtol=1e-3)
+
+
+def test_rows_start_from_codebooks(dataset, tmp_path):
+    rq = QuantisationOptions(levels=3, codebook=8)
+    for name, asked in (("means", False), ("codebooks", True)):
+        options = small.options(docids="rq", rq=rq, model__codebooks=asked)
+        train_index(dataset, tmp_path / name, options)
+    assert small.weights(tmp_path / "means") != small.weights(tmp_path / "codebooks")
+    assert share_found(tmp_path / "codebooks") > 0.05
+    with pytest.raises(InputError, match=r"--model.codebooks true.* these are 'atomic'.*--docids"):
+        train_index(dataset, tmp_path / "none", small.options(model__codebooks=True))
+    assert not (tmp_path / "none").exists()
 
 
 def test_running_it_again_does_nothing(dataset, tmp_path, monkeypatch):
