@@ -135,7 +135,7 @@ class Index:
         self.table = table
         self.trie = trie
         self.titles = titles
-        self._half: PreTrainedModel | None = None
+        self._models: dict[str, PreTrainedModel] = {}
         self._restricted: tuple[Any, TorchTrie] | None = None
 
     @classmethod
@@ -306,15 +306,17 @@ class Index:
         return rows.tolist(), scores.tolist()
 
     def _model_in(self, precision: str) -> PreTrainedModel:
-        """Returns the model in a precision; the copy in bf16 is made once."""
-        if precision == "fp32":
-            return self.model
-        if self._half is None:
+        """Returns the model to search with in a precision; each is made once."""
+        if precision not in self._models:
             import torch
 
-            half: Any = copy.deepcopy(self.model)
-            self._half = half.to(torch.bfloat16)
-        return self._half
+            from dsi.search.packing import packed
+
+            model: Any = self.model
+            if precision == "bf16":
+                model = copy.deepcopy(model).to(torch.bfloat16)
+            self._models[precision] = packed(model)
+        return self._models[precision]
 
     def _trie_of(self, options: SearchOptions) -> TorchTrie:
         """Returns the trie of the documents to search among; the last one is remembered."""

@@ -263,15 +263,35 @@ class _Search:
         every = torch.arange(queries, device=device)
         beams = _Beams(every, zeros, zeros.float(), zeros.float(), zeros, zeros)
         codes = torch.full_like(zeros, PAD)
+        begun = None
+        if self._begins_at_once():
+            begun = self.decoder.begin(trie.code[1 : trie.branching[0] + 1].long())
         for level in range(trie.depth):
-            states = self.decoder.step(codes, beams.parents)
-            beams = self._next(level, beams, states)
+            if begun is not None and level < 2:
+                # The root and its children are nodes 0, 1, 2, ..., as they are rows here.
+                rows = beams.nodes.unsqueeze(-1).expand(-1, -1, begun.shape[2])
+                states = begun.gather(1, rows)
+            else:
+                states = self.decoder.step(codes, beams.parents)
+            before, beams = beams, self._next(level, beams, states)
+            if begun is not None and level == 1:
+                beams.parents = before.nodes.gather(1, beams.parents)
             if not beams.nodes.shape[1]:
                 break
             beams = self._finish(level + 1, beams)
             if not len(beams.queries):
                 break
             codes = trie.code[beams.nodes].long()
+
+    def _begins_at_once(self) -> bool:
+        """Whether the first codes can be read with the root: all of them go on, and none ends."""
+        trie = self.trie
+        return (
+            self.decoder.begins
+            and trie.depth > 1
+            and trie.branching[0] == trie.inner[1] <= self.widths[0]
+            and not trie.chains[1]
+        )
 
     def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
         """Enters the identifiers of the next level, and returns what goes on."""

@@ -11,7 +11,25 @@ class Decoder(Protocol):
     """Queries that are being decoded, with all that is remembered of the steps so far.
 
     A row is a beam of a query. The rows of a step continue rows of the step before it.
+
+    Attributes:
+        begins: Whether `begin` can be called.
     """
+
+    begins: bool
+
+    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+        """Reads PAD and, in each of several rows, one code after it: two steps as one.
+
+        The rows of this step are PAD's and those of the codes, in this order.
+
+        Args:
+            codes: int64 [codes].
+
+        Returns:
+            What stands after PAD and after each code; [queries, 1 + codes, width].
+        """
+        ...
 
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """Reads one more code in each row.

@@ -21,6 +21,8 @@ class GenericDecoder:
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
     """
 
+    begins = False  # the rows of a cache are all of one length
+
     def __init__(
         self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
     ) -> None:
@@ -37,6 +39,10 @@ class GenericDecoder:
         """Encodes queries; see `start_decoder`."""
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
         return cls(model, encoded.last_hidden_state, attention_mask)
+
+    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+        """Never called."""
+        raise AssertionError("the rows of a cache are all of one length")
 
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""

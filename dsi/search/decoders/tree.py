@@ -17,6 +17,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from docids.table import PAD
+from dsi.search.packing import PackedLinear, linear
+
 
 class TreeDecoder(ABC):
     """What the families have in common: the tree, the two attentions and the output layer.
@@ -26,6 +29,8 @@ class TreeDecoder(ABC):
         hidden: The encoded queries; [queries, length, width].
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
     """
+
+    begins = True
 
     def __init__(
         self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
@@ -97,6 +102,19 @@ class TreeDecoder(ABC):
         self._depth += 1
         return self._forward(codes, depths, self._paths)
 
+    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.begin`."""
+        rows = 1 + len(codes)
+        depths = torch.ones(rows, dtype=torch.int64, device=codes.device)
+        depths[0] = 0
+        own = torch.eye(rows, dtype=torch.bool, device=codes.device)
+        own[:, 0] = True
+        queries = len(self._cross_mask)
+        self._paths = own.expand(queries, -1, -1)
+        self._depths, self._depth = depths, 2
+        codes = torch.cat([codes.new_full((1,), PAD), codes])
+        return self._forward(codes.expand(queries, -1), depths, self._paths)
+
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.tails`."""
         queries, rows, length = codes.shape
@@ -125,13 +143,13 @@ class TreeDecoder(ABC):
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits`."""
-        return functional.linear(states, *self._head())
+        return linear(states, *self._head())
 
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""
         weight, bias = self._head()
         if codes.shape[2] * 8 > len(weight):
-            return functional.linear(states, weight, bias).gather(2, codes)
+            return linear(states, weight, bias).gather(2, codes)
         logits = torch.matmul(functional.embedding(codes, weight), states.unsqueeze(-1)).squeeze(-1)
         return logits if bias is None else logits + bias[codes]
 
@@ -203,5 +221,7 @@ def plain(*modules: Any) -> bool:
     Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
     """
     return all(
-        type(module) is nn.Linear and not hasattr(module.weight, "ds_id") for module in modules
+        type(module) is PackedLinear
+        or (type(module) is nn.Linear and not hasattr(module.weight, "ds_id"))
+        for module in modules
     )

@@ -34,6 +34,7 @@ from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.search import beam
 from dsi.search.beam import SCORES, beam_search
+from dsi.search.decoders.tree import TreeDecoder
 from dsi.search.torch_trie import TorchTrie
 
 cases = settings(
@@ -389,3 +390,29 @@ def test_impossible_sizes_are_refused(k, beams, words):
         beam_search(
             tiny_model("t5", 1), *queries([2], 0), torch_trie(table_of(DOCIDS)), k=k, beams=beams
         )
+
+
+WIDE_START = [(2, 3, 4), (2, 4, 4), (3, 2, 2), (3, 4, 5), (4, 5, 2), (4, 3, 3), (4, 3, 2)]
+"""Three first codes, behind each of which something branches."""
+
+
+@pytest.mark.parametrize("beams", [3, 4, 7])
+def test_reading_the_first_codes_with_the_root_changes_nothing(beams, monkeypatch):
+    """With three first codes and at least as many beams, two steps are one."""
+    model, batch, trie = (
+        tiny_model("t5", 1),
+        queries([2, 4, 1], 0),
+        torch_trie(table_of(WIDE_START)),
+    )
+    calls = []
+    original = TreeDecoder.begin
+    monkeypatch.setattr(
+        TreeDecoder, "begin", lambda self, codes: calls.append(len(codes)) or original(self, codes)
+    )
+    found = beam_search(model, *batch, trie, k=3, beams=beams)
+    assert calls == [3]
+    monkeypatch.setattr(TreeDecoder, "begins", False)
+    expected = beam_search(model, *batch, trie, k=3, beams=beams)
+    assert calls == [3]
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
