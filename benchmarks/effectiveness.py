@@ -8,8 +8,10 @@ Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults
 say otherwise, and is measured on split test. The suite "docids" has every kind of identifier,
 with the same model and number of updates; "rehearsal", "ingredients" and "generators" have the
 systems of `systems.py`, which differ in what they are trained on. "KIND+share" is a kind with
-`--collisions share`. Cells that are in `results/effectiveness/` are not measured again, so that a
-grid continues where it stopped; remove a file to measure it again.
+`--collisions share`. Systems of several codes are searched twice: as usual, and without the
+constraint that keeps the search to documents ("SYSTEM, unconstrained"). Cells that are in
+`results/effectiveness/` are not measured again, so that a grid continues where it stopped; remove a
+file to measure it again.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ SUITES = {
     "learned,naive,random",
 }
 """Suite -> the kinds or systems it is made of."""
+UNCONSTRAINED = "index, unconstrained"
+"""The system in a cell that is the index, searched over all sequences of codes."""
 GROUPS = ("all", "seen", "unseen")
 MEASURES = ("Success@1", "Success@10", "RR@10")
 
@@ -66,7 +70,11 @@ def main() -> None:
             )
             for seed in range(arguments.seeds)
         ]
-        rows.append({"dataset": name, "system": kind, "seeds": len(cells), **_mean(cells)})
+        for system in ("index", UNCONSTRAINED):
+            if system in cells[0]["systems"]:
+                label = kind if system == "index" else f"{kind}, unconstrained"
+                means = _mean(cells, system)
+                rows.append({"dataset": name, "system": label, "seeds": len(cells), **means})
     for baseline in ("bm25", "bm25+queries"):
         flat = _flat(cells[0]["systems"].get(baseline, {}))
         rows.append({"dataset": name, "system": baseline, "seeds": 1, **flat})
@@ -148,6 +156,12 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         version = versions.folder(index, versions.live(index))
         quality = _quality(Assignment.open(version / "assignment"), dataset)
         report = evaluate(index, dataset, beams=arguments.beams)
+        if system is not None and options.docids != "atomic":
+            freely = evaluate(
+                index, dataset, beams=arguments.beams, baselines="none", constraint=False
+            )
+            report.data["systems"][UNCONSTRAINED] = freely.data["systems"]["index"]
+            report.data["seconds"][UNCONSTRAINED] = freely.data["seconds"]["index"]
         return {
             "training minutes": minutes,
             "identifiers": quality,
@@ -237,14 +251,14 @@ def _round_trip(entry: dict[str, Any]) -> dict[str, float]:
     return {"queries' own Success@1": made["round trip"]["Success@1"]} if made else {}
 
 
-def _mean(cells: list[dict[str, Any]]) -> dict[str, float]:
-    """The mean over seeds of every figure, and its sample deviation where there are several."""
+def _mean(cells: list[dict[str, Any]], system: str) -> dict[str, float]:
+    """The mean over seeds of a system's figures, and their deviation where there are several."""
     flats = [
         {
             "training minutes": entry["training minutes"],
-            "search seconds": entry["seconds"]["index"],
+            "search seconds": entry["seconds"][system],
             **_round_trip(entry),
-            **_flat(entry["systems"]["index"]),
+            **_flat(entry["systems"][system]),
         }
         for entry in cells
     ]

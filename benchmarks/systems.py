@@ -1,7 +1,9 @@
 """Systems that the effectiveness benchmark compares by what they are trained on.
 
-All of them have atomic identifiers and the lexical model with its warm start, the same batches and
-the same number of updates; only what the examples are made of differs.
+All of them have the lexical model with its warm start, the same batches and the same number of
+updates; only what the examples are made of differs. Identifiers are atomic but where a name begins
+with another kind: these are searched without the constraint too, which an atomic identifier, one
+code of its own, does not need.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ def _ingredients(
     chunks: int = 0,
     per_doc: int = 40,
     generator: str = "selective",
+    docids: str = "atomic",
 ) -> Callable[[TrainingOptions], TrainingOptions]:
     """The scaling study's setting: any of its ingredients, in equal parts unless said."""
 
@@ -45,11 +48,14 @@ def _ingredients(
         mix = replace(
             options.mix, indexing=indexing, pseudo=pseudo, labelled=labelled, chunks=chunks
         )
-        return replace(options, generator=generator if pseudo else "none", per_doc=per_doc, mix=mix)
+        made = generator if pseudo else "none"
+        return replace(options, docids=docids, generator=made, per_doc=per_doc, mix=mix)
 
     return of
 
 
+SEQUENCES = ("semantic", "naive", "description")
+"""Kinds of several codes, with which decoding may leave the documents."""
 BOTH = {"document": 1.0, "passages": 1.0, "sentences": 1.0}
 SYSTEMS: dict[str, Callable[[TrainingOptions], TrainingOptions]] = {
     "rehearse-document": _rehearsing(),
@@ -67,6 +73,12 @@ SYSTEMS: dict[str, Callable[[TrainingOptions], TrainingOptions]] = {
     "first-tokens+chunks+labelled": _ingredients(indexing=1.0, chunks=10, labelled=1.0),
     **{f"pseudo-{count}": _ingredients(pseudo=1.0, per_doc=count) for count in PSEUDO_QUERIES},
     "pseudo-40+labelled": _ingredients(pseudo=1 - LABELLED, labelled=LABELLED),
+    **{
+        f"{kind}-pseudo-40+labelled": _ingredients(
+            pseudo=1 - LABELLED, labelled=LABELLED, docids=kind
+        )
+        for kind in SEQUENCES
+    },
     "everything": _ingredients(indexing=1.0, chunks=10, pseudo=1.0, labelled=1.0),
     **{
         f"queries-{name}": _ingredients(

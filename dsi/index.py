@@ -275,6 +275,7 @@ class Index:
         import torch
 
         from dsi.search.beam import beam_search
+        from dsi.search.unconstrained import unconstrained_search
 
         device = self.trie.device
         longest = max(len(encoded[query]) for query in batch)
@@ -289,6 +290,16 @@ class Index:
                 torch.from_numpy(guide.rows[batch]).to(device),
                 torch.from_numpy(guide.scores[batch]).to(device),
             )
+        if not options.constraint:
+            rows, scores = unconstrained_search(
+                self._model_in(options.precision),
+                input_ids.to(device),
+                attention_mask.to(device),
+                self._trie_of(options),
+                k=k,
+                beams=beams,
+            )
+            return rows.tolist(), scores.tolist()
         guidance = options.guidance
         rows, scores = beam_search(
             self._model_in(options.precision),

@@ -33,6 +33,7 @@ def evaluate(
     only: Path | None = None,
     exclude: Path | None = None,
     guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
+    constraint: bool = True,
     device: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -52,11 +53,13 @@ def evaluate(
             fewer, as many documents are found as there are beams.
         run: A file to write the results of the index to, as a TREC run.
         language: Of the baselines' stemmer and stop words; "none" for neither.
-        score: What the index's scores are, as in dsi search; likewise the next four.
+        score: What the index's scores are, as in dsi search; likewise the next five.
         precision: fp32 or bf16.
         only: A file of document ids, one a line, to search among.
         exclude: A file of document ids, one a line, not to search among.
         guidance: What helps the beams; off by default.
+        constraint: Keep to identifiers of documents; false writes any codes, and drops what is
+            no document's identifier, to see what the constraint is worth.
         device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
         seed: Of the significance tests.
     """
@@ -79,7 +82,7 @@ def evaluate(
     seconds: dict[str, float] = {}
     remarks: list[str] = []
     if index_or_run.is_dir():
-        options = search_options(score, precision, only, exclude, guidance)
+        options = search_options(score, precision, only, exclude, guidance, constraint)
         runs["index"], seconds["index"] = _search(index_or_run, queries, beams, device, options)
         if beams is not None and beams < DEPTH:
             remarks.append(
@@ -90,7 +93,7 @@ def evaluate(
 
             write_run(run, runs["index"])
     else:
-        plain = search_options(None, "fp32", None, None, GuidanceOptions())
+        plain = SearchOptions()
         _refuse_search_options(
             beams=beams,
             run=run,
@@ -100,6 +103,7 @@ def evaluate(
             only=only,
             exclude=exclude,
             guidance=None if guidance == plain.guidance else guidance,
+            constraint=None if constraint == plain.constraint else constraint,
         )
         runs["run"] = _read(index_or_run, qrels, split)
         missing = len(qrels.keys() - runs["run"].keys())

@@ -35,6 +35,7 @@ def search(
     only: Path | None = None,
     exclude: Path | None = None,
     guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
+    constraint: bool = True,
     device: str | None = None,
     encoding: str = "utf-8",
     query_id_column: str | None = None,
@@ -61,6 +62,8 @@ def search(
         only: A file of document ids, one a line, to search among.
         exclude: A file of document ids, one a line, not to search among.
         guidance: What helps the beams; off by default.
+        constraint: Keep to identifiers of documents; false writes any codes, and drops what is
+            no document's identifier, to see what the constraint is worth.
         device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
         encoding: The encoding of the file of queries.
         query_id_column: The column of the query id, where it has an unusual name.
@@ -91,7 +94,7 @@ def search(
     elif run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
         asked = _numbered(_lines(), "standard input")
 
-    options = search_options(score, precision, only, exclude, guidance)
+    options = search_options(score, precision, only, exclude, guidance, constraint)
 
     from dsi.index import Index
     from dsi.training.processes import Processes
@@ -129,6 +132,7 @@ def search_options(
     only: Path | None,
     exclude: Path | None,
     guidance: GuidanceOptions,
+    constraint: bool,
 ) -> SearchOptions:
     """Returns the options that the words of a command line mean; the files are read."""
     return SearchOptions(
@@ -137,6 +141,7 @@ def search_options(
         only=None if only is None else read_doc_ids(only),
         exclude=[] if exclude is None else read_doc_ids(exclude),
         guidance=guidance,
+        constraint=constraint,
     )
 
 

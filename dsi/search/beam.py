@@ -103,12 +103,7 @@ def beam_search(
         InputError: k is not positive, there are fewer beams than results to return, or look-ahead
             is asked for where documents share identifiers or have several.
     """
-    if k < 1:
-        raise InputError(f"cannot return {k} documents", mend="Ask for at least 1")
-    if beams < k:
-        raise InputError(
-            f"{beams} beams cannot find {k} documents", mend=f"Search with at least {k} beams"
-        )
+    refuse_narrow(k, beams)
     if score not in SCORES:
         raise InputError(f"unknown score {score!r}", mend=f"Choose from: {', '.join(SCORES)}")
     if look_ahead is not None and not trie.one_to_one:
@@ -116,14 +111,7 @@ def beam_search(
             "look-ahead needs one identifier for each document",
             mend="Leave --guidance.dataset out, or take identifiers of another kind",
         )
-    if input_ids.shape[1] == 0:
-        input_ids = input_ids.new_full((len(input_ids), 1), PAD)
-        attention_mask = attention_mask.new_zeros((len(attention_mask), 1))
-    # Attention over nothing is not a number in some implementations: an empty query attends to
-    # its first padding token.
-    attention_mask = attention_mask.clone()
-    attention_mask[:, 0] = torch.where(attention_mask.any(dim=1), attention_mask[:, 0], 1)
-
+    input_ids, attention_mask = readable(input_ids, attention_mask)
     widths = [min(beams, trie.identifiers)] * trie.depth
     if first_beams is not None:
         first_levels = min(first_levels, trie.depth)
@@ -132,9 +120,9 @@ def beam_search(
     results = min(k, beams) if trie.one_to_one else beams
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
-    needed = _elements_per_query(model, input_ids.shape[1], trie, max(widths))
+    needed = elements_per_query(model, input_ids.shape[1], trie, max(widths))
     batch = max(1, max_elements // needed)
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             decoder = start_decoder(model, input_ids[part], attention_mask[part])
@@ -175,7 +163,7 @@ class _Found:
         """
         leaves = torch.cat([self.leaves[queries], leaves], dim=1)
         scores = torch.cat([self.scores[queries], scores], dim=1)
-        best = _best(scores, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
+        best = best_places(scores, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
         kept = scores.gather(1, best)
         self.scores[queries] = kept
         self.leaves[queries] = leaves.gather(1, best).masked_fill(kept == -torch.inf, -1)
@@ -302,7 +290,7 @@ class _Search:
         order = trie.lowest_row[children].expand_as(totals)
         is_leaf = (trie.row[children] >= 0).expand_as(totals) if leaves else None
         if is_leaf is not None:
-            best = _best(ranks, order, min(self.widths[level], totals.shape[1]))
+            best = best_places(ranks, order, min(self.widths[level], totals.shape[1]))
             leaf_ranks = ranks.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
             found = children.expand_as(totals).gather(1, best)
             self.found.add(beams.queries, found, leaf_ranks, trie)
@@ -313,7 +301,7 @@ class _Search:
             share = -(-self.widths[level] // self.starts)
             best = _best_of_each(ranks, order, width, starts, share)
         else:
-            best = _best(ranks, order, width)
+            best = best_places(ranks, order, width)
         nodes = children.expand_as(totals).gather(1, best)
         parents = best // branching
         return _Beams(
@@ -439,7 +427,7 @@ def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tens
     return torch.cat(found).view(codes.shape)
 
 
-def _best(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
+def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
     """Returns the places of the highest scores in each line, ties by the lower `order`.
 
     `topk` leaves open which of equal scores it returns. One integer holds both keys instead: the
@@ -461,7 +449,7 @@ def _best(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor
         last = highest[:, -2]
         if bool(((last > highest[:, -1]) | (last == -torch.inf)).all()):
             places = places[:, :-1]
-            within = _best(scores.gather(1, places), order.gather(1, places), count)
+            within = best_places(scores.gather(1, places), order.gather(1, places), count)
             return places.gather(1, within)
     bits = scores.contiguous().view(torch.int32)
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
@@ -477,7 +465,7 @@ def _best_of_each(
     Where that leaves room, the best of the others fill it.
 
     Args:
-        scores: As in `_best`; likewise order and count.
+        scores: As in `best_places`; likewise order and count.
         order: Of places with equal scores.
         count: How many to return.
         groups: int64 [lines, candidates].
@@ -486,7 +474,7 @@ def _best_of_each(
     Returns:
         int64 [lines, count], best first.
     """
-    ranked = _best(scores, order, scores.shape[1])
+    ranked = best_places(scores, order, scores.shape[1])
     by_group, sorting = groups.gather(1, ranked).sort(dim=1, stable=True)
     places = torch.arange(scores.shape[1], device=scores.device)
     inside = places - torch.searchsorted(by_group, by_group)
@@ -496,8 +484,33 @@ def _best_of_each(
     return ranked.gather(1, chosen.sort(1).values)
 
 
+def refuse_narrow(k: int, beams: int) -> None:
+    """Raises InputError where so many beams cannot return so many documents."""
+    if k < 1:
+        raise InputError(f"cannot return {k} documents", mend="Ask for at least 1")
+    if beams < k:
+        raise InputError(
+            f"{beams} beams cannot find {k} documents", mend=f"Search with at least {k} beams"
+        )
+
+
+def readable(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns queries and their mask with one padding token to attend to in an empty query.
+
+    Attention over nothing is not a number in some implementations.
+    """
+    if input_ids.shape[1] == 0:
+        input_ids = input_ids.new_full((len(input_ids), 1), PAD)
+        attention_mask = attention_mask.new_zeros((len(attention_mask), 1))
+    attention_mask = attention_mask.clone()
+    attention_mask[:, 0] = torch.where(attention_mask.any(dim=1), attention_mask[:, 0], 1)
+    return input_ids, attention_mask
+
+
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Switches dropout off, and back on afterwards where it was on."""
     training = model.training
     if training:
@@ -509,7 +522,7 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
             model.train()
 
 
-def _elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:
+def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:
     """Estimates how many numbers the search of one query holds at its widest."""
     config = getattr(model.config, "decoder", model.config)
     layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)

@@ -52,6 +52,8 @@ class SearchOptions:
         only: The documents to search among; None for all of them.
         exclude: Documents not to search among.
         guidance: What helps the beams.
+        constraint: Whether every beam leads to a document. Without, the search is over all
+            sequences of codes, and what is no identifier is dropped from the results.
     """
 
     score: Literal["model", "constrained"] | None = None
@@ -59,8 +61,14 @@ class SearchOptions:
     only: Collection[str] | None = None
     exclude: Collection[str] = ()
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
+    constraint: bool = True
 
     def __post_init__(self) -> None:
+        if not self.constraint and self.guidance != GuidanceOptions():
+            raise InputError(
+                "--guidance.* leads beams to documents, which --constraint false does not want",
+                mend="Leave one of the two out",
+            )
         for name, known in (
             ("score", (None, "model", "constrained")),
             ("precision", ("fp32", "bf16")),
@@ -78,9 +86,15 @@ class SearchOptions:
             index: What the index was trained by.
 
         Raises:
-            InputError: The guidance cannot be added to it.
+            InputError: The guidance cannot be added to it, or the search is not constrained.
         """
         score = self.score or index
+        if score == "constrained" and not self.constraint:
+            raise InputError(
+                "--constraint false writes any code, and scores that are constrained count only "
+                "those that lead to a document",
+                mend="Give --score model",
+            )
         if score == "constrained" and self.guidance.dataset is not None:
             raise InputError(
                 "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet, and "

@@ -110,6 +110,27 @@ def test_bf16_scores_are_near_and_the_model_stays_as_it_is(index):
     assert index.model.dtype == torch.float32
 
 
+def test_without_the_constraint_documents_have_the_same_scores_and_may_be_missed(index):
+    everything = found(index)
+    [hits] = index.search(["zebra"], k=5, beams=300, options=SearchOptions(constraint=False))
+    assert {hit.doc_id: hit.score for hit in hits} == pytest.approx(everything)
+    assert len(found(index, constraint=False)) < len(everything)
+    some = found(index, constraint=False, only=["d0", "d3"])
+    assert set(some) <= {"d0", "d3"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"score": "constrained"}, "--constraint false.*Give --score model"),
+        ({"guidance": GuidanceOptions(starts=2)}, r"--guidance.*--constraint false"),
+    ],
+)
+def test_what_needs_the_constraint_is_refused_without(options, told, index):
+    with pytest.raises(InputError, match=told):
+        found(index, constraint=False, **options)
+
+
 def test_guidance_puts_the_document_with_the_word_first(index, dataset):
     for row, word in enumerate(WORDS):
         guided = found(index, word, guidance=GuidanceOptions(dataset=dataset, weight=50.0))

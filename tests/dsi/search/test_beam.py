@@ -247,7 +247,7 @@ def test_the_size_of_a_piece_follows_from_max_elements(monkeypatch):
         queries([3, 1, 5, 2, 2], 3),
         torch_trie(table_of(DOCIDS)),
     )
-    needed = beam._elements_per_query(model, 5, trie, 4)
+    needed = beam.elements_per_query(model, 5, trie, 4)
     beam_search(model, *batch, trie, k=4, beams=4, max_elements=2 * needed)
     assert sizes == [2, 2, 1]
 
