@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
+
+if TYPE_CHECKING:
+    from dsi.updating.strategies.base import Strategy
 
 T = TypeVar("T")
 
@@ -233,14 +236,32 @@ def refuse_unused(options: UpdateOptions) -> None:
     """Raises InputError for unknown strategies, and an option that the named ones do not read."""
     from dsi.updating.strategies import parse_strategies
 
-    names = {strategy.name for strategy in parse_strategies(options.strategy)}
+    strategies = parse_strategies(options.strategy)
+    names = {strategy.name for strategy in strategies}
     default = UpdateOptions()
-    for group, strategy in GROUPS.items():
-        if strategy not in names and getattr(options, group) != getattr(default, group):
+    for strategy in strategies:
+        for name in sorted(strategy.ignores):
+            value = getattr(options, name)
+            if value != getattr(default, name):
+                raise InputError(
+                    f"--{name} {value} changes nothing with --strategy {strategy.name}",
+                    mend="Leave it out, or take another strategy",
+                )
+    for group, needed in GROUPS.items():
+        if needed not in names and getattr(options, group) != getattr(default, group):
             raise InputError(
-                f"--{group}.* changes nothing without the strategy {strategy}",
-                mend=f"Write --strategy {options.strategy}+{strategy}, or leave them out",
+                f"--{group}.* changes nothing without the strategy {needed}",
+                mend=f"Write --strategy {_with(strategies, needed)}, or leave them out",
             )
+
+
+def _with(strategies: Sequence[Strategy], name: str) -> str:
+    """Returns what to write for `name` to take part: by itself where nothing can be joined."""
+    from dsi.updating.strategies import STRATEGIES
+
+    if "all" in (STRATEGIES[name].role, *(strategy.role for strategy in strategies)):
+        return name if STRATEGIES[name].role == "all" else f"generative+{name}"
+    return "+".join([*(strategy.name for strategy in strategies), name])
 
 
 def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
@@ -252,7 +273,7 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
     from dsi.updating.strategies import parse_strategies
 
     strategy, *changes = text.split("@")
-    parse_strategies(strategy)
+    ignored = {name for each in parse_strategies(strategy) for name in each.ignores}
     values: dict[str, Any] = {"strategy": strategy}
     plain = {
         entry.name
@@ -264,6 +285,10 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
         if name not in plain - {"strategy", "seed"}:
             raise InputError(
                 f"{text!r}: no option {name!r} to set", mend="Such as generative@ratio=32"
+            )
+        if name in ignored:
+            raise InputError(
+                f"{text!r}: {name} changes nothing with {strategy}", mend="Leave it out"
             )
         hint = str(typing.get_type_hints(UpdateOptions)[name])
         try:

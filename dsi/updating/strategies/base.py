@@ -134,11 +134,13 @@ class Strategy(ABC):
             "loss", "schedule", "structure", "optimiser", or "all" (it stands alone).
         excludes: Names of strategies that it cannot be joined with, besides those of its own
             role where the role is "structure" or "all".
+        ignores: Options of every update that would change nothing with it.
     """
 
     name: ClassVar[str]
     role: ClassVar[str]
     excludes: ClassVar[frozenset[str]] = frozenset()
+    ignores: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def shape(self, plan: Plan) -> None:

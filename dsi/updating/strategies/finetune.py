@@ -11,6 +11,7 @@ class Finetune(Strategy):
     name = "finetune"
     role = "examples"
     excludes = frozenset({"reindex", "episodic", "generative"})
+    ignores = frozenset({"ratio", "new_share"})
 
     def shape(self, plan: Plan) -> None:
         """Draws the texts of new documents only."""

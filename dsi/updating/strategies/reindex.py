@@ -11,6 +11,7 @@ class Reindex(Strategy):
     name = "reindex"
     role = "examples"
     excludes = frozenset({"generative", "episodic"})
+    ignores = frozenset({"ratio"})
 
     def shape(self, plan: Plan) -> None:
         """Draws the texts of all documents."""

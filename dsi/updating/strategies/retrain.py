@@ -15,6 +15,7 @@ class Retrain(Standalone):
     """Trains with the options of the first training, on all documents and stored queries."""
 
     name = "retrain"
+    ignores = frozenset({"ratio", "new_share"})
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Trains in a folder of its own, which continues where it stopped."""

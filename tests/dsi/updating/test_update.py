@@ -18,7 +18,14 @@ from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
 from dsi.updating.memory import Memory
-from dsi.updating.options import UpdateOptions, refuse_unused
+from dsi.updating.options import (
+    EwcOptions,
+    InstantOptions,
+    SamStrategyOptions,
+    UpdateOptions,
+    refuse_unused,
+    with_changes,
+)
 from dsi.updating.update import update_index
 
 QUICK = UpdateOptions(strategy="generative", steps=6, ratio=0.0)
@@ -291,3 +298,38 @@ def test_strategies_that_make_no_sense_are_refused_before_anything_is_written(
         update_index(index, corpora["new"], options)
     assert versions.names(index) == ["0001"]
     assert not (index / "updating").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "change", "said"),
+    [
+        ("instant", {"ratio": 3.0}, "--ratio 3.0 changes nothing with --strategy instant"),
+        ("instant", {"new_share": 0.5}, "--new_share 0.5 changes nothing with --strategy instant"),
+        ("instant", {"steps": 3}, "--steps 3 changes nothing with --strategy instant"),
+        ("instant", {"batch": 8}, "--batch 8 changes nothing with --strategy instant"),
+        ("instant", {"lr": 0.1}, "--lr 0.1 changes nothing with --strategy instant"),
+        ("instant", {"sam": SamStrategyOptions(rho=0.2)}, r"--sam\.\* .*generative\+sam"),
+        ("retrain", {"ratio": 3.0}, "--ratio 3.0 changes nothing with --strategy retrain"),
+        ("finetune", {"new_share": 0.5}, "--new_share 0.5 changes nothing"),
+        ("reindex+ewc", {"ratio": 3.0}, "--ratio 3.0 changes nothing with --strategy reindex"),
+        ("finetune", {"instant": InstantOptions(lam=0.9)}, "Write --strategy instant, or"),
+        ("finetune", {"ewc": EwcOptions(weight=9.0)}, r"Write --strategy finetune\+ewc, or"),
+    ],
+    ids=str,
+)
+def test_options_that_would_change_nothing_are_refused(strategy, change, said):
+    with pytest.raises(InputError, match=said):
+        refuse_unused(UpdateOptions(strategy=strategy, **change))
+
+
+@pytest.mark.parametrize("strategy", ["instant", "retrain", "finetune", "reindex", "generative"])
+def test_options_that_every_strategy_reads_are_taken(strategy):
+    refuse_unused(
+        UpdateOptions(strategy=strategy, generator="extractive", per_doc=3, seed=4, probe_queries=5)
+    )
+
+
+def test_a_comparison_refuses_changes_that_change_nothing():
+    with pytest.raises(InputError, match="ratio changes nothing with instant"):
+        with_changes(UpdateOptions(), "instant@ratio=3")
+    assert with_changes(UpdateOptions(ratio=0.0), "instant").strategy == "instant"
