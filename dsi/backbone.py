@@ -175,27 +175,34 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
 
 
 def graft_docids(
-    model: PreTrainedModel, text_vocabulary: int, alphabet_size: int
+    model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, *, draw: bool = True
 ) -> PreTrainedModel:
     """Gives the decoder and the output layer the docid alphabet, in place.
 
     The encoder's embedding keeps its weights where it has `text_vocabulary` rows already, and
     is drawn at random otherwise; decoder embedding and output layer are drawn at random.
+
+    Args:
+        model: The network.
+        text_vocabulary: Rows of the encoder's embedding.
+        alphabet_size: Codes of the docid alphabet.
+        draw: False leaves new weights undefined, for a caller who writes all of them.
     """
     import torch
     from torch import nn
 
     config = model.config
     std = float(getattr(config, "init_std", None) or 0.02)
+    make = torch.randn if draw else torch.empty
     encoder, decoder = model.get_encoder(), model.get_decoder()
     text = copy.deepcopy(encoder.get_input_embeddings())
     width = text.weight.shape[1]
     if text.weight.shape[0] != text_vocabulary:
-        text.weight = nn.Parameter(torch.randn(text_vocabulary, width))
+        text.weight = nn.Parameter(make(text_vocabulary, width))
         text.num_embeddings = text_vocabulary
         text.padding_idx = None
     codes = copy.deepcopy(decoder.get_input_embeddings())
-    codes.weight = nn.Parameter(torch.randn(alphabet_size, width) * std)
+    codes.weight = nn.Parameter(make(alphabet_size, width) * std)
     codes.num_embeddings = alphabet_size
     codes.padding_idx = None
     encoder.set_input_embeddings(text)
@@ -261,6 +268,7 @@ def load_backbone(
     import torch
     from safetensors.torch import load_model
     from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
 
     folder = Path(folder)
     for file in (_CONFIG, _WEIGHTS):
@@ -268,9 +276,10 @@ def load_backbone(
             raise InputError("no such file", where=folder / file)
     stored: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     config = AutoConfig.for_model(**stored)
-    with torch.random.fork_rng(devices=[]):
+    # Weights that are read right after need not be drawn, which takes longer than reading them.
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         model = _architecture(stored["architectures"][0], folder)(config)
-        model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"])
+        model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
     load_model(model, folder / _WEIGHTS, strict=True)
     placed: Any = model
     return placed.to(device).eval()

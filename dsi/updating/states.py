@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 from docids.table import PAD
 
 _BATCH = 128
+_TOGETHER = 512
+"""Texts whose states are summed up at once."""
 
 
 def last_states(
@@ -116,13 +119,15 @@ def _lexical_states(
     model: PreTrainedModel, texts: Sequence[Sequence[int]]
 ) -> npt.NDArray[np.float32]:
     """The states of a model for which `is_lexical` holds, as sums over tokens."""
-    import scipy.sparse as sparse
+    from torch.nn.functional import embedding_bag
 
     network: Any = model
     width = model.config.d_model
     lengths = np.array([len(text) for text in texts])
-    flat = np.fromiter((token for text in texts for token in text), np.int64, int(lengths.sum()))
+    flat = np.fromiter(chain.from_iterable(texts), np.int64, int(lengths.sum()))
     tokens, places = np.unique(flat, return_inverse=True)
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    found = np.empty((len(texts), width), np.float32)
     with torch.no_grad():
         attention = network.decoder.block[0].layer[1].EncDecAttention
         norm = network.decoder.block[0].layer[1].layer_norm
@@ -132,19 +137,21 @@ def _lexical_states(
         begun = network.decoder.embed_tokens.weight[PAD]
         query = float(norm(begun)[width - 2] * attention.q.weight[0, width - 2])
         logs = read[:, width - 2] * attention.k.weight[0, width - 2] * query
-        weights = torch.exp(logs - logs.max()).double()
+        weights = torch.exp(logs - logs.max())
         # Which dimension of the states each one of the tokens' ends in.
         ways = attention.v.weight.argmax(dim=1)[attention.o.weight.argmax(dim=1)]
         open_ways = (
             attention.o.weight.sum(dim=1)
             * attention.v.weight.sum(dim=1)[attention.o.weight.argmax(dim=1)]
         )
-        values = (read[:, ways] * open_ways).double() * weights[:, None]
-        members = sparse.csr_matrix(
-            (np.ones(len(flat)), (np.repeat(np.arange(len(texts)), lengths), places)),
-            shape=(len(texts), len(tokens)),
-        )
-        sums = torch.from_numpy(np.asarray(members @ values.numpy()))
-        totals = torch.from_numpy(np.asarray(members @ weights.numpy()))
-        states = begun + (sums / totals[:, None]).to(begun.dtype)
-        return np.asarray(network.decoder.final_layer_norm(states).numpy(), np.float32)
+        values = read[:, ways].mul_(open_ways).mul_(weights[:, None])
+        # A part at a time, so that it is still in the cache when it is normalised.
+        for first in range(0, len(texts), _TOGETHER):
+            last = min(first + _TOGETHER, len(texts))
+            bag = torch.from_numpy(places[begins[first] : begins[last]])
+            starts = torch.from_numpy(begins[first:last] - begins[first])
+            sums = embedding_bag(bag, values, starts, mode="sum")
+            totals = embedding_bag(bag, weights[:, None], starts, mode="sum")
+            states = network.decoder.final_layer_norm(begun + sums.div_(totals))
+            found[first:last] = states.numpy()
+    return found

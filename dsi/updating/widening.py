@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, T5ForConditionalGeneration
+from transformers.initialization import no_init_weights
 
 from dsi.backbone import graft_docids
 
@@ -56,9 +57,9 @@ def widen(model: PreTrainedModel, extra: int) -> PreTrainedModel:
     wider_config.num_heads = after // per_head
     wider_config.layer_norm_epsilon = config.layer_norm_epsilon * before / after
     text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         wider: Any = T5ForConditionalGeneration(wider_config)
-        wider = graft_docids(wider, text_rows, config.vocab_size)
+        wider = graft_docids(wider, text_rows, config.vocab_size, draw=False)
     content = before - RESERVED
     # Where each old dimension of the states is in the new ones.
     places = torch.cat([torch.arange(content), torch.arange(after - RESERVED, after)])
@@ -104,5 +105,6 @@ def _fill(
         weight[places[:, None], torch.arange(before)] = old
     elif kind == "wo":
         weight[places] = old
-    else:  # embeddings, output rows and the first feed-forward matrix
-        weight[:, places] = old
+    else:  # embeddings, output rows and the first feed-forward matrix; in two blocks, as fast
+        weight[:, : before - RESERVED] = old[:, :-RESERVED]
+        weight[:, -RESERVED:] = old[:, -RESERVED:]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg as linalg
 import scipy.sparse as sparse
 from transformers import PreTrainedModel
 
@@ -75,13 +76,14 @@ class _Fold:
         self.gram = tokens.T @ tokens
         # What training has left in dimensions that no document needed must not be built upon.
         ridge = _RIDGE * max(_largest(self.gram), 1e-12)
-        self._inverse = np.linalg.inv(
-            self.gram.astype(np.float64) + ridge * np.eye(len(self.gram))
-        ).astype(np.float32)
+        held = self.gram.astype(np.float64)
+        np.einsum("ii->i", held)[:] += ridge
+        self._factor = linalg.cho_factor(held, lower=True, overwrite_a=True, check_finite=False)
 
     def __call__(self, matrix: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Returns float32 [documents, dimensions] for weights [documents, tokens]."""
-        return np.asarray(matrix @ self.tokens, np.float32) @ self._inverse
+        wanted = np.asarray(matrix @ self.tokens, np.float64)
+        return linalg.cho_solve(self._factor, wanted.T, check_finite=False).T.astype(np.float32)
 
 
 def read_tokens(model: PreTrainedModel) -> npt.NDArray[np.float32]:
@@ -91,27 +93,31 @@ def read_tokens(model: PreTrainedModel) -> npt.NDArray[np.float32]:
     by the length of the whole.
     """
     rows = model.get_encoder().get_input_embeddings().weight.detach().float().cpu().numpy()
-    shrunk = _length(model) / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    width = rows.shape[1]
-    weight = np.exp(rows[:, width - RESERVED : width - 1] * shrunk)
-    return np.asarray(rows[:, : width - RESERVED] * shrunk * weight, np.float32)
+    shrunk = _length(model) / np.maximum(_norms(rows), 1e-12)
+    scale = shrunk * np.exp(rows[:, -RESERVED] * shrunk)
+    return np.asarray(rows[:, :-RESERVED] * scale[:, None], np.float32)
 
 
 def write_tokens(model: PreTrainedModel, vectors: npt.NDArray[np.float32]) -> None:
     """Embeds tokens so that they count by these vectors; `read_tokens` backwards, up to scale."""
     from dsi.warm_starts.base import set_rows
 
-    weights = np.linalg.norm(vectors, axis=1)
+    weights = _norms(vectors)
     known = weights > 1e-12
     lightest = weights[known].min() if known.any() else 1.0
     logs = np.log(np.where(known, weights, lightest))
     # Attention weighs tokens relative to one another: only differences of logs count.
     logs -= (logs.max() + logs.min()) / 2
-    rows = np.zeros((len(vectors), vectors.shape[1] + RESERVED), np.float32)
-    rows[:, :-RESERVED] = vectors / np.maximum(weights, 1e-12)[:, None]
+    rows = np.empty((len(vectors), vectors.shape[1] + RESERVED), np.float32)
+    np.divide(vectors, np.maximum(weights, 1e-12)[:, None], out=rows[:, :-RESERVED])
     rows[:, -2] = logs
     rows[:, -1] = np.sqrt(np.maximum(_length(model) ** 2 - 1 - np.square(logs), 0))
     set_rows(model.get_encoder().get_input_embeddings().weight, rows)
+
+
+def _norms(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The lengths of rows, without a squared copy of them; float32 [rows]."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32)
 
 
 def _length(model: PreTrainedModel) -> float:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import torch
 
     from dsi.updating.options import InstantOptions
+
+_ROUNDS = 5
+"""How often documents that a row overtakes are added to those that were considered."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +73,48 @@ def objective(row: torch.Tensor, problem: Problem, options: InstantOptions) -> t
     )
 
 
-def solve(problem: Problem, options: InstantOptions) -> torch.Tensor:
+def solve(
+    problem: Problem,
+    options: InstantOptions,
+    *,
+    scores: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Returns the row that minimises the objective; float32 [width].
 
     The old documents that the row comes nearest to overtaking are considered; those that it
     overtakes all the same are added, until there are none.
+
+    Args:
+        problem: What is known.
+        options: How.
+        scores: `keys @ start`, where the caller has it already; float32 [old].
+        lengths: The length of each key, likewise; float32 [old].
     """
     import torch
 
-    row = problem.start.clone()
-    among: torch.Tensor | None = None
-    for _ in range(5):
-        excess = problem.keys @ row - problem.own + options.margin_old
-        most = min(options.competitors, len(excess))
-        nearest = excess.topk(most).indices if most else torch.zeros(0, dtype=torch.int64)
-        if among is None:
-            among = nearest
-        else:
-            overtaken = torch.nonzero(excess > 0).ravel()
-            fresh = overtaken[~torch.isin(overtaken, among)]
-            if not len(fresh):
-                break
-            among = torch.cat([among, fresh[:most]])
+    start = problem.start
+    scores = problem.keys @ start if scores is None else scores
+    lengths = torch.linalg.vector_norm(problem.keys, dim=1) if lengths is None else lengths
+    before = scores - problem.own + options.margin_old
+    most = min(options.competitors, len(before))
+    among = before.topk(most).indices if most else torch.zeros(0, dtype=torch.int64)
+    row = start
+    for _ in range(_ROUNDS):
         part = Problem(
-            problem.queries, problem.best, problem.keys[among], problem.own[among], problem.start
+            problem.queries, problem.best, problem.keys[among], problem.own[among], start
         )
         row = _closed(part, options) if options.solver == "closed" else _descend(part, options)
+        # No key changes its product by more than its length times that of the move.
+        reached = before + lengths * torch.linalg.vector_norm(row - start)
+        reached[among] = 0
+        doubtful = torch.nonzero(reached > 0).ravel()
+        overtaken = doubtful[
+            problem.keys[doubtful] @ row - problem.own[doubtful] + options.margin_old > 0
+        ]
+        if not len(overtaken):
+            break
+        among = torch.cat([among, overtaken[:most]])
     return row
 
 
@@ -147,6 +167,7 @@ class Instant(Standalone):
     """Writes the rows of new documents one after another; nothing is trained."""
 
     name = "instant"
+    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Solves for the row of every new document whose last code is its own.
@@ -182,27 +203,33 @@ class Instant(Standalone):
         read = time.perf_counter()
         output = model.get_output_embeddings().weight
         rows = output.detach()
-        with torch.no_grad():
-            known = int((~np.isin(live, solvable)).sum())
-            keys = torch.from_numpy(means)
-            codes = torch.from_numpy(lasts[np.array(live)].astype(np.int64))
-            own_logits = (keys * rows[codes]).sum(dim=1)
-        others = torch.ones(len(rows), dtype=torch.bool)
-        others[torch.from_numpy(lasts[np.array(solvable)].astype(np.int64))] = False
+        known = len(live) - len(solvable)
+        keys = torch.from_numpy(means)
+        codes = torch.from_numpy(lasts[np.array(live)].astype(np.int64))
+        fresh = codes[known:]
+        lengths = torch.linalg.vector_norm(keys, dim=1)
+        # What does not change while rows are solved for is multiplied at once.
+        own_logits = (keys * rows[codes]).sum(dim=1)
+        scores = keys @ rows[fresh].T
+        settled = torch.ones(len(rows), dtype=torch.bool)
+        settled[fresh] = False
+        best = (keys[known:] @ rows[settled].T).amax(dim=1)
+        solved: list[int] = []
         for place in range(known, len(live)):
-            if not counts[place]:
-                others[codes[place]] = True
-                continue
-            code = int(codes[place])
-            with torch.no_grad():
+            number, code = place - known, int(codes[place])
+            if counts[place]:
                 query = keys[place : place + 1]
-                best = (rows @ query[0]).masked_fill(~others, -torch.inf).max().unsqueeze(0)
-            problem = Problem(query, best, keys[:place], own_logits[:place], rows[code].clone())
-            row = solve(problem, options)
-            with torch.no_grad():
-                output[code] = row
+                leader = torch.cat([best[number : number + 1], rows[solved] @ query[0]]).max()
+                problem = Problem(
+                    query, leader.unsqueeze(0), keys[:place], own_logits[:place], rows[code].clone()
+                )
+                row = solve(
+                    problem, options, scores=scores[:place, number], lengths=lengths[:place]
+                )
+                with torch.no_grad():
+                    output[code] = row
                 own_logits[place] = keys[place] @ row
-            others[code] = True
+            solved.append(code)
         ended = time.perf_counter()
         per_document = 1000 / len(solvable)
         reached = {
@@ -237,24 +264,23 @@ def mean_states(
     from dsi.updating.states import last_states
 
     table = update.assignment.table
-    place_of = {row: place for place, row in enumerate(rows)}
-    texts: list[str] = []
-    owners: list[int] = []
-    counts = np.zeros(len(rows), np.int64)
-    pseudo = list(update.memory.pseudo_rows())
-    found = table.find([doc_id for _, doc_id, _, _ in pseudo])
-    for (_, _, text, _), row in zip(pseudo, found.tolist(), strict=True):
-        place = place_of.get(row)
-        if place is not None and counts[place] < most:
-            counts[place] += 1
-            texts.append(text)
-            owners.append(place)
-    lines = update.text.encode(texts, update.manifest.query_length)
-    prefixes = [table.sequence(rows[place])[:-1] for place in owners]
-    states = last_states(model, lines, prefixes)
+    doc_ids = table.doc_ids
+    asked: dict[str, list[str]] = {doc_ids[row]: [] for row in rows}
+    for _, doc_id, text, _ in update.memory.pseudo_rows():
+        queries = asked.get(doc_id)
+        if queries is not None and len(queries) < most:
+            queries.append(text)
+    counts = np.array([len(queries) for queries in asked.values()], np.int64)
+    lines = update.text.encode(
+        list(chain.from_iterable(asked.values())), update.manifest.query_length
+    )
+    prefixes = np.repeat(np.arange(len(rows)), counts).tolist()
+    known = [table.sequence(row)[:-1] for row in rows]
+    states = last_states(model, lines, [known[place] for place in prefixes])
     means = np.zeros((len(rows), states.shape[1]), np.float32)
-    np.add.at(means, owners, states)
-    means /= np.maximum(counts, 1)[:, None]
+    there = np.flatnonzero(counts)
+    begins = np.cumsum(counts) - counts
+    means[there] = np.add.reduceat(states, begins[there]) / counts[there, None]
     return means, counts
 
 

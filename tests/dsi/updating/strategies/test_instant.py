@@ -90,3 +90,62 @@ def test_a_document_that_leads_already_keeps_its_row():
     )  # fmt: skip
     for solver in ("lbfgs", "closed"):
         torch.testing.assert_close(solve(easy, InstantOptions(solver=solver)), given.start)
+
+
+def test_what_the_caller_knows_already_changes_nothing():
+    given = problem(2, old=40)
+    options = InstantOptions(l2=0.1, competitors=5)
+    told = solve(
+        given,
+        options,
+        scores=given.keys @ given.start,
+        lengths=torch.linalg.vector_norm(given.keys, dim=1),
+    )
+    assert told.equal(solve(given, options))
+
+
+def test_documents_that_only_the_solution_overtakes_are_considered():
+    """One key stands far behind at the start, but in the way of where the row must go."""
+    query = torch.tensor([[1.0, 0.0]])
+    keys = torch.tensor([[0.0, 1.0], [3.0, 0.0]])
+    own = torch.tensor([-1.0, 3.0])  # the start overtakes the first; the second is 3 ahead
+    given = Problem(query, torch.tensor([2.0]), keys, own, torch.zeros(2))
+    options = InstantOptions(l2=0.01, competitors=1)
+    # Alone, the query would pull the row to <query, row> = 3 and the second document with it.
+    row = solve(given, options)
+    torch.testing.assert_close(
+        row, solve(given, InstantOptions(l2=0.01, competitors=2)), atol=1e-2, rtol=0
+    )
+    assert row[0] < 1.5
+
+
+def test_rows_are_solved_for_one_after_another(index, corpora, monkeypatch):
+    """Every problem stands on the rows that there are when its turn comes."""
+    from dsi import Index
+    from dsi.updating.options import UpdateOptions
+    from dsi.updating.strategies import instant
+    from dsi.updating.update import update_index
+
+    seen = []
+
+    def watched(given, options, *, scores, lengths):
+        torch.testing.assert_close(scores, given.keys @ given.start, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(lengths, given.keys.norm(dim=1))
+        row = given.start + 0.01
+        seen.append((given, row))
+        return row
+
+    monkeypatch.setattr(instant, "solve", watched)
+    update_index(index, corpora["new"], UpdateOptions(strategy="instant"))
+    opened = Index.open(index, "cpu")
+    rows = opened.model.get_output_embeddings().weight
+    codes = [opened.table.sequence(row)[0] for row in range(40)]
+    old = [code for code in range(len(rows)) if code not in codes[30:]]
+    assert len(seen) == 10
+    for number, (given, row) in enumerate(seen):
+        torch.testing.assert_close(rows[codes[30 + number]], row)
+        rivals = rows[[*old, *codes[30 : 30 + number]]] @ given.queries[0]
+        torch.testing.assert_close(given.best[0], rivals.max(), atol=1e-3, rtol=1e-4)
+        assert len(given.keys) == 30 + number
+        own = (given.keys * rows[codes[: 30 + number]]).sum(dim=1)
+        torch.testing.assert_close(given.own, own, atol=1e-3, rtol=1e-4)
