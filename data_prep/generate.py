@@ -6,6 +6,7 @@ options and content; when the last one is there, the folder becomes `pseudo/<gen
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,6 +107,7 @@ def generate_queries(
     size = _shard_documents(name)
     shards = -(-dataset.info.documents // size)
     if _is_done(final, wanted):
+        _clear_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     partial = dataset.path / "pseudo" / f"{name}.partial" / key
@@ -238,6 +240,15 @@ def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any
     except FileNotFoundError:
         if not _is_done(final, wanted):
             raise
+    shutil.rmtree(partial.parent, ignore_errors=True)
+    _clear_up(final)
+
+
+def _clear_up(final: Path) -> None:
+    """Removes what killed processes have left: files half written, and folders moved aside."""
+    for unfinished in final.glob(".*"):
+        unfinished.unlink(missing_ok=True)
     for leftover in final.parent.glob(f".{final.name}.old-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    shutil.rmtree(partial.parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others may be at work in it
+        (final.parent / f"{final.name}.partial").rmdir()

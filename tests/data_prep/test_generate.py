@@ -1,5 +1,12 @@
 """Generating can be killed, shared and repeated, and always ends with the same pseudo-queries."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from data_prep import generate
@@ -77,6 +84,39 @@ def test_a_kill_loses_a_shard_at_most_and_changes_nothing(dataset, monkeypatch, 
     monkeypatch.setattr(Extractive, "generate", original)
     assert generate_queries(dataset).written == 5 - killed_at // 4
     assert rows(dataset) == expected
+
+
+def in_a_process(dataset, event=0):
+    """Generates in a process of its own, which dies before that event."""
+    words = [sys.executable, str(Path(__file__).with_name("generating_child.py"))]
+    return subprocess.run(
+        [*words, str(dataset.path), str(event)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TQDM_DISABLE": "1"},
+    )
+
+
+def written_files(dataset):
+    """What the generator's folder holds, byte for byte."""
+    folder = dataset.path / "pseudo" / "extractive"
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_process_killed_at_random_loses_and_repeats_nothing(dataset):
+    alone = in_a_process(dataset)
+    assert alone.returncode == 0, alone.stderr
+    expected, events = written_files(dataset), int(alone.stdout)
+    queries = rows(dataset)
+    assert len({row["query_id"] for row in queries}) == len(queries) == 18 * 20
+    places = np.random.default_rng(5).integers(1, events + 1, 3)
+    for event in [*places.tolist(), events - 1]:
+        shutil.rmtree(dataset.path / "pseudo")
+        assert in_a_process(dataset, event).returncode == -9
+        finished = len(list(dataset.path.glob("pseudo/extractive*/**/shard-*.arrow")))
+        assert generate_queries(dataset).written == 5 - finished
+        assert written_files(dataset) == expected, event
+        assert [entry.name for entry in (dataset.path / "pseudo").iterdir()] == ["extractive"]
 
 
 def test_a_kill_between_the_renames_is_mended(dataset):
