@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
@@ -48,6 +48,7 @@ class Benchmark:
         self.licence = self.licence_of
         self._queries: dict[str, Query] = {}
         self._qrels: list[Qrel] = []
+        self._numbers: dict[str, str] = {}
         self._read = False
 
     @abstractmethod
@@ -59,13 +60,26 @@ class Benchmark:
         self._queries.setdefault(query_id, Query(query_id, text))
         self._qrels.append(Qrel(query_id, doc_id, relevance, split))
 
+    def number(self, key: str) -> tuple[str, bool]:
+        """Returns the id of the document that a key tells from others: how many came before it.
+
+        Returns:
+            The id, and whether the key is new.
+        """
+        new = not self.has(key)
+        return self._numbers.setdefault(key, str(len(self._numbers))), new
+
+    def has(self, key: str) -> bool:
+        """Tells whether a document of that key came before."""
+        return key in self._numbers
+
     def documents(self) -> Iterator[Document]:
         """Yields the documents.
 
         Raises:
             InputError: At the end, where there are more or fewer than the recipe says.
         """
-        self._queries, self._qrels = {}, []
+        self._queries, self._qrels, self._numbers = {}, [], {}
         count = 0
         for document in self.read():
             count += 1
@@ -106,6 +120,25 @@ class Benchmark:
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark")
+
+
+def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a split of a dataset on the hub, as a stream.
+
+    Raises:
+        InputError: It cannot be fetched.
+    """
+    import datasets
+
+    try:
+        rows: Any = datasets.load_dataset(hub, configuration, split=split, streaming=True)
+    except Exception as error:
+        raise InputError(
+            f"cannot fetch it ({str(error).splitlines()[0] if str(error) else error!r})",
+            where=hub,
+            mend="Check the connection, or give a folder of its files with --release",
+        ) from None
+    yield from rows
 
 
 def chosen(item: str, seed: str) -> bytes:

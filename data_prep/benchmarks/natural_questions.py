@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen
+from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.records import records
@@ -87,18 +87,8 @@ def _title_of(url: str) -> str:
 
 
 def _pages_of_hub() -> Iterator[Page]:
-    import datasets
-
     for name, split in (("train", "train"), ("validation", "test")):
-        try:
-            rows = datasets.load_dataset(HUB, "default", split=name, streaming=True)
-        except Exception as error:
-            raise InputError(
-                f"cannot fetch it ({str(error).splitlines()[0] if str(error) else error!r})",
-                where=HUB,
-                mend="Check the connection, or give a folder of its files with --release",
-            ) from None
-        for row in rows:
+        for row in rows_of_hub(HUB, "default", name):
             document = row["document"]
             tokens = document["tokens"]
             words = [
@@ -123,13 +113,10 @@ class NaturalQuestions(Benchmark):
 
     def read(self) -> Iterator[Document]:
         """Yields each document where it comes first; its number is its id."""
-        number_of: dict[str, str] = {}
         for page in self.pages():
-            key = self.key(page)
-            known = key in number_of
-            doc_id = number_of.setdefault(key, str(len(number_of)))
+            doc_id, new = self.number(self.key(page))
             self.ask(f"{page.split}-{page.example_id}", page.question, doc_id, page.split)
-            if not known:
+            if new:
                 yield Document(doc_id, page.title, page.text)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from data_prep.benchmarks.base import BENCHMARKS, Benchmark
+from data_prep.benchmarks.base import BENCHMARKS, Benchmark, rows_of_hub
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.files import read_json
@@ -30,16 +29,14 @@ class TriviaQa(Benchmark):
 
     def read(self) -> Iterator[Document]:
         """Yields each page where it comes first."""
-        number_of: dict[str, str] = {}
         for question_id, question, split, evidence in self._questions():
             for title, text in evidence:
                 key = normalise(title)
-                known = key in number_of
-                if not known and not text.strip():
+                if not text.strip() and not self.has(key):
                     continue
-                doc_id = number_of.setdefault(key, str(len(number_of)))
+                doc_id, new = self.number(key)
                 self.ask(f"{split}-{question_id}", question, doc_id, split)
-                if not known:
+                if new:
                     yield Document(doc_id, title, one_line(text))
 
     def _questions(self) -> Iterator[tuple[str, str, str, list[tuple[str, str]]]]:
@@ -67,18 +64,8 @@ class TriviaQa(Benchmark):
         return path.read_text(encoding="utf-8", errors="replace")
 
     def _of_hub(self) -> Iterator[tuple[str, str, str, list[tuple[str, str]]]]:
-        import datasets
-
         for name, _, split in _PARTS:
-            try:
-                rows: Any = datasets.load_dataset(HUB, CONFIGURATION, split=name, streaming=True)
-            except Exception as error:
-                raise InputError(
-                    f"cannot fetch it ({str(error).splitlines()[0] if str(error) else error!r})",
-                    where=HUB,
-                    mend="Check the connection, or give a folder of its files with --release",
-                ) from None
-            for row in rows:
+            for row in rows_of_hub(HUB, CONFIGURATION, name):
                 pages = row["entity_pages"]
                 texts = list(zip(pages["title"], pages["wiki_context"], strict=True))
                 yield row["question_id"], row["question"], split, texts
