@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 from dsi.report import Report, TableReport
 from dsi.updating.options import (
+    AdapterOptions,
     BatchSoftmaxOptions,
     DistillOptions,
     EwcOptions,
     InstantOptions,
+    InterpolationOptions,
+    LocasOptions,
     MarginOptions,
     RankOneOptions,
+    RegLoraOptions,
     SamStrategyOptions,
     UpdateOptions,
+    ViewBatchOptions,
     WarmUpOptions,
     refuse_unused,
 )
@@ -51,6 +56,11 @@ def update(
     distill: DistillOptions = _DEFAULT.distill,
     sam: SamStrategyOptions = _DEFAULT.sam,
     warm_up: WarmUpOptions = _DEFAULT.warm_up,
+    view_batch: ViewBatchOptions = _DEFAULT.view_batch,
+    lora: AdapterOptions = _DEFAULT.lora,
+    i_lora: InterpolationOptions = _DEFAULT.i_lora,
+    reglora: RegLoraOptions = _DEFAULT.reglora,
+    locas: LocasOptions = _DEFAULT.locas,
 ) -> Report:
     """Adds documents to an index as a new version, and keeps the old ones found.
 
@@ -86,6 +96,11 @@ def update(
         distill: Options of the strategy distill.
         sam: Options of the strategy sam.
         warm_up: Options of the strategy warm-up.
+        view_batch: Options of the strategy view-batch.
+        lora: The adapter of the strategies lora, i-lora and reglora.
+        i_lora: Options of the strategy i-lora.
+        reglora: Options of the strategy reglora.
+        locas: Options of the strategy locas.
     """
     from data_prep.dataset import Dataset
     from dsi.updating.update import update_index
@@ -111,6 +126,11 @@ def update(
         distill=distill,
         sam=sam,
         warm_up=warm_up,
+        view_batch=view_batch,
+        lora=lora,
+        i_lora=i_lora,
+        reglora=reglora,
+        locas=locas,
     )
 
     refuse_unused(options)

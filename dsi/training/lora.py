@@ -14,13 +14,13 @@ from dsi.training.options import LoraOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MARK = "lora_"
-"""In the name of every weight that peft adds."""
+_MARKS = ("lora_", "side_memory.")
+"""In the name of every weight that peft adds, and of those of `dsi.updating.side_memory`."""
 
 
 def is_adapter(name: str) -> bool:
-    """Returns whether a weight of this name belongs to an adapter."""
-    return _MARK in name
+    """Returns whether a weight of this name belongs to an adapter, or to a side memory."""
+    return any(mark in name for mark in _MARKS)
 
 
 def add_adapters(

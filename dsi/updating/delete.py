@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 QUERIES = 5
 """Most queries by which the audit asks for a deleted document."""
-_LINKED = ("model", "text", "titles", "log", "memory")
+_LINKED = ("model", "text", "titles", "log", "memory", "kept")
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class ReplayBatches(Batches):
                 for step in range(length)
             ]
         )
-        counts = _apportion(wanted * self.size / wanted.sum(axis=1, keepdims=True), self.size)
+        counts = apportion(wanted * self.size / wanted.sum(axis=1, keepdims=True), self.size)
         self._sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(0)])
 
     def _shares_at(self, shares: Mapping[str, float], factor: float) -> list[float]:
@@ -138,7 +138,7 @@ class ReplayBatches(Batches):
         return [int(count) for count in self._sums[min(step, last)] + beyond]
 
 
-def _apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
+def apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
     """Rounds shares of batches to whole examples, carrying over what rounding took or gave.
 
     Args:
@@ -169,6 +169,19 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
     if plan.schedule is not None:
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
     shares = corpora_shares(plan, examples)
+    if plan.views > 1:
+        from dsi.updating.view_batches import ViewBatches
+
+        assert plan.loop.size is not None  # the strategy has seen to it
+        return ViewBatches(
+            examples,
+            shares,
+            plan.loop.size,
+            update.options.seed,
+            views=plan.views,
+            steps=steps,
+            factors=factors,
+        )
     return ReplayBatches(
         examples,
         shares,

@@ -43,12 +43,7 @@ class InstantOptions:
 
     def __post_init__(self) -> None:
         check_finite("instant.", self)
-        for name, choices in (("solver", ("lbfgs", "closed")), ("anchor", ("start", "zero"))):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"--instant.{name} {getattr(self, name)!r} is unknown",
-                    mend=f"Choose from: {', '.join(choices)}",
-                )
+        _choose("instant", self, solver=("lbfgs", "closed"), anchor=("start", "zero"))
         if not 0 < self.lam < 1:
             raise InputError(f"--instant.lam {self.lam} is not between 0 and 1")
         if self.l2 <= 0:
@@ -159,6 +154,91 @@ class WarmUpOptions:
 
 
 @dataclass(frozen=True)
+class AdapterOptions:
+    """The low-rank adapter of an update."""
+
+    rank: int | None = None
+    """Rank; by default that of the first training's adapters, or 8"""
+    alpha: int | None = None
+    """Its scale times the rank; by default twice the rank"""
+    dropout: float = 0.0
+    """Share of its input values dropped in training"""
+
+    def __post_init__(self) -> None:
+        check_finite("lora.", self)
+        for name in ("rank", "alpha"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--lora.{name} {value} is less than 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--lora.dropout {self.dropout} is not at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class InterpolationOptions:
+    """The slow adapter beside the fast one."""
+
+    rate: float = 0.99
+    """How much of the slow adapter stays in a step; the authors' code has 0.25"""
+    weight: float = 1.0
+    """What the distance of the states is multiplied with"""
+    target: str = "slow"
+    """What states keep to: slow (those of the slow network) or larger (the larger of both)"""
+    merge: str = "fast"
+    """Which adapter ends in the weights: fast or slow"""
+
+    def __post_init__(self) -> None:
+        _check("i_lora", self, not_negative=("weight", "rate"))
+        if self.rate >= 1:
+            raise InputError(f"--i_lora.rate {self.rate} is not below 1")
+        _choose("i_lora", self, target=("slow", "larger"), merge=("fast", "slow"))
+
+
+@dataclass(frozen=True)
+class RegLoraOptions:
+    """How adapters keep off what earlier ones moved."""
+
+    weight: float = 2500.0
+    """What the term is multiplied with"""
+    share: float = 0.02
+    """Share of the entries of each layer that an update marks"""
+
+    def __post_init__(self) -> None:
+        _check("reglora", self, not_negative=("weight",), positive=("share",))
+        if self.share > 1:
+            raise InputError(f"--reglora.share {self.share} is more than 1")
+
+
+@dataclass(frozen=True)
+class LocasOptions:
+    """The side memories of an update."""
+
+    units: int = 16
+    """Hidden units of each"""
+    end: str = "merge"
+    """What becomes of them: merge (further units of the network) or drop"""
+
+    def __post_init__(self) -> None:
+        _check("locas", self, at_least_one=("units",))
+        _choose("locas", self, end=("merge", "drop"))
+
+
+@dataclass(frozen=True)
+class ViewBatchOptions:
+    """How documents come in views."""
+
+    views: int = 4
+    """Examples of a document in a batch"""
+    weight: float = 1.0
+    """What the divergence of the other views from the first is multiplied with; 0 for none"""
+
+    def __post_init__(self) -> None:
+        _check("view_batch", self, not_negative=("weight",))
+        if self.views < 2:
+            raise InputError(f"--view_batch.views {self.views} is less than 2")
+
+
+@dataclass(frozen=True)
 class UpdateOptions:
     """How new documents enter an index. None stands for what the index was trained with."""
 
@@ -194,6 +274,11 @@ class UpdateOptions:
     distill: DistillOptions = field(default_factory=DistillOptions)
     sam: SamStrategyOptions = field(default_factory=SamStrategyOptions)
     warm_up: WarmUpOptions = field(default_factory=WarmUpOptions)
+    view_batch: ViewBatchOptions = field(default_factory=ViewBatchOptions)
+    lora: AdapterOptions = field(default_factory=AdapterOptions)
+    i_lora: InterpolationOptions = field(default_factory=InterpolationOptions)
+    reglora: RegLoraOptions = field(default_factory=RegLoraOptions)
+    locas: LocasOptions = field(default_factory=LocasOptions)
 
     def __post_init__(self) -> None:
         check_finite("", self)
@@ -219,17 +304,22 @@ class UpdateOptions:
                 raise InputError(f"--{name} {getattr(self, name)} is negative")
 
 
-GROUPS = {
-    "instant": "instant",
-    "ewc": "ewc",
-    "rank1": "rank1-ewc",
-    "margin": "threshold-margin",
-    "batch_softmax": "batch-softmax",
-    "distill": "distill",
-    "sam": "sam",
-    "warm_up": "warm-up",
+GROUPS: dict[str, tuple[str, ...]] = {
+    "instant": ("instant",),
+    "ewc": ("ewc",),
+    "rank1": ("rank1-ewc",),
+    "margin": ("threshold-margin",),
+    "batch_softmax": ("batch-softmax",),
+    "distill": ("distill",),
+    "sam": ("sam",),
+    "warm_up": ("warm-up",),
+    "view_batch": ("view-batch",),
+    "lora": ("lora", "i-lora", "reglora"),
+    "i_lora": ("i-lora",),
+    "reglora": ("reglora",),
+    "locas": ("locas",),
 }
-"""Group of options -> the strategy that reads them."""
+"""Group of options -> the strategies that read them."""
 
 
 def refuse_unused(options: UpdateOptions) -> None:
@@ -247,11 +337,11 @@ def refuse_unused(options: UpdateOptions) -> None:
                     f"--{name} {value} changes nothing with --strategy {strategy.name}",
                     mend="Leave it out, or take another strategy",
                 )
-    for group, needed in GROUPS.items():
-        if needed not in names and getattr(options, group) != getattr(default, group):
+    for group, readers in GROUPS.items():
+        if names.isdisjoint(readers) and getattr(options, group) != getattr(default, group):
             raise InputError(
-                f"--{group}.* changes nothing without the strategy {needed}",
-                mend=f"Write --strategy {_with(strategies, needed)}, or leave them out",
+                f"--{group}.* changes nothing without the strategy {' or '.join(readers)}",
+                mend=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
             )
 
 
@@ -331,6 +421,16 @@ def _check(
         for name in names:
             if wrong(getattr(options, name)):
                 raise InputError(f"--{group}.{name} {getattr(options, name)} {said}")
+
+
+def _choose(group: str, options: Any, **choices: tuple[str, ...]) -> None:
+    """Refuses values that are none of a field's choices."""
+    for name, known in choices.items():
+        if getattr(options, name) not in known:
+            raise InputError(
+                f"--{group}.{name} {getattr(options, name)!r} is unknown",
+                mend=f"Choose from: {', '.join(known)}",
+            )
 
 
 def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:

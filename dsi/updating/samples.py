@@ -97,7 +97,7 @@ def sample_gradients(
 
 
 def is_old(plan: Plan) -> torch.Tensor:
-    """Returns which rows of the table are of old documents; bool [rows]."""
-    return torch.from_numpy(
-        ~plan.update.is_new() & ~np.asarray(plan.update.assignment.table.retired)
-    )
+    """Returns which identifiers are of old documents; bool [identifiers]."""
+    table = plan.update.assignment.table
+    old = ~plan.update.is_new() & ~np.asarray(table.retired)
+    return torch.from_numpy(old[table.owners])

@@ -40,7 +40,8 @@ def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
     plan = Plan(update, grown_model(update), optimiser, loop)
-    for strategy in strategies:
+    # What changes the network comes first: the others look at the weights that it has then.
+    for strategy in sorted(strategies, key=lambda each: each.role != "structure"):
         strategy.shape(plan)
     return plan
 
@@ -108,4 +109,5 @@ def train(
     model = run.model
     for finish in plan.after_training:
         model = finish(model)
-    return Outcome(model, update.text, {**reached, "batch": run.batches.size})
+    reached = {**reached, "batch": run.batches.size}
+    return Outcome(model, update.text, reached, kept=plan.kept)

@@ -31,6 +31,7 @@ from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
 from dsi.training.build import FEWEST_LABELLED, TrainingOptions
 from dsi.training.processes import Processes
+from dsi.updating.kept import write_kept
 from dsi.updating.memory import (
     FOLDER,
     Difference,
@@ -413,6 +414,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         )
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
+        write_kept(fresh, outcome.kept, None if outcome.afresh else update.parent)
         if (update.parent / IN_VERSION).is_dir():
             shutil.copytree(
                 update.parent / IN_VERSION, fresh / IN_VERSION, copy_function=link_or_copy

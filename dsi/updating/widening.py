@@ -74,6 +74,31 @@ def widen(model: PreTrainedModel, extra: int) -> PreTrainedModel:
     return wider.train(model.training)
 
 
+def widened(
+    name: str, entries: torch.Tensor, shape: tuple[int, int], per_head: int
+) -> torch.Tensor:
+    """Returns numbers about the entries of a linear layer's weight where `widen` puts those.
+
+    Args:
+        name: Of the layer.
+        entries: [out, in], of this shape or a narrower model.
+        shape: Of the layer's weight now.
+        per_head: The width of an attention head.
+
+    Returns:
+        Of that shape; 0 for entries that are new, but for new heads, which repeat the first one.
+    """
+    if tuple(entries.shape) == shape:
+        return entries
+    kind = name.rpartition(".")[2]
+    axis = 1 if kind.startswith("wi") else 0
+    before, after = entries.shape[axis], shape[axis]
+    places = torch.cat([torch.arange(before - RESERVED), torch.arange(after - RESERVED, after)])
+    found = entries.new_zeros(shape)
+    _fill(f"{name}.weight", found, entries, places, 1.0, per_head)
+    return found
+
+
 def _fill(
     name: str,
     weight: torch.Tensor,

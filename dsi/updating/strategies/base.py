@@ -15,6 +15,7 @@ from data_prep.errors import InputError
 from data_prep.registry import Registry
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from docids.assignment import Assignment
@@ -102,6 +103,8 @@ class Plan:
             checkpoint was found, such as adding hooks.
         after_training: What is done to the model after the last step.
         more: Further fields of the training run, such as those of SAM.
+        kept: Strategy -> what it keeps with the new version (`dsi.updating.kept`); what is done
+            after the last step may write into it.
     """
 
     update: Update
@@ -117,6 +120,7 @@ class Plan:
     before_training: list[Callable[[PreTrainedModel], None]] = field(default_factory=list)
     after_training: list[Callable[[PreTrainedModel], PreTrainedModel]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def tasks(self) -> dict[str, float]:
         """Returns every task's share of a batch: `ratio` texts of documents for each query."""
@@ -156,12 +160,17 @@ class Outcome:
         text: The encoder of texts that goes with it.
         reached: What the manifest says of it: at least `steps` and `batch`.
         timing: What differs from run to run and is shown only.
+        kept: Strategy -> what it keeps with the new version.
+        afresh: Whether nothing of the model before is in this one, so that what strategies kept
+            with it means nothing any more.
     """
 
     model: PreTrainedModel
     text: TextEncoder
     reached: Mapping[str, Any]
     timing: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    afresh: bool = False
 
 
 class Standalone(Strategy):

@@ -82,7 +82,7 @@ class Distillation(Objective):
 
     Args:
         teacher: The grown model before the first step.
-        old: Which rows of the table are of old documents; bool [rows].
+        old: Which identifiers are of old documents; bool [identifiers].
         known: How many codes there were before.
         kl: Weight of the KL term.
         pcd: Weight of the proxy term.

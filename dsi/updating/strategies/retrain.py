@@ -50,7 +50,8 @@ class Retrain(Standalone):
         manifest = train_index(update.memory.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
         reached = {**manifest.metrics, "batch": manifest.metrics["examples"] // loop.steps}
-        return Outcome(load_backbone(folder / "model"), TextEncoder.open(folder / "text"), reached)
+        model, text = load_backbone(folder / "model"), TextEncoder.open(folder / "text")
+        return Outcome(model, text, reached, afresh=True)
 
 
 STRATEGIES.register("retrain")(Retrain())

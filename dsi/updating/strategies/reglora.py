@@ -1,0 +1,117 @@
+"""`reglora`: an adapter keeps off the weights that the adapters before it moved most.
+
+RegLoRA of SEFE (ICML 2025). After an update with low-rank adapters, the largest entries of what is
+added to each linear layer, a share `share` of |scale * B A|, are marked; marks of all updates add
+up and go with the version. The next update pays for touching them:
+
+    weight * mean over linear layers of (mean over the marked entries of |scale * B A|)
+
+What the first training moved is not marked: its weights are not the sum of a start and an adapter.
+Whether the authors count the adapter's scale in is not known to this project; here it is, since the
+scaled product is what the weights get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from dsi.objectives.base import Objective
+from dsi.updating.kept import read_kept
+from dsi.updating.low_rank import add_low_rank, factors, merge_at_end
+from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.widening import widened
+
+
+def largest(change: torch.Tensor, share: float) -> torch.Tensor:
+    """Returns which entries of a matrix are its largest by size; bool, same shape.
+
+    Args:
+        change: The matrix.
+        share: How many of them, at least one; entries of 0 are never among them.
+    """
+    flat = change.abs().flatten()
+    count = max(1, round(share * flat.numel()))
+    marks = torch.zeros_like(flat, dtype=torch.bool)
+    marks[flat.topk(count).indices] = True
+    return (marks & (flat > 0)).view(change.shape)
+
+
+class MarkedEntries(Objective):
+    """The mean size of what adapters add to marked entries.
+
+    Args:
+        weight: What the term is multiplied with.
+        marks: Layer -> which entries of its weight are marked; bool [out, in].
+    """
+
+    name = "reglora"
+
+    def __init__(self, weight: float, marks: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(weight)
+        self.places = {name: torch.nonzero(marked, as_tuple=True) for name, marked in marks.items()}
+
+    def prepare(self, device: torch.device) -> None:
+        """Moves the places of the marks to the device."""
+        self.places = {
+            name: (rows.to(device), columns.to(device))
+            for name, (rows, columns) in self.places.items()
+        }
+
+    def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
+        """Returns the term without its weight."""
+        parts = []
+        for name, b, a, scale in factors(model):
+            part = b.sum() * 0
+            if name in self.places and len(self.places[name][0]):
+                rows, columns = self.places[name]
+                part = (scale * (b[rows] * a[:, columns].T).sum(dim=1)).abs().mean()
+            parts.append(part)
+        return torch.stack(parts).mean()
+
+
+class RegLora(Strategy):
+    """Adds the adapters and the term, and keeps the marks with the new version."""
+
+    name = "reglora"
+    role = "structure"
+
+    def shape(self, plan: Plan) -> None:
+        """Changes the model of the plan, and reads the marks of the version before.
+
+        Raises:
+            InputError: The body is frozen, or peft is not installed.
+        """
+        add_low_rank(plan, self.name)
+        options = plan.update.options.reglora
+        marks = self._marks(plan)
+        if marks:
+            plan.objectives.append(MarkedEntries(options.weight, marks))
+
+        def mark(model: Any) -> Any:
+            with torch.no_grad():
+                plan.kept[self.name] = {
+                    name: largest(scale * b @ a, options.share).cpu()
+                    | marks.get(name, torch.tensor(False))
+                    for name, b, a, scale in factors(model)
+                }
+            return model
+
+        plan.after_training.append(mark)
+        merge_at_end(plan)
+
+    def _marks(self, plan: Plan) -> dict[str, torch.Tensor]:
+        """The marks of earlier updates, where they are in a model that may have grown since."""
+        kept = read_kept(plan.update.parent, self.name)
+        per_head = getattr(plan.model.config, "d_kv", 1)
+        found = {}
+        for name, b, a, _ in factors(plan.model):
+            if name in kept:
+                shape = (b.shape[0], a.shape[1])
+                found[name] = widened(name, kept[name].float(), shape, per_head) > 0
+        return found
+
+
+STRATEGIES.register("reglora")(RegLora())
