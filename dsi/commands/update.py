@@ -163,6 +163,7 @@ def update(
             "documents": manifest.documents,
             "metrics": dict(manifest.metrics) if done.wrote else {},
             "warnings": done.warnings,
+            "left_out": done.left_out,
             "timing": dict(done.timing),
         },
         title=f"{index}: {live}" if done.wrote else f"{index}: nothing is new; {live}",
@@ -170,6 +171,7 @@ def update(
         rows=rows,
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
+            *done.left_out,
             f"back again: dsi rollback {index}",
         ),
     )

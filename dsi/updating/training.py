@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsi.updating.carried import carried_terms
 from dsi.updating.growing import grown_model
 from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
 
@@ -58,7 +59,6 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
 
     from docids.trie import Trie
     from dsi.objectives.base import Targets
-    from dsi.objectives.cross_entropy import CrossEntropy
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.examples import labelled_rows, per_identifier
     from dsi.training.loop import Run
@@ -74,7 +74,7 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     model: Any = plan.model
     trie = TorchTrie.from_trie(Trie.build(table), device)
     score = update.manifest.score
-    main = plan.main or CrossEntropy(label_smoothing=plan.loop.label_smoothing)
+    terms = carried_terms(update.training, plan.main)
     return Run(
         model=model.to(device),
         batches=make_batches(plan, examples, update),
@@ -84,7 +84,7 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
             labelled,
             trie if score == "constrained" else None,
         ),
-        objectives=[main, *plan.objectives, *(watcher(update) for watcher in watchers)],
+        objectives=[*terms, *plan.objectives, *(watcher(update) for watcher in watchers)],
         trie=trie,
         dev=None,
         optimiser=plan.optimiser,

@@ -31,6 +31,7 @@ from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
 from dsi.training.build import FEWEST_LABELLED, TrainingOptions
 from dsi.training.processes import Processes
+from dsi.updating.carried import left_out
 from dsi.updating.kept import write_kept
 from dsi.updating.memory import (
     FOLDER,
@@ -68,6 +69,7 @@ class Updated:
         wrote: Whether there is a new version.
         warnings: What the user should know.
         timing: How long parts took, where a strategy tells.
+        left_out: What the first training did and this update did not.
     """
 
     manifest: Manifest
@@ -75,6 +77,7 @@ class Updated:
     wrote: bool
     warnings: list[str] = field(default_factory=list)
     timing: Mapping[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
 
 def update_index(
@@ -133,7 +136,8 @@ def update_index(
         warnings = processes.first_alone(write) or []
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     difference = _difference(manifest)
-    return Updated(manifest, difference, True, warnings, outcome.timing)
+    missing = left_out(update.training, [strategy.name for strategy in strategies])
+    return Updated(manifest, difference, True, warnings, outcome.timing, missing)
 
 
 @contextlib.contextmanager
