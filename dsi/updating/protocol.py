@@ -43,6 +43,7 @@ from dsi.updating.update import link_or_copy, update_index
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from dsi.index import Index
     from dsi.objectives.base import Objective
@@ -433,7 +434,7 @@ def asked(
 
 
 class Watch:
-    """Measures all corpora so far every few steps of an update, into a JSONL file.
+    """Measures all corpora so far before an update and every few steps, into a JSONL file.
 
     Args:
         questions: What each corpus is asked, the newest last.
@@ -454,9 +455,9 @@ class Watch:
         self.beams = beams
         self.seconds = 0.0
 
-    def __call__(self, update: Update) -> Objective:
+    def __call__(self, update: Update, model: PreTrainedModel) -> Objective:
         """Returns the term, which costs nothing, that looks at the model of an update."""
-        return _watching(self, update)
+        return _watching(self, update, model)
 
     def write(self, step: int, corpora: list[dict[str, Any]]) -> None:
         """Adds a row; a step that is made again after an interruption replaces its row."""
@@ -480,7 +481,7 @@ def read_curve(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _watching(watch: Watch, update: Update) -> Objective:
+def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objective:
     from docids.trie import Trie
     from dsi.objectives.base import Objective
     from dsi.search.torch_trie import TorchTrie
@@ -504,13 +505,16 @@ def _watching(watch: Watch, update: Update) -> Objective:
 
         def prepare(self, device: torch.device) -> None:
             self.trie = TorchTrie.from_trie(Trie.build(table), device)
+            # Before any checkpoint: a run that continues from one has this row.
+            if not read_curve(watch.file):
+                self.look(0)
 
         def after_step(self, model: torch.nn.Module, step: int) -> None:
-            done = step + 1
-            if done not in (1, steps) and done % watch.interval:
-                return
+            if step + 1 in (1, steps) or (step + 1) % watch.interval == 0:
+                self.look(step + 1)
+
+        def look(self, done: int) -> None:
             began = time.perf_counter()
-            network: Any = model
             rows = []
             for asked_for, own in zip(queries, documents, strict=True):
                 ranks = ranks_of(network, asked_for, self.trie, beams)

@@ -12,14 +12,16 @@ from dsi.updating.growing import grown_model
 from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from dsi.objectives.base import Objective
     from dsi.training.loop import Run
 
 STEPS_SHARE = 10
 """An update makes this part of the steps of the first training unless told otherwise."""
 
-Watcher = Callable[[Update], "Objective"]
-"""Makes a term that costs nothing and looks at the model while it is trained."""
+Watcher = Callable[[Update, "PreTrainedModel"], "Objective"]
+"""Makes a term that costs nothing and looks at the given model while it is trained."""
 
 
 def planned_steps(update: Update) -> int:
@@ -84,7 +86,7 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
             labelled,
             trie if score == "constrained" else None,
         ),
-        objectives=[*terms, *plan.objectives, *(watcher(update) for watcher in watchers)],
+        objectives=[*terms, *plan.objectives, *(watcher(update, model) for watcher in watchers)],
         trie=trie,
         dev=None,
         optimiser=plan.optimiser,

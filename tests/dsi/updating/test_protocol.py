@@ -89,11 +89,41 @@ def test_the_first_row_is_the_same_for_all_strategies(compared):
 def test_it_looks_on_during_an_update(compared):
     out, summary = compared
     rows = protocol.read_curve(out / "curves" / "generative-seed0" / "d2.jsonl")
-    assert [row["step"] for row in rows] == [1, 2, 4]
+    assert [row["step"] for row in rows] == [0, 1, 2, 4]
     assert all(len(row["corpora"]) == 3 for row in rows)
     stability = summary["strategies"]["generative"]["runs"][0]["stability"]
     assert 0 <= stability["min-ACC"] <= stability["WC-ACC"] <= 1
     assert not summary["strategies"]["instant"]["runs"][0]["stability"]
+
+
+def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp_path):
+    import copy
+
+    from docids.trie import Trie
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.validation import DevQueries, ranks_of
+
+    seen = {}
+
+    class Keeping(protocol.Watch):
+        def __call__(self, update, model):
+            seen.update(update=update, model=copy.deepcopy(model))
+            return super().__call__(update, model)
+
+    asked = [protocol.Questions.of(corpora[name]) for name in ("old", "new")]
+    watch = Keeping(asked, tmp_path / "curve.jsonl", 2, 10)
+    update = UpdateOptions(strategy="finetune", steps=4, lr=0.05)
+    protocol.update_index(index, corpora["new"], update, watchers=[watch])
+    rows = protocol.read_curve(watch.file)
+    assert [row["step"] for row in rows] == [0, 1, 2, 4]
+    table = seen["update"].assignment.table
+    for some, found in zip(asked, rows[0]["corpora"], strict=True):
+        tokens = seen["update"].text.encode(some.queries, 32)
+        queries = DevQueries(tokens, table.find(some.targets).tolist())
+        ranks = ranks_of(seen["model"], queries, TorchTrie.from_trie(Trie.build(table)), 10)
+        assert found["Hits@1"] == pytest.approx((ranks <= 1).mean())
+        assert found["Hits@10"] == pytest.approx((ranks <= 10).mean())
+    assert rows[0]["corpora"] != rows[-1]["corpora"], "so high a learning rate spoils the index"
 
 
 def test_it_continues_where_it_stopped(compared, split, monkeypatch):

@@ -179,7 +179,7 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
     during = []
 
     class Reading:
-        def __call__(self, update):
+        def __call__(self, update, model):
             from dsi.objectives.base import Objective
 
             class Reader(Objective):

@@ -48,7 +48,7 @@ def stopping(step):
             if done == step:
                 raise StopError
 
-    return [lambda update: Stopping()]
+    return [lambda update, model: Stopping()]
 
 
 def copy_of(index, folder):
