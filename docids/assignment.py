@@ -164,6 +164,7 @@ def assign(
     titles: Sequence[str] | None = None,
     urls: Sequence[str] | None = None,
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
+    scratch: Path | None = None,
 ) -> tuple[Assignment, Quality]:
     """Gives every document an identifier, and measures how good they are.
 
@@ -179,6 +180,7 @@ def assign(
         urls: Their URLs, "" where a document has none; default: unknown.
         queries: Gives the pseudo-queries of each document by the name of a generator or "auto",
             as `docids.pseudo_queries.queries_of` does; default: there are none.
+        scratch: Where a kind that takes long keeps what it has under way; default: nowhere.
 
     Raises:
         InputError: There is no document, an id occurs twice, the kind is unknown, or the
@@ -197,7 +199,7 @@ def assign(
             fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
-    documents = Documents(doc_ids, texts, embed, titles, queries, urls)
+    documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
     quality = measure(built.table, lambda: documents.vectors, seed=seed, resolved=built.resolved)
     embedder = fitted[0] if fitted else None

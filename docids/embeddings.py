@@ -1,4 +1,4 @@
-"""Document vectors for clustering: latent semantic analysis, or a sentence-transformers model."""
+"""Document vectors: latent semantic analysis, a sentence-transformers model, or an encoder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.progress import track
+from docids.encoder_states import PREFIX, EncoderEmbedder
 from docids.store import open_store, write_store
 from docids.strings import Strings
 
@@ -23,8 +24,9 @@ class EmbeddingOptions:
     """How documents become vectors."""
 
     model: str = "lsa"
-    """"lsa" (latent semantic analysis of the corpus itself, no download), or the hub id or
-    folder of a sentence-transformers model."""
+    """"lsa" (latent semantic analysis of the corpus itself, no download); the hub id or folder
+    of a sentence-transformers model; or encoder:NAME, the mean states of the encoder of an
+    encoder-decoder, such as the T5 that an index starts from."""
     dimensions: int = 128
     """Dimensions of the vectors of "lsa"; other models have their own."""
     sample: int = 200_000
@@ -51,6 +53,11 @@ class Embedder(Protocol):
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what `restore` needs: a JSON object and arrays."""
+        ...
+
+    @classmethod
+    def restore(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Embedder:
+        """Returns the embedder that `state` was taken from."""
         ...
 
 
@@ -185,6 +192,9 @@ class SentenceEmbedder:
         return cls(str(header["model"]))
 
 
+EMBEDDERS: Sequence[type[Embedder]] = (LatentSemanticEmbedder, SentenceEmbedder, EncoderEmbedder)
+
+
 def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> Embedder:
     """Returns the embedder that `options` name, learned from `texts` where it learns.
 
@@ -196,6 +206,8 @@ def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> 
     Raises:
         InputError: The model cannot be loaded.
     """
+    if options.model.startswith(PREFIX):
+        return EncoderEmbedder(options.model.removeprefix(PREFIX))
     if options.model != LatentSemanticEmbedder.name:
         return SentenceEmbedder(options.model)
     if len(texts) > options.sample:
@@ -220,7 +232,7 @@ def open_embedder(folder: str | os.PathLike[str]) -> tuple[Embedder, EmbeddingOp
         InputError: It is not an embedder, is damaged, or its model cannot be loaded.
     """
     header, arrays = open_store(folder, "embedder")
-    classes = {cls.name: cls for cls in (LatentSemanticEmbedder, SentenceEmbedder)}
+    classes = {cls.name: cls for cls in EMBEDDERS}
     try:
         embedder: Embedder = classes[header["embedder"]].restore(header, arrays)
         return embedder, EmbeddingOptions(**header["options"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ class Documents:
         given_titles: Their titles; None where they are unknown.
         queries: Gives the pseudo-queries of each document by the name of their generator, or by
             "auto"; None where there are none.
+        scratch: Where a kind may keep what it has under way, so that it continues after an
+            interruption; None for nowhere.
         given_urls: Their URLs, "" where a document has none; None where they are unknown.
     """
 
@@ -35,6 +38,7 @@ class Documents:
     given_titles: Sequence[str] | None = None
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None
     given_urls: Sequence[str] | None = None
+    scratch: Path | None = None
 
     def __len__(self) -> int:
         return len(self.doc_ids)

@@ -104,6 +104,8 @@ def refuse_collapse(
     *,
     least: float,
     option: str,
+    first: int = 1,
+    whose: str = "assigned",
 ) -> None:
     """Raises InputError where a level uses its codebook too unevenly to mean much.
 
@@ -116,6 +118,8 @@ def refuse_collapse(
         vectors: What the codes stand for; float32 [documents, dimensions].
         least: The smallest share that passes; 0 lets everything pass.
         option: The option that holds `least`, to name it.
+        first: The number of the first level, to name it.
+        whose: "assigned", or "likeliest" where the codes are those that a network finds so.
     """
     if not len(codes) or not least:
         return
@@ -130,8 +134,8 @@ def refuse_collapse(
         perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
         if perplexity < least * possible:
             raise InputError(
-                f"the codebook of level {level + 1} has collapsed: {len(shares)} of {size} codes "
-                f"are used, as unevenly as {perplexity:.1f} equal ones would be",
+                f"the codebook of level {first + level} has collapsed: {len(shares)} of {size} "
+                f"codes are {whose}, as unevenly as {perplexity:.1f} equal ones would be",
                 where=f"{option} {least:g}",
                 mend="Take fewer levels, smaller codebooks or other document vectors, or lower "
                 "this threshold",

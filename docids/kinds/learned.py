@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.errors import InputError
-from docids.code_learning import Learner, LearningOptions
+from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents
-from docids.kinds.codebooks import append_codes, refuse_collapse, table_of_codes
+from docids.kinds.codebooks import append_codes, table_of_codes
 from docids.kinds.naming import Collisions
 
 _DOCUMENTS_PER_CODE = 8
@@ -29,9 +29,6 @@ class LearnedOptions(LearningOptions):
     collisions: Collisions = "extend"
     """share: documents with the same codes have the same identifier, and a search that finds it
     returns all of them; extend: a number at the end of every identifier tells them apart"""
-    least_use: float = 0.3
-    """Refused is a codebook that is used less evenly than this: the perplexity of its codes as a
-    share of the codebook; 0 for any"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,8 +39,6 @@ class LearnedOptions(LearningOptions):
             raise InputError(
                 f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
             )
-        if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", mend="Give a share from 0 to 1")
 
 
 class Learned:
@@ -68,14 +63,19 @@ class Learned:
         texts = [query for several in asked for query in several]
         owners = np.repeat(np.arange(len(vectors)), [len(several) for several in asked])
         queries = documents.embed(texts) if texts else np.empty((0, vectors.shape[1]), np.float32)
-        learner, codes = Learner.train(
-            vectors, queries, owners, levels=options.levels, size=size, options=options, seed=seed
+        learner, learned = Learner.train(
+            Pairs(vectors, queries, owners),
+            levels=options.levels,
+            size=size,
+            options=options,
+            seed=seed,
+            folder=documents.scratch,
         )
-        refuse_collapse(codes, size, vectors, least=options.least_use, option="--learned.least_use")
         table, numbered = table_of_codes(
-            documents.doc_ids, codes, size, kind="learned", options=options
+            documents.doc_ids, learned.codes, size, kind="learned", options=options
         )
-        return Built(table, learner.arrays(), numbered)
+        resolved = {"another code for balance": learned.moved, **numbered}
+        return Built(table, learner.arrays(), resolved)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents the codes that the network finds likeliest, one after the other.

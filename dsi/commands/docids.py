@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from docids.embeddings import EmbeddingOptions
@@ -81,6 +82,7 @@ def docids(
     ).of_kind(kind)
     opened = Dataset.open(dataset)
     refuse_other_content(out)
+    scratch = out.resolve().with_name(f".{out.resolve().name}.partial")
     documents = list(opened.documents())
     titles = [document.title for document in documents]
     assignment, quality = assign(
@@ -97,8 +99,10 @@ def docids(
         titles=titles,
         urls=[document.url for document in documents],
         queries=queries_of(opened),
+        scratch=scratch,
     )
     assignment.save(out, quality)
+    shutil.rmtree(scratch, ignore_errors=True)
     return TableReport(
         data={**quality.to_dict(), "out": str(out)},
         title=f"{kind} identifiers of {opened.info.name}",

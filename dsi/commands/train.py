@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.rehearsal import RehearsalOptions
+from docids.embeddings import EmbeddingOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
 from docids.kinds.learned import LearnedOptions
@@ -31,6 +32,7 @@ from dsi.training.options import (
 if TYPE_CHECKING:
     from dsi.training.plan import Plan
 
+_EMBEDDING = EmbeddingOptions()
 _MODEL = ModelOptions()
 _VOCABULARY = VocabularyOptions()
 _MIX = MixOptions()
@@ -62,6 +64,7 @@ def train(
     rq: QuantisationOptions = _KINDS.rq,
     pq: QuantisationOptions = _KINDS.pq,
     learned: LearnedOptions = _KINDS.learned,
+    embedding: EmbeddingOptions = _EMBEDDING,
     model: ModelOptions = _MODEL,
     vocabulary: VocabularyOptions = _VOCABULARY,
     mix: MixOptions = _MIX,
@@ -102,6 +105,7 @@ def train(
         rq: Options of the identifier kind rq.
         pq: Options of the identifier kind pq.
         learned: Options of the identifier kind learned.
+        embedding: How documents become vectors, for semantic, random, rq, pq and learned.
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
@@ -131,6 +135,7 @@ def train(
         rq=rq,
         pq=pq,
         learned=learned,
+        embedding=embedding,
         generator=generator,
         per_doc=per_doc,
         seed=seed,

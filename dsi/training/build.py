@@ -17,6 +17,7 @@ from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.rehearsal import RehearsalOptions
 from docids.assignment import Assignment, text_of
+from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
 from docids.kinds.quantisation import Quantised
@@ -63,6 +64,7 @@ class TrainingOptions(KindOptions):
     generator: str = "auto"
     per_doc: int = 40
     seed: int = 0
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)
@@ -381,11 +383,13 @@ def _docids(
             texts,
             kind=options.docids,
             options=options.of_kind(options.docids),
+            embedding=options.embedding,
             seed=options.seed,
             origin=origin,
             titles=titles,
             urls=urls,
             queries=ask,
+            scratch=work / "assigning",
         )
         assignment.save(folder, quality)
     return Assignment.open(folder)

@@ -1,16 +1,28 @@
 """Learned codes on toy data: purer than chance, balanced, deterministic, and each loss counts."""
 
+import contextlib
+import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
-from docids.code_learning import Learner, LearningOptions, balanced
+from data_prep.files import read_json
+from docids.assignment import Assignment
+from docids.code_learning import Learner, LearningOptions, Pairs, balanced
+from docids.code_learning.course import Course
 from docids.kinds import KINDS, Documents
+from docids.kinds.learned import LearnedOptions
 from docids.quality import measure
+from dsi.commands.docids import docids
 
 SMALL = LearningOptions(width=32, epochs=6, batch=64)
 SIZE = 4
@@ -27,12 +39,19 @@ def clustered(count=120, groups=4):
 
 
 DOCUMENTS, QUERIES, OWNERS = clustered()
+PAIRS = Pairs(DOCUMENTS, QUERIES, OWNERS)
 
 
-def trained(options=SMALL, seed=0):
-    return Learner.train(
-        DOCUMENTS, QUERIES, OWNERS, levels=2, size=SIZE, options=options, seed=seed
+def trained(options=SMALL, seed=0, folder=None, pairs=PAIRS):
+    learner, learned = Learner.train(
+        pairs, levels=2, size=SIZE, options=options, seed=seed, folder=folder
     )
+    return learner, learned.codes
+
+
+def same(one, other):
+    """Whether two networks are the same, bit by bit."""
+    return all(one.weights[n].tobytes() == other.weights[n].tobytes() for n in one.weights)
 
 
 LEARNER, CODES = trained()
@@ -62,17 +81,120 @@ def test_a_query_is_given_the_codes_of_its_document():
 def test_the_same_seed_gives_the_same_codes_and_another_does_not():
     learner, codes = trained()
     assert (codes == CODES).all()
-    for name, weights in learner.weights.items():
-        assert weights.tobytes() == LEARNER.weights[name].tobytes()
+    assert same(learner, LEARNER)
     assert (trained(seed=1)[1] != CODES).any()
 
 
 @pytest.mark.parametrize("name", ["retrieval", "commitment", "codes", "reconstruction"])
 def test_every_loss_counts(name):
-    options = LearningOptions(width=32, epochs=1, batch=64)
-    without = LearningOptions(width=32, epochs=1, batch=64, **{name: 0.0})
+    options = LearningOptions(width=32, epochs=1, batch=64, least_use=0)
+    without = dataclasses.replace(options, **{name: 0.0})
     weights, changed = (trained(each)[0].weights["inner"] for each in (options, without))
     assert not np.array_equal(weights, changed)
+
+
+class StopError(Exception):
+    """Ends the learning as a kill would."""
+
+
+@pytest.mark.parametrize("at", [1, 4, 9, 14, 17])
+def test_a_course_that_was_interrupted_ends_with_the_same_bits(at, tmp_path, monkeypatch):
+    options = dataclasses.replace(SMALL, epochs=3, least_use=0)
+    alone = trained(options)
+    passes, done = Course._pass, []
+
+    def dying(course, *words):
+        done.append(words)
+        if len(done) == at:
+            raise StopError
+        passes(course, *words)
+
+    monkeypatch.setattr(Course, "_pass", dying)
+    with pytest.raises(StopError) if at <= 11 else contextlib.nullcontext():
+        trained(options, folder=tmp_path)
+    first = len(done)
+    learner, codes = trained(options, folder=tmp_path)
+    assert (codes == alone[1]).all()
+    assert same(learner, alone[0])
+    # Whatever passes were made are not made again.
+    assert len(done) - first == max(0, 11 - at + 1)
+
+
+def test_the_state_of_another_course_is_not_taken_up(tmp_path):
+    options = dataclasses.replace(SMALL, epochs=1, least_use=0)
+    trained(options, seed=3, folder=tmp_path)
+    learner, codes = trained(options, folder=tmp_path)
+    alone = trained(options)
+    assert (codes == alone[1]).all()
+    assert same(learner, alone[0])
+
+
+def test_a_killed_process_is_taken_up(tmp_path):
+    """By SIGKILL in the middle of the command that a user runs."""
+    write_dataset(
+        tmp_path / "set",
+        InMemorySource([Document(f"d{n}", "", f"word{n % 7} of topic{n % 4}") for n in range(40)]),
+    )
+    words = ["docids", str(tmp_path / "set"), "--kind", "learned", "--out", str(tmp_path / "ids")]
+    words += ["--learned.levels", "2", "--learned.codebook", "4", "--learned.width", "16"]
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, *words, "--learned.least_use", "0"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert died.returncode == -9
+    state = tmp_path / ".ids.partial" / "course"
+    assert read_json(state / "course.json")["done"] == 5
+    wanted = LearnedOptions(levels=2, codebook=4, width=16, least_use=0)
+    for name in ("ids", "alone"):
+        docids(tmp_path / "set", out=tmp_path / name, kind="learned", learned=wanted)
+    assert not state.exists()
+    one, other = (Assignment.open(tmp_path / name).table.matrix() for name in ("ids", "alone"))
+    assert np.array_equal(one, other)
+
+
+KILLED = """
+import os, signal, sys
+from docids.code_learning.course import Course
+from dsi.cli import main
+passes, done = Course._pass, []
+def dying(course, *words):
+    done.append(words)
+    if len(done) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    passes(course, *words)
+Course._pass = dying
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_network_that_tells_documents_apart_by_balance_alone_is_an_error():
+    """One code is the nearest to all documents, over which balance spreads them all the same."""
+    vectors = (0.2 * DOCUMENTS + 1).astype(np.float32)
+    pairs = Pairs(vectors, np.empty((0, 8), np.float32), np.empty(0, np.int64))
+    course = Course(pairs, 2, SIZE, SMALL, 0)
+    states = course._states_of_documents(0)
+    noise = np.random.default_rng(0).normal(size=(SIZE, 32)).astype(np.float32)
+    book = states.mean(axis=0) + 0.3 * noise * (np.arange(SIZE) > 0)[:, None]
+    with torch.no_grad():
+        course.weights["codebook"][0] = torch.from_numpy(book)
+    with pytest.raises(InputError, match=r"level 1 has collapsed: \d of 4 codes are likeliest"):
+        course._settle(0)
+    assert len(set(course.codes[:, 0])) == SIZE
+    assert course.moved.sum() > 60
+
+
+def test_codes_that_balance_cannot_spread_are_an_error():
+    vectors = np.tile(DOCUMENTS[:1], (120, 1))  # equal ones get equal codes
+    vectors[:6] = DOCUMENTS[:6]
+    pairs = Pairs(vectors, np.empty((0, 8), np.float32), np.empty(0, np.int64))
+    with pytest.raises(InputError, match=r"has collapsed: \d of 4 codes are assigned"):
+        trained(pairs=pairs)
+    trained(dataclasses.replace(SMALL, least_use=0.0), pairs=pairs)
+
+
+def test_a_loss_that_is_no_number_is_an_error():
+    with pytest.raises(InputError, match=r"--learned.lr 1e\+30: the loss of learned codes"):
+        trained(dataclasses.replace(SMALL, lr=1e30))
 
 
 @given(st.integers(1, 40), st.integers(2, 5), st.integers(0, 100))

@@ -1,0 +1,41 @@
+"""Balanced assignment: documents spread evenly over codes, each to one that it is near to."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_SINKHORN_ROUNDS = 30
+_SINKHORN_TEMPERATURE = 0.05
+
+
+def balanced(
+    scores: npt.NDArray[np.float32], group: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Assigns each line to a code so that the lines of a group are spread over all codes.
+
+    Sinkhorn's rounds make the soft assignment of each group use all codes equally; each line then
+    takes the code that it has most of.
+
+    Args:
+        scores: How near each line is to each code; float32 [lines, codes].
+        group: In which group each line is; int64 [lines].
+
+    Returns:
+        int64 [lines].
+    """
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    sizes = np.diff(np.append(starts, len(ordered)))
+    owner = np.repeat(np.arange(len(starts)), sizes)
+    logits = scores[order] / _SINKHORN_TEMPERATURE
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+    for _ in range(_SINKHORN_ROUNDS):
+        shares /= shares.sum(axis=1, keepdims=True)
+        used = np.add.reduceat(shares, starts, axis=0)
+        used *= scores.shape[1] / sizes[:, None]
+        shares /= np.maximum(used, 1e-12)[owner]
+    chosen = np.empty(len(scores), np.int64)
+    chosen[order] = shares.argmax(axis=1)
+    return chosen

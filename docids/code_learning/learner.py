@@ -1,0 +1,134 @@
+"""A trained network, which gives codes to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from docids.code_learning.options import LearningOptions, Pairs
+
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The codes of the documents that were learned from.
+
+    Attributes:
+        codes: In [0, size); int64 [documents, levels].
+        moved: How many documents balance gave another code than the network's likeliest.
+    """
+
+    codes: npt.NDArray[np.int64]
+    moved: int
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A trained network, which gives codes to vectors.
+
+    Attributes:
+        weights: inner [dimensions, width], position [levels, width], prefix and codebook [levels,
+            size, width], first and second [width, width]; float32.
+    """
+
+    weights: Mapping[str, npt.NDArray[np.float32]]
+
+    @property
+    def size(self) -> int:
+        """Codes in a codebook."""
+        return self.weights["codebook"].shape[1]
+
+    @property
+    def levels(self) -> int:
+        """Codes in an identifier."""
+        return self.weights["codebook"].shape[0]
+
+    @classmethod
+    def train(
+        cls,
+        pairs: Pairs,
+        *,
+        levels: int,
+        size: int,
+        options: LearningOptions,
+        seed: int,
+        folder: Path | None = None,
+    ) -> tuple[Learner, Learned]:
+        """Learns codebooks, and the codes of the documents.
+
+        Every document is a query for itself too, so that those without queries are learned.
+
+        Args:
+            pairs: Documents and queries.
+            levels: Codes of a document.
+            size: Codes in a codebook.
+            options: How long and how fast.
+            seed: Same pairs and seed, same codes.
+            folder: Where what is under way is kept, so that the same learning, interrupted,
+                continues; None for nowhere.
+
+        Raises:
+            InputError: A codebook has collapsed, or the loss is no finite number.
+        """
+        from docids.code_learning.course import Course
+
+        course = Course(pairs, levels, size, options, seed)
+        course.run(folder)
+        weights = {name: value.detach().numpy() for name, value in course.weights.items()}
+        return cls(weights), Learned(course.codes, int(course.moved.sum()))
+
+    def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Returns the likeliest code at each position after those before it; int64 [n, levels].
+
+        Raises:
+            InputError: The vectors have not the dimensions of the network.
+        """
+        weights = self.weights
+        if len(vectors) and vectors.shape[1] != len(weights["inner"]):
+            raise InputError(
+                f"document vectors of {vectors.shape[1]} dimensions, and the network reads "
+                f"{len(weights['inner'])}",
+                mend="Use the embedding model that the identifiers were made with",
+            )
+        codes = np.zeros((len(vectors), self.levels), np.int64)
+        for start in range(0, len(vectors), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            read = vectors[part] @ weights["inner"]
+            for level in range(self.levels):
+                state = read + weights["position"][level]
+                for before in range(level):
+                    state = state + weights["prefix"][before][codes[part, before]]
+                state = state - state.mean(axis=1, keepdims=True)
+                state = state / np.sqrt(np.square(state).mean(axis=1, keepdims=True) + 1e-5)
+                hidden = np.maximum(state @ weights["first"], 0)
+                state = state + hidden @ weights["second"]
+                book = weights["codebook"][level]
+                book = book / np.maximum(np.linalg.norm(book, axis=1, keepdims=True), 1e-12)
+                codes[part, level] = (state @ book.T).argmax(axis=1)
+        return codes
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the network as extras of `Built`."""
+        return dict(self.weights)
+
+    @classmethod
+    def of(cls, extras: Mapping[str, np.ndarray]) -> Learner:
+        """Returns the network that `arrays` was taken from.
+
+        Raises:
+            InputError: The extras hold none.
+        """
+        names = ("inner", "position", "prefix", "codebook", "first", "second")
+        missing = [name for name in names if name not in extras]
+        if missing:
+            raise InputError(
+                f"the identifiers lack their network ({missing[0]!r} is missing)",
+                mend="Assign them again",
+            )
+        return cls({name: extras[name] for name in names})

@@ -1,0 +1,74 @@
+"""Document vectors from an encoder: the mean of its states, whatever stands beside a text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from data_prep.errors import InputError
+from docids.assignment import Assignment, assign
+from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
+from docids.kinds.learned import LearnedOptions
+
+WORDS = ["cats", "dogs", "hunt", "mice", "sleep", "carve", "valleys", "glaciers"]
+TEXTS = ["cats hunt mice", "", "glaciers carve valleys", "dogs sleep", "cats"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    """A T5 with random weights and a tokenizer of words."""
+    folder = tmp_path_factory.mktemp("t5")
+    vocabulary = {"<pad>": 0, "<unk>": 1, **{word: 2 + n for n, word in enumerate(WORDS)}}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=len(vocabulary), **shape))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def test_vectors_are_mean_states_of_length_one(checkpoint, tmp_path):
+    options = EmbeddingOptions(model=f"encoder:{checkpoint}")
+    embedder = fit_embedder(TEXTS, options, 0)
+    vectors = embedder.encode(TEXTS)
+    assert (vectors.shape, vectors.dtype) == ((5, 16), np.float32)
+    model = T5ForConditionalGeneration.from_pretrained(checkpoint).eval()
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        if not text:
+            assert not vector.any()
+            continue
+        ids = torch.tensor([[2 + WORDS.index(word) for word in text.split()]])
+        with torch.no_grad():
+            mean = model.get_encoder()(input_ids=ids).last_hidden_state[0].mean(0).numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+    save_embedder(embedder, options, tmp_path / "e")
+    np.testing.assert_array_equal(open_embedder(tmp_path / "e")[0].encode(TEXTS), vectors)
+    assert embedder.encode([]).shape == (0, 16)
+
+
+def test_learned_codes_come_from_them_and_go_on(checkpoint, tmp_path):
+    texts = [f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(40)]
+    assignment, _ = assign(
+        [f"d{n}" for n in range(40)],
+        texts,
+        kind="learned",
+        options=LearnedOptions(levels=2, codebook=4, width=16, least_use=0),
+        embedding=EmbeddingOptions(model=f"encoder:{checkpoint}"),
+    )
+    assert assignment.built.extras["inner"].shape == (16, 16)
+    assignment.save(tmp_path / "docids")
+    more = Assignment.open(tmp_path / "docids").extend(["new"], ["cats hunt"])
+    assert len(more.table) == 41
+
+
+def test_a_model_that_is_missing_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"--embedding.model: no encoder-decoder '.*none'"):
+        fit_embedder(TEXTS, EmbeddingOptions(model=f"encoder:{tmp_path / 'none'}"), 0)
