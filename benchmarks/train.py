@@ -160,9 +160,10 @@ def ours(run: Any, precision: str) -> dict[str, float]:
     clock = Clock()
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
     train_loop(replace(run, objectives=[*run.objectives, clock]))
-    batches = [run.batches.parts(step, 1)[0] for step in range(run.loop.steps)]
-    counts = [int(batch.attention_mask.sum()) for batch in batches]
-    sizes = [batch.attention_mask.size for batch in batches]
+    steps = [run.batches.parts(step, 1)[0] for step in range(run.loop.steps)]
+    passes = [batch.by_length(run.loop.length_groups) for batch in steps]
+    counts = [int(batch.attention_mask.sum()) for batch in steps]
+    sizes = [sum(group.attention_mask.size for group in groups) for groups in passes]
     return summary(clock.ended, counts, sizes)
 
 

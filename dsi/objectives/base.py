@@ -190,10 +190,12 @@ class Objective:
     Attributes:
         name: The term in logs; no two terms of a run share it.
         hidden_states: Whether `Forward.decoder_states` is asked for.
+        whole_batch: Whether an example's loss depends on the others of its micro-batch.
     """
 
     name: ClassVar[str]
     hidden_states: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight

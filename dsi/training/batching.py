@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsi.training.examples import TASKS, Examples
-from dsi.training.packing import packed
+from dsi.training.packing import grouped, packed
 
 WINDOW = 16
 """Steps whose examples are sorted by length together: like lengths meet in a batch, so that
@@ -54,7 +54,22 @@ class Batch:
         kept = max(1, round(share * len(self))) if len(self) else 0
         if kept == len(self):
             return self
-        places = np.sort((np.arange(kept) * len(self) // kept + offset) % len(self))
+        return self._at(np.sort((np.arange(kept) * len(self) // kept + offset) % len(self)))
+
+    def by_length(self, groups: int) -> list[Batch]:
+        """Returns the examples in groups of like lengths, the shortest texts first.
+
+        Args:
+            groups: How many; fewer where there are fewer examples, but one at least.
+        """
+        groups = max(1, min(groups, len(self)))
+        if groups == 1:
+            return [self]
+        lengths = self.attention_mask.sum(axis=1)
+        return [self._at(places) for places in grouped(lengths, groups)]
+
+    def _at(self, places: npt.NDArray[np.int64]) -> Batch:
+        """Returns the examples at some places, without the padding that they do not need."""
         longest = max(1, int(self.attention_mask[places].sum(axis=1).max()))
         return Batch(
             self.input_ids[places, :longest],

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from dsi.training.memory import (
 )
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
+from dsi.training.products import onednn_products
 from dsi.training.sam import Ascent, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
 from dsi.training.validation import DevQueries, ranks_of, validate
@@ -110,6 +112,14 @@ def train_loop(run: Run) -> dict[str, Any]:
             examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
+    # DeepSpeed takes the weights of layers apart, and autocast asks for its own products.
+    plain = precision == "fp32" and run.deepspeed is None
+    with onednn_products(run.model) if plain else nullcontext():
+        return _train(run, precision)
+
+
+def _train(run: Run, precision: str) -> dict[str, Any]:
+    """Trains in a precision; see `train_loop`."""
     engine, start, progress = _start(run, precision)
     accelerator, loop, steps = engine.accelerator, run.loop, run.loop.steps
     ascent = _ascent(run, engine)
@@ -281,8 +291,9 @@ def _gradients(
         What the step cost, at the weights as they are if all of it was computed there; and how
         much more it cost at the perturbed ones ("sharpness"), where that is known.
     """
+    sharers = engine.accelerator.num_processes * run.loop.accumulation
 
-    def once(parts: Sequence[Batch], own: bool = False) -> StepLoss:
+    def once(parts: Sequence[Batch], own: bool = False, share: float = 1.0) -> StepLoss:
         # The same dropout in both passes: they differ by the weights only.
         torch.manual_seed(int(np.random.SeedSequence([run.seed, 7, step]).generate_state(1)[0]))
         return backward_step(
@@ -294,15 +305,18 @@ def _gradients(
             step=step,
             steps=run.loop.steps,
             own=own,
+            # No part has fewer examples than this, in any process.
+            groups=min(run.loop.length_groups, max(1, int(run.batches.fewest // sharers * share))),
         )
 
     if ascent is None or not run.sam.due(step):
         return once(parts), {}
-    share = [part.thinned(run.sam.fraction, step) for part in parts]
-    here = once(share, own=run.sam.perturbation == "process")
+    fraction = run.sam.fraction
+    thinned = [part.thinned(fraction, step) for part in parts]
+    here = once(thinned, own=run.sam.perturbation == "process", share=fraction)
     with ascent.climbed():
         there = once(parts)
-    if run.sam.fraction < 1:
+    if fraction < 1:
         return there, {}
     finite = math.isfinite(there.loss)
     return here if finite else there, {"sharpness": there.loss - here.loss}

@@ -232,6 +232,9 @@ class LoopOptions:
     as fit, texts of like lengths together"""
     accumulation: int = 1
     """Parts that a batch is worked through in, to save memory"""
+    length_groups: int = 4
+    """Passes that each part takes, with texts of like lengths in each: less is computed on padding,
+    and the gradient is the same"""
     precision: str = "auto"
     """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
     label_smoothing: float = 0.0
@@ -260,7 +263,15 @@ class LoopOptions:
 
     def __post_init__(self) -> None:
         _finite("loop", self)
-        for name in ("steps", "batch", "tokens", "accumulation", "evaluate_queries", "beams"):
+        for name in (
+            "steps",
+            "batch",
+            "tokens",
+            "accumulation",
+            "length_groups",
+            "evaluate_queries",
+            "beams",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--loop.{name} {value} is less than 1")

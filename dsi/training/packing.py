@@ -1,4 +1,4 @@
-"""Batches of as many texts as a budget of tokens allows."""
+"""Texts of like lengths together: within a budget of tokens, or in so many groups."""
 
 from __future__ import annotations
 
@@ -36,3 +36,37 @@ def packed(lengths: npt.NDArray[np.int64], tokens: int) -> list[npt.NDArray[np.i
     if len(cuts) > 2 and cuts[1] < cuts[2] - cuts[1]:
         cuts[1] = cuts[2] // 2
     return [order[start:end] for start, end in pairwise(cuts)]
+
+
+def grouped(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.int64]]:
+    """Divides texts into groups of like lengths, so that least padding is counted in all.
+
+    Args:
+        lengths: Tokens of each text, one at least being reckoned with; int64 [texts].
+        groups: How many groups, at most as many as texts.
+
+    Returns:
+        The places of the texts of each group, from the shortest texts to the longest, each group
+        in ascending order of place; int64. None is empty.
+
+    Raises:
+        ValueError: There are more groups than texts, or less than one.
+    """
+    if not 1 <= groups <= len(lengths):
+        raise ValueError(f"cannot make {groups} groups of {len(lengths)} texts")
+    order = np.argsort(lengths, kind="stable")
+    longest = np.maximum(lengths[order], 1).astype(np.float64)
+    # Texts start to end - 1 as one group take `cost[start, end]`.
+    ends = np.arange(len(order) + 1)
+    cost = (ends[None, :] - ends[:, None]) * np.concatenate([[0.0], longest])[None, :]
+    cost[ends[:, None] >= ends[None, :]] = np.inf
+    least, cuts = cost[0], []
+    for _ in range(groups - 1):
+        through = least[:, None] + cost
+        cuts.append(through.argmin(axis=0))
+        least = through.min(axis=0)
+    bounds = [len(order)]
+    for cut in reversed(cuts):
+        bounds.append(int(cut[bounds[-1]]))
+    bounds.append(0)
+    return [np.sort(order[start:end]) for start, end in pairwise(bounds[::-1])]

@@ -18,7 +18,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from docids.table import PAD
-from dsi.search.packing import PackedLinear, linear
+from dsi.products import linear
+from dsi.search.packing import PackedLinear
 
 
 class TreeDecoder(ABC):

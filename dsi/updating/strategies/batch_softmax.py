@@ -29,6 +29,7 @@ class BatchSoftmax(Objective):
 
     name = "batch_softmax"
     hidden_states = True
+    whole_batch = True
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

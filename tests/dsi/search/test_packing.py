@@ -5,14 +5,15 @@ import torch
 from search_oracles import queries, table_of, tiny_model, torch_trie
 from torch import nn
 
-from dsi.search import packing
+from dsi import products
+from dsi.products import linear
 from dsi.search.beam import beam_search
-from dsi.search.packing import PackedLinear, linear, packed
+from dsi.search.packing import PackedLinear, packed
 
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
 
 can_pack = pytest.mark.skipif(
-    not packing._can_multiply(torch.zeros(1, 1)), reason="no oneDNN for this processor"
+    not products.can_multiply(torch.zeros(1, 1)), reason="no oneDNN for this processor"
 )
 
 
@@ -59,17 +60,17 @@ def test_a_packed_model_shares_what_is_no_linear_layer():
 @pytest.mark.parametrize("missing", ["processor", "library"])
 def test_layers_stay_as_they_are_where_they_cannot_be_packed(missing, monkeypatch):
     if missing == "processor":
-        monkeypatch.setattr(packing.platform, "machine", lambda: "aarch64")
+        monkeypatch.setattr(products.platform, "machine", lambda: "aarch64")
     else:
-        monkeypatch.setattr(packing.torch.backends.mkldnn, "is_available", lambda: False)
+        monkeypatch.setattr(products.torch.backends.mkldnn, "is_available", lambda: False)
     model = tiny_model("t5", 0)
     assert {type(layer) for layer in packed(model).modules()} == {
         type(layer) for layer in model.modules()
     }
-    assert not packing._can_multiply(torch.zeros(2, 2))
+    assert not products.can_multiply(torch.zeros(2, 2))
 
 
 @can_pack
 def test_only_plain_layers_in_known_dtypes_are_packed():
-    assert not packing._can_multiply(torch.zeros(2, 2, dtype=torch.float64))
-    assert not packing._can_multiply(torch.zeros(2, 2, device="meta"))
+    assert not products.can_multiply(torch.zeros(2, 2, dtype=torch.float64))
+    assert not products.can_multiply(torch.zeros(2, 2, device="meta"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsi.training.packing import packed
+from dsi.training.packing import grouped, packed
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(12, 80))
@@ -50,3 +50,26 @@ def test_by_hand():
 def test_a_text_longer_than_the_budget_is_an_error():
     with pytest.raises(ValueError, match="a text of 5 tokens exceeds the budget of 4"):
         packed(np.array([1, 5]), 4)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=9), st.integers(1, 4))
+def test_groups_hold_every_text_once_with_as_little_padding_as_can_be(lengths, groups):
+    groups = min(groups, len(lengths))
+    found = grouped(np.array(lengths, np.int64), groups)
+    assert len(found) == groups
+    assert all(len(places) and (np.diff(places) > 0).all() for places in found)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    taken = [[max(lengths[place], 1) for place in places.tolist()] for places in found]
+    assert all(max(low) <= min(high) for low, high in pairwise(taken))
+    rising = sorted(max(length, 1) for length in lengths)
+    least = min(
+        sum((end - start) * rising[end - 1] for start, end in pairwise([0, *cuts, len(rising)]))
+        for cuts in combinations(range(1, len(rising)), groups - 1)
+    )
+    assert sum(len(cost) * max(cost) for cost in taken) == least
+
+
+@pytest.mark.parametrize("groups", [0, 4])
+def test_no_group_can_be_empty(groups):
+    with pytest.raises(ValueError, match="groups of 3 texts"):
+        grouped(np.array([3, 1, 2]), groups)

@@ -61,7 +61,7 @@ class Logits(Objective):
         return forward.logits.sum() + forward.decoder_states.sum()
 
 
-def gradients(objectives, batches):
+def gradients(objectives, batches, groups=1):
     """Returns the losses and gradients of a step that is worked through in these parts."""
     model = small_model()
     engine = PlainEngine(Accelerator(cpu=True), model, torch.optim.SGD(model.parameters()))
@@ -73,6 +73,7 @@ def gradients(objectives, batches):
         examples=sum(map(len, batches)),
         step=0,
         steps=1,
+        groups=groups,
     )
     return reached, {name: weight.grad for name, weight in model.named_parameters()}
 
@@ -94,6 +95,56 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
             if found[name] is not None
         ]
         torch.testing.assert_close(slope, sum(parts), atol=1e-5, rtol=1e-4)
+
+
+def uneven_batch(lengths: list[int]) -> Batch:
+    """Texts of several lengths, padded to the longest."""
+    rng = np.random.default_rng(lengths)
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    ids = rng.integers(2, 9, mask.shape) * mask
+    rows = np.arange(len(lengths)) % len(CODES)
+    return Batch(ids, mask, rows, np.zeros(len(rows), bool), np.arange(len(rows)))
+
+
+class Shapes(Objective):
+    """Costs nothing and notes how many texts of how many tokens each pass has."""
+
+    name = "shapes"
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def of_examples(self, forward):
+        self.seen.append(tuple(forward.input_ids.shape))
+
+
+class Pairs(Objective):
+    """Every pair of examples of a micro-batch counts one."""
+
+    name = "pairs"
+    whole_batch = True
+
+    def of_examples(self, forward):
+        return forward.logits.new_tensor(float(len(forward.rows) ** 2))
+
+
+def test_groups_of_like_lengths_compute_the_same_on_less_padding():
+    batch = uneven_batch([2, 9, 3, 9, 2, 8])
+    one, two = Shapes(), Shapes()
+    whole, slopes = gradients([CrossEntropy(), Norm(0.1), one], [batch])
+    parted, parted_slopes = gradients([CrossEntropy(), Norm(0.1), two], [batch], groups=2)
+    assert one.seen == [(6, 9)]
+    assert two.seen == [(3, 3), (3, 9)]
+    assert parted.loss == pytest.approx(whole.loss, rel=1e-5)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(parted_slopes[name], slope, atol=1e-6, rtol=1e-4)
+
+
+def test_a_term_that_looks_at_examples_together_sees_them_all():
+    batch = uneven_batch([2, 9, 3])
+    reached, _ = gradients([Pairs(), CrossEntropy()], [batch], groups=3)
+    assert reached.terms["pairs"] == pytest.approx(9 / 3)
 
 
 def test_parts_change_nothing_and_a_term_of_the_weights_counts_once():
