@@ -1,0 +1,100 @@
+"""What share of a training step goes to rows of the text embedding that no example touches?
+
+    python benchmarks/rows.py
+
+The gradient of an embedding has all rows, and clipping and AdamW go through all of them, though a
+batch of short texts touches few. Steps of one network are timed by turns: as they are trained, and
+with the text embedding frozen. The difference is the most that any treatment of touched rows alone
+(a sparse gradient, an optimiser that looks at these only) could save; both take the same forward
+pass. Seconds are of the process's own computing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+from record import cell, show
+
+STEPS, WARM = 6, 2
+
+
+def main() -> None:
+    """Measures the cells that are missing and prints the table of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="small,lexical")
+    parser.add_argument("--precisions", default="bf16,fp32")
+    parser.add_argument("--vocabulary", type=int, default=32_000)
+    parser.add_argument("--documents", type=int, default=2_000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--length", type=int, default=16, help="tokens of a text")
+    parser.add_argument("--turns", type=int, default=5)
+    arguments = parser.parse_args()
+    rows = []
+    for size in arguments.sizes.split(","):
+        for precision in arguments.precisions.split(","):
+            name = f"{size}-{precision}-vocabulary{arguments.vocabulary}-batch{arguments.batch}"
+            rows.append(cell("rows", name, lambda s=size, p=precision: measure(arguments, s, p)))
+    show(rows, ["cell", "weights", "rows", "rows touched", "seconds", "frozen", "at most saved"])
+
+
+def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[str, Any]:
+    """Times blocks of steps by turns, with the embedding trained and frozen."""
+    import torch
+
+    from dsi.backbone import from_scratch
+    from dsi.training.optimisers import make_optimiser
+    from dsi.training.options import OptimiserOptions
+
+    network: Any = from_scratch(
+        size,
+        text_vocabulary=arguments.vocabulary,
+        alphabet_size=arguments.documents + 2,
+        documents=arguments.documents,
+    )
+    # As `dsi train` has it: a lexical model with atomic identifiers moves its rows only.
+    body = 0.0 if size == "lexical" else 1.0
+    optimiser = make_optimiser(network, OptimiserOptions(body=body))
+    text = network.get_encoder().get_input_embeddings().weight
+    generator = torch.Generator().manual_seed(0)
+    shape = (arguments.batch, arguments.length)
+    touched = []
+
+    def step() -> None:
+        ids = torch.randint(3, arguments.vocabulary, shape, generator=generator)
+        labels = torch.randint(2, arguments.documents + 2, (len(ids), 1), generator=generator)
+        touched.append(len(ids.unique()))
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = network(input_ids=ids, labels=labels, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    blocks: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(arguments.turns):
+        for trained, times in blocks.items():
+            text.requires_grad_(trained)
+            for number in range(STEPS):
+                if number == WARM:
+                    began = time.process_time()
+                step()
+            times.append((time.process_time() - began) / (STEPS - WARM))
+    whole, frozen = (statistics.median(blocks[trained]) for trained in (True, False))
+    return {
+        "weights": sum(weight.numel() for weight in network.parameters()),
+        "rows": len(text),
+        "rows touched": statistics.mean(touched),
+        "seconds": whole,
+        "frozen": frozen,
+        "at most saved": 1 - frozen / whole,
+        "blocks": {"trained": blocks[True], "frozen": blocks[False]},
+        "threads": torch.get_num_threads(),
+        "options": vars(arguments),
+    }
+
+
+if __name__ == "__main__":
+    main()
