@@ -133,17 +133,10 @@ def from_pretrained(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM
 
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        if not config.is_encoder_decoder:
-            raise InputError(
-                f"{name!r} is a {config.model_type}, no encoder-decoder",
-                mend="Choose a T5, mT5, Flan-T5, BART or mBART",
-            )
-        if decoder_layers is not None:
-            _cut_decoder(config, decoder_layers, name)
+        config = pretrained_config(name, decoder_layers)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name, config=config, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
         )
@@ -156,6 +149,31 @@ def from_pretrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return graft_docids(model, text_rows, alphabet_size)
+
+
+def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
+    """Returns the configuration of any encoder-decoder of transformers.
+
+    Args:
+        name: A hub id, or the path of a folder.
+        decoder_layers: How many layers of the decoder to keep; None for all.
+
+    Raises:
+        InputError: It is no encoder-decoder, or has fewer layers.
+        OSError: It cannot be reached.
+        ValueError: It is unknown to transformers.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not config.is_encoder_decoder:
+        raise InputError(
+            f"{name!r} is a {config.model_type}, no encoder-decoder",
+            mend="Choose a T5, mT5, Flan-T5, BART or mBART",
+        )
+    if decoder_layers is not None:
+        _cut_decoder(config, decoder_layers, name)
+    return config
 
 
 def _cut_decoder(config: Any, layers: int, name: str) -> None:
@@ -247,9 +265,11 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
     """Writes config.json and model.safetensors into a folder, which is made."""
     from safetensors.torch import save_model
 
+    from dsi.pawa import plain_class
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
+    config = {**model.config.to_dict(), "architectures": [plain_class(model)]}
     config.pop("_name_or_path", None)  # a path of the machine it was trained on
     text = json.dumps(config, indent=2, default=str, sort_keys=True)
     (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -270,6 +290,8 @@ def load_backbone(
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
 
+    from dsi.pawa import LAYERS, add_pawa
+
     folder = Path(folder)
     for file in (_CONFIG, _WEIGHTS):
         if not (folder / file).is_file():
@@ -280,6 +302,8 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]), no_init_weights():
         model = _architecture(stored["architectures"][0], folder)(config)
         model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
+    if LAYERS in stored:
+        model = add_pawa(model, stored[LAYERS])
     load_model(model, folder / _WEIGHTS, strict=True)
     placed: Any = model
     return placed.to(device).eval()

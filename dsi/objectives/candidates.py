@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Candidates:
         return self.code_logs.sum(-1)
 
 
-class TaughtObjective(Objective):
+class TaughtObjective(Objective, ABC):
     """A term that looks at the documents that a teacher names.
 
     Args:
@@ -60,9 +61,9 @@ class TaughtObjective(Objective):
         """Sums over the queries of a micro-batch that the teacher was asked about."""
         return self.of_candidates(forward.once(self.lessons, _look_up), forward)
 
+    @abstractmethod
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
         """Returns the sum over queries; a batch of none gives 0, with a gradient of 0."""
-        raise NotImplementedError
 
 
 def _look_up(lessons: Lessons, forward: Forward) -> Candidates:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from dsi.training.loop import Run
     from dsi.warm_starts import Codebooks
 
+CODE_KINDS = ("semantic", "rq", "pq", "learned", "naive", "random")
+"""Kinds of identifiers that are sequences of codes, and no text."""
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 _WHOLE_DOCUMENT = 1 << 20
@@ -88,6 +90,7 @@ class TrainingOptions(KindOptions):
         self._check_objectives()
         self._check_body()
         self._check_tokens()
+        self._check_head()
         if self.loop.wandb is not None:
             check_wandb(self.loop.wandb)
 
@@ -107,6 +110,24 @@ class TrainingOptions(KindOptions):
                     f"{way} is about the body of the network, which --optimiser.body 0 freezes",
                     mend="Give --optimiser.body a share, for example 1, or leave the other out",
                 )
+
+    def _check_head(self) -> None:
+        """Refuses an output layer of codes before where there are none."""
+        if self.model.head == "linear":
+            return
+        if self.docids not in CODE_KINDS:
+            raise InputError(
+                f"--model.head {self.model.head} is about identifiers of several codes of one "
+                f"alphabet, and --docids {self.docids} gives "
+                + ("one code" if self.docids == "atomic" else "text"),
+                mend=f"Choose --docids from: {', '.join(CODE_KINDS)}; or --model.head linear",
+            )
+        if self.lora.rank:
+            raise InputError(
+                f"--model.head {self.model.head} and --lora.rank {self.lora.rank} do not go "
+                "together: a search runs the adapted output layer on plain layers only",
+                mend="Leave one of them out",
+            )
 
     def _check_tokens(self) -> None:
         """Refuses a budget of tokens that one text may exceed."""
@@ -499,9 +520,6 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
             f"through dropout, and {options.model.pretrained!r} has none",
             mend="Leave the term out",
         )
-    share = body_share(options, table.kind)
-    if options.lora.rank and options.optimiser.body is None:
-        share = 1.0  # adapters are few and start from nothing
     return Run(
         model=model.to(device),
         batches=Batches(
@@ -521,7 +539,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
         trie=trie,
         dev=_dev_queries(dataset, parts, options),
         documents=_watched_documents(parts, options),
-        optimiser=replace(options.optimiser, body=share),
+        optimiser=optimiser_of(options, table.kind),
         loop=options.loop,
         seed=options.seed,
         folder=work,
@@ -552,6 +570,14 @@ def body_share(options: TrainingOptions, kind: str) -> float:
     if options.optimiser.body is not None:
         return options.optimiser.body
     return 0.0 if options.model.start == "spectral" and kind == "atomic" else BODY_SHARE
+
+
+def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
+    """Returns how weights move in the first training, with the body's share decided."""
+    share = body_share(options, kind)
+    if options.lora.rank and options.optimiser.body is None:
+        share = 1.0  # adapters are few and start from nothing
+    return replace(options.optimiser, body=share)
 
 
 def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreTrainedModel:
@@ -595,6 +621,15 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
             parts.codebooks,
         )
         WARM_STARTS[options.model.start](model, corpus, options.seed)
+    return with_extras(model, options)
+
+
+def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:
+    """Gives a network, in place, what options put beside its own layers."""
+    if options.model.head == "pawa":
+        from dsi.pawa import add_pawa
+
+        model = add_pawa(model, options.model.head_layers, seed=options.seed)
     if options.lora.rank:
         from dsi.training.lora import add_adapters
 

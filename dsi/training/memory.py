@@ -10,6 +10,8 @@ most l tokens, identifiers of n codes out of a, a network of width d, inner widt
                         + layers_dec (n (22 d + 3 f + 3 h (n + l)) + 2 l d))
     logits         12 b n a
 
+A prefix-aware output layer (`dsi.pawa`) adds as many hidden states for each of its layers and code,
+and 8 b n d min(a, d) for adapted weights.
 With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) and those of
 one layer. DeepSpeed keeps the network twice, once in float32 for the optimiser: 4 T more; over p
 processes ZeRO 1 divides the optimiser's states and that copy by p, ZeRO 2 the gradients too.
@@ -64,6 +66,7 @@ class Shape:
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         alphabet: Codes of the output layer.
+        adaptor_layers: Layers of its adaptor to prefixes (`dsi.pawa`); 0 without one.
     """
 
     width: int
@@ -72,6 +75,7 @@ class Shape:
     encoder_layers: int
     decoder_layers: int
     alphabet: int
+    adaptor_layers: int = 0
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> Shape:
@@ -87,6 +91,7 @@ class Shape:
             first("encoder_layers", "num_layers", "num_hidden_layers"),
             first("decoder_layers", "num_decoder_layers", "num_layers"),
             first("vocab_size"),
+            getattr(config, "dsi_pawa_layers", 0),
         )
 
 
@@ -97,7 +102,28 @@ def hidden_bytes(shape: Shape, examples: int, tokens: int, codes: int) -> int:
     decoder = shape.decoder_layers * (
         codes * (22 * d + 3 * f + 3 * h * (codes + tokens)) + 2 * tokens * d
     )
-    return 4 * examples * (encoder + decoder)
+    adaptor = 0
+    if shape.adaptor_layers:
+        adapted = 2 * d * min(shape.alphabet, d)
+        adaptor = codes * (adapted + shape.adaptor_layers * (22 * d + 3 * f + 3 * h * codes))
+    return 4 * examples * (encoder + decoder + adaptor)
+
+
+def state_bytes(
+    trained: int,
+    *,
+    optimiser: str = "adamw",
+    sam: bool = False,
+    zero_stage: int = 0,
+    processes: int = 1,
+) -> int:
+    """Returns the bytes for gradients, optimiser and SAM in each process; as in `estimate`."""
+    gradients, kept = 4 * trained, _OPTIMISER_BYTES[optimiser] * trained
+    if zero_stage:
+        kept = (kept + 4 * trained) // processes
+        gradients = gradients // (processes if zero_stage > 1 else 1)
+    perturbed = 4 * trained // (processes if zero_stage else 1) if sam else 0
+    return gradients + kept + perturbed
 
 
 def estimate(
@@ -127,18 +153,16 @@ def estimate(
         zero_stage: Of DeepSpeed; 0 without.
         processes: That share what ZeRO shares out.
     """
-    gradients, kept = 4 * trained, _OPTIMISER_BYTES[optimiser] * trained
-    if zero_stage:
-        kept = (kept + 4 * trained) // processes
-        gradients = gradients // (processes if zero_stage > 1 else 1)
-    perturbed = 4 * trained // (processes if zero_stage else 1) if sam else 0
     hidden = hidden_bytes(shape, examples, tokens, codes)
     if checkpointing:
         layers = max(1, shape.encoder_layers + shape.decoder_layers)
         outputs = tokens * shape.encoder_layers + codes * shape.decoder_layers
         hidden = hidden // layers + 4 * examples * shape.width * outputs
     logits = 12 * examples * codes * shape.alphabet
-    return Need(gradients + kept + perturbed, hidden + logits)
+    states = state_bytes(
+        trained, optimiser=optimiser, sam=sam, zero_stage=zero_stage, processes=processes
+    )
+    return Need(states, hidden + logits)
 
 
 def available(device: torch.device) -> int:

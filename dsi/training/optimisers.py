@@ -38,9 +38,9 @@ def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.o
 def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[dict[str, Any]]:
     """Returns the weights that move, in groups of one share of the learning rate each.
 
-    Embeddings and output rows have the whole of it, the body of the network its share, which
-    `layer_decay` lowers from layer to layer. Where the body has adapters, they move in its
-    place. All other weights are frozen: their gradients are not computed either.
+    Embeddings and output rows (with `dsi.pawa`) have the whole of it, the body of the network its
+    share, which `layer_decay` lowers from layer to layer. Where the body has adapters, they move in
+    its place. All other weights are frozen: their gradients are not computed either.
     """
     body = BODY_SHARE if options.body is None else options.body
     adapted = any(is_adapter(name) for name, _ in model.named_parameters())
@@ -56,7 +56,9 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
     for name, weight in model.named_parameters():
         if id(weight) in frozen:
             continue
-        if id(weight) in rows:
+        if name.startswith("pawa."):
+            shares[id(weight)] = 1.0  # of the output layer, and as new
+        elif id(weight) in rows:
             # The rows of identifiers are new; those of tokens are the encoder's lowest layer.
             depth = depths[name] if weight is text else 0
             shares[id(weight)] = options.layer_decay**depth

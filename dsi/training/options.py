@@ -26,6 +26,11 @@ class ModelOptions:
     decoder_layers: int | None = None
     """Layers of a pretrained model's decoder that are kept, the first ones; all by default (NCI
     keeps 6 of 12)"""
+    head: str = "linear"
+    """Output layer: linear, or pawa, whose weights depend on the codes before (NCI), for T5 and mT5
+    and identifiers of several codes"""
+    head_layers: int = 4
+    """Layers of the small decoder that reads these codes for pawa"""
     warm_start: str = "auto"
     """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
     codebooks: bool = False
@@ -61,6 +66,24 @@ class ModelOptions:
                 f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "
                 "is none",
                 mend="Give --model.pretrained, or choose a --model.size",
+            )
+        if self.head not in ("linear", "pawa"):
+            raise InputError(
+                f"--model.head {self.head!r} is unknown", mend="Choose from: linear, pawa"
+            )
+        if self.head_layers < 1:
+            raise InputError(f"--model.head_layers {self.head_layers} is less than 1")
+        if self.head == "linear" and self.head_layers != 4:
+            raise InputError(
+                f"--model.head_layers {self.head_layers} changes nothing while --model.head is "
+                "linear",
+                mend="Leave it out, or take --model.head pawa",
+            )
+        if self.head == "pawa" and self.start == "spectral":
+            raise InputError(
+                "--model.head pawa is trained with the rest of a network, and a spectral warm "
+                "start makes one that hardly needs training",
+                mend="Take --model.pretrained or --model.size tiny, or --model.head linear",
             )
         if self.title_weight < 1:
             raise InputError(f"--model.title_weight {self.title_weight} is less than 1")

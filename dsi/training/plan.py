@@ -12,11 +12,12 @@ from data_prep.generators import GENERATORS
 from dsi.training.examples import task_shares
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from dsi.training.build import TrainingOptions
 
 FULL_PRECISION = 4
-"""Bytes of a weight; its gradient and each state of the optimiser take as many."""
-_STATES = {"adamw": 2, "adafactor": 0}
+"""Bytes of a weight."""
 _SMALL_ALPHABET = 4096
 """Codes that are reckoned with for kinds whose alphabet only the data can tell."""
 
@@ -91,12 +92,11 @@ def plan_training(
     loop = options.loop
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
     steps.append(f"train {loop.steps:,} steps of {size}")
-    parameters = _parameters(options, documents)
-    memory = None
-    if parameters is not None:
-        # Sharpness-aware minimisation keeps the weights that it has left for its perturbation.
-        copies = 2 + _STATES.get(options.optimiser.name, 2) + bool(options.sam.rho)
-        memory = parameters * FULL_PRECISION * copies
+    network = _network(options, documents)
+    parameters = memory = None
+    if network is not None:
+        parameters = sum(weight.numel() for weight in network.parameters())
+        memory = parameters * FULL_PRECISION + _states(network, options)
     return Plan(
         steps,
         documents,
@@ -130,11 +130,26 @@ def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
     return _SMALL_ALPHABET
 
 
-def _parameters(options: TrainingOptions, documents: int | None) -> int | None:
-    """Counts the weights of the network, which is built without memory for them."""
+def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
+    """Returns the bytes for what training keeps of the weights that it moves."""
+    from dsi.training.build import optimiser_of
+    from dsi.training.memory import state_bytes
+    from dsi.training.optimisers import parameter_groups
+
+    groups = parameter_groups(network, optimiser_of(options, options.docids))
+    return state_bytes(
+        sum(weight.numel() for group in groups for weight in group["params"]),
+        optimiser=options.optimiser.name,
+        sam=options.sam.rho > 0,
+    )
+
+
+def _network(options: TrainingOptions, documents: int | None) -> PreTrainedModel | None:
+    """Builds the network without memory for its weights; None where its shape is not known."""
     import torch
 
-    from dsi.backbone import from_scratch, graft_docids
+    from dsi.backbone import from_scratch, graft_docids, pretrained_config
+    from dsi.training.build import with_extras
 
     alphabet = _alphabet(options, documents)
     if alphabet is None:
@@ -149,14 +164,12 @@ def _parameters(options: TrainingOptions, documents: int | None) -> int | None:
                     documents=documents or 1,
                 )
             else:
-                from transformers import AutoConfig, AutoModelForSeq2SeqLM
+                from transformers import AutoModelForSeq2SeqLM
 
-                config = AutoConfig.from_pretrained(
-                    options.model.pretrained, trust_remote_code=False
-                )
+                config = pretrained_config(options.model.pretrained, options.model.decoder_layers)
                 model = AutoModelForSeq2SeqLM.from_config(config)
                 rows = model.get_encoder().get_input_embeddings().weight.shape[0]
                 model = graft_docids(model, rows, alphabet)
+            return with_extras(model, options)
     except (OSError, ValueError):
         return None  # a hub id that this machine cannot reach: the training will say so
-    return sum(weight.numel() for weight in model.parameters())

@@ -1,7 +1,8 @@
 """How a model is asked for the next codes: one file for each family of decoders.
 
 A family that is known is run by its own step (`t5`, `bart`), in which the beams of a query share
-its encoding. Any other encoder-decoder is asked through its `forward` (`generic`).
+its encoding, with an adaptor of its output layer (`pawa`) or without. Any other encoder-decoder is
+asked through its `forward` (`generic`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from dsi.search.decoders.bart import BartDecoder
 from dsi.search.decoders.base import Decoder
 from dsi.search.decoders.generic import GenericDecoder
+from dsi.search.decoders.pawa import PawaDecoder
 from dsi.search.decoders.t5 import T5Decoder
 from dsi.search.decoders.tree import TreeDecoder
 
@@ -31,5 +33,6 @@ def start_decoder(
     """
     for family in FAMILIES:
         if family.knows(model):
-            return family.start(model, input_ids, attention_mask)
+            decoder = family.start(model, input_ids, attention_mask)
+            return PawaDecoder(model, decoder) if hasattr(model, "pawa") else decoder
     return GenericDecoder.start(model, input_ids, attention_mask)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from dsi.search.decoders.tree import TreeDecoder, plain
 
-_MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
+_MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "PawaT5", "PawaMT5")
 
 
 class T5Decoder(TreeDecoder):

@@ -143,6 +143,9 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
         longer = bias.new_zeros((1, max(alphabet_size, bias.shape[1])))
         longer[:, : bias.shape[1]] = bias
         model.register_buffer("final_logits_bias", longer)
+    if hasattr(model, "pawa"):
+        adaptor: Any = model.pawa
+        adaptor.lengthen(alphabet_size)
     model.config.vocab_size = max(alphabet_size, model.config.vocab_size)
     set_text_rows(model, max(text_vocabulary, len(layers[0][0].weight)))
 

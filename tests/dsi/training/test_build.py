@@ -347,6 +347,37 @@ def test_other_sizes_train(size, dataset, tmp_path):
     assert len(Index.open(tmp_path / "index").search(["harbour"], k=5)[0]) == 5
 
 
+def test_a_prefix_aware_output_layer_is_trained_kept_and_searched(dataset, tmp_path, monkeypatch):
+    wanted = small.options(
+        docids="semantic", model__size="tiny", model__head="pawa", model__head_layers=1,
+        loop__steps=4, loop__checkpoint_every=2, optimiser__body=1.0,
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", wanted)
+    train_index(dataset, tmp_path / "index", wanted)
+    train_index(dataset, tmp_path / "alone", wanted)
+    assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
+    index = Index.open(tmp_path / "index")
+    assert index.model.pawa.weight.abs().max() > 0
+    assert len(index.search(["harbour"], k=5)[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"docids": "atomic"}, "--docids atomic gives one code"),
+        ({"docids": "title"}, "--docids title gives text"),
+        ({"docids": "semantic", "lora__rank": 2}, "--lora.rank 2 do not go together"),
+        ({"docids": "semantic", "model__size": "lexical"}, "spectral"),
+    ],
+)
+def test_a_prefix_aware_output_layer_is_refused_where_there_is_no_prefix(changes, told):
+    with pytest.raises(InputError, match=told):
+        small.options(**{"model__size": "tiny", "model__head": "pawa", **changes})
+
+
 def test_a_loss_that_is_no_number_is_told_and_nothing_becomes_live(dataset, tmp_path):
     wanted = small.options(optimiser__lr=1e30, optimiser__clip=0.0, optimiser__body=1.0)
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d.*--optimiser\.lr"):

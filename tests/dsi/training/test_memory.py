@@ -90,6 +90,15 @@ def test_the_shape_is_read_from_t5_and_from_bart():
     assert Shape.of(bart) == Shape(32, 48, 2, 3, 1, 9)
 
 
+def test_an_adaptor_of_the_output_layer_costs_its_layers_and_adapted_weights():
+    plain = hidden_bytes(SHAPE, 8, 64, 4)
+    one, two = (hidden_bytes(replace(SHAPE, adaptor_layers=n), 8, 64, 4) - plain for n in (1, 2))
+    layer = 4 * 8 * 4 * (22 * 64 + 3 * 128 + 3 * 4 * 4)
+    assert two - one == layer
+    assert one - layer == 4 * 8 * 4 * 2 * 64 * 50
+    assert Shape.of(T5Config(dsi_pawa_layers=3)).adaptor_layers == 3
+
+
 def test_what_fits_is_let_through():
     refuse_what_cannot_fit(Need(60, 40), 100, accumulation=1, checkpointing=False)
 

@@ -7,9 +7,11 @@ import json
 
 import pytest
 import small
+import torch
 
 from data_prep.errors import InputError
 from data_prep.generate import generate_queries
+from docids.kinds.quantisation import QuantisationOptions
 from dsi.backbone import from_scratch
 from dsi.cli import main
 from dsi.training.options import SamOptions
@@ -30,6 +32,27 @@ def test_parameters_are_those_of_the_network(tmp_path):
     ).memory == plan.parameters * 8  # fmt: skip
     perturbed = dataclasses.replace(options, sam=SamOptions(rho=0.1))
     assert plan_training(tmp_path / "none", perturbed, documents=100).memory == plan.parameters * 20
+
+
+def test_only_what_is_trained_has_gradients_and_states(tmp_path):
+    """A lexical model with atomic identifiers moves its rows; the rest costs its weights."""
+    plan = plan_training(tmp_path / "none", small.options(), documents=100)
+    rows = (small.options().vocabulary.size + 2 * 102) * 256
+    assert plan.memory == 4 * plan.parameters + 12 * rows < 16 * plan.parameters
+
+
+def test_an_adaptor_of_the_output_layer_is_counted(tmp_path):
+    wanted = small.options(
+        docids="rq", rq=QuantisationOptions(levels=2, codebook=8), model__size="tiny"
+    )
+    model = dataclasses.replace(wanted.model, head="pawa", head_layers=1)
+    with_one = plan_training(
+        tmp_path / "none", dataclasses.replace(wanted, model=model), documents=100
+    )
+    plain = plan_training(tmp_path / "none", wanted, documents=100)
+    layer = torch.nn.TransformerDecoderLayer(256, 4, 1024)
+    own = sum(weight.numel() for weight in layer.parameters())
+    assert with_one.parameters - plain.parameters == own + 256 + 18 * 256 * 256
 
 
 def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tmp_path):

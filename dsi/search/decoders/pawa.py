@@ -1,0 +1,90 @@
+"""The decoder of a T5 whose output layer is adapted to prefixes (`dsi.pawa`)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from docids.table import PAD
+from dsi.search.decoders.base import Decoder
+
+_ELEMENTS = 2**25
+"""About how many numbers of adapted weights are held at once."""
+
+
+class PawaDecoder:
+    """A decoder beside which the codes of every row are kept, for the adaptor to read.
+
+    Its states are those of the decoder with those of the prefixes behind them.
+
+    Args:
+        model: A model with an adaptor.
+        inner: Its decoder without.
+    """
+
+    def __init__(self, model: PreTrainedModel, inner: Decoder) -> None:
+        self._model: Any = model
+        self._inner = inner
+        self.begins = inner.begins
+        self._codes: torch.Tensor | None = None
+        """What each row has read; int64 [queries, rows, codes]."""
+
+    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.begin`."""
+        states = self._inner.begin(codes)
+        read = torch.stack([torch.full_like(codes, PAD), codes], dim=-1)
+        # PAD's own row stands before any code; nothing continues it.
+        read = torch.cat([torch.full_like(read[:1], PAD), read])
+        prefixes = self._prefixes(read)
+        prefixes = torch.cat([prefixes[:1, 0], prefixes[1:, 1]])
+        self._codes = read.expand(len(states), -1, -1)
+        return torch.cat([states, prefixes.expand(len(states), -1, -1)], dim=-1)
+
+    def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.step`."""
+        states = self._inner.step(codes, parents)
+        self._codes = self._read(codes.unsqueeze(-1), parents)
+        prefixes = self._prefixes(self._codes.flatten(0, 1))[:, -1]
+        return torch.cat([states, prefixes.view(states.shape)], dim=-1)
+
+    def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.tails`."""
+        states = self._inner.tails(codes, parents)
+        prefixes = self._prefixes(self._read(codes, parents).flatten(0, 1))
+        return torch.cat([states, prefixes[:, -codes.shape[2] :].view(states.shape)], dim=-1)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.logits`."""
+        own, prefixes = states.chunk(2, dim=-1)
+        weight = self._model.pawa.weight
+        rows = max(1, _ELEMENTS // (weight.shape[1] * min(weight.shape[:2])))
+        pairs = zip(
+            own.flatten(0, -2).split(rows), prefixes.flatten(0, -2).split(rows), strict=True
+        )
+        added = torch.cat([self._model.pawa.adapted(*pair) for pair in pairs])
+        return self._inner.logits(own) + added.view(*own.shape[:-1], -1)
+
+    def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.logits_at`."""
+        return self.logits(states).gather(2, codes)
+
+    def take(self, queries: torch.Tensor) -> PawaDecoder:
+        """See `Decoder.take`."""
+        other = copy.copy(self)
+        other._inner = self._inner.take(queries)
+        other._codes = None if self._codes is None else self._codes[queries]
+        return other
+
+    def _read(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Returns what rows have read with these codes; [queries, rows, codes so far]."""
+        if self._codes is None:
+            return codes
+        above = parents.unsqueeze(-1).expand(-1, -1, self._codes.shape[2])
+        return torch.cat([self._codes.gather(1, above), codes], dim=2)
+
+    def _prefixes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Returns the adaptor's states; [lines, codes, width]."""
+        return self._model.pawa.prefixes(self._model.get_decoder().embed_tokens(codes))
