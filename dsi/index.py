@@ -316,6 +316,22 @@ class Index:
         )
         return rows.tolist(), scores.tolist()
 
+    def spread(self, config: dict[str, Any], precision: str = "fp32") -> None:
+        """Cuts the model up over the processes of `torchrun`, for searching in one precision.
+
+        Every process must then call `search` with the same queries.
+
+        Args:
+            config: A DeepSpeed configuration of ZeRO 3, as `read_zero_config` returns it.
+            precision: "fp32" or "bf16".
+
+        Raises:
+            InputError: The configuration is of another stage, or DeepSpeed is not installed.
+        """
+        from dsi.search.spreading import spread
+
+        self._models = {precision: spread(self.model, config, precision)}
+
     def _model_in(self, precision: str) -> PreTrainedModel:
         """Returns the model to search with in a precision; each is made once."""
         if precision not in self._models:

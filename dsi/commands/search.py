@@ -37,6 +37,7 @@ def search(
     guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
     constraint: bool = True,
     device: str | None = None,
+    deepspeed: Path | None = None,
     encoding: str = "utf-8",
     query_id_column: str | None = None,
     query_text_column: str | None = None,
@@ -65,6 +66,8 @@ def search(
         constraint: Keep to identifiers of documents; false writes any codes, and drops what is
             no document's identifier, to see what the constraint is worth.
         device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
+        deepspeed: A DeepSpeed configuration of ZeRO 3: the processes of torchrun cut the model up
+            between them, for one that no device has room for, and search all queries together.
         encoding: The encoding of the file of queries.
         query_id_column: The column of the query id, where it has an unusual name.
         query_text_column: The column of the query text, where it has an unusual name.
@@ -95,6 +98,7 @@ def search(
         asked = _numbered(_lines(), "standard input")
 
     options = search_options(score, precision, only, exclude, guidance, constraint)
+    zero = None if deepspeed is None else _zero_config(deepspeed)
 
     from dsi.index import Index
     from dsi.training.processes import Processes
@@ -103,11 +107,14 @@ def search(
     if processes.count > 1 and asked is None:
         raise InputError("several processes cannot share a prompt", mend="Give --queries FILE")
     opened = processes.together(lambda: Index.open(index, device))
+    if zero is not None:
+        opened.spread(zero, precision)
     if asked is None:
         return _converse(opened, k, beams, options)
     texts = [one.text for one in asked]
     started = time.perf_counter()
-    hits = opened.search(texts, k, beams, batch_size, options, processes)
+    sharing = processes if zero is None else None
+    hits = opened.search(texts, k, beams, batch_size, options, sharing)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
     if run is not None:
@@ -124,6 +131,15 @@ def search(
             closing=(f"Measure them: dsi evaluate {run} DATASET",),
         )
     return Answers({**facts, "seconds": seconds}, asked, hits)
+
+
+def _zero_config(file: Path) -> dict[str, Any]:
+    from dsi.search.spreading import refuse_other_stages
+    from dsi.training.engines.zero import read_zero_config
+
+    config = read_zero_config(file)
+    refuse_other_stages(config)
+    return config
 
 
 def search_options(

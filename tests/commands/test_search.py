@@ -187,19 +187,18 @@ def test_the_words_of_the_command_line_are_the_options(path, index, tmp_path, ca
     assert {hit["doc_id"]: hit["score"] for hit in result["hits"]} == pytest.approx(expected)
 
 
+ZERO3 = Path(__file__).parents[2] / "configs" / "deepspeed" / "zero3.json"
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
 
 
-@pytest.mark.timeout(900)
-def test_two_processes_write_the_run_of_one(path, tmp_path):
-    asked = tmp_path / "queries.tsv"
-    asked.write_text("".join(f"q{row}\t{' '.join(WORDS[: row % 6 + 1])}\n" for row in range(23)))
+def run_in_two(words: list[str], index: Path, tmp_path: Path, more: list[str]) -> tuple[Path, Path]:
+    """Searches in one process, and with more words in two, and returns both runs."""
     one, two = tmp_path / "one.trec", tmp_path / "two.trec"
-    words = ["search", str(path), "--queries", str(asked), "--batch_size", "4", "--k", "3"]
-    words += ["--device", "cpu", "--json", "--run"]
     port = str(free_port())
 
     def start(rank: int) -> subprocess.Popen[str]:
@@ -207,7 +206,7 @@ def test_two_processes_write_the_run_of_one(path, tmp_path):
         sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-m", "dsi", *words, str(two)],
+            [sys.executable, "-m", "dsi", *words, str(two), *more],
             env={**os.environ, **ranks, **sizes, **where},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -224,6 +223,64 @@ def test_two_processes_write_the_run_of_one(path, tmp_path):
     for rank, process in enumerate(processes):
         out, err = process.communicate(timeout=800)
         assert process.returncode == 0, err
-        assert bool(out) == (rank == 0)
+        assert bool(out) == (rank == 0), out
+    return one, two
+
+
+@pytest.fixture
+def asking(path, tmp_path) -> list[str]:
+    """Words of a search for 23 queries that end where the file of the run is named."""
+    asked = tmp_path / "queries.tsv"
+    asked.write_text("".join(f"q{row}\t{' '.join(WORDS[: row % 6 + 1])}\n" for row in range(23)))
+    words = ["search", str(path), "--queries", str(asked), "--batch_size", "4", "--k", "3"]
+    return [*words, "--device", "cpu", "--json", "--run"]
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_write_the_run_of_one(asking, path, tmp_path):
+    one, two = run_in_two(asking, path, tmp_path, [])
     assert two.read_bytes() == one.read_bytes()
     assert len(read_run(two)) == 23
+
+
+@pytest.mark.timeout(900)
+def test_a_model_cut_up_over_two_processes_finds_what_it_finds_whole(asking, path, tmp_path):
+    pytest.importorskip("deepspeed")
+    one, two = run_in_two(asking, path, tmp_path, ["--deepspeed", str(ZERO3)])
+    whole, cut = read_run(one), read_run(two)
+    assert cut.keys() == whole.keys()
+    for query, scores in whole.items():
+        assert cut[query] == pytest.approx(scores, abs=1e-4)
+
+
+def test_a_stage_that_does_not_cut_weights_up_is_refused(path, capsys):
+    words = ["search", str(path), "zebra", "--deepspeed", str(ZERO3.with_name("zero2.json"))]
+    assert cli.main(words) == 2
+    assert "zero_optimization.stage 3" in capsys.readouterr().err
+
+
+CUT = """
+import sys, json
+from dsi.index import Index
+from dsi.training.engines.zero import read_zero_config
+from pathlib import Path
+index = Index.open(sys.argv[1], "cpu")
+before = [(hit.doc_id, hit.score) for hit in index.search(["zebra"])[0]]
+index.spread(read_zero_config(Path(sys.argv[2])))
+held = sum(weight.numel() for weight in index.model.parameters())
+after = [(hit.doc_id, hit.score) for hit in index.search(["zebra"])[0]]
+print("RESULT" + json.dumps([held, before, after]))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_between_layers_a_cut_up_model_holds_no_whole_weight(path):
+    pytest.importorskip("deepspeed")
+    words = [sys.executable, "-c", CUT, str(path), str(ZERO3)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    held, before, after = json.loads(line.removeprefix("RESULT"))
+    assert held == 0
+    assert [doc_id for doc_id, _ in after] == [doc_id for doc_id, _ in before]
+    assert [score for _, score in after] == pytest.approx([score for _, score in before], abs=1e-4)

@@ -101,6 +101,33 @@ def refuse_with_zero(
             )
 
 
+def start_deepspeed() -> None:
+    """Makes DeepSpeed ready, on GPUs or, without any, on CPUs.
+
+    Raises:
+        InputError: DeepSpeed is not installed.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        with quietly():
+            import deepspeed  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "--deepspeed needs DeepSpeed, which is not installed",
+            mend="pip install 'dsi-toolkit[deepspeed]'",
+        ) from None
+    if not torch.distributed.is_initialized():
+        # A process alone: DeepSpeed wants a group and a rank all the same.
+        os.environ.setdefault("LOCAL_RANK", "0")
+        torch.distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            store=torch.distributed.HashStore(),
+            rank=0,
+            world_size=1,
+        )
+
+
 def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> Accelerator:
     """Returns accelerate's object for DeepSpeed, on GPUs or, without any, on CPUs.
 
@@ -112,40 +139,23 @@ def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> A
     Raises:
         InputError: DeepSpeed is not installed.
     """
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        with _quietly():
-            import deepspeed  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "--deepspeed needs DeepSpeed, which is not installed",
-            mend="pip install 'dsi-toolkit[deepspeed]'",
-        ) from None
+    start_deepspeed()
     from accelerate import Accelerator
     from accelerate.utils import DeepSpeedPlugin
 
-    if not torch.distributed.is_initialized():
-        # A process alone: DeepSpeed wants a group all the same.
-        torch.distributed.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo",
-            store=torch.distributed.HashStore(),
-            rank=0,
-            world_size=1,
-        )
     settings = copy.deepcopy(config)
     settings["gradient_accumulation_steps"] = 1
     settings["train_micro_batch_size_per_gpu"] = examples
     settings["bf16"] = {**settings.get("bf16", {}), "enabled": precision == "bf16"}
     plugin = DeepSpeedPlugin(hf_ds_config=settings, zero3_init_flag=False)
-    with _quietly():
+    with quietly():
         return Accelerator(
             mixed_precision="bf16" if precision == "bf16" else "no", deepspeed_plugin=plugin
         )
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps DeepSpeed's remarks on itself off standard output, and its imports' warnings away."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
@@ -184,7 +194,7 @@ class ZeroEngine(Engine):
         values = [weight.detach().float().cpu() for weight in self._weights] if state else []
         accelerator.deepspeed_plugin.deepspeed_config["gradient_clipping"] = clip
         self._engine: Any
-        with _quietly():
+        with quietly():
             self._engine, _ = accelerator.prepare(trained, optimiser)
         self.model = self._engine
         self._zero: Any = self._engine.optimizer

@@ -1,0 +1,56 @@
+"""A model for searching whose weights are cut up over processes (DeepSpeed's ZeRO 3).
+
+For a model that one device has no room for: every process holds its pieces of each layer, and a
+layer is put together where it computes. All processes search the same queries, step by step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+from dsi.training.engines.zero import quietly, start_deepspeed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def refuse_other_stages(config: dict[str, Any]) -> None:
+    """Refuses a configuration under which every process would hold all weights.
+
+    Raises:
+        InputError: Its stage is not 3.
+    """
+    stage = config["zero_optimization"]["stage"]
+    if stage != 3:
+        raise InputError(
+            f"ZeRO {stage} spreads what training keeps, and a search keeps weights only",
+            where="--deepspeed",
+            mend="Give a configuration with zero_optimization.stage 3",
+        )
+
+
+def spread(model: PreTrainedModel, config: dict[str, Any], precision: str) -> PreTrainedModel:
+    """Cuts the weights of a model up over the processes; the model is not whole afterwards.
+
+    Args:
+        model: Any model, the same in every process.
+        config: As `read_zero_config` returns it, of stage 3; `offload_param` is honoured.
+        precision: "fp32" or "bf16".
+
+    Raises:
+        InputError: The stage is not 3, or DeepSpeed is not installed.
+    """
+    refuse_other_stages(config)
+    start_deepspeed()
+    import deepspeed
+
+    settings = {
+        "zero_optimization": config["zero_optimization"],
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": precision == "bf16"},
+    }
+    model.requires_grad_(False)
+    with quietly():
+        engine, *_ = deepspeed.initialize(model=model, config=settings)
+    return engine.module.eval()
