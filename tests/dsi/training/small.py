@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -98,19 +99,24 @@ def context() -> Any:
     return started
 
 
-def die_at(operations: Any, last: int | str) -> None:
+def die_at(operations: Any, last: int | str, *, full: bool = False) -> None:
     """Counts operations on the disk from here on, and kills this process before one of them.
 
     Args:
         operations: A shared counter.
         last: The number of the operation to die at, or the path that it is about (with `*` at
             its end: a part of the path); 0 to live on.
+        full: Whether the disk is full from there on instead: nothing can be made or written.
     """
     os.environ["TQDM_DISABLE"] = "1"
 
     def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
         def run(*words: Any, **options: Any) -> Any:
             operations.value += 1
+            if full and isinstance(last, int) and 0 < last <= operations.value:
+                if operation is made["open"] and not words[1] & (os.O_WRONLY | os.O_RDWR):
+                    return operation(*words, **options)
+                raise OSError(errno.ENOSPC, "No space left on device", str(words[0]))
             if last in (operations.value, str(words[0])) or (
                 isinstance(last, str) and last.endswith("*") and last[:-1] in str(words[0])
             ):
@@ -119,8 +125,11 @@ def die_at(operations: Any, last: int | str) -> None:
 
         return run
 
-    for name in ("rename", "replace", "open", "mkdir", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
+    made = {name: getattr(os, name) for name in ("rename", "replace", "open", "mkdir")}
+    # A full disk still lets go of files.
+    gone = {} if full else {name: getattr(os, name) for name in ("unlink", "rmdir")}
+    for name, operation in (made | gone).items():
+        setattr(os, name, counted(operation))
 
 
 def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str) -> None:

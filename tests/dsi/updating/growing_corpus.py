@@ -56,7 +56,9 @@ def found(index: Path, full: Dataset, numbers: Iterable[int], k: int = 10) -> fl
     return float(np.mean([f"d{n}" in [hit.doc_id for hit in some] for n, some in pairs]))
 
 
-def update(index: str, new: str, options: object, operations: object, last: int | str) -> None:
+def update(
+    index: str, new: str, options: object, operations: object, last: int | str, full: bool = False
+) -> None:
     """Updates, in a child; counts operations on the disk, and dies just before one of them.
 
     Args:
@@ -65,8 +67,9 @@ def update(index: str, new: str, options: object, operations: object, last: int 
         options: Update options.
         operations: A shared counter.
         last: As in `small.die_at`.
+        full: As there.
     """
-    small.die_at(operations, last)
+    small.die_at(operations, last, full=full)
     from dsi.updating.update import update_index
 
     update_index(Path(index), Dataset.open(new), options)

@@ -38,12 +38,19 @@ class Alone:
         self.digest = small.digest(index)
         self.after = Index.open(index, "cpu").search(self.asked, k=3)
 
-    def start(self, index: Path, operations=None, last: int | str = 0, after: float | None = None):
+    def start(
+        self,
+        index: Path,
+        operations=None,
+        last: int | str = 0,
+        after: float | None = None,
+        full: bool = False,
+    ):
         context = small.context()
         operations = operations or context.Value("i", 0)
         child = context.Process(
             target=growing_corpus.update,
-            args=(str(index), str(self.new.path), OPTIONS, operations, last),
+            args=(str(index), str(self.new.path), OPTIONS, operations, last, full),
         )
         child.start()
         child.join(after)
@@ -108,3 +115,29 @@ def test_killed_at_twenty_random_moments(alone, tmp_path):
 @pytest.mark.timeout(3000)
 def test_killed_before_every_tenth_operation_on_the_disk(alone, tmp_path):
     kill_at_operations(alone, tmp_path, list(range(1, alone.operations + 1, 10)))
+
+
+def fill_up_at_operations(alone: Alone, folder: Path, places: Sequence[int]) -> None:
+    for place in places:
+        index = folder / "index"
+        shutil.copytree(alone.trained, index)
+        assert alone.start(index, last=place, full=True).exitcode == 1
+        alone.check_killed(index)
+        assert alone.start(index).exitcode == 0
+        alone.check_finished(index)
+        shutil.rmtree(index)
+
+
+def test_a_disk_that_is_full_leaves_the_version_before(alone, tmp_path):
+    fill_up_at_operations(alone, tmp_path, [3 * alone.operations // 4])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_disk_that_is_full_at_every_tenth_operation(alone, tmp_path):
+    # What takes files away does not fail, so that fewer operations are counted than by `alone`.
+    counted = small.context().Value("i", 0)
+    index = tmp_path / "counting"
+    shutil.copytree(alone.trained, index)
+    assert alone.start(index, counted, full=True).exitcode == 0
+    fill_up_at_operations(alone, tmp_path, list(range(1, counted.value + 1, 10)))
