@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,10 @@ COLUMNS = [
     "solving",
     "reading queries",
     "growing",
+    "all",
     "command",
+    "processor",
+    "load",
     "old Hits@10 before",
     "old Hits@10",
     "new Hits@10",
@@ -90,6 +94,7 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
     shutil.copytree(base, index, copy_function=link_or_copy)
     before = protocol.measure(index, questions[:1], None)[0]
     words = [sys.executable, "-m", "dsi", "update", str(index), str(corpora[1].path), "--json"]
+    load, busy = os.getloadavg()[0], _processor_seconds()
     began = time.perf_counter()
     done = subprocess.run(
         [*words, *FORMS[form]],
@@ -98,7 +103,7 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
         text=True,
         env=os.environ | {"TQDM_DISABLE": "1"},
     )
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, _processor_seconds() - busy
     told = json.loads(done.stdout)
     old, new = protocol.measure(index, questions, None)
     return {
@@ -107,6 +112,8 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
         "new": told["added"],
         **told["timing"].get("milliseconds a document", {}),
         "command": 1000 * seconds / told["added"],
+        "processor": 1000 * busy / told["added"],
+        "load": load,
         **{f"old {key} before": value for key, value in before.items()},
         **{f"old {key}": value for key, value in old.items()},
         **{f"new {key}": value for key, value in new.items()},
@@ -114,6 +121,12 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
         "new queries": len(questions[1].queries),
         "seconds": seconds,
     }
+
+
+def _processor_seconds() -> float:
+    """What all commands so far have taken of the processor, over its cores."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _base(name: str, source: str, arguments: argparse.Namespace) -> tuple[list[Dataset], Path]:
