@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from dsi.objectives.base import IGNORED, Targets, decoder_inputs
 from dsi.training.batching import Batch, Batches
+from dsi.training.examples import per_identifier
 from dsi.updating.examples import gather
 from dsi.updating.strategies.base import Plan
 
@@ -26,7 +27,12 @@ def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
     """
     queries = dict(plan.queries) or ({"pseudo": 1.0} if plan.update.generator else {})
     asking = Plan(plan.update, plan.model, plan.optimiser, plan.loop, queries=queries, old=True)
-    found = {name: some for name, some in gather(asking).items() if name.endswith("/old")}
+    table = plan.update.assignment.table
+    found = {
+        name: per_identifier(some, table)
+        for name, some in gather(asking).items()
+        if name.endswith("/old")
+    }
     asked = {name: some for name, some in found.items() if not name.startswith("indexing")}
     chosen = asked or found
     count = min(count, sum(map(len, chosen.values())))

@@ -47,6 +47,30 @@ def test_they_go_through_training_updating_and_deleting(corpora, tmp_path):
     assert "d0" not in {hit.doc_id for hit in hits}
 
 
+def test_what_keeps_old_documents_looks_at_the_right_identifiers(corpora, tmp_path, monkeypatch):
+    from dsi.updating import samples
+
+    index = tmp_path / "index"
+    options = KeywordOptions(count=1, identifiers=2, collisions="share")
+    train_index(
+        corpora["old"], index, small.options(docids="keywords", keywords=options, loop__steps=2)
+    )
+    seen = []
+    real = samples.log_probability
+
+    def watched(model, batch, targets):
+        seen.extend(batch.rows.tolist())
+        return real(model, batch, targets)
+
+    monkeypatch.setattr(samples, "log_probability", watched)
+    strategy = "generative+ewc+distill+view-batch"
+    update_index(index, corpora["new"], UpdateOptions(strategy=strategy, steps=2, ratio=0.0))
+    table = Index.open(index, "cpu").table
+    owners = table.owners[seen]
+    assert set(owners) <= set(OLD)
+    assert len(set(owners)) > len(OLD) / 2, "a document's number is not that of its identifiers"
+
+
 def phrases(index):
     """What the identifier of each document says: doc_id -> words."""
     assignment = Assignment.open(versions.folder(index, versions.live(index)) / "assignment")
