@@ -70,16 +70,27 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
                 ]
                 means = [sum(values) / len(values) for _, values in points]
                 numbers = [n for n, _ in points]
-                axis.plot(numbers, means, marker="o", ms=3, label=strategy, color=colours[strategy])
+                colour, marker, line = colours[strategy]
+                axis.plot(
+                    numbers,
+                    means,
+                    marker=marker,
+                    ls=line,
+                    ms=5,
+                    mfc="none",
+                    label=strategy,
+                    color=colour,
+                )
                 if len(lines) > 1:
                     axis.fill_between(
                         numbers,
                         [min(values) for _, values in points],
                         [max(values) for _, values in points],
                         alpha=0.15,
-                        color=colours[strategy],
+                        color=colour,
                         linewidth=0,
                     )
+            _wide_enough(axis)
             axis.set_title(f"{measure}: {titles[letter]}", fontsize=10)
             axis.grid(alpha=0.3)
             if column == 0:
@@ -96,8 +107,9 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
 def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | None:
     """Draws Hits@10 of every corpus during the updates; None where nothing was measured.
 
-    A line begins with the update that brings its corpus; what falls right after a dotted line,
-    where an update begins, and rises again is the stability gap.
+    A line begins with the update that brings its corpus. What falls on a dotted line, where an
+    update begins, is lost by making room for new documents, before the first step; what falls right
+    after it and rises again is the stability gap.
     """
     drawn = []
     for strategy in strategies:
@@ -135,12 +147,12 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
                 label=f"D{corpus}",
                 color=pyplot.get_cmap("viridis")(corpus / max(len(lines) - 1, 1)),
             )
-        axis.set_ylim(top=101)
         axis.set_title(strategy, fontsize=10)
         axis.grid(alpha=0.3)
         axis.set_xlabel("optimiser steps over all updates")
         if place % columns == 0:
             axis.set_ylabel("Hits@10, per cent")
+    _wide_enough(*axes.flat[: len(drawn)])
     for empty in range(len(drawn), rows * columns):
         axes[empty // columns][empty % columns].set_visible(False)
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -149,9 +161,23 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
     return figure
 
 
-def _colours(strategies: Sequence[str]) -> dict[str, Any]:
-    palette = _pyplot().get_cmap("tab20")
-    return {name: palette(place % 20) for place, name in enumerate(strategies)}
+def _colours(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
+    """Returns a colour, a marker and a kind of line for each: lines may lie on one another."""
+    palette = _pyplot().get_cmap("tab10")
+    return {
+        name: (palette(place % 10), "osD^vPX*"[place % 8], ("-", "--", "-.", ":")[place % 4])
+        for place, name in enumerate(strategies)
+    }
+
+
+def _wide_enough(*axes: Any) -> None:
+    """Lets axes of per cent show two points at least, so that nothing looks like a lot."""
+    low = min(axis.dataLim.intervaly[0] for axis in axes)
+    high = max(axis.dataLim.intervaly[1] for axis in axes)
+    span = max(2.0, 1.1 * (high - low))
+    top = min((low + high + span) / 2, 100 + span / 20)  # nothing is above 100
+    for axis in axes:
+        axis.set_ylim(top - span, top)
 
 
 def png(figure: Any) -> bytes:
@@ -193,6 +219,11 @@ def write_pictures(out: Path, summary: Mapping[str, Any], title: str) -> list[Pa
     return [*written, out / "report.html"]
 
 
+def _seeds(summary: Mapping[str, Any]) -> str:
+    count = summary["seeds"]
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str) -> str:
     headings = ["strategy", *(heading for _, heading in TABLE), "updates", "seconds"]
     rows = []
@@ -203,7 +234,8 @@ def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str)
         rows.append("".join(f"<td>{cell}</td>" for cell in cells))
     captions = {
         "measures.png": "After each increment; the band is from the lowest to the highest seed.",
-        "curves.png": "During the increments, first seed; dotted: an update begins.",
+        "curves.png": "During the increments, first seed; dotted: an update begins. What falls on a"
+        " dotted line is lost by making room for new documents, before the first step.",
     }
     images = "\n".join(
         f'<figure><img alt="{html.escape(captions[name])}" src="data:image/png;base64,'
@@ -216,11 +248,12 @@ def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str)
 body {{ font: 15px/1.5 sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }}
 table {{ border-collapse: collapse; font-size: 13px; }}
 th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd; }}
+td {{ white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; font-family: monospace; }}
 figure {{ margin: 1.5em 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
-<p>Per cent, mean of {summary["seeds"]} seed(s) ± sample deviation. {_EXPLAINED}</p>
+<p>Per cent, mean of {_seeds(summary)} ± sample deviation. {_EXPLAINED}</p>
 <div style="overflow-x:auto"><table><tr>{"".join(f"<th>{name}</th>" for name in headings)}</tr>
 {"".join(f"<tr>{row}</tr>" for row in rows)}
 </table></div>

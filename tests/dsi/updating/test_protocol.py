@@ -126,6 +126,23 @@ def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp
     assert rows[0]["corpora"] != rows[-1]["corpora"], "so high a learning rate spoils the index"
 
 
+def test_axes_show_all_that_is_drawn_and_never_less_than_two_points(compared):
+    from dsi.updating.figures import _wide_enough, curves_figure
+
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    _, (one, two) = pyplot.subplots(1, 2, sharey=True)
+    one.plot([0, 1], [100.0, 99.9])
+    two.plot([0, 1], [100.0, 90.0])
+    _wide_enough(one)
+    assert one.get_ylim() == pytest.approx((98.1, 100.1))
+    _wide_enough(one, two)
+    assert one.get_ylim() == two.get_ylim() == pytest.approx((89.55, 100.55))
+    drawn = curves_figure(compared[0], ["generative"])
+    (line, *_) = drawn.axes[0].get_lines()[2:3]
+    assert line.get_xdata()[0] == 0, "a curve begins before the first step"
+    pyplot.close("all")
+
+
 def test_it_continues_where_it_stopped(compared, split, monkeypatch):
     out, summary = compared
     monkeypatch.setattr(protocol, "update_index", None)
