@@ -14,6 +14,7 @@ from dsi.search.options import GuidanceOptions, SearchOptions
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
     from dsi.search.runs import Run
+    from dsi.training.processes import Processes
 
 DEPTH = 100
 """How many documents of each query are evaluated: the deepest cutoff of the measures."""
@@ -41,7 +42,8 @@ def evaluate(
 
     Every query of the split with a judgement counts; one without results counts as 0. Queries
     are grouped by whether a document relevant to them has a labelled training query ("seen") or
-    not ("unseen"). Each baseline is compared with the index by a paired randomisation test.
+    not ("unseen"). Each baseline is compared with the index by a paired randomisation test. Under
+    torchrun the processes share the queries out.
 
     Args:
         index_or_run: The folder of an index, or a TREC run file.
@@ -82,8 +84,13 @@ def evaluate(
     seconds: dict[str, float] = {}
     remarks: list[str] = []
     if index_or_run.is_dir():
+        from dsi.training.processes import Processes
+
+        processes = Processes()
         options = search_options(score, precision, only, exclude, guidance, constraint)
-        runs["index"], seconds["index"] = _search(index_or_run, queries, beams, device, options)
+        runs["index"], seconds["index"] = _search(
+            index_or_run, queries, beams, device, options, processes
+        )
         if beams is not None and beams < DEPTH:
             remarks.append(
                 f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
@@ -91,7 +98,7 @@ def evaluate(
         if run is not None:
             from dsi.search.runs import write_run
 
-            write_run(run, runs["index"])
+            processes.first_alone(lambda: write_run(run, runs["index"]))
     else:
         plain = SearchOptions()
         _refuse_search_options(
@@ -158,14 +165,15 @@ def _search(
     beams: int | None,
     device: str | None,
     options: SearchOptions,
+    processes: Processes,
 ) -> tuple[Run, float]:
     """Asks an index; returns its run, and how many seconds the search took."""
     from dsi.index import Index
 
-    index = Index.open(path, device)
+    index = processes.together(lambda: Index.open(path, device))
     k = DEPTH if beams is None else min(DEPTH, beams)
     started = time.perf_counter()
-    hits = index.search(list(queries.values()), k=k, beams=beams, options=options)
+    hits = index.search(list(queries.values()), k, beams, options=options, processes=processes)
     seconds = time.perf_counter() - started
     run = {
         query_id: {hit.doc_id: hit.score for hit in found}

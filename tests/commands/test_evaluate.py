@@ -147,3 +147,14 @@ def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):
     ]:
         assert cli.main(["evaluate", *words]) == 2
         assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_measure_what_one_does(index, dataset, tmp_path, capsys, in_two_processes):
+    words = ["evaluate", str(index), dataset, "--device", "cpu", "--json", "--run"]
+    assert cli.main([*words, str(tmp_path / "one.trec")]) == 0
+    one = json.loads(capsys.readouterr().out)
+    two = json.loads(in_two_processes([*words, str(tmp_path / "two.trec")]))
+    assert one.pop("seconds").keys() == two.pop("seconds").keys()
+    assert two == one
+    assert read_run(tmp_path / "two.trec") == read_run(tmp_path / "one.trec")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -190,43 +188,6 @@ def test_the_words_of_the_command_line_are_the_options(path, index, tmp_path, ca
 ZERO3 = Path(__file__).parents[2] / "configs" / "deepspeed" / "zero3.json"
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def run_in_two(words: list[str], index: Path, tmp_path: Path, more: list[str]) -> tuple[Path, Path]:
-    """Searches in one process, and with more words in two, and returns both runs."""
-    one, two = tmp_path / "one.trec", tmp_path / "two.trec"
-    port = str(free_port())
-
-    def start(rank: int) -> subprocess.Popen[str]:
-        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "dsi", *words, str(two), *more],
-            env={**os.environ, **ranks, **sizes, **where},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    processes = [start(rank) for rank in range(2)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert cli.main([*words, str(one)]) == 0
-    finally:
-        torch.set_num_threads(threads)
-    for rank, process in enumerate(processes):
-        out, err = process.communicate(timeout=800)
-        assert process.returncode == 0, err
-        assert bool(out) == (rank == 0), out
-    return one, two
-
-
 @pytest.fixture
 def asking(path, tmp_path) -> list[str]:
     """Words of a search for 23 queries that end where the file of the run is named."""
@@ -236,17 +197,31 @@ def asking(path, tmp_path) -> list[str]:
     return [*words, "--device", "cpu", "--json", "--run"]
 
 
+def alone(words: list[str]) -> None:
+    """Runs a command line in this process, on one thread as each of two processes has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert cli.main(words) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.timeout(900)
-def test_two_processes_write_the_run_of_one(asking, path, tmp_path):
-    one, two = run_in_two(asking, path, tmp_path, [])
+def test_two_processes_write_the_run_of_one(asking, tmp_path, in_two_processes):
+    one, two = tmp_path / "one.trec", tmp_path / "two.trec"
+    alone([*asking, str(one)])
+    assert in_two_processes([*asking, str(two)])
     assert two.read_bytes() == one.read_bytes()
     assert len(read_run(two)) == 23
 
 
 @pytest.mark.timeout(900)
-def test_a_model_cut_up_over_two_processes_finds_what_it_finds_whole(asking, path, tmp_path):
+def test_a_cut_up_model_finds_what_it_finds_whole(asking, tmp_path, in_two_processes):
     pytest.importorskip("deepspeed")
-    one, two = run_in_two(asking, path, tmp_path, ["--deepspeed", str(ZERO3)])
+    one, two = tmp_path / "one.trec", tmp_path / "two.trec"
+    alone([*asking, str(one)])
+    assert in_two_processes([*asking, str(two), "--deepspeed", str(ZERO3)])
     whole, cut = read_run(one), read_run(two)
     assert cut.keys() == whole.keys()
     for query, scores in whole.items():
