@@ -136,7 +136,7 @@ def test_axes_show_all_that_is_drawn_and_never_less_than_two_points(compared):
     _wide_enough(one)
     assert one.get_ylim() == pytest.approx((98.1, 100.1))
     _wide_enough(one, two)
-    assert one.get_ylim() == two.get_ylim() == pytest.approx((89.55, 100.55))
+    assert one.get_ylim() == two.get_ylim() == pytest.approx((89.5, 100.5))
     drawn = curves_figure(compared[0], ["generative"])
     (line, *_) = drawn.axes[0].get_lines()[2:3]
     assert line.get_xdata()[0] == 0, "a curve begins before the first step"
