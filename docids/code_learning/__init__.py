@@ -4,7 +4,8 @@ A network reads the vector of a text and the codes so far, and gives a state for
 
     s_t = x W + p_t + sum over i < t of P_i[z_i]        d_t = n(s_t) + W2 relu(W1 n(s_t))
 
-(n is a layer norm without weights), and the probability of code k at position t is
+(n is a layer norm without weights); or a T5 reads the text's tokens and the vectors of the codes so
+far, and d_t is the state of its decoder (`seq2seq`). The probability of code k at position t is
 softmax_k(<d_t, E_t[k]> / temperature), vectors of length 1. Positions are learned one after the
 other (Sun et al., NeurIPS 2023, sections 3.3 and 3.4). Position t
 

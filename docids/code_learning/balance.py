@@ -15,7 +15,9 @@ def balanced(
     """Assigns each line to a code so that the lines of a group are spread over all codes.
 
     Sinkhorn's rounds make the soft assignment of each group use all codes equally; each line then
-    takes the code that it has most of.
+    takes the code that it has most of. A group with fewer lines than there are codes cannot use
+    them all: there no code may have more than one line's worth, and a line alone takes its
+    nearest code.
 
     Args:
         scores: How near each line is to each code; float32 [lines, codes].
@@ -28,13 +30,15 @@ def balanced(
     ordered = group[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     sizes = np.diff(np.append(starts, len(ordered)))
+    few = sizes < scores.shape[1]
     owner = np.repeat(np.arange(len(starts)), sizes)
     logits = scores[order] / _SINKHORN_TEMPERATURE
     shares = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
     for _ in range(_SINKHORN_ROUNDS):
         shares /= shares.sum(axis=1, keepdims=True)
         used = np.add.reduceat(shares, starts, axis=0)
-        used *= scores.shape[1] / sizes[:, None]
+        used /= np.maximum(sizes / scores.shape[1], 1)[:, None]
+        used[few] = np.maximum(used[few], 1)
         shares /= np.maximum(used, 1e-12)[owner]
     chosen = np.empty(len(scores), np.int64)
     chosen[order] = shares.argmax(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from data_prep.errors import InputError
 from data_prep.progress import track
 from docids.code_learning.balance import balanced
-from docids.code_learning.options import LearningOptions, Pairs
+from docids.code_learning.networks import Network
+from docids.code_learning.options import LearningOptions
 from docids.kinds.codebooks import refuse_collapse
 from docids.store import open_store, write_store
 
@@ -24,17 +25,16 @@ if TYPE_CHECKING:
     import torch
 
 _TEMPERATURE = 0.1
-_CHUNK = 8192
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _LAST = 1000
 """Where the passes of the last fit are counted from; random numbers go by the count."""
 
 
 class Course:
-    """One run of the learning; `weights` and `codes` are its state.
+    """One run of the learning; the network's weights, `codebooks` and `codes` are its state.
 
     Args:
-        pairs: What is learned from; every document is a query for itself too, so that those
-            without queries are learned.
+        network: What reads the texts.
         levels: Codes of a document.
         size: Codes in a codebook.
         options: How long and how fast.
@@ -42,38 +42,21 @@ class Course:
     """
 
     def __init__(
-        self, pairs: Pairs, levels: int, size: int, options: LearningOptions, seed: int
+        self, network: Network, levels: int, size: int, options: LearningOptions, seed: int
     ) -> None:
         import torch
 
-        self.vectors = np.array(pairs.documents, np.float32)
-        self.documents = torch.from_numpy(self.vectors)
-        asked = np.concatenate([np.asarray(pairs.queries, np.float32), pairs.documents])
-        self.queries = torch.from_numpy(asked)
-        owners = np.concatenate([pairs.owners, np.arange(len(pairs.documents))])
-        self.owners = torch.from_numpy(owners)
-        self.codes = np.zeros((len(pairs.documents), levels), np.int64)
-        self.moved = np.zeros(len(pairs.documents), bool)
+        self.network = network
+        self.codes = np.zeros((network.documents, levels), np.int64)
+        self.moved = np.zeros(network.documents, bool)
         """Whether balance gave a document another code than the likeliest, at some position."""
         self.options = options
         self.seed = seed
-        self._size = size
         self._done = 0
-        rng = np.random.default_rng([seed, 14])
-        width = options.width
-
-        def drawn(*shape: int, scale: float) -> torch.Tensor:
-            values = (scale * rng.standard_normal(shape)).astype(np.float32)
-            return torch.from_numpy(values).requires_grad_()
-
-        self.weights = {
-            "inner": drawn(pairs.documents.shape[1], width, scale=1.0),
-            "position": drawn(levels, width, scale=0.1),
-            "prefix": drawn(levels, size, width, scale=0.5),
-            "codebook": drawn(levels, size, width, scale=1.0),
-            "first": drawn(width, width, scale=width**-0.5),
-            "second": drawn(width, width, scale=0.1 * width**-0.5),
-        }
+        drawn = np.random.default_rng([seed, 17]).standard_normal((levels, size, network.width))
+        self.codebooks = torch.from_numpy(drawn.astype(np.float32)).to(network.device)
+        self.codebooks.requires_grad_()
+        self.weights = {**network.weights, "codebook": self.codebooks}
         self.optimiser = torch.optim.AdamW(
             list(self.weights.values()), lr=options.lr, weight_decay=0.0
         )
@@ -88,7 +71,7 @@ class Course:
         Raises:
             InputError: A codebook has collapsed, or the loss is no finite number.
         """
-        if not len(self.documents):
+        if not self.network.documents:
             return
         state = None if folder is None else folder / "course"
         if state is not None:
@@ -118,20 +101,26 @@ class Course:
     @cached_property
     def _key(self) -> str:
         """Returns what tells this learning from any other."""
-        found = hashlib.sha256()
-        for array in (self.vectors, self.queries.numpy(), self.owners.numpy()):
-            found.update(np.ascontiguousarray(array).data)
-        shape = [self.codes.shape[1], self._size, self.seed, asdict(self.options)]
-        found.update(json.dumps(shape).encode())
-        return found.hexdigest()
+        about = [self.network.content(), *self.codebooks.shape, self.seed, asdict(self.options)]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def _save(self, folder: Path) -> None:
-        arrays = {name: value.detach().numpy() for name, value in self.weights.items()}
-        for name, weight in self.weights.items():
-            for part, value in self.optimiser.state[weight].items():
-                arrays[f"{name}.{part}"] = value.numpy()
-        header = {"key": self._key, "done": self._done}
-        write_store(folder, "course", header, {**arrays, "codes": self.codes, "moved": self.moved})
+        """Writes the state; all weights as one array, since a file each would take longer."""
+        import torch
+
+        weights = list(self.weights.values())
+        states = [self.optimiser.state.get(weight, {}) for weight in weights]
+        arrays: dict[str, np.ndarray] = {
+            "weights": _flat(weights),
+            "codes": self.codes,
+            "moved": self.moved,
+        }
+        for part in _MOMENTS:
+            zeros = [torch.zeros_like(weight) for weight in weights]
+            moments = [state.get(part, zero) for state, zero in zip(states, zeros, strict=True)]
+            arrays[part] = _flat(moments)
+        arrays["steps"] = np.array([float(state.get("step", 0)) for state in states], np.float32)
+        write_store(folder, "course", {"key": self._key, "done": self._done}, arrays)
 
     def _restore(self, folder: Path) -> None:
         """Takes up the state of the same learning, where there is one."""
@@ -144,27 +133,19 @@ class Course:
             return
         self._done = header["done"]
         self.codes, self.moved = np.array(arrays["codes"]), np.array(arrays["moved"])
+        weights = list(self.weights.values())
+        moments = {part: _like(arrays[part], weights) for part in _MOMENTS}
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(torch.from_numpy(np.array(arrays[name])))
-                self.optimiser.state[weight] = {
-                    part: torch.from_numpy(np.array(arrays[f"{name}.{part}"]))
-                    for part in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{name}.{part}" in arrays
-                }
-
-    def _state(self, read: torch.Tensor, codes: torch.Tensor, level: int) -> torch.Tensor:
-        """Returns d_t after the codes before `level`; [texts, width]."""
-        import torch
-
-        state = read + self.weights["position"][level]
-        for before in range(level):
-            state = state + self.weights["prefix"][before][codes[:, before]]
-        state = torch.nn.functional.layer_norm(state, state.shape[-1:], eps=1e-5)
-        return state + (state @ self.weights["first"]).relu() @ self.weights["second"]
+            for number, value in enumerate(_like(arrays["weights"], weights)):
+                weights[number].copy_(value)
+                if arrays["steps"][number]:
+                    self.optimiser.state[weights[number]] = {
+                        "step": torch.tensor(float(arrays["steps"][number])),
+                        **{part: values[number] for part, values in moments.items()},
+                    }
 
     def _logits(self, state: torch.Tensor, level: int) -> torch.Tensor:
-        normalised = _normalise(state), _normalise(self.weights["codebook"][level])
+        normalised = _normalise(state), _normalise(self.codebooks[level])
         return normalised[0] @ normalised[1].T / _TEMPERATURE
 
     def _assign_and_pass(self, level: int, epoch: int) -> None:
@@ -176,11 +157,11 @@ class Course:
         import torch
 
         rng = np.random.default_rng([self.seed, 15, level, epoch])
-        order = torch.from_numpy(rng.permutation(len(self.owners)))
+        order = torch.from_numpy(rng.permutation(len(self.network.owners)))
         codes = torch.from_numpy(self.codes)
-        for picked in order.split(self.options.batch):
-            owners = self.owners[picked]
-            loss = self._loss(self.queries[picked], owners, codes[owners], level, committed)
+        for rows in order.split(self.options.batch):
+            own = codes[self.network.owners[rows]].to(self.network.device)
+            loss = self._loss(rows, own, level, committed)
             if not loss.isfinite():
                 raise InputError(
                     f"the loss of learned codes is {loss.item()} at position {level + 1}",
@@ -192,46 +173,49 @@ class Course:
             self.optimiser.step()
 
     def _loss(
-        self,
-        queries: torch.Tensor,
-        owners: torch.Tensor,
-        codes: torch.Tensor,
-        level: int,
-        committed: bool,
+        self, rows: torch.Tensor, codes: torch.Tensor, level: int, committed: bool
     ) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        options, inner = self.options, self.weights["inner"]
-        asked, told = queries @ inner, self.documents[owners] @ inner
-        query = self._state(asked, codes, level)
-        document = self._state(told, codes, level)
+        options, network = self.options, self.network
+        owners = network.owners[rows]
+        # The texts of documents come after the queries.
+        first = len(network.owners) - network.documents
+        asked, told = (
+            network.states(network.read(texts), codes, self.codebooks, level + 1)
+            for texts in (rows, first + owners)
+        )
+        owners = owners.to(network.device)
+        query, document = asked[level], told[level]
         loss = options.retrieval * _contrast(query, document, owners)
         for before in range(level):
-            for read in (asked, told):
-                logits = self._logits(self._state(read, codes, before), before)
+            for states in (asked, told):
+                logits = self._logits(states[before], before)
                 loss = loss + options.codes / (2 * level) * cross_entropy(logits, codes[:, before])
         if committed:
             wanted = codes[:, level]
             for state in (query, document):
                 logits = self._logits(state, level)
                 loss = loss + options.commitment / 2 * cross_entropy(logits, wanted)
-            quantised = self.weights["codebook"][level][wanted]
+            quantised = self.codebooks[level][wanted]
             loss = loss + options.reconstruction * _contrast(quantised, document.detach(), owners)
         return loss
 
     def _states_of_documents(self, level: int) -> npt.NDArray[np.float32]:
         import torch
 
+        network = self.network
+        codes = torch.from_numpy(self.codes).to(network.device)
+        rows = torch.arange(network.documents)
+        first = len(network.owners) - network.documents
         with torch.no_grad():
             parts = [
-                self._state(part @ self.weights["inner"], codes, level)
-                for part, codes in zip(
-                    self.documents.split(_CHUNK),
-                    torch.from_numpy(self.codes).split(_CHUNK),
-                    strict=True,
-                )
+                network.states(network.read(first + part), codes[part], self.codebooks, level + 1)[
+                    level
+                ]
+                for part in rows.split(network.chunk)
             ]
-            return _normalise(torch.cat(parts)).numpy()
+            return _normalise(torch.cat(parts)).cpu().numpy()
 
     def _start_codebook(self, level: int) -> None:
         """Sets the codebook of a position to the centres of k-means over the documents."""
@@ -240,7 +224,7 @@ class Course:
         from docids.kinds.clustering import kmeans, one_thread
 
         states = self._states_of_documents(level)
-        book = self.weights["codebook"]
+        book = self.codebooks
         rng = np.random.default_rng([self.seed, 16, level])
         sample = states[rng.permutation(len(states))[: 256 * book.shape[1]]]
         parts = min(book.shape[1], len(sample))
@@ -258,7 +242,7 @@ class Course:
         import torch
 
         with torch.no_grad():
-            book = _normalise(self.weights["codebook"][level]).numpy()
+            book = _normalise(self.codebooks[level]).numpy()
         states = self._states_of_documents(level)
         group = np.zeros(len(states), np.int64)
         if level:
@@ -282,13 +266,28 @@ class Course:
         for codes, whose in ((self.codes[:, level], "assigned"), (likeliest, "likeliest")):
             refuse_collapse(
                 codes[:, None],
-                self._size,
-                self.vectors,
+                self.codebooks.shape[1],
+                self.network.distinct,
                 least=self.options.least_use,
                 option="--learned.least_use",
                 first=level + 1,
                 whose=whose,
             )
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> npt.NDArray[np.float32]:
+    return np.concatenate([tensor.detach().cpu().numpy().ravel() for tensor in tensors])
+
+
+def _like(flat: npt.NDArray[np.float32], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Takes apart what `_flat` joined."""
+    import torch
+
+    ends = np.cumsum([tensor.numel() for tensor in tensors])
+    return [
+        torch.from_numpy(part.copy()).reshape(tensor.shape).to(tensor.device)
+        for part, tensor in zip(np.split(flat, ends[:-1]), tensors, strict=True)
+    ]
 
 
 def _normalise(vectors: Any) -> Any:
@@ -304,5 +303,5 @@ def _contrast(asked: torch.Tensor, given: torch.Tensor, owners: torch.Tensor) ->
     same = owners[:, None] == owners[None, :]
     same.fill_diagonal_(False)
     return torch.nn.functional.cross_entropy(
-        logits.masked_fill(same, -torch.inf), torch.arange(len(logits))
+        logits.masked_fill(same, -torch.inf), torch.arange(len(logits), device=logits.device)
     )

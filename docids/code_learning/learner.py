@@ -77,8 +77,10 @@ class Learner:
             InputError: A codebook has collapsed, or the loss is no finite number.
         """
         from docids.code_learning.course import Course
+        from docids.code_learning.networks import VectorNetwork
 
-        course = Course(pairs, levels, size, options, seed)
+        network = VectorNetwork(pairs, levels, size, options.width, seed)
+        course = Course(network, levels, size, options, seed)
         course.run(folder)
         weights = {name: value.detach().numpy() for name, value in course.weights.items()}
         return cls(weights), Learned(course.codes, int(course.moved.sum()))

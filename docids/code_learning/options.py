@@ -29,8 +29,11 @@ class Pairs:
 class LearningOptions:
     """How long and how fast codes are learned."""
 
+    model: str | None = None
+    """Hub id or path of an encoder-decoder that is trained with the codes, as GenRet trains a T5;
+    by default a small network over document vectors is"""
     width: int = 256
-    """Width of the network's states"""
+    """Width of the small network's states"""
     warmup_epochs: int = 1
     """Passes over the queries that a position is trained on retrieval alone"""
     epochs: int = 4
@@ -56,6 +59,12 @@ class LearningOptions:
         for name, least in (("width", 1), ("warmup_epochs", 0), ("epochs", 1), ("batch", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+        if self.model is not None and self.width != LearningOptions.width:
+            raise InputError(
+                f"--learned.width {self.width} is about the small network, which --learned.model "
+                f"{self.model} replaces",
+                mend="Leave one of the two out",
+            )
         if not self.lr > 0:
             raise InputError(f"lr is {self.lr}", mend="Give a number above 0")
         for name in ("retrieval", "commitment", "codes", "reconstruction"):

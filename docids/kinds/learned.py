@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class LearnedOptions(LearningOptions):
 class Learned:
     """Codes learned so that a query leads to those of its document.
 
-    Sun et al., Learning to Tokenize for Generative Retrieval (GenRet), NeurIPS 2023. Where GenRet
-    trains a T5 to encode texts, a small network over document vectors is trained here, so that
-    the codes are learned in minutes on two cores; see `docids.code_learning`.
+    Sun et al., Learning to Tokenize for Generative Retrieval (GenRet), NeurIPS 2023. GenRet trains
+    a T5 with the codes. That is an option here; by default a small network over document vectors
+    is trained, in minutes on two cores. See `docids.code_learning`.
     """
 
     Options = LearnedOptions
@@ -57,25 +58,33 @@ class Learned:
         Raises:
             InputError: A codebook has collapsed.
         """
-        vectors = documents.vectors
-        size = min(options.codebook, max(2, len(vectors) // _DOCUMENTS_PER_CODE))
-        asked = documents.ask(options.generator) if len(vectors) else []
+        size = min(options.codebook, max(2, len(documents) // _DOCUMENTS_PER_CODE))
+        asked = documents.ask(options.generator) if len(documents) else []
         texts = [query for several in asked for query in several]
-        owners = np.repeat(np.arange(len(vectors)), [len(several) for several in asked])
-        queries = documents.embed(texts) if texts else np.empty((0, vectors.shape[1]), np.float32)
-        learner, learned = Learner.train(
-            Pairs(vectors, queries, owners),
-            levels=options.levels,
-            size=size,
-            options=options,
-            seed=seed,
-            folder=documents.scratch,
-        )
+        owners = np.repeat(np.arange(len(documents)), [len(several) for several in asked])
+        how: dict[str, Any] = {
+            "levels": options.levels,
+            "size": size,
+            "options": options,
+            "seed": seed,
+            "folder": documents.scratch,
+        }
+        if options.model is not None:
+            from docids.code_learning import seq2seq
+
+            network = seq2seq.Seq2SeqNetwork(options.model, texts, owners, documents.texts)
+            arrays, learned = seq2seq.train(network, **how)
+        else:
+            vectors = documents.vectors
+            none = np.empty((0, vectors.shape[1]), np.float32)
+            queries = documents.embed(texts) if texts else none
+            learner, learned = Learner.train(Pairs(vectors, queries, owners), **how)
+            arrays = learner.arrays()
         table, numbered = table_of_codes(
             documents.doc_ids, learned.codes, size, kind="learned", options=options
         )
         resolved = {"another code for balance": learned.moved, **numbered}
-        return Built(table, learner.arrays(), resolved)
+        return Built(table, arrays, resolved)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents the codes that the network finds likeliest, one after the other.
@@ -84,11 +93,16 @@ class Learned:
             InputError: The identifiers were saved without their network, or the vectors have not
                 its dimensions.
         """
-        learner = Learner.of(built.extras)
-        codes = learner.encode(documents.vectors)
         options = LearnedOptions(**built.table.options)
+        if options.model is not None:
+            from docids.code_learning import seq2seq
+
+            codes = seq2seq.encode(options.model, built.extras, documents.texts)
+        else:
+            codes = Learner.of(built.extras).encode(documents.vectors)
+        size = built.extras["codebook"].shape[1]
         table, numbered = append_codes(
-            built.table, documents.doc_ids, codes, learner.size, options.collisions
+            built.table, documents.doc_ids, codes, size, options.collisions
         )
         return Built(table, built.extras, numbered)
 

@@ -19,6 +19,7 @@ from data_prep.files import read_json
 from docids.assignment import Assignment
 from docids.code_learning import Learner, LearningOptions, Pairs, balanced
 from docids.code_learning.course import Course
+from docids.code_learning.networks import VectorNetwork
 from docids.kinds import KINDS, Documents
 from docids.kinds.learned import LearnedOptions
 from docids.quality import measure
@@ -155,6 +156,7 @@ def test_a_killed_process_is_taken_up(tmp_path):
 KILLED = """
 import os, signal, sys
 from docids.code_learning.course import Course
+from docids.code_learning.networks import VectorNetwork
 from dsi.cli import main
 passes, done = Course._pass, []
 def dying(course, *words):
@@ -171,12 +173,12 @@ def test_a_network_that_tells_documents_apart_by_balance_alone_is_an_error():
     """One code is the nearest to all documents, over which balance spreads them all the same."""
     vectors = (0.2 * DOCUMENTS + 1).astype(np.float32)
     pairs = Pairs(vectors, np.empty((0, 8), np.float32), np.empty(0, np.int64))
-    course = Course(pairs, 2, SIZE, SMALL, 0)
+    course = Course(VectorNetwork(pairs, 2, SIZE, 32, 0), 2, SIZE, SMALL, 0)
     states = course._states_of_documents(0)
     noise = np.random.default_rng(0).normal(size=(SIZE, 32)).astype(np.float32)
     book = states.mean(axis=0) + 0.3 * noise * (np.arange(SIZE) > 0)[:, None]
     with torch.no_grad():
-        course.weights["codebook"][0] = torch.from_numpy(book)
+        course.codebooks[0] = torch.from_numpy(book)
     with pytest.raises(InputError, match=r"level 1 has collapsed: \d of 4 codes are likeliest"):
         course._settle(0)
     assert len(set(course.codes[:, 0])) == SIZE
@@ -206,6 +208,13 @@ def test_groups_are_spread_over_the_codes(lines, codes, seed):
     alone = balanced(scores[group == 0], group[group == 0]) if (group == 0).any() else []
     assert chosen[group == 0].tolist() == list(alone)  # groups do not touch each other
     assert ((chosen >= 0) & (chosen < codes)).all()
+
+
+def test_a_line_alone_takes_its_nearest_code_and_few_lines_take_different_ones():
+    scores = np.random.default_rng(0).normal(size=(9, 20)).astype(np.float32)
+    assert balanced(scores, np.arange(9)).tolist() == scores.argmax(axis=1).tolist()
+    together = balanced(scores[:1].repeat(9, axis=0) + 1e-3 * scores, np.zeros(9, np.int64))
+    assert len(set(together.tolist())) > 5
 
 
 def test_even_a_single_cluster_is_spread():

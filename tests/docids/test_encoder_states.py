@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny_t5
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from tiny_t5 import WORDS
+from transformers import T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
 from docids.kinds.learned import LearnedOptions
 
-WORDS = ["cats", "dogs", "hunt", "mice", "sleep", "carve", "valleys", "glaciers"]
 TEXTS = ["cats hunt mice", "", "glaciers carve valleys", "dogs sleep", "cats"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
-    """A T5 with random weights and a tokenizer of words."""
-    folder = tmp_path_factory.mktemp("t5")
-    vocabulary = {"<pad>": 0, "<unk>": 1, **{word: 2 + n for n, word in enumerate(WORDS)}}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    model = T5ForConditionalGeneration(T5Config(vocab_size=len(vocabulary), **shape))
-    model.save_pretrained(folder)
-    return str(folder)
+    return tiny_t5.write(tmp_path_factory.mktemp("t5"))
 
 
 def test_vectors_are_mean_states_of_length_one(checkpoint, tmp_path):

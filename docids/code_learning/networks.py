@@ -1,0 +1,136 @@
+"""What gives texts their states, before each code: the network that is trained with the codes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from docids.code_learning.options import Pairs
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Network(Protocol):
+    """A network that reads texts and codes.
+
+    Texts are the queries and then all documents, each of which is a query for itself too.
+
+    Attributes:
+        owners: The document of each text; int64 [texts].
+        documents: How many texts at the end are documents.
+        chunk: How many texts are read at once where nothing is learned.
+        width: Of a state.
+        device: Where it is.
+        distinct: Rows that are equal where documents are; [documents, columns].
+    """
+
+    owners: torch.Tensor
+    documents: int
+    chunk: int
+    width: int
+    device: torch.device
+    distinct: npt.NDArray[Any]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is trained, by name."""
+        ...
+
+    def read(self, rows: torch.Tensor) -> Any:
+        """Reads texts, given by their rows; int64 [texts]."""
+        ...
+
+    def states(
+        self, read: Any, codes: torch.Tensor, codebooks: torch.Tensor, levels: int
+    ) -> list[torch.Tensor]:
+        """Returns the states of texts before each of the first codes.
+
+        Args:
+            read: What `read` returned.
+            codes: The codes of the texts; int64 [texts, levels or more].
+            codebooks: float32 [all levels, size, width].
+            levels: How many states.
+
+        Returns:
+            float32 [texts, width] each.
+        """
+        ...
+
+    def content(self) -> str:
+        """Returns a hash of the texts, and of what the network was before it was trained."""
+        ...
+
+
+class VectorNetwork:
+    """The small network over document vectors; see the package for its formula.
+
+    Args:
+        pairs: What is learned from.
+        levels: Codes of a document.
+        size: Codes in a codebook.
+        width: Of a state.
+        seed: Of its first weights.
+    """
+
+    chunk = 8192
+
+    def __init__(self, pairs: Pairs, levels: int, size: int, width: int, seed: int) -> None:
+        import torch
+
+        self.documents = len(pairs.documents)
+        self.distinct = pairs.documents
+        self.width = width
+        self.device = torch.device("cpu")
+        asked = np.concatenate([np.asarray(pairs.queries, np.float32), pairs.documents])
+        self._texts = torch.from_numpy(asked)
+        owners = np.concatenate([pairs.owners, np.arange(self.documents)])
+        self.owners = torch.from_numpy(owners)
+        rng = np.random.default_rng([seed, 14])
+
+        def drawn(*shape: int, scale: float) -> torch.Tensor:
+            values = (scale * rng.standard_normal(shape)).astype(np.float32)
+            return torch.from_numpy(values).requires_grad_()
+
+        self._weights = {
+            "inner": drawn(pairs.documents.shape[1], width, scale=1.0),
+            "position": drawn(levels, width, scale=0.1),
+            "prefix": drawn(levels, size, width, scale=0.5),
+            "first": drawn(width, width, scale=width**-0.5),
+            "second": drawn(width, width, scale=0.1 * width**-0.5),
+        }
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What the package's formula calls W, p, P, W1 and W2, and `Learner` describes."""
+        return self._weights
+
+    def read(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns x W; float32 [texts, width]."""
+        return self._texts[rows] @ self._weights["inner"]
+
+    def states(
+        self, read: Any, codes: torch.Tensor, codebooks: torch.Tensor, levels: int
+    ) -> list[torch.Tensor]:
+        """Returns d_1, d_2, ...; see `Network.states`."""
+        import torch
+
+        weights = self._weights
+        found, before = [], read
+        for level in range(levels):
+            state = before + weights["position"][level]
+            state = torch.nn.functional.layer_norm(state, state.shape[-1:], eps=1e-5)
+            found.append(state + (state @ weights["first"]).relu() @ weights["second"])
+            if level + 1 < levels:
+                before = before + weights["prefix"][level][codes[:, level]]
+        return found
+
+    def content(self) -> str:
+        """Returns a hash of vectors and owners; the weights follow from the seed."""
+        found = hashlib.sha256()
+        for tensor in (self._texts, self.owners):
+            found.update(np.ascontiguousarray(tensor.numpy()).data)
+        return found.hexdigest()

@@ -1,0 +1,124 @@
+"""Codes that are trained together with an encoder-decoder: learned, interrupted, kept, extended."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_t5
+import torch
+from tiny_t5 import WORDS
+from transformers import T5ForConditionalGeneration
+
+from data_prep.errors import InputError
+from docids.assignment import Assignment, assign
+from docids.code_learning.course import Course
+from docids.code_learning.seq2seq import Seq2SeqNetwork, encode
+from docids.kinds.learned import LearnedOptions
+
+COUNT, SIZE = 32, 4
+ANIMALS, LAND = ("cats", "dogs", "mice"), ("valleys", "glaciers", "carve")
+TEXTS = [
+    " ".join([(ANIMALS, LAND)[n % 2][n // 2 % 3], (ANIMALS, LAND)[n % 2][n // 6 % 3]])
+    for n in range(COUNT)
+]
+QUERIES = [[text.split()[0], text] for text in TEXTS]
+IDS = [f"d{n}" for n in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    return tiny_t5.write(tmp_path_factory.mktemp("t5"))
+
+
+def options(checkpoint, **changes):
+    quick = {"levels": 2, "codebook": SIZE, "epochs": 4, "batch": 32, "lr": 3e-3, "least_use": 0}
+    return LearnedOptions(model=checkpoint, **{**quick, **changes})
+
+
+def learned(checkpoint, scratch=None, **changes):
+    return assign(
+        IDS,
+        TEXTS,
+        kind="learned",
+        options=options(checkpoint, **changes),
+        queries=lambda generator: QUERIES,
+        scratch=scratch,
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint):
+    return learned(checkpoint)
+
+
+def test_the_model_is_trained_with_its_codes(alone, checkpoint):
+    untrained = T5ForConditionalGeneration.from_pretrained(checkpoint).state_dict()
+    for name in ("encoder.embed_tokens.weight", "decoder.block.0.layer.0.SelfAttention.q.weight"):
+        key = next(key for key in alone.built.extras if key == f"model.{name}")
+        assert not np.allclose(alone.built.extras[key], untrained[name].numpy())
+    # Documents on the same side of the corpus meet at the first code more often than others.
+    first = alone.table.matrix()[:, 0]
+    side = np.arange(COUNT) % 2
+    same = first[:, None] == first
+    assert same[side[:, None] == side].mean() > same[side[:, None] != side].mean() + 0.2
+
+
+def test_a_query_leads_to_codes_of_its_document(alone, checkpoint):
+    codes = alone.table.matrix()[:, :2] - 2 - [0, SIZE]
+    found = encode(checkpoint, alone.built.extras, TEXTS)
+    assert (found[:, 0] == codes[:, 0]).mean() > 0.6  # chance is a quarter
+    assert (found == codes).all(axis=1).mean() > 0.3  # chance is a sixteenth
+
+
+def test_a_state_does_not_depend_on_the_texts_beside_it(checkpoint):
+    network = Seq2SeqNetwork(checkpoint, ["cats hunt mice"], np.array([1]), ["dogs", "mice"])
+    codes = torch.tensor([[1, 0], [2, 0], [0, 0]])
+    books = torch.randn(2, SIZE, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = network.states(network.read(torch.arange(3)), codes, books, 2)
+        for row in range(3):
+            one = network.states(network.read(torch.tensor([row])), codes[row : row + 1], books, 2)
+            for level in range(2):
+                torch.testing.assert_close(one[level][0], together[level][row])
+    assert network.owners.tolist() == [1, 0, 1]
+    # The second state looks at the first code, and the first does not.
+    changed = network.states(network.read(torch.arange(3)), (codes + 1) % SIZE, books, 2)
+    torch.testing.assert_close(changed[0], together[0])
+    assert not torch.allclose(changed[1], together[1])
+
+
+@pytest.mark.parametrize("at", [9])
+def test_interrupted_it_ends_with_the_same_bits(at, alone, checkpoint, tmp_path, monkeypatch):
+    passes, done = Course._pass, []
+
+    def dying(course, *words):
+        done.append(words)
+        if len(done) == at:
+            raise KeyboardInterrupt
+        passes(course, *words)
+
+    monkeypatch.setattr(Course, "_pass", dying)
+    with pytest.raises(KeyboardInterrupt):
+        learned(checkpoint, tmp_path)
+    again = learned(checkpoint, tmp_path)
+    assert np.array_equal(again.table.matrix(), alone.table.matrix())
+    for name, array in alone.built.extras.items():
+        assert again.built.extras[name].tobytes() == array.tobytes(), name
+
+
+def test_new_documents_are_read_by_the_kept_model(alone, checkpoint, tmp_path):
+    alone.save(tmp_path / "docids")
+    opened = Assignment.open(tmp_path / "docids")
+    table = opened.extend(["new"], [TEXTS[5]]).table
+    expected = encode(checkpoint, alone.built.extras, [TEXTS[5]])[0] + [2, 2 + SIZE]
+    assert table.sequence(COUNT)[:2] == tuple(expected.tolist())
+    extras = {k: v for k, v in alone.built.extras.items() if "SelfAttention" not in k}
+    with pytest.raises(InputError, match="lack their network"):
+        encode(checkpoint, extras, [WORDS[0]])
+
+
+def test_what_does_not_go_together_or_is_missing_is_told(checkpoint):
+    with pytest.raises(InputError, match=r"--learned.width 8 .* --learned.model"):
+        options(checkpoint, width=8)
+    with pytest.raises(InputError, match=r"--learned.model: no encoder-decoder 'none/such'"):
+        learned("none/such")
