@@ -8,8 +8,9 @@ labelled query. Every cell (identifiers, strategy, seed) grows a copy of the ind
 increment after another and is measured after each (A_n, F_n, LA_n), and every second step of it.
 Updates count examples: steps x batch. An update makes a sixth of the steps of a training unless
 --update-steps says otherwise; `retrain` trains from scratch on everything after each increment, on
-the same pseudo-queries. --cold starts from random weights and moves all of them, as the paper does:
-then there is something to forget. Semantic identifiers have a code for each branch of their tree.
+the same pseudo-queries. By default the network moves little after its warm start, and there is
+little to forget; --body 1 moves all of it at the rate of --lr, as the paper does. Semantic
+identifiers have a code for each branch of their tree.
 
 Indexes are kept in --work, results in `results/continual/`: cells that are there are not run again.
 """
@@ -28,7 +29,7 @@ from data_prep.files import read_json
 from docids.kinds import TreeOptions
 from dsi.commands.prepare import prepare
 from dsi.training.build import TrainingOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, OptimiserOptions
 from dsi.updating import protocol
 from dsi.updating.options import UpdateOptions
 from dsi.updating.summary import curves_of, last_of, measures_of, results_of, stability_of
@@ -57,9 +58,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of a training from scratch")
     parser.add_argument("--update-steps", type=int, help="default: a sixth of them")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument(
-        "--cold", action="store_true", help="random weights, all of them trained, no warm start"
-    )
+    parser.add_argument("--body", type=float, help="share of the learning rate of the network")
     parser.add_argument("--lr", type=float, help="default: that of dsi train")
     parser.add_argument("--work", type=Path, required=True, help="where indexes are kept")
     parser.add_argument("--show", action="store_true", help="only show what there is")
@@ -105,8 +104,9 @@ def _label(name: str, kind: str, strategy: str, arguments: argparse.Namespace, s
 
 
 def _variant(arguments: argparse.Namespace) -> list[str]:
-    """Words for what the model starts from and how fast it moves, where that is not usual."""
-    return ["cold"] * arguments.cold + [f"lr{arguments.lr:g}"] * (arguments.lr is not None)
+    """Words for how fast the model moves, where that is not as usual."""
+    asked = {"body": arguments.body, "lr": arguments.lr}
+    return [f"{name}{value:g}" for name, value in asked.items() if value is not None]
 
 
 def _measure(
@@ -136,9 +136,7 @@ def _measure(
             docids=kind,
             semantic=TreeOptions(codes="node"),
             per_doc=20,
-            model=ModelOptions(warm_start="none") if arguments.cold else ModelOptions(),
-            mix=MixOptions(document_length=64) if arguments.cold else MixOptions(),
-            optimiser=OptimiserOptions(body=1.0 if arguments.cold else None, **speed),
+            optimiser=OptimiserOptions(body=arguments.body, **speed),
             loop=LoopOptions(steps=arguments.steps, batch=arguments.batch),
         ),
         update=UpdateOptions(steps=steps),
