@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from data_prep.files import replacing_folder, write_json
 from dsi.objectives.base import Objective, Targets
 from dsi.training.batching import Batch, Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
+from dsi.training.dropout import cheap_dropout
 from dsi.training.engines import Engine
 from dsi.training.failures import told_in_one_line
 from dsi.training.forgetting import Forgetting
@@ -112,9 +113,11 @@ def train_loop(run: Run) -> dict[str, Any]:
             examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
-    # DeepSpeed takes the weights of layers apart, and autocast asks for its own products.
-    plain = precision == "fp32" and run.deepspeed is None
-    with onednn_products(run.model) if plain else nullcontext():
+    with ExitStack() as stack:
+        if run.deepspeed is None:  # which takes layers apart and copies them
+            stack.enter_context(cheap_dropout(run.model))
+            if precision == "fp32":  # autocast has its own products
+                stack.enter_context(onednn_products(run.model))
         return _train(run, precision)
 
 
@@ -305,8 +308,14 @@ def _gradients(
             step=step,
             steps=run.loop.steps,
             own=own,
-            # No part has fewer examples than this, in any process.
-            groups=min(run.loop.length_groups, max(1, int(run.batches.fewest // sharers * share))),
+            # As many in every process: no part has fewer examples than the latter.
+            groups=max(
+                1,
+                min(
+                    int(run.loop.length_groups * share),
+                    int(run.batches.fewest // sharers * share),
+                ),
+            ),
         )
 
     if ascent is None or not run.sam.due(step):
