@@ -12,7 +12,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 PAPERS = {
     "dsi", "dsi-qg", "nci", "se-dsi", "dsi-pp", "scaling-100k", "scaling-1m", "scaling-8.8m",
-    "ripor-rq",
+    "ripor-rq", "genret",
 }  # fmt: skip
 
 
