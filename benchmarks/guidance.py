@@ -28,8 +28,10 @@ CELLS: dict[str, tuple[int, dict[str, Any]]] = {
     "beams10-bm25-0.1": (10, {"weight": 0.1}),
     "beams10-bm25-0.5": (10, {"weight": 0.5}),
     "beams10-bm25-1": (10, {"weight": 1.0}),
+    "beams10-bf16": (10, {"precision": "bf16"}),
 }
-"""Name -> beams, and fields of `GuidanceOptions`; a weight stands for look-ahead by BM25."""
+"""Name -> beams, and fields of `GuidanceOptions`; a weight stands for look-ahead by BM25. Beside
+another precision stands on which share of the queries it finds the top 10 of fp32."""
 
 
 def main() -> None:
@@ -58,7 +60,8 @@ def main() -> None:
         )
     for row in rows:
         row["cost"] = row["processor seconds"] / rows[0]["processor seconds"]
-    show(rows, ["cell", "queries", "Success@1", "Success@10", "RR@10", "cost"])
+    columns = ["cell", "queries", "Success@1", "Success@10", "RR@10", "same top 10", "cost"]
+    show(rows, columns)
 
 
 class _Ready:
@@ -96,7 +99,9 @@ def _measure(
     dataset, index = ready.open()
     if "weight" in guidance:
         guidance = {**guidance, "dataset": dataset.path}
-    options = SearchOptions(guidance=GuidanceOptions(**guidance))
+    fields = dict(guidance)
+    precision = fields.pop("precision", "fp32")
+    options = SearchOptions(guidance=GuidanceOptions(**fields), precision=precision)
     texts, qrels = dataset.query_texts(), dataset.qrels_of("test")
     asked = list(qrels)[:most]
     started = time.process_time()
@@ -107,6 +112,13 @@ def _measure(
         for query, found in zip(asked, hits, strict=True)
     }
     figures = evaluate_run({query: qrels[query] for query in asked}, run).mean
+    if precision != "fp32":
+        full = index.search([texts[query] for query in asked], k=10, beams=beams)
+        same = [
+            [hit.doc_id for hit in found] == [hit.doc_id for hit in other]
+            for found, other in zip(hits, full, strict=True)
+        ]
+        figures = {**figures, "same top 10": sum(same) / len(same)}
     return {
         "queries": len(asked),
         "beams": beams,
