@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
-from data_prep.generators.base import GENERATORS, Generator, GeneratorOptions, PseudoQuery
+from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
+from dsi.generation.models import ModelGenerator
 from dsi.generation.sampling import SamplingOptions
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
 
 
 @GENERATORS.register("memory")
-class Memory(Generator):
+class Memory(ModelGenerator):
     """Has the generative memory of the Dataset write; `train_memory` must have run before.
 
     Raises:
@@ -288,8 +289,6 @@ class Memory(Generator):
     """
 
     options_class = MemoryOptions
-    shard_documents = 256
-    dear = True
 
     def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
         assert isinstance(options, MemoryOptions)
@@ -303,10 +302,6 @@ class Memory(Generator):
 
         assert isinstance(options, MemoryOptions)
         return {"weights": weights_hash(_folder_of(dataset, options))}
-
-    def generate(self, document: Document) -> list[str]:
-        """Returns the pseudo-queries of one document."""
-        return [query.text for query in self.generate_batch([document])[0]]
 
     def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
         """Returns the pseudo-queries of several documents."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
-from data_prep.generators.base import GENERATORS, Generator, GeneratorOptions, PseudoQuery
+from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
+from dsi.generation.models import ModelGenerator
 from dsi.generation.sampling import SamplingOptions
 
 DEFAULT_MODEL = "castorini/doc2query-t5-base-msmarco"
@@ -72,7 +73,7 @@ class Seq2SeqOptions(SamplingOptions):
 
 
 @GENERATORS.register("seq2seq")
-class Seq2Seq(Generator):
+class Seq2Seq(ModelGenerator):
     """Samples queries from a model; a document's do not depend on the documents beside it.
 
     Raises:
@@ -80,8 +81,6 @@ class Seq2Seq(Generator):
     """
 
     options_class = Seq2SeqOptions
-    shard_documents = 256
-    dear = True
 
     def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None:
         from dsi.generation.sampling import Sampler
@@ -97,10 +96,6 @@ class Seq2Seq(Generator):
 
         assert isinstance(options, Seq2SeqOptions)
         return {"weights": weights_hash(options.model)}
-
-    def generate(self, document: Document) -> list[str]:
-        """Returns the pseudo-queries of one document."""
-        return [query.text for query in self.generate_batch([document])[0]]
 
     def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
         """Returns the pseudo-queries of several documents, language by language."""

@@ -91,6 +91,12 @@ class TrainingOptions(KindOptions):
         self._check_body()
         self._check_tokens()
         self._check_head()
+        if self.optimiser.rows == "touched" and self.sam.rho:
+            raise InputError(
+                f"--sam.rho {self.sam.rho} perturbs all weights, and --optimiser.rows touched has "
+                "gradients of some rows only",
+                mend="Leave one of them out",
+            )
         if self.loop.wandb is not None:
             check_wandb(self.loop.wandb)
 

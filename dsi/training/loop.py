@@ -213,6 +213,11 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
             f"{run.loop.accumulation} parts",
             mend=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
         )
+    if run.optimiser.rows == "touched" and processes > 1 and run.deepspeed is None:
+        raise InputError(
+            f"--optimiser.rows touched is for one process, and there are {processes}",
+            mend="Take --optimiser.rows all",
+        )
     if run.loop.gradient_checkpointing:
         # Not the reentrant form: it gives no gradients to those who ask for them by weight.
         run.model.gradient_checkpointing_enable({"use_reentrant": False})

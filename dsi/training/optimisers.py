@@ -12,6 +12,7 @@ import torch
 from data_prep.errors import InputError
 from dsi.training.lora import is_adapter
 from dsi.training.options import BODY_SHARE, OptimiserOptions
+from dsi.training.row_adamw import RowAdamW
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,9 +25,16 @@ _LAYER = re.compile(r"(encoder|decoder)\.(?:block|layers)\.(\d+)\.")
 def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
     """Returns the optimiser that the options name, over the weights of `parameter_groups`."""
     groups = parameter_groups(model, options)
+    tables: list[Any] = [
+        each.get_input_embeddings() for each in (model.get_encoder(), model.get_decoder())
+    ]
+    for table in tables:
+        # Gradients are then of the rows that were read.
+        table.sparse = options.rows == "touched"
     if options.name == "adafactor":
         return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(
+    kind = RowAdamW if options.rows == "touched" else torch.optim.AdamW
+    return kind(
         groups,
         lr=options.lr,
         betas=(0.9, options.beta2),

@@ -190,9 +190,21 @@ class OptimiserOptions:
     """AdamW's memory of squared gradients"""
     clip: float = 1.0
     """Largest norm of a step's gradient; 0 for no limit"""
+    rows: str = "all"
+    """Which rows of the embeddings of tokens and codes AdamW moves: all, or touched (those that the
+    batch reads, in less time; the others and their moments rest)"""
 
     def __post_init__(self) -> None:
         _finite("optimiser", self)
+        if self.rows not in ("all", "touched"):
+            raise InputError(
+                f"--optimiser.rows {self.rows!r} is unknown", mend="Choose from: all, touched"
+            )
+        if self.rows == "touched" and self.name != "adamw":
+            raise InputError(
+                f"--optimiser.rows touched is a way of AdamW, and --optimiser.name is {self.name}",
+                mend="Take --optimiser.name adamw, or --optimiser.rows all",
+            )
         if self.name not in ("adamw", "adafactor"):
             raise InputError(
                 f"--optimiser.name {self.name!r} is unknown", mend="Choose from: adamw, adafactor"

@@ -40,6 +40,7 @@ def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
         lr=asked.lr or training.optimiser.lr,
         warmup=min(training.optimiser.warmup, steps // 5),
         body=body_share(training, update.assignment.table.kind),
+        rows="all",  # strategies look at whole gradients
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
     plan = Plan(update, grown_model(update), optimiser, loop)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsi.training.engines.base import Engine, OptimiserState
+from dsi.training.row_adamw import clip_sparse_too
 from dsi.training.sam import Shards, WholeWeights
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ class PlainEngine(Engine):
 
     def step(self, clip: float) -> None:
         """Clips, steps, forgets."""
-        if clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), clip)
+        weights = list(self._plain.parameters())
+        if clip and any(weight.grad is not None and weight.grad.is_sparse for weight in weights):
+            clip_sparse_too(weights, clip)
+        elif clip:
+            self.accelerator.clip_grad_norm_(weights, clip)
         self._optimiser.step()
         self._optimiser.zero_grad()
 

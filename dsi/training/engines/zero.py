@@ -88,6 +88,12 @@ def refuse_with_zero(
             "cuts up as long vectors",
             mend="Take --optimiser.name adamw",
         )
+    if optimiser.rows == "touched":
+        raise InputError(
+            "--optimiser.rows touched has gradients of some rows only, which --deepspeed does not "
+            "share out",
+            mend="Take --optimiser.rows all, or leave out --deepspeed",
+        )
     for objective in objectives:
         kind = type(objective)
         cut = config["zero_optimization"]["stage"] == 3

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from dsi.objectives.base import Objective
+from dsi.updating.anchored import AnchoredPenalty, anchor_of
 from dsi.updating.samples import old_batches, sample_gradients, targets_of, trained_weights
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
@@ -34,7 +34,7 @@ def diagonal_fisher(gradients: Iterable[Mapping[str, torch.Tensor]]) -> dict[str
     return {name: value / count for name, value in found.items()}
 
 
-class ElasticPenalty(Objective):
+class ElasticPenalty(AnchoredPenalty):
     """Half the sum of squared moves of the weights, each times its Fisher information.
 
     Args:
@@ -51,22 +51,11 @@ class ElasticPenalty(Objective):
         fisher: Mapping[str, torch.Tensor],
         anchor: Mapping[str, torch.Tensor],
     ) -> None:
-        super().__init__(weight)
-        self.fisher = dict(fisher)
-        self.anchor = dict(anchor)
-
-    def prepare(self, device: torch.device) -> None:
-        """Moves both to the device."""
-        for held in (self.fisher, self.anchor):
-            held.update({name: value.to(device) for name, value in held.items()})
+        super().__init__(weight, fisher, anchor)
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
         """Returns the penalty without its weight."""
-        weights = dict(model.named_parameters())
-        parts = [
-            (fisher * (weights[name] - self.anchor[name]).square()).sum()
-            for name, fisher in self.fisher.items()
-        ]
+        parts = [(fisher * move.square()).sum() for fisher, move in self.moves(model)]
         return torch.stack(parts).sum() / 2
 
 
@@ -82,8 +71,8 @@ class Ewc(Strategy):
         weights = trained_weights(plan)
         batches = old_batches(plan, options.samples, 1)
         fisher = diagonal_fisher(sample_gradients(plan.model, weights, batches, targets_of(plan)))
-        anchor = {name: weights[name].detach().clone() for name in fisher}
         if fisher:
+            anchor = anchor_of(weights, fisher)
             plan.objectives.append(ElasticPenalty(options.weight, fisher, anchor))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from dsi.objectives.base import Objective
+from dsi.updating.anchored import AnchoredPenalty, anchor_of
 from dsi.updating.samples import old_batches, sample_gradients, targets_of, trained_weights
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
@@ -41,7 +41,7 @@ def rank_one(gradients: Callable[[], Gradients]) -> tuple[dict[str, torch.Tensor
     return mean, sum(product**2 for product in products) / len(products) / square**2
 
 
-class RankOnePenalty(Objective):
+class RankOnePenalty(AnchoredPenalty):
     """Half of c times the square of the move along mu.
 
     Args:
@@ -60,23 +60,12 @@ class RankOnePenalty(Objective):
         scale: float,
         anchor: Mapping[str, torch.Tensor],
     ) -> None:
-        super().__init__(weight)
-        self.direction = dict(direction)
+        super().__init__(weight, direction, anchor)
         self.scale = scale
-        self.anchor = dict(anchor)
-
-    def prepare(self, device: torch.device) -> None:
-        """Moves both to the device."""
-        for held in (self.direction, self.anchor):
-            held.update({name: value.to(device) for name, value in held.items()})
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
         """Returns the penalty without its weight."""
-        weights = dict(model.named_parameters())
-        parts = [
-            (direction * (weights[name] - self.anchor[name])).sum()
-            for name, direction in self.direction.items()
-        ]
+        parts = [(direction * move).sum() for direction, move in self.moves(model)]
         return self.scale / 2 * torch.stack(parts).sum().square()
 
 
@@ -96,7 +85,7 @@ class RankOneEwc(Strategy):
         direction, scale = rank_one(
             lambda: sample_gradients(plan.model, weights, batches, targets_of(plan))
         )
-        anchor = {name: weights[name].detach().clone() for name in direction}
+        anchor = anchor_of(weights, direction)
         plan.objectives.append(RankOnePenalty(options.weight, direction, scale, anchor))
 
 

@@ -96,6 +96,7 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset,
         {"optimiser__beta2": 0.5},
         {"optimiser__clip": 0.01},
         {"optimiser__name": "adafactor"},
+        {"optimiser__rows": "touched"},
         {"mix__indexing": 0.9},
         {"mix__negatives": "all"},
         {"mix__chunks": 2, "mix__document_length": 4},
@@ -194,6 +195,20 @@ def test_a_budget_of_tokens_goes_on_where_it_stopped(dataset, tmp_path, monkeypa
     alone = train_index(dataset, tmp_path / "alone", wanted)
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
     assert resumed.metrics["examples"] == alone.metrics["examples"] > 40
+
+
+def test_touched_rows_go_on_where_they_stopped_and_find_as_well(dataset, tmp_path, monkeypatch):
+    wanted = small.options(optimiser__rows="touched", loop__accumulation=2)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 5)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", wanted)
+    train_index(dataset, tmp_path / "index", wanted)
+    train_index(dataset, tmp_path / "alone", wanted)
+    assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
+    assert share_found(tmp_path / "index") > 0.9
+    with pytest.raises(InputError, match=r"--sam\.rho 0\.1 .*--optimiser\.rows touched"):
+        small.options(optimiser__rows="touched", sam__rho=0.1)
 
 
 def test_the_loss_of_a_step_is_the_mean_over_as_many_examples_as_it_has(

@@ -177,6 +177,8 @@ def test_what_needs_whole_weights_is_refused_with_zero():
         refuse_with_zero(OptimiserOptions(), [Penalty()], zero3)
     with pytest.raises(InputError, match="adafactor"):
         refuse_with_zero(OptimiserOptions(name="adafactor"), [], zero2)
+    with pytest.raises(InputError, match=r"--optimiser\.rows touched"):
+        refuse_with_zero(OptimiserOptions(rows="touched"), [], zero2)
 
 
 def test_every_file_that_is_shipped_is_honoured():

@@ -118,6 +118,8 @@ def test_weight_decay_and_beta2_reach_the_optimiser():
         (OptimiserOptions, {"weight_decay": math.inf}, "--optimiser.weight_decay inf"),
         (OptimiserOptions, {"warmup": -1}, "--optimiser.warmup -1"),
         (OptimiserOptions, {"body": -0.1}, "--optimiser.body -0.1"),
+        (OptimiserOptions, {"rows": "few"}, "--optimiser.rows 'few'"),
+        (OptimiserOptions, {"rows": "touched", "name": "adafactor"}, "--optimiser.name is adaf"),
         (OptimiserOptions, {"beta2": 1.0}, "--optimiser.beta2 1.0"),
         (LoopOptions, {"steps": 0}, "--loop.steps 0"),
         (LoopOptions, {"batch": 0}, "--loop.batch 0"),
