@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi.backbone import graft_docids
-from dsi.objectives.base import Targets
+from dsi.objectives.base import Objective, Targets
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.batching import Batch
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
@@ -29,7 +29,7 @@ from dsi.training.engines.zero import ZeroEngine, read_zero_config, zero_acceler
 from dsi.training.optimisers import make_optimiser
 from dsi.training.options import OptimiserOptions
 from dsi.training.processes import Processes
-from dsi.training.sam import Ascent, weights_to_perturb
+from dsi.training.sam import Ascent
 from dsi.training.step import backward_step
 
 CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
@@ -74,15 +74,18 @@ def targets() -> Targets:
     return Targets.of(CODES, 7, None)
 
 
-def make_engine(name: str, folder: Path | None = None) -> tuple[Engine, int]:
+def make_engine(
+    name: str, folder: Path | None = None, model: Any = None, precision: str = "fp32"
+) -> tuple[Engine, int]:
     AcceleratorState._reset_state()
-    model = network()
+    model = network() if model is None else model
     optimiser = make_optimiser(model, OPTIONS)
     if name == "ddp":
-        accelerator = Accelerator(cpu=True)
+        mixed = "no" if precision == "fp32" else precision
+        accelerator = Accelerator(cpu=True, mixed_precision=mixed)
     else:
         config = read_zero_config(CONFIGS / f"{name}.json")
-        accelerator = zero_accelerator(config, "fp32", 2)
+        accelerator = zero_accelerator(config, precision, 2)
     start = load_checkpoint(folder, model, optimiser)[0] if folder else 0
     if name == "ddp":
         return PlainEngine(accelerator, model, optimiser), start
@@ -100,12 +103,18 @@ def digest(engine: Engine) -> str:
     return found.hexdigest()
 
 
-def train(engine: Engine, start: int, stop: int, own: bool | None) -> Iterator[bool]:
+def train(
+    engine: Engine,
+    start: int,
+    stop: int,
+    own: bool | None,
+    objectives: Sequence[Objective] = (CrossEntropy(),),
+) -> Iterator[bool]:
     """Makes steps; yields for each whether un-perturbed weights had their old bits."""
     rank, count = engine.accelerator.process_index, engine.accelerator.num_processes
     ascent = None
     if own is not None:
-        names = weights_to_perturb(network(), "all")
+        names = [name for name, weight in engine.network.named_parameters() if weight.requires_grad]
         ascent = Ascent(engine.shards(names, own=own), rho=0.05)
     engine.model.train()
     for step in range(start, stop):
@@ -116,7 +125,7 @@ def train(engine: Engine, start: int, stop: int, own: bool | None) -> Iterator[b
             backward_step(
                 engine,
                 parts_of(step, rank, count),
-                [CrossEntropy()],
+                objectives,
                 targets(),
                 examples=EXAMPLES,
                 step=step,
