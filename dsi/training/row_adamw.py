@@ -22,7 +22,7 @@ class RowAdamW(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Makes one step."""
         loss = None if closure is None else closure()
         held: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
