@@ -45,8 +45,8 @@ TAIL_ROWS = 512
 """About how many codes of unbranched ends are read at once in a query."""
 WIDE = 8192
 """From how many candidates on the highest are found first and put in order afterwards."""
-LOGIT_ROWS = 2048
-"""For how many of them logits are held at once."""
+LOGIT_ROWS = 256
+"""For how many of them logits are held at once: few enough to stay in a processor's cache."""
 
 
 def beam_search(
@@ -422,8 +422,8 @@ def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tens
     found = []
     for start in range(0, len(flat), LOGIT_ROWS):
         logits = decoder.logits(flat[start : start + LOGIT_ROWS]).float()
-        chosen = logits.gather(1, wanted[start : start + LOGIT_ROWS]).squeeze(1)
-        found.append(chosen - logits.logsumexp(-1))
+        logs = logits.log_softmax(-1)
+        found.append(logs.gather(1, wanted[start : start + LOGIT_ROWS]).squeeze(1))
     return torch.cat(found).view(codes.shape)
 
 
