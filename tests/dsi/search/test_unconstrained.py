@@ -129,10 +129,13 @@ def test_with_a_beam_for_every_sequence_it_ranks_all_documents_exactly():
 
 
 def test_sequences_of_no_document_take_the_places_of_documents():
-    model = models(seed=1)
     ids, mask = queries([3], 0, ALPHABET)
-    steps = Steps(model, ids, mask)(())
-    likeliest = max(range(ALPHABET), key=lambda code: steps[code])
+    for seed in range(100):  # which weights a seed gives is the library's matter
+        model = models(seed=seed)
+        steps = Steps(model, ids, mask)(())
+        likeliest = max(range(ALPHABET), key=lambda code: steps[code])
+        if likeliest not in (0, END):
+            break
     docids = [(code,) for code in range(2, ALPHABET) if code != likeliest]
     assert likeliest not in (0, END)
     trie = torch_trie(table_of(docids, ALPHABET))
