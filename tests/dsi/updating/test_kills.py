@@ -121,7 +121,9 @@ def fill_up_at_operations(alone: Alone, folder: Path, places: Sequence[int]) -> 
     for place in places:
         index = folder / "index"
         shutil.copytree(alone.trained, index)
-        assert alone.start(index, last=place, full=True).exitcode == 1
+        exitcode = alone.start(index, last=place, full=True).exitcode
+        # The last operations of all only read and remove.
+        assert exitcode == 1 or (exitcode == 0 and versions.live(index) == "0002")
         alone.check_killed(index)
         assert alone.start(index).exitcode == 0
         alone.check_finished(index)
