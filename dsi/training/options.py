@@ -192,7 +192,7 @@ class OptimiserOptions:
     """Largest norm of a step's gradient; 0 for no limit"""
     rows: str = "all"
     """Which rows of the embeddings of tokens and codes AdamW moves: all, or touched (those that the
-    batch reads, in less time; the others and their moments rest)"""
+    batch reads; the others and their moments rest)"""
 
     def __post_init__(self) -> None:
         _finite("optimiser", self)
