@@ -217,8 +217,8 @@ def sharpness(run: Any) -> tuple[float, float]:
     """Returns the mean loss over all documents, and how much more it is at w + e, rho 0.05."""
     import torch
 
-    from dsi.objectives import CrossEntropy
     from dsi.objectives.base import Forward
+    from dsi.objectives.cross_entropy import CrossEntropy
     from dsi.training.sam import Ascent, WholeWeights
 
     model = run.model
