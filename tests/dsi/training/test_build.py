@@ -567,7 +567,7 @@ def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_p
         model__warm_start=warm_start,
         optimiser__lr=3e-3,
         optimiser__body=1.0,
-        loop__steps=25,
+        loop__steps=50,
         loop__batch=32,
     )
     manifest = train_index(dataset, tmp_path / "index", wanted)
