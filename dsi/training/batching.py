@@ -177,6 +177,11 @@ class Batches:
         starts, ends = self._drawn(step), self._drawn(step + 1)
         return [end - start for start, end in zip(starts, ends, strict=True)]
 
+    def lengths(self, step: int) -> npt.NDArray[np.int64]:
+        """Returns the tokens of every text of step `step`; int64 [examples]."""
+        parts = [self.examples[task].lengths[numbers] for task, numbers in self.members(step)]
+        return np.concatenate(parts).astype(np.int64)
+
     def total(self, steps: int) -> int:
         """Returns how many examples the first `steps` steps take."""
         if self.tokens is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from dsi.training.memory import (
 )
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
+from dsi.training.passes import best_passes, tokens_of_a_pass
 from dsi.training.products import onednn_products
 from dsi.training.sam import Ascent, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
@@ -84,6 +86,11 @@ class Run:
     sam: SamOptions = field(default_factory=SamOptions)
     deepspeed: dict[str, Any] | None = None
     documents: DevQueries | None = None
+
+    @cached_property
+    def tokens_of_a_pass(self) -> float:
+        """What a pass through the model costs by itself, in tokens of text."""
+        return tokens_of_a_pass(self.model)
 
 
 def hardware_precision(wanted: str) -> str:
@@ -300,6 +307,9 @@ def _gradients(
         much more it cost at the perturbed ones ("sharpness"), where that is known.
     """
     sharers = engine.accelerator.num_processes * run.loop.accumulation
+    # From what every process knows, so that all make as many passes; no part has fewer examples.
+    fewest, most, each = run.batches.fewest // sharers, run.loop.length_groups, run.tokens_of_a_pass
+    lengths = run.batches.lengths(step)
 
     def once(parts: Sequence[Batch], own: bool = False, share: float = 1.0) -> StepLoss:
         # The same dropout in both passes: they differ by the weights only.
@@ -313,13 +323,8 @@ def _gradients(
             step=step,
             steps=run.loop.steps,
             own=own,
-            # As many in every process: no part has fewer examples than the latter.
-            groups=max(
-                1,
-                min(
-                    int(run.loop.length_groups * share),
-                    int(run.batches.fewest // sharers * share),
-                ),
+            groups=min(
+                best_passes(lengths, most, each, sharers / share), max(1, int(fewest * share))
             ),
         )
 

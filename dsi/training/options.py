@@ -268,8 +268,8 @@ class LoopOptions:
     accumulation: int = 1
     """Parts that a batch is worked through in, to save memory"""
     length_groups: int = 4
-    """Passes that each part takes, with texts of like lengths in each: less is computed on padding,
-    and the gradient is the same"""
+    """Most passes that each part takes, with texts of like lengths in each, where that saves more
+    padding than it costs; the gradient is the same"""
     precision: str = "auto"
     """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
     label_smoothing: float = 0.0

@@ -54,19 +54,57 @@ def grouped(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.
     """
     if not 1 <= groups <= len(lengths):
         raise ValueError(f"cannot make {groups} groups of {len(lengths)} texts")
-    order = np.argsort(lengths, kind="stable")
-    longest = np.maximum(lengths[order], 1).astype(np.float64)
-    # Texts start to end - 1 as one group take `cost[start, end]`.
-    ends = np.arange(len(order) + 1)
-    cost = (ends[None, :] - ends[:, None]) * np.concatenate([[0.0], longest])[None, :]
-    cost[ends[:, None] >= ends[None, :]] = np.inf
-    least, cuts = cost[0], []
-    for _ in range(groups - 1):
-        through = least[:, None] + cost
-        cuts.append(through.argmin(axis=0))
-        least = through.min(axis=0)
-    bounds = [len(order)]
+    known, counts = np.unique(np.maximum(lengths, 1), return_counts=True)
+    _, cuts = _least(known, counts, min(groups, len(known)))
+    ends = [len(known)]
     for cut in reversed(cuts):
-        bounds.append(int(cut[bounds[-1]]))
-    bounds.append(0)
-    return [np.sort(order[start:end]) for start, end in pairwise(bounds[::-1])]
+        ends.append(int(cut[ends[-1]]))
+    # Lengths become texts; groups that are still missing halve those of most texts.
+    before = np.concatenate([[0], np.cumsum(counts)])
+    bounds = [0, *(int(before[end]) for end in reversed(ends))]
+    while len(bounds) <= groups:
+        widest = int(np.argmax(np.diff(bounds)))
+        bounds.insert(widest + 1, (bounds[widest] + bounds[widest + 1]) // 2)
+    order = np.argsort(lengths, kind="stable")
+    return [np.sort(order[start:end]) for start, end in pairwise(bounds)]
+
+
+def fewest_tokens(lengths: npt.NDArray[np.int64], most: int) -> list[int]:
+    """Returns how many tokens texts take, padding counted in, in 1, 2, ... groups of like lengths.
+
+    Args:
+        lengths: As in `grouped`.
+        most: Up to how many groups, at most as many as texts.
+    """
+    known, counts = np.unique(np.maximum(lengths, 1), return_counts=True)
+    least, _ = _least(known, counts, min(most, len(known)))
+    return [int(tokens) for tokens in least + [least[-1]] * (most - len(least))]
+
+
+def _least(
+    known: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], groups: int
+) -> tuple[list[float], list[npt.NDArray[np.int64]]]:
+    """Finds the cheapest groups of neighbouring lengths, by dynamic programming.
+
+    Args:
+        known: Different lengths, ascending.
+        counts: How many texts have each.
+        groups: Up to how many groups, at most as many as lengths.
+
+    Returns:
+        What 1, 2, ... groups cost; and for 2, 3, ... groups, where the last one starts when the
+        first so many lengths are divided.
+    """
+    before = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
+    places = np.arange(len(known) + 1)
+    # Lengths start to end - 1 as one group take `cost[start, end]`.
+    cost = (before[None, :] - before[:, None]) * np.concatenate([[0], known])[None, :]
+    cost[places[:, None] >= places[None, :]] = np.inf
+    through = cost[0]
+    least, cuts = [float(through[-1])], []
+    for _ in range(groups - 1):
+        steps = through[:, None] + cost
+        cuts.append(steps.argmin(axis=0))
+        through = steps.min(axis=0)
+        least.append(float(through[-1]))
+    return least, cuts
