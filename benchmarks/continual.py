@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--update-steps", type=int, help="default: a sixth of them")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--body", type=float, help="share of the learning rate of the network")
+    parser.add_argument("--precision", default="auto", help="of training; as dsi train has it")
     parser.add_argument("--lr", type=float, help="default: that of dsi train")
     parser.add_argument("--work", type=Path, required=True, help="where indexes are kept")
     parser.add_argument("--show", action="store_true", help="only show what there is")
@@ -106,7 +107,8 @@ def _label(name: str, kind: str, strategy: str, arguments: argparse.Namespace, s
 def _variant(arguments: argparse.Namespace) -> list[str]:
     """Words for how fast the model moves, where that is not as usual."""
     asked = {"body": arguments.body, "lr": arguments.lr}
-    return [f"{name}{value:g}" for name, value in asked.items() if value is not None]
+    words = [f"{name}{value:g}" for name, value in asked.items() if value is not None]
+    return words + [arguments.precision] * (arguments.precision != "auto")
 
 
 def _measure(
@@ -137,7 +139,9 @@ def _measure(
             semantic=TreeOptions(codes="node"),
             per_doc=20,
             optimiser=OptimiserOptions(body=arguments.body, **speed),
-            loop=LoopOptions(steps=arguments.steps, batch=arguments.batch),
+            loop=LoopOptions(
+                steps=arguments.steps, batch=arguments.batch, precision=arguments.precision
+            ),
         ),
         update=UpdateOptions(steps=steps),
     )

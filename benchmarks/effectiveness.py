@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument(
         "--cold", action="store_true", help="random weights, all of them trained, no warm start"
     )
+    parser.add_argument("--precision", default="auto", help="of training; as dsi train has it")
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
@@ -99,6 +100,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(f"lr{arguments.lr}")
     if arguments.cold:
         words.append("cold")
+    if arguments.precision != "auto":
+        words.append(arguments.precision)
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
     if arguments.variant != "default":
@@ -122,7 +125,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         prepare(source, out=dataset)
         if arguments.documents is not None:
             _sample(dataset, arguments.documents)
-        loop = LoopOptions()
+        loop = LoopOptions(precision=arguments.precision)
         if arguments.steps is not None:
             loop = replace(loop, steps=arguments.steps)
         if arguments.batch is not None:
