@@ -7,6 +7,7 @@ import pytest
 import small
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from test_processes import finish, start
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -64,7 +65,9 @@ class Logits(Objective):
 def gradients(objectives, batches, groups=1):
     """Returns the losses and gradients of a step that is worked through in these parts."""
     model = small_model()
-    engine = PlainEngine(Accelerator(cpu=True), model, torch.optim.SGD(model.parameters()))
+    AcceleratorState._reset_state()  # another test of this process may have trained in bf16
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    engine = PlainEngine(accelerator, model, torch.optim.SGD(model.parameters()))
     reached = backward_step(
         engine,
         batches,
