@@ -8,9 +8,7 @@ drops the same elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,22 +16,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dsi.training.layers import computing
+
 _STEPS = 2**16
 """A probability is a multiple of one over this."""
 
 
-@contextmanager
-def cheap_dropout(model: nn.Module) -> Iterator[None]:
+def cheap_dropout(model: nn.Module) -> AbstractContextManager[None]:
     """Lets a model's dropout layers draw cheaper bits on a CPU, until the end."""
     layers = [layer for layer in model.modules() if type(layer) is nn.Dropout]
-    for layer in layers:
-        # On the object, so that the class stays what it is for whoever asks.
-        layer.forward = partial(_dropout, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
+    return computing(layers, _dropout)
 
 
 def _dropout(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:

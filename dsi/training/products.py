@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,24 +10,17 @@ from torch import nn
 from torch.nn import functional
 
 from dsi.products import can_multiply, product
+from dsi.training.layers import computing
 
 
-@contextmanager
-def onednn_products(model: nn.Module) -> Iterator[None]:
+def onednn_products(model: nn.Module) -> AbstractContextManager[None]:
     """Lets oneDNN multiply in a model's plain linear layers, where it can, until the end."""
     layers = [
         layer
         for layer in model.modules()
         if type(layer) is nn.Linear and can_multiply(layer.weight)
     ]
-    for layer in layers:
-        # On the object, so that the class stays what it is for whoever asks.
-        layer.forward = partial(_linear, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
+    return computing(layers, _linear)
 
 
 def _linear(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,30 @@
+"""Layers that compute in another way for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def computing(
+    layers: Sequence[Any], way: Callable[[Any, torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """Lets layers compute in another way, until the end.
+
+    Args:
+        layers: Any layers.
+        way: Takes a layer and its input.
+    """
+    for layer in layers:
+        # On the object, so that the class stays what it is for whoever asks.
+        layer.forward = partial(way, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
