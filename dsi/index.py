@@ -290,30 +290,26 @@ class Index:
                 torch.from_numpy(guide.rows[batch]).to(device),
                 torch.from_numpy(guide.scores[batch]).to(device),
             )
-        if not options.constraint:
-            rows, scores = unconstrained_search(
-                self._model_in(options.precision),
-                input_ids.to(device),
-                attention_mask.to(device),
-                self._trie_of(options),
-                k=k,
-                beams=beams,
-            )
-            return rows.tolist(), scores.tolist()
-        guidance = options.guidance
-        rows, scores = beam_search(
+        asked = (
             self._model_in(options.precision),
             input_ids.to(device),
             attention_mask.to(device),
             self._trie_of(options),
-            k=k,
-            beams=beams,
-            score=options.score_in(self.manifest.score),
-            first_beams=guidance.first_beams,
-            first_levels=guidance.first_levels,
-            starts=guidance.starts,
-            look_ahead=ahead,
         )
+        if options.constraint:
+            guidance = options.guidance
+            rows, scores = beam_search(
+                *asked,
+                k=k,
+                beams=beams,
+                score=options.score_in(self.manifest.score),
+                first_beams=guidance.first_beams,
+                first_levels=guidance.first_levels,
+                starts=guidance.starts,
+                look_ahead=ahead,
+            )
+        else:
+            rows, scores = unconstrained_search(*asked, k=k, beams=beams)
         return rows.tolist(), scores.tolist()
 
     def spread(self, config: dict[str, Any], precision: str = "fp32") -> None:

@@ -1,9 +1,8 @@
 """Dropout in training on a CPU, with random bits that cost less.
 
-PyTorch draws a Bernoulli number for each element on one thread; where a network is small that is a
-sixth of a step. Here an element takes 16 bits of a stream (SFC64) that is seeded from PyTorch's
-generator, so that a seed still fixes a run, and what is computed again (gradient checkpointing)
-drops the same elements.
+PyTorch draws a Bernoulli number for each element on one thread, which a small network feels. Here
+an element takes 16 bits of a stream (SFC64) that is seeded from PyTorch's generator, so that a seed
+still fixes a run, and what is computed again (gradient checkpointing) drops the same elements.
 """
 
 from __future__ import annotations
