@@ -10,7 +10,10 @@ import sys
 from dsi.cli import main
 from dsi.generation.memory import Memory
 from dsi.generation.seq2seq import Seq2Seq
+from dsi.training.processes import leave
 
 if __name__ == "__main__":
     Memory.shard_documents = Seq2Seq.shard_documents = 8
-    sys.exit(main(["queries", *sys.argv[1:]]))
+    code = main(["queries", *sys.argv[1:]])
+    leave(code)
+    sys.exit(code)

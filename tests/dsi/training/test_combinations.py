@@ -26,8 +26,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("combinations")
     script = f"import sys; sys.path.insert(0, {str(Path(combined.__file__).parent)!r}); "
     script += "from pathlib import Path; import combinations_on_two as combined; "
-    script += f"combined.main(Path({str(folder)!r})); "
-    script += "from dsi.training.processes import leave; leave(0)"
+    script += f"combined.main(Path({str(folder)!r}))"
     for code, out, err in finish(start(script=script)):
         assert code == 0, (out + err)[-4000:]
     return folder

@@ -99,7 +99,7 @@ def trained(tmp_path_factory) -> Path:
     alone("global", folder / "one-global")
     script = f"import sys; sys.argv = ['', {str(folder)!r}]; sys.path.insert(0, "
     script += f"{str(Path(two.__file__).parent)!r}); import engines_on_two as two; "
-    script += "two.main(two.Path(sys.argv[1])); from dsi.training.processes import leave; leave(0)"
+    script += "two.main(two.Path(sys.argv[1]))"
     for code, out, err in finish(start(script=script)):
         assert code == 0, (out + err)[-4000:]
     return folder

@@ -33,6 +33,11 @@ optimiser: {lr: 0.001, warmup: 2}
 loop: {steps: 8, batch: 16, precision: fp32, beams: 10}
 """
 
+LEAVE = """
+from dsi.training.processes import leave
+leave(0)
+"""
+
 
 def free_port() -> int:
     with socket.socket() as taken:
@@ -41,9 +46,12 @@ def free_port() -> int:
 
 
 def start(*words: str, count: int = 2, script: str | None = None) -> list[subprocess.Popen[str]]:
-    """Starts processes as `torchrun` does, each with its rank in the environment."""
+    """Starts processes as `torchrun` does, each with its rank in the environment.
+
+    A script ends as the command does: a group of processes that still stands can abort one of them.
+    """
     port = str(free_port())
-    command = [sys.executable, *(["-c", script] if script else ["-m", "dsi"]), *words]
+    command = [sys.executable, *(["-c", script + LEAVE] if script else ["-m", "dsi"]), *words]
     return [
         subprocess.Popen(
             command,
