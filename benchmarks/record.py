@@ -12,9 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# Python looks here first, and `docids.py` is a benchmark, not the package of that name.
+# Python looks in this folder first, where `docids.py` is a benchmark, not the package of that name,
+# and asks the hook of an editable installation last. The packages of this checkout are measured.
 if Path(sys.path[0]) == Path(__file__).parent:
-    sys.path.append(sys.path.pop(0))
+    sys.path.append(sys.path[0])
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from data_prep.files import read_json, write_json
 

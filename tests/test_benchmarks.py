@@ -1,0 +1,22 @@
+"""Every benchmark starts from a checkout, as its documentation says: `python benchmarks/NAME.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SHARED = ("record.py", "runs.py")
+SCRIPTS = sorted(file.name for file in FOLDER.glob("*.py") if file.name not in SHARED)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_benchmark_finds_the_packages_it_measures(script, tmp_path):
+    """`benchmarks/docids.py` has the name of a package, which it must not hide."""
+    command = [sys.executable, str(FOLDER / script), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {script}")
