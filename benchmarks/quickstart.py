@@ -8,6 +8,7 @@ kept in `results/quickstart/`; remove it to measure again.
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
@@ -24,6 +25,7 @@ MEASURES = ("Success@1", "Success@10", "RR@10", "nDCG@10")
 
 def main() -> None:
     """Measures, unless it has been measured, and prints the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     result = cell("quickstart", "quickstart", _measure)
     rows = [
         {"system": name, **{m: groups["all"][m] for m in MEASURES}}

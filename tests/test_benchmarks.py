@@ -1,4 +1,4 @@
-"""Every benchmark starts from a checkout, as its documentation says: `python benchmarks/NAME.py`."""
+"""Every benchmark starts from a checkout, as its text says: `python benchmarks/NAME.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SHARED = ("record.py", "runs.py")
+SHARED = ("record.py", "runs.py", "systems.py")
 SCRIPTS = sorted(file.name for file in FOLDER.glob("*.py") if file.name not in SHARED)
 
 
