@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,26 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError("no such file", where=path) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not valid JSON ({error})", where=path) from None
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[Any]:
+    """Reads a file that grows by a JSON value a line, without a half-written last one.
+
+    Returns:
+        The values, oldest first; none where there is no such file.
+    """
+    values: list[Any] = []
+    if not Path(path).is_file():
+        return values
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return values
+
+
+def write_json_lines(target: str | os.PathLike[str], values: Iterable[Any]) -> None:
+    """Writes each value as a line of JSON, atomically."""
+    with replacing_file(target) as fresh:
+        fresh.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.files import read_json_lines, write_json_lines
 
 
 class Log:
@@ -32,7 +33,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         kept = [row for row in read_evaluations(folder) if row["step"] <= start]
-        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_json_lines(self._file, kept)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         if wandb is not None:
             self._wandb = _start_wandb(wandb, folder)
@@ -65,16 +66,7 @@ class Log:
 
 def read_evaluations(folder: Path) -> list[dict[str, float]]:
     """Returns the evaluations of a run so far, oldest first, without a half-written last row."""
-    file = folder / "evaluations.jsonl"
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return read_json_lines(folder / "evaluations.jsonl")
 
 
 def check_wandb(project: str) -> None:

@@ -33,7 +33,13 @@ from data_prep.dataset import (
     write_dataset,
 )
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.files import (
+    read_json,
+    read_json_lines,
+    replacing_folder,
+    write_json,
+    write_json_lines,
+)
 from data_prep.splits import increment_shares, queries_of_parts, split_documents
 from docids.assignment import text_of
 from dsi import versions
@@ -461,24 +467,14 @@ class Watch:
 
     def write(self, step: int, corpora: list[dict[str, Any]]) -> None:
         """Adds a row; a step that is made again after an interruption replaces its row."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = {row["step"]: row for row in read_curve(self.file)}
         rows[step] = {"step": step, "corpora": corpora}
-        lines = [json.dumps(rows[number]) + "\n" for number in sorted(rows)]
-        self.file.write_text("".join(lines), encoding="utf-8")
+        write_json_lines(self.file, [rows[number] for number in sorted(rows)])
 
 
 def read_curve(file: Path) -> list[dict[str, Any]]:
     """Returns the evaluations during one update, oldest first; empty where there is no file."""
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return read_json_lines(file)
 
 
 def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objective:
