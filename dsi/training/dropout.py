@@ -27,11 +27,16 @@ def cheap_dropout(model: nn.Module) -> AbstractContextManager[None]:
     return computing(layers, _dropout)
 
 
+def dropped(states: torch.Tensor, share: float) -> torch.Tensor:
+    """Returns states with a share of them dropped, and the others scaled up."""
+    steps = round(share * _STEPS)
+    if states.device.type != "cpu" or not 0 < steps < _STEPS:
+        return functional.dropout(states, share)
+    return _Dropout.apply(states, steps)
+
+
 def _dropout(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
-    dropped = round(layer.p * _STEPS)
-    if states.device.type != "cpu" or not 0 < dropped < _STEPS:
-        return functional.dropout(states, layer.p, layer.training)
-    return _Dropout.apply(states, dropped) if layer.training else states
+    return dropped(states, layer.p) if layer.training else states
 
 
 class _Dropout(torch.autograd.Function):

@@ -7,18 +7,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
-
 
 @contextmanager
-def computing(
-    layers: Sequence[Any], way: Callable[[Any, torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
+def computing(layers: Sequence[Any], way: Callable[..., Any]) -> Iterator[None]:
     """Lets layers compute in another way, until the end.
 
     Args:
         layers: Any layers.
-        way: Takes a layer and its input.
+        way: Takes a layer and what its `forward` takes.
     """
     for layer in layers:
         # On the object, so that the class stays what it is for whoever asks.

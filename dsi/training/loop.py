@@ -42,6 +42,7 @@ from dsi.training.passes import best_passes, tokens_of_a_pass
 from dsi.training.products import onednn_products
 from dsi.training.sam import Ascent, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
+from dsi.training.unpadded import can_do_without, without_padding
 from dsi.training.validation import DevQueries, ranks_of, validate
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ class Run:
     deepspeed: dict[str, Any] | None = None
     documents: DevQueries | None = None
 
+    @property
+    def without_padding(self) -> bool:
+        """Whether a part is computed in one pass over texts of all lengths."""
+        return self.deepspeed is None and can_do_without(self.model)
+
     @cached_property
     def tokens_of_a_pass(self) -> float:
         """What a pass through the model costs by itself, in tokens of text."""
@@ -123,6 +129,8 @@ def train_loop(run: Run) -> dict[str, Any]:
     with ExitStack() as stack:
         if run.deepspeed is None:  # which takes layers apart and copies them
             stack.enter_context(cheap_dropout(run.model))
+            if run.without_padding:
+                stack.enter_context(without_padding(run.model, run.loop.length_groups))
             if precision == "fp32":  # autocast has its own products
                 stack.enter_context(onednn_products(run.model))
         return _train(run, precision)
@@ -308,7 +316,8 @@ def _gradients(
     """
     sharers = engine.accelerator.num_processes * run.loop.accumulation
     # From what every process knows, so that all make as many passes; no part has fewer examples.
-    fewest, most, each = run.batches.fewest // sharers, run.loop.length_groups, run.tokens_of_a_pass
+    fewest, each = run.batches.fewest // sharers, run.tokens_of_a_pass
+    most = 1 if run.without_padding else run.loop.length_groups
     lengths = run.batches.lengths(step)
 
     def once(parts: Sequence[Batch], own: bool = False, share: float = 1.0) -> StepLoss:

@@ -268,8 +268,9 @@ class LoopOptions:
     accumulation: int = 1
     """Parts that a batch is worked through in, to save memory"""
     length_groups: int = 4
-    """Most passes that each part takes, with texts of like lengths in each, where that saves more
-    padding than it costs; the gradient is the same"""
+    """Most groups of texts of like lengths that each part is divided into, so that little is
+    padding: for attention in T5 and mT5, else (and with --deepspeed) each in a pass of its own,
+    where that saves more than it costs; the gradient is the same"""
     precision: str = "auto"
     """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
     label_smoothing: float = 0.0

@@ -1,0 +1,220 @@
+"""A T5 without padding: the values and gradients of a padded batch, from its tokens alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import small
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_step import Shapes
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from dsi.backbone import graft_docids
+from dsi.pawa import add_pawa
+from dsi.training import build
+from dsi.training.build import train_index
+from dsi.training.dropout import cheap_dropout
+from dsi.training.unpadded import Layout, can_do_without, without_padding
+
+SHAPE = {"vocab_size": 9, "d_model": 16, "d_kv": 4, "num_heads": 2, "d_ff": 16, "num_layers": 2}
+LENGTHS = [2, 9, 3, 9, 2, 8]
+
+
+def t5(**options):
+    return T5ForConditionalGeneration(T5Config(**{**SHAPE, "dropout_rate": 0.0, **options}))
+
+
+MODELS = {
+    "t5": t5,
+    "gated": partial(t5, feed_forward_proj="gated-gelu"),
+    "no encoder layer": partial(t5, num_layers=0, num_decoder_layers=1),
+    "eager": partial(t5, attn_implementation="eager"),
+    "mt5": lambda: MT5ForConditionalGeneration(MT5Config(**SHAPE, dropout_rate=0.0)),
+}
+
+
+def made(name="t5"):
+    torch.manual_seed(0)
+    return graft_docids(MODELS[name](), 9, 7).double().train()
+
+
+def mask_of(lengths):
+    return torch.from_numpy((np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64))
+
+
+def inputs(lengths=LENGTHS):
+    torch.manual_seed(1)
+    mask = mask_of(lengths)
+    ids = torch.randint(2, 9, mask.shape) * mask
+    codes = torch.randint(1, 7, (len(lengths), 3))
+    return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": codes}
+
+
+def computed(model, given):
+    """Returns the logits of a batch and the gradients of something of them."""
+    model.zero_grad()
+    outputs = model(**given, use_cache=False)
+    (outputs.logits**2).sum().backward()
+    return outputs, {name: weight.grad for name, weight in model.named_parameters()}
+
+
+def assert_same(found, expected, mask):
+    (found, slopes), (expected, wanted) = found, expected
+    torch.testing.assert_close(found.logits, expected.logits)
+    kept = mask.bool()
+    torch.testing.assert_close(
+        found.encoder_last_hidden_state[kept], expected.encoder_last_hidden_state[kept]
+    )
+    for name, slope in wanted.items():
+        torch.testing.assert_close(slopes[name], slope, msg=name)
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_values_and_gradients_are_those_of_the_padded_batch(name, most):
+    model, given = made(name), inputs()
+    expected = computed(model, given)
+    with without_padding(model, most):
+        found = computed(model, given)
+    assert_same(found, expected, given["attention_mask"])
+
+
+def test_layers_see_the_tokens_and_no_more_once():
+    model, given, rows = made(), inputs(), []
+    model.encoder.block[0].layer[1].register_forward_hook(lambda _, x, y: rows.append(y.shape))
+    model.decoder.block[0].layer[1].EncDecAttention.k.register_forward_hook(
+        lambda _, x, y: rows.append(y.shape)
+    )
+    with without_padding(model, 4):
+        computed(model, given)
+    assert rows == [(1, sum(LENGTHS), 16), (1, sum(LENGTHS), 8)]
+
+
+def test_two_batches_before_a_backward_pass_that_computes_again_do_not_mix():
+    model, given = add_pawa(made().float(), 1).double(), inputs()
+    torch.nn.init.normal_(model.pawa.weight)
+    model.pawa.eval()
+
+    def both(model, given):
+        other = model(**{**given, **inputs([5, 1, 2])}, use_cache=False)
+        found = computed(model, given)
+        (other.logits**3).sum().backward()
+        return found
+
+    expected = both(model, given)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    with without_padding(model, 2):
+        found = both(model, given)
+    assert_same(found, expected, given["attention_mask"])
+
+
+def test_what_is_computed_again_drops_the_same():
+    model, given = t5(dropout_rate=0.3).train(), inputs()
+
+    def seeded():
+        torch.manual_seed(5)
+        return computed(model, given)
+
+    with cheap_dropout(model), without_padding(model, 2):
+        expected = seeded()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        found = seeded()
+        assert_same(found, expected, given["attention_mask"])
+        torch.manual_seed(6)
+        assert not torch.equal(computed(model, given)[0].logits, expected[0].logits)
+
+
+def test_a_decoder_takes_states_that_were_encoded_before():
+    model, given = made(), inputs()
+    mask = given["attention_mask"]
+    states = model.encoder(input_ids=given["input_ids"], attention_mask=mask).last_hidden_state
+    again = {
+        "encoder_outputs": (states.detach(),),
+        "attention_mask": mask,
+        "decoder_input_ids": given["decoder_input_ids"],
+    }
+    expected = model(**again).logits
+    with without_padding(model, 3):
+        torch.testing.assert_close(model(**again).logits, expected)
+        # Without a mask there is no telling what is padding: all of it counts.
+        del again["attention_mask"]
+        found = model(**again).logits
+    torch.testing.assert_close(found, model(**again).logits)
+
+
+def test_evaluation_is_left_alone_and_so_is_the_model_afterwards():
+    model, given = made(), inputs()
+    before = {name: set(vars(part)) for name, part in model.named_modules()}
+    expected = model.eval()(**given).logits
+    with without_padding(model, 4):
+        assert torch.equal(model(**given).logits, expected)
+        assert len(model.generate(given["input_ids"], max_new_tokens=2)) == len(LENGTHS)
+    assert {name: set(vars(part)) for name, part in model.named_modules()} == before
+
+
+def test_other_architectures_keep_their_padding():
+    config = BartConfig(
+        d_model=16,
+        vocab_size=9,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+    )
+    assert not can_do_without(BartForConditionalGeneration(config))
+    assert can_do_without(made())
+    assert can_do_without(made("mt5"))
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=20), st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_a_row_has_every_token_once_and_gives_the_batch_back(lengths, most):
+    mask = mask_of([*lengths, 7])
+    lengths = [*lengths, 7]
+    batch = torch.arange(1, mask.numel() + 1).view(*mask.shape, 1) * mask.unsqueeze(-1)
+    layout = Layout.of(mask, most)
+    row = layout.row(batch)
+    assert len(layout.groups) == min(most, len({max(length, 1) for length in lengths}))
+    assert row.shape == (1, sum(group.tokens for group in layout.groups), 1)
+    place, seen = 0, []
+    for group in layout.groups:
+        for text in range(group.count):
+            tokens = row[0, place : place + group.length, 0].tolist()
+            example = layout.examples[len(seen)].item()
+            length = lengths[example]
+            assert tokens == batch[example, :length, 0].tolist() + [0] * (group.length - length)
+            absent = [False] * group.length
+            if group.absent is not None:
+                absent = group.absent[text, 0, 0].tolist()
+            assert absent == [token >= length for token in range(group.length)]
+            place += group.length
+            seen.append(example)
+    assert sorted(seen) == list(range(len(lengths)))
+    assert torch.equal(layout.batch(row), batch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"), [({}, 1), ({"loop__accumulation": 2}, 2)], ids=["whole", "parts"]
+)
+def test_a_step_is_one_pass_for_each_part(dataset, tmp_path, monkeypatch, changes, passes):
+    shapes, real = Shapes(), build._make_run
+
+    def with_shapes(*words):
+        run = real(*words)
+        object.__setattr__(run, "objectives", [*run.objectives, shapes])
+        return run
+
+    monkeypatch.setattr(build, "_make_run", with_shapes)
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=3, **changes))
+    assert len(shapes.seen) == 3 * passes
