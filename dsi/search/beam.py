@@ -42,7 +42,8 @@ MAX_ELEMENTS = 2**27
 SCORES = ("model", "constrained")
 """What a document's score can be made of."""
 TAIL_ROWS = 512
-"""About how many codes of unbranched ends are read at once in a query."""
+"""About how many codes of unbranched ends are read at once: what is computed of them stays in a
+processor's cache."""
 WIDE = 8192
 """From how many candidates on the highest are found first and put in order afterwards."""
 LOGIT_ROWS = 256
@@ -334,23 +335,22 @@ class _Search:
             # All queries stand at the root: one list of children serves them all.
             children = torch.arange(1, branching + 1, device=trie.device).unsqueeze(0)
             logits = self.decoder.logits(states).float().squeeze(1)
-            allowed = logits
-            if branching < logits.shape[1]:
-                allowed = logits.index_select(1, trie.code[1 : branching + 1])
-            normaliser = (allowed if self.constrained else logits).logsumexp(-1, keepdim=True)
-            totals = allowed - normaliser
+            codes = trie.code[1 : branching + 1]
+            if self.constrained:
+                totals = logits.index_select(1, codes).log_softmax(-1)
+            else:
+                totals = logits.log_softmax(-1).index_select(1, codes)
         else:
             children, exist = trie.children(beams.nodes, branching)
             codes = trie.code[children].long()
             if self.constrained:
                 logits = self.decoder.logits_at(states, codes).float()
-                allowed = logits.masked_fill(~exist, -torch.inf)
-                normaliser = allowed.logsumexp(-1, keepdim=True)
+                steps = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)
             else:
-                logits = self.decoder.logits(states).float()
-                normaliser = logits.logsumexp(-1, keepdim=True)
-                allowed = logits.gather(2, codes).masked_fill_(~exist, -torch.inf)
-            totals = beams.scores.unsqueeze(-1) - normaliser + allowed
+                # Several times as fast as the normaliser alone by `logsumexp`.
+                steps = self.decoder.logits(states).float().log_softmax(-1).gather(2, codes)
+                steps = steps.masked_fill_(~exist, -torch.inf)
+            totals = beams.scores.unsqueeze(-1) + steps
             children, totals = children.flatten(1), totals.flatten(1)
         return children, totals.masked_fill_(totals.isnan(), -torch.inf)
 
@@ -401,19 +401,27 @@ class _Search:
         if not self.constrained and len(path) > 1:
             codes = trie.code[torch.stack(path, 2)].long()
             length = len(path) - 1
-            at_once = max(1, TAIL_ROWS // length)
-            for start in range(0, codes.shape[1], at_once):
-                part = slice(start, start + at_once)
-                states = decoder.tails(codes[:, part, :-1], beams.parents[:, part])
-                steps = _log_probabilities(decoder, states, codes[:, part, 1:])
-                places = torch.arange(length, device=codes.device)
-                steps = steps.masked_fill(places >= lengths[:, part].unsqueeze(-1), 0.0)
+            place = torch.arange(length, device=codes.device)
+            for queries, rows in _parts(len(codes), codes.shape[1], TAIL_ROWS // length):
+                part = decoder.take(torch.arange(len(codes), device=codes.device)[queries])
+                states = part.tails(codes[queries, rows, :-1], beams.parents[queries, rows])
+                steps = _log_probabilities(part, states, codes[queries, rows, 1:])
+                steps = steps.masked_fill(place >= lengths[queries, rows].unsqueeze(-1), 0.0)
                 # One after the other, as the steps of a search add up.
                 for step in steps.unbind(-1):
-                    scores[:, part] += step
+                    scores[queries, rows] += step
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
         ranks = self._ranks(beams.queries, path[-1], scores)
         self.found.add(beams.queries, path[-1], ranks, trie)
+
+
+def _parts(queries: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Cuts [queries, rows] into blocks of about `most`: whole queries, or rows of a single one."""
+    some = max(1, most // rows)
+    rows_of_one = max(1, most)
+    for query in range(0, queries, some):
+        for row in range(0, rows, rows_of_one):
+            yield slice(query, query + some), slice(row, row + rows_of_one)
 
 
 def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

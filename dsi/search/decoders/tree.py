@@ -75,7 +75,7 @@ class TreeDecoder(ABC):
         Args:
             codes: int64 [queries, rows].
             depths: The depth of each row; int64 [rows].
-            visible: Which nodes each row sees; bool [queries, rows, nodes].
+            visible: Which nodes each row sees; bool [queries or 1, rows, nodes].
 
         Returns:
             The input of the output layer; [queries, rows, width].
@@ -117,17 +117,19 @@ class TreeDecoder(ABC):
         return self._forward(codes.expand(queries, -1), depths, self._paths)
 
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """See `Decoder.tails`."""
+        """See `Decoder.tails`.
+
+        Nothing of one row concerns another, so each attends to its own path alone, without a mask
+        over all nodes.
+        """
         queries, rows, length = codes.shape
-        row = torch.arange(rows * length, device=codes.device)
-        same = row.unsqueeze(1) // length == row // length
-        own = (same & (row <= row.unsqueeze(1))).expand(queries, -1, -1)
-        depths = row % length + self._depth
+        paths = self._seen_by(parents).nonzero()[:, 2].view(queries, rows, self._depth)
         once = copy.copy(self)
-        once._own = list(self._own)
-        once._depths = torch.cat([self._depths, depths])
-        visible = self._visible(own, parents.repeat_interleave(length, 1))
-        states = once._forward(codes.reshape(queries, -1), depths, visible)
+        once._own = [(_along(key, paths), _along(value, paths)) for key, value in self._own]
+        once._depths = torch.arange(self._depth + length, device=codes.device)
+        depths = once._depths[self._depth :]
+        visible = (once._depths <= depths.unsqueeze(1)).unsqueeze(0)
+        states = once._forward(codes.flatten(0, 1), depths, visible)
         return states.view(queries, rows, length, -1)
 
     def _visible(self, own: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
@@ -139,8 +141,12 @@ class TreeDecoder(ABC):
         """
         if not self._depth:
             return own
-        above = parents.unsqueeze(-1).expand(-1, -1, self._paths.shape[2])
-        return torch.cat([self._paths.gather(1, above), own], dim=2)
+        return torch.cat([self._seen_by(parents), own], dim=2)
+
+    def _seen_by(self, parents: torch.Tensor) -> torch.Tensor:
+        """Returns which nodes rows of the last step see; bool [queries, parents, nodes]."""
+        places = parents.unsqueeze(-1).expand(-1, -1, self._paths.shape[2])
+        return self._paths.gather(1, places)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits`."""
@@ -198,8 +204,27 @@ class TreeDecoder(ABC):
     def _attend_query(
         self, place: int, query: torch.Tensor, scale: float, heads: int
     ) -> torch.Tensor:
-        """Cross-attention of one layer; [queries, rows, heads * size] in and out."""
-        return _attention(_split(query, heads), *self._cross[place], self._cross_mask, scale)
+        """Cross-attention of one layer; [queries, rows, heads * size] in and out.
+
+        Several lines of rows may stand one after the other for each query.
+        """
+        together = query.reshape(len(self._cross_mask), -1, query.shape[2])
+        attended = _attention(_split(together, heads), *self._cross[place], self._cross_mask, scale)
+        return attended.view(query.shape)
+
+
+def _along(states: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
+    """Returns the keys or values of paths, each path a line of its own.
+
+    Args:
+        states: [queries, heads, nodes, size].
+        paths: The nodes of each; int64 [queries, rows, depth].
+
+    Returns:
+        [queries * rows, heads, depth, size].
+    """
+    query = torch.arange(len(paths), device=paths.device).view(-1, 1, 1)
+    return states.transpose(1, 2)[query, paths].flatten(0, 1).transpose(1, 2)
 
 
 def _split(states: torch.Tensor, heads: int) -> torch.Tensor:

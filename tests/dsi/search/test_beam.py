@@ -416,3 +416,30 @@ def test_reading_the_first_codes_with_the_root_changes_nothing(beams, monkeypatc
     assert calls == [3]
     assert torch.equal(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
+
+
+LONG_TAILS = [(2, 3, 4, 5, 6), (2, 4, 4, 2), (3, 2, 2), (3, 4, 5, 5, 5, 6), (4, 5, 2), (4, 3, 3, 2)]
+"""Two or one continuation of each first code, and unbranched ends of different lengths."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("rows", "pieces"), [(1, 18), (10, 9), (50, 2), (2**20, 1)])
+def test_unbranched_ends_read_in_pieces_give_what_one_step_after_the_other_gives(
+    family, rows, pieces, monkeypatch
+):
+    model, batch = tiny_model(family, 2), queries([2, 4, 1], 0)
+    trie = torch_trie(table_of(LONG_TAILS))
+    calls = []
+    tails = beam.start_decoder(model, *batch).__class__
+    original = tails.tails
+    monkeypatch.setattr(
+        tails, "tails", lambda *a: (calls.append(a[1].shape[2] > 1), original(*a))[1]
+    )
+    monkeypatch.setattr(beam, "TAIL_ROWS", rows)
+    found = beam_search(model, *batch, trie, k=6, beams=6)
+    assert sum(calls) == pieces
+    step_by_step = dataclasses.replace(trie, chains=(0,) * len(trie.chains))
+    expected = beam_search(model, *batch, step_by_step, k=6, beams=6)
+    assert sum(calls) == pieces
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
