@@ -1,7 +1,8 @@
-"""Progress bars: always on standard error, so that standard output stays a program's to read."""
+"""Progress bars and notes: always on standard error; standard output stays a program's to read."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -20,3 +21,9 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         total: How many items there are, where `items` has no length.
     """
     return iter(tqdm(items, desc=description, total=total, file=sys.stderr, dynamic_ncols=True))
+
+
+def note(text: str) -> None:
+    """Prints a line that a user should know of on standard error, above any progress bar."""
+    if os.environ.get("RANK", "0") == "0":  # one process of a `torchrun` says it for all
+        tqdm.write(f"dsi: {text}.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from docids.store import open_store, write_store
 from docids.table import DocidTable
 
 MANIFEST = "docids.json"
+MODEL = "model"
+"""The folder with the encoder-decoder that codes were trained with, as transformers keeps one."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Assignment:
     """The identifiers of a corpus.
 
     On disk: `docids.json` (how they were made), `table/`, `extras/` (the kind's own arrays,
-    such as centroids), `embedder/` where document vectors were used, `quality.json` where
-    measured.
+    such as centroids), `model/` where an encoder-decoder was trained with the codes, `embedder/`
+    where document vectors were used, `quality.json` where measured.
 
     Attributes:
         built: The table, and the kind's own arrays.
@@ -84,7 +87,9 @@ class Assignment:
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
         """Marks documents as deleted; their identifiers are not given again."""
-        return replace(self, built=Built(self.table.retire(doc_ids), self.built.extras))
+        return replace(
+            self, built=replace(self.built, table=self.table.retire(doc_ids), resolved={})
+        )
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns vectors of texts, in the space of those that the identifiers were made from.
@@ -113,6 +118,10 @@ class Assignment:
         with replacing_folder(folder) as fresh:
             self.table.save(fresh / "table")
             write_store(fresh / "extras", "extras", {}, self.built.extras)
+            if isinstance(self.built.model, Path):
+                shutil.copytree(self.built.model, fresh / MODEL)
+            elif self.built.model is not None:
+                self.built.model.save(fresh / MODEL)
             if self.embedder is not None:
                 save_embedder(self.embedder, self.embedding, fresh / "embedder")
             if quality is not None:
@@ -142,7 +151,11 @@ class Assignment:
             )
         manifest = read_json(folder / MANIFEST)
         embedder = open_embedder(folder / "embedder")[0] if (folder / "embedder").exists() else None
-        built = Built(DocidTable.open(folder / "table"), open_store(folder / "extras", "extras")[1])
+        built = Built(
+            DocidTable.open(folder / "table"),
+            open_store(folder / "extras", "extras")[1],
+            model=folder / MODEL if (folder / MODEL).is_dir() else None,
+        )
         try:
             embedding = EmbeddingOptions(**manifest["embedding"])
             return cls(built, embedder, embedding, int(manifest["seed"]), manifest["origin"])

@@ -24,7 +24,8 @@ from docids.store import open_store, write_store
 if TYPE_CHECKING:
     import torch
 
-_TEMPERATURE = 0.1
+TEMPERATURE = 0.1
+"""What cosines are divided by, to be logits."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _LAST = 1000
 """Where the passes of the last fit are counted from; random numbers go by the count."""
@@ -146,7 +147,7 @@ class Course:
 
     def _logits(self, state: torch.Tensor, level: int) -> torch.Tensor:
         normalised = _normalise(state), _normalise(self.codebooks[level])
-        return normalised[0] @ normalised[1].T / _TEMPERATURE
+        return normalised[0] @ normalised[1].T / TEMPERATURE
 
     def _assign_and_pass(self, level: int, epoch: int) -> None:
         self._assign(level)
@@ -298,7 +299,7 @@ def _contrast(asked: torch.Tensor, given: torch.Tensor, owners: torch.Tensor) ->
     """Cross-entropy of finding each line's own document among those of the batch."""
     import torch
 
-    logits = _normalise(asked) @ _normalise(given).T / _TEMPERATURE
+    logits = _normalise(asked) @ _normalise(given).T / TEMPERATURE
     # The same document may stand in a batch twice; it is no wrong answer to itself.
     same = owners[:, None] == owners[None, :]
     same.fill_diagonal_(False)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from docids.code_learning.course import Course
+from docids.code_learning.checkpoint import Checkpoint
+from docids.code_learning.course import TEMPERATURE, Course
 from docids.code_learning.learner import Learned
 from docids.code_learning.options import LearningOptions
 
@@ -20,8 +23,7 @@ if TYPE_CHECKING:
 
 TOKENS = 128
 """Tokens of a text that are read."""
-_PREFIX = "model."
-"""What the names of the model's weights begin with among the arrays of the identifiers."""
+_ARRAYS = ("codebook", "start", "lengths")
 
 
 class Seq2SeqNetwork:
@@ -31,45 +33,30 @@ class Seq2SeqNetwork:
     that a learning that was interrupted ends as one that was not.
 
     Args:
-        name: Hub id or path of the checkpoint.
+        checkpoint: The encoder-decoder; trained in place.
         queries: Texts of the queries.
         owners: The document of each; int64 [queries].
         documents: Texts of the documents.
-
-    Raises:
-        InputError: The checkpoint is not to be had.
     """
 
     chunk = 64
 
     def __init__(
         self,
-        name: str,
+        checkpoint: Checkpoint,
         queries: Sequence[str],
         owners: npt.NDArray[np.int64],
         documents: Sequence[str],
     ) -> None:
         import torch
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-                name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"no encoder-decoder {name!r} ({str(error).splitlines()[0]})",
-                where="--learned.model",
-                mend="Give a hub id, or the folder of a downloaded model",
-            ) from None
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = model.eval().to(self.device)
-        self._name = name
+        self._model = checkpoint.model.eval().to(self.device)
+        self._name = checkpoint.name
         self.documents = len(documents)
         self.width = self._model.get_decoder().get_input_embeddings().weight.shape[1]
         self._tokens = [
-            self._tokenizer(text, truncation=True, max_length=TOKENS)["input_ids"] or [0]
+            checkpoint.tokenizer(text, truncation=True, max_length=TOKENS)["input_ids"] or [0]
             for text in (*queries, *documents)
         ]
         self.owners = torch.from_numpy(np.concatenate([owners, np.arange(len(documents))]))
@@ -90,6 +77,15 @@ class Seq2SeqNetwork:
             for name, weight in found.items()
             if next(first for first, same in found.items() if same is weight) == name
         }
+
+    @property
+    def start(self) -> torch.Tensor:
+        """What the decoder reads before the first code; float32 [width]."""
+        config = self._model.config
+        # T5's padding starts its decoder, and not every configuration says so.
+        token = getattr(config, "decoder_start_token_id", None)
+        embedding = self._model.get_decoder().get_input_embeddings().weight
+        return embedding[config.pad_token_id if token is None else token]
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the encoder's states, and which of them are of tokens."""
@@ -112,11 +108,9 @@ class Seq2SeqNetwork:
         import torch
 
         hidden, mask = read
-        decoder = self._model.get_decoder()
-        first = decoder.get_input_embeddings().weight[self._model.config.decoder_start_token_id]
-        inputs = [first.expand(len(hidden), -1)]
+        inputs = [self.start.expand(len(hidden), -1)]
         inputs += [codebooks[level][codes[:, level]] for level in range(levels - 1)]
-        output = decoder(
+        output = self._model.get_decoder()(
             inputs_embeds=torch.stack(inputs, dim=1),
             encoder_hidden_states=hidden,
             encoder_attention_mask=mask,
@@ -131,36 +125,119 @@ class Seq2SeqNetwork:
 
 
 def train(
-    network: Seq2SeqNetwork,
+    checkpoint: Checkpoint,
+    queries: Sequence[str],
+    owners: npt.NDArray[np.int64],
+    documents: Sequence[str],
     *,
     levels: int,
     size: int,
     options: LearningOptions,
     seed: int,
-    folder: Any = None,
+    folder: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], Learned]:
-    """Trains a model and its codebooks; see `Learner.train`.
+    """Trains a model, in place, and its codebooks; see `Learner.train`.
+
+    Args:
+        checkpoint: The encoder-decoder.
+        queries: Texts of the queries.
+        owners: The document of each; int64 [queries].
+        documents: Texts of the documents.
+        levels: Codes of a document.
+        size: Codes in a codebook.
+        options: How long and how fast.
+        seed: Of everything drawn at random.
+        folder: Where what is under way is kept; None for nowhere.
 
     Returns:
-        Codebooks and weights as arrays of the identifiers, and the codes of the documents.
+        What `CodeVectors.of` reads, and the codes of the documents.
     """
+    network = Seq2SeqNetwork(checkpoint, queries, owners, documents)
     course = Course(network, levels, size, options, seed)
     course.run(folder)
     arrays = {
-        f"{_PREFIX}{name}": weight.detach().float().cpu().numpy()
-        for name, weight in network.weights.items()
+        "codebook": course.codebooks.detach().cpu().numpy(),
+        "start": network.start.detach().cpu().numpy().copy(),
+        "lengths": _lengths_of_states(network, course),
     }
-    arrays["codebook"] = course.codebooks.detach().cpu().numpy()
     return arrays, Learned(course.codes, int(course.moved.sum()))
 
 
+def _lengths_of_states(network: Seq2SeqNetwork, course: Course) -> npt.NDArray[np.float32]:
+    """Returns how long the states of documents before each code are, on average; [levels]."""
+    import torch
+
+    levels = course.codes.shape[1]
+    codes = torch.from_numpy(course.codes).to(network.device)
+    first = len(network.owners) - network.documents
+    lengths = torch.zeros(levels, device=network.device)
+    with torch.no_grad():
+        for rows in torch.arange(network.documents).split(network.chunk):
+            read = network.read(first + rows)
+            states = network.states(read, codes[rows], course.codebooks, levels)
+            lengths += torch.stack([state.norm(dim=1).sum() for state in states])
+    return (lengths / max(network.documents, 1)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class CodeVectors:
+    """What codes are to the model that was trained with them.
+
+    Attributes:
+        codebook: What the decoder reads after a code; float32 [levels, size, width].
+        start: What it reads before the first; float32 [width].
+        lengths: Of its states before each code, in the mean over the documents; float32 [levels].
+    """
+
+    codebook: npt.NDArray[np.float32]
+    start: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, extras: Mapping[str, np.ndarray]) -> CodeVectors:
+        """Returns them as they are among the arrays of identifiers.
+
+        Raises:
+            InputError: They are not there.
+        """
+        missing = [name for name in _ARRAYS if name not in extras]
+        if missing:
+            raise InputError(
+                f"the identifiers lack their codebooks ({missing[0]!r} is missing)",
+                mend="Assign them again",
+            )
+        return cls(*(np.array(extras[name], np.float32) for name in _ARRAYS))
+
+    def refuse_other_width(self, width: int) -> None:
+        """Raises InputError where a model's states are not as wide as the codebooks."""
+        if self.codebook.shape[2] != width:
+            raise InputError(
+                f"codebooks of {self.codebook.shape[2]} dimensions, and the model beside them has "
+                f"{width}",
+                mend="Assign the identifiers again",
+            )
+
+    def outputs(self) -> npt.NDArray[np.float32]:
+        """Returns rows whose products with states are the logits that the codes were trained by.
+
+        Those are cosines by a temperature; a state that is as long as they are in the mean has
+        exactly them.
+
+        Returns:
+            float32 [levels, size, width].
+        """
+        lengths = np.linalg.norm(self.codebook, axis=2, keepdims=True)
+        scale = TEMPERATURE * self.lengths[:, None, None]
+        return self.codebook / np.maximum(lengths, 1e-12) / np.maximum(scale, 1e-12)
+
+
 def encode(
-    name: str, extras: Mapping[str, np.ndarray], texts: Sequence[str]
+    checkpoint: Checkpoint, extras: Mapping[str, np.ndarray], texts: Sequence[str]
 ) -> npt.NDArray[np.int64]:
     """Returns the likeliest code of each text at each position after those before it.
 
     Args:
-        name: The checkpoint that the model started from, for its tokenizer and shape.
+        checkpoint: The model that was trained with the codes.
         extras: The arrays that `train` returned.
         texts: New documents.
 
@@ -168,23 +245,17 @@ def encode(
         int64 [texts, levels].
 
     Raises:
-        InputError: The checkpoint is not to be had any more, or the arrays are not of it.
+        InputError: The arrays are not of this model.
     """
     import torch
 
-    network = Seq2SeqNetwork(name, [], np.empty(0, np.int64), texts)
+    network = Seq2SeqNetwork(checkpoint, [], np.empty(0, np.int64), texts)
+    vectors = CodeVectors.of(extras)
+    vectors.refuse_other_width(network.width)
+    books = torch.from_numpy(vectors.codebook).to(network.device)
+    levels = len(books)
+    codes = torch.zeros((len(texts), levels), dtype=torch.int64, device=network.device)
     with torch.no_grad():
-        for key, weight in network.weights.items():
-            kept = extras.get(f"{_PREFIX}{key}")
-            if kept is None or kept.shape != tuple(weight.shape):
-                raise InputError(
-                    f"the identifiers lack their network ({key!r} is missing or of another shape)",
-                    mend="Assign them again",
-                )
-            weight.copy_(torch.from_numpy(np.array(kept)))
-        books = torch.from_numpy(np.array(extras["codebook"])).to(network.device)
-        levels = len(books)
-        codes = torch.zeros((len(texts), levels), dtype=torch.int64, device=network.device)
         for rows in torch.arange(len(texts)).split(network.chunk):
             read = network.read(rows)
             for level in range(levels):

@@ -6,13 +6,16 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from data_prep.registry import Registry
 from docids.table import DocidTable
+
+if TYPE_CHECKING:
+    from docids.code_learning.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,14 @@ class Built:
         extras: Name -> array; stored beside the table.
         resolved: What was done where the first choice for a document was taken -> how many
             documents; of the last call only, and not stored.
+        model: The encoder-decoder that codes were trained with, or the folder where it is kept;
+            None for the kinds that train none.
     """
 
     table: DocidTable
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     resolved: Mapping[str, int] = field(default_factory=dict)
+    model: Checkpoint | Path | None = None
 
 
 @dataclass(frozen=True)

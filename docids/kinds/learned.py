@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents
 from docids.kinds.codebooks import append_codes, table_of_codes
 from docids.kinds.naming import Collisions
+
+if TYPE_CHECKING:
+    from docids.code_learning.checkpoint import Checkpoint
 
 _DOCUMENTS_PER_CODE = 8
 
@@ -69,11 +72,17 @@ class Learned:
             "seed": seed,
             "folder": documents.scratch,
         }
+        model = None
         if options.model is not None:
             from docids.code_learning import seq2seq
+            from docids.code_learning.checkpoint import Checkpoint
 
-            network = seq2seq.Seq2SeqNetwork(options.model, texts, owners, documents.texts)
-            arrays, learned = seq2seq.train(network, **how)
+            model = Checkpoint.load(
+                options.model,
+                where="--learned.model",
+                mend="Give a hub id, or the folder of a downloaded model",
+            )
+            arrays, learned = seq2seq.train(model, texts, owners, documents.texts, **how)
         else:
             vectors = documents.vectors
             none = np.empty((0, vectors.shape[1]), np.float32)
@@ -84,7 +93,7 @@ class Learned:
             documents.doc_ids, learned.codes, size, kind="learned", options=options
         )
         resolved = {"another code for balance": learned.moved, **numbered}
-        return Built(table, arrays, resolved)
+        return Built(table, arrays, resolved, model)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents the codes that the network finds likeliest, one after the other.
@@ -97,14 +106,29 @@ class Learned:
         if options.model is not None:
             from docids.code_learning import seq2seq
 
-            codes = seq2seq.encode(options.model, built.extras, documents.texts)
+            codes = seq2seq.encode(_checkpoint(built), built.extras, documents.texts)
         else:
             codes = Learner.of(built.extras).encode(documents.vectors)
         size = built.extras["codebook"].shape[1]
         table, numbered = append_codes(
             built.table, documents.doc_ids, codes, size, options.collisions
         )
-        return Built(table, built.extras, numbered)
+        return Built(table, built.extras, numbered, built.model)
+
+
+def _checkpoint(built: Built) -> Checkpoint:
+    """Returns the model that codes were trained with.
+
+    Raises:
+        InputError: The identifiers were saved without it.
+    """
+    from docids.code_learning.checkpoint import Checkpoint
+
+    if isinstance(built.model, Checkpoint):
+        return built.model
+    if built.model is None:
+        raise InputError("the identifiers lack their model", mend="Assign them again")
+    return Checkpoint.load(str(built.model), where=built.model, mend="Assign them again")
 
 
 KINDS.register("learned")(Learned())

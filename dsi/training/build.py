@@ -15,8 +15,10 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.progress import note
 from data_prep.rehearsal import RehearsalOptions
 from docids.assignment import Assignment, text_of
+from docids.code_learning.seq2seq import CodeVectors
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
@@ -37,6 +39,7 @@ from dsi.training.options import (
     SamOptions,
 )
 from dsi.training.processes import Processes
+from dsi.training.start import decided
 from dsi.updating.memory import remember
 from dsi.versions import Manifest
 
@@ -151,7 +154,8 @@ class TrainingOptions(KindOptions):
     def _check_objectives(self) -> None:
         """Refuses terms of the loss that the other options leave nothing to work on."""
         weights = self.objectives.weights
-        if weights["r_drop"] and self.model.pretrained is None and not self.model.dropout:
+        scratch = self.model.pretrained is None and self.model.start != "learned"
+        if weights["r_drop"] and scratch and not self.model.dropout:
             raise InputError(
                 f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
                 "dropout, and --model.dropout is 0",
@@ -205,6 +209,7 @@ def train_index(
         InputError: The folder holds an index or a run of other options, an option does not fit
             the data, or the loss is no finite number.
     """
+    options = decided(options, docids_folder)
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
     check_codebooks(options, docids_folder)
@@ -257,7 +262,9 @@ class _Parts:
     tokens: list[list[int]]
     title_tokens: list[list[int]]
     generator: str | None
+    checkpoint: str | None = None
     codebooks: Codebooks | None = None
+    codes: CodeVectors | None = None
 
 
 def _fingerprint(
@@ -331,14 +338,20 @@ def _prepare(
     titles = [document.title for document in documents]
     texts = text_of(titles, (document.text for document in documents))
     doc_ids = [document.doc_id for document in documents]
-    text = _text_encoder(texts, work, options)
+    learned = options.model.start == "learned"
+    # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
+    text = None if learned else _text_encoder(texts, work, options)
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
     urls = [document.url for document in documents]
     assignment = _docids(doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder)
+    checkpoint = str(assignment.built.model) if learned else options.model.pretrained
+    if text is None:
+        note("training starts from the model that the identifiers were trained with")
+        text = PretrainedEncoder.from_checkpoint(str(checkpoint))
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
-    tokens = text.encode(texts, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
-    encoded = text.encode(titles, _WHOLE_DOCUMENT if options.model.pretrained is None else 512)
+    longest = _WHOLE_DOCUMENT if checkpoint is None else 512
+    tokens, encoded = text.encode(texts, longest), text.encode(titles, longest)
     title_tokens = [
         line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
     ]
@@ -352,7 +365,9 @@ def _prepare(
         [tokens[number] for number in picked],
         [title_tokens[number] for number in picked],
         generator,
+        checkpoint,
         _codebooks(assignment, [texts[number] for number in picked], options),
+        CodeVectors.of(assignment.built.extras) if learned else None,
     )
 
 
@@ -523,7 +538,7 @@ def _make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: _Pa
     if options.objectives.r_drop.weight and not drops(model):
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
-            f"through dropout, and {options.model.pretrained!r} has none",
+            f"through dropout, and {parts.checkpoint!r} has none",
             mend="Leave the term out",
         )
     return Run(
@@ -591,9 +606,9 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
     from dsi.backbone import from_pretrained, from_scratch, longest_text
 
     table = parts.assignment.table
-    if options.model.pretrained is not None:
+    if parts.checkpoint is not None:
         model = from_pretrained(
-            options.model.pretrained,
+            parts.checkpoint,
             alphabet_size=table.alphabet_size,
             decoder_layers=options.model.decoder_layers,
             seed=options.seed,
@@ -604,7 +619,7 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
             if positions is not None and wanted > positions:
                 raise InputError(
                     f"--mix.{name} {wanted} is more than the {positions} tokens that "
-                    f"{options.model.pretrained!r} reads",
+                    f"{parts.checkpoint!r} reads",
                     mend=f"Give {positions} or less",
                 )
     else:
@@ -625,6 +640,7 @@ def _make_model(options: TrainingOptions, parts: _Parts, *, fresh: bool) -> PreT
             parts.title_tokens,
             options.model.title_weight,
             parts.codebooks,
+            parts.codes,
         )
         WARM_STARTS[options.model.start](model, corpus, options.seed)
     return with_extras(model, options)

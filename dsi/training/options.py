@@ -32,7 +32,8 @@ class ModelOptions:
     head_layers: int = 4
     """Layers of the small decoder that reads these codes for pawa"""
     warm_start: str = "auto"
-    """spectral (from scratch), encodings (pretrained) or none; auto takes the one that fits"""
+    """spectral (from scratch), encodings (pretrained), learned (the encoder-decoder that learned
+    identifiers were trained with, and their codebooks) or none; auto takes the one that fits"""
     codebooks: bool = False
     """Start the rows of codes from the codebooks of rq or pq (RIPOR), brought into the model's
     space, instead of the mean of the documents that have the code"""
@@ -48,11 +49,13 @@ class ModelOptions:
                 f"--model.size {self.size!r} is unknown", mend=f"Choose from: {', '.join(SIZES)}"
             )
         _within("model.dropout", self.dropout, 0, 1)
-        if self.warm_start not in ("auto", "spectral", "encodings", "none"):
+        if self.warm_start not in ("auto", "spectral", "encodings", "learned", "none"):
             raise InputError(
                 f"--model.warm_start {self.warm_start!r} is unknown",
-                mend="Choose from: auto, spectral, encodings, none",
+                mend="Choose from: auto, spectral, encodings, learned, none",
             )
+        if self.warm_start == "learned":
+            self.refuse_other_networks()
         if self.pretrained is not None and self.warm_start == "spectral":
             raise InputError(
                 "--model.warm_start spectral would overwrite --model.pretrained",
@@ -87,6 +90,18 @@ class ModelOptions:
             )
         if self.title_weight < 1:
             raise InputError(f"--model.title_weight {self.title_weight} is less than 1")
+
+    def refuse_other_networks(self) -> None:
+        """Raises InputError where another network is asked for than that of the identifiers."""
+        for name in ("pretrained", "size", "dropout"):
+            value = getattr(self, name)
+            if value != getattr(ModelOptions, name):
+                raise InputError(
+                    f"--model.{name} {value} says what the network is, and learned identifiers "
+                    "bring the one that they were trained with (--model.warm_start learned)",
+                    mend=f"Leave --model.{name} out, or choose another --model.warm_start: "
+                    "spectral, encodings or none",
+                )
 
     @property
     def start(self) -> str:

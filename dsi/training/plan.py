@@ -10,6 +10,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
 from dsi.training.examples import task_shares
+from dsi.training.start import codes_model, decided
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,6 +64,7 @@ def plan_training(
     """
     from dsi.training.build import check_codebooks
 
+    options = decided(options, docids_folder)
     check_codebooks(options, docids_folder)
     steps: list[str] = []
     opened = Dataset.open(dataset) if dataset.exists() else None
@@ -92,7 +94,11 @@ def plan_training(
     loop = options.loop
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
     steps.append(f"train {loop.steps:,} steps of {size}")
-    network = _network(options, documents)
+    started = options.model.pretrained
+    if options.model.start == "learned":
+        steps.insert(-1, "start from the model that the identifiers were trained with")
+        started = codes_model(options, docids_folder)
+    network = _network(options, documents, started)
     parameters = memory = None
     if network is not None:
         parameters = sum(weight.numel() for weight in network.parameters())
@@ -144,7 +150,9 @@ def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
     )
 
 
-def _network(options: TrainingOptions, documents: int | None) -> PreTrainedModel | None:
+def _network(
+    options: TrainingOptions, documents: int | None, checkpoint: str | None
+) -> PreTrainedModel | None:
     """Builds the network without memory for its weights; None where its shape is not known."""
     import torch
 
@@ -156,7 +164,7 @@ def _network(options: TrainingOptions, documents: int | None) -> PreTrainedModel
         return None
     try:
         with torch.device("meta"):
-            if options.model.pretrained is None:
+            if checkpoint is None:
                 model: Any = from_scratch(
                     options.model.size,
                     text_vocabulary=options.vocabulary.size,
@@ -166,7 +174,7 @@ def _network(options: TrainingOptions, documents: int | None) -> PreTrainedModel
             else:
                 from transformers import AutoModelForSeq2SeqLM
 
-                config = pretrained_config(options.model.pretrained, options.model.decoder_layers)
+                config = pretrained_config(checkpoint, options.model.decoder_layers)
                 model = AutoModelForSeq2SeqLM.from_config(config)
                 rows = model.get_encoder().get_input_embeddings().weight.shape[0]
                 model = graft_docids(model, rows, alphabet)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.registry import Registry
+from docids.code_learning.seq2seq import CodeVectors
 from docids.table import FIRST_CODE, DocidTable
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Corpus:
         title_weight: How often a title counts beside its text.
         codebooks: What the rows of codes are to stand for; None for the mean of the documents
             that have the code.
+        codes: What the codes are to the model that was trained with them; None where none was.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -64,6 +66,7 @@ class Corpus:
     titles: Sequence[Sequence[int]] = ()
     title_weight: int = 1
     codebooks: Codebooks | None = None
+    codes: CodeVectors | None = None
 
     def weighted(self) -> list[list[int]]:
         """Returns the tokens with each title as often as it counts; once is in `tokens`."""

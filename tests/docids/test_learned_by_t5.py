@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny_t5
 import torch
-from tiny_t5 import WORDS
 from transformers import T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
-from docids.code_learning.course import Course
-from docids.code_learning.seq2seq import Seq2SeqNetwork, encode
+from docids.code_learning.checkpoint import Checkpoint
+from docids.code_learning.course import TEMPERATURE, Course
+from docids.code_learning.seq2seq import CodeVectors, Seq2SeqNetwork, encode
 from docids.kinds.learned import LearnedOptions
 
 COUNT, SIZE = 32, 4
@@ -53,9 +55,9 @@ def alone(checkpoint):
 
 def test_the_model_is_trained_with_its_codes(alone, checkpoint):
     untrained = T5ForConditionalGeneration.from_pretrained(checkpoint).state_dict()
+    trained = alone.built.model.model.state_dict()
     for name in ("encoder.embed_tokens.weight", "decoder.block.0.layer.0.SelfAttention.q.weight"):
-        key = next(key for key in alone.built.extras if key == f"model.{name}")
-        assert not np.allclose(alone.built.extras[key], untrained[name].numpy())
+        assert not torch.allclose(trained[name], untrained[name])
     # Documents on the same side of the corpus meet at the first code more often than others.
     first = alone.table.matrix()[:, 0]
     side = np.arange(COUNT) % 2
@@ -63,15 +65,16 @@ def test_the_model_is_trained_with_its_codes(alone, checkpoint):
     assert same[side[:, None] == side].mean() > same[side[:, None] != side].mean() + 0.2
 
 
-def test_a_query_leads_to_codes_of_its_document(alone, checkpoint):
+def test_a_query_leads_to_codes_of_its_document(alone):
     codes = alone.table.matrix()[:, :2] - 2 - [0, SIZE]
-    found = encode(checkpoint, alone.built.extras, TEXTS)
+    found = encode(alone.built.model, alone.built.extras, TEXTS)
     assert (found[:, 0] == codes[:, 0]).mean() > 0.6  # chance is a quarter
     assert (found == codes).all(axis=1).mean() > 0.3  # chance is a sixteenth
 
 
 def test_a_state_does_not_depend_on_the_texts_beside_it(checkpoint):
-    network = Seq2SeqNetwork(checkpoint, ["cats hunt mice"], np.array([1]), ["dogs", "mice"])
+    loaded = Checkpoint.load(checkpoint, where="", mend="")
+    network = Seq2SeqNetwork(loaded, ["cats hunt mice"], np.array([1]), ["dogs", "mice"])
     codes = torch.tensor([[1, 0], [2, 0], [0, 0]])
     books = torch.randn(2, SIZE, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -104,17 +107,50 @@ def test_interrupted_it_ends_with_the_same_bits(at, alone, checkpoint, tmp_path,
     assert np.array_equal(again.table.matrix(), alone.table.matrix())
     for name, array in alone.built.extras.items():
         assert again.built.extras[name].tobytes() == array.tobytes(), name
+    trained = alone.built.model.model.state_dict()
+    for name, weight in again.built.model.model.state_dict().items():
+        assert torch.equal(weight, trained[name]), name
 
 
-def test_new_documents_are_read_by_the_kept_model(alone, checkpoint, tmp_path):
-    alone.save(tmp_path / "docids")
+def test_new_documents_are_read_by_the_kept_model(tmp_path):
+    """The checkpoint that training started from need not be there any more."""
+    path = tiny_t5.write(tmp_path / "t5")
+    made = learned(path)
+    made.save(tmp_path / "docids")
+    shutil.rmtree(path)
     opened = Assignment.open(tmp_path / "docids")
-    table = opened.extend(["new"], [TEXTS[5]]).table
-    expected = encode(checkpoint, alone.built.extras, [TEXTS[5]])[0] + [2, 2 + SIZE]
-    assert table.sequence(COUNT)[:2] == tuple(expected.tolist())
-    extras = {k: v for k, v in alone.built.extras.items() if "SelfAttention" not in k}
-    with pytest.raises(InputError, match="lack their network"):
-        encode(checkpoint, extras, [WORDS[0]])
+    grown = opened.extend(["new"], [TEXTS[5]]).retire(["d0"])
+    expected = encode(made.built.model, made.built.extras, [TEXTS[5]])[0] + [2, 2 + SIZE]
+    assert grown.table.sequence(COUNT)[:2] == tuple(expected.tolist())
+    grown.save(tmp_path / "later")  # and the model goes with them
+    again = Assignment.open(tmp_path / "later").extend(["newer"], [TEXTS[5]]).table
+    assert again.sequence(COUNT + 1)[:2] == tuple(expected.tolist())
+
+
+def test_identifiers_without_their_model_are_told(alone, tmp_path):
+    alone.save(tmp_path / "docids")
+    (tmp_path / "docids" / "model" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="docids/model: no encoder-decoder"):
+        Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
+    shutil.rmtree(tmp_path / "docids" / "model")
+    with pytest.raises(InputError, match="lack their model"):
+        Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
+    books = alone.built.extras["codebook"]
+    with pytest.raises(InputError, match="8 dimensions, and the model beside them has 16"):
+        encode(alone.built.model, {**alone.built.extras, "codebook": books[:, :, :8]}, ["cats"])
+    with pytest.raises(InputError, match="lack their codebooks"):
+        encode(alone.built.model, {"codebook": books}, ["cats"])
+
+
+def test_rows_of_codes_give_the_logits_that_they_were_trained_by(alone):
+    """For a state of mean length: its cosine to each code, by the temperature."""
+    codes = CodeVectors.of(alone.built.extras)
+    state = np.random.default_rng(0).normal(size=16)
+    for level, book in enumerate(codes.codebook):
+        cosines = book @ state / np.linalg.norm(book, axis=1) / np.linalg.norm(state)
+        long = state / np.linalg.norm(state) * codes.lengths[level]
+        np.testing.assert_allclose(codes.outputs()[level] @ long, cosines / TEMPERATURE, rtol=1e-4)
+    assert (codes.lengths > 0).all()
 
 
 def test_what_does_not_go_together_or_is_missing_is_told(checkpoint):

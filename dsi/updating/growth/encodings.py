@@ -12,6 +12,7 @@ _SAMPLE = 200
 """Old documents whose encodings tell what all encodings have in common."""
 
 
+@GROWTHS.register("learned")
 @GROWTHS.register("encodings")
 def encodings(model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTrainedModel:
     """Starts new output rows from what the decoder's first step makes of the new documents.

@@ -76,6 +76,52 @@ def options(**changes: Any) -> Any:
     return TrainingOptions(**groups, **plain)
 
 
+def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:
+    """A tiny random checkpoint whose tokenizer knows the words of the corpus."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import (
+        BartConfig,
+        BartForConditionalGeneration,
+        PreTrainedTokenizerFast,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    words = sorted({word for d in dataset.documents() for word in d.text.lower().split()})
+    known = {word: n for n, word in enumerate(["<pad>", "</s>", "<unk>", "<s>", *words])}
+    inner = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    start = "<s> " if kind == "bart" else ""
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{start}$A </s>", special_tokens=[("<s>", 3), ("</s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    made: Callable[[], Any] = {
+        "t5": lambda: T5ForConditionalGeneration(
+            T5Config(vocab_size=len(known), d_model=64, d_kv=16, num_heads=4, d_ff=64, num_layers=1)
+        ),
+        "bart": lambda: BartForConditionalGeneration(
+            BartConfig(
+                vocab_size=len(known),
+                d_model=64,
+                encoder_layers=1,
+                decoder_layers=1,
+                encoder_attention_heads=4,
+                decoder_attention_heads=4,
+                encoder_ffn_dim=64,
+                decoder_ffn_dim=64,
+                max_position_embeddings=64,
+            )
+        ),
+    }[kind]
+    made().save_pretrained(folder)
+    return folder
+
+
 def weights(out: Path) -> bytes:
     """Returns the weights of the live version as they are on the disk."""
     from dsi import versions

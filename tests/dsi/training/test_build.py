@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,7 @@ import numpy as np
 import pytest
 import small
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
 
-from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from docids.kinds.quantisation import QuantisationOptions
@@ -522,46 +512,10 @@ def test_options_that_contradict_each_other_are_refused_before_work_starts(chang
         small.options(**changes)
 
 
-def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:
-    """A tiny random checkpoint whose tokenizer knows the words of the corpus."""
-    words = sorted({word for d in dataset.documents() for word in d.text.lower().split()})
-    known = {word: n for n, word in enumerate(["<pad>", "</s>", "<unk>", "<s>", *words])}
-    inner = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    start = "<s> " if kind == "bart" else ""
-    inner.post_processor = processors.TemplateProcessing(
-        single=f"{start}$A </s>", special_tokens=[("<s>", 3), ("</s>", 1)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    made: Callable[[], Any] = {
-        "t5": lambda: T5ForConditionalGeneration(
-            T5Config(vocab_size=len(known), d_model=64, d_kv=16, num_heads=4, d_ff=64, num_layers=1)
-        ),
-        "bart": lambda: BartForConditionalGeneration(
-            BartConfig(
-                vocab_size=len(known),
-                d_model=64,
-                encoder_layers=1,
-                decoder_layers=1,
-                encoder_attention_heads=4,
-                decoder_attention_heads=4,
-                encoder_ffn_dim=64,
-                decoder_ffn_dim=64,
-                max_position_embeddings=64,
-            )
-        ),
-    }[kind]
-    made().save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 @pytest.mark.parametrize("warm_start", ["auto", "none"])
 def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_path):
-    path = checkpoint(kind, tmp_path / "checkpoint", dataset)
+    path = small.checkpoint(kind, tmp_path / "checkpoint", dataset)
     wanted = small.options(
         model__pretrained=str(path),
         model__warm_start=warm_start,
@@ -581,7 +535,7 @@ def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_p
 
 @pytest.mark.parametrize("what", ["query", "document"])
 def test_texts_longer_than_a_pretrained_model_reads_are_refused(what, dataset, tmp_path):
-    path = checkpoint("bart", tmp_path / "checkpoint", dataset)
+    path = small.checkpoint("bart", tmp_path / "checkpoint", dataset)
     wanted = small.options(model__pretrained=str(path), **{f"mix__{what}_length": 65})
     with pytest.raises(InputError, match=rf"--mix\.{what}_length 65.*64"):
         train_index(dataset, tmp_path / "index", wanted)
@@ -589,7 +543,7 @@ def test_texts_longer_than_a_pretrained_model_reads_are_refused(what, dataset, t
 
 @pytest.mark.parametrize("damage", [shutil.rmtree, lambda path: (path / "config.json").unlink()])
 def test_a_pretrained_model_that_is_missing_is_told(damage, dataset, tmp_path):
-    path = checkpoint("t5", tmp_path / "checkpoint", dataset)
+    path = small.checkpoint("t5", tmp_path / "checkpoint", dataset)
     damage(path)
     with pytest.raises(InputError, match=r"cannot load the (tokenizer|model)"):
         train_index(dataset, tmp_path / "index", small.options(model__pretrained=str(path)))

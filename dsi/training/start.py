@@ -1,0 +1,53 @@
+"""Which model a training starts from: one that identifiers were trained with, or another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import InputError
+from docids.assignment import MODEL
+
+if TYPE_CHECKING:
+    from dsi.training.build import TrainingOptions
+
+
+def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
+    """Returns options that say of the warm start whether it is `learned`.
+
+    Where an encoder-decoder was, or will be, trained with the identifiers, it is what `auto`
+    takes; with small networks over document vectors there is none.
+
+    Args:
+        options: As the user gave them.
+        docids_folder: Identifiers that exist already; None to assign those of `options.docids`.
+
+    Raises:
+        InputError: Another network is asked for besides, or `learned` where there is none.
+    """
+    model = options.model
+    brings = codes_model(options, docids_folder) is not None
+    if model.warm_start == "learned" and not brings:
+        whose = f"--docids {options.docids}" if docids_folder is None else str(docids_folder)
+        raise InputError(
+            f"--model.warm_start learned starts from the encoder-decoder that identifiers were "
+            f"trained with, and those of {whose} were trained with none",
+            mend="Take --docids learned --learned.model NAME, or another --model.warm_start",
+        )
+    if model.warm_start != "auto" or not brings:
+        return options
+    model.refuse_other_networks()
+    return replace(options, model=replace(model, warm_start="learned"))
+
+
+def codes_model(options: TrainingOptions, docids_folder: Path | None) -> str | None:
+    """Returns the encoder-decoder that codes are trained with, for its shape; None without one.
+
+    Args:
+        options: How identifiers are made where there are none yet.
+        docids_folder: Identifiers that exist already, or will when training begins.
+    """
+    if docids_folder is not None:
+        return str(docids_folder / MODEL) if (docids_folder / MODEL).is_dir() else None
+    return options.learned.model if options.docids == "learned" else None

@@ -1,0 +1,55 @@
+"""The start of learned identifiers: the model that learned the codes, and the codebooks."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from data_prep.errors import InputError
+from docids.table import FIRST_CODE, PAD
+from dsi.warm_starts.base import WARM_STARTS, Corpus, set_rows
+
+
+@WARM_STARTS.register("learned")
+def learned(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+    """Writes the codebooks of every position into the rows of their codes.
+
+    The decoder then reads what it read when the codes were trained, and the logits of a position
+    are those of that training: cosines by its temperature, exactly for a state of mean length. So
+    the model that learned the codes is the one that retrieves (Sun et al., GenRet, NeurIPS 2023,
+    section 3). Nothing has been learned of a number behind the codes: its row starts at 0.
+
+    Args:
+        model: The encoder-decoder that was trained with the codes, after `graft_docids`.
+        corpus: The documents, their identifiers, and what their codes are to the model.
+        seed: Unused; nothing is drawn.
+
+    Raises:
+        InputError: There are no such codes, or they do not fit the model or the identifiers.
+    """
+    if corpus.codes is None:
+        raise InputError(
+            "these codes were not trained with a model",
+            where="--model.warm_start learned",
+            mend="Assign identifiers with --kind learned and --learned.model",
+        )
+    outputs = corpus.codes.outputs()
+    levels, size, width = outputs.shape
+    output = model.get_output_embeddings().weight
+    corpus.codes.refuse_other_width(output.shape[1])
+    first_number = FIRST_CODE + levels * size
+    if len(output) < first_number:
+        raise InputError(
+            f"codebooks of {levels} x {size} codes, and identifiers of {len(output)} codes",
+            mend="Assign the identifiers again",
+        )
+    rows = output.detach().float().cpu().numpy().copy()
+    rows[FIRST_CODE:first_number] = outputs.reshape(-1, width)
+    rows[first_number:] = 0
+    set_rows(output, rows)
+    embedding = model.get_decoder().get_input_embeddings()
+    # BART multiplies what it looks up, and the codes were read without that.
+    scale = float(getattr(embedding, "embed_scale", 1.0))
+    read = embedding.weight.detach().float().cpu().numpy().copy()
+    read[PAD] = corpus.codes.start / scale
+    read[FIRST_CODE:first_number] = corpus.codes.codebook.reshape(-1, width) / scale
+    set_rows(embedding.weight, read)
