@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.progress import note
 from docids.embeddings import (
     Embedder,
     EmbeddingOptions,
@@ -214,7 +215,15 @@ def assign(
 
     documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
-    quality = measure(built.table, lambda: documents.vectors, seed=seed, resolved=built.resolved)
+    for chosen_for_the_user in built.notes:
+        note(chosen_for_the_user)
+    quality = measure(
+        built.table,
+        lambda: documents.vectors,
+        seed=seed,
+        resolved=built.resolved,
+        notes=built.notes,
+    )
     embedder = fitted[0] if fitted else None
     return Assignment(built, embedder, embedding, seed, origin or {}), quality
 

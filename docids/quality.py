@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,6 +101,7 @@ class Quality:
         alphabet_size: Size of the alphabet.
         codes_used: Codes from FIRST_CODE on that occur.
         purity: See `Purity`.
+        notes: What the kind chose for the user, a sentence each.
     """
 
     kind: str
@@ -117,6 +118,7 @@ class Quality:
     alphabet_size: int
     codes_used: int
     purity: Purity
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON holds it."""
@@ -147,6 +149,7 @@ class Quality:
             "purity_shuffled": self.purity.shuffled,
             "purity_documents": self.purity.documents,
             "purity_reason": self.purity.reason,
+            "notes": list(self.notes),
         }
 
     def rows(self) -> list[tuple[str, Any]]:
@@ -192,6 +195,7 @@ class Quality:
                 for level, position in zip(self.levels, self.positions, strict=True)
             ),
             *purity,
+            *(("note", note) for note in self.notes),
         ]
 
 
@@ -201,6 +205,7 @@ def measure(
     *,
     seed: int,
     resolved: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
 ) -> Quality:
     """Measures the identifiers of a table's live rows.
 
@@ -210,6 +215,7 @@ def measure(
             length 1 (0: has no neighbours); called only where purity says something.
         seed: Of the sample and the shuffling behind purity.
         resolved: See `Quality`.
+        notes: See `Quality`.
 
     Raises:
         InputError: The table has no live row.
@@ -238,6 +244,7 @@ def measure(
         alphabet_size=table.alphabet_size,
         codes_used=int((codes >= FIRST_CODE).sum()),
         purity=_purity(table, vectors, seed),
+        notes=tuple(notes),
     )
 
 

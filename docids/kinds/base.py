@@ -84,12 +84,14 @@ class Built:
             documents; of the last call only, and not stored.
         model: The encoder-decoder that codes were trained with, or the folder where it is kept;
             None for the kinds that train none.
+        notes: What was chosen for the user; of `build` only, and not stored.
     """
 
     table: DocidTable
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     resolved: Mapping[str, int] = field(default_factory=dict)
     model: Checkpoint | Path | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,32 @@ from docids.kinds.naming import Collisions
 from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
 
+DEFAULT_SIZE = 256
+"""Codes in a codebook where nothing is said and documents are many (RIPOR)."""
 _SAMPLE = 20_000
+
+
+def chosen_size(
+    asked: int | None, documents: int, *, each: int, option: str
+) -> tuple[int, list[str]]:
+    """Returns how many codes a codebook gets, and what to tell the user about it.
+
+    Args:
+        asked: By the user; None to take the default, or on a small corpus the largest power of 2
+            that leaves `each` documents for every code.
+        documents: How many there are.
+        each: Documents that a code asks for, to stand for more than one of them.
+        option: Its name, for the note.
+    """
+    if asked is not None:
+        return asked, []
+    most = max(2, 1 << (max(documents // each, 1).bit_length() - 1))
+    if most >= DEFAULT_SIZE:
+        return DEFAULT_SIZE, []
+    return most, [
+        f"{most} codes in a codebook in place of {DEFAULT_SIZE}, which {documents:,} documents "
+        f"would not fill ({option} says how many)"
+    ]
 
 
 def table_of_codes(

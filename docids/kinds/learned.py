@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.errors import InputError
 from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents
-from docids.kinds.codebooks import append_codes, table_of_codes
+from docids.kinds.codebooks import append_codes, chosen_size, table_of_codes
 from docids.kinds.naming import Collisions
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ class LearnedOptions(LearningOptions):
 
     levels: int = 3
     """Codes in an identifier, each from a codebook of its own (GenRet: 3)"""
-    codebook: int = 256
-    """Codes in a codebook (GenRet: 512); at most one for every 8 documents"""
+    codebook: int | None = None
+    """Codes in a codebook (GenRet: 512); by default 256, or on a small corpus the largest power of
+    2 that leaves 8 documents for each"""
     generator: str = "auto"
     """Whose pseudo-queries the codes are trained to answer; auto: those that the index is trained
     on, or else extractive. They are generated where they are missing"""
@@ -37,8 +38,9 @@ class LearnedOptions(LearningOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("levels", 1), ("codebook", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}", mend=f"Give {least} or more")
         if self.collisions not in ("extend", "share"):
             raise InputError(
                 f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
@@ -61,7 +63,12 @@ class Learned:
         Raises:
             InputError: A codebook has collapsed.
         """
-        size = min(options.codebook, max(2, len(documents) // _DOCUMENTS_PER_CODE))
+        size, notes = chosen_size(
+            options.codebook,
+            len(documents),
+            each=_DOCUMENTS_PER_CODE,
+            option="--learned.codebook",
+        )
         asked = documents.ask(options.generator) if len(documents) else []
         texts = [query for several in asked for query in several]
         owners = np.repeat(np.arange(len(documents)), [len(several) for several in asked])
@@ -93,7 +100,7 @@ class Learned:
             documents.doc_ids, learned.codes, size, kind="learned", options=options
         )
         resolved = {"another code for balance": learned.moved, **numbered}
-        return Built(table, arrays, resolved, model)
+        return Built(table, arrays, resolved, model, notes)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents the codes that the network finds likeliest, one after the other.

@@ -47,4 +47,4 @@ class ProductQuantisation(Quantised):
         return full.reshape(levels, size, dimensions)
 
 
-KINDS.register("pq")(ProductQuantisation("pq"))
+KINDS.register("pq")(ProductQuantisation("pq", each=1))

@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from docids.kinds.base import Built, Documents
 from docids.kinds.clustering import one_thread
-from docids.kinds.codebooks import append_codes, refuse_collapse, table_of_codes
+from docids.kinds.codebooks import append_codes, chosen_size, refuse_collapse, table_of_codes
 from docids.kinds.naming import Collisions
 
 _TRAINING_POINTS_PER_CODE = 256
@@ -27,8 +27,9 @@ class QuantisationOptions:
 
     levels: int = 8
     """Codes in an identifier, each from a codebook of its own (RIPOR: 8 to 32)"""
-    codebook: int = 256
-    """Codes in a codebook, a power of 2; with fewer documents the largest one that they fill"""
+    codebook: int | None = None
+    """Codes in a codebook, a power of 2, at most as many as documents; by default 256, or on a
+    small corpus the largest number that it fills"""
     iterations: int = 25
     """Rounds of k-means for each codebook"""
     collisions: Collisions = "extend"
@@ -42,7 +43,8 @@ class QuantisationOptions:
         for name in ("levels", "iterations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}", mend="Give 1 or more")
-        if self.codebook < 2 or self.codebook & (self.codebook - 1) or self.codebook > 1 << 16:
+        size = 2 if self.codebook is None else self.codebook
+        if size < 2 or size & (size - 1) or size > 1 << 16:
             raise InputError(
                 f"codebook is {self.codebook}", mend="Give a power of 2 from 2 to 65536"
             )
@@ -59,12 +61,20 @@ class Quantised(ABC):
 
     Args:
         name: The name of the kind.
+        each: Documents that a code asks for, where the size of codebooks is not given.
     """
 
     Options = QuantisationOptions
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, each: int) -> None:
         self.name = name
+        self._each = each
+
+    def codebook_size(self, options: QuantisationOptions, documents: int) -> tuple[int, list[str]]:
+        """Returns how many codes a codebook gets, and what to tell the user about it."""
+        option = f"--{self.name}.codebook"
+        size, notes = chosen_size(options.codebook, documents, each=self._each, option=option)
+        return min(size, max(2, 1 << (max(documents, 1).bit_length() - 1))), notes
 
     @abstractmethod
     def quantiser(self, dimensions: int, levels: int, bits: int) -> Any:
@@ -119,8 +129,8 @@ class Quantised(ABC):
         vectors = _padded(documents.vectors, options.levels)
         rotation = self.rotation(vectors.shape[1], seed)
         vectors = vectors @ rotation if len(rotation) else vectors
-        fillable = max(1, int(np.log2(max(len(vectors), 1))))
-        bits = min(options.codebook.bit_length() - 1, fillable)
+        size, notes = self.codebook_size(options, len(vectors))
+        bits = size.bit_length() - 1
         quantiser = self.quantiser(vectors.shape[1], options.levels, bits)
         quantiser.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
         quantiser.cp.niter = options.iterations
@@ -141,7 +151,7 @@ class Quantised(ABC):
         books = faiss.vector_to_array(self.codebooks(quantiser)).astype(np.float32)
         shape = np.array([vectors.shape[1], options.levels, bits])
         extras = {"codebooks": books, "shape": shape, "rotation": rotation}
-        return Built(table, extras, numbered)
+        return Built(table, extras, numbered, notes=notes)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Encodes new documents with the codebooks that are there.

@@ -38,4 +38,5 @@ class ResidualQuantisation(Quantised):
         return books.reshape(levels, size, dimensions)
 
 
-KINDS.register("rq")(ResidualQuantisation("rq"))
+# A code of a single document leaves nothing of it for the levels below, which then collapse.
+KINDS.register("rq")(ResidualQuantisation("rq", each=8))

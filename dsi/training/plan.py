@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
+from docids.kinds import KINDS
 from dsi.training.examples import task_shares
 from dsi.training.start import codes_model, decided
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FULL_PRECISION = 4
 """Bytes of a weight."""
+_MANY = 1 << 20
+"""Documents that are reckoned with where nobody says how many: enough to fill any codebook."""
 _SMALL_ALPHABET = 4096
 """Codes that are reckoned with for kinds whose alphabet only the data can tell."""
 
@@ -132,7 +135,9 @@ def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
         return None if documents is None else documents + 2
     if options.docids in ("rq", "pq"):
         chosen: Any = getattr(options, options.docids)
-        return chosen.levels * chosen.codebook + 2
+        kind: Any = KINDS[options.docids]
+        size, _ = kind.codebook_size(chosen, _MANY if documents is None else documents)
+        return chosen.levels * size + 2
     return _SMALL_ALPHABET
 
 

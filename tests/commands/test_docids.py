@@ -11,6 +11,7 @@ from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
+from docids.kinds.quantisation import QuantisationOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces
 from dsi.commands.docids import docids
@@ -40,6 +41,16 @@ def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
     assert "purity" in printed
     kept = json.loads((tmp_path / "docids" / "quality.json").read_text())
     assert kept.items() <= printed.items()
+
+
+def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
+    report = docids(dataset.path, out=tmp_path / "docids", kind="rq")
+    [note] = report.data["notes"]
+    assert note.startswith("2 codes in a codebook in place of 256, which 30 documents")
+    assert f"dsi: {note}.\n" in capsys.readouterr().err
+    assert ("note", note) in report.rows
+    given = QuantisationOptions(codebook=4, least_use=0)
+    assert docids(dataset.path, out=tmp_path / "docids", kind="rq", rq=given).data["notes"] == []
 
 
 def test_identifiers_are_made_of_the_column_of_urls(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents
-from docids.kinds.codebooks import _places_among_equals, refuse_collapse
+from docids.kinds.codebooks import _places_among_equals, chosen_size, refuse_collapse
 from docids.quality import measure
 from docids.table import FIRST_CODE
 
@@ -111,6 +111,42 @@ def test_few_documents_have_small_codebooks(count):
     built = build("rq", clustered(5)[1][:count], codebook=256)
     assert len(built.table) == count
     assert built.table.alphabet_size <= FIRST_CODE + 2 * 4 + count
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, 2), (15, 2), (16, 2), (31, 2), (32, 4), (500, 32), (2047, 128)]
+)
+def test_without_a_size_a_code_is_left_eight_documents_at_least(count, size):
+    found, notes = chosen_size(None, count, each=8, option="--rq.codebook")
+    assert found == size
+    assert notes == [
+        f"{size} codes in a codebook in place of 256, which {count:,} documents would not fill "
+        "(--rq.codebook says how many)"
+    ]
+    assert chosen_size(256, count, each=8, option="") == (256, [])
+
+
+@pytest.mark.parametrize("count", [2048, 10**7])
+def test_without_a_size_many_documents_have_256_codes(count):
+    assert chosen_size(None, count, each=8, option="") == (256, [])
+
+
+def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
+    rng = np.random.default_rng(0)
+    centres, spread = rng.normal(size=(8, 64)), np.exp(1.5 * rng.normal(size=(500, 1)))
+    vectors = centres[np.arange(500) % 8] + 0.3 * spread * rng.normal(size=(500, 64))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    built = build("rq", vectors, levels=8, codebook=None)
+    assert built.table.matrix()[:, :8].max() < FIRST_CODE + 8 * 32
+    assert [note.split(",")[0] for note in built.notes] == [
+        "32 codes in a codebook in place of 256"
+    ]
+    with pytest.raises(InputError, match=r"--rq.least_use 0.1: .* has collapsed"):
+        build("rq", vectors, levels=8, codebook=256)
+    # Product quantisation has no level that others leave nothing to.
+    built = build("pq", vectors, levels=8, codebook=None)
+    assert built.notes == []
+    assert built.table.matrix()[:, 7].max() >= FIRST_CODE + 7 * 256
 
 
 def test_a_collapsed_codebook_is_an_error():
