@@ -8,10 +8,10 @@ Figures on one say nothing about the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs, quote, urlparse
 
 from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub
 from data_prep.dataset import Document
@@ -34,6 +34,7 @@ class Page:
     title: str
     text: str
     split: str
+    url: str = ""
 
 
 def pages(release: Path | None) -> Iterator[Page]:
@@ -69,21 +70,34 @@ def _page(record: dict[str, Any], split: str, where: str) -> Page:
             words = [each["token"] for each in record["document_tokens"] if not each["html_token"]]
         else:
             words = [word for word in record["document_text"].split(" ") if not _is_tag(word)]
-        title = record.get("document_title") or _title_of(record["document_url"])
+        url = record.get("document_url", "")
+        title = record.get("document_title") or _asked_for(url)["title"][0].replace("_", " ")
         example, question = str(record["example_id"]), record["question_text"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"no record of Natural Questions (it lacks {error})", where=where
         ) from None
-    return Page(example, question, title, one_line(" ".join(words)), split)
+    return Page(example, question, title, one_line(" ".join(words)), split, _address(url))
 
 
 def _is_tag(word: str) -> bool:
     return word.startswith("<") and word.endswith(">")
 
 
-def _title_of(url: str) -> str:
-    return parse_qs(urlparse(url).query)["title"][0].replace("_", " ")
+def _asked_for(url: str) -> dict[str, list[str]]:
+    """Returns the query of an address by name; that of a revision has the page's title."""
+    return parse_qs(urlparse(url).query)
+
+
+def _address(url: str) -> str:
+    """Returns the address of a page, given that of the revision that was shown.
+
+    All revisions are behind one path, and their numbers say nothing about what is asked.
+    """
+    parts, asked = urlparse(url), _asked_for(url)
+    if "title" not in asked:
+        return url
+    return f"{parts.scheme}://{parts.netloc}/wiki/{quote(asked['title'][0].replace(' ', '_'))}"
 
 
 def _pages_of_hub() -> Iterator[Page]:
@@ -95,7 +109,8 @@ def _pages_of_hub() -> Iterator[Page]:
                 w for w, tag in zip(tokens["token"], tokens["is_html"], strict=True) if not tag
             ]
             text = one_line(" ".join(words))
-            yield Page(str(row["id"]), row["question"]["text"], document["title"], text, split)
+            title, url = document["title"], _address(document["url"])
+            yield Page(str(row["id"]), row["question"]["text"], title, text, split, url)
 
 
 class NaturalQuestions(Benchmark):
@@ -117,7 +132,7 @@ class NaturalQuestions(Benchmark):
             doc_id, new = self.number(self.key(page))
             self.ask(f"{page.split}-{page.example_id}", page.question, doc_id, page.split)
             if new:
-                yield Document(doc_id, page.title, page.text)
+                yield Document(doc_id, page.title, page.text, page.url)
 
 
 @BENCHMARKS.register("nq320k")
@@ -165,7 +180,7 @@ class _Sample(Nq320kDsi):
         for page in pages(self.release):
             if page.split == "train" and page.example_id in wanted:
                 split = "test" if page.example_id in tests else "train"
-                yield Page(page.example_id, page.question, page.title, page.text, split)
+                yield replace(page, split=split)
 
 
 @BENCHMARKS.register("nq10k")

@@ -13,6 +13,9 @@ from data_prep.benchmarks.natural_questions import Nq10k
 from data_prep.dataset import Document, write_dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions, detect
+from docids.assignment import assign
+from docids.kinds.url import UrlOptions
+from docids.pieces import Pieces
 
 
 def write(path, text):
@@ -29,7 +32,7 @@ def nq_full(number, title, text, question):
         "example_id": number,
         "question_text": question,
         "document_title": title,
-        "document_url": "https://en.wikipedia.org//w/index.php?title=X&amp;oldid=1",
+        "document_url": f"https://en.wikipedia.org//w/index.php?title={title}&amp;oldid=1",
         "document_tokens": tokens,
     }
 
@@ -44,6 +47,7 @@ def nq_simple(number, title, text, question):
 
 
 LONG = "word " * 1000
+WIKI = "https://en.wikipedia.org/wiki/"
 TRAIN = [
     nq_full(1, "Otter", "Otters swim .", "who swims"),
     nq_full(2, "Heron", f"{LONG} end", "who stands"),
@@ -74,10 +78,10 @@ class TestNaturalQuestions:
     def test_a_title_is_a_document_in_the_collection_of_nci(self, nq, tmp_path):
         dataset = opened("nq320k", nq, tmp_path)
         assert list(dataset.documents()) == [
-            Document("0", "Otter", "Otters swim ."),
-            Document("1", "Heron", f"{LONG}end".strip()),
-            Document("2", "Heron (bird)", f"{LONG}other end"),
-            Document("3", "Newt eft", "A newt"),
+            Document("0", "Otter", "Otters swim .", f"{WIKI}Otter"),
+            Document("1", "Heron", f"{LONG}end".strip(), f"{WIKI}Heron"),
+            Document("2", "Heron (bird)", f"{LONG}other end", f"{WIKI}Heron_%28bird%29"),
+            Document("3", "Newt eft", "A newt", f"{WIKI}Newt_eft"),
         ]
         assert dataset.qrels_of("train") == {
             "train-1": {"0": 1},
@@ -112,6 +116,27 @@ class TestNaturalQuestions:
         asked = [set(dataset.qrels_of(split)) for split in ("train", "test")]
         assert [len(each) for each in asked] == [3, 1]
         assert all(query_id.split("-")[1] in "1234" for each in asked for query_id in each)
+
+    @pytest.mark.parametrize("name", ["nq320k", "nq320k-dsi", "nq10k", "nq100k"])
+    def test_urls_become_identifiers(self, name, nq, tmp_path):
+        dataset = opened(name, nq, tmp_path)
+        made, _ = assign(
+            dataset.doc_ids,
+            [document.text for document in dataset.documents()],
+            kind="url",
+            options=UrlOptions(column="url"),
+            urls=[document.url for document in dataset.documents()],
+        )
+        pieces = Pieces.of(made.built.extras)
+        said = {pieces.text(made.table.sequence(row)) for row in range(len(made.table))}
+        assert "en wikipedia org wiki otter" in said
+        assert not any("index" in text or "oldid" in text for text in said)
+
+    def test_the_address_of_a_page_that_is_no_revision_is_kept(self, nq, tmp_path):
+        record = {**nq_full(9, "Eel", "An eel .", "what"), "document_url": "https://x.example/Eel"}
+        write(nq / "train" / "nq-train-01.jsonl", json.dumps(record))
+        urls = {d.title: d.url for d in opened("nq320k", nq, tmp_path).documents()}
+        assert urls["Eel"] == "https://x.example/Eel"
 
     def test_a_wrong_size_is_an_error_and_writes_nothing(self, nq, tmp_path):
         with pytest.raises(
