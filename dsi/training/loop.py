@@ -27,6 +27,7 @@ from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.dropout import cheap_dropout
 from dsi.training.engines import Engine
 from dsi.training.failures import told_in_one_line
+from dsi.training.feed_forward import cheap_feed_forward
 from dsi.training.forgetting import Forgetting
 from dsi.training.log import Log
 from dsi.training.memory import (
@@ -36,6 +37,7 @@ from dsi.training.memory import (
     neighbours,
     refuse_what_cannot_fit,
 )
+from dsi.training.norms import cheap_norms
 from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
 from dsi.training.passes import best_passes, tokens_of_a_pass
@@ -128,7 +130,8 @@ def train_loop(run: Run) -> dict[str, Any]:
     precision = hardware_precision(run.loop.precision)
     with ExitStack() as stack:
         if run.deepspeed is None:  # which takes layers apart and copies them
-            stack.enter_context(cheap_dropout(run.model))
+            for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
+                stack.enter_context(cheap(run.model))
             if run.without_padding:
                 stack.enter_context(without_padding(run.model, run.loop.length_groups))
             if precision == "fp32":  # autocast has its own products
