@@ -4,14 +4,17 @@
     python benchmarks/effectiveness.py --dataset quickstart=docstrings
     python benchmarks/effectiveness.py --dataset squad-dev=PATH --suite docids --steps 120
 
-Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults unless options
-say otherwise, and is measured on split test. The suite "docids" has every kind of identifier,
-with the same model and number of updates; "rehearsal", "ingredients" and "generators" have the
-systems of `systems.py`, which differ in what they are trained on. "KIND+share" is a kind with
-`--collisions share`. Systems of several codes are searched twice: as usual, and without the
-constraint that keeps the search to documents ("SYSTEM, unconstrained"). Cells that are in
-`results/effectiveness/` are not measured again, so that a grid continues where it stopped; remove a
-file to measure it again.
+Every cell (dataset, kind, seed) trains from scratch with `dsi train`'s defaults unless options say
+otherwise, and is measured on split test. The suite "docids" has every kind of identifier, with the
+same model and number of updates; "rehearsal", "ingredients" and "generators" have the systems of
+`systems.py`, which differ in what they are trained on. "generators" has every generator of pseudo-
+queries, measured by how often BM25 finds their document and by what an index learns from them;
+`--seq2seq PATH` adds a checkpoint that writes them (docT5query, ...), which must be on this
+machine. With the warm start all of them rank alike at first: `--cold` shows what is learned.
+"KIND+share" is a kind with `--collisions share`. Systems of several codes are searched twice: as
+usual, and without the constraint that keeps the search to documents ("SYSTEM, unconstrained").
+Cells that are in `results/effectiveness/` are not measured again, so that a grid continues where it
+stopped; remove a file to measure it again.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ SUITES = {
 """Suite -> the kinds or systems it is made of."""
 UNCONSTRAINED = "index, unconstrained"
 """The system in a cell that is the index, searched over all sequences of codes."""
+SEQ2SEQ = "queries-seq2seq"
+"""The system whose pseudo-queries a checkpoint writes."""
 GROUPS = ("all", "seen", "unseen")
 MEASURES = ("Success@1", "Success@10", "RR@10")
 
@@ -57,12 +62,17 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of training; as dsi train has it")
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
+    parser.add_argument("--seq2seq", metavar="PATH", help="checkpoint of queries-seq2seq")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
     rows = []
-    kinds = SUITES[arguments.suite] if arguments.suite else arguments.kinds
-    for kind in kinds.split(","):
+    kinds = (SUITES[arguments.suite] if arguments.suite else arguments.kinds).split(",")
+    if arguments.seq2seq is None and SEQ2SEQ in kinds:
+        if not arguments.suite:
+            parser.error(f"{SEQ2SEQ} needs --seq2seq PATH")
+        kinds.remove(SEQ2SEQ)
+    for kind in kinds:
         cells = [
             cell(
                 "effectiveness",
@@ -80,7 +90,7 @@ def main() -> None:
         flat = _flat(cells[0]["systems"].get(baseline, {}))
         rows.append({"dataset": name, "system": baseline, "seeds": 1, **flat})
     columns = ["dataset", "system", "seeds", "training minutes", "search seconds"]
-    columns.append("queries' own Success@1")
+    columns += ["queries' own Success@1", "queries' own Success@10"]
     for group in GROUPS:
         columns += [c for m in MEASURES for c in (f"{group} {m}", f"{group} {m} sd")]
     show(rows, [column for column in columns if any(column in row for row in rows)])
@@ -90,6 +100,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
     words = [name, kind]
     if arguments.documents is not None:
         words.append(f"{arguments.documents}documents")
+    if kind == SEQ2SEQ:
+        words.append(Path(arguments.seq2seq).name)
     if kind in ("semantic", "random"):
         words.append(arguments.codes)
     if arguments.steps is not None:
@@ -152,7 +164,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         )
         if system is not None:
             options = system(options)
-        queries = _pseudo_queries(Dataset.open(dataset), options)
+        queries = _pseudo_queries(Dataset.open(dataset), options, arguments.seq2seq)
         started = time.perf_counter()
         manifest = train_index(Dataset.open(dataset), index, options)
         minutes = (time.perf_counter() - started) / 60
@@ -198,7 +210,7 @@ def _sample(path: Path, size: int) -> None:
     write_dataset(path, source)
 
 
-def _pseudo_queries(dataset: Any, options: Any) -> dict[str, Any] | None:
+def _pseudo_queries(dataset: Any, options: Any, seq2seq: str | None) -> dict[str, Any] | None:
     """Makes the pseudo-queries; returns how often they find their document, and their time."""
     from data_prep.generate import generate_queries
     from data_prep.generators import GENERATORS
@@ -209,6 +221,8 @@ def _pseudo_queries(dataset: Any, options: Any) -> dict[str, Any] | None:
     if name not in GENERATORS:
         return None
     chosen: Any = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
+    if name == "seq2seq":
+        chosen = replace(chosen, model=seq2seq)
     started = time.perf_counter()
     if name == "memory":
         train_memory(dataset, chosen)
@@ -251,7 +265,9 @@ def _flat(system: dict[str, Any]) -> dict[str, float]:
 def _round_trip(entry: dict[str, Any]) -> dict[str, float]:
     """How often the pseudo-queries of a cell find their document by BM25, where it has some."""
     made = entry.get("pseudo-queries")
-    return {"queries' own Success@1": made["round trip"]["Success@1"]} if made else {}
+    if not made:
+        return {}
+    return {f"queries' own {m}": made["round trip"][m] for m in ("Success@1", "Success@10")}
 
 
 def _mean(cells: list[dict[str, Any]], system: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
     python benchmarks/generators.py --dataset squad-dev=PATH/TO/BEIR
     python benchmarks/generators.py --dataset squad-dev=PATH --generators memory --memory-steps 200
+    python benchmarks/generators.py --dataset squad-dev=PATH --generators seq2seq --seq2seq PATH
 
 What an index learns from them is measured by `effectiveness.py --suite generators`. Labelled
 training queries are asked too, as a mark to read the others by. Cells that are in
@@ -29,13 +30,18 @@ def main() -> None:
     parser.add_argument("--generators", default=f"{LABELLED},extractive,selective,memory")
     parser.add_argument("--per-doc", type=int, default=5)
     parser.add_argument("--memory-steps", type=int, default=None, help="default: that of dsi")
+    parser.add_argument("--seq2seq", metavar="PATH", help="checkpoint of the generator seq2seq")
     arguments = parser.parse_args()
+    if (arguments.seq2seq is None) == ("seq2seq" in arguments.generators.split(",")):
+        parser.error("seq2seq among --generators and --seq2seq PATH go together")
     name, source = arguments.dataset.split("=", 1)
     rows = []
     for generator in arguments.generators.split(","):
         words = [name, generator, f"{arguments.per_doc}each"]
         if generator == "memory" and arguments.memory_steps is not None:
             words.append(f"{arguments.memory_steps}steps")
+        if generator == "seq2seq":
+            words.append(Path(arguments.seq2seq).name)
         found = cell(
             "generators",
             "-".join(words),
@@ -60,6 +66,8 @@ def _measure(source: str, generator: str, arguments: argparse.Namespace) -> dict
         if generator == LABELLED:
             return {"round trip": _round_trip_of_labelled(dataset), "seconds": None}
         options: Any = GENERATORS[generator].options_class(per_doc=arguments.per_doc)
+        if generator == "seq2seq":
+            options = replace(options, model=arguments.seq2seq)
         started = time.perf_counter()
         if isinstance(options, MemoryOptions):
             if arguments.memory_steps is not None:

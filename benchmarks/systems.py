@@ -84,7 +84,7 @@ SYSTEMS: dict[str, Callable[[TrainingOptions], TrainingOptions]] = {
         f"queries-{name}": _ingredients(
             pseudo=1 - LABELLED, labelled=LABELLED, per_doc=10, generator=name
         )
-        for name in ("extractive", "selective", "memory")
+        for name in ("extractive", "selective", "memory", "seq2seq")
     },
 }
 """Name -> what it changes in the options."""
