@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -180,11 +181,13 @@ class Trie:
 
     def walk(self, codes: Sequence[int]) -> int:
         """Returns the node that a prefix leads to, -1 where no identifier starts with it."""
+        # Single entries of a memory map are slow to read as such, and slices slower.
+        first_child, known = np.asarray(self.first_child), np.asarray(self.code)
         node = 0
         for code in codes:
-            first, last = int(self.first_child[node]), int(self.first_child[node + 1])
-            child = first + int(np.searchsorted(self.code[first:last], code))
-            if child == last or self.code[child] != code:
+            first, last = first_child.item(node), first_child.item(node + 1)
+            child = bisect_left(known, code, first, last)
+            if child == last or known.item(child) != code:
                 return -1
             node = child
         return node
@@ -198,7 +201,7 @@ class Trie:
         node = self.walk(prefix)
         if node < 0:
             return np.empty(0, np.int32)
-        return self.code[self.first_child[node] : self.first_child[node + 1]]
+        return np.asarray(self.code)[self.first_child[node] : self.first_child[node + 1]]
 
 
 def _narrowed(numbers: npt.NDArray[np.int64], end: int) -> np.ndarray:
