@@ -14,7 +14,14 @@ Each cell runs in a process of its own, so that its peak memory is its own. Cell
   table, bytes on disk, time to open by memory map.
 - nci-N: NCI's recursive k-means (scikit-learn, with its settings) beside ours on the same vectors.
 - quality-KIND: the quality report of a kind on the dataset of `--dataset`, and the time it took.
-- marisa-N: marisa-trie (what GENRE offers as its compact trie) beside ours on the same identifiers.
+- marisa-N: marisa-trie (what GENRE offers as its compact trie) beside ours on the same identifiers:
+  bytes, time to build, to look a document up, and to list the codes after a prefix. marisa-trie
+  knows keys only: its codes are those of all keys below the prefix, as GENRE has it, or are tried
+  one by one. A constrained search asks for all beams of all queries at each step, and ours knows
+  their nodes: that is measured for BEAMS prefixes of each length.
+
+The cells marisa-N need marisa-trie: pip install -c constraints.txt "dsi-toolkit[benchmarks]", or
+pip install marisa-trie.
 """
 
 from __future__ import annotations
@@ -39,6 +46,8 @@ sys.path.remove(str(Path(__file__).parent))
 DIMENSIONS = 128
 LENGTH = 8
 CODES = 256
+BEAMS = 640
+"""Prefixes of one step of a search: of 32 queries with 20 beams each."""
 GROUPS = (64, 16, 16)
 """Clusters, clusters in each of them, and so on: of the random vectors."""
 SIZES = {"20k": 20_000, "100k": 100_000, "1m": 1_000_000, "8.8m": 8_800_000}
@@ -365,7 +374,10 @@ def purity(vectors: np.ndarray, codes: np.ndarray) -> float:
 
 def marisa(documents: int) -> dict[str, Any]:
     """marisa-trie beside ours: size, time to build and open, and the two questions of a search."""
-    import marisa_trie
+    try:
+        import marisa_trie
+    except ImportError:
+        raise SystemExit("marisa-trie is missing: pip install marisa-trie") from None
 
     from docids.table import FIRST_CODE
     from docids.trie import Trie
@@ -393,7 +405,7 @@ def marisa(documents: int) -> dict[str, Any]:
         picked = rng.integers(len(keys), size=1000)
         prefixes = rng.integers(1, LENGTH, size=1000)
         coded = [tuple((codes[row] + FIRST_CODE).tolist()) for row in picked]
-        timings: dict[str, list[float]] = {name: [] for name in ("a", "b", "c", "d")}
+        timings: dict[str, list[float]] = {name: [] for name in ("a", "b", "c", "d", "e")}
         for _ in range(5):  # in turns, on a machine that may be busy
 
             def timed(name: str, question: Callable[[int], Any]) -> list[Any]:
@@ -406,9 +418,12 @@ def marisa(documents: int) -> dict[str, Any]:
             other = timed("b", lambda n: int(rows[theirs.key_id(keys[picked[n]])]))
             assert mine == other == picked.tolist()
             mine = timed("c", lambda n: ours.allowed(coded[n][: prefixes[n]]).tolist())
-            other = timed("d", lambda n: next_codes(theirs, keys[picked[n]][: prefixes[n]]))
-            assert mine == [[FIRST_CODE + code for code in found] for found in other]
-        a, b, c, d = (statistics.median(values) for values in timings.values())
+            for name, listed in (("d", codes_of_keys), ("e", codes_tried)):
+                other = timed(
+                    name, lambda n, listed=listed: listed(theirs, keys[picked[n]][: prefixes[n]])
+                )
+                assert mine == [[FIRST_CODE + code for code in found] for found in other]
+        a, b, c, d, e = (statistics.median(values) for values in timings.values())
         return {
             "our bytes a document": size_of(Path(folder) / "trie") / documents,
             "marisa bytes a document": their_size / documents,
@@ -417,23 +432,55 @@ def marisa(documents: int) -> dict[str, Any]:
             "our microseconds to look a document up": a,
             "marisa microseconds to look a document up": b,
             "our microseconds for the codes after a prefix": c,
-            "marisa microseconds for the codes after a prefix": d,
-            "ratio for the codes after a prefix": d / c,
+            "marisa microseconds for the codes after a prefix, by all keys": d,
+            "marisa microseconds for the codes after a prefix, tried": e,
+            "our microseconds for the codes after one of a step's prefixes": of_a_step(ours, coded),
         }
 
 
-def next_codes(keys: Any, prefix: bytes) -> list[int]:
-    """The codes that may follow a prefix, from a trie of keys: each is tried, as GENRE does."""
-    depth = len(prefix)
-    return (
-        [
-            code
-            for code in range(CODES)
-            if next(keys.iterkeys(prefix + bytes([code])), None) is not None
-        ]
-        if depth < LENGTH
-        else []
-    )
+def of_a_step(trie: Any, identifiers: list[tuple[int, ...]]) -> float:
+    """Microseconds a prefix to list the codes after BEAMS prefixes, as the search does it.
+
+    Args:
+        trie: Ours.
+        identifiers: Of documents, to take prefixes of.
+
+    Returns:
+        The median of 5, in the mean over the lengths of prefixes from 1 on.
+    """
+    import torch
+
+    from dsi.search.torch_trie import TorchTrie
+
+    asked = TorchTrie.from_trie(trie)
+    steps = []
+    for length in range(1, LENGTH):
+        prefixes = [codes[:length] for codes in identifiers[:BEAMS]]
+        nodes = torch.tensor([trie.walk(prefix) for prefix in prefixes])
+        taken = []
+        for _ in range(5):
+            started = time.perf_counter()
+            children, exist = asked.children(nodes, int(trie.max_branching[length]))
+            codes = asked.code[children]
+            taken.append(1e6 * (time.perf_counter() - started) / len(prefixes))
+        for place in (0, len(prefixes) - 1):
+            assert codes[place][exist[place]].tolist() == trie.allowed(prefixes[place]).tolist()
+        steps.append(statistics.median(taken))
+    return statistics.mean(steps)
+
+
+def codes_of_keys(keys: Any, prefix: bytes) -> list[int]:
+    """The codes that may follow a prefix, from all keys below it."""
+    return sorted({key[len(prefix)] for key in keys.iterkeys(prefix)})
+
+
+def codes_tried(keys: Any, prefix: bytes) -> list[int]:
+    """The codes that may follow a prefix, each of them tried."""
+    return [
+        code
+        for code in range(CODES)
+        if next(keys.iterkeys(prefix + bytes([code])), None) is not None
+    ]
 
 
 if __name__ == "__main__":
