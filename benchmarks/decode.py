@@ -178,9 +178,9 @@ def _measure(
     model = build(shape, alphabet)
     ids, mask = ask(batch)
     exact = model
+    ready = packed(model, precision)
     if precision == "bf16":
         model = copy.deepcopy(model).bfloat16()
-    ready = packed(model)
     length = codes.shape[1]
     children = _Children(codes) if "generate-trie" in names else None
     products = _Products(model, batch, beams, trie)

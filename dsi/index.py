@@ -13,7 +13,6 @@ Opening one reads data and runs no code from it: no pickle, no remote code.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -331,14 +330,9 @@ class Index:
     def _model_in(self, precision: str) -> PreTrainedModel:
         """Returns the model to search with in a precision; each is made once."""
         if precision not in self._models:
-            import torch
-
             from dsi.search.packing import packed
 
-            model: Any = self.model
-            if precision == "bf16":
-                model = copy.deepcopy(model).to(torch.bfloat16)
-            self._models[precision] = packed(model)
+            self._models[precision] = packed(self.model, precision)
         return self._models[precision]
 
     def _trie_of(self, options: SearchOptions) -> TorchTrie:

@@ -31,7 +31,10 @@ def can_multiply(weight: torch.Tensor) -> bool:
 
 
 def product(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    states: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
 ) -> torch.Tensor:
     """`torch.nn.functional.linear` by oneDNN, without a gradient.
 
@@ -39,8 +42,9 @@ def product(
         states: [..., in].
         weight: [out, in], of the same dtype, or as oneDNN packs it.
         bias: [out].
+        activation: What is made of the products in the same operation: "none" or "relu".
     """
-    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, activation, [], "")
 
 
 def linear(

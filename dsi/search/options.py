@@ -47,8 +47,9 @@ class SearchOptions:
             over the whole docid alphabet; "constrained", those over the codes that lead to a
             document, so that a code without an alternative costs nothing; None: what the index
             was trained by.
-        precision: "fp32", or "bf16": weights and hidden states in half the memory, scores still
-            summed in float32.
+        precision: "fp32", or "bf16": the products of linear layers in bfloat16, with weights in
+            half the memory; where oneDNN does not compute, the whole model. Scores are summed in
+            float32.
         only: The documents to search among; None for all of them.
         exclude: Documents not to search among.
         guidance: What helps the beams.

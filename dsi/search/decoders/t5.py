@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from dsi.search.decoders.tree import TreeDecoder, plain
+from dsi.search.decoders import t5_encoder
+from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
+from dsi.search.decoders.tree import TreeDecoder
+from dsi.search.packing import plain
 
 _MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "PawaT5", "PawaMT5")
 
@@ -21,13 +23,17 @@ class T5Decoder(TreeDecoder):
         """See `TreeDecoder.knows`. Half precision has clamps of its own, and is not known."""
         if type(model).__name__ not in _MODELS or model.dtype == torch.float16:
             return False
-        parts = []
-        for block in cls.layers(model):
-            dense = block.layer[2].DenseReluDense
-            own, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
-            parts += [own.q, own.k, own.v, own.o, cross.q, cross.k, cross.v, cross.o, dense.wo]
-            parts += [dense.wi_0, dense.wi_1] if hasattr(dense, "wi_0") else [dense.wi]
+        parts = [part for block in cls.layers(model) for part in linear_layers(block)]
         return plain(*parts, model.get_output_embeddings())
+
+    @classmethod
+    def encode(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """See `TreeDecoder.encode`."""
+        if t5_encoder.knows(model.get_encoder()):
+            return t5_encoder.encode(model.get_encoder(), input_ids, attention_mask)
+        return super().encode(model, input_ids, attention_mask)
 
     @staticmethod
     def layers(model: PreTrainedModel) -> list[Any]:
@@ -52,7 +58,7 @@ class T5Decoder(TreeDecoder):
         for place, block in enumerate(self._layers):
             own, cross, last = block.layer
             attention = own.SelfAttention
-            normed = _norm(own.layer_norm, states)
+            normed = norm(own.layer_norm, states)
             attended = self._attend_nodes(
                 place,
                 attention.q(normed),
@@ -62,13 +68,13 @@ class T5Decoder(TreeDecoder):
                 1.0,
                 attention.n_heads,
             )
-            states = states + attention.o(attended)
+            states += attention.o(attended)
             attention = cross.EncDecAttention
-            query = attention.q(_norm(cross.layer_norm, states))
+            query = attention.q(norm(cross.layer_norm, states))
             attended = self._attend_query(place, query, 1.0, attention.n_heads)
-            states = states + attention.o(attended)
-            states = states + last.DenseReluDense(_norm(last.layer_norm, states))
-        states = _norm(decoder.final_layer_norm, states)
+            states += attention.o(attended)
+            states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
+        states = norm(decoder.final_layer_norm, states)
         if getattr(self._model.config, "scale_decoder_outputs", False):
             states = states * self._model.config.d_model**-0.5
         return states
@@ -86,8 +92,3 @@ class T5Decoder(TreeDecoder):
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         return self._model.lm_head.weight, None
-
-
-def _norm(module: Any, states: torch.Tensor) -> torch.Tensor:
-    """T5's norm, which scales and does not shift, in one operation."""
-    return functional.rms_norm(states, states.shape[-1:], module.weight, module.variance_epsilon)

@@ -13,13 +13,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from docids.table import PAD
 from dsi.products import linear
-from dsi.search.packing import PackedLinear
 
 
 class TreeDecoder(ABC):
@@ -90,8 +88,15 @@ class TreeDecoder(ABC):
         cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> TreeDecoder:
         """Encodes queries; see `start_decoder`."""
+        return cls(model, cls.encode(model, input_ids, attention_mask), attention_mask)
+
+    @classmethod
+    def encode(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns encoded queries; [queries, length, width]."""
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
-        return cls(model, encoded.last_hidden_state, attention_mask)
+        return encoded.last_hidden_state
 
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""
@@ -239,15 +244,3 @@ def _attention(
     mask = mask.to(query.dtype)  # another one under autocast
     attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     return attended.transpose(1, 2).flatten(2)
-
-
-def plain(*modules: Any) -> bool:
-    """Whether all of these are linear layers with nothing around them or their weights.
-
-    Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
-    """
-    return all(
-        type(module) is PackedLinear
-        or (type(module) is nn.Linear and not hasattr(module.weight, "ds_id"))
-        for module in modules
-    )

@@ -8,7 +8,7 @@ from torch import nn
 from dsi import products
 from dsi.products import linear
 from dsi.search.beam import beam_search
-from dsi.search.packing import PackedLinear, packed
+from dsi.search.packing import PackedLinear, packed, relu_of
 
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
 
@@ -68,6 +68,49 @@ def test_layers_stay_as_they_are_where_they_cannot_be_packed(missing, monkeypatc
         type(layer) for layer in model.modules()
     }
     assert not products.can_multiply(torch.zeros(2, 2))
+
+
+@can_pack
+@pytest.mark.parametrize("family", ["t5", "mt5", "bart", "encoder-decoder"])
+def test_in_bf16_only_the_products_of_linear_layers_are_rounded(family):
+    model = tiny_model(family, 3)
+    ready = packed(model, "bf16")
+    layers = [layer for layer in ready.modules() if isinstance(layer, PackedLinear)]
+    assert layers
+    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in ready.parameters()} == {torch.float32}
+    states = torch.randn(2, layers[0].in_features)
+    with torch.inference_mode():
+        assert layers[0](states).dtype == torch.float32
+    rounded = tiny_model(family, 3)
+    with torch.no_grad():
+        for layer in rounded.modules():
+            if isinstance(layer, nn.Linear) and layer is not rounded.get_output_embeddings():
+                layer.weight.copy_(layer.weight.bfloat16())
+    batch, trie = queries([2, 5], 0), torch_trie(table_of(DOCIDS))
+    rows, scores = beam_search(ready, *batch, trie, k=7, beams=7)
+    expected, near = beam_search(rounded, *batch, trie, k=7, beams=7)
+    order = [rows.sort().indices, expected.sort().indices]
+    torch.testing.assert_close(
+        scores.gather(1, order[0]), near.gather(1, order[1]), atol=0.1, rtol=0.02
+    )
+
+
+def test_where_nothing_can_be_packed_bf16_is_the_whole_model_in_bf16(monkeypatch):
+    monkeypatch.setattr(products.torch.backends.mkldnn, "is_available", lambda: False)
+    model = tiny_model("t5", 0)
+    assert {tensor.dtype for tensor in packed(model, "bf16").parameters()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+
+
+@can_pack
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_keeps_the_positive_part_where_it_is_told(bias):
+    layer, states = nn.Linear(3, 4, bias=bias), torch.randn(5, 3)
+    with torch.inference_mode():
+        expected = layer(states).relu()
+        torch.testing.assert_close(relu_of(PackedLinear(layer), states), expected)
+        torch.testing.assert_close(relu_of(layer, states), expected)
 
 
 @can_pack

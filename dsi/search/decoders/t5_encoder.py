@@ -1,0 +1,88 @@
+"""The encoder of T5 and mT5 over queries of different lengths, without their padding.
+
+The linear layers, which take most of the time, read the tokens of all queries one after the other.
+Attention alone sees queries as lines of one length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
+from dsi.search.packing import plain
+
+_ENCODERS = ("T5Stack", "MT5Stack")
+
+
+def knows(encoder: Any) -> bool:
+    """Whether `encode` computes what this encoder does: nothing stands in the place of a part."""
+    if type(encoder).__name__ not in _ENCODERS:
+        return False
+    return all(plain(*linear_layers(block)) for block in encoder.block)
+
+
+def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Encodes queries as the encoder itself does in evaluation mode.
+
+    Args:
+        encoder: One that is known.
+        input_ids: int64 [queries, length].
+        attention_mask: 1 at tokens, 0 at padding; [queries, length].
+
+    Returns:
+        The encoded queries, 0 at padding; [queries, length, width].
+    """
+    lines = _Lines(attention_mask)
+    states = encoder.embed_tokens(lines.tokens_of(input_ids))
+    mask = None
+    for place, block in enumerate(encoder.block):
+        own, last = block.layer
+        attention = own.SelfAttention
+        if place == 0:
+            mask = attention.compute_bias(*[input_ids.shape[1]] * 2, device=input_ids.device)
+            mask = lines.masked(mask.to(states.dtype))
+        normed = norm(own.layer_norm, states)
+        query, key, value = (
+            lines.lines_of(layer(normed)).unflatten(2, (attention.n_heads, -1)).transpose(1, 2)
+            for layer in (attention.q, attention.k, attention.v)
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+        states += attention.o(lines.tokens_of(attended.transpose(1, 2).flatten(2)))
+        states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
+    return lines.lines_of(norm(encoder.final_layer_norm, states))
+
+
+class _Lines:
+    """Where the tokens of queries are in lines of one length.
+
+    Args:
+        attention_mask: 1 at tokens, 0 at padding; [queries, length].
+    """
+
+    def __init__(self, attention_mask: torch.Tensor) -> None:
+        self._mask = attention_mask != 0
+        self._padded = not bool(self._mask.all())
+        if self._padded:
+            self._places = self._mask.flatten().nonzero().squeeze(1)
+
+    def tokens_of(self, lines: torch.Tensor) -> torch.Tensor:
+        """Returns [queries, length, ...] without padding: [tokens, ...]."""
+        flat = lines.flatten(0, 1)
+        return flat[self._places] if self._padded else flat
+
+    def lines_of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Returns tokens [tokens, width] in lines, 0 at padding: [queries, length, width]."""
+        if not self._padded:
+            return tokens.view(*self._mask.shape, -1)
+        flat = tokens.new_zeros((self._mask.numel(), tokens.shape[1]))
+        return flat.index_copy_(0, self._places, tokens).view(*self._mask.shape, -1)
+
+    def masked(self, bias: torch.Tensor) -> torch.Tensor:
+        """Returns a bias [1, heads, length, length] that hides padding."""
+        if not self._padded:
+            return bias
+        hidden = ~self._mask[:, None, None, :]
+        return bias.masked_fill(hidden, torch.finfo(bias.dtype).min)

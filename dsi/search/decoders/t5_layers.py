@@ -1,0 +1,40 @@
+"""What the layers of T5's encoder and decoder are made of, in few operations on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dsi.search.packing import relu_of
+
+
+def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
+    """T5's norm, which scales and does not shift; [..., width] in and out."""
+    width = states.shape[-1]
+    if states.device.type != "cpu" or states.dtype != torch.float32:
+        return functional.rms_norm(states, (width,), module.weight, module.variance_epsilon)
+    # On a CPU the one above is made of seven operations, with three copies of the states.
+    squares = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_().div_(width)
+    scale = squares.add_(module.variance_epsilon).rsqrt_()
+    return (states * scale).mul_(module.weight)
+
+
+def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
+    """T5's two linear layers with an activation between; [..., width] in and out."""
+    if hasattr(dense, "wi") and type(dense.act) is nn.ReLU:
+        return dense.wo(relu_of(dense.wi, states))
+    return dense(states)
+
+
+def linear_layers(block: Any) -> list[Any]:
+    """Returns the linear layers of a block of the encoder or the decoder."""
+    *attentions, last = block.layer
+    layers = []
+    for layer in attentions:
+        part = layer.SelfAttention if hasattr(layer, "SelfAttention") else layer.EncDecAttention
+        layers += [part.q, part.k, part.v, part.o]
+    dense = last.DenseReluDense
+    return [*layers, dense.wo, *([dense.wi] if hasattr(dense, "wi") else [dense.wi_0, dense.wi_1])]
