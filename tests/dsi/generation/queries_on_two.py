@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 
+import dsi.generation  # noqa: F401  (enters the generators that are models)
+from data_prep.generators import GENERATORS
 from dsi.cli import main
-from dsi.generation.memory import Memory
-from dsi.generation.seq2seq import Seq2Seq
 from dsi.training.processes import leave
 
 if __name__ == "__main__":
-    Memory.shard_documents = Seq2Seq.shard_documents = 8
+    for name in GENERATORS:
+        GENERATORS[name].shard_documents = 8
     code = main(["queries", *sys.argv[1:]])
     leave(code)
     sys.exit(code)

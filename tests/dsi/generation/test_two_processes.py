@@ -29,13 +29,18 @@ def run(launcher: list[str], dataset: Path, words: list[str]) -> dict[str, bytes
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-@pytest.mark.parametrize("generator", [pytest.param("seq2seq", marks=pytest.mark.slow), "memory"])
+@pytest.mark.parametrize(
+    "generator",
+    [pytest.param("seq2seq", marks=pytest.mark.slow), "memory", "extractive", "selective"],
+)
 def test_two_processes_write_what_one_writes(generator, dataset, encoder_decoder, tmp_path):
     words = ["--per-doc", "2", "--round-trip", "0"]
     if generator == "seq2seq":
         words += ["--generator", "seq2seq", "--seq2seq.model", str(encoder_decoder)]
-    else:
+    elif generator == "memory":
         words += TRAINING.split()
+    else:
+        words += ["--generator", generator]
     other = Path(shutil.copytree(dataset.path, tmp_path / "other"))
     one = run([sys.executable], dataset.path, words)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
