@@ -11,14 +11,15 @@ the decoder, so that whoever calls them needs to know nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForConditionalGeneration
 
 from dsi.training.dropout import dropped
@@ -99,6 +100,10 @@ class Layout:
         return empty.index_copy(0, self.places, row[0]).view(texts, longest, -1)
 
 
+Rows: TypeAlias = MutableMapping[torch.Tensor, tuple[Layout, torch.Tensor]]
+"""What an encoder has given, padded -> the same as a row, which the decoder reads."""
+
+
 @contextmanager
 def without_padding(model: PreTrainedModel, most: int) -> Iterator[None]:
     """Lets a T5 compute without padding while it is in training mode, until the end.
@@ -109,11 +114,12 @@ def without_padding(model: PreTrainedModel, most: int) -> Iterator[None]:
     """
     network: Any = model
     encoding, decoding = network.encoder, network.decoder
+    rows = WeakTensorKeyDictionary()
     with (
         computing([block.layer[0].SelfAttention for block in encoding.block], _self_attention),
         computing([block.layer[1].EncDecAttention for block in decoding.block], _cross_attention),
-        computing([encoding], partial(_encoder, most)),
-        computing([decoding], partial(_decoder, most)),
+        computing([encoding], partial(_encoder, most, rows)),
+        computing([decoding], partial(_decoder, most, rows)),
     ):
         yield
 
@@ -124,20 +130,30 @@ def can_do_without(model: torch.nn.Module) -> bool:
 
 
 def _encoder(
-    most: int, stack: Any, input_ids: Any = None, attention_mask: Any = None, **options: Any
+    most: int,
+    rows: Rows,
+    stack: Any,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    **options: Any,
 ) -> Any:
-    """Encodes a padded batch; of single layers it gives the states of the row."""
+    """Encodes a padded batch, and keeps the row of what it gives for the decoder."""
     whole = partial(type(stack).forward, stack)
     if not stack.training or input_ids is None or attention_mask is None:
         return whole(input_ids=input_ids, attention_mask=attention_mask, **options)
     layout = Layout.of(attention_mask, most)
     found = whole(input_ids=layout.row(input_ids), layout=layout, **options)
-    found.last_hidden_state = layout.batch(found.last_hidden_state)
+    row = found.last_hidden_state
+    found.last_hidden_state = layout.batch(row)
+    rows[found.last_hidden_state] = layout, row
+    if found.get("hidden_states") is not None:
+        found.hidden_states = tuple(map(layout.batch, found.hidden_states))
     return found
 
 
 def _decoder(
     most: int,
+    rows: Rows,
     stack: Any,
     *,
     encoder_hidden_states: Any = None,
@@ -148,8 +164,12 @@ def _decoder(
     if not stack.training or encoder_hidden_states is None or encoder_attention_mask is None:
         options["encoder_attention_mask"] = encoder_attention_mask
     else:
-        options["layout"] = Layout.of(encoder_attention_mask, most)
-        encoder_hidden_states = options["layout"].row(encoder_hidden_states)
+        states = encoder_hidden_states
+        known = rows.get(states)
+        if known is None:
+            layout = Layout.of(encoder_attention_mask, most)
+            known = layout, layout.row(states)
+        options["layout"], encoder_hidden_states = known
     return type(stack).forward(stack, encoder_hidden_states=encoder_hidden_states, **options)
 
 

@@ -90,6 +90,23 @@ def test_values_and_gradients_are_those_of_the_padded_batch(name, most):
     assert_same(found, expected, given["attention_mask"])
 
 
+@pytest.mark.parametrize("name", ["t5", "no encoder layer"])
+def test_states_of_single_layers_are_those_of_the_padded_batch(name):
+    model, given = made(name), inputs()
+    kept = given["attention_mask"].bool()
+
+    def states():
+        outputs = model(**given, output_hidden_states=True)
+        return [each[kept] for each in outputs.encoder_hidden_states or ()] + [
+            *outputs.decoder_hidden_states
+        ]
+
+    expected = states()
+    with without_padding(model, 2):
+        found = states()
+    torch.testing.assert_close(found, expected)
+
+
 def test_layers_see_the_tokens_and_no_more_once():
     model, given, rows = made(), inputs(), []
     model.encoder.block[0].layer[1].register_forward_hook(lambda _, x, y: rows.append(y.shape))
