@@ -45,7 +45,7 @@ from dsi.updating.memory import (
 from dsi.updating.options import UpdateOptions, from_plain
 from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies
-from dsi.updating.strategies.base import Outcome, Standalone, Update
+from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def _begin(
     live = versions.live(index)
     parent = versions.folder(index, live)
     manifest = Manifest.load(parent)
+    refuse_other_heads(parse_strategies(options.strategy), training_options(manifest).model.head)
     claim = {
         "parent": live,
         "options": json.loads(json.dumps(asdict(options))),

@@ -139,12 +139,14 @@ class Strategy(ABC):
         excludes: Names of strategies that it cannot be joined with, besides those of its own
             role where the role is "structure" or "all".
         ignores: Options of every update that would change nothing with it.
+        plain_head: Whether it knows no output layer but the plain one.
     """
 
     name: ClassVar[str]
     role: ClassVar[str]
     excludes: ClassVar[frozenset[str]] = frozenset()
     ignores: ClassVar[frozenset[str]] = frozenset()
+    plain_head: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, plan: Plan) -> None:
@@ -223,3 +225,22 @@ def parse_strategies(text: str) -> list[Strategy]:
             mend=f"Join it with one of: {', '.join(choices)}",
         )
     return found
+
+
+def refuse_other_heads(strategies: Sequence[Strategy], head: str) -> None:
+    """Refuses strategies that know the plain output layer only, where the index has another.
+
+    Args:
+        strategies: Of an update.
+        head: `--model.head` of the index.
+
+    Raises:
+        InputError: One of them is such a strategy.
+    """
+    for strategy in strategies:
+        if strategy.plain_head and head != "linear":
+            raise InputError(
+                f"--strategy {strategy.name} knows the plain output layer only, and this index was "
+                f"trained with --model.head {head}",
+                mend="Take another --strategy, such as generative",
+            )

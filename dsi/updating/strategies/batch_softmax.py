@@ -70,6 +70,7 @@ class Pcr(Strategy):
 
     name = "batch-softmax"
     role = "loss"
+    plain_head = True
 
     def shape(self, plan: Plan) -> None:
         """Exchanges the loss proper."""

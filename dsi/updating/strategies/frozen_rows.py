@@ -17,7 +17,7 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 def freeze_rows(weight: torch.Tensor, known: int) -> None:
     """Lets no gradient through to the first `known` rows of a weight."""
-    mask = torch.ones(len(weight), 1)
+    mask = torch.ones(len(weight), *(1 for _ in weight.shape[1:]))
     mask[:known] = 0
     weight.register_hook(lambda gradient: gradient * mask.to(gradient))
 
@@ -42,10 +42,10 @@ class FrozenRows(Strategy):
         known = plan.update.known_codes()
 
         def hook(model: Any) -> None:
-            for layer in (
-                model.get_decoder().get_input_embeddings(),
-                model.get_output_embeddings(),
-            ):
+            layers = [model.get_decoder().get_input_embeddings(), model.get_output_embeddings()]
+            if hasattr(model, "pawa"):
+                layers.append(model.pawa)  # whose weight has a matrix for each code
+            for layer in layers:
                 layer.weight.requires_grad_(True)
                 freeze_rows(layer.weight, known)
 

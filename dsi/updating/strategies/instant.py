@@ -168,6 +168,7 @@ class Instant(Standalone):
 
     name = "instant"
     ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    plain_head = True
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Solves for the row of every new document whose last code is its own.
