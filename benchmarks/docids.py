@@ -97,6 +97,7 @@ def quality(name: str, source: str) -> None:
     """Measures the identifiers of every kind on a dataset, and prints the table of all."""
     from data_prep.dataset import Dataset
     from docids.kinds import KINDS
+    from docids.kinds.options import KindOptions
     from docids.kinds.tree import TreeOptions
     from docids.kinds.url import UrlOptions
     from docids.pseudo_queries import queries_of
@@ -120,10 +121,12 @@ def quality(name: str, source: str) -> None:
                     dataset,
                     out=out,
                     kind=kind,
-                    collisions="share" if share else None,
-                    # The corpora here have no URLs; their ids are as near as it comes.
-                    url=UrlOptions(column="doc_id"),
-                    semantic=TreeOptions(codes="node"),
+                    kinds=KindOptions(
+                        collisions="share" if share else None,
+                        # The corpora here have no URLs; their ids are as near as it comes.
+                        url=UrlOptions(column="doc_id"),
+                        semantic=TreeOptions(codes="node"),
+                    ),
                 )
                 seconds = time.perf_counter() - started
                 return {"seconds": seconds, "quality": {**report.data, "out": None}}

@@ -2,10 +2,11 @@
 
 A command is a plain function with annotations and a Google docstring. Parameters before the
 `*` are positional words on the command line, parameters after it are options, and a dataclass
-parameter is a group of options whose help is the string under each field. jsonargparse
-converts, checks, documents and instantiates; this module puts the words in order for it, so
-that options and positional words mix freely, a YAML file may give any of the values, and
-every mistake is told in one line.
+parameter is a group of options whose help is the string under each field. A dataclass that is
+annotated as `SPREAD` is no group: its fields stand beside the other options, so that commands
+can share them. jsonargparse converts, checks, documents and instantiates; this module puts the
+words in order for it, so that options and positional words mix freely, a YAML file may give any
+of the values, and every mistake is told in one line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any
 
 from data_prep.errors import InputError
 
+SPREAD = "spread"
+"""In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
 _SWITCHES = {
     "json": "Print one JSON object on standard output instead of tables.",
     "quiet": "Show no progress bars.",
@@ -58,9 +61,15 @@ class Arguments:
         self.verb = verb
         self.function = function
         hints = typing.get_type_hints(function)
+        annotations = typing.get_type_hints(function, include_extras=True)
+        self._spread = {
+            name: hints[name]
+            for name, annotation in annotations.items()
+            if SPREAD in getattr(annotation, "__metadata__", ())
+        }
         # Left as texts, jsonargparse would resolve them by importing what the module imports for
         # type checkers only, torch and all.
-        function.__annotations__ = hints
+        function.__annotations__ = annotations
         parameters = inspect.signature(function).parameters.values()
         self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._required = {p.name for p in parameters if p.default is p.empty}
@@ -68,7 +77,8 @@ class Arguments:
         """The type of every single value, by its full name (`train.steps`)."""
         for parameter in parameters:
             _resolve(hints[parameter.name])
-            self.hints.update(_flatten(parameter.name, hints[parameter.name]))
+            prefix = "" if parameter.name in self._spread else parameter.name
+            self.hints.update(_flatten(prefix, hints[parameter.name]))
 
     def parse(self, words: Sequence[str]) -> Call:
         """Returns what the words after the verb ask for.
@@ -94,6 +104,8 @@ class Arguments:
             made = vars(parser.instantiate(space))
         except argparse.ArgumentError as error:
             raise self._explain(str(error), given) from None
+        for name, group in self._spread.items():
+            made[name] = group(**{field.name: made[field.name] for field in _given(group)})
         values = {name: made[name] for name in inspect.signature(self.function).parameters}
         return Call(values=values, json=switches["json"], debug=switches["debug"])
 
@@ -230,7 +242,9 @@ class Arguments:
             allow_abbrev=False,
             add_help=False,
         )
-        parser.add_function_arguments(self.function, as_group=False)
+        parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
+        for group in self._spread.values():
+            parser.add_class_arguments(group, as_group=False)
         common = parser.add_argument_group("Every command")
         common.add_argument(
             "--config",
@@ -299,15 +313,22 @@ def _looks_like_option(word: str) -> bool:
 
 
 def _flatten(name: str, hint: Any) -> dict[str, Any]:
-    """Returns the type of `name`, or of each field inside it where the type is a dataclass."""
+    """Returns the type of `name`, or of each field inside it where the type is a dataclass.
+
+    With an empty name the fields have no prefix.
+    """
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return {name: hint}
     hints = typing.get_type_hints(hint)
     inside: dict[str, Any] = {}
-    for entry in dataclasses.fields(hint):
-        if entry.init:
-            inside.update(_flatten(f"{name}.{entry.name}", hints[entry.name]))
+    for entry in _given(hint):
+        inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints[entry.name]))
     return inside
+
+
+def _given(hint: Any) -> list[dataclasses.Field[Any]]:
+    """Returns the fields of a dataclass that a caller gives."""
+    return [entry for entry in dataclasses.fields(hint) if entry.init]
 
 
 def _resolve(hint: Any) -> None:

@@ -26,15 +26,16 @@ class KindOptions:
     The groups of kinds that are not chosen stand by, so that one file can serve all of them.
 
     Attributes:
-        semantic: Of semantic, and of random, which has its shape.
-        description: Of description.
-        title: Of title.
-        url: Of url.
-        keywords: Of keywords.
-        rq: Of rq.
-        pq: Of pq.
-        learned: Of learned.
-        collisions: Overrides the option of the same name of the kind; None leaves it.
+        semantic: Options of the identifier kinds semantic and random.
+        description: Options of the identifier kind description.
+        title: Options of the identifier kind title.
+        url: Options of the identifier kind url.
+        keywords: Options of the identifier kind keywords.
+        rq: Options of the identifier kind rq.
+        pq: Options of the identifier kind pq.
+        learned: Options of the identifier kind learned.
+        collisions: Where two documents come to have the same identifier: share lets them, and
+            extend tells them apart; short for the option of the same name of the chosen kind.
     """
 
     semantic: TreeOptions = field(default_factory=TreeOptions)

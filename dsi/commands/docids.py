@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Annotated
 
 from docids.embeddings import EmbeddingOptions
-from docids.kinds.description import DescriptionOptions
-from docids.kinds.keywords import KeywordOptions
-from docids.kinds.learned import LearnedOptions
-from docids.kinds.naming import Collisions
 from docids.kinds.options import KindOptions
-from docids.kinds.quantisation import QuantisationOptions
-from docids.kinds.text import TextOptions
-from docids.kinds.tree import TreeOptions
-from docids.kinds.url import UrlOptions
+from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 
 _EMBEDDING = EmbeddingOptions()
@@ -27,15 +21,7 @@ def docids(
     out: Path,
     kind: str = "semantic",
     seed: int = 0,
-    collisions: Collisions | None = None,
-    semantic: TreeOptions = _KINDS.semantic,
-    description: DescriptionOptions = _KINDS.description,
-    title: TextOptions = _KINDS.title,
-    url: UrlOptions = _KINDS.url,
-    keywords: KeywordOptions = _KINDS.keywords,
-    rq: QuantisationOptions = _KINDS.rq,
-    pq: QuantisationOptions = _KINDS.pq,
-    learned: LearnedOptions = _KINDS.learned,
+    kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:
     """Gives every document of a dataset an identifier, and prints how good they are.
@@ -52,16 +38,7 @@ def docids(
         kind: atomic, naive, semantic, rq, pq, learned, description, keywords, title, url or
             random.
         seed: Of everything drawn at random.
-        collisions: Where two documents come to have the same identifier: share lets them, and
-            extend tells them apart; short for the option of the same name of the chosen kind.
-        semantic: Options of the kinds semantic and random.
-        description: Options of the kind description.
-        title: Options of the kind title.
-        url: Options of the kind url.
-        keywords: Options of the kind keywords.
-        rq: Options of the kind rq.
-        pq: Options of the kind pq.
-        learned: Options of the kind learned.
+        kinds: Options of each kind.
         embedding: How documents become vectors; for semantic, random, rq, pq and learned, and
             for the purity of every kind.
     """
@@ -69,17 +46,7 @@ def docids(
     from docids.assignment import assign, refuse_other_content, text_of
     from docids.pseudo_queries import queries_of
 
-    options = KindOptions(
-        semantic=semantic,
-        description=description,
-        title=title,
-        url=url,
-        keywords=keywords,
-        rq=rq,
-        pq=pq,
-        learned=learned,
-        collisions=collisions,
-    ).of_kind(kind)
+    options = kinds.of_kind(kind)
     opened = Dataset.open(dataset)
     refuse_other_content(out)
     scratch = out.resolve().with_name(f".{out.resolve().name}.partial")

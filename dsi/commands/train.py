@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
-from docids.kinds.description import DescriptionOptions
-from docids.kinds.keywords import KeywordOptions
-from docids.kinds.learned import LearnedOptions
-from docids.kinds.naming import Collisions
 from docids.kinds.options import KindOptions
-from docids.kinds.quantisation import QuantisationOptions
-from docids.kinds.text import TextOptions
-from docids.kinds.tree import TreeOptions
-from docids.kinds.url import UrlOptions
+from dsi.arguments import SPREAD
 from dsi.objectives.options import ObjectiveOptions
 from dsi.report import Report, TableReport
 from dsi.text_encoder import VocabularyOptions
@@ -55,15 +48,7 @@ def train(
     generator: str = "auto",
     per_doc: int = 40,
     seed: int = 0,
-    collisions: Collisions | None = None,
-    semantic: TreeOptions = _KINDS.semantic,
-    description: DescriptionOptions = _KINDS.description,
-    title: TextOptions = _KINDS.title,
-    url: UrlOptions = _KINDS.url,
-    keywords: KeywordOptions = _KINDS.keywords,
-    rq: QuantisationOptions = _KINDS.rq,
-    pq: QuantisationOptions = _KINDS.pq,
-    learned: LearnedOptions = _KINDS.learned,
+    kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,
     model: ModelOptions = _MODEL,
     vocabulary: VocabularyOptions = _VOCABULARY,
@@ -95,16 +80,7 @@ def train(
             and memory must have been made with `dsi queries`, and are used as they are.
         per_doc: Pseudo-queries per document.
         seed: Of everything drawn at random.
-        collisions: Where two documents come to have the same identifier: share lets them, and
-            extend tells them apart; short for the option of the same name of the chosen kind.
-        semantic: Options of the identifier kinds semantic and random.
-        description: Options of the identifier kind description.
-        title: Options of the identifier kind title.
-        url: Options of the identifier kind url.
-        keywords: Options of the identifier kind keywords.
-        rq: Options of the identifier kind rq.
-        pq: Options of the identifier kind pq.
-        learned: Options of the identifier kind learned.
+        kinds: Options of each kind of identifiers.
         embedding: How documents become vectors, for semantic, random, rq, pq and learned.
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
@@ -125,16 +101,8 @@ def train(
     from dsi.training.build import TrainingOptions, train_index
 
     options = TrainingOptions(
+        **vars(kinds),
         docids=docids,
-        collisions=collisions,
-        semantic=semantic,
-        description=description,
-        title=title,
-        url=url,
-        keywords=keywords,
-        rq=rq,
-        pq=pq,
-        learned=learned,
         embedding=embedding,
         generator=generator,
         per_doc=per_doc,

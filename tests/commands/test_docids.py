@@ -11,6 +11,7 @@ from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
+from docids.kinds.options import KindOptions
 from docids.kinds.quantisation import QuantisationOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces
@@ -30,7 +31,7 @@ def dataset(tmp_path):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
     url = UrlOptions(column="doc_id")
-    report = docids(dataset.path, out=tmp_path / "docids", kind=kind, url=url)
+    report = docids(dataset.path, out=tmp_path / "docids", kind=kind, kinds=KindOptions(url=url))
     table = Assignment.open(tmp_path / "docids").table
     assert list(table.doc_ids) == dataset.doc_ids
     assert table.kind == kind
@@ -49,15 +50,16 @@ def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
     assert note.startswith("2 codes in a codebook in place of 256, which 30 documents")
     assert f"dsi: {note}.\n" in capsys.readouterr().err
     assert ("note", note) in report.rows
-    given = QuantisationOptions(codebook=4, least_use=0)
-    assert docids(dataset.path, out=tmp_path / "docids", kind="rq", rq=given).data["notes"] == []
+    given = KindOptions(rq=QuantisationOptions(codebook=4, least_use=0))
+    assert docids(dataset.path, out=tmp_path / "docids", kind="rq", kinds=given).data["notes"] == []
 
 
 def test_identifiers_are_made_of_the_column_of_urls(tmp_path):
     table = tmp_path / "pages.csv"
     table.write_text("id,text,page\n1,one,https://www.u.org/a\n2,two,https://v.org/b\n")
     prepare(str(table), out=tmp_path / "dataset", url_column="page")
-    docids(tmp_path / "dataset", out=tmp_path / "docids", kind="url", url=UrlOptions(column="url"))
+    kinds = KindOptions(url=UrlOptions(column="url"))
+    docids(tmp_path / "dataset", out=tmp_path / "docids", kind="url", kinds=kinds)
     assignment = Assignment.open(tmp_path / "docids")
     pieces = Pieces.of(assignment.built.extras)
     said = [pieces.text(assignment.table.sequence(row)) for row in range(2)]
@@ -70,7 +72,7 @@ def test_the_manifest_says_how_they_were_made(dataset, tmp_path):
         out=tmp_path / "docids",
         kind="semantic",
         seed=7,
-        semantic=TreeOptions(branching=3, leaf_capacity=10, codes="level"),
+        kinds=KindOptions(semantic=TreeOptions(branching=3, leaf_capacity=10, codes="level")),
         embedding=EmbeddingOptions(dimensions=5),
     )
     manifest = json.loads((tmp_path / "docids" / "docids.json").read_text())
@@ -85,7 +87,10 @@ def test_the_manifest_says_how_they_were_made(dataset, tmp_path):
 def test_people_see_a_table(kind, dataset, tmp_path):
     out = io.StringIO()
     report = docids(
-        dataset.path, out=tmp_path / "d", kind=kind, semantic=TreeOptions(leaf_capacity=10)
+        dataset.path,
+        out=tmp_path / "d",
+        kind=kind,
+        kinds=KindOptions(semantic=TreeOptions(leaf_capacity=10)),
     )
     report.show(Console(file=out, width=120))
     for word in (f"{kind} identifiers of topics", "collisions", "level 0", "purity", "written to"):
@@ -106,14 +111,19 @@ def test_shared_identifiers_are_counted(tmp_path):
     documents = [Document(f"doc-{i}", f"Title {i // 2}", f"{TOPICS[i % 3]} {i}") for i in range(30)]
     dataset = write_dataset(tmp_path / "dataset", InMemorySource(documents, name="topics"))
     out = tmp_path / "docids"
-    shared = docids(dataset.path, out=out, kind="title", collisions="share").data
+    shared = docids(dataset.path, out=out, kind="title", kinds=KindOptions(collisions="share")).data
     assert (shared["unique"], shared["collisions"]) == (0.5, 15)
     assert shared["shared_documents"] == 30
-    extended = docids(dataset.path, out=out, kind="title", collisions="extend").data
+    extended = docids(
+        dataset.path, out=out, kind="title", kinds=KindOptions(collisions="extend")
+    ).data
     assert (extended["unique"], extended["collisions"]) == (1.0, 0)
     assert extended["resolved"]["the next choice"] == 15
     several = docids(
-        dataset.path, out=out, kind="keywords", keywords=KeywordOptions(identifiers=2)
+        dataset.path,
+        out=out,
+        kind="keywords",
+        kinds=KindOptions(keywords=KeywordOptions(identifiers=2)),
     ).data
     assert several["identifiers"] == 60
 
@@ -127,10 +137,15 @@ def test_missing_pseudo_queries_are_generated_for_descriptions(dataset, tmp_path
             dataset.path,
             out=tmp_path / "docids",
             kind="description",
-            description=DescriptionOptions(generator="extractiv"),
+            kinds=KindOptions(description=DescriptionOptions(generator="extractiv")),
         )
 
 
 def test_collisions_fit_only_kinds_that_have_them(dataset, tmp_path):
     with pytest.raises(InputError, match="--collisions share does not fit the kind 'naive'"):
-        docids(dataset.path, out=tmp_path / "docids", kind="naive", collisions="share")
+        docids(
+            dataset.path,
+            out=tmp_path / "docids",
+            kind="naive",
+            kinds=KindOptions(collisions="share"),
+        )

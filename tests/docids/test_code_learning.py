@@ -22,6 +22,7 @@ from docids.code_learning.course import Course
 from docids.code_learning.networks import VectorNetwork
 from docids.kinds import KINDS, Documents
 from docids.kinds.learned import LearnedOptions
+from docids.kinds.options import KindOptions
 from docids.quality import measure
 from dsi.commands.docids import docids
 
@@ -145,9 +146,9 @@ def test_a_killed_process_is_taken_up(tmp_path):
     assert died.returncode == -9
     state = tmp_path / ".ids.partial" / "course"
     assert read_json(state / "course.json")["done"] == 5
-    wanted = LearnedOptions(levels=2, codebook=4, width=16, least_use=0)
+    wanted = KindOptions(learned=LearnedOptions(levels=2, codebook=4, width=16, least_use=0))
     for name in ("ids", "alone"):
-        docids(tmp_path / "set", out=tmp_path / name, kind="learned", learned=wanted)
+        docids(tmp_path / "set", out=tmp_path / name, kind="learned", kinds=wanted)
     assert not state.exists()
     one, other = (Assignment.open(tmp_path / name).table.matrix() for name in ("ids", "alone"))
     assert np.array_equal(one, other)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from data_prep.errors import InputError
-from dsi.arguments import Arguments, described
+from dsi.arguments import SPREAD, Arguments, described
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,52 @@ def test_types_in_words():
     assert described(int | None) == "a whole number or null"
     assert described(list[str]) == "a list"
     assert described(Literal["a", "b"]) == "one of a, b"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several commands take.
+
+    Attributes:
+        shape: The shape of what is shared.
+        colour: Its colour.
+    """
+
+    shape: Shape = Shape()
+    colour: str | None = None
+
+
+def paint(source: Path, *, shared: Annotated[Shared, SPREAD] = Shared(), coats: int = 1) -> None:
+    """Paints a thing.
+
+    Args:
+        source: What to paint.
+        shared: What other commands take too.
+        coats: How often.
+    """
+
+
+def test_the_fields_of_a_spread_dataclass_stand_beside_the_other_options(tmp_path, capsys):
+    Arguments("paint", paint)  # which leaves what another one finds as it was
+    painting = Arguments("paint", paint)
+    assert painting.parse(["x"]).values == {"source": Path("x"), "shared": Shared(), "coats": 1}
+    words = ["x", "--shape.size", "big", "--colour", "red", "--coats", "2"]
+    wanted = Shared(Shape(size="big"), "red")
+    assert painting.parse(words).values == {"source": Path("x"), "shared": wanted, "coats": 2}
+    (tmp_path / "c.yaml").write_text("colour: blue\nshape: {width: 3}\n")
+    found = painting.parse(["x", "--config", str(tmp_path / "c.yaml"), "--shape.size", "s"]).values
+    assert found["shared"] == Shared(Shape(size="s", width=3), "blue")
+    for words, told in (
+        (["--colours", "red"], "Did you mean --colour?"),
+        (["--shared.colour", "red"], "unknown option --shared.colour"),
+        (["--shape.width", "wide"], "--shape.width: 'wide' is not a whole number or null"),
+        (["--shape.width", "13"], "13 is too many"),
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            painting.parse(["x", *words])
+    with pytest.raises(SystemExit):
+        painting.parse(["--help"])
+    shown = capsys.readouterr().out
+    assert "The shape of what is shared" in shown
+    assert "Its colour" in shown
+    assert "What other commands take too" not in shown
