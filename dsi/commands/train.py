@@ -6,62 +6,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from data_prep.rehearsal import RehearsalOptions
-from docids.embeddings import EmbeddingOptions
-from docids.kinds.options import KindOptions
 from dsi.arguments import SPREAD
-from dsi.objectives.options import ObjectiveOptions
 from dsi.report import Report, TableReport
-from dsi.text_encoder import VocabularyOptions
-from dsi.training.options import (
-    LoopOptions,
-    LoraOptions,
-    MixOptions,
-    ModelOptions,
-    OptimiserOptions,
-    SamOptions,
-)
+from dsi.training.build import TrainingOptions, train_index
 
 if TYPE_CHECKING:
     from dsi.training.plan import Plan
 
-_EMBEDDING = EmbeddingOptions()
-_MODEL = ModelOptions()
-_VOCABULARY = VocabularyOptions()
-_MIX = MixOptions()
-_REHEARSAL = RehearsalOptions()
-_OBJECTIVES = ObjectiveOptions()
-_OPTIMISER = OptimiserOptions()
-_LORA = LoraOptions()
-_LOOP = LoopOptions()
-_KINDS = KindOptions()
-_SAM = SamOptions()
+_OPTIONS = TrainingOptions()
 
 
 def train(
     dataset: Path,
     *,
     out: Path,
-    docids: str = "atomic",
     docids_folder: Path | None = None,
     memory_folder: Path | None = None,
-    generator: str = "auto",
-    per_doc: int = 40,
-    seed: int = 0,
-    kinds: Annotated[KindOptions, SPREAD] = _KINDS,
-    embedding: EmbeddingOptions = _EMBEDDING,
-    model: ModelOptions = _MODEL,
-    vocabulary: VocabularyOptions = _VOCABULARY,
-    mix: MixOptions = _MIX,
-    rehearsal: RehearsalOptions = _REHEARSAL,
-    objectives: ObjectiveOptions = _OBJECTIVES,
-    optimiser: OptimiserOptions = _OPTIMISER,
-    lora: LoraOptions = _LORA,
-    loop: LoopOptions = _LOOP,
+    deepspeed: Path | None = None,
     dry_run: bool = False,
     documents: int | None = None,
-    sam: SamOptions = _SAM,
-    deepspeed: Path | None = None,
+    options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
 ) -> Report:
     """Trains an index on a dataset; run again after an interruption, it continues.
 
@@ -71,52 +35,17 @@ def train(
     Args:
         dataset: The folder of the dataset.
         out: The folder of the index.
-        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, learned, description,
-            keywords, title, url or random.
         docids_folder: Identifiers made with `dsi docids`, instead of new ones.
         memory_folder: A generative memory to keep with the index; default the dataset's own.
-        generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
-            there are enough labelled queries to learn from, else extractive. Those of seq2seq
-            and memory must have been made with `dsi queries`, and are used as they are.
-        per_doc: Pseudo-queries per document.
-        seed: Of everything drawn at random.
-        kinds: Options of each kind of identifiers.
-        embedding: How documents become vectors, for semantic, random, rq, pq and learned.
-        model: The network.
-        vocabulary: The vocabulary of a model from scratch.
-        mix: What a batch is made of.
-        rehearsal: What the indexing task reads besides documents.
-        objectives: What the loss is made of.
-        optimiser: How weights move.
-        lora: Low-rank adapters.
-        loop: How long, how large, how precise.
+        deepspeed: A DeepSpeed file, for processes started by torchrun (configs/deepspeed).
         dry_run: Check options, and the dataset where it is there, say what would be done and how
             much memory it asks for, and do nothing.
         documents: With --dry-run: how many documents to reckon with where the dataset is not there.
-        sam: Sharpness-aware minimisation.
-        deepspeed: A DeepSpeed file, for processes started by torchrun (configs/deepspeed).
+        options: All that decides an index besides the dataset.
     """
     from data_prep.dataset import Dataset
     from data_prep.errors import InputError
-    from dsi.training.build import TrainingOptions, train_index
 
-    options = TrainingOptions(
-        **vars(kinds),
-        docids=docids,
-        embedding=embedding,
-        generator=generator,
-        per_doc=per_doc,
-        seed=seed,
-        model=model,
-        vocabulary=vocabulary,
-        mix=mix,
-        rehearsal=rehearsal,
-        objectives=objectives,
-        optimiser=optimiser,
-        lora=lora,
-        loop=loop,
-        sam=sam,
-    )
     if dry_run:
         from dsi.training.plan import plan_training
 

@@ -63,7 +63,27 @@ _CLAIM = "training.json"
 
 @dataclass(frozen=True)
 class TrainingOptions(KindOptions):
-    """All that decides an index besides the Dataset."""
+    """All that decides an index besides the Dataset.
+
+    Attributes:
+        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, learned, description,
+            keywords, title, url or random.
+        generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
+            there are enough labelled queries to learn from, else extractive. Those of seq2seq
+            and memory must have been made with `dsi queries`, and are used as they are.
+        per_doc: Pseudo-queries per document.
+        seed: Of everything drawn at random.
+        embedding: How documents become vectors, for semantic, random, rq, pq and learned.
+        model: The network.
+        vocabulary: The vocabulary of a model from scratch.
+        mix: What a batch is made of.
+        rehearsal: What the indexing task reads besides documents.
+        objectives: What the loss is made of.
+        optimiser: How weights move.
+        lora: Low-rank adapters.
+        loop: How long, how large, how precise.
+        sam: Sharpness-aware minimisation.
+    """
 
     docids: str = "atomic"
     generator: str = "auto"

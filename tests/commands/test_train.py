@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.cli import main
 from dsi.commands.train import train
+from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions
 
 WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern", "badger"]
@@ -38,9 +38,11 @@ def test_the_function_trains_and_reports(dataset, tmp_path):
     report = train(
         dataset.path,
         out=tmp_path / "index",
-        per_doc=3,
-        mix=MixOptions(indexing=0.5),
-        loop=LoopOptions(steps=3, batch=8, precision="fp32"),
+        options=TrainingOptions(
+            per_doc=3,
+            mix=MixOptions(indexing=0.5),
+            loop=LoopOptions(steps=3, batch=8, precision="fp32"),
+        ),
     )
     assert report.data["documents"] == len(WORDS)
     assert report.data["version"] == "0001"
@@ -181,6 +183,6 @@ def test_help_names_every_group(capsys):
         assert f"--{group}" in shown
 
 
-def test_wrong_options_from_python_are_input_errors(dataset, tmp_path):
+def test_wrong_options_from_python_are_input_errors():
     with pytest.raises(InputError, match="--docids 'x'"):
-        train(dataset.path, out=Path(tmp_path / "index"), docids="x")
+        TrainingOptions(docids="x")

@@ -93,15 +93,36 @@ def test_its_weights_are_those_that_were_kept(start):
     )
 
 
-def test_an_index_of_it_grows_without_the_checkpoint(start, tmp_path):
+@pytest.mark.parametrize("strategy", ["finetune", "retrain"])
+def test_an_index_of_it_grows_without_the_checkpoint(strategy, start, tmp_path):
     index = shutil.copytree(start[0], tmp_path / "index")
+    kept = start[1].rename(tmp_path / "t5")
     more = [Document(f"new{n}", "About sea", f"harbour whale seazor{n}") for n in range(3)]
     new = write_dataset(tmp_path / "new", InMemorySource(more))
-    update_index(index, new, UpdateOptions(strategy="finetune", steps=1))
+    update_index(index, new, UpdateOptions(strategy=strategy, steps=1))
     grown = Index.open(index, "cpu")
     assert len(grown) == small.DOCUMENTS + 3
     assert (assignment(index) / "model" / "model.safetensors").is_file()
-    assert grown.search(["harbour whale"], k=43, beams=43)[0]
+    assert len(grown.search(["harbour whale"], k=43, beams=43)[0]) == 43
+    kept.rename(start[1])
+
+
+def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
+    start, dataset, tmp_path, monkeypatch
+):
+    index, checkpoint = start
+
+    def killed(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dsi.training.build._make_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_index(dataset, tmp_path / "index", wanted(checkpoint))
+    with monkeypatch.context() as patched:
+        patched.setattr("docids.code_learning.course.Course.run", killed)  # no code is learned anew
+        train_index(dataset, tmp_path / "index", wanted(checkpoint))
+    assert small.weights(tmp_path / "index") == small.weights(index)
 
 
 @pytest.mark.parametrize(
