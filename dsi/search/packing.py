@@ -8,6 +8,7 @@ put the weights in its order anew; here they are put there once. Where oneDNN ca
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -15,6 +16,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from dsi.products import can_multiply, product
+
+_TOGETHER = {"SelfAttention": ("q", "k", "v"), "EncDecAttention": ("k", "v")}
+"""Layers of T5 that read the same states, by the name of the module that has them."""
+_EXACT = {"EncDecAttention": ("k", "v", "o"), "encoder_attn": ("k_proj", "v_proj", "out_proj")}
+"""Layers that stay in float32 in bf16: through them a query comes into the states, and their errors
+move the ranking most (`benchmarks/guidance.py`)."""
 
 
 class PackedLinear(nn.Module):
@@ -34,21 +41,60 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         self.bias = None if layer.bias is None else layer.bias.detach().to(weight.dtype)
 
-    def forward(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
-        """Returns the products in the dtype of the states; floating [..., in] in, [..., out] out.
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the products, [..., out], in the dtype of the states, floating [..., in]."""
+        return self.products(states).to(states.dtype)
+
+    def products(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
+        """Returns the products in the dtype they are computed in.
 
         Args:
-            states: What is multiplied.
+            states: What is multiplied; floating [..., in].
             activation: What is made of the products: "none" or "relu".
         """
-        found = product(states.to(self.weight.dtype), self.weight, self.bias, activation)
-        return found.to(states.dtype)
+        return product(states.to(self.weight.dtype), self.weight, self.bias, activation)
+
+
+class PackedPart(nn.Module):
+    """One of several layers that read the same states, and are one product together.
+
+    Args:
+        whole: All of them.
+        outputs: Which of its outputs are this layer's.
+    """
+
+    def __init__(self, whole: PackedLinear, outputs: slice) -> None:
+        super().__init__()
+        self.whole = whole
+        self.outputs = outputs
+        self.in_features = whole.in_features
+        self.out_features = outputs.stop - outputs.start
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns this part of the products, for which all are computed; see `together`."""
+        return self.whole(states)[..., self.outputs]
+
+
+def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
+    """Returns what layers make of the same states, one after the other: floating [..., outs]."""
+    parts = [layer for layer in layers if isinstance(layer, PackedPart)]
+    if len(parts) == len(layers):
+        whole = parts[0].whole
+        outputs = sum(part.out_features for part in parts if part.whole is whole)
+        if outputs == whole.out_features:
+            return whole(states)
+    return torch.cat([layer(states) for layer in layers], dim=-1)
+
+
+def products_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """Returns what a layer makes of states, in the dtype it computes in, to add to others."""
+    return layer.products(states) if isinstance(layer, PackedLinear) else layer(states)
 
 
 def relu_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """Returns the positive part of what a linear layer makes of states, 0 elsewhere."""
-    if type(layer) is PackedLinear:
-        return layer(states, "relu")
+    """Returns the positive part of what a layer makes of states, in the dtype it computes in."""
+    if isinstance(layer, PackedLinear):
+        return layer.products(states, "relu")
     return layer(states).relu_()
 
 
@@ -58,7 +104,7 @@ def plain(*modules: Any) -> bool:
     Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
     """
     return all(
-        type(module) is PackedLinear
+        type(module) in (PackedLinear, PackedPart)
         or (type(module) is nn.Linear and not hasattr(module.weight, "ds_id"))
         for module in modules
     )
@@ -73,8 +119,8 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     Args:
         model: Any model; it is not changed.
         precision: "fp32", or "bf16": linear layers multiply in bfloat16, and whatever lies between
-            them, with the output layer, stays as it is. Where oneDNN cannot multiply the whole
-            model is in bfloat16 instead.
+            them stays as it is, with the output layer and the keys, values and output of the
+            cross-attention. Where oneDNN cannot multiply the whole model is in bfloat16 instead.
     """
     if precision == "bf16" and not can_multiply(model.get_output_embeddings().weight):
         whole: Any = copy.deepcopy(model)
@@ -83,8 +129,30 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     other: Any = copy.deepcopy(model, shared)
     head = other.get_output_embeddings()
-    for parent in list(other.modules()):
+
+    def can_pack(layer: Any) -> bool:
+        return type(layer) is nn.Linear and layer is not head and can_multiply(layer.weight)
+
+    for path, parent in list(other.named_modules()):
+        own_name = path.rpartition(".")[2]
+        names, exact = _TOGETHER.get(own_name, ()), _EXACT.get(own_name, ())
+        layers: list[Any] = [getattr(parent, name, None) for name in names]
+        if layers and all(can_pack(layer) and layer.bias is None for layer in layers):
+            rounded = None if set(names) <= set(exact) else dtype
+            for name, part in zip(names, _parts_of_one(layers, rounded), strict=True):
+                setattr(parent, name, part)
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and layer is not head and can_multiply(layer.weight):
-                setattr(parent, name, PackedLinear(layer, dtype))
+            if can_pack(layer):
+                setattr(parent, name, PackedLinear(layer, None if name in exact else dtype))
     return other
+
+
+def _parts_of_one(layers: list[Any], dtype: torch.dtype | None) -> list[PackedPart]:
+    """Packs layers of one input and without bias as a single one, and returns its parts."""
+    sizes = [layer.out_features for layer in layers]
+    whole = nn.Linear(layers[0].in_features, sum(sizes), bias=False, device="meta")
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    whole.weight = nn.Parameter(weight, requires_grad=False)
+    packed_whole = PackedLinear(whole, dtype)
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [PackedPart(packed_whole, slice(*pair)) for pair in itertools.pairwise(ends)]

@@ -10,13 +10,16 @@ from transformers import PreTrainedModel
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 from dsi.search.decoders.tree import TreeDecoder
-from dsi.search.packing import plain
+from dsi.search.packing import plain, products_of, together
 
 _MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "PawaT5", "PawaMT5")
 
 
 class T5Decoder(TreeDecoder):
     """Layers with the norm first, unscaled attention and a relative position bias."""
+
+    _biases: torch.Tensor | None = None
+    """The bias by distance, which no longer changes from the last one on; [heads, distances]."""
 
     @classmethod
     def knows(cls, model: PreTrainedModel) -> bool:
@@ -44,9 +47,10 @@ class T5Decoder(TreeDecoder):
         self, layer: Any, hidden: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         attention = layer.layer[1].EncDecAttention
-        shape = (*hidden.shape[:2], attention.n_heads, -1)
-        key, value = attention.k(hidden).view(shape), attention.v(hidden).view(shape)
-        return key.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()
+        read = together(hidden, attention.k, attention.v)
+        parts = read.unflatten(2, (2, attention.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = parts.contiguous()
+        return key, value
 
     def _forward(
         self, codes: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
@@ -59,20 +63,14 @@ class T5Decoder(TreeDecoder):
             own, cross, last = block.layer
             attention = own.SelfAttention
             normed = norm(own.layer_norm, states)
-            attended = self._attend_nodes(
-                place,
-                attention.q(normed),
-                attention.k(normed),
-                attention.v(normed),
-                mask,
-                1.0,
-                attention.n_heads,
-            )
-            states += attention.o(attended)
+            read = together(normed, attention.q, attention.k, attention.v)
+            query, key, value = read.chunk(3, -1)
+            attended = self._attend_nodes(place, query, key, value, mask, 1.0, attention.n_heads)
+            states += products_of(attention.o, attended)
             attention = cross.EncDecAttention
             query = attention.q(norm(cross.layer_norm, states))
             attended = self._attend_query(place, query, 1.0, attention.n_heads)
-            states += attention.o(attended)
+            states += products_of(attention.o, attended)
             states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
         states = norm(decoder.final_layer_norm, states)
         if getattr(self._model.config, "scale_decoder_outputs", False):
@@ -82,13 +80,17 @@ class T5Decoder(TreeDecoder):
     def _bias(self, depths: torch.Tensor) -> torch.Tensor:
         """Returns the position bias between rows and all nodes; [1, heads, rows, nodes]."""
         attention = self._layers[0].layer[0].SelfAttention
-        buckets = attention._relative_position_bucket(
-            self._depths - depths.unsqueeze(1),
-            bidirectional=False,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        return attention.relative_attention_bias(buckets).permute(2, 0, 1).unsqueeze(0)
+        if self._biases is None:
+            most = attention.relative_attention_max_distance
+            buckets = attention._relative_position_bucket(
+                -torch.arange(most + 1, device=depths.device),
+                bidirectional=False,
+                num_buckets=attention.relative_attention_num_buckets,
+                max_distance=most,
+            )
+            self._biases = attention.relative_attention_bias(buckets).t().contiguous()
+        distances = (depths.unsqueeze(1) - self._depths).clamp_(0, self._biases.shape[1] - 1)
+        return self._biases[:, distances].unsqueeze(0)
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         return self._model.lm_head.weight, None

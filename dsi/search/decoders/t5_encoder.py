@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
-from dsi.search.packing import plain
+from dsi.search.packing import plain, products_of, together
 
 _ENCODERS = ("T5Stack", "MT5Stack")
 
@@ -45,12 +45,11 @@ def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) 
             mask = attention.compute_bias(*[input_ids.shape[1]] * 2, device=input_ids.device)
             mask = lines.masked(mask.to(states.dtype))
         normed = norm(own.layer_norm, states)
-        query, key, value = (
-            lines.lines_of(layer(normed)).unflatten(2, (attention.n_heads, -1)).transpose(1, 2)
-            for layer in (attention.q, attention.k, attention.v)
-        )
+        read = lines.lines_of(together(normed, attention.q, attention.k, attention.v))
+        query, key, value = read.unflatten(2, (3, attention.n_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
-        states += attention.o(lines.tokens_of(attended.transpose(1, 2).flatten(2)))
+        attended = lines.tokens_of(attended.transpose(1, 2).flatten(2))
+        states += products_of(attention.o, attended)
         states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
     return lines.lines_of(norm(encoder.final_layer_norm, states))
 

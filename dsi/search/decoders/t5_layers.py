@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsi.search.packing import relu_of
+from dsi.search.packing import products_of, relu_of
 
 
 def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
@@ -23,9 +23,9 @@ def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
-    """T5's two linear layers with an activation between; [..., width] in and out."""
+    """T5's two linear layers with an activation between, to add to states; [..., width]."""
     if hasattr(dense, "wi") and type(dense.act) is nn.ReLU:
-        return dense.wo(relu_of(dense.wi, states))
+        return products_of(dense.wo, relu_of(dense.wi, states))
     return dense(states)
 
 

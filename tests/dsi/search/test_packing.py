@@ -7,8 +7,9 @@ from torch import nn
 
 from dsi import products
 from dsi.products import linear
+from dsi.search import packing
 from dsi.search.beam import beam_search
-from dsi.search.packing import PackedLinear, packed, relu_of
+from dsi.search.packing import PackedLinear, packed, relu_of, together
 
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
 
@@ -70,30 +71,44 @@ def test_layers_stay_as_they_are_where_they_cannot_be_packed(missing, monkeypatc
     assert not products.can_multiply(torch.zeros(2, 2))
 
 
+T5_EXACT = {"layer.1.EncDecAttention.k.whole", "layer.1.EncDecAttention.o"}
+BART_EXACT = {f"encoder_attn.{name}_proj" for name in ("k", "v", "out")}
+EXACT = {"t5": T5_EXACT, "mt5": T5_EXACT, "bart": BART_EXACT, "encoder-decoder": set()}
+"""Layers of the cross-attention that are not rounded, as packed, in the decoder's first layer."""
+UNROUNDED = (
+    *(f"EncDecAttention.{name}" for name in "kvo"),
+    *(f"encoder_attn.{name}_proj" for name in ("k", "v", "out")),
+)
+
+
 @can_pack
 @pytest.mark.parametrize("family", ["t5", "mt5", "bart", "encoder-decoder"])
 def test_in_bf16_only_the_products_of_linear_layers_are_rounded(family):
     model = tiny_model(family, 3)
     ready = packed(model, "bf16")
-    layers = [layer for layer in ready.modules() if isinstance(layer, PackedLinear)]
-    assert layers
-    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
+    dtypes = {
+        name: layer.weight.dtype
+        for name, layer in ready.named_modules()
+        if isinstance(layer, PackedLinear)
+    }
+    exact = {name for name, dtype in dtypes.items() if dtype == torch.float32}
+    assert {name.split(".0.", 1)[1] for name in exact} == EXACT[family]
+    assert set(dtypes.values()) >= {torch.bfloat16}
     assert {parameter.dtype for parameter in ready.parameters()} == {torch.float32}
-    states = torch.randn(2, layers[0].in_features)
-    with torch.inference_mode():
-        assert layers[0](states).dtype == torch.float32
+    for name in dtypes:
+        layer = ready.get_submodule(name)
+        with torch.inference_mode():
+            assert layer(torch.randn(2, layer.in_features)).dtype == torch.float32
     rounded = tiny_model(family, 3)
     with torch.no_grad():
-        for layer in rounded.modules():
-            if isinstance(layer, nn.Linear) and layer is not rounded.get_output_embeddings():
+        for name, layer in rounded.named_modules():
+            if isinstance(layer, nn.Linear) and not name.endswith((*UNROUNDED, "lm_head")):
                 layer.weight.copy_(layer.weight.bfloat16())
     batch, trie = queries([2, 5], 0), torch_trie(table_of(DOCIDS))
     rows, scores = beam_search(ready, *batch, trie, k=7, beams=7)
     expected, near = beam_search(rounded, *batch, trie, k=7, beams=7)
-    order = [rows.sort().indices, expected.sort().indices]
-    torch.testing.assert_close(
-        scores.gather(1, order[0]), near.gather(1, order[1]), atol=0.1, rtol=0.02
-    )
+    scores = scores.gather(1, rows.sort().indices)
+    torch.testing.assert_close(scores, near.gather(1, expected.sort().indices), atol=0.1, rtol=0.02)
 
 
 def test_where_nothing_can_be_packed_bf16_is_the_whole_model_in_bf16(monkeypatch):
@@ -111,6 +126,29 @@ def test_a_packed_layer_keeps_the_positive_part_where_it_is_told(bias):
         expected = layer(states).relu()
         torch.testing.assert_close(relu_of(PackedLinear(layer), states), expected)
         torch.testing.assert_close(relu_of(layer, states), expected)
+
+
+@can_pack
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_that_read_the_same_states_are_one_product(precision, monkeypatch):
+    model, states = tiny_model("t5", 1), torch.randn(2, 3, 16)
+    own = packed(model, precision).get_decoder().block[0].layer[0].SelfAttention
+    plain = model.get_decoder().block[0].layer[0].SelfAttention
+    near = {"atol": 1e-5 if precision == "fp32" else 0.1, "rtol": 0.02}
+    products_made = []
+    original = packing.product
+    monkeypatch.setattr(packing, "product", lambda *a: (products_made.append(1), original(*a))[1])
+    with torch.inference_mode():
+        expected = torch.cat([layer(states) for layer in (plain.q, plain.k, plain.v)], dim=-1)
+        torch.testing.assert_close(together(states, plain.q, plain.k, plain.v), expected)
+        found = together(states, own.q, own.k, own.v)
+        assert len(products_made) == 1
+        torch.testing.assert_close(found, expected, **near)
+        torch.testing.assert_close(own.k(states), plain.k(states), **near)
+        some = together(states, own.q, own.v)
+        torch.testing.assert_close(
+            some, torch.cat([plain.q(states), plain.v(states)], dim=-1), **near
+        )
 
 
 @can_pack

@@ -71,3 +71,16 @@ def test_the_norm_is_that_of_transformers(dtype):
     states = torch.randn(2, 3, module.weight.shape[0]).to(dtype) * 1e-3
     with torch.inference_mode():
         torch.testing.assert_close(t5_layers.norm(module, states), module(states))
+
+
+def test_the_position_bias_is_that_of_transformers_at_any_distance():
+    model, batch = tiny_model("t5", 0), queries([2], 0)
+    attention = model.get_decoder().block[0].layer[0].SelfAttention
+    most = attention.relative_attention_max_distance
+    with torch.inference_mode():
+        decoder = T5Decoder.start(model, *batch)
+        decoder._depths = torch.arange(2 * most)
+        expected = attention.compute_bias(2 * most, 2 * most)
+        found = decoder._bias(decoder._depths)
+    seen = torch.ones(2 * most, 2 * most).tril().bool()
+    assert torch.equal(found[:, :, seen], expected[:, :, seen])
