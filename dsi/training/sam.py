@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from data_prep.errors import InputError
 
@@ -121,30 +122,41 @@ class Ascent:
     @torch.no_grad()
     def _perturbed(self, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
         """Returns w + e of every piece, in the memory of the last time where that fits."""
+        # Where nothing has to be cast, a gradient makes room for its product with the weight.
+        slopes = [
+            gradient
+            if not self._adaptive
+            else gradient.mul_(weight)
+            if _single(weight, gradient)
+            else gradient.float() * weight.float()
+            for weight, gradient in pieces
+        ]
         device = pieces[0][0].device if pieces else torch.device("cpu")
-        square = torch.zeros((), dtype=torch.float32, device=device)
-        for weight, gradient in pieces:
-            steep = gradient.float() * weight.float() if self._adaptive else gradient.float()
-            square += torch.linalg.vector_norm(steep).square()
-        scale = self._rho / (self._shards.total(square).sqrt() + _SMALLEST_NORM)
+        norm = get_total_norm([slope.float() for slope in slopes]).to(device)
+        total = self._shards.total(norm.square()).sqrt()
+        scale = self._rho / (float(total) + _SMALLEST_NORM)
         moved = []
-        for number, (weight, gradient) in enumerate(pieces):
+        for number, ((weight, gradient), slope) in enumerate(zip(pieces, slopes, strict=True)):
             spare = self._spare[number] if number < len(self._spare) else None
             if spare is None or spare.shape != weight.shape or spare.dtype != weight.dtype:
                 spare = torch.empty_like(weight)
-            single = weight.dtype == gradient.dtype == torch.float32
+            single = _single(weight, gradient)
             if self._adaptive and single:
-                torch.addcmul(weight, weight, gradient * weight, value=float(scale), out=spare)
+                torch.addcmul(weight, weight, slope, value=scale, out=spare)
             elif single:
-                torch.add(weight, gradient, alpha=float(scale), out=spare)
+                torch.add(weight, slope, alpha=scale, out=spare)
             elif self._adaptive:
-                steep = gradient.float() * weight.float()
-                spare.copy_(weight.float() + weight.float() * steep * scale)
+                spare.copy_(weight.float() + weight.float() * slope * scale)
             else:
-                spare.copy_(weight.float() + gradient.float() * scale)
+                spare.copy_(weight.float() + slope.float() * scale)
             moved.append(spare)
         self._spare = []
         return moved
+
+
+def _single(weight: torch.Tensor, gradient: torch.Tensor) -> bool:
+    """Whether both are in float32."""
+    return weight.dtype == gradient.dtype == torch.float32
 
 
 class SAM(torch.optim.Optimizer):
