@@ -8,6 +8,9 @@ one process, by turns: a block of steps of one, a block of the other, again and 
 tokens of the texts, not padding, over the median step of a block. The trainer is measured twice:
 as it comes, and with batches of like lengths (`train_sampling_strategy="group_by_length"`).
 
+The share of collating is the processor time that choosing a step's examples and putting them into
+arrays takes, in that of the whole step; of `dsi train` only.
+
 The share of the matrix-product rate is 6 x weights x tokens (the weights that a token meets) over
 the time, beside what products of this machine reach at the network's own shapes and precision.
 """
@@ -20,7 +23,8 @@ import multiprocessing
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,6 +103,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 "tokens per second": speed,
                 "padding": statistics.median(entry["padding"] for entry in entries),
                 "share of product rate": 6 * met * speed / rate,
+                "share of collating": entries[0].get("share of collating"),
                 "peak GiB": peaks[system],
                 "blocks": entries,
             }
@@ -160,12 +165,37 @@ def ours(run: Any, precision: str) -> dict[str, float]:
 
     clock = Clock()
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-    train_loop(replace(run, objectives=[*run.objectives, clock]))
+    with collating(run.batches) as spent:
+        train_loop(replace(run, objectives=[*run.objectives, clock]))
+    computed = clock.computed[-1] - clock.computed[WARM - 1]
     steps = [run.batches.parts(step, 1)[0] for step in range(run.loop.steps)]
-    passes = [batch.by_length(run.loop.length_groups) for batch in steps]
+    # Attention's groups; all other layers see as many tokens.
+    groups = [batch.by_length(run.loop.length_groups) for batch in steps]
     counts = [int(batch.attention_mask.sum()) for batch in steps]
-    sizes = [sum(group.attention_mask.size for group in groups) for groups in passes]
-    return summary(clock.ended, counts, sizes)
+    sizes = [sum(group.attention_mask.size for group in step) for step in groups]
+    return {
+        **summary(clock.ended, counts, sizes),
+        "share of collating": sum(spent[WARM:]) / computed,
+    }
+
+
+@contextmanager
+def collating(batches: Any) -> Iterator[list[float]]:
+    """Notes the processor time (s) that the batches of each step take, until the end."""
+    spent: list[float] = []
+    real = batches.parts
+
+    def parts(*words: Any) -> Any:
+        began = time.process_time()
+        found = real(*words)
+        spent.append(time.process_time() - began)
+        return found
+
+    batches.parts = parts
+    try:
+        yield spent
+    finally:
+        del batches.parts
 
 
 def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:

@@ -64,6 +64,7 @@ CASES = [
     Case("zero3", lora=True),
     Case("zero3", lora=True, sam=True),
     Case("zero1", twice=True),
+    Case("zero1", twice=True, sam=True),
     Case("zero2", twice=True, sam=True, checkpointing=True),
     Case("zero3", twice=True),
     Case("zero3", twice=True, sam=True),
