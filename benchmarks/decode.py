@@ -92,8 +92,8 @@ def main() -> None:
         )
         rows.append(_row(name, measured))
         print(rows[-1], flush=True)
-    columns = ["cell", "queries/s", "over trie", "over free", "of floor", "same", "search share"]
-    show(rows, columns)
+    ratios = ["over trie", "over free", "of floor"]
+    show(rows, ["cell", "queries/s", *ratios, "same", "search share", "tree share"])
 
 
 def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
         "queries/s": measured["batch"] / methods["ours"]["wall"]["median"],
         "same": measured["same documents"],
         "search share": measured["share of the search beside the model"],
+        "tree share": measured.get("share of the prefix tree"),
     }
     for column, method in (("over trie", "generate-trie"), ("over free", "generate-free")):
         if method in methods:
@@ -214,7 +215,7 @@ def _measure(
         "methods": figures,
         **agreement,
         "queries with the top 10 of fp32": float(same_top.float().mean()),
-        "share of the search beside the model": _share(methods["ours"]),
+        **_shares(methods["ours"]),
     }
 
 
@@ -382,34 +383,45 @@ def _agreement(ours: Any, theirs: Any, table: DocidTable, length: int) -> dict[s
     }
 
 
-def _share(search: Callable[[], Any]) -> float:
-    """The share of a search's time that is not spent in the model: trie, choice, bookkeeping."""
-    start = beam.start_decoder
-    inside = 0.0
+def _shares(search: Callable[[], Any]) -> dict[str, float]:
+    """Of a search's processor time, what is not spent in the model, and in the prefix tree alone.
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    The first is for tree, choice of beams, log-probabilities and bookkeeping; the second is what
+    STATIC states of itself: which codes may follow.
+    """
+    start, listed = beam.start_decoder, TorchTrie.continuations
+    spent = {"model": 0.0, "tree": 0.0}
+
+    def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def call(*words: Any) -> Any:
-            nonlocal inside
             began = time.process_time()
             value = function(*words)
-            inside += time.process_time() - began
+            spent[part] += time.process_time() - began
             return value
 
         return call
 
-    def started(*words: Any) -> Any:
-        decoder = timed(start)(*words)
+    def watched(decoder: Any) -> Any:
         for name in ("begin", "step", "tails", "logits", "logits_at"):
-            setattr(decoder, name, timed(getattr(decoder, name)))
+            setattr(decoder, name, timed(getattr(type(decoder), name).__get__(decoder), "model"))
+        take = type(decoder).take.__get__(decoder)
+        decoder.take = lambda places: watched(take(places))
         return decoder
 
-    beam.start_decoder = started
+    patched: Any = TorchTrie
+    beam.start_decoder = lambda *words: watched(timed(start, "model")(*words))
+    patched.continuations = timed(listed, "tree")
     try:
         began = time.process_time()
         search()
-        return 1 - inside / (time.process_time() - began)
+        took = time.process_time() - began
     finally:
         beam.start_decoder = start
+        patched.continuations = listed
+    return {
+        "share of the search beside the model": 1 - spent["model"] / took,
+        "share of the prefix tree": spent["tree"] / took,
+    }
 
 
 if __name__ == "__main__":

@@ -341,8 +341,7 @@ class _Search:
             else:
                 totals = logits.log_softmax(-1).index_select(1, codes)
         else:
-            children, exist = trie.children(beams.nodes, branching)
-            codes = trie.code[children].long()
+            children, codes, exist = trie.continuations(beams.nodes, branching)
             if self.constrained:
                 logits = self.decoder.logits_at(states, codes).float()
                 steps = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)

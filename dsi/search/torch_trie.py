@@ -208,6 +208,17 @@ class TorchTrie:
         exist = children < self.first_child[nodes + 1].unsqueeze(-1)
         return children.masked_fill(~exist, 1), exist
 
+    def continuations(
+        self, nodes: torch.Tensor, branching: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Lists the children of nodes as `children` does, with the codes on the edges.
+
+        Returns:
+            Child nodes and codes, int64, and which of them exist, bool; [..., branching].
+        """
+        children, exist = self.children(nodes, branching)
+        return children, self.code[children].long(), exist
+
     def step(self, nodes: torch.Tensor, codes: torch.Tensor, branching: int) -> torch.Tensor:
         """Follows one edge from each node, by binary search among its children.
 

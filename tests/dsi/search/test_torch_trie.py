@@ -53,6 +53,14 @@ def test_children_are_padded_with_nodes_that_do_not_exist():
     assert exist.tolist() == [[True, True, True], [True, False, False]]
 
 
+def test_continuations_are_the_children_with_their_codes():
+    trie = torch_trie(table_of([(2, 3), (2, 4), (2, 5), (3, 2)]))
+    nodes, codes, exist = trie.continuations(torch.tensor([[1, 2]]), 3)
+    assert exist.tolist() == [[[True, True, True], [True, False, False]]]
+    assert codes[exist].tolist() == [3, 4, 5, 2]
+    assert nodes[exist].tolist() == [3, 4, 5, 6]
+
+
 def test_a_retired_document_is_not_in_the_trie():
     trie = torch_trie(table_of([(2, 3), (2, 4), (3, 2)]).retire(["d0"]))
     assert trie.documents == 2
