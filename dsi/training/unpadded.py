@@ -5,6 +5,9 @@ one text. So layers that look at one token at a time (products, normalisations, 
 work once, on hardly any padding, and a step makes the gradient of each weight once. Attention
 alone sees texts, a group at a time. The values are those of a padded batch.
 
+An encoder without layers and dropout gives every token a state that depends on the token alone.
+Then each different token of a batch is computed once, and its keys and values stand in every text.
+
 It is for T5 and mT5 in training; the encoder takes and gives padded batches as ever, and so does
 the decoder, so that whoever calls them needs to know nothing of it.
 """
@@ -13,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForConditionalGeneration
 
@@ -56,12 +60,15 @@ class Layout:
         examples: Which text of the batch is the first, second, ... of the row; int64 [texts].
         places: Of each token of the row in the flattened batch; int64 [tokens].
         shape: Of the batch: texts, longest.
+        states: Which state of the row's different tokens is that of each token; int64 [tokens].
+            None where every token has a state of its own.
     """
 
     groups: tuple[Group, ...]
     examples: torch.Tensor
     places: torch.Tensor
     shape: tuple[int, int]
+    states: torch.Tensor | None = None
 
     @classmethod
     def of(cls, attention_mask: torch.Tensor, most: int) -> Layout:
@@ -89,15 +96,19 @@ class Layout:
             (len(lengths), longest),
         )
 
+    def spread(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns something of every token, [tokens, width], from that of every state."""
+        return states if self.states is None else _Spread.apply(states, self.states)
+
     def row(self, batch: torch.Tensor) -> torch.Tensor:
         """Returns a padded batch [texts, longest, ...] as a row [1, tokens, ...]."""
         return batch.flatten(0, 1).index_select(0, self.places).unsqueeze(0)
 
     def batch(self, row: torch.Tensor) -> torch.Tensor:
-        """Returns a row [1, tokens, width] as a batch, which is 0 where the row has no token."""
+        """Returns a row of states [1, states, width] as a batch, 0 where the row has no token."""
         texts, longest = self.shape
         empty = row.new_zeros(texts * longest, row.shape[-1])
-        return empty.index_copy(0, self.places, row[0]).view(texts, longest, -1)
+        return empty.index_copy(0, self.places, self.spread(row[0])).view(texts, longest, -1)
 
 
 Rows: TypeAlias = MutableMapping[torch.Tensor, tuple[Layout, torch.Tensor]]
@@ -142,7 +153,11 @@ def _encoder(
     if not stack.training or input_ids is None or attention_mask is None:
         return whole(input_ids=input_ids, attention_mask=attention_mask, **options)
     layout = Layout.of(attention_mask, most)
-    found = whole(input_ids=layout.row(input_ids), layout=layout, **options)
+    tokens = layout.row(input_ids)
+    if not len(stack.block) and not stack.dropout.p:
+        kinds, states = tokens[0].unique(return_inverse=True)
+        layout, tokens = replace(layout, states=states), kinds.unsqueeze(0)
+    found = whole(input_ids=tokens, layout=layout, **options)
     row = found.last_hidden_state
     found.last_hidden_state = layout.batch(row)
     rows[found.last_hidden_state] = layout, row
@@ -223,7 +238,9 @@ def _cross_attention(
     codes = hidden_states.shape[1]
     queries = layer.q(hidden_states).index_select(0, layout.examples).flatten(0, 1)
     sizes = [group.tokens for group in layout.groups]
-    keys, values = (part(key_value_states)[0].split(sizes) for part in (layer.k, layer.v))
+    keys, values = (
+        layout.spread(part(key_value_states)[0]).split(sizes) for part in (layer.k, layer.v)
+    )
     found = [
         _attended(layer, query, key, value, _absence(group, query.dtype), group.count)
         for query, key, value, group in zip(
@@ -237,6 +254,24 @@ def _cross_attention(
     back = layout.examples.argsort()
     states = torch.cat(found).view(len(back), codes, -1).index_select(0, back)
     return layer.o(states), position_bias, None
+
+
+class _Spread(torch.autograd.Function):
+    """Rows by their numbers; the gradients of those with one number are summed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(numbers)
+        ctx.count = len(states)
+        return states.index_select(0, numbers)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (numbers,) = ctx.saved_tensors
+        precise = gradient if gradient.dtype == torch.float64 else gradient.float()
+        summed = torch.ops.aten.embedding_dense_backward(precise, numbers, ctx.count, -1, False)
+        return summed.to(gradient.dtype), None
 
 
 def _bias(layer: Any, group: Group) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -77,7 +78,8 @@ def assert_same(found, expected, mask):
         found.encoder_last_hidden_state[kept], expected.encoder_last_hidden_state[kept]
     )
     for name, slope in wanted.items():
-        torch.testing.assert_close(slopes[name], slope, msg=name)
+        # T5 takes the mean of squares in single precision whatever the network is in.
+        torch.testing.assert_close(slopes[name], slope, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 9])
@@ -116,6 +118,30 @@ def test_layers_see_the_tokens_and_no_more_once():
     with without_padding(model, 4):
         computed(model, given)
     assert rows == [(1, sum(LENGTHS), 16), (1, sum(LENGTHS), 8)]
+
+
+@pytest.mark.parametrize(("dropout", "computed_once"), [(0.0, True), (0.1, False)])
+def test_without_encoder_layers_every_different_token_is_computed_once(dropout, computed_once):
+    torch.manual_seed(0)
+    model = graft_docids(t5(num_layers=0, num_decoder_layers=1, dropout_rate=dropout), 9, 7).train()
+    given, rows = inputs(), []
+    model.decoder.block[0].layer[1].EncDecAttention.v.register_forward_hook(
+        lambda _, x, y: rows.append(y.shape[1])
+    )
+    with without_padding(model, len(LENGTHS)):
+        computed(model, given)
+    different = len(given["input_ids"][given["attention_mask"].bool()].unique())
+    assert rows == [different if computed_once else sum(LENGTHS)]
+
+
+def test_gradients_of_a_token_that_stands_often_are_summed_in_single_precision():
+    layout = replace(Layout.of(mask_of([1000]), 1), states=torch.arange(1000) // 999)
+    states = torch.randn(2, 3).bfloat16().requires_grad_(True)
+    found = layout.spread(states)
+    assert torch.equal(found, states[layout.states])
+    found.sum().backward()
+    # In bfloat16 a sum of ones stays at 256.
+    assert torch.equal(states.grad, torch.tensor([[999.0] * 3, [1.0] * 3]).bfloat16())
 
 
 def test_two_batches_before_a_backward_pass_that_computes_again_do_not_mix():
