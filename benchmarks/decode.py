@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import itertools
 import math
 import multiprocessing
@@ -340,8 +341,8 @@ def _in_turns(
 def _peak_alone(method: Callable[[], Any]) -> float | None:
     """Returns how much more memory (MiB) than before a first call needs at most.
 
-    It is made in a process of its own, whose memory nothing has used before; None where the
-    system cannot tell.
+    It is made in a process of its own, which has given back what was free; None where the system
+    cannot tell.
     """
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -349,12 +350,13 @@ def _peak_alone(method: Callable[[], Any]) -> float | None:
     def child() -> None:
         torch.set_num_threads(1)  # threads of the parent did not come along
         try:
+            ctypes.CDLL(None).malloc_trim(0)  # what the parent has freed would be used again
             Path("/proc/self/clear_refs").write_text("5")
             before = _status("VmRSS")
             with torch.inference_mode():
                 method()
             answers.put((_status("VmHWM") - before) / 1024)
-        except OSError:
+        except (OSError, AttributeError):
             answers.put(None)
 
     process = context.Process(target=child)
