@@ -149,6 +149,14 @@ class Forward:
         """
         return self.outputs.decoder_hidden_states[-1]
 
+    @property
+    def encoder_states(self) -> torch.Tensor:
+        """What the decoder reads of the texts; [examples, longest, width].
+
+        A term that asks for it says so by its class attribute `encoder_states`.
+        """
+        return self.outputs.encoder_last_hidden_state
+
     def once(self, key: K, make: Callable[[K, Forward], T]) -> T:
         """Returns `make(key, self)`, made by the first of several terms that asks for it."""
         found = (key, make)
@@ -190,11 +198,13 @@ class Objective:
     Attributes:
         name: The term in logs; no two terms of a run share it.
         hidden_states: Whether `Forward.decoder_states` is asked for.
+        encoder_states: Whether `Forward.encoder_states` is asked for.
         whole_batch: Whether an example's loss depends on the others of its micro-batch.
     """
 
     name: ClassVar[str]
     hidden_states: ClassVar[bool] = False
+    encoder_states: ClassVar[bool] = False
     whole_batch: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0) -> None:

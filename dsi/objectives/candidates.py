@@ -53,6 +53,8 @@ class TaughtObjective(Objective, ABC):
             says about the same documents is then computed once.
     """
 
+    encoder_states = True
+
     def __init__(self, weight: float, lessons: Lessons) -> None:
         super().__init__(weight)
         self.lessons = lessons
@@ -98,7 +100,7 @@ def _logits(forward: Forward, places: torch.Tensor, codes: torch.Tensor) -> torc
         # the same in all processes, so that all make the same passes.)
         return forward.logits[places, :1].float().unsqueeze(1)
     queries, documents, positions = codes.shape
-    hidden = forward.outputs.encoder_last_hidden_state[places]
+    hidden = forward.encoder_states[places]
     logits = forward.run(
         input_ids=None,
         encoder_outputs=(hidden.repeat_interleave(documents, dim=0),),

@@ -133,7 +133,10 @@ def train_loop(run: Run) -> dict[str, Any]:
             for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
                 stack.enter_context(cheap(run.model))
             if run.without_padding:
-                stack.enter_context(without_padding(run.model, run.loop.length_groups))
+                asked = any(objective.encoder_states for objective in run.objectives)
+                stack.enter_context(
+                    without_padding(run.model, run.loop.length_groups, states=asked)
+                )
             if precision == "fp32":  # autocast has its own products
                 stack.enter_context(onednn_products(run.model))
         return _train(run, precision)

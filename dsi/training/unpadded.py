@@ -8,8 +8,8 @@ alone sees texts, a group at a time. The values are those of a padded batch.
 An encoder without layers and dropout gives every token a state that depends on the token alone.
 Then each different token of a batch is computed once, and its keys and values stand in every text.
 
-It is for T5 and mT5 in training; the encoder takes and gives padded batches as ever, and so does
-the decoder, so that whoever calls them needs to know nothing of it.
+It is for T5 and mT5 in training. Encoder and decoder take and give padded batches as ever, so that
+whoever calls them needs to know nothing of it.
 """
 
 from __future__ import annotations
@@ -112,16 +112,19 @@ class Layout:
 
 
 Rows: TypeAlias = MutableMapping[torch.Tensor, tuple[Layout, torch.Tensor]]
-"""What an encoder has given, padded -> the same as a row, which the decoder reads."""
+"""What an encoder has given -> the same as a row, which the decoder reads."""
 
 
 @contextmanager
-def without_padding(model: PreTrainedModel, most: int) -> Iterator[None]:
+def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -> Iterator[None]:
     """Lets a T5 compute without padding while it is in training mode, until the end.
 
     Args:
         model: One that `can_do_without` tells of.
         most: Up to how many groups of like lengths attention takes texts in.
+        states: Whether the encoder gives its last states as a padded batch, for others than the
+            decoder; it costs a few walks through memory. Else it gives a row that only the decoder
+            of the same call understands.
     """
     network: Any = model
     encoding, decoding = network.encoder, network.decoder
@@ -129,7 +132,7 @@ def without_padding(model: PreTrainedModel, most: int) -> Iterator[None]:
     with (
         computing([block.layer[0].SelfAttention for block in encoding.block], _self_attention),
         computing([block.layer[1].EncDecAttention for block in decoding.block], _cross_attention),
-        computing([encoding], partial(_encoder, most, rows)),
+        computing([encoding], partial(_encoder, most, rows, states)),
         computing([decoding], partial(_decoder, most, rows)),
     ):
         yield
@@ -143,12 +146,13 @@ def can_do_without(model: torch.nn.Module) -> bool:
 def _encoder(
     most: int,
     rows: Rows,
+    padded: bool,
     stack: Any,
     input_ids: Any = None,
     attention_mask: Any = None,
     **options: Any,
 ) -> Any:
-    """Encodes a padded batch, and keeps the row of what it gives for the decoder."""
+    """Encodes a padded batch, and keeps for the decoder the row of what it gives."""
     whole = partial(type(stack).forward, stack)
     if not stack.training or input_ids is None or attention_mask is None:
         return whole(input_ids=input_ids, attention_mask=attention_mask, **options)
@@ -159,7 +163,8 @@ def _encoder(
         layout, tokens = replace(layout, states=states), kinds.unsqueeze(0)
     found = whole(input_ids=tokens, layout=layout, **options)
     row = found.last_hidden_state
-    found.last_hidden_state = layout.batch(row)
+    if padded:
+        found.last_hidden_state = layout.batch(row)
     rows[found.last_hidden_state] = layout, row
     if found.get("hidden_states") is not None:
         found.hidden_states = tuple(map(layout.batch, found.hidden_states))

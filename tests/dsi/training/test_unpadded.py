@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from dsi.backbone import graft_docids
+from dsi.objectives.base import Objective
 from dsi.pawa import add_pawa
 from dsi.training import build
 from dsi.training.build import train_index
@@ -107,6 +108,47 @@ def test_states_of_single_layers_are_those_of_the_padded_batch(name):
     with without_padding(model, 2):
         found = states()
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["t5", "no encoder layer"])
+def test_states_that_nobody_asks_for_are_not_padded_and_nothing_else_changes(name):
+    model, given = made(name), inputs()
+    expected, wanted = computed(model, given)
+    with without_padding(model, 2, states=False):
+        found, slopes = computed(model, given)
+    assert len(found.encoder_last_hidden_state) == 1
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(slopes, wanted, rtol=1e-5, atol=1e-6)
+
+
+class Read(Objective):
+    """The mean of what the decoder reads of each text, where it asks for that."""
+
+    name = "read"
+
+    def __init__(self, asks):
+        super().__init__()
+        self.encoder_states, self.seen = asks, []
+
+    def of_examples(self, forward):
+        self.seen.append(forward.encoder_states.shape[:2] == forward.input_ids.shape)
+        return forward.encoder_states.mean(dim=(1, 2)).sum()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_term_that_asks_for_an_encoders_states_gets_them_padded(
+    dataset, tmp_path, monkeypatch, asks
+):
+    term, real = Read(asks), build._make_run
+
+    def with_term(*words):
+        run = real(*words)
+        object.__setattr__(run, "objectives", [*run.objectives, term])
+        return run
+
+    monkeypatch.setattr(build, "_make_run", with_term)
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=2))
+    assert term.seen == [asks] * 2
 
 
 def test_layers_see_the_tokens_and_no_more_once():
