@@ -287,6 +287,7 @@ def test_options_that_make_no_sense_are_refused(change, named):
         ("finetune+generative", "do not go together"),
         ("generative+generative", "twice"),
         ("instant+generative", "do not go together"),
+        ("finetune+distill", "do not go together"),
     ],
 )
 def test_strategies_that_make_no_sense_are_refused_before_anything_is_written(
