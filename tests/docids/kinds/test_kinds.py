@@ -166,7 +166,7 @@ def test_spelling_agrees_with_str(numbers):
 
 def test_random_has_the_shape_of_semantic_and_none_of_its_meaning():
     documents = documents_of(np.random.default_rng(0).normal(size=(300, 2)))
-    options = TreeOptions(branching=4, leaf_capacity=10)
+    options = TreeOptions(branching=4, leaf_capacity=10, codes="shared")
     semantic, random = (KINDS[k].build(documents, options, 0).table for k in ("semantic", "random"))
     assert sorted(sequences(semantic)) == sorted(sequences(random))
     pairs = zip(sequences(semantic), sequences(random), strict=True)

@@ -35,7 +35,7 @@ def blobs(sizes, scale=0.01):
 
 
 def test_separate_groups_have_first_codes_of_their_own():
-    table = build(blobs([30, 40, 50]), branching=3, leaf_capacity=60).table
+    table = build(blobs([30, 40, 50]), branching=3, leaf_capacity=60, codes="shared").table
     firsts = [identifier[0] for identifier in sequences(table)]
     assert [len(set(part)) for part in (firsts[:30], firsts[30:70], firsts[70:])] == [1, 1, 1]
     assert len(set(firsts)) == 3
@@ -44,7 +44,7 @@ def test_separate_groups_have_first_codes_of_their_own():
 
 
 def test_at_most_leaf_capacity_documents_share_all_but_the_last_code():
-    table = build(RNG.normal(size=(2000, 8)), branching=10, leaf_capacity=25).table
+    table = build(RNG.normal(size=(2000, 8)), branching=10, leaf_capacity=25, codes="shared").table
     leaves = {}
     children = {}
     for identifier in sequences(table):
@@ -94,7 +94,7 @@ def test_no_document():
 
 def test_level_codes_say_at_which_level_they_stand():
     table = build(RNG.normal(size=(300, 4)), branching=4, leaf_capacity=10, codes="level").table
-    shared = build(RNG.normal(size=(300, 4)), branching=4, leaf_capacity=10).table
+    shared = build(RNG.normal(size=(300, 4)), branching=4, leaf_capacity=10, codes="shared").table
     levels = {}
     for identifier in sequences(table):
         for level, code in enumerate(identifier):

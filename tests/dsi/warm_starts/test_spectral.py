@@ -221,16 +221,18 @@ def test_it_leaves_the_global_random_state_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("kind", ["naive", "semantic", "random"])
-def test_identifiers_of_several_codes_start_as_a_ranker_too(kind):
+@pytest.mark.parametrize(
+    ("kind", "codes"),
+    [("naive", None), ("semantic", "shared"), ("semantic", "node"), ("random", "shared")],
+)
+def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
     documents = draw(60)
     doc_ids = [f"d{row}" for row in range(60)]
     vectors = np.zeros((60, VOCABULARY), np.float32)
     for row, line in enumerate(documents):
         np.add.at(vectors[row], line, 1.0)
     chosen = KINDS[kind]
-    options = TreeOptions(branching=4, leaf_capacity=4)
-    options = options if chosen.Options is TreeOptions else chosen.Options()
+    options = TreeOptions(branching=4, leaf_capacity=4, codes=codes) if codes else chosen.Options()
     given = Documents(doc_ids, [""] * 60, lambda texts: vectors)
     table = chosen.build(given, options, 0).table
     model, trie = start(documents, table), TorchTrie.from_trie(Trie.build(table))
@@ -242,6 +244,8 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind):
         ranks.append(rows[0].tolist().index(row))
     if kind == "semantic":  # only there do codes say something about the text
         assert np.mean(ranks) < 15
+    if codes == "node":  # each branch starts from its own documents
+        assert np.mean(ranks) < 1
     assert len(set(ranks)) > 1
 
 
