@@ -2,7 +2,8 @@
 
     python benchmarks/guidance.py --dataset squad-dev=PATH/TO/BEIR
 
-One index with semantic identifiers is trained with `dsi train`'s defaults and kept in --work, so
+One index with semantic identifiers (a code for each digit at each level, as
+`--semantic.codes level` has it) is trained with `dsi train`'s defaults and kept in --work, so
 that every cell searches the same one. Questions are those of split test, or the first --queries of
 them. Time is processor time of the search alone, with the ranking by BM25 that guidance needs in
 it, as a ratio to the first cell's.

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from data_prep.progress import track
 
-_POINTS_PER_CENTROID = 256  # k-means learns little from more, and its time grows with them
+_POINTS_PER_CENTROID = 2048  # k-means learns little from more, and its time grows with them
+_STARTS = 5  # of k-means; the best of them is kept
 _CHUNK = 100_000  # vectors compared with the centroids at a time
 _WAVE = 256  # clusters split, on all threads, before the tree is written on
 
@@ -140,13 +141,14 @@ def _split(
 def kmeans(
     points: npt.NDArray[np.float32], parts: int, iterations: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Returns the centroids of `parts` clusters of at least so many points; float32."""
+    """Returns the centroids of `parts` clusters, each of a point or more, of the best of some starts."""
     import faiss
 
     kmeans = faiss.Kmeans(
         points.shape[1],
         parts,
         niter=iterations,
+        nredo=_STARTS,
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),

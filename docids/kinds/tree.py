@@ -25,10 +25,10 @@ class TreeOptions:
     """A cluster of at most so many documents is not split; they are numbered inside it."""
     iterations: int = 20
     """Rounds of k-means at each split."""
-    codes: Literal["shared", "level", "node"] = "node"
-    """What a code stands for: node = one branch of the tree, so that each has an output row of
-    its own in the model; level = a digit at one level (the 2D codes of NCI); shared = a digit,
-    the same at every level (DSI), which takes very long training."""
+    codes: Literal["shared", "level", "node"] = "level"
+    """What a code stands for: level = a digit at one level (the 2D codes of NCI); shared = a
+    digit, the same at every level (DSI); node = one branch of the tree or one document in a
+    leaf, so that each has an output row of its own in the model."""
 
     def __post_init__(self) -> None:
         for name, least in (("branching", 2), ("leaf_capacity", 1), ("iterations", 1)):
