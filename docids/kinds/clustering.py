@@ -141,7 +141,11 @@ def _split(
 def kmeans(
     points: npt.NDArray[np.float32], parts: int, iterations: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Returns the centroids of `parts` clusters, each of a point or more, of the best of some starts."""
+    """Returns the centroids of `parts` clusters of at least so many points, from the best start.
+
+    Returns:
+        float32 [parts, dimensions].
+    """
     import faiss
 
     kmeans = faiss.Kmeans(
