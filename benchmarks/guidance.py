@@ -2,9 +2,8 @@
 
     python benchmarks/guidance.py --dataset squad-dev=PATH/TO/BEIR
 
-One index with semantic identifiers (a code for each digit at each level, as
-`--semantic.codes level` has it) is trained with `dsi train`'s defaults and kept in --work, so
-that every cell searches the same one. Questions are those of split test, or the first --queries of
+One index with semantic identifiers, of the --codes of `dsi docids`, is trained with `dsi train`'s
+defaults and kept in --work, so that every cell searches the same one. Questions are those of split test, or the first --queries of
 them. Time is processor time of the search alone, with the ranking by BM25 that guidance needs in
 it, as a ratio to the first cell's.
 """
@@ -42,12 +41,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of dataset and index")
     parser.add_argument("--queries", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
+    parser.add_argument("--codes", default="node", help="of the semantic identifiers")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
-    ready = _Ready(source, arguments.work, arguments.steps)
+    ready = _Ready(source, arguments.work, arguments.steps, arguments.codes)
     rows = []
     for variant, (beams, guidance) in CELLS.items():
-        words = [name, variant]
+        words = [name, arguments.codes, variant]
         words += [f"{arguments.queries}queries"] if arguments.queries else []
         words += [f"{arguments.steps}steps"] if arguments.steps else []
         rows.append(
@@ -68,14 +68,15 @@ def main() -> None:
 class _Ready:
     """Dataset and index, made when first asked for."""
 
-    def __init__(self, source: str, work: Path, steps: int | None) -> None:
-        self.source, self.work, self.steps = source, work, steps
+    def __init__(self, source: str, work: Path, steps: int | None, codes: Any) -> None:
+        self.source, self.work, self.steps, self.codes = source, work, steps, codes
 
     def open(self) -> tuple[Any, Any]:
         """Returns the dataset and the index."""
         from dataclasses import replace
 
         from data_prep.dataset import Dataset
+        from docids.kinds import TreeOptions
         from dsi import Index
         from dsi.commands.prepare import prepare
         from dsi.training.build import TrainingOptions, train_index
@@ -87,7 +88,9 @@ class _Ready:
         loop = LoopOptions()
         if self.steps is not None:
             loop = replace(loop, steps=self.steps)
-        train_index(dataset, self.work / "index", TrainingOptions(docids="semantic", loop=loop))
+        tree = TreeOptions(codes=self.codes)
+        options = TrainingOptions(docids="semantic", semantic=tree, loop=loop)
+        train_index(dataset, self.work / "index", options)
         return dataset, Index.open(self.work / "index")
 
 
