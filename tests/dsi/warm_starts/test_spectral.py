@@ -236,17 +236,18 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
     given = Documents(doc_ids, [""] * 60, lambda texts: vectors)
     table = chosen.build(given, options, 0).table
     model, trie = start(documents, table), TorchTrie.from_trie(Trie.build(table))
-    ranks = []
+    ranks, firsts = [], set()
     for row, document in enumerate(documents):
         ids = torch.tensor([document])
         rows, scores = beam_search(model, ids, torch.ones_like(ids), trie, k=60, beams=60)
         assert torch.isfinite(scores).all()
         ranks.append(rows[0].tolist().index(row))
+        firsts.add(int(rows[0, 0]))
     if kind == "semantic":  # only there do codes say something about the text
         assert np.mean(ranks) < 15
     if codes == "node":  # each branch starts from its own documents
         assert np.mean(ranks) < 1
-    assert len(set(ranks)) > 1
+    assert len(firsts) > 1  # the text decides, not the identifiers alone
 
 
 def test_a_bart_is_refused():
