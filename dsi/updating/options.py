@@ -245,19 +245,20 @@ class UpdateOptions:
     strategy: str = "generative"
     """What the model learns from, and how old documents are kept; joined by plus signs"""
     ratio: float = 2.0
-    """DSI++'s r: examples of the indexing task for each query, labelled or pseudo; 0 for none"""
+    """DSI++'s r: texts of documents that are learned for each query, labelled or pseudo; 0 for
+    none"""
     new_share: float | None = None
-    """Share of the examples that are about new documents; by default as many as they are"""
+    """Share of the examples that are about new documents; by default their share of all documents"""
     steps: int | None = None
     """Optimiser steps; by default a tenth of those of the first training"""
     batch: int | None = None
-    """Examples per step"""
+    """Examples per step; by default that of the first training"""
     lr: float | None = None
-    """Highest learning rate"""
+    """Highest learning rate; by default that of the first training"""
     generator: str = "auto"
-    """Whose pseudo-queries new documents get; auto: of the generator that the old ones have"""
+    """Whose pseudo-queries new documents get; auto is that of the old ones"""
     per_doc: int | None = None
-    """Pseudo-queries a document"""
+    """Pseudo-queries a document; by default as many as the old ones have"""
     seed: int = 0
     """Of everything drawn at random"""
     warn_loss: float = 1.0
@@ -267,18 +268,31 @@ class UpdateOptions:
     probe_queries: int = 500
     """Most queries of the probe set"""
     instant: InstantOptions = field(default_factory=InstantOptions)
+    """Options of the strategy instant"""
     ewc: EwcOptions = field(default_factory=EwcOptions)
+    """Options of the strategy ewc"""
     rank1: RankOneOptions = field(default_factory=RankOneOptions)
+    """Options of the strategy rank1-ewc"""
     margin: MarginOptions = field(default_factory=MarginOptions)
+    """Options of the strategy threshold-margin"""
     batch_softmax: BatchSoftmaxOptions = field(default_factory=BatchSoftmaxOptions)
+    """Options of the strategy batch-softmax"""
     distill: DistillOptions = field(default_factory=DistillOptions)
+    """Options of the strategy distill"""
     sam: SamStrategyOptions = field(default_factory=SamStrategyOptions)
+    """Options of the strategy sam"""
     warm_up: WarmUpOptions = field(default_factory=WarmUpOptions)
+    """Options of the strategy warm-up"""
     view_batch: ViewBatchOptions = field(default_factory=ViewBatchOptions)
+    """Options of the strategy view-batch"""
     lora: AdapterOptions = field(default_factory=AdapterOptions)
+    """The adapter of the strategies lora, i-lora and reglora"""
     i_lora: InterpolationOptions = field(default_factory=InterpolationOptions)
+    """Options of the strategy i-lora"""
     reglora: RegLoraOptions = field(default_factory=RegLoraOptions)
+    """Options of the strategy reglora"""
     locas: LocasOptions = field(default_factory=LocasOptions)
+    """Options of the strategy locas"""
 
     def __post_init__(self) -> None:
         check_finite("", self)
