@@ -30,7 +30,7 @@ from docids.kinds import TreeOptions
 from dsi.commands.prepare import prepare
 from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, OptimiserOptions
-from dsi.updating import protocol
+from dsi.updating import increments, protocol
 from dsi.updating.options import UpdateOptions
 from dsi.updating.summary import curves_of, last_of, measures_of, results_of, stability_of
 
@@ -121,7 +121,7 @@ def _measure(
         prepare(source, out=dataset)
     split = work / f"{name}-{size}-split"
     if not (split / "split.json").is_file():
-        protocol.split_dataset(
+        increments.split_dataset(
             Dataset.open(dataset),
             split,
             increments=INCREMENTS,
@@ -149,7 +149,7 @@ def _measure(
         options = dataclasses.replace(options, update=UpdateOptions(steps=arguments.steps))
     words = [name, size, kind, *_variant(arguments), f"{arguments.steps}x{arguments.batch}"]
     out = work / "-".join(words)
-    corpora = protocol.open_split(split)
+    corpora = increments.open_split(split)
     base, first = protocol.train_base(corpora, out, options, seed)
     runs = out / f"update{steps}"
     protocol.run_strategy(corpora, runs, options, strategy, seed, base, first)

@@ -31,7 +31,8 @@ from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
 from dsi.training.build import TrainingOptions, train_index
 from dsi.training.options import LoopOptions
-from dsi.updating import protocol
+from dsi.updating import increments
+from dsi.updating.questions import Questions, measure
 from dsi.updating.update import link_or_copy
 
 FORMS = {
@@ -88,11 +89,11 @@ def main() -> None:
 
 def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -> dict[str, Any]:
     corpora, base = _base(name, source, arguments)
-    questions = [protocol.Questions.of(corpus) for corpus in corpora]
+    questions = [Questions.of(corpus) for corpus in corpora]
     index = base.parent / form
     shutil.rmtree(index, ignore_errors=True)
     shutil.copytree(base, index, copy_function=link_or_copy)
-    before = protocol.measure(index, questions[:1], None)[0]
+    before = measure(index, questions[:1], None)[0]
     words = [sys.executable, "-m", "dsi", "update", str(index), str(corpora[1].path), "--json"]
     load, busy = os.getloadavg()[0], _processor_seconds()
     began = time.perf_counter()
@@ -105,7 +106,7 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
     )
     seconds, busy = time.perf_counter() - began, _processor_seconds() - busy
     told = json.loads(done.stdout)
-    old, new = protocol.measure(index, questions, None)
+    old, new = measure(index, questions, None)
     return {
         "form": form,
         "documents": told["documents"],
@@ -139,8 +140,8 @@ def _base(name: str, source: str, arguments: argparse.Namespace) -> tuple[list[D
     split = folder / "split"
     if not (split / "split.json").is_file():
         share = 1 - arguments.new / documents
-        protocol.split_dataset(Dataset.open(dataset), split, increments=1, share=share, seed=0)
-    corpora = protocol.open_split(split)
+        increments.split_dataset(Dataset.open(dataset), split, increments=1, share=share, seed=0)
+    corpora = increments.open_split(split)
     size = f"{arguments.steps}x{arguments.batch}-seed{arguments.seed}"
     base = folder / size / "base"
     loop = LoopOptions(steps=arguments.steps, batch=arguments.batch)

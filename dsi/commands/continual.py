@@ -2,13 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Annotated
 
+from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
+from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
 from dsi.updating.options import UpdateOptions
+from dsi.updating.protocol import ComparisonOptions
 
-_UPDATE = UpdateOptions()
+
+@dataclass(frozen=True)
+class BaseOptions:
+    """How the index of D0 is trained."""
+
+    docids: str = TrainingOptions.docids
+    """Kind of the identifiers"""
+    generator: str = TrainingOptions.generator
+    """Of the pseudo-queries"""
+    per_doc: int = TrainingOptions.per_doc
+    """Pseudo-queries a document"""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    """The network of D0"""
+    mix: MixOptions = field(default_factory=MixOptions)
+    """What D0 is trained on"""
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    """How weights move in the training of D0"""
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    """How long D0 is trained"""
+
+    def training(self) -> TrainingOptions:
+        """Returns the options of `dsi train`; those that are not offered here as they are there."""
+        return TrainingOptions(**{entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+
+@dataclass(frozen=True)
+class IncrementOptions:
+    """What the updates of all strategies share."""
+
+    update_steps: int | None = None
+    """Steps of each update; by default a tenth of those of the first training"""
+    update_lr: float | None = None
+    """Highest learning rate of the updates"""
+    ratio: float = UpdateOptions.ratio
+    """Texts of documents that an update learns for each query; 0 for none"""
+    new_share: float | None = None
+    """Share of an update's examples that are about new documents"""
+
+    def update(self) -> UpdateOptions:
+        """Returns the options of `dsi update`."""
+        return UpdateOptions(
+            steps=self.update_steps,
+            lr=self.update_lr,
+            ratio=self.ratio,
+            new_share=self.new_share,
+        )
+
+
+_COMPARISON = ComparisonOptions()
+_BASE = BaseOptions()
+_INCREMENTS = IncrementOptions()
 
 
 def continual(
@@ -16,22 +71,10 @@ def continual(
     *,
     strategies: str,
     out: Path,
-    seeds: int = 3,
-    interval: int = 2,
-    curve_queries: int = 200,
-    beams: int | None = None,
     figures: bool = True,
-    docids: str = "atomic",
-    generator: str = "auto",
-    per_doc: int = 40,
-    model: ModelOptions = ModelOptions(),  # noqa: B008
-    mix: MixOptions = MixOptions(),  # noqa: B008
-    optimiser: OptimiserOptions = OptimiserOptions(),  # noqa: B008
-    loop: LoopOptions = LoopOptions(),  # noqa: B008
-    update_steps: int | None = None,
-    update_lr: float | None = None,
-    ratio: float = _UPDATE.ratio,
-    new_share: float | None = None,
+    comparison: Annotated[ComparisonOptions, SPREAD] = _COMPARISON,
+    base: Annotated[BaseOptions, SPREAD] = _BASE,
+    increments: Annotated[IncrementOptions, SPREAD] = _INCREMENTS,
 ) -> Report:
     """Grows an index by increments with each strategy, and compares what is kept and learned.
 
@@ -45,47 +88,24 @@ def continual(
         strategies: Strategies of `dsi update` with commas between; single options follow an at
             sign, as in generative@ratio=32,generative@ratio=2,retrain.
         out: The folder for indexes, results, summary.json, pictures and report.html.
-        seeds: How many seeds, from 0.
-        interval: Steps between evaluations during an update; 0 for none.
-        curve_queries: Most queries and documents of each corpus that these ask for.
-        beams: Width of the searches; default that of the index.
         figures: Draw figures and write report.html.
-        docids: Kind of the identifiers.
-        generator: Of the pseudo-queries.
-        per_doc: Pseudo-queries a document.
-        model: The network of D0.
-        mix: What D0 is trained on.
-        optimiser: How weights move in the training of D0.
-        loop: How long D0 is trained.
-        update_steps: Steps of each update; by default a tenth of those of the first training.
-        update_lr: Highest learning rate of the updates.
-        ratio: Texts of documents that an update learns for each query; 0 for none.
-        new_share: Share of an update's examples that are about new documents.
+        comparison: How often, and how closely watched.
+        base: How the index of D0 is trained.
+        increments: What the updates of all strategies share.
     """
-    from dsi.training.build import TrainingOptions
     from dsi.updating.figures import TABLE, cell_text, write_pictures
-    from dsi.updating.protocol import ContinualOptions, open_split, run_continual
+    from dsi.updating.increments import open_split
+    from dsi.updating.protocol import ContinualOptions, run_continual
 
     options = ContinualOptions(
         strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
-        seeds=seeds,
-        interval=interval,
-        curve_queries=curve_queries,
-        beams=beams,
-        train=TrainingOptions(
-            docids=docids,
-            generator=generator,
-            per_doc=per_doc,
-            model=model,
-            mix=mix,
-            optimiser=optimiser,
-            loop=loop,
-        ),
-        update=UpdateOptions(steps=update_steps, lr=update_lr, ratio=ratio, new_share=new_share),
+        train=base.training(),
+        update=increments.update(),
+        **asdict(comparison),
     )
     name = open_split(split)[0].info.name.rpartition("-")[0]
     summary = run_continual(split, out, options)
-    title = f"Continual indexing of {name}, {docids} identifiers"
+    title = f"Continual indexing of {name}, {base.docids} identifiers"
     files = write_pictures(out, summary, title) if figures else []
     rows = [
         (
@@ -99,12 +119,12 @@ def continual(
         data={
             "split": str(split),
             "out": str(out),
-            "seeds": seeds,
+            "seeds": comparison.seeds,
             "strategies": {
                 strategy: entry["last"] for strategy, entry in summary["strategies"].items()
             },
         },
-        title=f"{title}: per cent, {seeds} seeds",
+        title=f"{title}: per cent, {comparison.seeds} seeds",
         columns=("strategy", *(heading for _, heading in TABLE), "updates", "seconds"),
         rows=rows,
         closing=tuple(f"wrote {file}" for file in files),

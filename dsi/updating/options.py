@@ -248,7 +248,8 @@ class UpdateOptions:
     """DSI++'s r: texts of documents that are learned for each query, labelled or pseudo; 0 for
     none"""
     new_share: float | None = None
-    """Share of the examples that are about new documents; by default their share of all documents"""
+    """Share of the examples that are about new documents; by default their share of all
+    documents"""
     steps: int | None = None
     """Optimiser steps; by default a tenth of those of the first training"""
     batch: int | None = None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_prep.files import read_json, write_json
 from dsi.evaluation import continual
-from dsi.updating.protocol import read_curve
+from dsi.updating.watch import read_curve
 
 MEASURES = ("Hits@1", "Hits@10", "indexing")
 WINDOWS = (10, 100)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.dataset import Document, InMemorySource, write_dataset
+from dsi.arguments import Arguments
 from dsi.cli import main
+from dsi.commands.update import update
 
 WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern"]
 
@@ -103,3 +105,23 @@ def test_wrong_sources_and_indexes(index, made, tmp_path, capsys):
     assert sum(line.startswith("dsi: ") for line in lines) == 6
     assert not any("Traceback" in line for line in lines)
     assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+
+
+def test_the_words_that_are_offered_besides_groups():
+    assert [name for name in Arguments("update", update).hints if "." not in name] == [
+        "index",
+        "new",
+        "old",
+        "strategy",
+        "ratio",
+        "new_share",
+        "steps",
+        "batch",
+        "lr",
+        "generator",
+        "per_doc",
+        "seed",
+        "warn_loss",
+        "refuse_loss",
+        "probe_queries",
+    ]

@@ -13,9 +13,12 @@ import small
 from data_prep.errors import InputError
 from dsi.updating import protocol
 from dsi.updating.figures import write_pictures
+from dsi.updating.increments import open_split, split_dataset
 from dsi.updating.options import UpdateOptions, with_changes
-from dsi.updating.protocol import ContinualOptions, open_split, run_continual, split_dataset
+from dsi.updating.protocol import ContinualOptions, run_continual
+from dsi.updating.questions import Questions
 from dsi.updating.summary import performance_of, results_of, stability_of
+from dsi.updating.watch import Watch, read_curve
 
 
 def options(*strategies: str, **changes) -> ContinualOptions:
@@ -88,7 +91,7 @@ def test_the_first_row_is_the_same_for_all_strategies(compared):
 
 def test_it_looks_on_during_an_update(compared):
     out, summary = compared
-    rows = protocol.read_curve(out / "curves" / "generative-seed0" / "d2.jsonl")
+    rows = read_curve(out / "curves" / "generative-seed0" / "d2.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2, 4]
     assert all(len(row["corpora"]) == 3 for row in rows)
     stability = summary["strategies"]["generative"]["runs"][0]["stability"]
@@ -105,16 +108,16 @@ def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp
 
     seen = {}
 
-    class Keeping(protocol.Watch):
+    class Keeping(Watch):
         def __call__(self, update, model):
             seen.update(update=update, model=copy.deepcopy(model))
             return super().__call__(update, model)
 
-    asked = [protocol.Questions.of(corpora[name]) for name in ("old", "new")]
+    asked = [Questions.of(corpora[name]) for name in ("old", "new")]
     watch = Keeping(asked, tmp_path / "curve.jsonl", 2, 10)
     update = UpdateOptions(strategy="finetune", steps=4, lr=0.05)
     protocol.update_index(index, corpora["new"], update, watchers=[watch])
-    rows = protocol.read_curve(watch.file)
+    rows = read_curve(watch.file)
     assert [row["step"] for row in rows] == [0, 1, 2, 4]
     table = seen["update"].assignment.table
     for some, found in zip(asked, rows[0]["corpora"], strict=True):

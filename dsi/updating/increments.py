@@ -1,0 +1,144 @@
+"""A dataset split into D0 and increments: a folder with the datasets d0, d1, ... in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import (
+    Dataset,
+    Document,
+    Qrel,
+    Query,
+    SourceData,
+    refuse_other_content,
+    write_dataset,
+)
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.splits import increment_shares, queries_of_parts, split_documents
+
+_SPLIT = "split.json"
+_ALL_SPLITS = ("train", "dev", "test")
+
+
+class _Part(SourceData):
+    """One corpus of a split dataset, with the queries that it may have."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        name: str,
+        doc_ids: Iterable[str],
+        queries: dict[str, Sequence[str]],
+    ) -> None:
+        self.name = name
+        self.source = f"{dataset.info.source} ({name})"
+        self.licence = dataset.info.licence
+        self.drop_duplicate_texts = False
+        self._dataset = dataset
+        self._doc_ids = frozenset(doc_ids)
+        self._queries = queries
+
+    def documents(self) -> Iterator[Document]:
+        return (each for each in self._dataset.documents() if each.doc_id in self._doc_ids)
+
+    def queries(self) -> Iterator[Query]:
+        wanted = {query_id for some in self._queries.values() for query_id in some}
+        for query_id, text in self._dataset.query_texts().items():
+            if query_id in wanted:
+                yield Query(query_id, text)
+
+    def qrels(self) -> Iterator[Qrel]:
+        for split, wanted in self._queries.items():
+            judged = self._dataset.qrels_of(split)
+            for query_id in wanted:
+                for doc_id, relevance in judged[query_id].items():
+                    if doc_id in self._doc_ids:
+                        yield Qrel(query_id, doc_id, relevance, split)
+
+
+def split_dataset(
+    dataset: Dataset,
+    out: Path,
+    *,
+    increments: int,
+    share: float,
+    seed: int,
+    documents: int | None = None,
+) -> list[Dataset]:
+    """Splits a dataset into D0 and increments: the folders d0, d1, ... of `out`.
+
+    D0 has its queries of all splits; increments have those of test only. A query comes with the
+    last of its relevant documents.
+
+    Args:
+        dataset: What to split.
+        out: Where to.
+        increments: How many there are besides D0.
+        share: D0's share of the documents; the others share the rest evenly.
+        seed: Of the choice.
+        documents: Take only the first so many documents.
+
+    Raises:
+        InputError: The shares are impossible, or `out` holds something else.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / _SPLIT).is_file():
+        refuse_other_content(out)
+        raise InputError(
+            "this folder holds something that is not a split dataset",
+            where=out,
+            mend="Choose another --out; this one is left as it is",
+        )
+    if documents is not None and documents < 1:
+        raise InputError(f"--documents {documents} is less than 1")
+    parts = split_documents(dataset.doc_ids[:documents], increment_shares(share, increments), seed)
+    queries = {split: queries_of_parts(dataset.qrels_of(split), parts) for split in _ALL_SPLITS}
+    with replacing_folder(out) as fresh:
+        for number, doc_ids in enumerate(parts):
+            kept = _ALL_SPLITS if number == 0 else ("test",)
+            source = _Part(
+                dataset,
+                f"{dataset.info.name}-d{number}",
+                doc_ids,
+                {split: queries[split][number] for split in kept},
+            )
+            write_dataset(fresh / f"d{number}", source)
+        write_json(
+            fresh / _SPLIT,
+            {
+                "dataset": dataset.info.name,
+                "content_hash": dataset.info.content_hash,
+                "increments": increments,
+                "share": share,
+                "seed": seed,
+                "documents": [len(part) for part in parts],
+            },
+        )
+    return open_split(out)
+
+
+def open_split(folder: Path) -> list[Dataset]:
+    """Opens D0, D1, ... in the folder of a split dataset.
+
+    Raises:
+        InputError: The folder is no split dataset.
+    """
+    count = int(read_split(folder)["increments"])
+    return [Dataset.open(folder / f"d{number}") for number in range(count + 1)]
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """Returns how the dataset in a folder was split.
+
+    Raises:
+        InputError: The folder is no split dataset.
+    """
+    if not (folder / _SPLIT).is_file():
+        raise InputError(
+            "not a split dataset (split.json is missing)",
+            where=folder,
+            mend="Make one with: dsi split DATASET --out FOLDER",
+        )
+    return read_json(folder / _SPLIT)

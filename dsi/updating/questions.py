@@ -1,0 +1,110 @@
+"""What the corpora of a comparison are asked, and how an index answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from docids.assignment import text_of
+
+if TYPE_CHECKING:
+    from dsi.index import Index
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What one corpus is asked.
+
+    Attributes:
+        queries: Its test queries.
+        targets: The document that each must find.
+        texts: Its documents.
+        doc_ids: Their ids.
+    """
+
+    queries: list[str]
+    targets: list[str]
+    texts: list[str]
+    doc_ids: list[str]
+
+    @classmethod
+    def of(cls, corpus: Dataset) -> Questions:
+        """Reads the test queries and documents of a corpus.
+
+        Raises:
+            InputError: It has no test query.
+        """
+        texts = corpus.query_texts()
+        pairs = [
+            (texts[query_id], max(judged, key=lambda doc_id: judged[doc_id]))
+            for query_id, judged in corpus.qrels_of("test").items()
+            if max(judged.values()) > 0
+        ]
+        if not pairs:
+            raise InputError(
+                "no test query asks for a document of this corpus",
+                where=corpus.path,
+                mend="Take larger increments, or a dataset with more test queries",
+            )
+        documents = list(corpus.documents())
+        return cls(
+            [query for query, _ in pairs],
+            [target for _, target in pairs],
+            text_of((each.title for each in documents), (each.text for each in documents)),
+            [each.doc_id for each in documents],
+        )
+
+    def sample(self, most: int, seed: int) -> Questions:
+        """Returns a seeded choice of at most so many queries, and of as many documents."""
+        rng = np.random.default_rng([seed, 31])
+        queries = np.sort(rng.permutation(len(self.queries))[:most]).tolist()
+        documents = np.sort(rng.permutation(len(self.doc_ids))[:most]).tolist()
+        return Questions(
+            [self.queries[place] for place in queries],
+            [self.targets[place] for place in queries],
+            [self.texts[place] for place in documents],
+            [self.doc_ids[place] for place in documents],
+        )
+
+
+def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> list[dict[str, float]]:
+    """Asks an index for every corpus: Hits@1, Hits@10 and indexing accuracy of each.
+
+    Indexing accuracy is the share of documents whose own text, cut off as in training, finds
+    them first.
+    """
+    from dsi.index import Index
+    from dsi.updating.update import training_options
+
+    opened = Index.open(index)
+    training = training_options(opened.manifest)
+    found = []
+    for some in corpora:
+        ranks = asked(opened, some.queries, some.targets, opened.manifest.query_length, beams)
+        own = asked(opened, some.texts, some.doc_ids, training.mix.document_length, beams)
+        found.append(
+            {
+                "Hits@1": float((ranks <= 1).mean()),
+                "Hits@10": float((ranks <= 10).mean()),
+                "indexing": float((own <= 1).mean()),
+            }
+        )
+    return found
+
+
+def asked(
+    index: Index, texts: Sequence[str], doc_ids: Sequence[str], length: int, beams: int | None
+) -> np.ndarray:
+    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts]."""
+    from dsi.training.validation import DevQueries, ranks_of
+
+    queries = DevQueries(
+        index.text.encode(list(texts), length), index.table.find(list(doc_ids)).tolist()
+    )
+    return ranks_of(index.model, queries, index.trie, beams or index.manifest.beams)
