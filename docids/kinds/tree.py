@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,10 @@ from data_prep.errors import InputError
 from docids.kinds.base import Built
 from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
+
+
+NODE_DOCUMENTS = 100_000
+"""Up to so many documents, each branch and document has a code of its own by default."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,24 @@ class TreeOptions:
     """A cluster of at most so many documents is not split; they are numbered inside it."""
     iterations: int = 20
     """Rounds of k-means at each split."""
-    codes: Literal["shared", "level", "node"] = "level"
-    """What a code stands for: level = a digit at one level (the 2D codes of NCI); shared = a
-    digit, the same at every level (DSI); node = one branch of the tree or one document in a
-    leaf, so that each has an output row of its own in the model."""
+    codes: Literal["auto", "shared", "level", "node"] = "auto"
+    """What a code stands for: node = one branch of the tree or one document in a leaf, so that
+    each has an output row of its own in the model; level = a digit at one level (the 2D codes of
+    NCI); shared = a digit, the same at every level (DSI); auto = node for up to 100,000
+    documents, level for more."""
 
     def __post_init__(self) -> None:
         for name, least in (("branching", 2), ("leaf_capacity", 1), ("iterations", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
-        if self.codes not in ("shared", "level", "node"):
-            raise InputError(f"codes is {self.codes!r}", mend="Choose from: shared, level, node")
+        if self.codes not in (choices := ("auto", "shared", "level", "node")):
+            raise InputError(f"codes is {self.codes!r}", mend=f"Choose from: {', '.join(choices)}")
+
+    def resolved(self, documents: int) -> TreeOptions:
+        """Returns the options with `codes` decided for this number of documents."""
+        if self.codes != "auto":
+            return self
+        return replace(self, codes="node" if documents <= NODE_DOCUMENTS else "level")
 
 
 @dataclass(frozen=True)
@@ -193,6 +204,7 @@ def plant(
     extras: Mapping[str, np.ndarray],
 ) -> Built:
     """Builds the table of a tree kind from its clusters; `extras` are kept beside the tree's."""
+    options = options.resolved(len(doc_ids))
     tree, alphabet_size = CodedTree.plan(parent, digit, leaf, options.codes)
     identifiers, tree = tree.issue(leaf.astype(np.int64), alphabet_size)
     table = DocidTable.from_sequences(

@@ -123,6 +123,16 @@ def test_new_documents_go_to_the_leaf_of_their_likes():
     assert paths[500:] == paths[:500]
 
 
+def test_by_default_codes_belong_to_one_branch_where_the_output_layer_has_room_for_them():
+    vectors = RNG.normal(size=(60, 4))
+    table = build(vectors, leaf_capacity=10).table
+    assert table.options["codes"] == "node"  # what was decided, for those who read the table
+    assert sequences(table) == sequences(build(vectors, leaf_capacity=10, codes="node").table)
+    assert TreeOptions().resolved(100_000).codes == "node"
+    assert TreeOptions().resolved(100_001).codes == "level"
+    assert TreeOptions(codes="shared").resolved(10).codes == "shared"
+
+
 @pytest.mark.parametrize(("codes", "new"), [("shared", 1), ("level", 1), ("node", 3)])
 def test_new_codes_only_where_needed(codes, new):
     built = build(blobs([5, 3]), branching=2, leaf_capacity=5, codes=codes)
@@ -142,7 +152,7 @@ def test_vectors_of_another_model_are_refused():
     [
         ({"branching": 1}, "branching is 1. Give 2 or more"),
         ({"leaf_capacity": 0}, "leaf_capacity is 0. Give 1 or more"),
-        ({"codes": "both"}, "codes is 'both'. Choose from: shared, level, node"),
+        ({"codes": "both"}, "codes is 'both'. Choose from: auto, shared, level, node"),
     ],
 )
 def test_options_are_checked(option, message):
