@@ -10,6 +10,13 @@ from torch.nn import functional
 
 from dsi.search.packing import products_of, relu_of
 
+_FEED_FORWARDS = (
+    "T5DenseActDense",
+    "T5DenseGatedActDense",
+    "MT5DenseActDense",
+    "MT5DenseGatedActDense",
+)
+
 
 def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
     """T5's norm, which scales and does not shift; [..., width] in and out."""
@@ -30,11 +37,17 @@ def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 def linear_layers(block: Any) -> list[Any]:
-    """Returns the linear layers of a block of the encoder or the decoder."""
+    """Returns the linear layers of a block of the encoder or the decoder.
+
+    What stands in the place of a feed-forward network, such as one with a side memory, is
+    returned itself.
+    """
     *attentions, last = block.layer
     layers = []
     for layer in attentions:
         part = layer.SelfAttention if hasattr(layer, "SelfAttention") else layer.EncDecAttention
         layers += [part.q, part.k, part.v, part.o]
     dense = last.DenseReluDense
+    if type(dense).__name__ not in _FEED_FORWARDS:
+        return [*layers, dense]
     return [*layers, dense.wo, *([dense.wi] if hasattr(dense, "wi") else [dense.wi_0, dense.wi_1])]

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from data_prep.errors import InputError
+from docids.table import DocidTable
+from docids.trie import Trie
 from dsi.backbone import from_scratch, load_backbone, save_backbone
+from dsi.search.beam import beam_search
+from dsi.search.packing import packed
+from dsi.search.torch_trie import TorchTrie
 from dsi.training.batching import Batch
 from dsi.training.optimisers import make_optimiser
 from dsi.training.options import OptimiserOptions
@@ -73,6 +78,22 @@ def test_its_keys_are_those_of_the_most_active_units():
         wanted = sorted(sorted(range(units), key=lambda unit: -sizes[unit])[:3])
         assert part.side_memory.wi.weight.equal(part.host.wi.weight[wanted])
         assert not part.side_memory.wo.weight.any()
+
+
+def test_a_search_reads_the_memories_while_they_are_learned():
+    model = network().eval()
+    add_memories(model, 4, texts())
+    learn(model)
+    table = DocidTable.from_sequences(
+        list("abcde"), [[code] for code in range(2, 7)], alphabet_size=7, kind="atomic"
+    )
+    trie = TorchTrie.from_trie(Trie.build(table))
+    ids = torch.tensor([[2, 3, 4], [5, 6, 7]])
+    found, scores = beam_search(packed(model), ids, torch.ones_like(ids), trie, k=5, beams=5)
+    merge_memories(model)  # which computes the same, in parts that the search knows
+    rows, expected = beam_search(model, ids, torch.ones_like(ids), trie, k=5, beams=5)
+    assert found.equal(rows)
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_merged_memory_computes_the_same_in_a_model_of_the_usual_form(tmp_path):
