@@ -7,13 +7,13 @@ the set of tokens. A part is a text; how many tokens of it are read is decided i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import check_choices, check_numbers
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.generators.base import rng_of
@@ -53,24 +53,18 @@ class RehearsalOptions:
     """Language of the stop words and stems that TextRank and the set go by, or none"""
 
     def __post_init__(self) -> None:
-        shares = self.shares
-        for name, share in shares.items():
-            if not 0 <= share < math.inf:
-                raise InputError(f"--rehearsal.{name} {share} is no share")
-        if not any(shares.values()):
+        check_numbers(
+            self,
+            "rehearsal",
+            not_negative=("document", *CONTENTS),
+            at_least_one=("most_passages", "most_sentences", "passage_sentences", "stride"),
+        )
+        check_choices(self, "rehearsal", style=tuple(STYLES))
+        if not any(self.shares.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",
                 mend="Give one of them a share",
             )
-        if self.style not in STYLES:
-            raise InputError(
-                f"--rehearsal.style {self.style!r} is unknown",
-                mend=f"Choose from: {', '.join(STYLES)}",
-            )
-        for name in ("most_passages", "most_sentences", "passage_sentences", "stride"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--rehearsal.{name} {value} is less than 1")
 
     @property
     def shares(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.checks import check_numbers
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
@@ -67,17 +68,18 @@ class MemoryOptions(SamplingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("width", "layers", "steps", "pairs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--memory.{name} {getattr(self, name)} is less than 1")
+        check_numbers(
+            self,
+            "memory",
+            not_negative=("warmup",),
+            at_least_one=("width", "layers", "steps", "pairs"),
+        )
         if self.width % 64:
             raise InputError(f"--memory.width {self.width} is no multiple of 64")
         if self.vocabulary < 100:
             raise InputError(f"--memory.vocabulary {self.vocabulary} is less than 100 tokens")
         if not 0 < self.lr < 1:
             raise InputError(f"--memory.lr {self.lr} is not between 0 and 1")
-        if self.warmup < 0:
-            raise InputError(f"--memory.warmup {self.warmup} is negative")
         if self.folder is not None and self.pretrained is not None:
             raise InputError(
                 "--memory.folder is a trained memory, --memory.pretrained a model to train",

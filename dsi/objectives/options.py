@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
-from typing import Any
 
+from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 
 TAUGHT = ("prefix_margin", "rank", "distillation")
@@ -86,25 +85,26 @@ class ObjectiveOptions:
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            options = getattr(self, entry.name)
-            for name, value in vars(options).items():
-                self._number(f"--objectives.{entry.name}.{name}", value)
+        for name in self.weights:
+            check_numbers(getattr(self, name), f"objectives.{name}", not_negative=("weight",))
+        check_numbers(self.rank, "objectives.rank", not_negative=("margin",))
         if not any(self.weights.values()):
             raise InputError(
                 "every term of --objectives has weight 0",
                 mend="Give --objectives.cross_entropy.weight 1, or another term a weight",
             )
-        _choice("rank.form", self.rank.form, ("margin", "listmle"))
-        _choice("distillation.over", self.distillation.over, ("auto", "all", "candidates"))
+        check_choices(self.rank, "objectives.rank", form=("margin", "listmle"))
+        check_choices(
+            self.distillation, "objectives.distillation", over=("auto", "all", "candidates")
+        )
         teacher = self.teacher
-        _choice("teacher.kind", teacher.kind, ("bm25", "embeddings", "cross-encoder"))
-        if teacher.candidates < 1:
-            raise InputError(f"--objectives.teacher.candidates {teacher.candidates} is less than 1")
-        if teacher.temperature <= 0:
-            raise InputError(
-                f"--objectives.teacher.temperature {teacher.temperature} is not above 0"
-            )
+        check_numbers(
+            teacher,
+            "objectives.teacher",
+            positive=("temperature",),
+            at_least_one=("candidates",),
+        )
+        check_choices(teacher, "objectives.teacher", kind=("bm25", "embeddings", "cross-encoder"))
         if (teacher.kind == "bm25") != (teacher.model is None):
             raise InputError(
                 f"--objectives.teacher.kind {teacher.kind} "
@@ -131,17 +131,3 @@ class ObjectiveOptions:
     def taught(self) -> bool:
         """Whether a term asks the teacher."""
         return any(self.weights[name] for name in TAUGHT)
-
-    @staticmethod
-    def _number(option: str, value: Any) -> None:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{option} {value} is no finite number")
-        if isinstance(value, float | int) and value < 0:
-            raise InputError(f"{option} {value} is negative")
-
-
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(
-            f"--objectives.{option} {value!r} is unknown", mend=f"Choose from: {', '.join(choices)}"
-        )

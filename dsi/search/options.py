@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data_prep.checks import check_numbers
 from data_prep.errors import InputError
 
 
@@ -30,12 +30,12 @@ class GuidanceOptions:
     """Keep beams that begin with so many different first codes, where there are so many"""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"--guidance.weight {self.weight} is not a number from 0 on")
-        for name in ("documents", "first_beams", "first_levels", "starts"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--guidance.{name} {value} is less than 1")
+        check_numbers(
+            self,
+            "guidance",
+            not_negative=("weight",),
+            at_least_one=("documents", "first_beams", "first_levels", "starts"),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 from dsi.backbone import SIZES
 
@@ -43,17 +43,19 @@ class ModelOptions:
     """Share of hidden values dropped in training a model from scratch"""
 
     def __post_init__(self) -> None:
-        _finite("model", self)
-        if self.size not in SIZES:
-            raise InputError(
-                f"--model.size {self.size!r} is unknown", mend=f"Choose from: {', '.join(SIZES)}"
-            )
-        _within("model.dropout", self.dropout, 0, 1)
-        if self.warm_start not in ("auto", "spectral", "encodings", "learned", "none"):
-            raise InputError(
-                f"--model.warm_start {self.warm_start!r} is unknown",
-                mend="Choose from: auto, spectral, encodings, learned, none",
-            )
+        check_numbers(
+            self,
+            "model",
+            at_least_one=("decoder_layers", "head_layers", "title_weight"),
+            below_one=("dropout",),
+        )
+        check_choices(
+            self,
+            "model",
+            size=tuple(SIZES),
+            warm_start=("auto", "spectral", "encodings", "learned", "none"),
+            head=("linear", "pawa"),
+        )
         if self.warm_start == "learned":
             self.refuse_other_networks()
         if self.pretrained is not None and self.warm_start == "spectral":
@@ -61,21 +63,12 @@ class ModelOptions:
                 "--model.warm_start spectral would overwrite --model.pretrained",
                 mend="Take --model.warm_start encodings, or drop --model.pretrained",
             )
-
-        if self.decoder_layers is not None and self.decoder_layers < 1:
-            raise InputError(f"--model.decoder_layers {self.decoder_layers} is less than 1")
         if self.decoder_layers is not None and self.pretrained is None:
             raise InputError(
                 f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "
                 "is none",
                 mend="Give --model.pretrained, or choose a --model.size",
             )
-        if self.head not in ("linear", "pawa"):
-            raise InputError(
-                f"--model.head {self.head!r} is unknown", mend="Choose from: linear, pawa"
-            )
-        if self.head_layers < 1:
-            raise InputError(f"--model.head_layers {self.head_layers} is less than 1")
         if self.head == "linear" and self.head_layers != 4:
             raise InputError(
                 f"--model.head_layers {self.head_layers} changes nothing while --model.head is "
@@ -88,8 +81,6 @@ class ModelOptions:
                 "start makes one that hardly needs training",
                 mend="Take --model.pretrained or --model.size tiny, or --model.head linear",
             )
-        if self.title_weight < 1:
-            raise InputError(f"--model.title_weight {self.title_weight} is less than 1")
 
     def refuse_other_networks(self) -> None:
         """Raises InputError where another network is asked for than that of the identifiers."""
@@ -136,13 +127,13 @@ class MixOptions:
     have labelled queries, so that the others are not pushed down) or all"""
 
     def __post_init__(self) -> None:
-        _finite("mix", self)
-        shares = {"indexing": self.indexing, "pseudo": self.pseudo, "labelled": self.labelled}
-        for name, share in shares.items():
-            if share < 0:
-                raise InputError(f"--mix.{name} {share} is negative")
-        if self.ratio is not None and self.ratio < 0:
-            raise InputError(f"--mix.ratio {self.ratio} is negative")
+        check_numbers(
+            self,
+            "mix",
+            not_negative=("indexing", "pseudo", "labelled", "ratio", "chunks"),
+            at_least_one=("document_length", "query_length"),
+        )
+        check_choices(self, "mix", negatives=("labelled", "all"))
         if self.ratio is not None and self.indexing:
             raise InputError(
                 f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both say how much "
@@ -154,20 +145,11 @@ class MixOptions:
                 f"--mix.ratio {self.ratio} of --mix.pseudo 0 and --mix.labelled 0 is nothing",
                 mend="Give queries a share, or --mix.indexing 1 in place of the ratio",
             )
-        if not any(shares.values()):
+        if not (self.indexing or self.pseudo or self.labelled):
             raise InputError(
                 "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
                 mend="Give one of them a share",
             )
-        if self.negatives not in ("labelled", "all"):
-            raise InputError(
-                f"--mix.negatives {self.negatives!r} is unknown", mend="Choose from: labelled, all"
-            )
-        for name in ("document_length", "query_length"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--mix.{name} {getattr(self, name)} is less than 1 token")
-        if self.chunks < 0:
-            raise InputError(f"--mix.chunks {self.chunks} is negative")
 
     @property
     def shares(self) -> dict[str, float]:
@@ -210,34 +192,25 @@ class OptimiserOptions:
     batch reads; the others and their moments rest)"""
 
     def __post_init__(self) -> None:
-        _finite("optimiser", self)
-        if self.rows not in ("all", "touched"):
-            raise InputError(
-                f"--optimiser.rows {self.rows!r} is unknown", mend="Choose from: all, touched"
-            )
+        check_numbers(
+            self,
+            "optimiser",
+            positive=("lr",),
+            not_negative=("body", "warmup", "weight_decay", "clip"),
+            below_one=("beta2",),
+            share=("layer_decay",),
+        )
+        check_choices(
+            self,
+            "optimiser",
+            name=("adamw", "adafactor"),
+            schedule=("linear", "cosine", "constant", "inverse-sqrt"),
+            rows=("all", "touched"),
+        )
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
                 f"--optimiser.rows touched is a way of AdamW, and --optimiser.name is {self.name}",
                 mend="Take --optimiser.name adamw, or --optimiser.rows all",
-            )
-        if self.name not in ("adamw", "adafactor"):
-            raise InputError(
-                f"--optimiser.name {self.name!r} is unknown", mend="Choose from: adamw, adafactor"
-            )
-        if self.schedule not in ("linear", "cosine", "constant", "inverse-sqrt"):
-            raise InputError(
-                f"--optimiser.schedule {self.schedule!r} is unknown",
-                mend="Choose from: linear, cosine, constant, inverse-sqrt",
-            )
-        if self.lr <= 0:
-            raise InputError(f"--optimiser.lr {self.lr} is not above 0")
-        for name in ("body", "warmup", "weight_decay", "clip"):
-            if (getattr(self, name) or 0) < 0:
-                raise InputError(f"--optimiser.{name} {getattr(self, name)} is negative")
-        _within("optimiser.beta2", self.beta2, 0, 1)
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(
-                f"--optimiser.layer_decay {self.layer_decay} is not above 0 and at most 1"
             )
 
 
@@ -255,12 +228,13 @@ class LoraOptions:
     """Names of the linear layers that get one, such as q,v; by default all but the output layer"""
 
     def __post_init__(self) -> None:
-        _finite("lora", self)
-        if self.rank < 0:
-            raise InputError(f"--lora.rank {self.rank} is negative")
-        if self.alpha is not None and self.alpha < 1:
-            raise InputError(f"--lora.alpha {self.alpha} is less than 1")
-        _within("lora.dropout", self.dropout, 0, 1)
+        check_numbers(
+            self,
+            "lora",
+            not_negative=("rank",),
+            at_least_one=("alpha",),
+            below_one=("dropout",),
+        )
         if not self.rank and (self.alpha is not None or self.dropout or self.targets):
             raise InputError(
                 "--lora is set, but --lora.rank is 0, which is no adapter",
@@ -313,44 +287,38 @@ class LoopOptions:
     constrained (the codes that may follow the same prefix)"""
 
     def __post_init__(self) -> None:
-        _finite("loop", self)
-        for name in (
-            "steps",
-            "batch",
-            "tokens",
-            "accumulation",
-            "length_groups",
-            "evaluate_queries",
-            "beams",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--loop.{name} {value} is less than 1")
+        check_numbers(
+            self,
+            "loop",
+            not_negative=("evaluate_every", "evaluate_documents", "checkpoint_every"),
+            at_least_one=(
+                "steps",
+                "batch",
+                "tokens",
+                "accumulation",
+                "length_groups",
+                "evaluate_queries",
+                "beams",
+            ),
+            below_one=("label_smoothing",),
+        )
+        check_choices(
+            self,
+            "loop",
+            precision=("auto", "bf16", "fp32"),
+            score=("model", "constrained"),
+        )
         if self.batch is not None and self.tokens is not None:
             raise InputError(
                 f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both say how much a "
                 "step reads",
                 mend="Leave one of them out, or give it as null",
             )
-        for name in ("evaluate_every", "evaluate_documents", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--loop.{name} {getattr(self, name)} is negative")
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
                 f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
                 mend="Take no more parts than there are examples",
             )
-        if self.precision not in ("auto", "bf16", "fp32"):
-            raise InputError(
-                f"--loop.precision {self.precision!r} is unknown",
-                mend="Choose from: auto, bf16, fp32",
-            )
-        if self.score not in ("model", "constrained"):
-            raise InputError(
-                f"--loop.score {self.score!r} is unknown",
-                mend="Choose from: model, constrained",
-            )
-        _within("loop.label_smoothing", self.label_smoothing, 0, 1)
 
     @property
     def size(self) -> int | None:
@@ -395,23 +363,19 @@ class SamOptions:
     process (each its own, by the gradient of its part: m-sharpness)"""
 
     def __post_init__(self) -> None:
-        _finite("sam", self)
-        if self.rho < 0:
-            raise InputError(f"--sam.rho {self.rho} is negative")
-        if self.every < 1:
-            raise InputError(f"--sam.every {self.every} is less than 1")
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"--sam.fraction {self.fraction} is not above 0 and at most 1")
-        known = {
-            "weights": ("all", "rows", "body", "encoder", "decoder", "norms"),
-            "perturbation": ("global", "process"),
-        }
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"--sam.{name} {getattr(self, name)!r} is unknown",
-                    mend=f"Choose from: {', '.join(choices)}",
-                )
+        check_numbers(
+            self,
+            "sam",
+            not_negative=("rho",),
+            at_least_one=("every",),
+            share=("fraction",),
+        )
+        check_choices(
+            self,
+            "sam",
+            weights=("all", "rows", "body", "encoder", "decoder", "norms"),
+            perturbation=("global", "process"),
+        )
         for entry in fields(self):
             if not self.rho and getattr(self, entry.name) != entry.default:
                 raise InputError(
@@ -422,16 +386,3 @@ class SamOptions:
     def due(self, step: int) -> bool:
         """Whether step `step` (from 0) perturbs."""
         return self.rho > 0 and step % self.every == 0
-
-
-def _within(option: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise InputError(f"--{option} {value} is not within {low} and {high}")
-
-
-def _finite(group: str, options: Any) -> None:
-    """Refuses `nan` and `inf`, which no comparison with a limit would."""
-    for entry in fields(options):
-        value = getattr(options, entry.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"--{group}.{entry.name} {value} is no finite number")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
 
@@ -42,15 +42,15 @@ class InstantOptions:
     """Most iterations of L-BFGS"""
 
     def __post_init__(self) -> None:
-        check_finite("instant.", self)
-        _choose("instant", self, solver=("lbfgs", "closed"), anchor=("start", "zero"))
+        check_numbers(
+            self,
+            "instant",
+            positive=("l2",),
+            at_least_one=("queries", "competitors", "iterations"),
+        )
+        check_choices(self, "instant", solver=("lbfgs", "closed"), anchor=("start", "zero"))
         if not 0 < self.lam < 1:
             raise InputError(f"--instant.lam {self.lam} is not between 0 and 1")
-        if self.l2 <= 0:
-            raise InputError(f"--instant.l2 {self.l2} is not above 0")
-        for name in ("queries", "competitors", "iterations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--instant.{name} {getattr(self, name)} is less than 1")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class EwcOptions:
     """Examples of old documents that the Fisher information is measured on"""
 
     def __post_init__(self) -> None:
-        _check("ewc", self, not_negative=("weight",), at_least_one=("samples",))
+        check_numbers(self, "ewc", not_negative=("weight",), at_least_one=("samples",))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RankOneOptions:
     """Examples of old documents that the mean gradient is measured on"""
 
     def __post_init__(self) -> None:
-        _check("rank1", self, not_negative=("weight",), at_least_one=("samples",))
+        check_numbers(self, "rank1", not_negative=("weight",), at_least_one=("samples",))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MarginOptions:
     """How many of them are looked at in a step"""
 
     def __post_init__(self) -> None:
-        _check("margin", self, not_negative=("weight",), at_least_one=("samples", "batch"))
+        check_numbers(self, "margin", not_negative=("weight",), at_least_one=("samples", "batch"))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class BatchSoftmaxOptions:
     """What cosines are divided by"""
 
     def __post_init__(self) -> None:
-        _check("batch_softmax", self, positive=("temperature",))
+        check_numbers(self, "batch_softmax", positive=("temperature",))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class DistillOptions:
     """What cosines between examples are divided by"""
 
     def __post_init__(self) -> None:
-        _check("distill", self, not_negative=("kl", "pcd", "scd"), positive=("temperature",))
+        check_numbers(self, "distill", not_negative=("kl", "pcd", "scd"), positive=("temperature",))
         if not (self.kl or self.pcd or self.scd):
             raise InputError(
                 "--distill.kl, --distill.pcd and --distill.scd are all 0",
@@ -137,7 +137,7 @@ class SamStrategyOptions:
     """Perturb each weight in proportion to its size (ASAM)"""
 
     def __post_init__(self) -> None:
-        _check("sam", self, positive=("rho",))
+        check_numbers(self, "sam", positive=("rho",))
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,7 @@ class WarmUpOptions:
     """Part of the steps over which their share rises"""
 
     def __post_init__(self) -> None:
-        _check("warm_up", self, positive=("part",))
-        if self.part > 1:
-            raise InputError(f"--warm_up.part {self.part} is more than 1")
+        check_numbers(self, "warm_up", share=("part",))
 
 
 @dataclass(frozen=True)
@@ -165,13 +163,7 @@ class AdapterOptions:
     """Share of its input values dropped in training"""
 
     def __post_init__(self) -> None:
-        check_finite("lora.", self)
-        for name in ("rank", "alpha"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--lora.{name} {value} is less than 1")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"--lora.dropout {self.dropout} is not at least 0 and below 1")
+        check_numbers(self, "lora", at_least_one=("rank", "alpha"), below_one=("dropout",))
 
 
 @dataclass(frozen=True)
@@ -188,10 +180,8 @@ class InterpolationOptions:
     """Which adapter ends in the weights: fast or slow"""
 
     def __post_init__(self) -> None:
-        _check("i_lora", self, not_negative=("weight", "rate"))
-        if self.rate >= 1:
-            raise InputError(f"--i_lora.rate {self.rate} is not below 1")
-        _choose("i_lora", self, target=("slow", "larger"), merge=("fast", "slow"))
+        check_numbers(self, "i_lora", not_negative=("weight",), below_one=("rate",))
+        check_choices(self, "i_lora", target=("slow", "larger"), merge=("fast", "slow"))
 
 
 @dataclass(frozen=True)
@@ -204,9 +194,7 @@ class RegLoraOptions:
     """Share of the entries of each layer that an update marks"""
 
     def __post_init__(self) -> None:
-        _check("reglora", self, not_negative=("weight",), positive=("share",))
-        if self.share > 1:
-            raise InputError(f"--reglora.share {self.share} is more than 1")
+        check_numbers(self, "reglora", not_negative=("weight",), share=("share",))
 
 
 @dataclass(frozen=True)
@@ -219,8 +207,8 @@ class LocasOptions:
     """What becomes of them: merge (further units of the network) or drop"""
 
     def __post_init__(self) -> None:
-        _check("locas", self, at_least_one=("units",))
-        _choose("locas", self, end=("merge", "drop"))
+        check_numbers(self, "locas", at_least_one=("units",))
+        check_choices(self, "locas", end=("merge", "drop"))
 
 
 @dataclass(frozen=True)
@@ -233,7 +221,7 @@ class ViewBatchOptions:
     """What the divergence of the other views from the first is multiplied with; 0 for none"""
 
     def __post_init__(self) -> None:
-        _check("view_batch", self, not_negative=("weight",))
+        check_numbers(self, "view_batch", not_negative=("weight",))
         if self.views < 2:
             raise InputError(f"--view_batch.views {self.views} is less than 2")
 
@@ -296,27 +284,14 @@ class UpdateOptions:
     """Options of the strategy locas"""
 
     def __post_init__(self) -> None:
-        check_finite("", self)
-        if self.ratio < 0:
-            raise InputError(f"--ratio {self.ratio} is negative")
-        if self.new_share is not None and not 0 < self.new_share <= 1:
-            raise InputError(f"--new_share {self.new_share} is not above 0 and at most 1")
-        for name in ("steps", "batch", "per_doc", "probe_queries"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name} {value} is less than 1")
-        if self.lr is not None and self.lr <= 0:
-            raise InputError(f"--lr {self.lr} is not above 0")
-        if self.generator != "auto" and self.generator not in GENERATORS:
-            raise InputError(
-                f"--generator {self.generator!r} is unknown",
-                mend=f"Choose from: {', '.join(['auto', *GENERATORS])}",
-            )
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed} is negative")
-        for name in ("warn_loss", "refuse_loss"):
-            if (getattr(self, name) or 0) < 0:
-                raise InputError(f"--{name} {getattr(self, name)} is negative")
+        check_numbers(
+            self,
+            positive=("lr",),
+            not_negative=("ratio", "seed", "warn_loss", "refuse_loss"),
+            at_least_one=("steps", "batch", "per_doc", "probe_queries"),
+            share=("new_share",),
+        )
+        check_choices(self, generator=("auto", *GENERATORS))
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -403,49 +378,6 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
         except ValueError:
             raise InputError(f"{text!r}: {value!r} is no number") from None
     return dataclasses.replace(options, **values)
-
-
-def check_finite(group: str, options: Any) -> None:
-    """Refuses `nan` and `inf`, which no comparison with a limit would.
-
-    Args:
-        group: Prefix of the options on the command line, with its dot.
-        options: A dataclass.
-    """
-    for entry in dataclasses.fields(options):
-        value = getattr(options, entry.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"--{group}{entry.name} {value} is no finite number")
-
-
-def _check(
-    group: str,
-    options: Any,
-    *,
-    positive: tuple[str, ...] = (),
-    not_negative: tuple[str, ...] = (),
-    at_least_one: tuple[str, ...] = (),
-) -> None:
-    """Refuses values of a group of options that make no sense."""
-    check_finite(f"{group}.", options)
-    for names, wrong, said in (
-        (positive, lambda value: value <= 0, "is not above 0"),
-        (not_negative, lambda value: value < 0, "is negative"),
-        (at_least_one, lambda value: value < 1, "is less than 1"),
-    ):
-        for name in names:
-            if wrong(getattr(options, name)):
-                raise InputError(f"--{group}.{name} {getattr(options, name)} {said}")
-
-
-def _choose(group: str, options: Any, **choices: tuple[str, ...]) -> None:
-    """Refuses values that are none of a field's choices."""
-    for name, known in choices.items():
-        if getattr(options, name) not in known:
-            raise InputError(
-                f"--{group}.{name} {getattr(options, name)!r} is unknown",
-                mend=f"Choose from: {', '.join(known)}",
-            )
 
 
 def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
