@@ -28,8 +28,8 @@ from data_prep.dataset import Dataset
 from data_prep.files import read_json
 from docids.kinds import TreeOptions
 from dsi.commands.prepare import prepare
-from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, OptimiserOptions
+from dsi.training.training_options import TrainingOptions
 from dsi.updating import increments, protocol
 from dsi.updating.options import UpdateOptions
 from dsi.updating.summary import curves_of, last_of, measures_of, results_of, stability_of

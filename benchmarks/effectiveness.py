@@ -129,8 +129,9 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi import versions
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
-    from dsi.training.build import TrainingOptions, train_index
+    from dsi.training.build import train_index
     from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+    from dsi.training.training_options import TrainingOptions
 
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"

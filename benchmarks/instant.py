@@ -29,8 +29,9 @@ from record import RESULTS, cell, show
 
 from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
-from dsi.training.build import TrainingOptions, train_index
+from dsi.training.build import train_index
 from dsi.training.options import LoopOptions
+from dsi.training.training_options import TrainingOptions
 from dsi.updating import increments
 from dsi.updating.questions import Questions, measure
 from dsi.updating.update import link_or_copy

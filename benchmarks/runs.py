@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsi.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from dsi.training.build import TrainingOptions
     from dsi.training.loop import Run
+    from dsi.training.training_options import TrainingOptions
 
 
 class Clock(Objective):
@@ -58,4 +58,4 @@ def make_run(source: str, folder: Path, options: TrainingOptions) -> Run:
     work = folder / "run"
     work.mkdir(exist_ok=True)
     # The steps of `train_index` before the loop; a command's user never needs them alone.
-    return build._make_run(dataset, work, options, build._prepare(dataset, work, options, None))
+    return build.make_run(dataset, work, options, build.prepare(dataset, work, options, None))

@@ -83,7 +83,6 @@ def main() -> None:
 
 def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: int) -> Any:
     """Returns the options of one training of the indexing task."""
-    from dsi.training.build import TrainingOptions
     from dsi.training.options import (
         LoopOptions,
         MixOptions,
@@ -91,6 +90,7 @@ def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: in
         OptimiserOptions,
         SamOptions,
     )
+    from dsi.training.training_options import TrainingOptions
 
     return TrainingOptions(
         generator="none",

@@ -63,8 +63,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the blocks by turns."""
     import torch
 
-    from dsi.training.build import TrainingOptions
     from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+    from dsi.training.training_options import TrainingOptions
 
     options = TrainingOptions(
         generator="extractive",

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
-from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.training_options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.protocol import ComparisonOptions
 

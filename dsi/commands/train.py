@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
-from dsi.training.build import TrainingOptions, train_index
+from dsi.training.build import train_index
+from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from dsi.training.plan import Plan

@@ -16,7 +16,7 @@ from dsi.training.start import codes_model, decided
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dsi.training.build import TrainingOptions
+    from dsi.training.training_options import TrainingOptions
 
 FULL_PRECISION = 4
 """Bytes of a weight."""
@@ -65,7 +65,7 @@ def plan_training(
     Raises:
         InputError: An option does not fit the data that is there.
     """
-    from dsi.training.build import check_codebooks
+    from dsi.training.preparation import check_codebooks
 
     options = decided(options, docids_folder)
     check_codebooks(options, docids_folder)
@@ -143,7 +143,7 @@ def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
 
 def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
     """Returns the bytes for what training keeps of the weights that it moves."""
-    from dsi.training.build import optimiser_of
+    from dsi.training.assembly import optimiser_of
     from dsi.training.memory import state_bytes
     from dsi.training.optimisers import parameter_groups
 
@@ -162,7 +162,7 @@ def _network(
     import torch
 
     from dsi.backbone import from_scratch, graft_docids, pretrained_config
-    from dsi.training.build import with_extras
+    from dsi.training.assembly import with_extras
 
     alphabet = _alphabet(options, documents)
     if alphabet is None:

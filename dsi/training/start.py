@@ -10,7 +10,7 @@ from data_prep.errors import InputError
 from docids.assignment import MODEL
 
 if TYPE_CHECKING:
-    from dsi.training.build import TrainingOptions
+    from dsi.training.training_options import TrainingOptions
 
 
 def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:

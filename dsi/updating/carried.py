@@ -11,7 +11,7 @@ from dsi.objectives.options import TAUGHT
 
 if TYPE_CHECKING:
     from dsi.objectives.base import Objective
-    from dsi.training.build import TrainingOptions
+    from dsi.training.training_options import TrainingOptions
 
 ADAPTERS = ("lora", "i-lora", "reglora")
 

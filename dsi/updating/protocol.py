@@ -25,7 +25,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from dsi import versions
-from dsi.training.build import TrainingOptions
+from dsi.training.training_options import TrainingOptions
 from dsi.updating.increments import open_split, read_split
 from dsi.updating.options import UpdateOptions, with_changes
 from dsi.updating.questions import Questions, measure

@@ -31,7 +31,7 @@ def planned_steps(update: Update) -> int:
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     """Returns the plan of an update after all of its strategies have shaped it."""
-    from dsi.training.build import body_share
+    from dsi.training.assembly import body_share
 
     asked, training = update.options, update.training
     steps = planned_steps(update)

@@ -29,8 +29,9 @@ from docids.assignment import Assignment, text_of
 from dsi import versions
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
-from dsi.training.build import FEWEST_LABELLED, TrainingOptions
+from dsi.training.preparation import FEWEST_LABELLED
 from dsi.training.processes import Processes
+from dsi.training.training_options import TrainingOptions
 from dsi.updating.carried import left_out
 from dsi.updating.kept import write_kept
 from dsi.updating.memory import (

@@ -9,8 +9,8 @@ from data_prep.errors import InputError
 from dsi.arguments import Arguments
 from dsi.cli import main
 from dsi.commands.continual import continual
-from dsi.training.build import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions
+from dsi.training.training_options import TrainingOptions
 from dsi.updating import protocol
 from dsi.updating.increments import open_split
 from dsi.updating.options import UpdateOptions

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from docids.assignment import Assignment
     from dsi.objectives.base import Objective
     from dsi.text_encoder import TextEncoder
-    from dsi.training.build import TrainingOptions
     from dsi.training.options import LoopOptions, OptimiserOptions
+    from dsi.training.training_options import TrainingOptions
     from dsi.updating.memory import Memory
     from dsi.updating.options import UpdateOptions
     from dsi.versions import Manifest

@@ -54,7 +54,7 @@ def write(path: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> Dat
 
 def options(**changes: Any) -> Any:
     """Returns training options; `loop__steps=3` changes a field of a group."""
-    from dsi.training.build import TrainingOptions
+    from dsi.training.training_options import TrainingOptions
 
     groups: dict[str, Any] = {
         "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),

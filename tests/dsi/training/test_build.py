@@ -147,7 +147,7 @@ def test_running_it_again_does_nothing(dataset, tmp_path, monkeypatch):
     out = tmp_path / "index"
     first = train_index(dataset, out, small.options())
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
-    monkeypatch.setattr(build, "_prepare", None)
+    monkeypatch.setattr(build, "prepare", None)
     assert train_index(dataset, out, small.options()) == first
     assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
 

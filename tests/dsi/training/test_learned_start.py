@@ -42,7 +42,7 @@ def start(dataset, tmp_path_factory):
     checkpoint = small.checkpoint("t5", folder / "t5", dataset)
     with pytest.MonkeyPatch.context() as patched:
         told = []
-        patched.setattr("dsi.training.build.note", told.append)
+        patched.setattr("dsi.training.preparation.note", told.append)
         manifest = train_index(dataset, folder / "index", wanted(checkpoint))
     assert told == ["training starts from the model that the identifiers were trained with"]
     assert manifest.configuration["options"]["model"]["warm_start"] == "learned"
@@ -116,7 +116,7 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dsi.training.build._make_run", killed)
+        patched.setattr("dsi.training.build.make_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train_index(dataset, tmp_path / "index", wanted(checkpoint))
     with monkeypatch.context() as patched:

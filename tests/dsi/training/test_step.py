@@ -243,14 +243,14 @@ def test_what_a_term_keeps_is_in_the_checkpoint(tmp_path):
 
 def test_training_goes_through_the_list_of_terms(dataset, tmp_path, monkeypatch):
     counter = Counter()
-    real = build._make_run
+    real = build.make_run
 
     def with_counter(*words):
         run = real(*words)
         object.__setattr__(run, "objectives", [*run.objectives, counter])
         return run
 
-    monkeypatch.setattr(build, "_make_run", with_counter)
+    monkeypatch.setattr(build, "make_run", with_counter)
     train_index(dataset, tmp_path / "index", small.options(loop__steps=3))
     assert counter.seen.item() == 3
     assert len(Index.open(tmp_path / "index")) == small.DOCUMENTS

@@ -1,0 +1,226 @@
+"""What the training loop runs on: the network, the batches, the terms of the loss, the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from dsi.training.options import BODY_SHARE, OptimiserOptions
+from dsi.training.preparation import LESSONS, Parts
+from dsi.training.training_options import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.teachers.lessons import Lessons
+    from dsi.training.examples import Examples
+    from dsi.training.loop import Run
+
+
+def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts) -> Run:
+    """Returns what the training loop is given.
+
+    Args:
+        dataset: The corpus and its queries.
+        work: The folder of what is under way.
+        options: How.
+        parts: What the steps before have made.
+
+    Raises:
+        InputError: An option does not fit the network or the identifiers.
+    """
+    import torch
+
+    from docids.trie import Trie
+    from dsi.backbone import drops
+    from dsi.objectives.base import Targets
+    from dsi.objectives.terms import make_objectives
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.batching import Batches
+    from dsi.training.checkpoints import steps_saved
+    from dsi.training.examples import gather_examples, labelled_rows, per_identifier, task_shares
+    from dsi.training.loop import Run
+
+    table = parts.assignment.table
+    examples = gather_examples(
+        dataset,
+        parts.tokens,
+        table,
+        parts.text,
+        options.mix,
+        generator=parts.generator,
+        seed=options.seed,
+        rehearsal=options.rehearsal,
+    )
+    examples = {task: per_identifier(each, table) for task, each in examples.items()}
+    shares = task_shares(options.mix, options.rehearsal)
+    labelled = None
+    if options.mix.negatives == "labelled" and "labelled" in examples:
+        labelled, _ = table.numbers_of(labelled_rows(dataset, table))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trie = TorchTrie.from_trie(Trie.build(table), device)
+    model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
+    if options.objectives.r_drop.weight and not drops(model):
+        raise InputError(
+            f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
+            f"through dropout, and {parts.checkpoint!r} has none",
+            mend="Leave the term out",
+        )
+    return Run(
+        model=model.to(device),
+        batches=Batches(
+            examples, shares, options.loop.size, options.seed, tokens=options.loop.tokens
+        ),
+        targets=Targets.of(
+            table.matrix(),
+            table.alphabet_size,
+            labelled,
+            trie if options.loop.score == "constrained" else None,
+        ),
+        objectives=make_objectives(
+            options.objectives,
+            label_smoothing=options.loop.label_smoothing,
+            lessons=_lessons(work, examples, options),
+        ),
+        trie=trie,
+        dev=_dev_queries(dataset, parts, options),
+        documents=_watched_documents(parts, options),
+        optimiser=optimiser_of(options, table.kind),
+        loop=options.loop,
+        seed=options.seed,
+        folder=work,
+        sam=options.sam,
+    )
+
+
+def _lessons(
+    work: Path, examples: Mapping[str, Examples], options: TrainingOptions
+) -> Lessons | None:
+    """Opens what the teacher said, where it was asked."""
+    if not options.objectives.taught:
+        return None
+    from dsi.teachers.lessons import Lessons
+
+    first = len(examples.get("indexing", ()))
+    lessons = Lessons.open(work / LESSONS, options.objectives.teacher.temperature, first)
+    assert len(lessons.rows) == sum(len(examples.get(task, ())) for task in ("pseudo", "labelled"))
+    return lessons
+
+
+def body_share(options: TrainingOptions, kind: str) -> float:
+    """The share of the learning rate for the body of the network, where none was asked for.
+
+    With one code a document, a lexical model has nothing to learn between words and documents
+    that their own rows could not hold, and moving the body costs accuracy and time.
+    """
+    if options.optimiser.body is not None:
+        return options.optimiser.body
+    return 0.0 if options.model.start == "spectral" and kind == "atomic" else BODY_SHARE
+
+
+def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
+    """Returns how weights move in the first training, with the body's share decided."""
+    share = body_share(options, kind)
+    if options.lora.rank and options.optimiser.body is None:
+        share = 1.0  # adapters are few and start from nothing
+    return replace(options.optimiser, body=share)
+
+
+def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTrainedModel:
+    """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
+    from dsi.backbone import from_pretrained, from_scratch, longest_text
+
+    table = parts.assignment.table
+    if parts.checkpoint is not None:
+        model = from_pretrained(
+            parts.checkpoint,
+            alphabet_size=table.alphabet_size,
+            decoder_layers=options.model.decoder_layers,
+            seed=options.seed,
+        )
+        positions = longest_text(model)
+        for name in ("query_length", "document_length"):
+            wanted = getattr(options.mix, name)
+            if positions is not None and wanted > positions:
+                raise InputError(
+                    f"--mix.{name} {wanted} is more than the {positions} tokens that "
+                    f"{parts.checkpoint!r} reads",
+                    mend=f"Give {positions} or less",
+                )
+    else:
+        model = from_scratch(
+            options.model.size,
+            text_vocabulary=parts.text.vocabulary_size,
+            alphabet_size=table.alphabet_size,
+            documents=len(table),
+            dropout=options.model.dropout,
+            seed=options.seed,
+        )
+    if fresh:
+        from dsi.warm_starts import WARM_STARTS, Corpus
+
+        corpus = Corpus(
+            parts.tokens,
+            table,
+            parts.title_tokens,
+            options.model.title_weight,
+            parts.codebooks,
+            parts.codes,
+        )
+        WARM_STARTS[options.model.start](model, corpus, options.seed)
+    return with_extras(model, options)
+
+
+def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:
+    """Gives a network, in place, what options put beside its own layers."""
+    if options.model.head == "pawa":
+        from dsi.pawa import add_pawa
+
+        model = add_pawa(model, options.model.head_layers, seed=options.seed)
+    if options.lora.rank:
+        from dsi.training.lora import add_adapters
+
+        add_adapters(
+            model,
+            options.lora,
+            seed=options.seed,
+            encoder=not options.optimiser.freeze_encoder,
+        )
+    return model
+
+
+def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the dev split, or None where it is empty."""
+    from dsi.training.validation import DevQueries
+
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], max(relevant, key=lambda doc_id: relevant[doc_id]))
+        for query_id, relevant in dataset.qrels_of("dev").items()
+        if query_id in texts and max(relevant.values()) > 0
+    ]
+    if not pairs:
+        return None
+    rng = np.random.default_rng([options.seed, 8])
+    picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
+    tokens = parts.text.encode([pairs[number][0] for number in picked], options.mix.query_length)
+    rows = parts.assignment.table.find([pairs[number][1] for number in picked])
+    return DevQueries(tokens, rows.tolist())
+
+
+def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the documents, or None where none are to be watched."""
+    from dsi.training.validation import DevQueries
+
+    if not options.loop.evaluate_documents:
+        return None
+    rng = np.random.default_rng([options.seed, 9])
+    rows = rng.permutation(len(parts.tokens))[: options.loop.evaluate_documents].tolist()
+    length = options.mix.document_length
+    return DevQueries([parts.tokens[row][:length] for row in rows], rows)

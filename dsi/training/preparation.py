@@ -1,0 +1,233 @@
+"""The steps before training that are missing: vocabulary, pseudo-queries, identifiers, lessons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder
+from data_prep.generators import GENERATORS
+from data_prep.progress import note
+from docids.assignment import Assignment, text_of
+from docids.code_learning.seq2seq import CodeVectors
+from docids.kinds import KINDS
+from docids.kinds.quantisation import Quantised
+from docids.pseudo_queries import queries_of
+from dsi.objectives.options import TAUGHT
+from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
+from dsi.training.training_options import TrainingOptions
+
+if TYPE_CHECKING:
+    from dsi.warm_starts import Codebooks
+
+FEWEST_LABELLED = 200
+"""With fewer labelled training queries, nothing is learned from them about how people ask."""
+LESSONS = "lessons"
+"""The folder in the working folder where what a teacher said is kept."""
+_WHOLE_DOCUMENT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What training stands on, made once and kept for a run that continues.
+
+    Attributes:
+        text: The encoder of texts.
+        assignment: The identifiers; rows of its table are the order of all that follows.
+        titles: The title of every document.
+        tokens: The token ids of every document, title first.
+        title_tokens: Those of its title alone; empty where it has none.
+        generator: Whose pseudo-queries are trained on; None for none.
+        checkpoint: Hub id or folder of the model that training starts from; None from scratch.
+        codebooks: Those of the identifiers, where the rows of codes start from them.
+        codes: What learned identifiers bring for the rows of their codes.
+    """
+
+    text: TextEncoder
+    assignment: Assignment
+    titles: list[str]
+    tokens: list[list[int]]
+    title_tokens: list[list[int]]
+    generator: str | None
+    checkpoint: str | None = None
+    codebooks: Codebooks | None = None
+    codes: CodeVectors | None = None
+
+
+def prepare(
+    dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
+) -> Parts:
+    """Does the steps before training that are missing; what is there is used."""
+    documents = list(dataset.documents())
+    titles = [document.title for document in documents]
+    texts = text_of(titles, (document.text for document in documents))
+    doc_ids = [document.doc_id for document in documents]
+    learned = options.model.start == "learned"
+    # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
+    text = None if learned else _text_encoder(texts, work, options)
+    generator = _pseudo_queries(dataset, options)
+    ask = queries_of(dataset, generator or "extractive")
+    urls = [document.url for document in documents]
+    assignment = _docids(doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder)
+    checkpoint = str(assignment.built.model) if learned else options.model.pretrained
+    if text is None:
+        note("training starts from the model that the identifiers were trained with")
+        text = PretrainedEncoder.from_checkpoint(str(checkpoint))
+    _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
+    longest = _WHOLE_DOCUMENT if checkpoint is None else 512
+    tokens, encoded = text.encode(texts, longest), text.encode(titles, longest)
+    title_tokens = [
+        line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
+    ]
+    # Rows of the table are the order in which everything after this counts documents.
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
+    return Parts(
+        text,
+        assignment,
+        [titles[number] for number in picked],
+        [tokens[number] for number in picked],
+        [title_tokens[number] for number in picked],
+        generator,
+        checkpoint,
+        _codebooks(assignment, [texts[number] for number in picked], options),
+        CodeVectors.of(assignment.built.extras) if learned else None,
+    )
+
+
+def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
+    """Refuses codebooks as the start of rows where the identifiers have none."""
+    kind = options.docids
+    if docids_folder is not None and (docids_folder / "docids.json").is_file():
+        kind = read_json(docids_folder / "docids.json")["kind"]
+    if options.model.codebooks and not isinstance(KINDS[kind], Quantised):
+        raise InputError(
+            f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
+            mend="Take --docids rq or --docids pq, or leave it out",
+        )
+
+
+def _codebooks(
+    assignment: Assignment, texts: list[str], options: TrainingOptions
+) -> Codebooks | None:
+    kind = KINDS[assignment.table.kind]
+    if not (options.model.codebooks and isinstance(kind, Quantised)):
+        return None
+    from dsi.warm_starts import Codebooks
+
+    vectors = assignment.embed(texts)
+    return Codebooks(kind.codewords(assignment.built, vectors.shape[1]), vectors)
+
+
+def _docids(
+    doc_ids: list[str],
+    titles: list[str],
+    urls: list[str],
+    texts: list[str],
+    ask: Callable[[str], list[list[str]]],
+    dataset: Dataset,
+    work: Path,
+    options: TrainingOptions,
+    given: Path | None,
+) -> Assignment:
+    if given is not None:
+        assignment = Assignment.open(given)
+        if sorted(assignment.table.doc_ids) != sorted(doc_ids):
+            raise InputError(
+                "these identifiers are of other documents than the dataset's",
+                where=given,
+                mend=f"Assign them again: dsi docids {dataset.path} --out {given}",
+            )
+        return assignment
+    folder = work / "docids"
+    if not (folder / "docids.json").is_file():
+        from docids.assignment import assign
+
+        origin = {"dataset": dataset.info.name, "content_hash": dataset.info.content_hash}
+        assignment, quality = assign(
+            doc_ids,
+            texts,
+            kind=options.docids,
+            options=options.of_kind(options.docids),
+            embedding=options.embedding,
+            seed=options.seed,
+            origin=origin,
+            titles=titles,
+            urls=urls,
+            queries=ask,
+            scratch=work / "assigning",
+        )
+        assignment.save(folder, quality)
+    return Assignment.open(folder)
+
+
+def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
+    """Generates pseudo-queries unless they are there; returns whose are to be used."""
+    if options.generator == "none" or not options.mix.pseudo:
+        return None
+    from data_prep.generate import generate_queries, used_as_they_are
+
+    name = options.generator
+    if name == "auto":
+        enough = dataset.info.qrels.get("train", 0) >= FEWEST_LABELLED
+        name = "selective" if enough else "extractive"
+    if used_as_they_are(dataset, name):
+        return name
+    chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
+    generate_queries(dataset, name, chosen)
+    return name
+
+
+def _ask_teacher(
+    dataset: Dataset,
+    doc_ids: list[str],
+    texts: list[str],
+    assignment: Assignment,
+    generator: str | None,
+    work: Path,
+    options: TrainingOptions,
+) -> None:
+    """Asks the teacher about every training query, unless that is done or no term wants it."""
+    folder = work / LESSONS
+    if not options.objectives.taught or (folder / "lessons.json").is_file():
+        return
+    from dsi.teachers import TEACHERS
+    from dsi.teachers.lessons import teach
+    from dsi.training.examples import task_queries
+
+    table = assignment.table
+    if not table.one_each:
+        asking = next(name for name in TAUGHT if options.objectives.weights[name])
+        raise InputError(
+            f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
+            "about documents with one identifier, and here some have several",
+            mend="Leave the term out, or take a kind that gives one identifier to each",
+        )
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
+    asked = task_queries(dataset, table, options.mix, generator)
+    known = options.objectives.teacher
+    teacher = TEACHERS[known.kind](in_rows, known.model, options.vocabulary.language)
+    teach(
+        folder,
+        teacher,
+        [query for queries, _ in asked.values() for query in queries],
+        np.concatenate([rows for _, rows in asked.values()]),
+        known.candidates,
+    )
+
+
+def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
+    if options.model.pretrained is not None:
+        return PretrainedEncoder.from_checkpoint(options.model.pretrained)
+    folder = work / "text"
+    if not (folder / "text.json").is_file():
+        with replacing_folder(folder) as fresh:
+            SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
+    return TextEncoder.open(folder)

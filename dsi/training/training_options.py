@@ -1,0 +1,164 @@
+"""All that decides an index besides the Dataset, and which options go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data_prep.errors import InputError
+from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.rehearsal import RehearsalOptions
+from docids.embeddings import EmbeddingOptions
+from docids.kinds import KINDS
+from docids.kinds.options import KindOptions
+from dsi.objectives.options import TAUGHT, ObjectiveOptions
+from dsi.text_encoder import VocabularyOptions
+from dsi.training.log import check_wandb
+from dsi.training.options import (
+    BODY_SHARE,
+    LoopOptions,
+    LoraOptions,
+    MixOptions,
+    ModelOptions,
+    OptimiserOptions,
+    SamOptions,
+)
+
+CODE_KINDS = ("semantic", "rq", "pq", "learned", "naive", "random")
+"""Kinds of identifiers that are sequences of codes, and no text."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions(KindOptions):
+    """All that decides an index besides the Dataset.
+
+    Attributes:
+        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, learned, description,
+            keywords, title, url or random.
+        generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
+            there are enough labelled queries to learn from, else extractive. Those of seq2seq
+            and memory must have been made with `dsi queries`, and are used as they are.
+        per_doc: Pseudo-queries per document.
+        seed: Of everything drawn at random.
+        embedding: How documents become vectors, for semantic, random, rq, pq and learned.
+        model: The network.
+        vocabulary: The vocabulary of a model from scratch.
+        mix: What a batch is made of.
+        rehearsal: What the indexing task reads besides documents.
+        objectives: What the loss is made of.
+        optimiser: How weights move.
+        lora: Low-rank adapters.
+        loop: How long, how large, how precise.
+        sam: Sharpness-aware minimisation.
+    """
+
+    docids: str = "atomic"
+    generator: str = "auto"
+    per_doc: int = 40
+    seed: int = 0
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
+    mix: MixOptions = field(default_factory=MixOptions)
+    rehearsal: RehearsalOptions = field(default_factory=RehearsalOptions)
+    objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    sam: SamOptions = field(default_factory=SamOptions)
+
+    def __post_init__(self) -> None:
+        known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"--{name} {getattr(self, name)!r} is unknown",
+                    mend=f"Choose from: {', '.join(choices)}",
+                )
+        GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
+        self.of_kind(self.docids)
+        self._check_objectives()
+        self._check_body()
+        self._check_tokens()
+        self._check_head()
+        if self.optimiser.rows == "touched" and self.sam.rho:
+            raise InputError(
+                f"--sam.rho {self.sam.rho} perturbs all weights, and --optimiser.rows touched has "
+                "gradients of some rows only",
+                mend="Leave one of them out",
+            )
+        if self.loop.wandb is not None:
+            check_wandb(self.loop.wandb)
+
+    def _check_body(self) -> None:
+        """Refuses ways to move the body of the network where it is frozen."""
+        body = self.optimiser.body
+        if body is None and not self.lora.rank:
+            lexical = self.model.start == "spectral" and self.docids == "atomic"
+            body = 0.0 if lexical else BODY_SHARE
+        ways = {
+            f"--lora.rank {self.lora.rank}": self.lora.rank > 0,
+            f"--optimiser.layer_decay {self.optimiser.layer_decay}": self.optimiser.layer_decay < 1,
+        }
+        for way, taken in ways.items():
+            if taken and body == 0:
+                raise InputError(
+                    f"{way} is about the body of the network, which --optimiser.body 0 freezes",
+                    mend="Give --optimiser.body a share, for example 1, or leave the other out",
+                )
+
+    def _check_head(self) -> None:
+        """Refuses an output layer of codes before where there are none."""
+        if self.model.head == "linear":
+            return
+        if self.docids not in CODE_KINDS:
+            raise InputError(
+                f"--model.head {self.model.head} is about identifiers of several codes of one "
+                f"alphabet, and --docids {self.docids} gives "
+                + ("one code" if self.docids == "atomic" else "text"),
+                mend=f"Choose --docids from: {', '.join(CODE_KINDS)}; or --model.head linear",
+            )
+        if self.lora.rank:
+            raise InputError(
+                f"--model.head {self.model.head} and --lora.rank {self.lora.rank} do not go "
+                "together: a search runs the adapted output layer on plain layers only",
+                mend="Leave one of them out",
+            )
+
+    def _check_tokens(self) -> None:
+        """Refuses a budget of tokens that one text may exceed."""
+        read = {"query_length": self.mix.pseudo or self.mix.labelled}
+        read["document_length"] = self.mix.shares["indexing"]
+        for name, share in read.items():
+            length = getattr(self.mix, name)
+            if share and self.loop.tokens is not None and self.loop.tokens < length:
+                raise InputError(
+                    f"--loop.tokens {self.loop.tokens} is less than one text of --mix.{name} "
+                    f"{length}",
+                    mend=f"Give {length} or more, many times that for a batch of many texts",
+                )
+
+    def _check_objectives(self) -> None:
+        """Refuses terms of the loss that the other options leave nothing to work on."""
+        weights = self.objectives.weights
+        scratch = self.model.pretrained is None and self.model.start != "learned"
+        if weights["r_drop"] and scratch and not self.model.dropout:
+            raise InputError(
+                f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
+                "dropout, and --model.dropout is 0",
+                mend="Give --model.dropout 0.1, or leave the term out",
+            )
+        if not self.objectives.taught:
+            return
+        asking = next(name for name in TAUGHT if weights[name])
+        if self.loop.score == "constrained":
+            raise InputError(
+                f"--objectives.{asking}.weight {weights[asking]} is about probabilities over the "
+                "whole alphabet, and --loop.score is constrained",
+                mend="Take --loop.score model, or leave the term out",
+            )
+        if not (self.mix.pseudo or self.mix.labelled):
+            raise InputError(
+                f"--objectives.{asking}.weight {weights[asking]} asks a teacher about queries, "
+                "and --mix.pseudo and --mix.labelled are 0",
+                mend="Give queries a share, or leave the term out",
+            )
