@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
-from dsi.updating.options import UpdateOptions, refuse_unused
+from dsi.updating.options import UpdateOptions
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -38,6 +38,7 @@ def update(
         options: How they enter it, and how old documents are kept.
     """
     from data_prep.dataset import Dataset
+    from dsi.updating.chosen import refuse_unused
     from dsi.updating.update import update_index
 
     refuse_unused(options)

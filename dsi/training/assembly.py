@@ -1,4 +1,4 @@
-"""What the training loop runs on: the network, the batches, the terms of the loss, the optimiser."""
+"""What the training loop runs on: network, batches, terms of the loss, optimiser."""
 
 from __future__ import annotations
 

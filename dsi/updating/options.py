@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
-
-if TYPE_CHECKING:
-    from dsi.updating.strategies.base import Strategy
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -292,113 +283,3 @@ class UpdateOptions:
             share=("new_share",),
         )
         check_choices(self, generator=("auto", *GENERATORS))
-
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "instant": ("instant",),
-    "ewc": ("ewc",),
-    "rank1": ("rank1-ewc",),
-    "margin": ("threshold-margin",),
-    "batch_softmax": ("batch-softmax",),
-    "distill": ("distill",),
-    "sam": ("sam",),
-    "warm_up": ("warm-up",),
-    "view_batch": ("view-batch",),
-    "lora": ("lora", "i-lora", "reglora"),
-    "i_lora": ("i-lora",),
-    "reglora": ("reglora",),
-    "locas": ("locas",),
-}
-"""Group of options -> the strategies that read them."""
-
-
-def refuse_unused(options: UpdateOptions) -> None:
-    """Raises InputError for unknown strategies, and an option that the named ones do not read."""
-    from dsi.updating.strategies import parse_strategies
-
-    strategies = parse_strategies(options.strategy)
-    names = {strategy.name for strategy in strategies}
-    default = UpdateOptions()
-    for strategy in strategies:
-        for name in sorted(strategy.ignores):
-            value = getattr(options, name)
-            if value != getattr(default, name):
-                raise InputError(
-                    f"--{name} {value} changes nothing with --strategy {strategy.name}",
-                    mend="Leave it out, or take another strategy",
-                )
-    for group, readers in GROUPS.items():
-        if names.isdisjoint(readers) and getattr(options, group) != getattr(default, group):
-            raise InputError(
-                f"--{group}.* changes nothing without the strategy {' or '.join(readers)}",
-                mend=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
-            )
-
-
-def _with(strategies: Sequence[Strategy], name: str) -> str:
-    """Returns what to write for `name` to take part: by itself where nothing can be joined."""
-    from dsi.updating.strategies import STRATEGIES
-
-    if "all" in (STRATEGIES[name].role, *(strategy.role for strategy in strategies)):
-        return name if STRATEGIES[name].role == "all" else f"generative+{name}"
-    return "+".join([*(strategy.name for strategy in strategies), name])
-
-
-def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
-    """Returns options with a strategy and, after it, single values: `generative@ratio=32`.
-
-    Raises:
-        InputError: There is no such option, or the value is of another type.
-    """
-    from dsi.updating.strategies import parse_strategies
-
-    strategy, *changes = text.split("@")
-    ignored = {name for each in parse_strategies(strategy) for name in each.ignores}
-    values: dict[str, Any] = {"strategy": strategy}
-    plain = {
-        entry.name
-        for entry in dataclasses.fields(options)
-        if not dataclasses.is_dataclass(getattr(options, entry.name))
-    }
-    for change in changes:
-        name, _, value = change.partition("=")
-        if name not in plain - {"strategy", "seed"}:
-            raise InputError(
-                f"{text!r}: no option {name!r} to set", mend="Such as generative@ratio=32"
-            )
-        if name in ignored:
-            raise InputError(
-                f"{text!r}: {name} changes nothing with {strategy}", mend="Leave it out"
-            )
-        hint = str(typing.get_type_hints(UpdateOptions)[name])
-        try:
-            values[name] = (
-                int(value) if "int" in hint else float(value) if "float" in hint else value
-            )
-        except ValueError:
-            raise InputError(f"{text!r}: {value!r} is no number") from None
-    return dataclasses.replace(options, **values)
-
-
-def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Returns a dataclass of options from what a manifest holds of it.
-
-    Names that this version does not know are left out; those that are missing have their
-    defaults.
-
-    Args:
-        kind: The dataclass; its fields may be dataclasses in turn.
-        values: What `dataclasses.asdict` made of one.
-    """
-    hints = typing.get_type_hints(kind)
-    made: dict[str, Any] = {}
-    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if entry.name in values:
-            value = values[entry.name]
-            inner = hints[entry.name]
-            if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-                value = from_plain(typing.cast(type, inner), value)
-            elif isinstance(value, list) and typing.get_origin(inner) is tuple:
-                value = tuple(value)
-            made[entry.name] = value
-    return kind(**made)

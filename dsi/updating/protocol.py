@@ -26,33 +26,13 @@ from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from dsi import versions
 from dsi.training.training_options import TrainingOptions
+from dsi.updating.chosen import with_changes
+from dsi.updating.comparison import ComparisonOptions
 from dsi.updating.increments import open_split, read_split
-from dsi.updating.options import UpdateOptions, with_changes
+from dsi.updating.options import UpdateOptions
 from dsi.updating.questions import Questions, measure
 from dsi.updating.update import link_or_copy, update_index
 from dsi.updating.watch import Watch
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonOptions:
-    """How often strategies are run, and how closely they are watched."""
-
-    seeds: int = 3
-    """How many seeds, from 0"""
-    interval: int = 2
-    """Steps between evaluations during an update; 0 for none"""
-    curve_queries: int = 200
-    """Most queries and documents of each corpus that these ask for"""
-    beams: int | None = None
-    """Width of the searches; default that of the index"""
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"--seeds {self.seeds} is less than 1")
-        if self.interval < 0:
-            raise InputError(f"--interval {self.interval} is negative")
-        if self.curve_queries < 1:
-            raise InputError(f"--curve_queries {self.curve_queries} is less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)

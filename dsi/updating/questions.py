@@ -80,7 +80,7 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
     them first.
     """
     from dsi.index import Index
-    from dsi.updating.update import training_options
+    from dsi.updating.first_training import training_options
 
     opened = Index.open(index)
     training = training_options(opened.manifest)

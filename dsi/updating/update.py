@@ -33,6 +33,7 @@ from dsi.training.preparation import FEWEST_LABELLED
 from dsi.training.processes import Processes
 from dsi.training.training_options import TrainingOptions
 from dsi.updating.carried import left_out
+from dsi.updating.first_training import training_options
 from dsi.updating.kept import write_kept
 from dsi.updating.memory import (
     FOLDER,
@@ -43,7 +44,7 @@ from dsi.updating.memory import (
     write_memory,
     write_pseudo,
 )
-from dsi.updating.options import UpdateOptions, from_plain
+from dsi.updating.options import UpdateOptions
 from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
@@ -212,17 +213,6 @@ def _make_live(writer: versions.Writer, claim: Mapping[str, Any]) -> None:
         manifest = Manifest.load(versions.folder(writer.index, newest))
         if manifest.configuration.get("update", {}).get("claim") == claim:
             writer.make_live(newest)
-
-
-def training_options(manifest: Manifest) -> TrainingOptions:
-    """Returns the options of the first training of an index."""
-    stored = manifest.configuration.get("options")
-    if not isinstance(stored, Mapping):
-        raise InputError(
-            "this version does not say how it was trained",
-            mend="Train the index again with dsi train",
-        )
-    return from_plain(TrainingOptions, stored)
 
 
 def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -> Memory:

@@ -138,6 +138,7 @@ class Strategy(ABC):
             "loss", "schedule", "structure", "optimiser", or "all" (it stands alone).
         excludes: Names of strategies that it cannot be joined with, besides those of its own
             role where the role is "structure" or "all".
+        reads: Groups of `UpdateOptions` that are about it.
         ignores: Options of every update that would change nothing with it.
         plain_head: Whether it knows no output layer but the plain one.
     """
@@ -145,6 +146,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     role: ClassVar[str]
     excludes: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
     ignores: ClassVar[frozenset[str]] = frozenset()
     plain_head: ClassVar[bool] = False
 

@@ -70,6 +70,7 @@ class Pcr(Strategy):
 
     name = "batch-softmax"
     role = "loss"
+    reads = frozenset({"batch_softmax"})
     plain_head = True
 
     def shape(self, plan: Plan) -> None:

@@ -154,6 +154,7 @@ class Distill(Strategy):
 
     name = "distill"
     role = "loss"
+    reads = frozenset({"distill"})
     excludes = frozenset({"finetune"})  # which has no example of an old document
 
     def shape(self, plan: Plan) -> None:

@@ -64,6 +64,7 @@ class Ewc(Strategy):
 
     name = "ewc"
     role = "loss"
+    reads = frozenset({"ewc"})
 
     def shape(self, plan: Plan) -> None:
         """Measures the Fisher information at the weights before the first step."""

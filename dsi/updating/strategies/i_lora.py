@@ -138,6 +138,7 @@ class InterpolatedLora(Strategy):
 
     name = "i-lora"
     role = "structure"
+    reads = frozenset({"lora", "i_lora"})
 
     def shape(self, plan: Plan) -> None:
         """Changes the model of the plan, and adds the term.

@@ -167,6 +167,7 @@ class Instant(Standalone):
     """Writes the rows of new documents one after another; nothing is trained."""
 
     name = "instant"
+    reads = frozenset({"instant"})
     ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
     plain_head = True
 

@@ -30,6 +30,7 @@ class Locas(Strategy):
 
     name = "locas"
     role = "structure"
+    reads = frozenset({"locas"})
     plain_head = True  # it widens the body, and an adaptor is as wide as the body says
 
     def shape(self, plan: Plan) -> None:

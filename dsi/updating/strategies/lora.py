@@ -16,6 +16,7 @@ class Lora(Strategy):
 
     name = "lora"
     role = "structure"
+    reads = frozenset({"lora"})
 
     def shape(self, plan: Plan) -> None:
         """Changes the model of the plan.

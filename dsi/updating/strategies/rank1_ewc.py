@@ -74,6 +74,7 @@ class RankOneEwc(Strategy):
 
     name = "rank1-ewc"
     role = "loss"
+    reads = frozenset({"rank1"})
 
     def shape(self, plan: Plan) -> None:
         """Measures mu and c at the weights before the first step."""

@@ -77,6 +77,7 @@ class RegLora(Strategy):
 
     name = "reglora"
     role = "structure"
+    reads = frozenset({"lora", "reglora"})
 
     def shape(self, plan: Plan) -> None:
         """Changes the model of the plan, and reads the marks of the version before.

@@ -14,6 +14,7 @@ class Sam(Strategy):
 
     name = "sam"
     role = "optimiser"
+    reads = frozenset({"sam"})
 
     def shape(self, plan: Plan) -> None:
         """Sets the options that the training loop has for it."""

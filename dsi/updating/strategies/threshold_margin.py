@@ -127,6 +127,7 @@ class GeReMargin(Strategy):
 
     name = "threshold-margin"
     role = "loss"
+    reads = frozenset({"margin"})
 
     def shape(self, plan: Plan) -> None:
         """Takes down the states before the first step."""

@@ -69,6 +69,7 @@ class ViewBatch(Strategy):
 
     name = "view-batch"
     role = "schedule"
+    reads = frozenset({"view_batch"})
     excludes = frozenset({"finetune", "reindex"})  # which have one view of a document
 
     def shape(self, plan: Plan) -> None:

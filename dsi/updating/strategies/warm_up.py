@@ -15,6 +15,7 @@ class WarmUp(Strategy):
 
     name = "warm-up"
     role = "schedule"
+    reads = frozenset({"warm_up"})
     excludes = frozenset({"finetune"})
 
     def shape(self, plan: Plan) -> None:

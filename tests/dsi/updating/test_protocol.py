@@ -12,9 +12,10 @@ import small
 
 from data_prep.errors import InputError
 from dsi.updating import protocol
+from dsi.updating.chosen import with_changes
 from dsi.updating.figures import write_pictures
 from dsi.updating.increments import open_split, split_dataset
-from dsi.updating.options import UpdateOptions, with_changes
+from dsi.updating.options import UpdateOptions
 from dsi.updating.protocol import ContinualOptions, run_continual
 from dsi.updating.questions import Questions
 from dsi.updating.summary import performance_of, results_of, stability_of

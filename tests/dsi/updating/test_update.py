@@ -17,15 +17,15 @@ from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
+from dsi.updating.chosen import refuse_unused, with_changes
 from dsi.updating.memory import Memory
 from dsi.updating.options import (
     EwcOptions,
     InstantOptions,
     SamStrategyOptions,
     UpdateOptions,
-    refuse_unused,
-    with_changes,
 )
+from dsi.updating.strategies import STRATEGIES
 from dsi.updating.update import update_index
 
 QUICK = UpdateOptions(strategy="generative", steps=6, ratio=0.0)
@@ -335,3 +335,12 @@ def test_a_comparison_refuses_changes_that_change_nothing():
     with pytest.raises(InputError, match="ratio changes nothing with instant"):
         with_changes(UpdateOptions(), "instant@ratio=3")
     assert with_changes(UpdateOptions(ratio=0.0), "instant").strategy == "instant"
+
+
+def test_every_group_of_options_has_a_strategy_that_reads_it():
+    groups = {
+        entry.name
+        for entry in dataclasses.fields(UpdateOptions)
+        if dataclasses.is_dataclass(getattr(UpdateOptions(), entry.name))
+    }
+    assert {group for name in STRATEGIES for group in STRATEGIES[name].reads} == groups

@@ -15,6 +15,7 @@ from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.backbone import load_backbone
 from dsi.objectives.base import Objective
+from dsi.updating.chosen import refuse_unused
 from dsi.updating.delete import delete_documents
 from dsi.updating.kept import read_kept
 from dsi.updating.options import (
@@ -24,7 +25,6 @@ from dsi.updating.options import (
     RegLoraOptions,
     UpdateOptions,
     ViewBatchOptions,
-    refuse_unused,
 )
 from dsi.updating.update import update_index
 

@@ -1,0 +1,49 @@
+"""How an index was trained at first, read back from the manifest of a version."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from data_prep.errors import InputError
+from dsi.training.training_options import TrainingOptions
+from dsi.versions import Manifest
+
+T = TypeVar("T")
+
+
+def training_options(manifest: Manifest) -> TrainingOptions:
+    """Returns the options of the first training of an index."""
+    stored = manifest.configuration.get("options")
+    if not isinstance(stored, Mapping):
+        raise InputError(
+            "this version does not say how it was trained",
+            mend="Train the index again with dsi train",
+        )
+    return from_plain(TrainingOptions, stored)
+
+
+def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Returns a dataclass of options from what a manifest holds of it.
+
+    Names that this version does not know are left out; those that are missing have their
+    defaults.
+
+    Args:
+        kind: The dataclass; its fields may be dataclasses in turn.
+        values: What `dataclasses.asdict` made of one.
+    """
+    hints = typing.get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if entry.name in values:
+            value = values[entry.name]
+            inner = hints[entry.name]
+            if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+                value = from_plain(typing.cast(type, inner), value)
+            elif isinstance(value, list) and typing.get_origin(inner) is tuple:
+                value = tuple(value)
+            made[entry.name] = value
+    return kind(**made)
