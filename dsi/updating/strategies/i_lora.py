@@ -139,6 +139,7 @@ class InterpolatedLora(Strategy):
     name = "i-lora"
     role = "structure"
     reads = frozenset({"lora", "i_lora"})
+    excludes = frozenset({"finetune"})  # which has no example of an old document
 
     def shape(self, plan: Plan) -> None:
         """Changes the model of the plan, and adds the term.

@@ -288,6 +288,7 @@ def test_options_that_make_no_sense_are_refused(change, named):
         ("generative+generative", "twice"),
         ("instant+generative", "do not go together"),
         ("finetune+distill", "do not go together"),
+        ("finetune+i-lora", "do not go together"),
     ],
 )
 def test_strategies_that_make_no_sense_are_refused_before_anything_is_written(
