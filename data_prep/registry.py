@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from data_prep.errors import InputError
@@ -55,3 +57,14 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def import_entries(package: str, path: Iterable[str]) -> None:
+    """Imports every module of a package, each of which enters what it defines in its registry.
+
+    Args:
+        package: The name of the package.
+        path: Its `__path__`.
+    """
+    for module in pkgutil.iter_modules(path, f"{package}."):
+        importlib.import_module(module.name)

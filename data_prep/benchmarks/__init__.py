@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from data_prep.benchmarks.base import BENCHMARKS, Benchmark
+from data_prep.registry import import_entries
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_entries(__name__, __path__)
 
 __all__ = ["BENCHMARKS", "Benchmark"]

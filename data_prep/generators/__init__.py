@@ -6,12 +6,9 @@ network are in `dsi.generation`, which registers them here when it is imported.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from data_prep.generators.base import GENERATORS, Generator, GeneratorOptions, PseudoQuery
+from data_prep.registry import import_entries
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_entries(__name__, __path__)
 
 __all__ = ["GENERATORS", "Generator", "GeneratorOptions", "PseudoQuery"]

@@ -6,16 +6,14 @@ judgements (`data_prep.dataset.SourceData`); `data_prep.dataset.write_dataset` c
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import fields
 from pathlib import Path
 
 from data_prep.errors import InputError
+from data_prep.registry import import_entries
 from data_prep.sources.base import SOURCES, Source, SourceOptions
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_entries(__name__, __path__)
 
 __all__ = ["SOURCES", "Source", "SourceOptions", "detect"]
 

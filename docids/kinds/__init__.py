@@ -11,13 +11,10 @@ To add a kind, write one file here that registers an object in `KINDS`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from data_prep.registry import import_entries
 from docids.kinds.base import KINDS, Built, Documents, Kind, NoOptions
 from docids.kinds.tree import TreeOptions
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_entries(__name__, __path__)
 
 __all__ = ["KINDS", "Built", "Documents", "Kind", "NoOptions", "TreeOptions"]

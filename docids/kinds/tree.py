@@ -14,7 +14,6 @@ from docids.kinds.base import Built
 from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
 
-
 NODE_DOCUMENTS = 100_000
 """Up to so many documents, each branch and document has a code of its own by default."""
 

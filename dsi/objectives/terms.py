@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from data_prep.errors import InputError
-from dsi.objectives import cross_entropy, distillation, prefix_margin, r_drop, rank
+from data_prep.registry import import_entries
+from dsi import objectives
 from dsi.objectives.base import OBJECTIVES, Objective
 from dsi.objectives.candidates import TaughtObjective
 from dsi.objectives.options import ObjectiveOptions
 from dsi.teachers.lessons import Lessons
 
-__all__ = ["cross_entropy", "distillation", "make_objectives", "prefix_margin", "r_drop", "rank"]
+import_entries(objectives.__name__, objectives.__path__)
 
 
 def make_objectives(

@@ -1,6 +1,8 @@
 """Teachers: rankers that are asked once, before training, and imitated by terms of the loss."""
 
-from dsi.teachers import bm25, cross_encoder, embeddings
+from data_prep.registry import import_entries
 from dsi.teachers.base import TEACHERS, Teacher
 
-__all__ = ["TEACHERS", "Teacher", "bm25", "cross_encoder", "embeddings"]
+import_entries(__name__, __path__)
+
+__all__ = ["TEACHERS", "Teacher"]

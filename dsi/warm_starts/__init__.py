@@ -1,15 +1,8 @@
 """Weights before the first step: chosen by name, one file each."""
 
-from dsi.warm_starts import encodings, learned, none, spectral
+from data_prep.registry import import_entries
 from dsi.warm_starts.base import WARM_STARTS, Codebooks, Corpus, WarmStart
 
-__all__ = [
-    "WARM_STARTS",
-    "Codebooks",
-    "Corpus",
-    "WarmStart",
-    "encodings",
-    "learned",
-    "none",
-    "spectral",
-]
+import_entries(__name__, __path__)
+
+__all__ = ["WARM_STARTS", "Codebooks", "Corpus", "WarmStart"]

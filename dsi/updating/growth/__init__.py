@@ -1,6 +1,8 @@
 """Weights for documents that come later, before the first step: one file for each warm start."""
 
-from dsi.updating.growth import encodings, neighbours, spectral
+from data_prep.registry import import_entries
 from dsi.updating.growth.base import GROWTHS, Growth, Newcomers, grow
 
-__all__ = ["GROWTHS", "Growth", "Newcomers", "encodings", "grow", "neighbours", "spectral"]
+import_entries(__name__, __path__)
+
+__all__ = ["GROWTHS", "Growth", "Newcomers", "grow"]

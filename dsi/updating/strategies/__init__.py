@@ -5,12 +5,9 @@ A strategy is written as names with plus signs between, such as `generative+ewc`
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from data_prep.registry import import_entries
 from dsi.updating.strategies.base import STRATEGIES, Strategy, parse_strategies
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_entries(__name__, __path__)
 
 __all__ = ["STRATEGIES", "Strategy", "parse_strategies"]
