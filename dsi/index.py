@@ -17,7 +17,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -193,19 +193,42 @@ class Index:
         """The number of documents that can be found."""
         return self.trie.documents
 
+    # To a type checker a text is a sequence of texts, too; the first that fits is taken.
+    @overload
+    def search(  # type: ignore[overload-overlap]
+        self,
+        queries: str,
+        k: int = ...,
+        beams: int | None = ...,
+        batch_size: int = ...,
+        options: SearchOptions | None = ...,
+        processes: Processes | None = ...,
+    ) -> list[Hit]: ...
+
+    @overload
     def search(
         self,
         queries: Sequence[str],
+        k: int = ...,
+        beams: int | None = ...,
+        batch_size: int = ...,
+        options: SearchOptions | None = ...,
+        processes: Processes | None = ...,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        queries: str | Sequence[str],
         k: int = 10,
         beams: int | None = None,
         batch_size: int = 32,
         options: SearchOptions | None = None,
         processes: Processes | None = None,
-    ) -> list[list[Hit]]:
+    ) -> list[Hit] | list[list[Hit]]:
         """Finds the documents whose identifiers the model finds likeliest for each query.
 
         Args:
-            queries: Texts; cut off after the index's `manifest.query_length` tokens.
+            queries: Texts, or one text; cut off after the index's `manifest.query_length` tokens.
             k: How many documents to return; fewer where the index or the beam has fewer.
             beams: Width of the search; default the index's own, and at least `k`.
             batch_size: How many queries are searched at once.
@@ -214,7 +237,7 @@ class Index:
                 and every one of them gets all results.
 
         Returns:
-            One list for each query, in order, the best document first.
+            One list for each query, in order, the best document first; for one text its list.
 
         Raises:
             InputError: A query is empty, a number makes no sense, or an option names what is not
@@ -222,6 +245,8 @@ class Index:
         """
         from dsi.search.options import SearchOptions
 
+        if isinstance(queries, str):
+            return self.search([queries], k, beams, batch_size, options, processes)[0]
         for number, query in enumerate(queries, 1):
             if not query.strip():
                 raise InputError(f"query {number} of {len(queries)} is empty")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 from dsi.updating.options import UpdateOptions
-
-if TYPE_CHECKING:
-    from data_prep.dataset import Dataset
 
 _OPTIONS = UpdateOptions()
 
@@ -38,12 +34,17 @@ def update(
         options: How they enter it, and how old documents are kept.
     """
     from data_prep.dataset import Dataset
+    from dsi.building import dataset_of
     from dsi.updating.chosen import refuse_unused
     from dsi.updating.update import update_index
 
     refuse_unused(options)
-    given = Dataset.open(new) if (Path(new) / "dataset.json").is_file() else _source(new)
-    done = update_index(index, given, options, old=None if old is None else Dataset.open(old))
+    done = update_index(
+        index,
+        lambda folder: dataset_of(new, folder),
+        options,
+        old=None if old is None else Dataset.open(old),
+    )
     manifest, difference = done.manifest, done.difference
     counts = {
         name: 0 if difference is None else len(getattr(difference, name))
@@ -83,16 +84,3 @@ def update(
             f"back again: dsi rollback {index}",
         ),
     )
-
-
-def _source(argument: str) -> Callable[[Path], Dataset]:
-    """Returns what writes any source that `dsi prepare` reads by itself into a folder."""
-    from data_prep.dataset import write_dataset
-    from data_prep.sources import detect
-
-    source = detect(argument)
-
-    def write(folder: Path) -> Dataset:
-        return write_dataset(folder, source)
-
-    return write
