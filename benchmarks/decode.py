@@ -404,7 +404,7 @@ def _shares(search: Callable[[], Any]) -> dict[str, float]:
         return call
 
     def watched(decoder: Any) -> Any:
-        for name in ("begin", "step", "tails", "logits", "logits_at"):
+        for name in ("begin", "step", "tails", "logits", "logits_at", "log_probabilities"):
             setattr(decoder, name, timed(getattr(type(decoder), name).__get__(decoder), "model"))
         take = type(decoder).take.__get__(decoder)
         decoder.take = lambda places: watched(take(places))

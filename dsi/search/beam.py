@@ -346,8 +346,7 @@ class _Search:
                 logits = self.decoder.logits_at(states, codes).float()
                 steps = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)
             else:
-                # Several times as fast as the normaliser alone by `logsumexp`.
-                steps = self.decoder.logits(states).float().log_softmax(-1).gather(2, codes)
+                steps = self.decoder.log_probabilities(states, codes)
                 steps = steps.masked_fill_(~exist, -torch.inf)
             totals = beams.scores.unsqueeze(-1) + steps
             children, totals = children.flatten(1), totals.flatten(1)
@@ -428,9 +427,8 @@ def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tens
     flat, wanted = states.flatten(0, -2), codes.reshape(-1, 1)
     found = []
     for start in range(0, len(flat), LOGIT_ROWS):
-        logits = decoder.logits(flat[start : start + LOGIT_ROWS]).float()
-        logs = logits.log_softmax(-1)
-        found.append(logs.gather(1, wanted[start : start + LOGIT_ROWS]).squeeze(1))
+        rows = slice(start, start + LOGIT_ROWS)
+        found.append(decoder.log_probabilities(flat[rows], wanted[rows]))
     return torch.cat(found).view(codes.shape)
 
 

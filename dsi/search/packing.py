@@ -23,6 +23,8 @@ _EXACT = {"EncDecAttention": ("k", "v", "o"), "encoder_attn": ("k_proj", "v_proj
 """Layers that stay in float32 in bf16: through them a query comes into the states, and their errors
 move the ranking most (`benchmarks/guidance.py`)."""
 
+_ROUNDED_HEAD = "rounded_head"
+
 
 class PackedLinear(nn.Module):
     """A linear layer that can be applied, and neither trained nor saved.
@@ -76,13 +78,16 @@ class PackedPart(nn.Module):
 
 
 def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
-    """Returns what layers make of the same states, one after the other: floating [..., outs]."""
+    """Returns what layers make of the same states, one after the other: floating [..., outs].
+
+    It is in the dtype the products are computed in.
+    """
     parts = [layer for layer in layers if isinstance(layer, PackedPart)]
     if len(parts) == len(layers):
         whole = parts[0].whole
         outputs = sum(part.out_features for part in parts if part.whole is whole)
         if outputs == whole.out_features:
-            return whole(states)
+            return whole.products(states)
     return torch.cat([layer(states) for layer in layers], dim=-1)
 
 
@@ -110,6 +115,11 @@ def plain(*modules: Any) -> bool:
     )
 
 
+def rounded_head(model: PreTrainedModel) -> PackedLinear | None:
+    """Returns the output layer in bfloat16 that a packed model has beside its own, if it has."""
+    return getattr(model, _ROUNDED_HEAD, None)
+
+
 def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     """Returns a model for searching, which shares all but its linear layers with this one.
 
@@ -119,8 +129,9 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     Args:
         model: Any model; it is not changed.
         precision: "fp32", or "bf16": linear layers multiply in bfloat16, and whatever lies between
-            them stays as it is, with the output layer and the keys, values and output of the
-            cross-attention. Where oneDNN cannot multiply the whole model is in bfloat16 instead.
+            them stays as it is, with the keys, values and output of the cross-attention. The output
+            layer stays as well, and has a rounded one beside it (`rounded_head`). Where oneDNN
+            cannot multiply the whole model is in bfloat16 instead.
     """
     if precision == "bf16" and not can_multiply(model.get_output_embeddings().weight):
         whole: Any = copy.deepcopy(model)
@@ -144,6 +155,8 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
         for name, layer in list(parent.named_children()):
             if can_pack(layer):
                 setattr(parent, name, PackedLinear(layer, None if name in exact else dtype))
+    if dtype is not None and type(head) is nn.Linear and not hasattr(model, "pawa"):
+        setattr(other, _ROUNDED_HEAD, PackedLinear(head, dtype))
     return other
 
 

@@ -57,8 +57,7 @@ class BartDecoder(TreeDecoder):
             attended = self._attend_nodes(
                 place,
                 attention.q_proj(before),
-                attention.k_proj(before),
-                attention.v_proj(before),
+                torch.cat([attention.k_proj(before), attention.v_proj(before)], dim=-1),
                 mask,
                 attention.scaling,
                 attention.num_heads,

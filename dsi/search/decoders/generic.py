@@ -9,6 +9,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from dsi.search.decoders.base import log_probabilities_of
+
 
 class GenericDecoder:
     """Asks the model itself; its states are the logits.
@@ -73,6 +75,10 @@ class GenericDecoder:
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""
         return states.gather(2, codes)
+
+    def log_probabilities(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.log_probabilities`."""
+        return log_probabilities_of(self.logits(states), codes)
 
     def take(self, queries: torch.Tensor) -> GenericDecoder:
         """See `Decoder.take`."""

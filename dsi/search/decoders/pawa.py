@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from docids.table import PAD
-from dsi.search.decoders.base import Decoder
+from dsi.search.decoders.base import Decoder, log_probabilities_of
 
 _ELEMENTS = 2**25
 """About how many numbers of adapted weights are held at once."""
@@ -70,6 +70,10 @@ class PawaDecoder:
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""
         return self.logits(states).gather(2, codes)
+
+    def log_probabilities(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.log_probabilities`."""
+        return log_probabilities_of(self.logits(states), codes)
 
     def take(self, queries: torch.Tensor) -> PawaDecoder:
         """See `Decoder.take`."""

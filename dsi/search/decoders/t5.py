@@ -47,7 +47,7 @@ class T5Decoder(TreeDecoder):
         self, layer: Any, hidden: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         attention = layer.layer[1].EncDecAttention
-        read = together(hidden, attention.k, attention.v)
+        read = together(hidden, attention.k, attention.v).to(hidden.dtype)
         parts = read.unflatten(2, (2, attention.n_heads, -1)).permute(2, 0, 3, 1, 4)
         key, value = parts.contiguous()
         return key, value
@@ -64,8 +64,9 @@ class T5Decoder(TreeDecoder):
             attention = own.SelfAttention
             normed = norm(own.layer_norm, states)
             read = together(normed, attention.q, attention.k, attention.v)
-            query, key, value = read.chunk(3, -1)
-            attended = self._attend_nodes(place, query, key, value, mask, 1.0, attention.n_heads)
+            query, key_value = read.split((attention.inner_dim, 2 * attention.inner_dim), -1)
+            query = query.to(states.dtype)
+            attended = self._attend_nodes(place, query, key_value, mask, 1.0, attention.n_heads)
             states += products_of(attention.o, attended)
             attention = cross.EncDecAttention
             query = attention.q(norm(cross.layer_norm, states))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -24,9 +25,16 @@ def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
     if states.device.type != "cpu" or states.dtype != torch.float32:
         return functional.rms_norm(states, (width,), module.weight, module.variance_epsilon)
     # On a CPU the one above is made of seven operations, with three copies of the states.
-    squares = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_().div_(width)
-    scale = squares.add_(module.variance_epsilon).rsqrt_()
-    return (states * scale).mul_(module.weight)
+    size = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+    # The root of the mean of the squares and of what is added to it.
+    size.hypot_(_least_size(width, module.variance_epsilon)).mul_(width**-0.5)
+    return (states / size).mul_(module.weight)
+
+
+@functools.cache
+def _least_size(width: int, epsilon: float) -> torch.Tensor:
+    """Returns the size of states that have the mean square epsilon; float32 []."""
+    return torch.tensor((width * epsilon) ** 0.5)
 
 
 def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:

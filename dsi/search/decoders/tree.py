@@ -18,6 +18,12 @@ from transformers import PreTrainedModel
 
 from docids.table import PAD
 from dsi.products import linear
+from dsi.search.decoders.base import log_probabilities_of
+from dsi.search.packing import rounded_head
+
+_FEW = 256
+"""Of how many codes one is asked for at most, so that rounded logits serve for the others. The
+exact ones of a few are read row by row, which takes longer than a product with whole weights."""
 
 
 class TreeDecoder(ABC):
@@ -40,8 +46,9 @@ class TreeDecoder(ABC):
         padding = (attention_mask == 0)[:, None, None, :]
         self._cross_mask = torch.zeros(padding.shape, dtype=hidden.dtype, device=hidden.device)
         self._cross_mask.masked_fill_(padding, torch.finfo(hidden.dtype).min)
-        self._own: list[tuple[torch.Tensor, torch.Tensor]] = []
-        """Keys and values of the nodes so far, for each layer; [queries, heads, nodes, size]."""
+        self._own: list[torch.Tensor] = []
+        """Keys and values of the nodes so far, for each layer, with room for more behind them;
+        [2, queries, heads, nodes and room, size]."""
         self._depths = torch.zeros(0, dtype=torch.int64, device=hidden.device)
         """The depth of each node; [nodes]."""
         self._paths = torch.zeros((0, 0, 0), dtype=torch.bool, device=hidden.device)
@@ -130,7 +137,7 @@ class TreeDecoder(ABC):
         queries, rows, length = codes.shape
         paths = self._seen_by(parents).nonzero()[:, 2].view(queries, rows, self._depth)
         once = copy.copy(self)
-        once._own = [(_along(key, paths), _along(value, paths)) for key, value in self._own]
+        once._own = [_along(kept, paths, length) for kept in self._own]
         once._depths = torch.arange(self._depth + length, device=codes.device)
         depths = once._depths[self._depth :]
         visible = (once._depths <= depths.unsqueeze(1)).unsqueeze(0)
@@ -160,16 +167,33 @@ class TreeDecoder(ABC):
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""
         weight, bias = self._head()
-        if codes.shape[2] * 8 > len(weight):
-            return linear(states, weight, bias).gather(2, codes)
+        if codes.shape[-1] * 8 > len(weight):
+            return linear(states, weight, bias).gather(-1, codes)
         logits = torch.matmul(functional.embedding(codes, weight), states.unsqueeze(-1)).squeeze(-1)
         return logits if bias is None else logits + bias[codes]
+
+    def log_probabilities(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.log_probabilities`.
+
+        With a rounded output layer (`packed`) the logits of the codes that are asked for are exact
+        nevertheless, where these are few. The rounding of the others is lost in their sum.
+        """
+        rounded = rounded_head(self._model)
+        if rounded is None or codes.shape[-1] * _FEW > rounded.out_features:
+            return log_probabilities_of(self.logits(states), codes)
+        logits = rounded(states)
+        bias = self._head()[1]
+        if bias is not None:
+            logits += bias
+        exact = self.logits_at(states, codes)
+        return log_probabilities_of(logits.scatter_(-1, codes, exact), codes)
 
     def take(self, queries: torch.Tensor) -> TreeDecoder:
         """See `Decoder.take`."""
         other = copy.copy(self)
         other._cross = [(key[queries], value[queries]) for key, value in self._cross]
-        other._own = [(key[queries], value[queries]) for key, value in self._own]
+        nodes = len(self._depths)
+        other._own = [kept[:, :, :, :nodes].index_select(1, queries) for kept in self._own]
         other._cross_mask = self._cross_mask[queries]
         other._paths = self._paths[queries]
         return other
@@ -178,8 +202,7 @@ class TreeDecoder(ABC):
         self,
         place: int,
         query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
+        key_value: torch.Tensor,
         mask: torch.Tensor,
         scale: float,
         heads: int,
@@ -188,9 +211,9 @@ class TreeDecoder(ABC):
 
         Args:
             place: Of the layer, from 0.
-            query: [queries, rows, heads * size]; likewise key and value.
-            key: Of the rows themselves.
-            value: Of the rows themselves.
+            query: [queries, rows, heads * size].
+            key_value: Keys of the rows themselves, with their values behind them; floating
+                [queries, rows, 2 * heads * size].
             mask: What is added to the scores; [queries or 1, heads or 1, rows, nodes].
             scale: Of the scores before that.
             heads: How many heads there are.
@@ -198,13 +221,16 @@ class TreeDecoder(ABC):
         Returns:
             [queries, rows, heads * size].
         """
-        key, value = _split(key, heads), _split(value, heads)
+        nodes, rows = len(self._depths), key_value.shape[1]
+        entering = key_value.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
         if place == len(self._own):
-            self._own.append((key, value))
-        else:
-            keys, values = self._own[place]
-            self._own[place] = (torch.cat([keys, key], 2), torch.cat([values, value], 2))
-        return _attention(_split(query, heads), *self._own[place], mask, scale)
+            self._own.append(query.new_empty((*entering.shape[:3], nodes, entering.shape[4])))
+        elif self._own[place].shape[3] < nodes:
+            self._own[place] = _with_room(self._own[place][:, :, :, : nodes - rows], 2 * nodes)
+        kept = self._own[place]
+        kept.narrow(3, nodes - rows, rows).copy_(entering)
+        key, value = kept.narrow(3, 0, nodes).unbind()
+        return _attention(_split(query, heads), key, value, mask, scale)
 
     def _attend_query(
         self, place: int, query: torch.Tensor, scale: float, heads: int
@@ -218,18 +244,27 @@ class TreeDecoder(ABC):
         return attended.view(query.shape)
 
 
-def _along(states: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
-    """Returns the keys or values of paths, each path a line of its own.
+def _along(kept: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
+    """Returns the keys and values of paths, each path a line of its own.
 
     Args:
-        states: [queries, heads, nodes, size].
+        kept: [2, queries, heads, nodes and room, size].
         paths: The nodes of each; int64 [queries, rows, depth].
+        room: How many nodes there is to be room for.
 
     Returns:
-        [queries * rows, heads, depth, size].
+        [2, queries * rows, heads, depth + room, size].
     """
     query = torch.arange(len(paths), device=paths.device).view(-1, 1, 1)
-    return states.transpose(1, 2)[query, paths].flatten(0, 1).transpose(1, 2)
+    states = kept.transpose(2, 3)[:, query, paths].flatten(1, 2).transpose(2, 3)
+    return _with_room(states, paths.shape[2] + room)
+
+
+def _with_room(kept: torch.Tensor, nodes: int) -> torch.Tensor:
+    """Returns keys and values [2, queries, heads, nodes so far, size] with room for `nodes`."""
+    wider = kept.new_empty((*kept.shape[:3], nodes, kept.shape[4]))
+    wider[:, :, :, : kept.shape[3]] = kept
+    return wider
 
 
 def _split(states: torch.Tensor, heads: int) -> torch.Tensor:

@@ -5,12 +5,15 @@ import torch
 from search_oracles import queries, table_of, tiny_model, torch_trie
 from torch import nn
 
+from docids.table import FIRST_CODE
 from dsi import products
 from dsi.products import linear
 from dsi.search import packing
 from dsi.search.beam import beam_search
-from dsi.search.packing import PackedLinear, packed, relu_of, together
+from dsi.search.decoders import start_decoder
+from dsi.search.packing import PackedLinear, packed, relu_of, rounded_head, together
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
 
 can_pack = pytest.mark.skipif(
@@ -143,12 +146,48 @@ def test_layers_that_read_the_same_states_are_one_product(precision, monkeypatch
         torch.testing.assert_close(together(states, plain.q, plain.k, plain.v), expected)
         found = together(states, own.q, own.k, own.v)
         assert len(products_made) == 1
-        torch.testing.assert_close(found, expected, **near)
+        assert found.dtype == DTYPES[precision]
+        torch.testing.assert_close(found.float(), expected, **near)
         torch.testing.assert_close(own.k(states), plain.k(states), **near)
         some = together(states, own.q, own.v)
         torch.testing.assert_close(
-            some, torch.cat([plain.q(states), plain.v(states)], dim=-1), **near
+            some.float(), torch.cat([plain.q(states), plain.v(states)], dim=-1), **near
         )
+
+
+@can_pack
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_codes_that_are_asked_for_have_exact_logits_among_rounded_ones(family):
+    model = tiny_model(family, 3, alphabet=600)
+    if family == "bart":
+        model.final_logits_bias.normal_()
+    ready = packed(model, "bf16")
+    generator = torch.Generator().manual_seed(0)
+    few = torch.randint(FIRST_CODE, 600, (2, 1, 2), generator=generator)
+    many = torch.randint(FIRST_CODE, 600, (2, 1, 3), generator=generator)
+    with torch.inference_mode():
+        decoder = start_decoder(ready, *queries([2, 5], 0))
+        states = decoder.step(torch.zeros((2, 1), dtype=torch.int64), few[:, :, 0])
+        exact = decoder.logits(states)
+        assert exact.dtype == torch.float32
+        found = decoder.log_probabilities(states, few)
+        torch.testing.assert_close(found.diff(), exact.gather(2, few).diff(), atol=1e-5, rtol=1e-5)
+        rounded = states.bfloat16().float() @ model.lm_head.weight.bfloat16().float().t()
+        if family == "bart":
+            rounded += model.final_logits_bias
+        among = rounded.scatter(2, few, exact.gather(2, few)).log_softmax(-1).gather(2, few)
+        torch.testing.assert_close(found, among, atol=0.02, rtol=0)
+        assert not torch.equal(found, exact.log_softmax(-1).gather(2, few))
+        found = decoder.log_probabilities(states, many)
+        assert torch.equal(found, exact.log_softmax(-1).gather(2, many))
+
+
+@can_pack
+def test_only_a_model_in_bf16_has_a_rounded_output_layer():
+    model = tiny_model("t5", 0)
+    assert rounded_head(packed(model, "bf16")).weight.dtype == torch.bfloat16
+    assert rounded_head(packed(model)) is None
+    assert rounded_head(model) is None
 
 
 @can_pack
