@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
-from data_prep.text import normalise, stemmer, stopwords, words
+from data_prep.text import UNSPACED, normalise, spaced, stemmer, stopwords, words
 
 _SETTINGS = "text.json"
 _CHARACTERS_PER_WORD = 15
@@ -28,8 +28,9 @@ class VocabularyOptions:
     size: int = 32_000
     """Largest number of tokens"""
     pieces: str = "auto"
-    """word, bpe or unigram (sentencepiece's model types); auto: word where all words of the corpus
-    fit, else bpe, and unigram for text without spaces"""
+    """word (in scripts without blanks, pairs of characters), bpe or unigram (sentencepiece's model
+    types); auto: word where all words of the corpus fit, else bpe, or unigram for text without
+    spaces"""
 
     def __post_init__(self) -> None:
         if self.size < 8:
@@ -90,43 +91,56 @@ class SentencepieceEncoder(TextEncoder):
     Args:
         model: The serialised sentencepiece model.
         language: Whose stop words and stems; "none" for neither.
+        pairs: Whether words of scripts without blanks are their pairs of neighbouring characters.
     """
 
     kind = "sentencepiece"
     PAD, EMPTY, UNKNOWN = 0, 1, 2
 
-    def __init__(self, model: bytes, language: str) -> None:
+    def __init__(self, model: bytes, language: str, pairs: bool = False) -> None:
         import sentencepiece
 
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.language = language
+        self.pairs = pairs
         self.vocabulary_size = self._processor.vocab_size()
-        self._prepare = _Preparation(language)
+        self._prepare = _Preparation(language, pairs)
 
     @classmethod
-    def train(cls, texts: Iterable[str], options: VocabularyOptions) -> SentencepieceEncoder:
+    def train(cls, texts: Sequence[str], options: VocabularyOptions) -> SentencepieceEncoder:
         """Trains a vocabulary on the texts of a corpus; same texts, same vocabulary.
+
+        Where words are tokens, those of scripts without blanks are pairs of neighbouring
+        characters, as for BM25: what stands between two blanks there is a whole clause, which no
+        query repeats.
 
         Raises:
             InputError: The texts hold no word, or the language is unknown.
         """
         import sentencepiece
 
-        prepare = _Preparation(options.language)
-        lines = [line for line in prepare(texts) if line]
+        lines = [line for line in _Preparation(options.language, pairs=False)(texts) if line]
         if not lines:
             raise InputError(
                 "the texts hold no word to make a vocabulary of",
                 mend="Check the text column, or try --vocabulary.language none",
             )
-        types = {word for line in lines for word in line.split()}
+        types = _types(lines)
         pieces = options.pieces
-        if pieces == "auto":
-            if sum(map(len, types)) > _CHARACTERS_PER_WORD * len(types):
-                pieces = "unigram"
+        unspaced = sum(map(len, types)) > _CHARACTERS_PER_WORD * len(types)
+        pairs = False
+        if pieces in ("auto", "word"):
+            paired = lines
+            if any(map(UNSPACED.search, types)):
+                paired = [
+                    line for line in _Preparation(options.language, pairs=True)(texts) if line
+                ]
+            if pieces == "word" or len(_types(paired)) + 3 <= options.size:
+                pieces, pairs, lines = "word", paired is not lines, paired
+                types = _types(lines)
             else:
-                pieces = "word" if len(types) + 3 <= options.size else "bpe"
+                pieces = "unigram" if unspaced else "bpe"
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -150,7 +164,7 @@ class SentencepieceEncoder(TextEncoder):
                 f"sentencepiece cannot make a vocabulary of {options.size} tokens ({error})",
                 mend="Change --vocabulary.size",
             ) from None
-        return cls(written.getvalue(), options.language)
+        return cls(written.getvalue(), options.language, pairs)
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
@@ -172,14 +186,15 @@ class SentencepieceEncoder(TextEncoder):
         lowest = min(piece.score for piece in model.pieces)
         for word in sorted(words - known):
             model.pieces.add(piece=word, score=lowest)
-        return SentencepieceEncoder(model.SerializeToString(), self.language)
+        return SentencepieceEncoder(model.SerializeToString(), self.language, self.pairs)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sentencepiece.model").write_bytes(self._model)
-        write_json(folder / _SETTINGS, {"kind": self.kind, "language": self.language})
+        settings = {"kind": self.kind, "language": self.language, "pairs": self.pairs}
+        write_json(folder / _SETTINGS, settings)
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> SentencepieceEncoder:
@@ -192,20 +207,29 @@ class SentencepieceEncoder(TextEncoder):
             content = file.read_bytes()
             if not content:  # sentencepiece takes no bytes for a model without tokens
                 raise RuntimeError("it is empty")
-            return cls(content, language)
+            # An index from before there were pairs has whole runs of characters for words.
+            return cls(content, language, settings.get("pairs") is True)
         except (OSError, RuntimeError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
+
+
+def _types(lines: Sequence[str]) -> set[str]:
+    """Returns the different words of lines."""
+    return {word for line in lines for word in line.split()}
 
 
 class _Preparation:
     """What happens to text before sentencepiece: normalise, drop stop words, stem."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, pairs: bool) -> None:
         self._stop = stopwords(language)
         self._stem = stemmer(language)
         self._plain = language == "none"
+        self._pairs = pairs
 
     def __call__(self, texts: Iterable[str]) -> list[str]:
+        if self._pairs:
+            texts = map(spaced, map(normalise, texts))
         if self._plain:
             return [normalise(text) for text in texts]
         kept = ([word for word in words(text) if word not in self._stop] for text in texts)

@@ -109,6 +109,34 @@ def test_text_without_spaces_becomes_pieces():
     assert shared, "both sentences speak of the harbour"
 
 
+MIXED = [*TEXTS, "富士山は日本で最も高い山です。", "Tea from 京都 and temples"]
+
+
+def test_words_without_blanks_between_them_are_pairs_of_characters():
+    encoder = trained(MIXED)
+    document, query = encoder.encode([MIXED[3], "富士山の高さ"], 99)
+    assert len(query) == 2, "富士 and 士山; the other pairs are in no document"
+    assert set(query) < set(document)
+    assert encoder.encode(["Kyotos 京都 tea"], 9) == encoder.encode(["京都tea"], 9)
+
+
+def test_pairs_are_learned_from_more_texts_and_come_back_from_the_disk(tmp_path):
+    encoder = trained(MIXED)
+    assert encoder.encode(["温泉"], 9) == [[SentencepieceEncoder.EMPTY]]
+    grown = encoder.extended(["日本の温泉が好きです"])
+    grown.save(tmp_path)
+    opened = TextEncoder.open(tmp_path)
+    (token,) = opened.encode(["温泉"], 9)[0]
+    assert token >= encoder.vocabulary_size
+    assert opened.encode(MIXED, 99) == encoder.encode(MIXED, 99)
+
+
+def test_an_encoder_written_before_there_were_pairs_reads_as_it_did(tmp_path):
+    trained(MIXED).save(tmp_path)
+    (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "language": "english"}')
+    assert TextEncoder.open(tmp_path).encode(["富士山の高さ"], 9) == [[SentencepieceEncoder.EMPTY]]
+
+
 @pytest.mark.parametrize("pieces", ["bpe", "unigram", "word"])
 def test_kinds_of_pieces_that_are_asked_for(pieces):
     encoder = trained(TEXTS * 20, language="none", size=40, pieces=pieces)
