@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from data_prep.errors import InputError
@@ -23,7 +23,8 @@ _GROUP_OF = {"random": "semantic"}
 class KindOptions:
     """One group of options for each kind that has any, under the name of the kind.
 
-    The groups of kinds that are not chosen stand by, so that one file can serve all of them.
+    The groups of kinds that are not chosen stand by, so that one object can serve all of them; a
+    command refuses them (`refuse_unused`).
 
     Attributes:
         semantic: Options of the identifier kinds semantic and random.
@@ -67,3 +68,30 @@ class KindOptions:
                 mend="Leave it out",
             )
         return replace(options, collisions=self.collisions)
+
+    def refuse_unused(self, kind: str | None, chosen: str) -> None:
+        """Refuses options of kinds other than the chosen one.
+
+        Args:
+            kind: The kind; None where identifiers exist already, and no options make them.
+            chosen: The words that chose it, such as `--kind rq`.
+
+        Raises:
+            InputError: A group that is not read has another value than its default.
+        """
+        read = None if kind is None else _GROUP_OF.get(kind, kind)
+        default = KindOptions()
+        for entry in fields(KindOptions):
+            if entry.name == read or getattr(self, entry.name) == getattr(default, entry.name):
+                continue
+            if entry.name != "collisions":
+                readers = [
+                    entry.name,
+                    *(name for name, of in _GROUP_OF.items() if of == entry.name),
+                ]
+                raise InputError(
+                    f"--{entry.name}.* changes nothing with {chosen}",
+                    mend=f"Leave it out: it is about the kind {' or '.join(readers)}",
+                )
+            if kind is None:
+                raise InputError(f"--collisions changes nothing with {chosen}", mend="Leave it out")

@@ -47,6 +47,7 @@ def docids(
     from docids.pseudo_queries import queries_of
 
     options = kinds.of_kind(kind)
+    kinds.refuse_unused(kind, f"--kind {kind}")
     opened = Dataset.open(dataset)
     refuse_other_content(out)
     scratch = out.resolve().with_name(f".{out.resolve().name}.partial")

@@ -74,8 +74,19 @@ def queries(
     if generator is None:
         generator = "memory" if train_generator else "extractive"
     needed = GENERATORS[generator].options_class
-    groups = (extractive, selective, seq2seq, memory)
-    options = next((given for given in groups if type(given) is needed), needed())
+    groups = {
+        "extractive": extractive,
+        "selective": selective,
+        "seq2seq": seq2seq,
+        "memory": memory,
+    }
+    for group, given in groups.items():
+        if type(given) is not needed and given != type(given)():
+            raise InputError(
+                f"--{group}.* changes nothing with --generator {generator}",
+                mend=f"Leave it out, or take --generator {group}",
+            )
+    options = next((given for given in groups.values() if type(given) is needed), needed())
     said = {"per_doc": per_doc, "seed": seed}
     options = dataclasses.replace(
         options, **{name: value for name, value in said.items() if value is not None}

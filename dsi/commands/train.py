@@ -46,7 +46,9 @@ def train(
     """
     from data_prep.dataset import Dataset
     from data_prep.errors import InputError
+    from dsi.training.start import refuse_unused
 
+    refuse_unused(options, docids_folder)
     if dry_run:
         from dsi.training.plan import plan_training
 

@@ -7,10 +7,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import InputError
+from data_prep.files import read_json
 from docids.assignment import MODEL
+from docids.embeddings import EmbeddingOptions
 
 if TYPE_CHECKING:
     from dsi.training.training_options import TrainingOptions
+
+
+_OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
+"""The kinds of identifiers that are made from document vectors."""
+
+
+def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
+    """Refuses options about identifiers that this training does not make.
+
+    Args:
+        options: As the user gave them.
+        docids_folder: Identifiers that exist already, or will when training begins.
+
+    Raises:
+        InputError: One is of another kind than is made here, or than is in the folder.
+    """
+    if docids_folder is None:
+        kind, chosen = options.docids, f"--docids {options.docids}"
+        options.refuse_unused(kind, chosen)
+    else:
+        kind, chosen = None, f"--docids_folder {docids_folder}"
+        options.refuse_unused(kind, chosen)
+        file = docids_folder / "docids.json"
+        found = read_json(file).get("kind") if file.is_file() else options.docids
+        if options.docids not in ("atomic", found):
+            raise InputError(
+                f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
+                mend="Leave out --docids or --docids_folder",
+            )
+    if kind not in _OF_VECTORS and options.embedding != EmbeddingOptions():
+        raise InputError(
+            f"--embedding.* changes nothing with {chosen}",
+            mend=f"Leave it out: it is about the kinds {', '.join(_OF_VECTORS)}",
+        )
 
 
 def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:

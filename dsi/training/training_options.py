@@ -80,6 +80,11 @@ class TrainingOptions(KindOptions):
         self._check_body()
         self._check_tokens()
         self._check_head()
+        if not self.mix.shares["indexing"] and self.rehearsal != RehearsalOptions():
+            raise InputError(
+                "--rehearsal.* changes nothing while the indexing task has no share",
+                mend="Give --mix.indexing a share, for example 1, or leave it out",
+            )
         if self.optimiser.rows == "touched" and self.sam.rho:
             raise InputError(
                 f"--sam.rho {self.sam.rho} perturbs all weights, and --optimiser.rows touched has "

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -30,8 +31,8 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
-    url = UrlOptions(column="doc_id")
-    report = docids(dataset.path, out=tmp_path / "docids", kind=kind, kinds=KindOptions(url=url))
+    kinds = KindOptions(url=UrlOptions(column="doc_id")) if kind == "url" else KindOptions()
+    report = docids(dataset.path, out=tmp_path / "docids", kind=kind, kinds=kinds)
     table = Assignment.open(tmp_path / "docids").table
     assert list(table.doc_ids) == dataset.doc_ids
     assert table.kind == kind
@@ -42,6 +43,15 @@ def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
     assert "purity" in printed
     kept = json.loads((tmp_path / "docids" / "quality.json").read_text())
     assert kept.items() <= printed.items()
+
+
+def test_options_of_another_kind_are_refused_before_work_starts(dataset, tmp_path):
+    branches = KindOptions(semantic=TreeOptions(branching=3))
+    refused = "--semantic.* changes nothing with --kind rq. Leave it out: it is about the kind"
+    with pytest.raises(InputError, match=f"{re.escape(refused)} semantic or random"):
+        docids(dataset.path, out=tmp_path / "docids", kind="rq", kinds=branches)
+    assert not (tmp_path / "docids").exists()
+    docids(dataset.path, out=tmp_path / "docids", kind="random", kinds=branches)
 
 
 def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
@@ -86,12 +96,9 @@ def test_the_manifest_says_how_they_were_made(dataset, tmp_path):
 @pytest.mark.parametrize("kind", ["atomic", "semantic"])
 def test_people_see_a_table(kind, dataset, tmp_path):
     out = io.StringIO()
-    report = docids(
-        dataset.path,
-        out=tmp_path / "d",
-        kind=kind,
-        kinds=KindOptions(semantic=TreeOptions(leaf_capacity=10)),
-    )
+    of_tree = kind in ("semantic", "random")
+    kinds = KindOptions(semantic=TreeOptions(leaf_capacity=10)) if of_tree else KindOptions()
+    report = docids(dataset.path, out=tmp_path / "d", kind=kind, kinds=kinds)
     report.show(Console(file=out, width=120))
     for word in (f"{kind} identifiers of topics", "collisions", "level 0", "purity", "written to"):
         assert word in out.getvalue()

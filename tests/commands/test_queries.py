@@ -7,6 +7,7 @@ import pytest
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
 from data_prep.generators.extractive import ExtractiveOptions
+from data_prep.generators.selective import SelectiveOptions
 from dsi.cli import main
 from dsi.commands.queries import queries
 from dsi.generation import MemoryOptions
@@ -33,6 +34,12 @@ def test_options_of_the_generator_reach_it(dataset):
     assert queries(dataset.path, extractive=options).data["options"]["keyword_share"] == 0
     texts = Dataset.open(dataset.path).pseudo_queries()["text"]
     assert set(texts) == {f"Otter {n} swims in river {n} at dawn." for n in range(5)}
+
+
+def test_options_of_another_generator_are_refused(dataset):
+    options = SelectiveOptions(per_doc=3)
+    with pytest.raises(InputError, match=r"--selective\.\* changes nothing with --generator extr"):
+        queries(dataset.path, selective=options)
 
 
 def test_processes_of_torchrun_share_the_work(dataset, monkeypatch):

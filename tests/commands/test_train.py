@@ -130,6 +130,11 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--loop.label_smoothing", "1"], "--loop.label_smoothing"),
         (["--semantic.branching", "1", "--docids", "semantic"], "branching is 1"),
         (["--docids_folder", "nowhere"], "nowhere"),
+        (["--semantic.codes", "node"], "--semantic.* changes nothing with --docids atomic"),
+        (["--docids", "rq", "--pq.levels", "3"], "--pq.* changes nothing with --docids rq"),
+        (["--embedding.model", "m"], "--embedding.* changes nothing with --docids atomic"),
+        (["--docids", "title", "--embedding.dimensions", "4"], "--embedding.* changes nothing"),
+        (["--rehearsal.passages", "1"], "--rehearsal.* changes nothing"),
         (["--steps", "5"], "--loop.steps"),
         (["--optimizer.lr", "1"], "--optimiser.lr"),
     ],
@@ -145,6 +150,25 @@ def test_a_wrong_value_is_told_in_one_line(words, named, dataset, tmp_path, caps
     assert lines[0].startswith("dsi: ")
     assert named in lines[0]
     assert not (out / "live").exists()
+
+
+def test_options_of_identifiers_that_exist_already_are_refused(dataset, tmp_path, capsys):
+    folder = tmp_path / "docids"
+    assert main(["docids", str(dataset.path), "--kind", "semantic", "--out", str(folder)]) == 0
+    train = ["train", str(dataset.path), "--out", str(tmp_path / "index"), *QUICK]
+    train += ["--docids_folder", str(folder)]
+    for words, told in (
+        (["--docids", "rq"], f"--docids rq, and the identifiers in {folder} are semantic"),
+        (
+            ["--semantic.branching", "3"],
+            f"--semantic.* changes nothing with --docids_folder {folder}",
+        ),
+    ):
+        capsys.readouterr()
+        assert main([*train, *words]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "index").exists()
+    assert main([*train, "--docids", "semantic"]) == 0
 
 
 def test_a_dataset_that_is_none_is_told(tmp_path, capsys):

@@ -64,7 +64,11 @@ def test_a_loss_of_taught_terms_alone_becomes_cross_entropy():
         ({"objectives__distillation": DistillationOptions(weight=1.0)}, "ewc", "distillation ask"),
         ({"lora": 4, "optimiser__body": 1.0}, "lora", r"generative\+lora"),
         ({"sam": 0.1}, "sam", r"generative\+sam"),
-        ({"rehearsal": RehearsalOptions(passages=1.0)}, "ewc", "--rehearsal"),
+        (
+            {"rehearsal": RehearsalOptions(passages=1.0), "mix__indexing": 1.0},
+            "ewc",
+            "--rehearsal",
+        ),
     ],
     ids=["taught", "lora", "sam", "rehearsal"],
 )
