@@ -436,7 +436,7 @@ def _write_documents(
     seen: dict[str, bool] = {}
     texts: dict[bytes, str] = {}
     instead: dict[str, str] = {}
-    for document in track(source.documents(), "documents"):
+    for number, document in enumerate(track(source.documents(), "documents"), 1):
         _check_id(document.doc_id, "document", document)
         said = (document.title, document.text, document.url)
         if not all(isinstance(value, str) for value in said):
@@ -445,7 +445,7 @@ def _write_documents(
             )
         if document.doc_id in seen:
             raise InputError(
-                f"the document id {document.doc_id!r} appears twice",
+                f"the document id {document.doc_id!r} appears twice, again in document {number:,}",
                 where=source.source,
                 mend="Give each document its own id",
             )
@@ -468,7 +468,11 @@ def _write_documents(
         seen[document.doc_id] = True
         part.append(document.doc_id, document.title, document.text, document.url)
     if not part.file.rows:
-        raise InputError("no document with a title or a text", where=source.source)
+        raise InputError(
+            "no document with a title or a text",
+            where=source.source,
+            mend="Check that it is the right file, and which columns or fields are read",
+        )
     return seen, instead
 
 

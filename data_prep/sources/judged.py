@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.dataset import SPLITS, Qrel, Query
 from data_prep.errors import InputError
-from data_prep.sources.base import Source, SourceOptions
+from data_prep.sources.base import Source, SourceOptions, existing
 from data_prep.sources.records import (
     TABLE_SUFFIXES,
     as_id,
@@ -51,6 +51,23 @@ class JudgedByFiles(Source):
         }
     )
 
+    def __init__(self, argument: str, options: SourceOptions) -> None:
+        super().__init__(argument, options)
+        # Before the documents are read, which may take long.
+        if options.queries is not None:
+            existing(options.queries)
+        for split in SPLITS:
+            path = getattr(options, f"{split}_qrels")
+            if path is None:
+                continue
+            if options.queries is None:
+                raise InputError(
+                    "judgements without queries",
+                    where=f"--{split}-qrels {path}",
+                    mend="Name the file of the queries with --queries",
+                )
+            existing(path)
+
     def queries(self) -> Iterator[Query]:
         """Yields the queries of `--queries`, or none."""
         if self.options.queries is not None:
@@ -60,12 +77,6 @@ class JudgedByFiles(Source):
         """Yields the judgements of `--train-qrels`, `--dev-qrels` and `--test-qrels`."""
         for split in SPLITS:
             path = getattr(self.options, f"{split}_qrels")
-            if path is not None and self.options.queries is None:
-                raise InputError(
-                    "judgements without queries",
-                    where=f"--{split}-qrels {path}",
-                    mend="Name the file of the queries with --queries",
-                )
             if path is not None:
                 yield from read_qrels(Path(path), split, self.options)
 

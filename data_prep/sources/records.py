@@ -86,9 +86,15 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"not JSON ({error.msg})", where=f"{path}:{number}") from None
+            raise InputError(
+                f"not JSON ({error.msg})",
+                where=f"{path}:{number}",
+                mend="Write one JSON object a line",
+            ) from None
         if not isinstance(record, dict):
-            raise InputError("not a JSON object", where=f"{path}:{number}")
+            raise InputError(
+                "not a JSON object", where=f"{path}:{number}", mend="Write one JSON object a line"
+            )
         yield number, record
 
 
@@ -123,7 +129,9 @@ def _table_records(
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(
-                f"{len(row)} fields where the header has {len(header)}", where=f"{path}:{number}"
+                f"{len(row)} fields where the header has {len(header)}",
+                where=f"{path}:{number}",
+                mend="Give every record a field for each column",
             )
         yield number, dict(zip(header, row, strict=True))
 
@@ -137,6 +145,7 @@ def pick(
     option: str,
     where: Path | str,
     required: bool = True,
+    headed: bool = False,
 ) -> str | None:
     """Returns the column to read: the chosen one, or the first usual name that exists.
 
@@ -148,6 +157,7 @@ def pick(
         option: The option that names it, for the message.
         where: The file, for the message.
         required: Whether a missing column is an error; otherwise None is returned.
+        headed: Whether the columns are what the first line says, for the message.
 
     Raises:
         InputError: The column does not exist; the message lists those that do.
@@ -161,9 +171,10 @@ def pick(
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
     raise InputError(
-        f"{missing}; there are: {', '.join(map(repr, columns))}",
+        f"{missing}; there are: {', '.join(f'{name!r:.40}' for name in columns)}",
         where=where,
-        mend=f"Name the column of the {what} with {option}",
+        mend=f"Name the column of the {what} with {option}"
+        + (", or all columns with --header where the file names none" if headed else ""),
     )
 
 
@@ -187,7 +198,9 @@ def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
     if isinstance(value, str) and value.strip():
         return value
     state = "is missing" if column not in record else f"is {value!r:.60}"
-    raise InputError(f"the id in column {column!r} {state}", where=where)
+    raise InputError(
+        f"the id in column {column!r} {state}", where=where, mend="Give it a text or a whole number"
+    )
 
 
 def as_text(record: Mapping[str, Any], column: str | None, where: str) -> str:

@@ -73,6 +73,7 @@ def documents_of_records(
     first, all_rows = with_first(iter(rows))
     if not first:
         return
+    headed = suffix(Path(where)) in (".csv", ".tsv") and options.header is None
     id_column = None
     if not options.number_lines:
         id_column = pick(
@@ -82,6 +83,7 @@ def documents_of_records(
             what="document id",
             option="--id-column (or count the lines with --number-lines)",
             where=where,
+            headed=headed,
         )
     title_column = pick(
         first,
@@ -99,6 +101,7 @@ def documents_of_records(
         what="text",
         option="--text-column",
         where=where,
+        headed=headed,
     )
     url_column = pick(
         first,

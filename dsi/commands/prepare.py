@@ -146,6 +146,11 @@ def report_of(dataset: Dataset) -> Report:
     closing = [
         *_told("left out", info.dropped),
         *_told("note", info.noted),
+        *(
+            ["note: queries without judgements, which nothing reads: give --train-qrels or others"]
+            if info.queries and not info.qrels
+            else []
+        ),
         *(_short(f"document {d.doc_id}: {d.title} | {d.text}") for d in documents),
         *(_short(f"query {query_id}: {text}") for query_id, text in queries),
         f"next: dsi train {dataset.path} --out INDEX",

@@ -46,6 +46,12 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
     assert f"dsi train {tmp_path / 'set'}" in text
 
 
+def test_queries_that_nothing_judges_are_told(table, tmp_path):
+    queries = str(tmp_path / "q.tsv")
+    report = prepare(str(table), out=tmp_path / "set", id_column="key", queries=queries)
+    assert "note: queries without judgements, which nothing reads" in shown(report)
+
+
 def test_queries_are_split_by_share_and_seed(table, tmp_path):
     def prepared(seed):
         prepare(

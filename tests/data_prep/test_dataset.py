@@ -139,7 +139,7 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"documents": [*DOCUMENTS, DOCUMENTS[0]]}, "'7' appears twice"),
+        ({"documents": [*DOCUMENTS, DOCUMENTS[0]]}, "'7' appears twice, again in document"),
         ({"documents": [Document("", "a", "b")]}, "empty document id"),
         ({"documents": [Document(7, "a", "b")]}, "7 is not a string"),  # type: ignore[arg-type]
         ({"documents": [Document("7", "a", None)]}, "title, text or URL of document '7'"),  # type: ignore[arg-type]

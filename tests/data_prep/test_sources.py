@@ -105,6 +105,16 @@ class TestTable:
         with pytest.raises(InputError, match=r"no column 'nope'; there are: 'id', 'text'"):
             list(detect(str(file), SourceOptions(**{column: "nope"})).documents())
 
+    def test_a_first_line_that_names_no_columns_is_told_shortly(self, tmp_path):
+        file = write(tmp_path / "a.tsv", f"7\t{'long ' * 99}", "8\tb")
+        with pytest.raises(
+            InputError, match=r"--id-column .*, or all columns with --header"
+        ) as told:
+            list(detect(str(file)).documents())
+        assert len(str(told.value)) < 400
+        with pytest.raises(InputError, match=r"with --id-column[^,]*$"):
+            list(detect(str(jsonl(tmp_path / "a.jsonl", {"number": "1"}))).documents())
+
     def test_ids_are_line_numbers_only_when_asked_for(self, tmp_path):
         file = write(tmp_path / "a.tsv", "text", "one", "", "two")
         with pytest.raises(InputError, match="--number-lines"):
@@ -166,7 +176,16 @@ class TestTable:
     def test_judgements_without_queries_are_refused(self, tmp_path):
         file = write(tmp_path / "a.csv", "id,text", "1,b")
         with pytest.raises(InputError, match="--queries"):
-            list(detect(str(file), SourceOptions(test_qrels="x")).qrels())
+            detect(str(file), SourceOptions(test_qrels="x"))
+
+    def test_files_of_queries_are_looked_for_before_documents_are_read(self, tmp_path):
+        file = str(write(tmp_path / "a.csv", "id,text", "1,b"))
+        for options in (
+            SourceOptions(queries="missing"),
+            SourceOptions(queries=file, dev_qrels="missing"),
+        ):
+            with pytest.raises(InputError, match=r"^missing: no such file"):
+                detect(file, options)
 
 
 class TestTrec:
