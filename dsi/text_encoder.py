@@ -53,6 +53,10 @@ class TextEncoder(ABC):
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
 
+    def known(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether anything in it is known; what is not is read as nothing."""
+        return [True for _ in texts]
+
     def extended(self, texts: Sequence[str]) -> TextEncoder:
         """Returns an encoder that knows the words of more texts; token ids stay as they are.
 
@@ -171,6 +175,10 @@ class SentencepieceEncoder(TextEncoder):
         encoded: list[list[int]] = self._processor.encode(self._prepare(texts))
         known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
         return [line[:max_length] or [self.EMPTY] for line in known]
+
+    def known(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether the corpus has a word of it."""
+        return [line != [self.EMPTY] for line in self.encode(texts, 1)]
 
     def extended(self, texts: Sequence[str]) -> SentencepieceEncoder:
         """Adds the new words of more texts at the end of a vocabulary of words."""

@@ -83,6 +83,7 @@ def search(
             where="--beams",
             mend=f"Give at least {k}, or a smaller --k",
         )
+    refuse_folder(run)
     if queries is not None and query:
         raise InputError(
             "queries both on the command line and in a file",
@@ -117,6 +118,7 @@ def search(
     hits = opened.search(texts, k, beams, batch_size, options, sharing)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
+    known = opened.text.known(texts)
     if run is not None:
         from dsi.search.runs import write_run
 
@@ -128,9 +130,16 @@ def search(
         return TableReport(
             data={**facts, "run": str(run), "seconds": seconds},
             title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
-            closing=(f"Measure them: dsi evaluate {run} DATASET",),
+            closing=(
+                *(
+                    [f"{known.count(False):,} queries have no word that the index knows."]
+                    if not all(known)
+                    else []
+                ),
+                f"Measure them: dsi evaluate {run} DATASET",
+            ),
         )
-    return Answers({**facts, "seconds": seconds}, asked, hits)
+    return Answers({**facts, "seconds": seconds}, asked, hits, known)
 
 
 def _zero_config(file: Path) -> dict[str, Any]:
@@ -140,6 +149,12 @@ def _zero_config(file: Path) -> dict[str, Any]:
     config = read_zero_config(file)
     refuse_other_stages(config)
     return config
+
+
+def refuse_folder(run: Path | None) -> None:
+    """Refuses a folder where a run is to be written, before anything is searched."""
+    if run is not None and run.is_dir():
+        raise InputError("this is a folder", where=f"--run {run}", mend="Name a file in it")
 
 
 def search_options(
@@ -169,11 +184,13 @@ class Answers:
         facts: What was searched.
         queries: The queries.
         hits: What was found for each of them, the best first.
+        known: Whether the index knows a word of each.
     """
 
     facts: dict[str, Any]
     queries: Sequence[Query]
     hits: Sequence[Sequence[Hit]]
+    known: Sequence[bool]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -182,29 +199,39 @@ class Answers:
             {
                 "query_id": query.query_id,
                 "query": query.text,
+                "known": known,
                 "hits": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(ranked, 1)],
             }
-            for query, ranked in zip(self.queries, self.hits, strict=True)
+            for query, ranked, known in zip(self.queries, self.hits, self.known, strict=True)
         ]
         return {**self.facts, "results": results}
 
     def show(self, console: Console) -> None:
         """Prints one table for each query."""
-        for query, ranked in zip(self.queries, self.hits, strict=True):
-            hits_table(query.text, ranked).show(console)
+        for query, ranked, known in zip(self.queries, self.hits, self.known, strict=True):
+            hits_table(query.text, ranked, known).show(console)
             console.print()
         if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
             console.print("Each word was a query of its own; quotes keep words together.")
 
 
-def hits_table(query: str, hits: Sequence[Hit]) -> TableReport:
-    """Returns the ranked documents of one query as a table."""
+def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableReport:
+    """Returns the ranked documents of one query as a table.
+
+    Args:
+        query: The query, for the line above it.
+        hits: What was found, the best first.
+        known: Whether the index knows a word of the query.
+    """
+    remark = "no document found" if not hits else ""
+    if not known:
+        remark = "no word of this query is known to the index: the order says nothing"
     return TableReport(
         data={},
         title=query,
         columns=("rank", "score", "doc id", "title"),
         rows=[(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)],
-        closing=() if hits else ("no document found",),
+        closing=(remark,) if remark else (),
     )
 
 
@@ -275,7 +302,8 @@ def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -
                 console.print(str(error), markup=False, highlight=False)
                 continue
             asked += 1
-            hits_table("", hits).show(console)
+            [known] = index.text.known([query.text])
+            hits_table("", hits, known).show(console)
     console.print()
     return TableReport(data={"queries": asked})
 

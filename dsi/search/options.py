@@ -36,6 +36,17 @@ class GuidanceOptions:
             not_negative=("weight",),
             at_least_one=("documents", "first_beams", "first_levels", "starts"),
         )
+        for name, needed in (
+            ("weight", "dataset"),
+            ("documents", "dataset"),
+            ("first_levels", "first_beams"),
+        ):
+            value = getattr(self, name)
+            if getattr(self, needed) is None and value != getattr(GuidanceOptions, name):
+                raise InputError(
+                    f"--guidance.{name} {value} changes nothing without --guidance.{needed}",
+                    mend="Give both, or leave it out",
+                )
 
 
 @dataclass(frozen=True)

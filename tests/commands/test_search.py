@@ -137,6 +137,37 @@ def test_guidance_puts_the_document_with_the_word_first(index, dataset):
     assert weightless == found(index)
 
 
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [({"weight": 2.0}, "dataset"), ({"documents": 5}, "dataset"), ({"first_levels": 2}, "first_b")],
+)
+def test_guidance_that_changes_nothing_is_refused(options, needed):
+    with pytest.raises(InputError, match=f"changes nothing without --guidance.{needed}"):
+        GuidanceOptions(**options)
+
+
+def test_a_query_without_a_known_word_is_told(path, tmp_path, capsys):
+    assert cli.main(["search", str(path), "zebra", "xylophone"]) == 0
+    told = "no word of this query is known to the index"
+    first, _, second = capsys.readouterr().out.partition("xylophone\n")
+    assert told not in first
+    assert told in second
+    assert cli.main(["search", str(path), "zebra", "xylophone", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [result["known"] for result in results] == [True, False]
+    queries = tmp_path / "queries.tsv"
+    queries.write_text("q1\tzebra\nq2\txylophone\n")
+    words = ["search", str(path), "--queries", str(queries), "--run", str(tmp_path / "out.trec")]
+    assert cli.main(words) == 0
+    assert "1 queries have no word that the index knows" in capsys.readouterr().out
+
+
+def test_a_folder_for_a_run_is_refused_before_the_search(path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Index, "open", None)
+    assert cli.main(["search", str(path), "zebra", "--run", str(tmp_path)]) == 2
+    assert f"--run {tmp_path}: this is a folder. Name a file" in capsys.readouterr().err
+
+
 def test_more_documents_than_there_are_give_all_of_them(index):
     [hits] = index.search(["zebra"], k=1000)
     assert sorted(hit.doc_id for hit in hits) == ["d0", "d1", "d2", "d3", "d5"]
