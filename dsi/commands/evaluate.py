@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_prep.errors import InputError
-from dsi.commands.search import search_options
+from dsi.commands.search import refuse_folder, search_options
 from dsi.report import Report
 from dsi.search.options import GuidanceOptions, SearchOptions
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
+    from dsi.index import Index
     from dsi.search.runs import Run
     from dsi.training.processes import Processes
 
@@ -72,8 +73,7 @@ def evaluate(
     names = _baseline_names(baselines)
     if beams is not None and beams < 1:
         raise InputError(f"{beams} beams", where="--beams", mend="Ask for at least 1")
-    if run is not None and run.is_dir():
-        raise InputError("this is a folder", where=run, mend="Give --run the name of a file")
+    refuse_folder(run)
     texts = opened.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
 
@@ -84,13 +84,14 @@ def evaluate(
     seconds: dict[str, float] = {}
     remarks: list[str] = []
     if index_or_run.is_dir():
+        from dsi.index import Index
         from dsi.training.processes import Processes
 
         processes = Processes()
         options = search_options(score, precision, only, exclude, guidance, constraint)
-        runs["index"], seconds["index"] = _search(
-            index_or_run, queries, beams, device, options, processes
-        )
+        index = processes.together(lambda: Index.open(index_or_run, device))
+        remarks += _beyond(index, qrels, opened)
+        runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
             remarks.append(
                 f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
@@ -132,7 +133,9 @@ def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
         raise InputError(
             f"no split {split!r} with judgements",
             where=dataset.path,
-            mend=f"Choose from: {', '.join(there)}" if there else "Prepare it with judgements",
+            mend=f"Choose from: {', '.join(there)}"
+            if there
+            else f"Prepare it with --queries FILE --{split}-qrels FILE",
         )
     return dataset.qrels_of(split)
 
@@ -159,18 +162,38 @@ def _refuse_search_options(**options: object) -> None:
             )
 
 
+def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) -> list[str]:
+    """Says how many queries ask for documents that the index has never had, if any do.
+
+    Raises:
+        InputError: All of them do.
+    """
+    wanted = [{doc_id for doc_id, grade in each.items() if grade > 0} for each in qrels.values()]
+    named = sorted(set().union(*wanted))
+    rows = index.table.find(named)
+    known = {doc_id for doc_id, row in zip(named, rows, strict=True) if row >= 0}
+    beyond = sum(known.isdisjoint(each) for each in wanted)
+    if named and beyond == len(wanted):
+        raise InputError(
+            f"the index has no document that its queries ask for (such as {named[0]!r})",
+            where=dataset.path,
+            mend="Give the dataset of this index, or the index of this dataset",
+        )
+    return (
+        [f"{beyond:,} of {len(wanted):,} queries ask for documents that the index lacks."]
+        if beyond
+        else []
+    )
+
+
 def _search(
-    path: Path,
+    index: Index,
     queries: dict[str, str],
     beams: int | None,
-    device: str | None,
     options: SearchOptions,
     processes: Processes,
 ) -> tuple[Run, float]:
     """Asks an index; returns its run, and how many seconds the search took."""
-    from dsi.index import Index
-
-    index = processes.together(lambda: Index.open(path, device))
     k = DEPTH if beams is None else min(DEPTH, beams)
     started = time.perf_counter()
     hits = index.search(list(queries.values()), k, beams, options=options, processes=processes)

@@ -135,6 +135,22 @@ def test_a_wrong_call_is_told_in_one_line(run_file, dataset, words, message, cap
     assert message in error
 
 
+def test_documents_that_the_index_never_had_are_told(folder, index, capsys):
+    for name, asked in (("other", ["x1"]), ("half", ["x1", "d1"])):
+        source = InMemorySource(
+            [Document(doc_id, "", f"text {doc_id}") for doc_id in asked],
+            [Query(f"q{doc_id}", "what do otters eat") for doc_id in asked],
+            [Qrel(f"q{doc_id}", doc_id, 1, "test") for doc_id in asked],
+        )
+        write_dataset(folder / name, source)
+    assert cli.main(["evaluate", index, str(folder / "other"), "--baselines", "none"]) == 2
+    assert "the index has no document that its queries ask for (such as 'x1')" in (
+        capsys.readouterr().err
+    )
+    assert cli.main(["evaluate", index, str(folder / "half"), "--baselines", "none"]) == 0
+    assert "1 of 2 queries ask for documents that the index lacks" in capsys.readouterr().out
+
+
 def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):
     (folder / "empty.trec").write_text("")
     for words, message in [
