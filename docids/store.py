@@ -87,6 +87,8 @@ def _open_array(file: Path) -> np.ndarray:
     except (ValueError, OSError, EOFError):
         try:
             array = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"not a numpy array ({error})", where=file) from None
+        except (ValueError, OSError, EOFError):
+            raise InputError(
+                "damaged: not a numpy array", where=file, mend="Make it again, or copy it whole"
+            ) from None
     return array

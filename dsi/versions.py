@@ -140,14 +140,15 @@ def live(index: str | os.PathLike[str]) -> str:
             where=index,
             mend="dsi train makes one, and finishes it when run again",
         ) from None
+    wrong = None
     if not _NAME.fullmatch(name):
-        raise InputError(f"names no version: {name[:40]!r}", where=pointer)
-    if not folder(index, name).is_dir():
-        raise InputError(
-            f"names version {name}, which is missing",
-            where=pointer,
-            mend="Copy the index again as a whole, or write the name of another version into it",
-        )
+        wrong = f"names no version: {name[:40]!r}"
+    elif not folder(index, name).is_dir():
+        wrong = f"names version {name}, which is missing"
+    if wrong is not None:
+        there = names(index)
+        choose = f", or choose a version: dsi rollback {index} --to {there[-1]}" if there else ""
+        raise InputError(wrong, where=pointer, mend=f"Copy the index again as a whole{choose}")
     return name
 
 
@@ -294,14 +295,17 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> str:
     Raises:
         InputError: There is no such version, or the live one has no parent.
     """
-    live(index)  # the lock would make a folder where none is
+    if to is None or not names(index):
+        live(index)  # the lock would make a folder where none is
     with lock(index) as writer:
         if to is None:
             current = live(index)
             to = Manifest.load(folder(index, current)).parent
             if to is None:
                 raise InputError(
-                    f"version {current} is live and has no version before it", where=index
+                    f"version {current} is live and has no version before it",
+                    where=index,
+                    mend=f"Give one with --to; there are: {', '.join(names(index))}",
                 )
         writer.make_live(to)
     return to

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from data_prep.errors import InputError
 from dsi.report import Report, TableReport
 
 
@@ -16,10 +18,12 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
     """
     from dsi import versions
 
-    before = versions.live(index)
+    before = None
+    with contextlib.suppress(InputError):  # `rollback` says so, or mends it
+        before = versions.live(index)
     after = versions.rollback(index, to)
     return TableReport(
         data={"index": str(index), "before": before, "live": after},
         title=f"{index}: version {after} is live.",
-        closing=(f"Back again: dsi rollback {index} --to {before}",),
+        closing=() if before is None else (f"Back again: dsi rollback {index} --to {before}",),
     )

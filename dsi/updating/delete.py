@@ -20,6 +20,7 @@ from data_prep.errors import InputError
 from docids.assignment import Assignment
 from docids.trie import Trie
 from dsi import versions
+from dsi.index import check_weights
 from dsi.updating.memory import FOLDER, Memory, Remembered, write_memory
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
@@ -84,6 +85,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         parent = versions.live(index)
         folder = versions.folder(index, parent)
         manifest = Manifest.load(folder)
+        check_weights(folder / "model")  # a new version would carry the damage on
         before = Assignment.open(folder / "assignment")
         after = before.retire(named)
         if not len(after.table.live):

@@ -182,8 +182,11 @@ def test_what_is_no_index_is_told(tmp_path, index):
         versions.live(tmp_path / "empty")
     for wrong, message in (("../../x", "names no version"), ("0009", "which is missing")):
         (index / "live").write_text(wrong)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=f"{message}.*dsi rollback .* --to 0001"):
             versions.live(index)
+        with pytest.raises(InputError, match=message):
+            versions.rollback(index)
+        assert versions.rollback(index, "0001") == "0001" == versions.live(index)
 
 
 @pytest.mark.parametrize(

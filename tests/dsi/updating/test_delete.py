@@ -35,6 +35,14 @@ def test_nothing_is_trained_and_weights_are_one_file(index):
     assert os.path.samefile(one, two)
 
 
+def test_damaged_weights_are_not_carried_into_a_new_version(index):
+    weights = versions.folder(index, "0001") / "model" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    with pytest.raises(InputError, match="damaged or cut short"):
+        delete_documents(index, ["d3"], audit=False)
+    assert versions.names(index) == ["0001"]
+
+
 def test_the_memory_forgets_them(index):
     delete_documents(index, ["d3"])
     memory = Memory.open(versions.folder(index, "0002"))
