@@ -124,8 +124,10 @@ def quality(name: str, source: str) -> None:
                     kinds=KindOptions(
                         collisions="share" if share else None,
                         # The corpora here have no URLs; their ids are as near as it comes.
-                        url=UrlOptions(column="doc_id"),
-                        semantic=TreeOptions(codes="node"),
+                        url=UrlOptions(column="doc_id" if kind == "url" else "auto"),
+                        semantic=TreeOptions(
+                            codes="node" if kind in ("semantic", "random") else TreeOptions.codes
+                        ),
                     ),
                 )
                 seconds = time.perf_counter() - started

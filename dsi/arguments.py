@@ -138,6 +138,8 @@ class Arguments:
                 if "=" in word:
                     text = inline
                 elif self.hints.get(name) is bool and (not rest or rest[0] not in _TRUTH):
+                    if rest and rest[0].lower() in _NEARLY_TRUTH:
+                        raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
                     text = "true"
                 elif not rest or _looks_like_option(rest[0]):
                     raise InputError(f"--{name} needs a value", mend=self._usage_hint())
@@ -196,13 +198,17 @@ class Arguments:
             return {}
         if not isinstance(content, Mapping):
             raise InputError(
-                f"a list of `name: value` lines is expected, not a {type(content).__name__}",
+                f"lines of `name: value` are expected, not a {type(content).__name__}",
                 where=file,
             )
         texts: dict[str, str] = {}
         for name, value in self._flatten_config(content, ""):
             if name not in self.hints and name not in _SWITCHES:
                 raise self._unknown(f"key {name!r}", name, "", where=file)
+            if isinstance(value, str) and name in self.positionals and _is_list(self.hints[name]):
+                value = [value]
+            elif isinstance(value, str) and name in self.hints:
+                value = self._list_text(name, value)
             texts[name] = value if isinstance(value, str) else json.dumps(value, default=str)
         return texts
 
@@ -306,6 +312,7 @@ class _Given:
 
 
 _TRUTH = ("true", "false")
+_NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
 
 
 def _looks_like_option(word: str) -> bool:

@@ -173,7 +173,7 @@ def _target(words: list[str]) -> str:
     pairs = zip(words, [*words[1:], ""], strict=True)
     options = [word.split("=", 1) if "=" in word else (word, after) for word, after in pairs]
     named = [value for option, value in options if option in ("--out", "--run")]
-    existing = (word for word in reversed(words) if Path(word).exists())
+    existing = (word for word in words if Path(word).exists())  # INDEX comes before what is read
     return named[-1] if named else next(existing, ".")
 
 

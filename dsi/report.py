@@ -35,7 +35,8 @@ class TableReport:
         columns: Column headings, all empty for none. A column whose every cell is a number is
             set to the right.
         rows: One sequence of cells per row, as long as `columns`. Floats are shown with three
-            decimals, integers with thousands separated, None as a dash, others as `str`.
+            decimals, or digits where they are too small for that, integers with thousands
+            separated, None as a dash, others as `str`.
         closing: Lines below the table: what to do next, what was left out.
     """
 
@@ -80,7 +81,7 @@ def shown(cell: Any) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:.3f}"
+        return f"{cell:.3f}" if abs(cell) >= 0.0005 or not cell else f"{cell:.3g}"
     return str(cell)
 
 

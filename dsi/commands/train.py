@@ -55,9 +55,8 @@ def train(
         return _planned(plan_training(dataset, options, docids_folder, documents))
     if documents is not None:
         raise InputError("--documents means nothing without --dry-run", mend="Leave it out")
-    manifest = train_index(
-        Dataset.open(dataset), out, options, docids_folder, memory_folder, deepspeed
-    )
+    opened = Dataset.open(dataset)
+    manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
     rows = [("documents", manifest.documents), *metrics.items()]
@@ -75,8 +74,19 @@ def train(
         rows=rows,
         closing=(
             f'search it: dsi search {out} "your query"',
-            f"measure it: dsi evaluate {out} {dataset} --split test",
+            _measuring(out, dataset, list(opened.info.qrels)),
         ),
+    )
+
+
+def _measuring(out: Path, dataset: Path, splits: list[str]) -> str:
+    """Returns what to do next to see how well the index answers."""
+    kept = next((split for split in ("test", "dev") if split in splits), None)
+    if kept is not None:
+        return f"measure it: dsi evaluate {out} {dataset} --split {kept}"
+    return (
+        "measure it: prepare the documents with judged queries (dsi prepare SOURCE --out DATASET "
+        f"--queries FILE --test-qrels FILE), then dsi evaluate {out} DATASET"
     )
 
 

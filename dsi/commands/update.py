@@ -81,6 +81,6 @@ def update(
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
             *done.left_out,
-            f"back again: dsi rollback {index}",
+            *([f"back again: dsi rollback {index}"] if done.wrote else []),
         ),
     )

@@ -115,6 +115,28 @@ def _fingerprint(
     }
 
 
+def _difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Says what a training that is there already was made of that is not wanted now."""
+    if made.get("dataset") != wanted["dataset"]:
+        return f"another dataset ({made.get('dataset', {}).get('name')})"
+    here, asked = (_flat(each.get("options", {})) for each in (made, wanted))
+    for name, value in asked.items():
+        if here.get(name) != value:
+            return f"other options (--{name} {here.get(name)} there, {value} here)"
+    return "other identifiers"
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns options by their full names, as they come back from JSON."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
 def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     """Returns the live manifest where this very training has been done already.
 
@@ -128,7 +150,7 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
         made = {name: part for name, part in manifest.configuration.items() if name != "update"}
         if made != wanted:
             raise InputError(
-                "an index of another dataset or other options is here",
+                f"an index of {_difference(made, wanted)} is here",
                 where=out,
                 mend="Choose another --out, or remove this folder",
             )
@@ -160,7 +182,7 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
         write_json(file, wanted)
     elif read_json(file) != wanted:
         raise InputError(
-            "a training run of another dataset or other options was interrupted here",
+            f"a training run of {_difference(read_json(file), wanted)} was interrupted here",
             where=work,
             mend="Run it again with its own options, remove this folder, or choose another --out",
         )

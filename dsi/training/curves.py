@@ -12,6 +12,7 @@ from dsi.training.log import read_evaluations
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name -> steps and values."""
 
+_NAMES = "Give a name that ends in .png, .pdf or .svg, in a folder that exists"
 _POINTS = 400
 """A curve of more steps is drawn through the means of this many groups of steps."""
 
@@ -28,6 +29,8 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
         InputError: matplotlib is not installed, there are no curves, or the file cannot be
             written.
     """
+    if file.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError("cannot draw this file", where=file, mend=_NAMES)
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -66,7 +69,7 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
             raise InputError(
                 f"cannot draw this file ({str(error).splitlines()[0]})",
                 where=file,
-                mend="Give a name that ends in .png, .pdf or .svg, in a folder that exists",
+                mend=_NAMES,
             ) from None
 
 

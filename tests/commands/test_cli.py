@@ -97,6 +97,16 @@ def test_a_full_disk_is_told_with_the_place_of_the_output(verb, capsys, words):
     assert capsys.readouterr().err.startswith("dsi: a/b: the disk is full")
 
 
+def test_a_full_disk_is_told_with_what_is_written_to_and_not_what_is_read(verb, capsys, tmp_path):
+    def fake(index: Path, new: Path) -> None:
+        """Writes into the first, without telling where."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    verb(fake)
+    assert cli.main(["fake", str(tmp_path), "/"]) == 2
+    assert capsys.readouterr().err.startswith(f"dsi: {tmp_path}: the disk is full")
+
+
 def test_debug_shows_the_traceback(verb, capsys):
     verb(failing(ValueError("odd")))
     assert cli.main(["fake", "/", "--debug"]) == 1
@@ -110,6 +120,7 @@ def test_debug_shows_the_traceback(verb, capsys):
         (["--jsn"], "unknown option '--jsn'"),
         (["search", "x", "--beems", "3"], "unknown option --beems. Did you mean --beams?"),
         (["search", "x", "q", "--k", "ten"], "--k: 'ten' is not a whole number"),
+        (["search", "x", "--constraint", "no", "q"], "--constraint: 'no' is not true or false"),
         (["search"], "INDEX is missing"),
         (["search", "nowhere", "q"], "nowhere: no such index folder"),
         (["info", "."], "not an index"),
@@ -205,8 +216,13 @@ def test_quiet_switches_progress_bars_off():
     )
 
     def bars(*words: str) -> str:
+        plain = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
         return subprocess.run(
-            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=plain,
         ).stderr
 
     assert "counting" in bars()

@@ -179,11 +179,25 @@ def test_a_dataset_that_is_none_is_told(tmp_path, capsys):
     assert "--out is missing" in capsys.readouterr().err
 
 
+def test_what_to_do_next_follows_from_the_queries_there_are(dataset, tmp_path, capsys):
+    plain = write_dataset(tmp_path / "plain", InMemorySource(list(dataset.documents())))
+    for data, told in (
+        (dataset, f"measure it: dsi evaluate {tmp_path / 'a'} {dataset.path} --split test"),
+        (plain, "measure it: prepare the documents with judged queries (dsi prepare SOURCE"),
+    ):
+        out = tmp_path / ("a" if data is dataset else "b")
+        assert main(["train", str(data.path), "--out", str(out), *QUICK]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_an_index_of_other_options_is_told(dataset, tmp_path, capsys):
     words = ["train", str(dataset.path), "--out", str(tmp_path / "index"), *QUICK]
     assert main(words) == 0
     assert main([*words, "--seed", "1"]) == 2
-    assert "other options" in capsys.readouterr().err
+    assert "an index of other options (--seed 0 there, 1 here) is here" in capsys.readouterr().err
+    words[1] = str(write_dataset(tmp_path / "b", InMemorySource([Document("1", "", "b c")])).path)
+    assert main(words) == 2
+    assert "an index of another dataset (" in capsys.readouterr().err
 
 
 def test_quiet_shows_no_bar(dataset, tmp_path):

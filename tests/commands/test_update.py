@@ -62,6 +62,10 @@ def test_a_table_tells_people(index, made, capsys):
     assert "version 0002 is live" in shown
     assert "milliseconds a document" in shown
     assert "dsi rollback" in shown
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "nothing is new; version 0002 is live" in shown
+    assert "dsi rollback" not in shown, "it would lead behind what is live"
 
 
 def test_documents_are_deleted_by_name_and_from_a_file(index, tmp_path, capsys):

@@ -97,6 +97,14 @@ def test_lists_are_given_with_commas_or_brackets():
     assert parse("x", "--out", "y", "--names", '["a,b"]')["names"] == ["a,b"]
 
 
+def test_lists_in_a_file_may_be_texts_too(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("names: a, b\nwords: one, two\n")
+    values = parse("x", "--out", "y", "--config", str(file))
+    assert values["names"] == ["a", "b"]
+    assert values["words"] == ["one, two"], "a positional word is one, on the command line as here"
+
+
 def test_dataclasses_are_groups():
     shape = parse("x", "--out", "y", "--shape.width", "4", "--shape.rate", "1e-4")["shape"]
     assert shape == Shape(width=4, rate=1e-4)

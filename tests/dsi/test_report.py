@@ -44,9 +44,11 @@ def test_an_empty_report_prints_nothing():
 
 
 def test_cells_as_people_read_them():
-    assert [shown(cell) for cell in (8841823, 0.5, True, None, "x")] == [
+    assert [shown(cell) for cell in (8841823, 0.5, 0.0, -3e-05, True, None, "x")] == [
         "8,841,823",
         "0.500",
+        "0.000",
+        "-3e-05",
         "yes",
         "-",
         "x",
