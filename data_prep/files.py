@@ -32,6 +32,18 @@ def sync_tree(folder: Path) -> None:
 
 
 @contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Lets an error about the hidden name beside `target` name `target`, which the user gave."""
+    beside = os.path.abspath(target.parent / f".{target.name}.")
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str) and os.path.abspath(error.filename).startswith(beside):
+            error.filename = str(target)
+        raise
+
+
+@contextmanager
 def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder beside `target` that becomes `target` when the block ends well.
 
@@ -41,11 +53,13 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+    with _naming(target):
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
     fresh.chmod(0o755)
     try:
-        yield fresh
-        sync_tree(fresh)
+        with _naming(target):
+            yield fresh
+            sync_tree(fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -64,14 +78,16 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a path beside `target`; what is written there becomes `target` in one rename."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    with _naming(target):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     fresh = Path(name)
     fresh.chmod(0o644)
     try:
-        yield fresh
-        sync(fresh)
-        os.replace(fresh, target)
+        with _naming(target):
+            yield fresh
+            sync(fresh)
+            os.replace(fresh, target)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

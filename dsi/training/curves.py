@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.files import replacing_file
 from dsi.training.log import read_evaluations
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -29,7 +30,7 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
         InputError: matplotlib is not installed, there are no curves, or the file cannot be
             written.
     """
-    if file.suffix not in (".png", ".pdf", ".svg"):
+    if file.suffix not in (".png", ".pdf", ".svg") or not file.parent.is_dir():
         raise InputError("cannot draw this file", where=file, mend=_NAMES)
     try:
         import matplotlib
@@ -63,14 +64,8 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
                 axes.set_ylim(*limits)
             if len(series) > 1:
                 axes.legend()
-        try:
-            figure.savefig(file, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot draw this file ({str(error).splitlines()[0]})",
-                where=file,
-                mend=_NAMES,
-            ) from None
+        with replacing_file(file) as fresh:
+            figure.savefig(fresh, dpi=150, format=file.suffix[1:])
 
 
 def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:

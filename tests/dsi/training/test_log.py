@@ -122,6 +122,10 @@ def test_info_draws_the_curves(trained, suffix, tmp_path):
         assert content.startswith(b"<?xml")
 
 
+def _full(*_, **__) -> None:
+    raise OSError("the disk is full")
+
+
 def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     log = trained / "versions/0001/log"
@@ -129,6 +133,12 @@ def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r": cannot draw this file.*\.png"):
             draw_curves(log, file, "title")
         assert not file.is_file()
+    (tmp_path / "curves.png").write_text("of yesterday")
+    with monkeypatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", _full)
+        with pytest.raises(OSError, match="disk"):
+            draw_curves(log, tmp_path / "curves.png", "title")
+    assert (tmp_path / "curves.png").read_text() == "of yesterday"
     with pytest.raises(InputError, match="no training curves"):
         draw_curves(tmp_path, tmp_path / "curves.png", "title")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
