@@ -1,0 +1,33 @@
+"""Commands of the documentation are ones that the programs they start will take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from torch.distributed.run import get_args_parser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [
+    (page.name, command)
+    for page in PAGES
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for command in block.replace("\\\n", " ").splitlines()
+    if command.startswith("torchrun ")
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_torchrun_hands_every_word_on(page, command):
+    _, _, wanted = command.partition(" dsi ")
+    understood = get_args_parser().parse_args(shlex.split(command)[1:])
+    assert understood.module
+    assert understood.training_script == "dsi"
+    assert understood.training_script_args == shlex.split(wanted)
+
+
+def test_there_are_such_commands():
+    assert len(COMMANDS) >= 4
