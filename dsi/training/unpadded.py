@@ -139,8 +139,15 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
 
 
 def can_do_without(model: torch.nn.Module) -> bool:
-    """Whether a model is one whose padding can be left out."""
-    return isinstance(model, (T5ForConditionalGeneration, MT5ForConditionalGeneration))
+    """Whether a model is one whose padding can be left out.
+
+    The attention of transformers before 5.15 has no `scaling`, and the layers above it do not pass
+    on to it what their callers add.
+    """
+    if not isinstance(model, (T5ForConditionalGeneration, MT5ForConditionalGeneration)):
+        return False
+    decoder: Any = model.get_decoder()
+    return all(hasattr(block.layer[0].SelfAttention, "scaling") for block in decoder.block)
 
 
 def _encoder(

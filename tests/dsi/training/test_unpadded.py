@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import small
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from test_step import Shapes
 from transformers import (
     BartConfig,
@@ -28,6 +30,10 @@ from dsi.training import build
 from dsi.training.build import train_index
 from dsi.training.dropout import cheap_dropout
 from dsi.training.unpadded import Layout, can_do_without, without_padding
+
+pytestmark = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.15"), reason="its layers keep their padding"
+)
 
 SHAPE = {"vocab_size": 9, "d_model": 16, "d_kv": 4, "num_heads": 2, "d_ff": 16, "num_layers": 2}
 LENGTHS = [2, 9, 3, 9, 2, 8]
@@ -260,6 +266,12 @@ def test_other_architectures_keep_their_padding():
     assert not can_do_without(BartForConditionalGeneration(config))
     assert can_do_without(made())
     assert can_do_without(made("mt5"))
+
+
+def test_attention_of_an_older_transformers_keeps_its_padding():
+    model = made()
+    del model.decoder.block[0].layer[0].SelfAttention.scaling
+    assert not can_do_without(model)
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=20), st.integers(1, 9))
