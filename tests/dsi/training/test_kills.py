@@ -20,7 +20,9 @@ OPTIONS = {
         loop__steps=9,
         loop__accumulation=2,
         loop__checkpoint_every=2,
-        loop__evaluate_every=1,  # often enough to find better weights than the first
+        loop__evaluate_every=1,
+        model__warm_start="none",  # so that there is something to learn,
+        optimiser__lr=1e-2,  # and later weights are better than the first wherever this runs
     )
     for name in ("adamw", "adafactor")
 }
