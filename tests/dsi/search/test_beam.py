@@ -94,15 +94,23 @@ def generated(model, ids, mask, docids, beams, length):
     return [results[place : place + beams] for place in range(0, len(results), beams)]
 
 
-def assert_found(found, expected, docids):
-    """The rows and scores of a search, [queries, k], are the expected (row, score) lists."""
+def assert_found(found, expected):
+    """The rows and scores of a search, [queries, k], are the expected (row, score) lists.
+
+    As near as single precision tells: some random networks make much of the last bits, and which
+    of two scores that differ there is the higher is not for a test to say.
+    """
     rows, scores = found
     for row_line, score_line, pairs in zip(rows.tolist(), scores.tolist(), expected, strict=True):
         filled = [*pairs, *[(-1, -np.inf)] * (len(row_line) - len(pairs))]
-        assert [docids[row] if row >= 0 else None for row in row_line] == [
-            docids[row] if row >= 0 else None for row, _ in filled
-        ]
-        np.testing.assert_allclose(score_line, [score for _, score in filled], atol=1e-4)
+        wanted = [score for _, score in filled]
+        assert score_line == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+        assert len({*row_line} - {-1}) == len({row for row, _ in filled} - {-1})
+        score_of = dict(filled)
+        for row, (other, score) in zip(row_line, filled, strict=True):
+            assert row == other or score_of.get(row, wanted[-1]) == pytest.approx(
+                score, rel=1e-4, abs=1e-4
+            )
 
 
 @cases
@@ -110,7 +118,7 @@ def assert_found(found, expected, docids):
 def test_finds_what_generate_finds_where_identifiers_end_in_end(model, docids, batch, beams):
     expected = generated(model, *batch, docids, beams, max(map(len, docids)))
     found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
-    assert_found(found, expected, docids)
+    assert_found(found, expected)
 
 
 @cases
@@ -118,7 +126,7 @@ def test_finds_what_generate_finds_where_identifiers_end_in_end(model, docids, b
 def test_finds_what_generate_finds_where_identifiers_have_one_length(model, docids, batch, beams):
     expected = generated(model, *batch, docids, beams, len(docids[0]))
     found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
-    assert_found(found, expected, docids)
+    assert_found(found, expected)
 
 
 @st.composite
@@ -151,7 +159,7 @@ def test_finds_what_its_definition_finds_under_every_option(model, docids, batch
     ]
     trie = torch_trie(table_of(docids))
     found = beam_search(model, *batch, trie, k=k, beams=beams, **chosen)
-    assert_found(found, expected, docids)
+    assert_found(found, expected)
 
 
 @cases
@@ -160,7 +168,7 @@ def test_as_many_beams_as_documents_rank_every_document(model, docids, batch, mo
     beams = len(docids) + more
     expected = [every_document(s, docids) for s in log_probabilities(model, *batch, docids)]
     found = beam_search(model, *batch, torch_trie(table_of(docids)), k=beams, beams=beams)
-    assert_found(found, expected, docids)
+    assert_found(found, expected)
 
 
 @cases
@@ -345,7 +353,7 @@ def test_layers_with_something_around_them_are_asked_themselves(family):
     model.lm_head.__class__ = Doubled
     found = beam_search(model, *batch, trie, k=7, beams=7)
     expected = [every_document(s, DOCIDS) for s in log_probabilities(model, *batch, DOCIDS)]
-    assert_found(found, expected, DOCIDS)
+    assert_found(found, expected)
     assert not torch.allclose(found[1], plain[1])
 
 
@@ -381,7 +389,7 @@ def test_a_decoder_deeper_than_the_encoder_is_searched_exactly():
     batch = queries([3], 0)
     found = beam_search(model, *batch, torch_trie(table_of(DOCIDS)), k=7, beams=7)
     [steps] = log_probabilities(model, *batch, DOCIDS)
-    assert_found(found, [every_document(steps, DOCIDS)], DOCIDS)
+    assert_found(found, [every_document(steps, DOCIDS)])
 
 
 @pytest.mark.parametrize(("k", "beams", "words"), [(0, 3, "at least 1"), (3, 2, "at least 3")])
