@@ -18,8 +18,14 @@ from torch.nn import functional
 _PROCESSORS = ("x86_64", "AMD64")
 
 
-def can_multiply(weight: torch.Tensor) -> bool:
-    """Whether oneDNN can multiply by such a weight: float32 or bfloat16, on an x86 processor."""
+def can_multiply(weight: torch.Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether oneDNN can multiply by such a weight: float32 or bfloat16, on an x86 processor.
+
+    Args:
+        weight: Any tensor.
+        dtype: What the products are computed in; None for what the weight is in. In bfloat16 it
+            needs a processor with AVX-512 or AVX-NE-CONVERT.
+    """
     return (
         weight.device.type == "cpu"
         and weight.dtype in (torch.float32, torch.bfloat16)
@@ -27,7 +33,13 @@ def can_multiply(weight: torch.Tensor) -> bool:
         and platform.machine() in _PROCESSORS
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and ((dtype or weight.dtype) != torch.bfloat16 or _knows_bfloat16())
     )
+
+
+def _knows_bfloat16() -> bool:
+    """Whether this processor has what oneDNN multiplies by in bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def product(

@@ -133,10 +133,10 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
             layer stays as well, and has a rounded one beside it (`rounded_head`). Where oneDNN
             cannot multiply the whole model is in bfloat16 instead.
     """
-    if precision == "bf16" and not can_multiply(model.get_output_embeddings().weight):
-        whole: Any = copy.deepcopy(model)
-        return whole.to(torch.bfloat16)
     dtype = torch.bfloat16 if precision == "bf16" else None
+    if dtype and not can_multiply(model.get_output_embeddings().weight, dtype):
+        whole: Any = copy.deepcopy(model)
+        return whole.to(dtype)
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     other: Any = copy.deepcopy(model, shared)
     head = other.get_output_embeddings()

@@ -19,10 +19,14 @@ DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 
 can_pack = pytest.mark.skipif(
     not products.can_multiply(torch.zeros(1, 1)), reason="no oneDNN for this processor"
 )
+can_round = pytest.mark.skipif(
+    not products.can_multiply(torch.zeros(1, 1), torch.bfloat16),
+    reason="no products in bfloat16 by oneDNN on this processor",
+)
 
 
 @can_pack
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=can_round)])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 5, 3)])
 def test_a_packed_layer_multiplies_as_the_layer_does(dtype, bias, shape):
@@ -84,7 +88,7 @@ UNROUNDED = (
 )
 
 
-@can_pack
+@can_round
 @pytest.mark.parametrize("family", ["t5", "mt5", "bart", "encoder-decoder"])
 def test_in_bf16_only_the_products_of_linear_layers_are_rounded(family):
     model = tiny_model(family, 3)
@@ -114,8 +118,13 @@ def test_in_bf16_only_the_products_of_linear_layers_are_rounded(family):
     torch.testing.assert_close(scores, near.gather(1, expected.sort().indices), atol=0.1, rtol=0.02)
 
 
-def test_where_nothing_can_be_packed_bf16_is_the_whole_model_in_bf16(monkeypatch):
-    monkeypatch.setattr(products.torch.backends.mkldnn, "is_available", lambda: False)
+@pytest.mark.parametrize("missing", ["library", "instructions"])
+def test_where_nothing_can_be_packed_bf16_is_the_whole_model_in_bf16(missing, monkeypatch):
+    if missing == "library":
+        monkeypatch.setattr(products.torch.backends.mkldnn, "is_available", lambda: False)
+    else:
+        monkeypatch.setattr(products, "_knows_bfloat16", lambda: False)
+        assert not products.can_multiply(torch.zeros(2, 2, dtype=torch.bfloat16))
     model = tiny_model("t5", 0)
     assert {tensor.dtype for tensor in packed(model, "bf16").parameters()} == {torch.bfloat16}
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
@@ -132,7 +141,7 @@ def test_a_packed_layer_keeps_the_positive_part_where_it_is_told(bias):
 
 
 @can_pack
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=can_round)])
 def test_layers_that_read_the_same_states_are_one_product(precision, monkeypatch):
     model, states = tiny_model("t5", 1), torch.randn(2, 3, 16)
     own = packed(model, precision).get_decoder().block[0].layer[0].SelfAttention
@@ -155,7 +164,7 @@ def test_layers_that_read_the_same_states_are_one_product(precision, monkeypatch
         )
 
 
-@can_pack
+@can_round
 @pytest.mark.parametrize("family", ["t5", "bart"])
 def test_codes_that_are_asked_for_have_exact_logits_among_rounded_ones(family):
     model = tiny_model(family, 3, alphabet=600)
@@ -182,7 +191,7 @@ def test_codes_that_are_asked_for_have_exact_logits_among_rounded_ones(family):
         assert torch.equal(found, exact.log_softmax(-1).gather(2, many))
 
 
-@can_pack
+@can_round
 def test_only_a_model_in_bf16_has_a_rounded_output_layer():
     model = tiny_model("t5", 0)
     assert rounded_head(packed(model, "bf16")).weight.dtype == torch.bfloat16
