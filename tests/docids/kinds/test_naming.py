@@ -39,6 +39,14 @@ def test_shared_choices_stay_with_the_first():
     assert names.give([]) == [()]
 
 
+def test_a_thousand_equal_choices_are_told_apart_with_a_look_at_the_table_for_each():
+    looked: list[tuple[int, ...]] = []
+    names = Names("extend", DIGITS, 5, lambda sequence: bool(looked.append(sequence)))
+    given = [names.give([(1, 2)])[0] for _ in range(1000)]
+    assert len(set(given)) == 1000
+    assert len(looked) == 1000
+
+
 @given(st.lists(choices, max_size=8), st.integers(1, 3))
 def test_extended_names_are_the_best_free_choices(documents, wanted):
     names = Names("extend", DIGITS, 4)

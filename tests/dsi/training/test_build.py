@@ -311,7 +311,8 @@ def test_test_queries_have_no_say(dataset, tmp_path):
     assert "best" not in train_index(without, tmp_path / "three", small.options()).metrics
 
 
-def test_validation_counts_ranks_by_hand(dataset, tmp_path):
+@pytest.mark.parametrize("together", [64, 7], ids=["one batch", "several"])
+def test_validation_counts_ranks_by_hand(together, dataset, tmp_path, monkeypatch):
     train_index(dataset, tmp_path / "index", small.options())
     index = Index.open(tmp_path / "index", "cpu")
     queries = [own_words(number) for number in range(20)] + ["harbour"] * 3
@@ -326,11 +327,13 @@ def test_validation_counts_ranks_by_hand(dataset, tmp_path):
         "Success@10": np.mean([rank <= 10 for rank in ranks]),
         "RR@10": np.mean([1 / rank for rank in ranks]),
     }
-    from dsi.training.validation import DevQueries
+    from dsi.training import validation
 
-    assert len(DevQueries(tokens, rows)) == 23
+    monkeypatch.setattr(validation, "_BATCH", together)
+    queries = validation.DevQueries(tokens, rows)
+    assert len(queries) == 23
     index.model.train()
-    measured = validate(index.model, DevQueries(tokens, rows), index.trie, beams=1)
+    measured = validate(index.model, queries, index.trie, beams=1)
     assert measured == pytest.approx(expected)
     assert index.model.training
 
