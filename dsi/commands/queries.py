@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.generators.base import GeneratorOptions
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
 from data_prep.round_trip import FilterOptions
 from dsi.generation.memory import MemoryOptions, train_memory
 from dsi.generation.seq2seq import Seq2SeqOptions
 from dsi.report import Report, TableReport
+
+if TYPE_CHECKING:
+    from data_prep.dataset import Dataset
+    from data_prep.generate import DocumentCounts, GenerationOutcome
 
 SAMPLES = 3
 LARGE = 1_000_000
@@ -64,36 +71,22 @@ def queries(
         round_trip: How many pseudo-queries, drawn at random, BM25 is asked, to see how often they
             find their document; default 1000, and 0 (none) above a million documents.
     """
-    from data_prep import arrow
     from data_prep.dataset import Dataset
-    from data_prep.generate import count_by_document, generate_queries
-    from data_prep.generators import GENERATORS
-    from data_prep.round_trip import measure_round_trip
+    from data_prep.generate import generate_queries
     from dsi.training.processes import Processes
 
+    if round_trip is not None and round_trip < 0:
+        raise InputError(f"--round_trip {round_trip} is negative")
     if generator is None:
         generator = "memory" if train_generator else "extractive"
-    needed = GENERATORS[generator].options_class
     groups = {
         "extractive": extractive,
         "selective": selective,
         "seq2seq": seq2seq,
         "memory": memory,
     }
-    for group, given in groups.items():
-        if type(given) is not needed and given != type(given)():
-            raise InputError(
-                f"--{group}.* changes nothing with --generator {generator}",
-                mend=f"Leave it out, or take --generator {group}",
-            )
-    options = next((given for given in groups.values() if type(given) is needed), needed())
-    said = {"per_doc": per_doc, "seed": seed}
-    options = dataclasses.replace(
-        options, **{name: value for name, value in said.items() if value is not None}
-    )
+    options = _options_of(generator, groups, per_doc, seed)
     opened = Dataset.open(dataset)
-    if round_trip is not None and round_trip < 0:
-        raise InputError(f"--round_trip {round_trip} is negative")
     if train_generator:
         if not isinstance(options, MemoryOptions) or options.folder is not None:
             raise InputError(
@@ -102,75 +95,126 @@ def queries(
             )
         trained = options
         Processes().first_alone(lambda: train_memory(opened, trained))
+    rank = int(os.environ.get("RANK", "0"))
     outcome = generate_queries(
         opened,
         generator,
         options,
         filter,
-        rank=int(os.environ.get("RANK", "0")),
+        rank=rank,
         world=int(os.environ.get("WORLD_SIZE", "1")),
     )
-    samples: list[tuple[str, str]] = []
-    returned: dict[str, Any] = {}
-    counts = None
-    if outcome.complete and int(os.environ.get("RANK", "0")) == 0:
-        samples = list(islice(arrow.read_rows(outcome.folder, ["doc_id", "text"]), SAMPLES))
-        counts = count_by_document(opened, generator)
-        if round_trip is None:
-            round_trip = 1000 if opened.info.documents <= LARGE else 0
-        if round_trip:
-            returned = measure_round_trip(
-                opened, generator, sample=round_trip, language=filter.language
+    found = _Found()
+    if outcome.complete and rank == 0:
+        found = _Found.of(opened, generator, round_trip, filter.language)
+    return _report(opened, generator, options, filter, outcome, found)
+
+
+def _options_of(
+    generator: str, groups: Mapping[str, GeneratorOptions], per_doc: int | None, seed: int | None
+) -> GeneratorOptions:
+    """Returns the group of the generator, with what was said for whichever it is.
+
+    Raises:
+        InputError: There is no such generator, or options of another one are given.
+    """
+    from data_prep.generators import GENERATORS
+
+    needed = GENERATORS[generator].options_class
+    for group, given in groups.items():
+        if type(given) is not needed and given != type(given)():
+            raise InputError(
+                f"--{group}.* changes nothing with --generator {generator}",
+                mend=f"Leave it out, or take --generator {group}",
             )
+    options = next((given for given in groups.values() if type(given) is needed), needed())
+    said = {"per_doc": per_doc, "seed": seed}
+    return dataclasses.replace(
+        options, **{name: value for name, value in said.items() if value is not None}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What the queries are like; empty where other processes are still at work.
+
+    Attributes:
+        samples: The first few, with the document of each.
+        counts: How many a document has.
+        round_trip: Measure -> how often BM25 leads back to the document; empty where not asked.
+    """
+
+    samples: Sequence[tuple[str, str]] = ()
+    counts: DocumentCounts | None = None
+    round_trip: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Dataset, generator: str, round_trip: int | None, language: str) -> _Found:
+        """Looks at all queries of a generator, and asks BM25 some of them."""
+        from data_prep import arrow
+        from data_prep.generate import count_by_document
+        from data_prep.round_trip import measure_round_trip
+
+        folder = dataset.path / "pseudo" / generator
+        samples = list(islice(arrow.read_rows(folder, ["doc_id", "text"]), SAMPLES))
+        if round_trip is None:
+            round_trip = 1000 if dataset.info.documents <= LARGE else 0
+        returned: dict[str, Any] = {}
+        if round_trip:
+            returned = measure_round_trip(dataset, generator, sample=round_trip, language=language)
+        return cls(samples, count_by_document(dataset, generator), returned)
+
+
+def _report(
+    dataset: Dataset,
+    generator: str,
+    options: GeneratorOptions,
+    filter: FilterOptions,
+    outcome: GenerationOutcome,
+    found: _Found,
+) -> Report:
+    counts, returned = found.counts, found.round_trip
     rows: list[tuple[str, object]] = [
-        ("documents", opened.info.documents),
+        ("documents", dataset.info.documents),
         ("pseudo-queries", outcome.queries if outcome.complete else None),
-        *(
-            [
-                ("a document: mean", counts.mean),
-                ("a document: fewest, of those with some", counts.fewest),
-                ("a document: most", counts.most),
-                ("documents without any", counts.without),
-            ]
-            if counts is not None
-            else []
-        ),
-        *(
-            (f"round trip by BM25: {name}", value)
-            for name, value in returned.items()
-            if value is not None
-        ),
-        ("shards written now", outcome.written),
-        ("shards in all", outcome.shards),
-        *(
-            (f"filter: {name}", value)
-            for name, value in dataclasses.asdict(filter).items()
-            if filter
-        ),
-        *dataclasses.asdict(options).items(),
     ]
-    status = "" if outcome.complete else "Other processes are still at work on their shards."
+    if counts is not None:
+        rows += [
+            ("a document: mean", counts.mean),
+            ("a document: fewest, of those with some", counts.fewest),
+            ("a document: most", counts.most),
+            ("documents without any", counts.without),
+        ]
+    rows += [
+        (f"round trip by BM25: {name}", value)
+        for name, value in returned.items()
+        if value is not None
+    ]
+    rows += [("shards written now", outcome.written), ("shards in all", outcome.shards)]
+    if filter:
+        rows += [(f"filter: {name}", value) for name, value in asdict(filter).items()]
+    rows += asdict(options).items()
+    closing = [f"for {doc_id}: {text}" for doc_id, text in found.samples]
+    if not outcome.complete:
+        closing.append("Other processes are still at work on their shards.")
     return TableReport(
         data={
-            "dataset": str(dataset),
+            "dataset": str(dataset.path),
             "generator": generator,
-            "options": dataclasses.asdict(options),
-            "documents": opened.info.documents,
+            "options": asdict(options),
+            "documents": dataset.info.documents,
             "queries": outcome.queries,
-            "per_document": None if counts is None else dataclasses.asdict(counts),
+            "per_document": None if counts is None else asdict(counts),
             "round_trip": returned or None,
-            "filter": dataclasses.asdict(filter) if filter else None,
+            "filter": asdict(filter) if filter else None,
             "complete": outcome.complete,
             "shards": outcome.shards,
             "written": outcome.written,
             "folder": str(outcome.folder),
-            "samples": [{"doc_id": doc_id, "text": text} for doc_id, text in samples],
+            "samples": [{"doc_id": doc_id, "text": text} for doc_id, text in found.samples],
         },
-        title=f"{generator} pseudo-queries of {opened.info.name}",
+        title=f"{generator} pseudo-queries of {dataset.info.name}",
         columns=("", ""),
         rows=rows,
-        closing=[
-            *(f"for {doc_id}: {text}" for doc_id, text in samples),
-            *([status] if status else []),
-        ],
+        closing=closing,
     )

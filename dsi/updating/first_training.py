@@ -35,15 +35,14 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
         kind: The dataclass; its fields may be dataclasses in turn.
         values: What `dataclasses.asdict` made of one.
     """
-    hints = typing.get_type_hints(kind)
     made: dict[str, Any] = {}
-    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if entry.name in values:
-            value = values[entry.name]
-            inner = hints[entry.name]
-            if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-                value = from_plain(typing.cast(type, inner), value)
-            elif isinstance(value, list) and typing.get_origin(inner) is tuple:
-                value = tuple(value)
-            made[entry.name] = value
+    for name, inner in typing.get_type_hints(kind).items():
+        if name not in values:
+            continue
+        value = values[name]
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            value = from_plain(inner, value) if isinstance(value, Mapping) else value
+        elif isinstance(value, list) and typing.get_origin(inner) is tuple:
+            value = tuple(value)
+        made[name] = value
     return kind(**made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,9 +64,9 @@ class Probe:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Probe:
+    def from_json(cls, value: Mapping[str, Any]) -> Probe:
         """Returns what `to_json` was called on."""
-        return cls(**value)  # type: ignore[arg-type]
+        return cls(**value)
 
     def measure(
         self,
