@@ -15,7 +15,8 @@ from data_prep.generators.base import GeneratorOptions
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
 from data_prep.round_trip import FilterOptions
-from dsi.generation.memory import MemoryOptions, train_memory
+from dsi.generation.memory import train_memory
+from dsi.generation.memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2SeqOptions
 from dsi.report import Report, TableReport
 

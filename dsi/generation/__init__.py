@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsi.generation.memory import GenerativeMemory, Memory, MemoryOptions, train_memory
+from dsi.generation.memory import GenerativeMemory, Memory, train_memory
+from dsi.generation.memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2Seq, Seq2SeqOptions
 
 __all__ = [

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from dsi.training.batching import WINDOW, Batches
 from dsi.training.examples import Examples, gather_examples
+from dsi.updating.shares import NEW, OLD, apportion
+from dsi.updating.view_batches import ViewBatches
 
 if TYPE_CHECKING:
     from dsi.updating.strategies.base import Plan, Update
-
-OLD, NEW = "old", "new"
 
 
 def gather(plan: Plan) -> dict[str, Examples]:
@@ -138,30 +138,6 @@ class ReplayBatches(Batches):
         return [int(count) for count in self._sums[min(step, last)] + beyond]
 
 
-def apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
-    """Rounds shares of batches to whole examples, carrying over what rounding took or gave.
-
-    Args:
-        wanted: What each stream should get; [steps, streams], every row sums to `size`.
-        size: Examples per batch.
-
-    Returns:
-        int64, same shape; every row sums to `size` and no entry is negative.
-    """
-    counts = np.zeros(wanted.shape, np.int64)
-    owed = np.zeros(wanted.shape[1])
-    for step, row in enumerate(wanted):
-        owed += row
-        whole = np.floor(np.maximum(owed, 0)).astype(np.int64)
-        while whole.sum() > size:
-            whole[np.argmax(whole)] -= 1
-        for stream in np.argsort(-(owed - whole), kind="stable")[: size - int(whole.sum())]:
-            whole[stream] += 1
-        counts[step] = whole
-        owed -= whole
-    return counts
-
-
 def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -> Batches:
     """Returns the batches of an update as its plan wants them."""
     steps = plan.loop.steps
@@ -170,8 +146,6 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
     shares = corpora_shares(plan, examples)
     if plan.views > 1:
-        from dsi.updating.view_batches import ViewBatches
-
         assert plan.loop.size is not None  # the strategy has seen to it
         return ViewBatches(
             examples,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dsi.training.batching import Batch, Batches
 from dsi.training.examples import Examples
-from dsi.updating.examples import NEW, OLD, apportion
+from dsi.updating.shares import NEW, OLD, apportion
 
 _TEXTS = "indexing"
 

@@ -28,7 +28,7 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def encoder_decoder(tmp_path_factory, tokenizer) -> Path:
     """A T5 with random weights."""
-    from dsi.generation.memory import MemoryOptions
+    from dsi.generation.memory_options import MemoryOptions
     from dsi.generation.memory_training import make_model, save_writer
 
     folder = tmp_path_factory.mktemp("models") / "t5"
