@@ -13,13 +13,13 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
 from dsi import versions
+from dsi.corpus_memory import remember
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.training.assembly import make_run
 from dsi.training.preparation import Parts, check_codebooks, prepare
 from dsi.training.processes import Processes
 from dsi.training.start import decided
 from dsi.training.training_options import TrainingOptions
-from dsi.updating.memory import remember
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:

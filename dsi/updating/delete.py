@@ -20,8 +20,8 @@ from data_prep.errors import InputError
 from docids.assignment import Assignment
 from docids.trie import Trie
 from dsi import versions
+from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
 from dsi.index import check_weights
-from dsi.updating.memory import FOLDER, Memory, Remembered, write_memory
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
 

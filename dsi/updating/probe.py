@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsi.updating.memory import Memory
+from dsi.corpus_memory import Memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -27,15 +27,7 @@ from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import track
 from docids.assignment import Assignment, text_of
 from dsi import versions
-from dsi.generation.memory import IN_VERSION, GenerativeMemory
-from dsi.text_encoder import PretrainedEncoder, TextEncoder
-from dsi.training.preparation import FEWEST_LABELLED
-from dsi.training.processes import Processes
-from dsi.training.training_options import TrainingOptions
-from dsi.updating.carried import left_out
-from dsi.updating.first_training import training_options
-from dsi.updating.kept import write_kept
-from dsi.updating.memory import (
+from dsi.corpus_memory import (
     FOLDER,
     Difference,
     Memory,
@@ -44,6 +36,14 @@ from dsi.updating.memory import (
     write_memory,
     write_pseudo,
 )
+from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.text_encoder import PretrainedEncoder, TextEncoder
+from dsi.training.preparation import FEWEST_LABELLED
+from dsi.training.processes import Processes
+from dsi.training.training_options import TrainingOptions
+from dsi.updating.carried import left_out
+from dsi.updating.first_training import training_options
+from dsi.updating.kept import write_kept
 from dsi.updating.options import UpdateOptions
 from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.assignment import Assignment
+    from dsi.corpus_memory import Memory
     from dsi.objectives.base import Objective
     from dsi.text_encoder import TextEncoder
     from dsi.training.options import LoopOptions, OptimiserOptions
     from dsi.training.training_options import TrainingOptions
-    from dsi.updating.memory import Memory
     from dsi.updating.options import UpdateOptions
     from dsi.versions import Manifest
 

@@ -8,8 +8,8 @@ import pytest
 
 from data_prep.errors import InputError
 from dsi import Index, versions
+from dsi.corpus_memory import Memory
 from dsi.updating.delete import delete_documents
-from dsi.updating.memory import Memory
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 

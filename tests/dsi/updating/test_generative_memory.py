@@ -5,9 +5,9 @@ import pytest
 from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
 from dsi import versions
+from dsi.corpus_memory import Memory
 from dsi.generation import GenerativeMemory, MemoryOptions, train_memory
 from dsi.updating.delete import delete_documents
-from dsi.updating.memory import Memory
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from dsi import versions
-from dsi.updating.memory import Difference, Memory, Remembered, digest, write_memory
+from dsi.corpus_memory import Difference, Memory, Remembered, digest, write_memory
 
 
 def write(path, texts: dict[str, str], queries: dict[str, tuple[str, str]] | None = None):

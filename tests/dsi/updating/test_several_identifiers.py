@@ -14,9 +14,9 @@ from docids.assignment import Assignment
 from docids.kinds.keywords import KeywordOptions
 from docids.pieces import Pieces
 from dsi import Index, versions
+from dsi.corpus_memory import Memory
 from dsi.training.build import train_index
 from dsi.updating.delete import delete_documents
-from dsi.updating.memory import Memory
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 

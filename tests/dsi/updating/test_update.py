@@ -17,8 +17,8 @@ from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
+from dsi.corpus_memory import Memory
 from dsi.updating.chosen import refuse_unused, with_changes
-from dsi.updating.memory import Memory
 from dsi.updating.options import (
     EwcOptions,
     InstantOptions,
