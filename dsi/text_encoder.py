@@ -206,7 +206,11 @@ class SentencepieceEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> SentencepieceEncoder:
-        """Opens the folder that `save` wrote."""
+        """Opens the folder that `save` wrote.
+
+        Raises:
+            InputError: The vocabulary or its language is missing or damaged.
+        """
         file = folder / "sentencepiece.model"
         language = settings.get("language")
         if not isinstance(language, str):

@@ -231,6 +231,9 @@ class Writer:
 
         Args:
             parent: The version that the new one grows out of; None for one made from scratch.
+
+        Raises:
+            InputError: There is no such parent.
         """
         if parent is not None and parent not in names(self.index):
             raise InputError(f"no version {parent!r} to grow out of", where=self.index)

@@ -143,6 +143,12 @@ def kmeans(
 ) -> npt.NDArray[np.float32]:
     """Returns the centroids of `parts` clusters of at least so many points, from the best start.
 
+    Args:
+        points: float32 [points, dimensions].
+        parts: How many clusters; not more than there are points.
+        iterations: Rounds from each start.
+        seed: Of the starts.
+
     Returns:
         float32 [parts, dimensions].
     """

@@ -86,9 +86,19 @@ def append_codes(
     size: int,
     collisions: Collisions,
 ) -> tuple[DocidTable, dict[str, int]]:
-    """Adds documents to a table that `table_of_codes` built; see there.
+    """Adds documents to a table that `table_of_codes` built.
 
     A number is new in the alphabet only where a group of equal codes is larger than any before.
+
+    Args:
+        table: The table.
+        doc_ids: Ids of the new documents.
+        codes: Of each at each level, from 0; int64 [documents, levels].
+        size: Codes of a codebook.
+        collisions: "extend" or "share", as for the documents before.
+
+    Returns:
+        The longer table, and what was done where an identifier was taken -> for how many documents.
     """
     matrix, numbered = _spell(codes, size, collisions, table)
     return table.append(doc_ids, matrix), numbered

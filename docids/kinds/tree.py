@@ -202,7 +202,17 @@ def plant(
     options: TreeOptions,
     extras: Mapping[str, np.ndarray],
 ) -> Built:
-    """Builds the table of a tree kind from its clusters; `extras` are kept beside the tree's."""
+    """Builds the table of a tree kind from its clusters.
+
+    Args:
+        doc_ids: Ids of the documents.
+        parent: Of each cluster, -1 at the root; children are neighbours; int32 [clusters].
+        digit: Of each cluster among its siblings; int32 [clusters].
+        leaf: The cluster that each document ends in; int32 [documents].
+        kind: Name of the kind.
+        options: How paths are written.
+        extras: Arrays that are kept beside the tree's.
+    """
     options = options.resolved(len(doc_ids))
     tree, alphabet_size = CodedTree.plan(parent, digit, leaf, options.codes)
     identifiers, tree = tree.issue(leaf.astype(np.int64), alphabet_size)
@@ -217,7 +227,13 @@ def plant(
 
 
 def graft(built: Built, doc_ids: Sequence[str], leaf: npt.NDArray[Any]) -> Built:
-    """Adds documents to the leaves chosen for them."""
+    """Adds documents to the leaves chosen for them.
+
+    Args:
+        built: What `plant` or `graft` returned.
+        doc_ids: Ids of the new documents.
+        leaf: The cluster that each goes to; integers [documents].
+    """
     identifiers, tree = CodedTree.of(built.extras).issue(
         leaf.astype(np.int64), built.table.alphabet_size
     )

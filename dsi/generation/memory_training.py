@@ -100,7 +100,14 @@ def fit(
 
 
 def members(pairs: int, step: int, batch: int, seed: int) -> list[int]:
-    """Returns the pairs of a step: an endless stream of permutations, cut into batches."""
+    """Returns the pairs of a step: an endless stream of permutations, cut into batches.
+
+    Args:
+        pairs: How many there are.
+        step: Which step, from 0.
+        batch: Pairs per step.
+        seed: Of the permutations.
+    """
     found: list[int] = []
     start = step * batch
     while len(found) < batch:
@@ -164,6 +171,13 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     """Trains a vocabulary (sentencepiece, unigram) and returns it as a tokenizer.
 
     Text is lower-cased and in Unicode form NFKC; characters that the texts hardly use are lost.
+
+    Args:
+        texts: What it is learned from.
+        size: Most tokens.
+
+    Raises:
+        InputError: The texts have too few words for so many tokens.
     """
     import sentencepiece
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors

@@ -24,6 +24,9 @@ def make_objectives(
         options: Weights and knobs.
         label_smoothing: Of the cross-entropy.
         lessons: What the teacher said; needed where a term asks it.
+
+    Raises:
+        InputError: A term asks a teacher, and there are no lessons.
     """
     terms: list[Objective] = []
     for name, weight in options.weights.items():

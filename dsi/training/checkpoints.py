@@ -72,6 +72,12 @@ def load_checkpoint(
 ) -> tuple[int, dict[str, Any]]:
     """Restores the newest checkpoint in place.
 
+    Args:
+        folder: Where `save_checkpoint` wrote.
+        model: Gets the weights.
+        optimiser: Gets its state.
+        objectives: Terms that remember something; they get it back.
+
     Returns:
         How many steps had been made, and the `progress` it was saved with; (0, {}) where there
         is no checkpoint.

@@ -96,7 +96,14 @@ class Shape:
 
 
 def hidden_bytes(shape: Shape, examples: int, tokens: int, codes: int) -> int:
-    """Returns the bytes of hidden states that a backward pass needs, without checkpointing."""
+    """Returns the bytes of hidden states that a backward pass needs, without checkpointing.
+
+    Args:
+        shape: Of the network.
+        examples: How many are worked on at once.
+        tokens: Of the text of each.
+        codes: Of the identifier of each.
+    """
     d, f, h = shape.width, shape.inner, shape.heads
     encoder = shape.encoder_layers * tokens * (14 * d + 3 * f + 3 * h * tokens)
     decoder = shape.decoder_layers * (
@@ -117,7 +124,15 @@ def state_bytes(
     zero_stage: int = 0,
     processes: int = 1,
 ) -> int:
-    """Returns the bytes for gradients, optimiser and SAM in each process; as in `estimate`."""
+    """Returns the bytes for gradients, optimiser and SAM in each process.
+
+    Args:
+        trained: How many numbers the weights that move have.
+        optimiser: "adamw" or "adafactor".
+        sam: Whether SAM keeps the weights before its perturbation.
+        zero_stage: Of DeepSpeed; 0 without.
+        processes: That ZeRO shares these out among.
+    """
     gradients, kept = 4 * trained, _OPTIMISER_BYTES[optimiser] * trained
     if zero_stage:
         kept = (kept + 4 * trained) // processes

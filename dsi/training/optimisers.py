@@ -49,6 +49,9 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
     Embeddings and output rows (with `dsi.pawa`) have the whole of it, the body of the network its
     share, which `layer_decay` lowers from layer to layer. Where the body has adapters, they move in
     its place. All other weights are frozen: their gradients are not computed either.
+
+    Raises:
+        InputError: No weight moves.
     """
     body = BODY_SHARE if options.body is None else options.body
     adapted = any(is_adapter(name) for name, _ in model.named_parameters())
@@ -113,6 +116,11 @@ def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
 
     It rises linearly over the warm-up, then follows the schedule; linear and cosine end at 0
     one step after the last.
+
+    Args:
+        options: The highest rate, the steps of the warm-up and the schedule.
+        step: Which one, from 0.
+        steps: How many there are.
     """
     if step < options.warmup:
         return options.lr * (step + 1) / (options.warmup + 1)

@@ -63,7 +63,18 @@ class Parts:
 def prepare(
     dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
 ) -> Parts:
-    """Does the steps before training that are missing; what is there is used."""
+    """Does the steps before training that are missing; what is there is used.
+
+    Args:
+        dataset: The corpus and its queries; pseudo-queries are written into it.
+        work: The folder of what is under way.
+        options: How.
+        docids_folder: Identifiers that exist already; None to assign those of the options.
+
+    Raises:
+        InputError: Identifiers are of other documents, a model cannot be loaded, or an option
+            does not fit the data.
+    """
     documents = list(dataset.documents())
     titles = [document.title for document in documents]
     texts = text_of(titles, (document.text for document in documents))
@@ -102,7 +113,15 @@ def prepare(
 
 
 def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
-    """Refuses codebooks as the start of rows where the identifiers have none."""
+    """Refuses codebooks as the start of rows where the identifiers have none.
+
+    Args:
+        options: Of the training.
+        docids_folder: Identifiers that exist already; None where the options say which.
+
+    Raises:
+        InputError: They are asked for, and there are none.
+    """
     kind = options.docids
     if docids_folder is not None and (docids_folder / "docids.json").is_file():
         kind = read_json(docids_folder / "docids.json")["kind"]

@@ -15,7 +15,14 @@ T = TypeVar("T")
 
 
 def training_options(manifest: Manifest) -> TrainingOptions:
-    """Returns the options of the first training of an index."""
+    """Returns the options of the first training of an index.
+
+    Args:
+        manifest: Of any of its versions.
+
+    Raises:
+        InputError: It does not say.
+    """
     stored = manifest.configuration.get("options")
     if not isinstance(stored, Mapping):
         raise InputError(

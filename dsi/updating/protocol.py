@@ -124,7 +124,17 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
 def train_base(
     corpora: Sequence[Dataset], out: Path, options: ContinualOptions, seed: int
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains the index of D0 that all strategies start from, and measures it."""
+    """Trains the index of D0 that all strategies start from, and measures it.
+
+    Args:
+        corpora: D0 and the increments.
+        out: Where indexes and results are.
+        options: How it is trained.
+        seed: Of the training.
+
+    Returns:
+        The folder of the index, and what was measured.
+    """
     from dsi.training.build import train_index
 
     base = out / "base" / f"seed{seed}"
@@ -156,7 +166,17 @@ def run_strategy(
     base: Path,
     first: dict[str, Any],
 ) -> None:
-    """Grows one index by all increments, and measures it after each."""
+    """Grows one index by all increments, and measures it after each.
+
+    Args:
+        corpora: D0 and the increments.
+        out: Where indexes and results are; results are written after each increment.
+        options: What all strategies share.
+        strategy: As `with_changes` reads it.
+        seed: Of the updates.
+        base: The index of D0.
+        first: What was measured of it.
+    """
     name = f"{strategy}-seed{seed}"
     results, index = out / "results" / name, out / "indexes" / name
     last = results / f"d{len(corpora) - 1}.json"

@@ -78,6 +78,11 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
 
     Indexing accuracy is the share of documents whose own text, cut off as in training, finds
     them first.
+
+    Args:
+        index: The folder of the index.
+        corpora: What each corpus is asked.
+        beams: Width of the search; None for the index's own.
     """
     from dsi.index import Index
     from dsi.updating.first_training import training_options

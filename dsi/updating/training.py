@@ -101,7 +101,17 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
 def train(
     update: Update, strategies: Sequence[Strategy], work: Path, watchers: Sequence[Watcher] = ()
 ) -> Outcome:
-    """Trains to the last step, from where an interrupted run has stopped."""
+    """Trains to the last step, from where an interrupted run has stopped.
+
+    Args:
+        update: What it is for.
+        strategies: What shapes its plan, in this order.
+        work: The folder of what is under way.
+        watchers: What looks at the model meanwhile.
+
+    Raises:
+        InputError: A strategy does not fit the index, or nothing is left to train on.
+    """
     from dsi.training.loop import train_loop
 
     plan = make_plan(update, strategies)

@@ -116,7 +116,14 @@ def grow(
 
 
 def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, seed: int) -> None:
-    """Lengthens embeddings and output layer in place; new rows are small and random."""
+    """Lengthens embeddings and output layer in place; new rows are small and random.
+
+    Args:
+        model: The model.
+        text_vocabulary: Tokens that it is to read.
+        alphabet_size: Codes that it is to write.
+        seed: Of the new rows.
+    """
     import torch
 
     from dsi.backbone import set_text_rows
@@ -151,7 +158,14 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
 
 
 def start_new_codes(model: PreTrainedModel, newcomers: Newcomers, before: int, seed: int) -> None:
-    """Lets new codes enter the decoder as old ones do on average, with a little of their own."""
+    """Lets new codes enter the decoder as old ones do on average, with a little of their own.
+
+    Args:
+        model: The model, with rows for all codes; changed in place.
+        newcomers: Which documents are new.
+        before: How many codes there were.
+        seed: Of whatever is drawn at random.
+    """
     import torch
 
     embedding: torch.Tensor = model.get_decoder().get_input_embeddings().weight

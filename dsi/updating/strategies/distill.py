@@ -8,6 +8,8 @@ Three terms, each with its weight, on the examples of old documents in a batch:
   contrastive distillation of HPCR, Lin et al.);
 - scd: cross-entropy between the softmax rows of the states' cosines with one another before and
   now, the diagonal left out (sample-based contrastive distillation of HPCR).
+
+HPCR's other half, a temperature of PCR that rises and falls with the steps, is not done.
 """
 
 from __future__ import annotations
