@@ -221,7 +221,7 @@ class ViewBatchOptions:
 class UpdateOptions:
     """How new documents enter an index. None stands for what the index was trained with."""
 
-    strategy: str = "generative"
+    strategy: str = "generative+ewc"
     """What the model learns from, and how old documents are kept; joined by plus signs"""
     ratio: float = 2.0
     """DSI++'s r: texts of documents that are learned for each query, labelled or pseudo; 0 for

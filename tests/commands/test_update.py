@@ -84,7 +84,7 @@ def test_documents_are_deleted_by_name_and_from_a_file(index, tmp_path, capsys):
         (["--strategy", "magic"], "unknown strategy"),
         (["--strategy", "finetune+reindex"], "do not go together"),
         (["--strategy", "ewc"], "does not say what is learned from"),
-        (["--ewc.weight", "3"], "--ewc"),
+        (["--distill.kl", "3"], "--distill"),
         (["--strategy", "episodic"], "has none"),
         (["--generator", "oracle"], "--generator"),
     ],
