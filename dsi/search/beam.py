@@ -537,8 +537,8 @@ def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, bea
     for branching, inner in zip(trie.branching, trie.inner, strict=False):
         width = min(beams, inner)
         nodes += width
-        # Keys and values; logits and their exponentials; and nodes, codes, keys and scores of the
-        # candidates.
-        kept = a_place * (width * length + nodes)
+        # Keys and values, with room for as many again; logits and their exponentials; and nodes,
+        # codes, keys and scores of the candidates.
+        kept = a_place * (width * length + 2 * nodes)
         widest = max(widest, kept + width * (2 * alphabet + 8 * branching))
     return widest
