@@ -404,7 +404,7 @@ def test_identifiers_that_exist_are_used(dataset, tmp_path):
     assert list(index.table.doc_ids) == ids
     assert list(index.titles) == [document.title for document in documents]
     assert share_found(tmp_path / "index") > 0.9
-    with pytest.raises(InputError, match="other options"):
+    with pytest.raises(InputError, match="other identifiers"):
         train_index(dataset, tmp_path / "index", small.options())
 
 
