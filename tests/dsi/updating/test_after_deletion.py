@@ -62,6 +62,6 @@ def test_training_again_where_an_index_has_grown_changes_nothing(index, corpora)
 def test_training_otherwise_where_an_index_has_grown_is_refused(index, corpora):
     update_index(index, corpora["new"], QUICK)
     other = dataclasses.replace(options(), seed=9)
-    with pytest.raises(InputError, match="an index of another dataset or other options is here"):
+    with pytest.raises(InputError, match=r"index of other options \(--seed 0 there, 9 here\)"):
         train_index(corpora["old"], index, other)
     assert versions.live(index) == "0002"
