@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from data_prep.errors import InputError
+from docids.kinds import TreeOptions
 from dsi import Index, versions
 from dsi.backbone import from_scratch
 from dsi.training.build import train_index
@@ -111,7 +113,8 @@ def test_two_processes_end_with_the_weights_of_one(dataset, config, tmp_path):
     words = ("train", str(dataset.path), "--out", str(out), "--config", str(config))
     for code, _, err in finish(start(*words)):
         assert code == 0, err
-    train_index(dataset, tmp_path / "one", small.options())
+    same = dataclasses.replace(small.options(), semantic=TreeOptions())  # of another kind
+    train_index(dataset, tmp_path / "one", same)
     assert sorted(entry.name for entry in out.iterdir()) == ["live", "lock", "versions"]
     assert versions.names(out) == ["0001"]
     one, two = Index.open(tmp_path / "one", "cpu"), Index.open(out, "cpu")
