@@ -359,8 +359,8 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     text, repeated queries and judgements, and judgements of what was left out or never existed.
     Queries without a judgement are kept and counted in `info.noted`.
 
-    A Dataset that is already there is replaced; its pseudo-queries are kept if the content is
-    the same.
+    A Dataset that is already there is replaced; pseudo-queries and generative memory that were
+    made of it are kept if the content is the same, and otherwise not thrown away for it.
 
     Args:
         path: The folder to write.
@@ -371,8 +371,9 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
 
     Raises:
         InputError: `path` holds something that is not a Dataset; an id is empty or repeated; a
-            value has the wrong type; there is no document; or more than a fifth of the
-            judgements name an unknown query or document.
+            value has the wrong type; there is no document; more than a fifth of the judgements
+            name an unknown query or document; or something was made of a Dataset that is there,
+            which has another content.
     """
     path = Path(path)
     refuse_other_content(path)
@@ -398,11 +399,26 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
             noted=noted,
         )
         write_json(fresh / "dataset.json", info.to_json())
-        made = [name for name in KEPT if (path / name).is_dir()]
-        if made and Dataset.open(path).info.content_hash == info.content_hash:
-            for name in made:
-                shutil.copytree(path / name, fresh / name)
+        for name in _made_of(path, info.content_hash):
+            shutil.copytree(path / name, fresh / name)
     return Dataset(path, info)
+
+
+def _made_of(path: Path, content_hash: str) -> list[str]:
+    """Returns which folders of a Dataset that is there were made of its content.
+
+    Raises:
+        InputError: They were made of another content than that of this hash.
+    """
+    made = [name for name in KEPT if (path / name).is_dir()]
+    if made and Dataset.open(path).info.content_hash != content_hash:
+        folders = " and ".join(f"{path / name}" for name in made)
+        raise InputError(
+            "the dataset that is here has another content, and what was made of it would be lost",
+            where=path,
+            mend=f"Choose another --out, or remove {folders}",
+        )
+    return made
 
 
 def refuse_other_content(path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -165,12 +166,18 @@ def test_a_folder_that_is_no_dataset_is_left_alone(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_preparing_again_keeps_pseudo_queries_only_of_the_same_content(tmp_path):
+def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none(tmp_path):
     path = tmp_path / "set"
     write_dataset(path, source())
     (path / "pseudo" / "g").mkdir(parents=True)
     (path / "pseudo" / "g" / "generator.json").write_text("{}")
     assert write_dataset(path, source()).generators == ["g"]
+    with pytest.raises(InputError, match="another content") as refusal:
+        write_dataset(path, source(DOCUMENTS[::-1]))
+    assert str(path / "pseudo") in str(refusal.value)
+    assert Dataset.open(path).doc_ids == [document.doc_id for document in DOCUMENTS]
+    assert Dataset.open(path).generators == ["g"]
+    shutil.rmtree(path / "pseudo")
     assert write_dataset(path, source(DOCUMENTS[::-1])).generators == []
 
 
