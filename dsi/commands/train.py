@@ -12,9 +12,14 @@ from dsi.training.build import train_index
 from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
+    from dsi.evaluation.self_check import SelfCheck
     from dsi.training.plan import Plan
 
 _OPTIONS = TrainingOptions()
+_FAILED = (
+    "warning: this training has failed: hardly any document is found. Train longer "
+    "(--loop.steps), or take identifiers that say what a document is about (--docids semantic)"
+)
 
 
 def train(
@@ -46,6 +51,7 @@ def train(
     """
     from data_prep.dataset import Dataset
     from data_prep.errors import InputError
+    from dsi.training.processes import Processes
     from dsi.training.start import refuse_unused
 
     refuse_unused(options, docids_folder)
@@ -57,26 +63,38 @@ def train(
         raise InputError("--documents means nothing without --dry-run", mend="Leave it out")
     opened = Dataset.open(dataset)
     manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
+    checked = Processes().first_alone(lambda: _check(out))
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
     rows = [("documents", manifest.documents), *metrics.items()]
     if best is not None:
         rows += [(f"best dev {name}", value) for name, value in best.items()]
+    closing = [
+        f'search it: dsi search {out} "your query"',
+        _measuring(out, dataset, list(opened.info.qrels)),
+    ]
+    if checked is not None:
+        rows.append(("finds its own documents", str(checked)))
+        closing += [_FAILED] if checked.failed else []
     return TableReport(
         data={
             "index": str(out),
             "version": manifest.version,
             "documents": manifest.documents,
             **manifest.metrics,
+            "self_check": None if checked is None else asdict(checked),
         },
         title=f"index of {manifest.dataset['name']}",
         columns=("", ""),
         rows=rows,
-        closing=(
-            f'search it: dsi search {out} "your query"',
-            _measuring(out, dataset, list(opened.info.qrels)),
-        ),
+        closing=closing,
     )
+
+
+def _check(out: Path) -> SelfCheck | None:
+    from dsi.evaluation.self_check import check_itself
+
+    return check_itself(out)
 
 
 def _measuring(out: Path, dataset: Path, splits: list[str]) -> str:
