@@ -25,6 +25,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from dsi import versions
+from dsi.freed_memory import give_back
 from dsi.training.training_options import TrainingOptions
 from dsi.updating.chosen import with_changes
 from dsi.updating.comparison import ComparisonOptions
@@ -214,4 +215,5 @@ def run_strategy(
         for older in versions.names(index):
             if older != versions.live(index):
                 shutil.rmtree(versions.folder(index, older))
+        give_back()
     shutil.rmtree(index, ignore_errors=True)
