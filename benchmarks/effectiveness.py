@@ -129,6 +129,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi import versions
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
+    from dsi.commands.search_flags import SearchFlags
     from dsi.training.build import train_index
     from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
     from dsi.training.training_options import TrainingOptions
@@ -171,10 +172,11 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         minutes = (time.perf_counter() - started) / 60
         version = versions.folder(index, versions.live(index))
         quality = _quality(Assignment.open(version / "assignment"), dataset)
-        report = evaluate(index, dataset, beams=arguments.beams)
+        flags = SearchFlags(beams=arguments.beams)
+        report = evaluate(index, dataset, flags=flags)
         if system is not None and options.docids != "atomic":
             freely = evaluate(
-                index, dataset, beams=arguments.beams, baselines="none", constraint=False
+                index, dataset, baselines="none", flags=replace(flags, constraint=False)
             )
             report.data["systems"][UNCONSTRAINED] = freely.data["systems"]["index"]
             report.data["seconds"][UNCONSTRAINED] = freely.data["seconds"]["index"]

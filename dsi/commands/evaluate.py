@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError
-from dsi.commands.search import refuse_folder, search_options
+from dsi.arguments import SPREAD
+from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report
-from dsi.search.options import GuidanceOptions, SearchOptions
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
     from dsi.index import Index
+    from dsi.search.options import SearchOptions
     from dsi.search.runs import Run
     from dsi.training.processes import Processes
 
+_FLAGS = SearchFlags()
 DEPTH = 100
 """How many documents of each query are evaluated: the deepest cutoff of the measures."""
 
@@ -27,16 +29,8 @@ def evaluate(
     *,
     split: str = "test",
     baselines: str = "bm25,bm25+queries",
-    beams: int | None = None,
-    run: Path | None = None,
     language: str = "english",
-    score: Literal["model", "constrained"] | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    only: Path | None = None,
-    exclude: Path | None = None,
-    guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
-    constraint: bool = True,
-    device: str | None = None,
+    flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
     seed: int = 0,
 ) -> Report:
     """Measures how well an index, or any TREC run, answers the queries of a dataset.
@@ -52,18 +46,8 @@ def evaluate(
         split: The queries to ask: train, dev or test.
         baselines: Baselines to put beside it, with commas between: "bm25", and "bm25+queries",
             which reads each document's training queries too; "none" for no baseline.
-        beams: Width of the index's search; default that of the index, and at least 100. With
-            fewer, as many documents are found as there are beams.
-        run: A file to write the results of the index to, as a TREC run.
         language: Of the baselines' stemmer and stop words; "none" for neither.
-        score: What the index's scores are, as in dsi search; likewise the next five.
-        precision: fp32 or bf16.
-        only: A file of document ids, one a line, to search among.
-        exclude: A file of document ids, one a line, not to search among.
-        guidance: What helps the beams; off by default.
-        constraint: Keep to identifiers of documents; false writes any codes, and drops what is
-            no document's identifier, to see what the constraint is worth.
-        device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
+        flags: How the index is searched, and where its results are written to.
         seed: Of the significance tests.
     """
     from data_prep.dataset import Dataset
@@ -71,9 +55,9 @@ def evaluate(
     opened = Dataset.open(dataset)
     qrels = _judged(opened, split)
     names = _baseline_names(baselines)
+    beams = flags.beams
     if beams is not None and beams < 1:
         raise InputError(f"{beams} beams", where="--beams", mend="Ask for at least 1")
-    refuse_folder(run)
     texts = opened.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
 
@@ -88,31 +72,21 @@ def evaluate(
         from dsi.training.processes import Processes
 
         processes = Processes()
-        options = search_options(score, precision, only, exclude, guidance, constraint)
-        index = processes.together(lambda: Index.open(index_or_run, device))
+        options = flags.options()
+        index = processes.together(lambda: Index.open(index_or_run, flags.device))
         remarks += _beyond(index, qrels, opened)
         runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
             remarks.append(
                 f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
             )
-        if run is not None:
+        if flags.run is not None:
             from dsi.search.runs import write_run
 
+            run = flags.run
             processes.first_alone(lambda: write_run(run, runs["index"]))
     else:
-        plain = SearchOptions()
-        _refuse_search_options(
-            beams=beams,
-            run=run,
-            device=device,
-            score=None if score == plain.score else score,
-            precision=None if precision == plain.precision else precision,
-            only=only,
-            exclude=exclude,
-            guidance=None if guidance == plain.guidance else guidance,
-            constraint=None if constraint == plain.constraint else constraint,
-        )
+        _refuse_search_flags(flags)
         runs["run"] = _read(index_or_run, qrels, split)
         missing = len(qrels.keys() - runs["run"].keys())
         if missing:
@@ -152,14 +126,13 @@ def _baseline_names(words: str) -> list[str]:
     return names
 
 
-def _refuse_search_options(**options: object) -> None:
+def _refuse_search_flags(flags: SearchFlags) -> None:
     """Raises InputError when an option is given that only an index has a use for."""
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(
-                f"--{name} is for an index, and a run file was given",
-                mend=f"Leave --{name} out, or give the folder of an index",
-            )
+    for name in flags.given():
+        raise InputError(
+            f"--{name} is for an index, and a run file was given",
+            mend=f"Leave --{name} out, or give the folder of an index",
+        )
 
 
 def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) -> list[str]:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError
+from dsi.arguments import SPREAD
+from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport
-from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
+from dsi.search.options import SearchOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,23 +22,17 @@ if TYPE_CHECKING:
     from data_prep.dataset import Query
     from dsi.index import Hit, Index
 
+_FLAGS = SearchFlags()
+
 
 def search(
     index: Path,
     query: list[str],
     *,
     queries: Path | None = None,
-    run: Path | None = None,
     k: int = 10,
-    beams: int | None = None,
     batch_size: int = 32,
-    score: Literal["model", "constrained"] | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    only: Path | None = None,
-    exclude: Path | None = None,
-    guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008 (frozen)
-    constraint: bool = True,
-    device: str | None = None,
+    flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
     deepspeed: Path | None = None,
     encoding: str = "utf-8",
     query_id_column: str | None = None,
@@ -52,20 +48,9 @@ def search(
         index: The folder of the index.
         query: Queries.
         queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics.
-        run: A file to write the results to, as a TREC run, instead of showing them.
         k: How many documents to show for each query.
-        beams: Width of the search; more is slower and misses less; default that of the index.
         batch_size: How many queries are searched at once.
-        score: What a document's score is: "model", the log-probability of its identifier;
-            "constrained", the same over the codes that lead to a document, step by step; default
-            what the index was trained by.
-        precision: fp32, or bf16: half the memory, and faster where the hardware multiplies it.
-        only: A file of document ids, one a line, to search among.
-        exclude: A file of document ids, one a line, not to search among.
-        guidance: What helps the beams; off by default.
-        constraint: Keep to identifiers of documents; false writes any codes, and drops what is
-            no document's identifier, to see what the constraint is worth.
-        device: Where to search ("cpu", "cuda:1"); default an accelerator where there is one.
+        flags: How to search; results that are written to --run are not shown.
         deepspeed: A DeepSpeed configuration of ZeRO 3: the processes of torchrun cut the model up
             between them, for one that no device has room for, and search all queries together.
         encoding: The encoding of the file of queries.
@@ -77,13 +62,12 @@ def search(
     versions.live(index)  # tells at once, before torch is imported
     if k < 1:
         raise InputError(f"cannot show {k} documents", where="--k", mend="Ask for at least 1")
-    if beams is not None and beams < k:
+    if flags.beams is not None and flags.beams < k:
         raise InputError(
-            f"{beams} beams cannot find {k} documents",
+            f"{flags.beams} beams cannot find {k} documents",
             where="--beams",
             mend=f"Give at least {k}, or a smaller --k",
         )
-    refuse_folder(run)
     if queries is not None and query:
         raise InputError(
             "queries both on the command line and in a file",
@@ -95,10 +79,10 @@ def search(
         asked = _from_file(queries, encoding, query_id_column, query_text_column)
     elif query:
         asked = _numbered(query, "QUERY")
-    elif run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
+    elif flags.run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
         asked = _numbered(_lines(), "standard input")
 
-    options = search_options(score, precision, only, exclude, guidance, constraint)
+    options = flags.options()
     zero = None if deepspeed is None else _zero_config(deepspeed)
 
     from dsi.index import Index
@@ -107,21 +91,22 @@ def search(
     processes = Processes()
     if processes.count > 1 and asked is None:
         raise InputError("several processes cannot share a prompt", mend="Give --queries FILE")
-    opened = processes.together(lambda: Index.open(index, device))
+    opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
-        opened.spread(zero, precision)
+        opened.spread(zero, flags.precision)
     if asked is None:
-        return _converse(opened, k, beams, options)
+        return _converse(opened, k, flags.beams, options)
     texts = [one.text for one in asked]
     started = time.perf_counter()
     sharing = processes if zero is None else None
-    hits = opened.search(texts, k, beams, batch_size, options, sharing)
+    hits = opened.search(texts, k, flags.beams, batch_size, options, sharing)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
     known = opened.text.known(texts)
-    if run is not None:
+    if flags.run is not None:
         from dsi.search.runs import write_run
 
+        run = flags.run
         found = {
             one.query_id: {hit.doc_id: hit.score for hit in ranked}
             for one, ranked in zip(asked, hits, strict=True)
@@ -149,31 +134,6 @@ def _zero_config(file: Path) -> dict[str, Any]:
     config = read_zero_config(file)
     refuse_other_stages(config)
     return config
-
-
-def refuse_folder(run: Path | None) -> None:
-    """Refuses a folder where a run is to be written, before anything is searched."""
-    if run is not None and run.is_dir():
-        raise InputError("this is a folder", where=f"--run {run}", mend="Name a file in it")
-
-
-def search_options(
-    score: Literal["model", "constrained"] | None,
-    precision: Literal["fp32", "bf16"],
-    only: Path | None,
-    exclude: Path | None,
-    guidance: GuidanceOptions,
-    constraint: bool,
-) -> SearchOptions:
-    """Returns the options that the words of a command line mean; the files are read."""
-    return SearchOptions(
-        score=score,
-        precision=precision,
-        only=None if only is None else read_doc_ids(only),
-        exclude=[] if exclude is None else read_doc_ids(exclude),
-        guidance=guidance,
-        constraint=constraint,
-    )
 
 
 @dataclass(frozen=True)
