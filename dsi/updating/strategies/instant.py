@@ -203,35 +203,15 @@ class Instant(Standalone):
         live = [*update.old_rows.tolist(), *solvable]
         means, counts = mean_states(model, update, live, options.queries)
         read = time.perf_counter()
-        output = model.get_output_embeddings().weight
-        rows = output.detach()
-        known = len(live) - len(solvable)
-        keys = torch.from_numpy(means)
         codes = torch.from_numpy(lasts[np.array(live)].astype(np.int64))
-        fresh = codes[known:]
-        lengths = torch.linalg.vector_norm(keys, dim=1)
-        # What does not change while rows are solved for is multiplied at once.
-        own_logits = (keys * rows[codes]).sum(dim=1)
-        scores = keys @ rows[fresh].T
-        settled = torch.ones(len(rows), dtype=torch.bool)
-        settled[fresh] = False
-        best = (keys[known:] @ rows[settled].T).amax(dim=1)
-        solved: list[int] = []
-        for place in range(known, len(live)):
-            number, code = place - known, int(codes[place])
-            if counts[place]:
-                query = keys[place : place + 1]
-                leader = torch.cat([best[number : number + 1], rows[solved] @ query[0]]).max()
-                problem = Problem(
-                    query, leader.unsqueeze(0), keys[:place], own_logits[:place], rows[code].clone()
-                )
-                row = solve(
-                    problem, options, scores=scores[:place, number], lengths=lengths[:place]
-                )
-                with torch.no_grad():
-                    output[code] = row
-                own_logits[place] = keys[place] @ row
-            solved.append(code)
+        write_rows(
+            model.get_output_embeddings().weight.detach(),
+            torch.from_numpy(means),
+            codes,
+            counts,
+            known=len(live) - len(solvable),
+            options=options,
+        )
         ended = time.perf_counter()
         per_document = 1000 / len(solvable)
         reached = {
@@ -247,6 +227,53 @@ class Instant(Standalone):
             "all": (ended - began) * per_document,
         }
         return Outcome(model, update.text, reached, {"milliseconds a document": milliseconds})
+
+
+def write_rows(
+    rows: torch.Tensor,
+    keys: torch.Tensor,
+    codes: torch.Tensor,
+    counts: npt.NDArray[np.int64],
+    *,
+    known: int,
+    options: InstantOptions,
+) -> None:
+    """Solves for the rows of new documents one after another, each beside those before it.
+
+    Args:
+        rows: The output layer, which is changed; float32 [alphabet, width].
+        keys: The mean state of the queries of each document, old ones first; float32
+            [documents, width].
+        codes: The row of each; int64 [documents].
+        counts: How many queries each has; a new document without any keeps the row it has.
+        known: How many are old.
+        options: How.
+    """
+    import torch
+
+    fresh = codes[known:]
+    lengths = torch.linalg.vector_norm(keys, dim=1)
+    # What does not change while rows are solved for is multiplied at once.
+    own_logits = (keys * rows[codes]).sum(dim=1)
+    scores = keys @ rows[fresh].T
+    settled = torch.ones(len(rows), dtype=torch.bool)
+    settled[fresh] = False
+    best = (keys[known:] @ rows[settled].T).amax(dim=1)
+    for number, code in enumerate(fresh.tolist()):
+        place = known + number
+        if not counts[place]:
+            continue
+        query = keys[place]
+        leader = torch.cat([best[number : number + 1], rows[fresh[:number]] @ query]).max()
+        problem = Problem(
+            query.unsqueeze(0),
+            leader.unsqueeze(0),
+            keys[:place],
+            own_logits[:place],
+            rows[code].clone(),
+        )
+        rows[code] = solve(problem, options, scores=scores[:place, number], lengths=lengths[:place])
+        own_logits[place] = query @ rows[code]
 
 
 def mean_states(
