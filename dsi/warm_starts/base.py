@@ -14,6 +14,7 @@ from docids.code_learning.seq2seq import CodeVectors
 from docids.table import FIRST_CODE, DocidTable
 
 if TYPE_CHECKING:
+    import scipy.sparse as sparse
     import torch
     from transformers import PreTrainedModel
 
@@ -134,19 +135,41 @@ def code_vectors(
     Returns:
         float32 [alphabet_size, width].
     """
-    import scipy.sparse as sparse
-
-    codes = np.asarray(table.codes)
-    owners = np.repeat(table.owners, table.lengths)
-    members = sparse.csr_matrix(
-        (np.ones(len(codes), np.float32), (codes, owners)), shape=(alphabet_size, len(table))
-    )
-    sums = np.asarray(members @ vectors, dtype=np.float32)
+    having = members(table, np.arange(len(table)), np.arange(alphabet_size))
+    sums = np.asarray(having @ vectors, dtype=np.float32)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     typical = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
-    shared = np.asarray(members.sum(axis=1)).reshape(-1, 1)
+    shared = np.asarray(having.sum(axis=1)).reshape(-1, 1)
     scale = np.where(shared > 1, typical / np.maximum(lengths, 1e-12), 1.0)
     return sums * scale.astype(np.float32)
+
+
+def members(
+    table: DocidTable, rows: npt.NDArray[np.int64], codes: npt.NDArray[np.int64]
+) -> sparse.csr_matrix:
+    """Returns how often some documents have some codes in their identifiers.
+
+    Args:
+        table: The identifiers.
+        rows: Table rows of the documents; int64 [documents].
+        codes: int64 [codes].
+
+    Returns:
+        float32 [codes, documents], sparse.
+    """
+    import scipy.sparse as sparse
+
+    row_places = np.full(len(table), -1, np.int64)
+    row_places[rows] = np.arange(len(rows))
+    code_places = np.full(int(max(table.alphabet_size, codes.max(initial=-1) + 1)), -1, np.int64)
+    code_places[codes] = np.arange(len(codes))
+    places = code_places[np.asarray(table.codes)]
+    owners = row_places[np.repeat(table.owners, table.lengths)]
+    both = (places >= 0) & (owners >= 0)
+    return sparse.csr_matrix(
+        (np.ones(int(both.sum()), np.float32), (places[both], owners[both])),
+        shape=(len(codes), len(rows)),
+    )
 
 
 def set_rows(weight: torch.Tensor, rows: npt.NDArray[np.float32]) -> None:

@@ -49,12 +49,21 @@ class Newcomers:
 
         Their rows in the model stand for no old document and may be written; int64 [codes].
         """
-        lengths = self.table.lengths
-        owner = np.repeat(self.table.owners, lengths)
+        new, others = self._codes()
+        return np.setdiff1d(new, others)
+
+    def shared_codes(self) -> npt.NDArray[np.int64]:
+        """Returns the codes that occur in identifiers of new and of other documents, ascending."""
+        new, others = self._codes()
+        return np.intersect1d(new, others)
+
+    def _codes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the codes of new documents, and those of all others, retired ones too."""
+        owner = np.repeat(self.table.owners, self.table.lengths)
         codes = np.asarray(self.table.codes)
-        new = np.isin(owner, self.rows)
-        own = np.setdiff1d(codes[new], codes[~new])
-        return own[own >= FIRST_CODE].astype(np.int64)
+        new = np.isin(owner, self.rows) & (codes >= FIRST_CODE)
+        others = ~new & (codes >= FIRST_CODE)
+        return codes[new].astype(np.int64), codes[others].astype(np.int64)
 
     def vectors_of_codes(
         self, vectors: npt.NDArray[np.float32], alphabet_size: int

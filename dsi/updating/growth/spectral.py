@@ -5,11 +5,13 @@ document's vector is the one whose products with the token vectors come nearest 
 weights (folding-in; Deerwester et al., Indexing by Latent Semantic Analysis, 1990, with least
 squares). What is left of the new documents' BM25 matrix, the words above all that no old document
 has, is factorised by itself, in dimensions that the model gets for it: old documents are zero
-there, so that their order among themselves stays what it was.
+there, so that their order among themselves stays what it was. Codes that old documents share with
+new ones, such as a branch of a tree, turn towards what they have in common now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from transformers import PreTrainedModel
 
 from dsi.updating.growth.base import GROWTHS, Newcomers
 from dsi.updating.widening import RESERVED, can_widen, widen
-from dsi.warm_starts.base import Corpus
+from dsi.warm_starts.base import Corpus, members
 from dsi.warm_starts.spectral import bm25_matrix
 
 WIDEST = 3072
@@ -65,6 +67,11 @@ def spectral(model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTrai
         tokens[newcomers.known_tokens :] = _words_by_documents(new_words, vectors)
         write_tokens(model, tokens)
     _write_documents(model, newcomers, vectors)
+    old_matrix = matrix[np.searchsorted(live, newcomers.old_rows)]
+    # Folding is linear: sums are folded, and no document by itself.
+    _turn_shared_codes(
+        model, newcomers, vectors, lambda having: folded(having @ old_matrix) * scale
+    )
     return model
 
 
@@ -118,6 +125,11 @@ def write_tokens(model: PreTrainedModel, vectors: npt.NDArray[np.float32]) -> No
 def _norms(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The lengths of rows, without a squared copy of them; float32 [rows]."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32)
+
+
+def _directions(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns rows at length 1, and those of zeros as they are; float32, shaped like them."""
+    return np.asarray(rows / np.maximum(_norms(rows), 1e-12)[:, None], np.float32)
 
 
 def _length(model: PreTrainedModel) -> float:
@@ -241,3 +253,39 @@ def _write_documents(
     own = newcomers.own_codes()
     with torch.no_grad():
         output[own] = torch.from_numpy(of_codes[own]).to(output)
+
+
+def _turn_shared_codes(
+    model: PreTrainedModel,
+    newcomers: Newcomers,
+    vectors: npt.NDArray[np.float32],
+    old_sums: Callable[[sparse.csr_matrix], npt.NDArray[np.float32]],
+) -> None:
+    """Turns the rows of codes that new documents share with old ones as the warm start would.
+
+    The warm start points such a row at the sum of the vectors of its documents. Of a row that has
+    been trained since, the part that lies along that sum is turned; the rest stays.
+
+    Args:
+        model: The model, wide enough for the vectors; changed in place.
+        newcomers: The documents.
+        vectors: Of the new ones; float32 [new, dimensions].
+        old_sums: Given which old documents have which code [codes, old], returns the sums of
+            their vectors; float32 [codes, dimensions that there were].
+    """
+    import torch
+
+    table = newcomers.table
+    shared = newcomers.shared_codes()
+    sums = old_sums(members(table, newcomers.old_rows, shared))
+    before = np.zeros((len(shared), vectors.shape[1]), np.float32)
+    before[:, : sums.shape[1]] = sums
+    after = before + np.asarray(members(table, newcomers.rows, shared) @ vectors)
+    turn = _directions(after) - _directions(before)
+    output = model.get_output_embeddings().weight
+    with torch.no_grad():
+        rows = output[shared].float().cpu().numpy()
+        part = rows[:, :-RESERVED]
+        along = np.einsum("ij,ij->i", part, _directions(before))
+        part += np.maximum(along, 0)[:, None] * turn
+        output[shared] = torch.from_numpy(rows).to(output)

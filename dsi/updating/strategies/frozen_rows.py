@@ -1,4 +1,7 @@
-"""`frozen-rows`: the rows of old codes do not move at all.
+"""`frozen-rows`: no step of an update moves the rows of old codes.
+
+Those that new documents share, as in a tree, have been turned once before the first step, when
+the model grew.
 
 With one code a document and an encoder that is frozen too, nothing of an old document's score
 depends on what is learned: no forgetting but by new documents that rank above (IncDSI; MixLoRA-DSI

@@ -93,7 +93,12 @@ def test_what_is_joined_to_a_strategy_changes_the_outcome(joined, kind, trained,
         )
         rows, width = one["lm_head.weight"].shape
         old, new = (each["lm_head.weight"][:rows, : width - 2] for each in (one, two))
-        assert (old == new).all()
+        table = Index.open(index, "cpu").table
+        # Those that new documents share have been turned once, when the model grew.
+        shared = {code for row in range(30, 40) for code in table.sequence(row) if code < rows}
+        assert bool(shared) == (kind == "semantic")
+        kept = [code for code in range(rows) if code not in shared]
+        assert (old[kept] == new[kept]).all()
 
 
 def test_the_memory_grows_with_the_index(index, corpora):
