@@ -45,6 +45,9 @@ OPTIONAL_COLUMNS = ("url",)
 KEPT = ("pseudo", "memory")
 """What was made for a Dataset, and stays when it is written again with the same content."""
 
+MADE_AGAIN = ("extractive", "selective")
+"""Generators of pseudo-queries that need no model: a training makes theirs again by itself."""
+
 MOST_UNKNOWN = 0.2
 """The share of judgements with an unknown query or document above which a source is refused."""
 
@@ -359,8 +362,9 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     text, repeated queries and judgements, and judgements of what was left out or never existed.
     Queries without a judgement are kept and counted in `info.noted`.
 
-    A Dataset that is already there is replaced; pseudo-queries and generative memory that were
-    made of it are kept if the content is the same, and otherwise not thrown away for it.
+    A Dataset that is already there is replaced. Pseudo-queries and a generative memory that were
+    made of it are kept if the content is the same; otherwise what a model was needed for is not
+    thrown away for it.
 
     Args:
         path: The folder to write.
@@ -372,8 +376,8 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     Raises:
         InputError: `path` holds something that is not a Dataset; an id is empty or repeated; a
             value has the wrong type; there is no document; more than a fifth of the judgements
-            name an unknown query or document; or something was made of a Dataset that is there,
-            which has another content.
+            name an unknown query or document; or a model wrote pseudo-queries for a Dataset that
+            is there, or learned from it, and its content is another.
     """
     path = Path(path)
     refuse_other_content(path)
@@ -405,20 +409,23 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
 
 
 def _made_of(path: Path, content_hash: str) -> list[str]:
-    """Returns which folders of a Dataset that is there were made of its content.
+    """Returns which folders of a Dataset that is there were made of content of this hash.
 
     Raises:
-        InputError: They were made of another content than that of this hash.
+        InputError: They were made of another content, and a model was needed for that.
     """
     made = [name for name in KEPT if (path / name).is_dir()]
-    if made and Dataset.open(path).info.content_hash != content_hash:
-        folders = " and ".join(f"{path / name}" for name in made)
+    if not made or Dataset.open(path).info.content_hash == content_hash:
+        return made
+    dear = [folder for folder in path.glob("pseudo/[!.]*") if folder.name not in MADE_AGAIN]
+    dear += path.glob("memory")
+    if dear:
         raise InputError(
             "the dataset that is here has another content, and what was made of it would be lost",
             where=path,
-            mend=f"Choose another --out, or remove {folders}",
+            mend=f"Choose another --out, or remove {' and '.join(map(str, sorted(dear)))}",
         )
-    return made
+    return []
 
 
 def refuse_other_content(path: Path) -> None:

@@ -59,8 +59,8 @@ def prepare(
 
     Args:
         source: Where the documents are.
-        out: The folder for the dataset; replaced if it holds a dataset already, unless
-            pseudo-queries or a generative memory were made of one with another content.
+        out: The folder for the dataset; replaced if it holds a dataset already, unless that has
+            another content, and a model wrote pseudo-queries for it or learned from it.
         name: A name for the collection; default that of the source.
         licence: The licence of its content, to be kept with it.
         id_column: Column of the document id; default id, _id, doc_id, docid, docno or pid.

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 
@@ -174,11 +173,14 @@ def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none
     assert write_dataset(path, source()).generators == ["g"]
     with pytest.raises(InputError, match="another content") as refusal:
         write_dataset(path, source(DOCUMENTS[::-1]))
-    assert str(path / "pseudo") in str(refusal.value)
+    assert str(path / "pseudo" / "g") in str(refusal.value)
     assert Dataset.open(path).doc_ids == [document.doc_id for document in DOCUMENTS]
     assert Dataset.open(path).generators == ["g"]
-    shutil.rmtree(path / "pseudo")
-    assert write_dataset(path, source(DOCUMENTS[::-1])).generators == []
+    (path / "pseudo" / "g").rename(path / "pseudo" / "extractive")
+    assert write_dataset(path, source(DOCUMENTS[::-1])).generators == [], "made again by a training"
+    (path / "memory").mkdir()
+    with pytest.raises(InputError, match="another content"):
+        write_dataset(path, source())
 
 
 def test_opening_what_is_no_dataset_says_how_to_make_one(tmp_path):
