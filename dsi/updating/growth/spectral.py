@@ -277,6 +277,8 @@ def _turn_shared_codes(
 
     table = newcomers.table
     shared = newcomers.shared_codes()
+    if not len(shared):
+        return
     sums = old_sums(members(table, newcomers.old_rows, shared))
     before = np.zeros((len(shared), vectors.shape[1]), np.float32)
     before[:, : sums.shape[1]] = sums
