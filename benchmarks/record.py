@@ -54,14 +54,16 @@ def commit() -> str:
 def cell(benchmark: str, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns a cell of a benchmark's grid: from the results folder, or measured and kept there.
 
+    A result with an entry `void` says why it must not be used; it is measured again.
+
     Args:
         benchmark: Folder under `benchmarks/results/`.
         name: Of the cell; every parameter that matters is in it.
         measure: Called where there is no result yet.
     """
     file = RESULTS / benchmark / f"{name}.json"
-    if file.is_file():
-        return read_json(file)
+    if file.is_file() and "void" not in (kept := read_json(file)):
+        return kept
     before = commit()
     value = {"cell": name, **measure(), "machine": machine(), "commit": before}
     write_json(file, value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,46 +61,29 @@ def backward_step(
     processes = engine.accelerator.num_processes
     hidden_states = any(objective.hidden_states for objective in objectives)
     values = torch.zeros(1 + len(objectives), device=targets.codes.device)
-    with _casting_once():
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            if number == 0:
-                torch.autocast_increment_nesting()
-            with engine.part(last=last, own=own) as model:
-                forward = Forward(
-                    model, part, targets, step=step, steps=steps, hidden_states=hidden_states
-                )
-                loss: torch.Tensor | None = None
-                for place, objective in enumerate(objectives, 1):
-                    summed = objective.of_examples(forward)
-                    terms = []
-                    if summed is not None:
-                        # Mean over the whole step, so that parts and processes do not change it;
-                        # DDP averages over processes what here must be summed.
-                        terms.append(summed * (processes / examples))
-                    if last and (constant := objective.of_weights(engine.network)) is not None:
-                        terms.append(constant)
-                    for term in terms:
-                        values[place] += term.detach()
-                        weighted = term if objective.weight == 1 else term * objective.weight
-                        loss = weighted if loss is None else loss + weighted
-                if loss is not None and loss.requires_grad:
-                    engine.backward(loss, own=own)
-                    values[0] += loss.detach()
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        with engine.part(last=last, own=own) as model:
+            forward = Forward(
+                model, part, targets, step=step, steps=steps, hidden_states=hidden_states
+            )
+            loss: torch.Tensor | None = None
+            for place, objective in enumerate(objectives, 1):
+                summed = objective.of_examples(forward)
+                terms = []
+                if summed is not None:
+                    # Mean over the whole step, so that parts and processes do not change it;
+                    # DDP averages over processes what here must be summed.
+                    terms.append(summed * (processes / examples))
+                if last and (constant := objective.of_weights(engine.network)) is not None:
+                    terms.append(constant)
+                for term in terms:
+                    values[place] += term.detach()
+                    weighted = term if objective.weight == 1 else term * objective.weight
+                    loss = weighted if loss is None else loss + weighted
+            if loss is not None and loss.requires_grad:
+                engine.backward(loss, own=own)
+                values[0] += loss.detach()
     shared = engine.accelerator.reduce(values, "mean").tolist()
     names = [objective.name for objective in objectives]
     return StepLoss(shared[0], dict(zip(names, shared[1:], strict=True)))
-
-
-@contextmanager
-def _casting_once() -> Iterator[None]:
-    """Lets autocast keep the weights that it has cast from one pass to the next.
-
-    It forgets them at the end of its outermost block, and each pass is one.
-    """
-    torch.autocast_increment_nesting()
-    try:
-        yield
-    finally:
-        if torch.autocast_decrement_nesting() == 0:
-            torch.clear_autocast_cache()

@@ -54,9 +54,14 @@ def write(path: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> Dat
 
 def options(**changes: Any) -> Any:
     """Returns training options; `loop__steps=3` changes a field of a group."""
+    return with_groups({}, changes)
+
+
+def with_groups(groups: dict[str, Any], changes: dict[str, Any]) -> Any:
+    """Returns training options with whole groups replaced, and then single fields."""
     from dsi.training.training_options import TrainingOptions
 
-    groups: dict[str, Any] = {
+    given: dict[str, Any] = {
         "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),
         "model": ModelOptions(),
         "objectives": ObjectiveOptions(),
@@ -65,15 +70,16 @@ def options(**changes: Any) -> Any:
         "lora": LoraOptions(),
         "sam": SamOptions(),
         "loop": LoopOptions(steps=8, batch=16, precision="fp32", beams=10),
+        **groups,
     }
-    plain = {"per_doc": 4, "generator": "extractive"}
+    plain = {"per_doc": 4, "generator": given.pop("generator", "extractive")}
     for name, value in changes.items():
         group, _, field = name.partition("__")
         if field:
-            groups[group] = dataclasses.replace(groups[group], **{field: value})
+            given[group] = dataclasses.replace(given[group], **{field: value})
         else:
             plain[name] = value
-    return TrainingOptions(**groups, **plain)
+    return TrainingOptions(**{**given, **plain})
 
 
 def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:

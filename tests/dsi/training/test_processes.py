@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,15 +76,23 @@ def start(*words: str, count: int = 2, script: str | None = None) -> list[subpro
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    ended = []
-    for process in processes:
+def finish(
+    processes: list[subprocess.Popen[str]], patience: float = 280
+) -> list[tuple[int, str, str]]:
+    """Waits for processes, so many seconds at most, and returns codes and outputs.
+
+    All are read at once: one that says much waits for its reader, and the others for it.
+    """
+
+    def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
         try:
-            out, err = process.communicate(timeout=280)
+            out, err = process.communicate(timeout=patience)
         finally:
             process.kill()
-        ended.append((process.returncode, out, err))
-    return ended
+        return process.returncode, out, err
+
+    with ThreadPoolExecutor(len(processes)) as readers:
+        return list(readers.map(end, processes))
 
 
 @pytest.fixture

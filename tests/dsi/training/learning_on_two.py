@@ -1,0 +1,36 @@
+"""What two processes do for test_learning.py: train every cell, and note what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import learning
+
+from data_prep.dataset import Dataset
+from dsi.training.build import train_index
+from dsi.training.processes import Processes
+
+
+def main(folder: str, dataset: str, quick: bool) -> None:
+    """Trains cells under their engines, an index each.
+
+    Args:
+        folder: For the indexes, and `failed-RANK.json`.
+        dataset: Path of the corpus.
+        quick: Whether the quick cells, or all others.
+    """
+    place, corpus, processes = Path(folder), Dataset.open(dataset), Processes()
+    failed = {}
+    for cell in learning.TOGETHER:
+        if cell.way.quick != quick:
+            continue
+        zero = None if cell.engine == "ddp" else learning.CONFIGS / f"{cell.engine}.json"
+        try:
+            wanted = processes.first_before_others(
+                lambda cell=cell: learning.options(cell.way, cell.precision, place, corpus)
+            )
+            train_index(corpus, place / cell.name, wanted, deepspeed=zero)
+        except Exception as error:
+            failed[cell.name] = f"{type(error).__name__}: {error}"
+    (place / f"failed-{processes.rank}.json").write_text(json.dumps(failed))

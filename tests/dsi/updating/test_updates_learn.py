@@ -1,0 +1,144 @@
+"""Every strategy of updating learns in bf16 what it learns in fp32, where all weights move.
+
+A small network from random weights has memorised thirty documents; ten are added. Afterwards both
+are found, the losses of the update follow each other, and weights have moved where the strategy
+moves them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small import with_groups
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
+
+import learning
+from growing_corpus import NEW
+
+from dsi import Index, versions
+from dsi.corpus_memory import Memory
+from dsi.training.build import train_index
+from dsi.training.curves import read_scalars
+from dsi.training.options import MixOptions, ModelOptions, OptimiserOptions
+from dsi.updating.options import EwcOptions, RankOneOptions, UpdateOptions
+from dsi.updating.strategies import STRATEGIES
+from dsi.updating.update import update_index
+
+pytest.importorskip("peft")
+
+QUICK = {"finetune", "generative+ewc", "generative+lora", "generative+sam", "retrain"}
+LEAST = {"instant": 0.5, "reindex": 0.3, "episodic": 0.7}
+"""Share of the new documents' pseudo-queries answered, where the strategy does not train on them:
+`instant` solves for rows alone, `reindex` reads texts, and `episodic` texts and old queries."""
+CLOSE = 1.0
+"""Largest difference of the losses of a step in two precisions, where the first is 10 or more."""
+
+
+def strategies() -> list[str]:
+    """Returns every strategy, joined to `generative` where it cannot stand alone."""
+    return [
+        name if STRATEGIES[name].role in ("examples", "all") else f"generative+{name}"
+        for name in STRATEGIES
+    ]
+
+
+@pytest.fixture(scope="module")
+def memorised(corpora, tmp_path_factory):
+    """Precision -> an index of the old documents, all of whose weights were trained in it."""
+    folder = tmp_path_factory.mktemp("memorised")
+
+    def of(precision: str) -> Path:
+        out = folder / precision
+        if not out.exists():
+            groups = {
+                "model": ModelOptions(size="tiny", warm_start="none"),
+                "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
+                "optimiser": OptimiserOptions(lr=1e-3, body=1.0, warmup=2),
+            }
+            changes = {"loop__steps": 60, "loop__batch": 40, "loop__precision": precision}
+            train_index(corpora["old"], out, with_groups(groups, changes))
+        return out
+
+    return of
+
+
+def updated(strategy: str, precision: str, memorised, corpora, folder: Path) -> Path:
+    index = Path(shutil.copytree(memorised(precision), folder / precision))
+    options = UpdateOptions(
+        strategy=strategy,
+        steps=60,
+        ratio=0.5,
+        lr=1e-3,
+        # Light enough that what is measured is whether the update learns.
+        ewc=EwcOptions(weight=1.0),
+        rank1=RankOneOptions(weight=0.01),
+    )
+    update_index(index, corpora["new"], options)
+    return index
+
+
+def answered(index: Path) -> tuple[float, float]:
+    """Returns the share of the pseudo-queries of old and of new documents that find theirs."""
+    memory = Memory.open(versions.folder(index, versions.live(index)))
+    asked = [(doc_id, text) for _, doc_id, text, _ in memory.pseudo_rows()]
+    hits = Index.open(index, "cpu").search([text for _, text in asked], k=3)
+    right: dict[bool, list[bool]] = {False: [], True: []}
+    for (doc_id, _), some in zip(asked, hits, strict=True):
+        right[int(doc_id[1:]) in NEW].append(doc_id in [hit.doc_id for hit in some])
+    old, new = (sum(each) / len(each) for each in right.values())
+    return old, new
+
+
+def losses(index: Path) -> list[float]:
+    folder = versions.folder(index, versions.live(index)) / "log" / "tensorboard"
+    return list(read_scalars(folder).get("training/loss", ([], []))[1])
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in strategies()],
+)
+def test_bf16_learns_what_fp32_learns(strategy, memorised, corpora, tmp_path):
+    full, half = (
+        updated(strategy, precision, memorised, corpora, tmp_path) for precision in ("fp32", "bf16")
+    )
+    for index in (full, half):
+        old, new = answered(index)
+        assert new >= LEAST.get(strategy, 0.9), index.name
+        assert old >= 0.6, index.name
+    before = Index.open(memorised("bf16"), "cpu").model.state_dict()
+    after = Index.open(half, "cpu").model.state_dict()
+    rows = len(before["lm_head.weight"])
+    moved = not before["lm_head.weight"].equal(after["lm_head.weight"][:rows])
+    assert moved == (strategy not in ("instant", "generative+frozen-rows"))
+    one, other = losses(full), losses(half)
+    assert len(one) == len(other)
+    assert max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0) < CLOSE
+
+
+@pytest.mark.parametrize("strategy", ["generative+ewc", "generative+sam", "generative+lora"])
+def test_a_bf16_product_of_an_update_reads_weights_as_they_are_now(
+    strategy, memorised, corpora, tmp_path, monkeypatch
+):
+    index = Path(shutil.copytree(memorised("bf16"), tmp_path / "index"))
+    options = UpdateOptions(strategy=strategy, steps=4, lr=1e-3)
+    with learning.watched_products(monkeypatch) as seen:
+        update_index(index, corpora["new"], dataclasses.replace(options, ratio=0.5))
+    assert sum(products.read for products in seen) > 4 * 10
+    assert not any(products.stale for products in seen)
+
+
+def test_the_network_that_is_updated_moves_in_all_its_parts(memorised, corpora, tmp_path):
+    before = Index.open(memorised("bf16"), "cpu").model.state_dict()
+    index = updated("finetune", "bf16", memorised, corpora, tmp_path)
+    after = Index.open(index, "cpu").model.state_dict()
+    way = learning.Way("one-code", {"docids": "atomic"})
+    for name, value in before.items():
+        same = after[name].shape == value.shape and torch.equal(after[name], value)
+        assert same is not way.has_gradient(name), name
