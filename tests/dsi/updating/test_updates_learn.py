@@ -111,7 +111,8 @@ def test_bf16_learns_what_fp32_learns(strategy, memorised, corpora, tmp_path):
     for index in (full, half):
         old, new = answered(index)
         assert new >= LEAST.get(strategy, 0.9), index.name
-        assert old >= 0.6, index.name
+        # Training on new documents alone forgets old ones, in any precision.
+        assert old >= (0.2 if strategy == "finetune" else 0.6), index.name
     before = Index.open(memorised("bf16"), "cpu").model.state_dict()
     after = Index.open(half, "cpu").model.state_dict()
     rows = len(before["lm_head.weight"])
