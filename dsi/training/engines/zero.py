@@ -148,6 +148,7 @@ def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> A
     start_deepspeed()
     from accelerate import Accelerator
     from accelerate.utils import DeepSpeedPlugin
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     settings = copy.deepcopy(config)
     settings["gradient_accumulation_steps"] = 1
@@ -155,9 +156,12 @@ def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> A
     settings["bf16"] = {**settings.get("bf16", {}), "enabled": precision == "bf16"}
     plugin = DeepSpeedPlugin(hf_ds_config=settings, zero3_init_flag=False)
     with quietly():
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision="bf16" if precision == "bf16" else "no", deepspeed_plugin=plugin
         )
+    # Else transformers would cut up every checkpoint that this process loads from here on.
+    unset_hf_deepspeed_config()
+    return accelerator
 
 
 @contextmanager
