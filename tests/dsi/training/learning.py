@@ -69,7 +69,7 @@ def objectives(**terms: Any) -> ObjectiveOptions:
 WAYS = [
     Way("plain", quick=True),
     Way("one-code", {"docids": "atomic"}),
-    Way("accumulation", {"loop__accumulation": 3}, quick=True),
+    Way("accumulation", {"loop__accumulation": 3}),
     Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}),
     # Only attention is grouped in T5; other networks compute each group in a pass of its own.
     Way("length-groups", {"loop__length_groups": 3}, steps=48, pretrained="bart"),
