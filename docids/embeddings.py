@@ -13,6 +13,7 @@ import numpy.typing as npt
 from data_prep.errors import InputError
 from data_prep.progress import track
 from docids.encoder_states import PREFIX, EncoderEmbedder
+from docids.sentence_encoder import SentenceEncoder
 from docids.store import open_store, write_store
 from docids.strings import Strings
 
@@ -141,7 +142,7 @@ class LatentSemanticEmbedder:
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model, as it comes.
+    """The document vectors of a pretrained encoder; see `docids.sentence_encoder`.
 
     Args:
         model: Hub id or folder.
@@ -153,32 +154,16 @@ class SentenceEmbedder:
     name: ClassVar[str] = "sentence-transformers"
 
     def __init__(self, model: str) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise InputError(
-                f"document vectors by {model!r} need the package sentence-transformers",
-                where="--embedding.model",
-                mend="pip install 'dsi-toolkit[embeddings]', or use the model 'lsa'",
-            ) from None
         self.model = model
-        try:
-            self._model = SentenceTransformer(model)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"no sentence-transformers model {model!r} ({error})",
-                where="--embedding.model",
-                mend="Give a hub id, or the folder of a downloaded model",
-            ) from None
+        self._encoder = SentenceEncoder(model, where="--embedding.model")
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
-        if not len(texts):
-            return np.zeros((0, self._model.get_sentence_embedding_dimension() or 1), np.float32)
-        vectors = self._model.encode(
-            list(texts), normalize_embeddings=True, show_progress_bar=len(texts) > 1000
-        )
-        return np.asarray(vectors, np.float32)
+        vectors = self._encoder.encode_documents(texts)
+        if self._encoder.similarity == "cosine":
+            return vectors
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.maximum(norms, 1e-12)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what `restore` needs."""

@@ -1,6 +1,8 @@
 """Settings that every test shares."""
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -14,3 +16,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("repeatable")
+
+# What tests of several packages share lies in a folder of its own.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.errors import InputError
 from dsi.teachers.base import TEACHERS, Ranked, right_then_best
 from dsi.teachers.bm25 import Bm25Teacher
-from dsi.teachers.embeddings import load
 
 
 @TEACHERS.register("cross-encoder")
@@ -29,7 +29,7 @@ class CrossEncoderTeacher:
     batch: ClassVar[int] = 64
 
     def __init__(self, texts: Sequence[str], model: str | None, language: str) -> None:
-        self._model = load("CrossEncoder", model)
+        self._model = _load(model)
         self._texts = texts
         self._first = Bm25Teacher(texts, None, language)
 
@@ -53,3 +53,23 @@ class CrossEncoderTeacher:
             for line in range(len(found))
         ]
         return right_then_best(rows, scores[:, 0], others, candidates)
+
+
+def _load(model: str | None) -> Any:
+    """Returns a cross-encoder of the package sentence-transformers."""
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError:
+        raise InputError(
+            f"the teacher {model!r} needs the package sentence-transformers",
+            where="--objectives.teacher.model",
+            mend="pip install 'dsi-toolkit[embeddings]', or take --objectives.teacher.kind bm25",
+        ) from None
+    try:
+        return CrossEncoder(model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"no CrossEncoder {model!r} ({str(error).splitlines()[0]})",
+            where="--objectives.teacher.model",
+            mend="Give a hub id that this machine can reach, or the folder of a downloaded model",
+        ) from None

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_encoders
 
 from data_prep.errors import InputError
 from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
@@ -96,33 +97,10 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
         fit_embedder(TEXTS, EmbeddingOptions(model="all-MiniLM-L6-v2"), 0)
 
 
-class FakeSentenceTransformer:
-    """What this code uses of the class of the same name."""
-
-    def __init__(self, model):
-        if model == "missing":
-            raise OSError("not a folder, not on the hub")
-
-    def encode(self, texts, normalize_embeddings, show_progress_bar):
-        assert normalize_embeddings
-        return np.array([[1.0, 0.0] if "cat" in text else [0.0, 1.0] for text in texts])
-
-    def get_sentence_embedding_dimension(self):
-        return 2
-
-
-@pytest.fixture
-def sentence_transformers(monkeypatch):
-    import types
-
-    module = types.ModuleType("sentence_transformers")
-    module.SentenceTransformer = FakeSentenceTransformer
-    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-
-
-@pytest.mark.usefixtures("sentence_transformers")
-def test_any_sentence_transformers_model(tmp_path):
-    options = EmbeddingOptions(model="some/model")
+def test_any_pretrained_encoder(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    vectors = {"cat": [2.0, 0.0], "stocks": [0.0, 1.0], "markets": [0.0, 3.0]}
+    options = EmbeddingOptions(model=tiny_encoders.write_static(tmp_path / "model", vectors))
     embedder = fit_embedder(TEXTS, options, 0)
     save_embedder(embedder, options, tmp_path / "e")
     for each in (embedder, open_embedder(tmp_path / "e")[0]):
@@ -131,10 +109,11 @@ def test_any_sentence_transformers_model(tmp_path):
         assert each.encode([]).shape == (0, 2)
 
 
-@pytest.mark.usefixtures("sentence_transformers")
-def test_a_missing_model_is_named():
-    with pytest.raises(InputError, match="no sentence-transformers model 'missing'"):
-        fit_embedder(TEXTS, EmbeddingOptions(model="missing"), 0)
+def test_a_missing_model_is_named(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    missing = str(tmp_path / "missing")
+    with pytest.raises(InputError, match=f"--embedding.model: no encoder '{missing}'"):
+        fit_embedder(TEXTS, EmbeddingOptions(model=missing), 0)
 
 
 @pytest.mark.parametrize("name", ["dimensions", "sample"])
