@@ -36,7 +36,7 @@ def main() -> None:
 def _measure(source: str) -> dict[str, Any]:
     from data_prep.dataset import Dataset
     from dsi.commands.prepare import prepare
-    from dsi.evaluation.baselines import bm25_run
+    from dsi.evaluation.baselines.bm25 import bm25_run
     from dsi.evaluation.report import evaluate_systems
 
     with TemporaryDirectory() as folder:

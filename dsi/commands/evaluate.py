@@ -44,8 +44,10 @@ def evaluate(
         index_or_run: The folder of an index, or a TREC run file.
         dataset: The folder of a dataset.
         split: The queries to ask: train, dev or test.
-        baselines: Baselines to put beside it, with commas between: "bm25", and "bm25+queries",
-            which reads each document's training queries too; "none" for no baseline.
+        baselines: Baselines to put beside it, with commas between: "bm25"; "bm25+queries", which
+            reads each document's training queries too; "dense:NAME_OR_PATH", vectors of a
+            pretrained encoder; "fusion:NAME_OR_PATH", these and BM25 together, weighed on dev;
+            "none" for no baseline.
         language: Of the baselines' stemmer and stop words; "none" for neither.
         flags: How the index is searched, and where its results are written to.
         seed: Of the significance tests.
@@ -61,7 +63,6 @@ def evaluate(
     texts = opened.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
 
-    from dsi.evaluation.baselines import baseline_run
     from dsi.evaluation.report import evaluate_systems
 
     runs: dict[str, Run] = {}
@@ -75,6 +76,8 @@ def evaluate(
         options = flags.options()
         index = processes.together(lambda: Index.open(index_or_run, flags.device))
         remarks += _beyond(index, qrels, opened)
+        # Before the search, so that an encoder that cannot be loaded does not cost its results.
+        others = _beside(names, opened, queries, language)
         runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
             remarks.append(
@@ -93,10 +96,10 @@ def evaluate(
             remarks.append(
                 f"{missing:,} of {len(qrels):,} queries are not in the run and count as 0."
             )
-    for name in names:
-        started = time.perf_counter()
-        runs[name] = baseline_run(name, opened, queries, k=DEPTH, language=language)
-        seconds[name] = time.perf_counter() - started
+        others = _beside(names, opened, queries, language)
+    for name, (run_of, took, remarked) in others.items():
+        runs[name], seconds[name] = run_of, took
+        remarks += remarked
     return evaluate_systems(opened, split, runs, seconds=seconds, remarks=remarks, seed=seed)
 
 
@@ -116,14 +119,29 @@ def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
 
 def _baseline_names(words: str) -> list[str]:
     """Returns the names in a list with commas, each known and none twice."""
-    from dsi.evaluation.baselines import BASELINES
+    from dsi.evaluation.baselines.base import parse
 
     if words == "none":
         return []
     names = list(dict.fromkeys(word.strip() for word in words.split(",")))
     for name in names:
-        BASELINES[name]
+        parse(name)
     return names
+
+
+def _beside(
+    names: list[str], dataset: Dataset, queries: dict[str, str], language: str
+) -> dict[str, tuple[Run, float, list[str]]]:
+    """Asks baselines; returns of each its run, how many seconds it took, and its remarks."""
+    from dsi.evaluation.baselines import make_baseline
+
+    answers = {}
+    for name in names:
+        started = time.perf_counter()
+        baseline = make_baseline(name, dataset, language)
+        run = baseline.run(queries, DEPTH, name)
+        answers[name] = (run, time.perf_counter() - started, baseline.remarks)
+    return answers
 
 
 def _refuse_search_flags(flags: SearchFlags) -> None:

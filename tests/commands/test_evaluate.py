@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import tiny_encoders
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -116,6 +118,20 @@ def test_a_run_is_measured_and_queries_it_lacks_count_as_zero(run_file, dataset,
     assert "3 of 5 queries are not in the run" in capsys.readouterr().out
 
 
+def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_path, capsys):
+    pytest.importorskip("sentence_transformers")
+    vectors = dict(zip(ANIMALS, np.eye(5).tolist(), strict=True))
+    encoder = tiny_encoders.write_static(tmp_path / "encoder", vectors)
+    names = [f"dense:{encoder}", f"fusion:{encoder}"]
+    data = printed(capsys, run_file, dataset, "--baselines", ",".join(names))
+    assert list(data["systems"]) == ["run", *names]
+    assert list(data["seconds"]) == names
+    assert all(data["systems"][name]["all"]["Success@1"] == 1 for name in names)
+    assert cli.main(["evaluate", run_file, dataset, "--baselines", names[1]]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "is 0.50 BM25 and 0.50 vectors, for want of dev queries" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -123,6 +139,8 @@ def test_a_run_is_measured_and_queries_it_lacks_count_as_zero(run_file, dataset,
         (["--split", "train"], "no query of the run is in split 'train'"),
         (["--baselines", "bm52"], "Did you mean 'bm25'?"),
         (["--baselines", "bm25,"], "unknown baseline ''"),
+        (["--baselines", "fusion"], "Give fusion:NAME_OR_PATH"),
+        (["--baselines", "dense:/no/such/folder"], "no encoder '/no/such/folder'"),
         (["--language", "klingon"], "language 'klingon'"),
         (["--beams", "5"], "--beams is for an index"),
         (["--run", "out.trec"], "--run is for an index"),

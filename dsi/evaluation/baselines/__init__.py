@@ -1,0 +1,8 @@
+"""Baselines: what a system that learns has to beat, by words, by vectors and by both."""
+
+from data_prep.registry import import_entries
+from dsi.evaluation.baselines.base import BASELINES, Baseline, baseline_run, make_baseline
+
+import_entries(__name__, __path__)
+
+__all__ = ["BASELINES", "Baseline", "baseline_run", "make_baseline"]

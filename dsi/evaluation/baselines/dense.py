@@ -1,0 +1,61 @@
+"""Vectors of a pretrained encoder, as it comes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.dataset import Dataset
+from docids.sentence_encoder import SentenceEncoder
+from dsi.evaluation.baselines.base import BASELINES, Baseline
+from dsi.evaluation.baselines.bm25 import document_texts
+
+_TOGETHER = 64
+"""Queries whose scores are in memory at once."""
+
+
+@BASELINES.register("dense")
+class DenseBaseline(Baseline):
+    """Ranks by the similarity of vectors of query and document, a cosine for most encoders.
+
+    Title and text of a document are read as one, as far as the encoder reads.
+
+    Args:
+        dataset: The documents.
+        model: Hub id or folder of an encoder; see `docids.sentence_encoder`.
+        language: Not looked at.
+
+    Raises:
+        InputError: The package sentence-transformers, or the model, is not to be had.
+    """
+
+    takes_model: ClassVar[bool] = True
+
+    def __init__(self, dataset: Dataset, model: str, language: str) -> None:
+        super().__init__(dataset, model, language)
+        self._encoder, self._documents = _encoded(dataset, model)
+
+    def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
+        """Yields for each query the scores of all documents; see `Baseline.scores`."""
+        vectors = self._encoder.encode_queries(queries)
+        for start in range(0, len(queries), _TOGETHER):
+            yield from vectors[start : start + _TOGETHER] @ self._documents.T
+
+
+_Encoded = tuple[SentenceEncoder, npt.NDArray[np.float32]]
+
+
+def _encoded(dataset: Dataset, model: str) -> _Encoded:
+    """Returns an encoder and its document vectors, made once for `dense` and `fusion`."""
+    return _kept(model, str(dataset.path), dataset.info.content_hash)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(model: str, path: str, content_hash: str) -> _Encoded:
+    encoder = SentenceEncoder(model, where="--baselines")
+    texts = [text.strip() for text in document_texts(Dataset.open(path))]
+    return encoder, encoder.encode_documents(texts)
