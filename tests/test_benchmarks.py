@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SHARED = ("record.py", "runs.py", "systems.py")
+SHARED = ("limit.py", "perturbations.py", "record.py", "runs.py", "systems.py")
 SCRIPTS = sorted(file.name for file in FOLDER.glob("*.py") if file.name not in SHARED)
 
 

@@ -65,7 +65,7 @@ class FusionBaseline(Baseline):
 
     def _choose(self, dataset: Dataset) -> tuple[float, str]:
         """Returns the weight of BM25, and how it was chosen."""
-        judged = dataset.qrels_of("dev") if "dev" in dataset.info.qrels else {}
+        judged = dataset.qrels_of("dev")
         row_of = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
         relevant = {query_id: _rows(judgements, row_of) for query_id, judgements in judged.items()}
         asked = [query_id for query_id, rows in relevant.items() if rows]
