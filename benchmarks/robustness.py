@@ -7,9 +7,9 @@
 An index with `dsi train`'s defaults stands beside BM25, BM25 with training queries, and, with
 `--encoder` (a folder of sentence-transformers, such as all-MiniLM-L6-v2), vectors and their fusion
 with BM25. They answer the same test queries as these are, and with typos, dropped words, other
-orders and other cases, see `perturbations.py`. `limit=DOCUMENTS` is a corpus in the manner of LIMIT,
-where single vectors cannot tell combinations apart, see `limit.py`; its queries have two relevant
-documents each, and are asked as they are.
+orders and other cases, see `perturbations.py`. `limit=DOCUMENTS` is a corpus in the manner of
+LIMIT, where single vectors cannot tell combinations apart, see `limit.py`; its queries have two
+relevant documents each, and are asked as they are.
 
 A cell is one change of one seed, which is that of the training, too; the index of a seed is trained
 for the first cell that is missing. Cells that are in `results/robustness/` are not measured again,
@@ -34,8 +34,8 @@ LIMIT = "limit"
 UNCHANGED = "as they are"
 DEPTH = 100
 GROUPS = ("all", "seen", "unseen")
-MEASURES = ("Success@1", "Success@10", "RR@10", "R@2", "R@10", "R@100")
-SHOWN = {LIMIT: ("R@2", "R@10", "R@100")}
+MEASURES = ("Success@1", "Success@10", "RR@10", "R@2", "R@10", "R@20", "R@100")
+SHOWN = {LIMIT: ("R@2", "R@10", "R@20")}
 """What the table shows of a dataset, where that is not the usual."""
 Run = dict[str, dict[str, float]]
 
@@ -65,8 +65,9 @@ def main() -> None:
                 file = _cell_name(name, source, change, arguments, seed)
                 measure = functools.partial(systems.measure, change)
                 measured[change].append(cell("robustness", file, measure))
+    label = f"{name}-{source}" if name == LIMIT else name
     rows = [
-        {"dataset": name, "queries": change, "system": system, **_mean(cells, system)}
+        {"dataset": label, "queries": change, "system": system, **_mean(cells, system)}
         for change, cells in measured.items()
         for system in cells[0]["systems"]
     ]
@@ -80,7 +81,7 @@ def main() -> None:
 def _cell_name(
     name: str, source: str, change: str, arguments: argparse.Namespace, seed: int
 ) -> str:
-    words = [name, *([source] if name == LIMIT else []), change.replace(" ", "_")]
+    words = [f"{name}-{source}" if name == LIMIT else name, change.replace(" ", "_")]
     words.append(Path(arguments.encoder).name if arguments.encoder else "words")
     if arguments.steps is not None:
         words.append(f"{arguments.steps}steps")
