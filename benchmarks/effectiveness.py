@@ -41,6 +41,8 @@ UNCONSTRAINED = "index, unconstrained"
 """The system in a cell that is the index, searched over all sequences of codes."""
 SEQ2SEQ = "queries-seq2seq"
 """The system whose pseudo-queries a checkpoint writes."""
+DENSE = ("dense", "fusion")
+"""Baselines that need an encoder; cells leave its path out."""
 GROUPS = ("all", "seen", "unseen")
 MEASURES = ("Success@1", "Success@10", "RR@10")
 
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=None, help="default: those of dsi evaluate")
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--seq2seq", metavar="PATH", help="checkpoint of queries-seq2seq")
+    parser.add_argument("--encoder", metavar="PATH", help="dense and fusion beside BM25, with it")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
@@ -86,7 +89,7 @@ def main() -> None:
                 label = kind if system == "index" else f"{kind}, unconstrained"
                 means = _mean(cells, system)
                 rows.append({"dataset": name, "system": label, "seeds": len(cells), **means})
-    for baseline in ("bm25", "bm25+queries"):
+    for baseline in ("bm25", "bm25+queries", *DENSE):
         flat = _flat(cells[0]["systems"].get(baseline, {}))
         rows.append({"dataset": name, "system": baseline, "seeds": 1, **flat})
     columns = ["dataset", "system", "seeds", "training minutes", "search seconds"]
@@ -116,6 +119,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(arguments.precision)
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
+    if arguments.encoder is not None:
+        words.append(f"beside_{Path(arguments.encoder).name}")
     if arguments.variant != "default":
         words.append(arguments.variant)
     return "-".join([*words, f"seed{seed}"])
@@ -173,7 +178,13 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         version = versions.folder(index, versions.live(index))
         quality = _quality(Assignment.open(version / "assignment"), dataset)
         flags = SearchFlags(beams=arguments.beams)
-        report = evaluate(index, dataset, flags=flags)
+        beside = {"bm25": "bm25", "bm25+queries": "bm25+queries"}
+        if arguments.encoder is not None:
+            beside |= {f"{name}:{arguments.encoder}": name for name in DENSE}
+        report = evaluate(index, dataset, baselines=",".join(beside), flags=flags)
+        for entry in ("systems", "comparison", "seconds"):
+            values = report.data[entry]
+            report.data[entry] = {beside.get(name, name): values[name] for name in values}
         if system is not None and options.docids != "atomic":
             freely = evaluate(
                 index, dataset, baselines="none", flags=replace(flags, constraint=False)

@@ -161,7 +161,13 @@ class Systems:
         runs: dict[str, Callable[[], Run]] = {"index": lambda: self._search(queries)}
         for label, baseline in self.opponents.items():
             runs[label] = functools.partial(baseline.run, queries, DEPTH, label)
-        remarks = [line for each in self.opponents.values() for line in each.remarks]
+        # Results name an encoder by its folder: where that lies is this machine's own affair.
+        path = self._arguments.encoder or ""
+        remarks = [
+            line.replace(path, Path(path).name)
+            for each in self.opponents.values()
+            for line in each.remarks
+        ]
         return {
             "systems": {
                 label: figures(judged, self.dataset.qrels_of("train"), run())
