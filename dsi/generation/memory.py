@@ -252,7 +252,7 @@ class Memory(ModelGenerator):
     @classmethod
     def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
         """Returns the hash of the memory's weights."""
-        from dsi.generation.sampling import weights_hash
+        from dsi.generation.checkpoints import weights_hash
 
         assert isinstance(options, MemoryOptions)
         return {"weights": weights_hash(_folder_of(dataset, options))}

@@ -15,8 +15,8 @@ from data_prep.errors import InputError
 from data_prep.files import replacing_folder
 from data_prep.progress import track
 from data_prep.text import normalise
+from dsi.generation.checkpoints import load_writer
 from dsi.generation.memory_options import MemoryOptions
-from dsi.generation.sampling import load_writer
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.loop import hardware_precision
 

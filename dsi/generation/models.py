@@ -9,7 +9,7 @@ from data_prep.generators.base import Generator
 class ModelGenerator(Generator):
     """Writes for several documents at once (`generate_batch`), and is never started unasked."""
 
-    shard_documents = 256
+    shard_documents = 64
     dear = True
 
     def generate(self, document: Document) -> list[str]:

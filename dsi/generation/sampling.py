@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.generators.base import GeneratorOptions, distinct
 from data_prep.text import one_line
+from dsi.generation.checkpoints import load_writer
+from dsi.generation.prompts import Prompt, fitted
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,7 @@ class SamplingOptions(GeneratorOptions):
     temperature: float = 1.0
     """Above 1 flattens the distribution over these tokens, below 1 sharpens it"""
     document_length: int = 256
-    """Tokens of a document that are read, the prompt included"""
+    """Tokens that are read: the document, cut where it must be, and the prompt around it"""
     query_length: int = 48
     """Most tokens of a query"""
     batch: int = 128
@@ -84,13 +86,15 @@ class Sampler:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left" if self.causal else "right"
+        self._system: str | None = None
+        """Of chats; None where prompts are read as they are."""
 
     @classmethod
     def open(cls, name: str, options: SamplingOptions) -> Sampler:
         """Loads a checkpoint of transformers; runs no code from it.
 
         Args:
-            name: A hub id, or the path of a folder.
+            name: A hub id, the path of a folder, or a GGUF file.
             options: How to draw.
 
         Raises:
@@ -98,39 +102,71 @@ class Sampler:
         """
         return cls(*load_writer(name), options)
 
-    def sample(self, prompts: Sequence[str], per_prompt: int, seed: int) -> list[list[str]]:
+    def chat(self, system: str = "") -> None:
+        """Puts every prompt into the tokenizer's chat template from here on.
+
+        Args:
+            system: The first message; none where it is empty.
+
+        Raises:
+            InputError: The model is an encoder-decoder, or its tokenizer has no such template.
+        """
+        if not self.causal or not self.tokenizer.chat_template:
+            what = "its tokenizer has no chat template" if self.causal else "it does not chat"
+            raise InputError(
+                f"--seq2seq.chat is for instruction-tuned models, and {what}",
+                mend="Leave it out, or give the -it or -instruct version of the model",
+            )
+        self._system = system
+
+    def sample(
+        self, prompts: Sequence[str | Prompt], per_prompt: int, seed: int
+    ) -> list[list[str]]:
         """Returns at most `per_prompt` different texts for each prompt.
 
         Args:
-            prompts: What the model reads; cut off after `document_length` tokens.
+            prompts: What the model reads, at most `document_length` tokens of it; of a `Prompt`,
+                the document is cut, of a text its end.
             per_prompt: How many different texts are wanted; a sure model may have fewer.
             seed: Of the draws.
         """
         written: list[list[str]] = [[] for _ in prompts]
         if not len(prompts):
             return written
-        encoded = self._encode(prompts)
+        encoded = [self._encode(prompt) for prompt in prompts]
+        texts = [prompt.text if isinstance(prompt, Prompt) else prompt for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda number: len(encoded[number]))
         for turn in range(ROUNDS if self.options.top_k > 1 else 1):
-            missing = [n for n in order if len(written[n]) < per_prompt and prompts[n].strip()]
+            missing = [n for n in order if len(written[n]) < per_prompt and texts[n].strip()]
             step = max(1, self.options.batch // per_prompt)
             for start in range(0, len(missing), step):
                 batch = missing[start : start + step]
                 drawn = self._draw(
                     [encoded[number] for number in batch],
-                    [_random(prompts[number], seed, turn) for number in batch],
+                    [_random(texts[number], seed, turn) for number in batch],
                     per_prompt if self.options.top_k > 1 else 1,
                 )
-                for number, texts in zip(batch, drawn, strict=True):
-                    written[number] = distinct([*written[number], *texts], per_prompt)
+                for number, found in zip(batch, drawn, strict=True):
+                    written[number] = distinct([*written[number], *found], per_prompt)
         return written
 
-    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        lines = self.tokenizer(
-            list(prompts), truncation=True, max_length=self.options.document_length
-        )["input_ids"]
-        fallback = self.tokenizer.eos_token_id or 0
-        return [list(line[: self.options.document_length]) or [fallback] for line in lines]
+    def _encode(self, prompt: str | Prompt) -> list[int]:
+        most = self.options.document_length
+        if isinstance(prompt, Prompt):
+            found = fitted(prompt, self._tokens, self.tokenizer, most) if prompt.text else []
+        else:
+            found = self._tokens(prompt, truncation=True, max_length=most)[:most]
+        return found or [self.tokenizer.eos_token_id or 0]
+
+    def _tokens(self, text: str, **limits: Any) -> list[int]:
+        """Returns all token ids that the model reads for a prompt, in a chat where it has one."""
+        reader: Any = self.tokenizer
+        if self._system is None:
+            return list(reader(text, **limits)["input_ids"])
+        messages = [{"role": "system", "content": self._system}] if self._system else []
+        messages.append({"role": "user", "content": text})
+        filled = reader.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(reader(filled, add_special_tokens=False, **limits)["input_ids"])
 
     def _draw(
         self, lines: list[list[int]], randoms: list[np.random.Generator], copies: int
@@ -163,6 +199,7 @@ class Sampler:
                 top_k=0,
                 top_p=1.0,
                 logits_processor=[choose],
+                stopping_criteria=[_EndOfLine(self.tokenizer, prompt)] if self.causal else None,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
         if self.causal:
@@ -170,6 +207,8 @@ class Sampler:
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         # A causal model goes on after its query, with the next example.
         texts = [text.strip().split("\n")[0] if self.causal else text for text in texts]
+        if self._system is not None:
+            texts = [_bare(text) for text in texts]
         lines_of = [one_line(text) for text in texts]
         return [lines_of[start : start + copies] for start in range(0, len(lines_of), copies)]
 
@@ -202,60 +241,31 @@ class _Choose:
         return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
 
 
-def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a model that writes text, and its tokenizer, in fp32.
+class _EndOfLine:
+    """Ends a row of a causal model once it has written a line: what follows is not read.
 
     Args:
-        name: A hub id, or the path of a folder.
-
-    Raises:
-        InputError: It cannot be loaded, or is neither an encoder-decoder nor a causal model.
+        tokenizer: The model's tokenizer.
+        prompt: Tokens that the rows hold before the first step.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
-        AutoTokenizer,
-    )
 
-    try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise InputError(
-            f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
-            mend="Give a hub id that this machine can reach, or the path of a folder with the "
-            "checkpoint and its tokenizer",
-        ) from None
-    return model, tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: int) -> None:
+        self._tokenizer = tokenizer
+        self._prompt = prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        import torch
+
+        texts = self._tokenizer.batch_decode(input_ids[:, self._prompt :], skip_special_tokens=True)
+        ended = ["\n" in text.lstrip() for text in texts]
+        return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
 
 
-def weights_hash(name: str | os.PathLike[str]) -> str:
-    """Returns what tells a checkpoint from others of the same name.
-
-    SHA-256 over the weight files of a folder; the commit of a hub id that has been fetched.
-    """
-    from pathlib import Path
-
-    folder = Path(name)
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
-            with file.open("rb") as content:
-                for block in iter(lambda: content.read(1 << 20), b""):
-                    digest.update(block)
-        return digest.hexdigest()
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
-    except (OSError, ValueError):
-        return "unknown"
-    return str(getattr(config, "_commit_hash", None) or "unknown")
+def _bare(text: str) -> str:
+    """Returns an answer in a chat without the label, number or quotes that models put around it."""
+    text = re.sub(r"^(?:\d+[.)]|[-*]|(?:question|query)\s*:)\s+", "", text.strip(), flags=re.I)
+    quoted = re.fullmatch(r"[\"\u201c](.*)[\"\u201d]", text)
+    return quoted[1] if quoted else text
 
 
 def _random(prompt: str, seed: int, turn: int) -> np.random.Generator:

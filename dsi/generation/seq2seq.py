@@ -11,10 +11,17 @@ from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from dsi.generation.models import ModelGenerator
+from dsi.generation.prompts import Prompt
 from dsi.generation.sampling import SamplingOptions
 
 DEFAULT_MODEL = "castorini/doc2query-t5-base-msmarco"
 """docT5query (Nogueira and Lin, 2019), as NCI uses it; DSI-QG takes its large one."""
+PROMPT = "{title} {text}"
+CHAT_PROMPT = (
+    "Write one question that the following passage answers, as somebody would type it into a "
+    "search engine. Reply with the question alone.\n\nPassage: {title} {text}"
+)
+"""What an instruction-tuned model reads where no other prompt is given."""
 _FIELD = re.compile(r"\{(\w*)\}")
 _FIELDS = ("title", "text", "language")
 
@@ -24,9 +31,14 @@ class Seq2SeqOptions(SamplingOptions):
     """Which model writes the queries, and what it is told."""
 
     model: str = DEFAULT_MODEL
-    """Hub id or path of an encoder-decoder or a causal model"""
-    prompt: str = "{title} {text}"
-    """What the model reads: {title} and {text} of the document, {language} of the query"""
+    """Hub id or path of an encoder-decoder or a causal model, or a GGUF file of a causal one"""
+    prompt: str = PROMPT
+    """What the model reads: {title} and {text} of the document, {language} of the query. A text
+    that is too long is cut; what stands around it is kept"""
+    chat: bool = False
+    """Put the prompt into the chat template of the tokenizer, for instruction-tuned models"""
+    system: str = ""
+    """System message of the chat; none by default"""
     languages: str = ""
     """Languages to ask in, such as English,German, each for its part of the queries; the prompt
     must name {language}"""
@@ -41,6 +53,11 @@ class Seq2SeqOptions(SamplingOptions):
             )
         if "{text}" not in self.prompt:
             raise InputError("--seq2seq.prompt says nothing of the document's {text}")
+        if self.system and not self.chat:
+            raise InputError(
+                "--seq2seq.system is the first message of a chat, and --seq2seq.chat is not set",
+                mend="Give --seq2seq.chat true, or leave it out",
+            )
         if ("{language}" in self.prompt) != bool(self.spoken):
             raise InputError(
                 f"--seq2seq.languages {self.languages!r} and the prompt {self.prompt!r} do not fit",
@@ -66,10 +83,15 @@ class Seq2SeqOptions(SamplingOptions):
         least, more = divmod(self.per_doc, len(names))
         return [(name, least + (place < more)) for place, name in enumerate(names)]
 
-    def fill(self, document: Document, language: str) -> str:
-        """Returns the prompt for a document, white space at its ends left out."""
+    @property
+    def template(self) -> str:
+        """The prompt, or the default one of chats where they have none of their own."""
+        return CHAT_PROMPT if self.chat and self.prompt == PROMPT else self.prompt
+
+    def fill(self, document: Document, language: str) -> Prompt:
+        """Returns the prompt for a document: its fields in their places."""
         values = {"title": document.title, "text": document.text, "language": language}
-        return _FIELD.sub(lambda field: values[field[1]], self.prompt).strip()
+        return Prompt(self.template, values)
 
 
 @GENERATORS.register("seq2seq")
@@ -88,11 +110,13 @@ class Seq2Seq(ModelGenerator):
         assert isinstance(options, Seq2SeqOptions)
         self.options = options
         self.sampler = Sampler.open(options.model, options)
+        if options.chat:
+            self.sampler.chat(options.system)
 
     @classmethod
     def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
         """Returns the hash of a local model's weights, or the commit of a hub id."""
-        from dsi.generation.sampling import weights_hash
+        from dsi.generation.checkpoints import weights_hash
 
         assert isinstance(options, Seq2SeqOptions)
         return {"weights": weights_hash(options.model)}
@@ -103,7 +127,7 @@ class Seq2Seq(ModelGenerator):
         readable = [f"{document.title}{document.text}".strip() != "" for document in documents]
         for language, count in self.options.shares():
             prompts = [
-                self.options.fill(document, language) if useful else ""
+                self.options.fill(document, language) if useful else Prompt("", {})
                 for document, useful in zip(documents, readable, strict=True)
             ]
             sampled = self.sampler.sample(prompts, count, self.options.seed)

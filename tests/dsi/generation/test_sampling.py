@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from data_prep.errors import InputError
-from dsi.generation.sampling import Sampler, SamplingOptions, _Choose, load_writer, weights_hash
+from dsi.generation.checkpoints import load_writer, weights_hash
+from dsi.generation.sampling import Sampler, SamplingOptions, _Choose
 
 PROMPTS = [
     "Otter 7 The otter eats berry7.",

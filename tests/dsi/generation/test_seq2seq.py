@@ -90,7 +90,7 @@ def test_languages_share_the_queries_and_are_their_origin(dataset, encoder_decod
     )
     assert options.shares() == [("English", 3), ("German", 2)]
     document = Document("x", "Otter", "It {eats}.")
-    assert options.fill(document, "German") == "Ask in German: Otter It {eats}."
+    assert options.fill(document, "German").text == "Ask in German: Otter It {eats}."
     queries = Seq2Seq(dataset, options).generate_batch([document, Document("y", "", " ")])
     assert [query.how for query in queries[0]] == ["English"] * 3 + ["German"] * 2
     assert queries[1] == []
@@ -113,6 +113,7 @@ def test_a_causal_model_writes_after_its_prompt(dataset, causal):
         ({"prompt": "{language} {text}"}, "languages"),
         ({"languages": "German"}, "prompt"),
         ({"prompt": "{language} {text}", "languages": "a,b", "per_doc": 1}, "per-doc"),
+        ({"system": "Be short."}, "chat"),
     ],
 )
 def test_impossible_options_are_refused(options, named):

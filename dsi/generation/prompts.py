@@ -1,0 +1,102 @@
+"""Prompts that fit into so many tokens: the document is cut, the instruction around it is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_FIELD = re.compile(r"\{(\w*)\}")
+_CUT = ("text", "title")
+"""Fields that may be cut, the first one first."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A template and what stands in its fields.
+
+    Attributes:
+        template: Text with fields such as {text}.
+        values: Field -> what stands there.
+    """
+
+    template: str
+    values: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The filled template, without white space at its ends."""
+        return _FIELD.sub(lambda field: self.values[field[1]], self.template).strip()
+
+    def without(self, *names: str) -> Prompt:
+        """Returns the same prompt with some fields empty."""
+        return replace(self, values={**self.values, **dict.fromkeys(names, "")})
+
+    def named(self, name: str, value: str) -> Prompt:
+        """Returns the same prompt with another value in a field."""
+        return replace(self, values={**self.values, name: value})
+
+
+Encode = Callable[[str], list[int]]
+"""From a filled prompt to all token ids that the model reads, uncut."""
+
+
+def fitted(
+    prompt: Prompt, encode: Encode, tokenizer: PreTrainedTokenizerBase, most: int
+) -> list[int]:
+    """Returns the token ids of a prompt whose text, and then title, is cut at its end to fit.
+
+    Args:
+        prompt: The prompt.
+        encode: How the model reads it, marks and chat template included.
+        tokenizer: The model's tokenizer, which says where a field is cut.
+        most: Tokens that fit.
+
+    Raises:
+        InputError: What stands around the fields is already too long.
+    """
+    whole = encode(prompt.text)
+    if len(whole) <= most:
+        return whole
+    for number, name in enumerate(_CUT):
+        bare = len(encode(prompt.without(*_CUT[: number + 1]).text))
+        if bare > most:
+            continue  # even without this field; the next one is cut as well
+        kept = prompt.without(*_CUT[:number])
+        room = most - bare
+        while True:
+            cut = kept.named(name, _first_tokens(tokenizer, kept.values.get(name, ""), room))
+            found = encode(cut.text)
+            # Tokens may merge or part where a field meets its template.
+            if len(found) <= most or room == 0:
+                return found[:most]
+            room = max(0, room - (len(found) - most))
+    least = len(encode(prompt.without(*_CUT).text))
+    raise InputError(
+        f"the prompt has {least} tokens without the document, and {most} are read",
+        mend="Shorten --seq2seq.prompt, or raise --seq2seq.document_length",
+    )
+
+
+def _first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
+    """Returns the beginning of a text that has at most so many tokens."""
+    if count < 1:
+        return ""
+    reader: Any = tokenizer
+    if reader.is_fast:
+        found = reader(
+            text,
+            add_special_tokens=False,
+            truncation=True,
+            max_length=count,
+            return_offsets_mapping=True,
+        )
+        return text[: found["offset_mapping"][-1][1]] if found["offset_mapping"] else ""
+    tokens = reader(text, add_special_tokens=False)["input_ids"][:count]
+    return str(reader.decode(tokens))

@@ -1,0 +1,90 @@
+"""GGUF files are read like checkpoints, and what is none is refused in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.errors import InputError
+from dsi.generation import checkpoints
+from dsi.generation.checkpoints import load_writer, weights_hash
+
+gguf = pytest.importorskip("gguf")
+
+WIDTH, LAYERS, HEADS, INNER = 32, 1, 2, 64
+TOKENS = ["<unk>", "<s>", "</s>", *map(chr, range(97, 123)), "\u0120", "th", "the"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A Llama with random weights, as llama.cpp writes it."""
+    path = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(INNER)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(TOKENS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([2, 3, 3, *[1] * (len(TOKENS) - 3)])
+    writer.add_token_merges(["t h", "th e"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    rng = np.random.default_rng(0)
+    shapes = {
+        "token_embd": (len(TOKENS), WIDTH),
+        "output_norm": (WIDTH,),
+        "output": (len(TOKENS), WIDTH),
+        "blk.0.attn_norm": (WIDTH,),
+        "blk.0.ffn_norm": (WIDTH,),
+        "blk.0.attn_q": (WIDTH, WIDTH),
+        "blk.0.attn_k": (WIDTH, WIDTH),
+        "blk.0.attn_v": (WIDTH, WIDTH),
+        "blk.0.attn_output": (WIDTH, WIDTH),
+        "blk.0.ffn_gate": (INNER, WIDTH),
+        "blk.0.ffn_up": (INNER, WIDTH),
+        "blk.0.ffn_down": (WIDTH, INNER),
+    }
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_weights_and_words_are_those_of_the_file(file):
+    model, tokenizer = load_writer(str(file))
+    expected = np.random.default_rng(0).normal(size=(len(TOKENS), WIDTH)).astype(np.float32)
+    torch.testing.assert_close(model.get_input_embeddings().weight, torch.from_numpy(expected))
+    assert model.config.model_type == "llama"
+    assert tokenizer.decode(tokenizer("the")["input_ids"], skip_special_tokens=True) == "the"
+
+
+def test_a_file_is_known_by_its_bytes(file):
+    before = weights_hash(file)
+    with file.open("ab") as more:
+        more.write(b"x")
+    assert weights_hash(file) != before
+    assert len(before) == 64
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"no such thing" * 100])
+def test_what_is_no_such_file_is_refused(tmp_path, content):
+    file = tmp_path / "bad.gguf"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="cannot load the model"):
+        load_writer(str(file))
+
+
+def test_a_missing_package_is_named(file, monkeypatch):
+    monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"dsi-toolkit\[gguf\]"):
+        load_writer(str(file))
