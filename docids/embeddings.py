@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.progress import track
+from data_prep.remote_code import never_ask
 from docids.encoder_states import PREFIX, EncoderEmbedder
 from docids.store import open_store, write_store
 from docids.strings import Strings
@@ -162,8 +163,9 @@ class SentenceEmbedder:
                 mend="pip install 'dsi-toolkit[embeddings]', or use the model 'lsa'",
             ) from None
         self.model = model
+        never_ask()
         try:
-            self._model = SentenceTransformer(model)
+            self._model = SentenceTransformer(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no sentence-transformers model {model!r} ({error})",

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.generators.base import GeneratorOptions, distinct
+from data_prep.remote_code import checked_config
 from data_prep.text import one_line
 
 if TYPE_CHECKING:
@@ -214,14 +215,13 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import torch
     from safetensors import SafetensorError
     from transformers import (
-        AutoConfig,
         AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
         AutoTokenizer,
     )
 
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = checked_config(name)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = kind.from_pretrained(name, trust_remote_code=False, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -249,10 +249,8 @@ def weights_hash(name: str | os.PathLike[str]) -> str:
                 for block in iter(lambda: content.read(1 << 20), b""):
                     digest.update(block)
         return digest.hexdigest()
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+        config = checked_config(str(name))
     except (OSError, ValueError):
         return "unknown"
     return str(getattr(config, "_commit_hash", None) or "unknown")
