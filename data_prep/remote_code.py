@@ -2,8 +2,8 @@
 
 `trust_remote_code=False` is not enough for that: where a file of a checkpoint names one of
 transformers' own `Auto` classes as its tokenizer, the flag is lost on the way, transformers asks
-on the terminal, and a "y" runs what the folder holds. An implementation of attention that looks like
-"user/kernel" is fetched from a hub and run without any question.
+on the terminal, and a "y" runs what the folder holds. An implementation of attention that looks
+like "user/kernel" is fetched from a hub and run without any question.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from dsi.text_encoder import TextEncoder
+
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
 _MOST_HEADER = 16 << 20
@@ -220,14 +222,13 @@ def graft_docids(
     std = float(getattr(config, "init_std", None) or 0.02)
     make = torch.randn if draw else torch.empty
     encoder, decoder = model.get_encoder(), model.get_decoder()
-    text_before, codes_before = encoder.get_input_embeddings(), decoder.get_input_embeddings()
-    text = copy.deepcopy(text_before)
+    text = copy.deepcopy(encoder.get_input_embeddings())
     width = text.weight.shape[1]
     if text.weight.shape[0] != text_vocabulary:
         text.weight = nn.Parameter(make(text_vocabulary, width))
         text.num_embeddings = text_vocabulary
         text.padding_idx = None
-    codes = copy.deepcopy(codes_before)
+    codes = copy.deepcopy(decoder.get_input_embeddings())
     codes.weight = nn.Parameter(make(alphabet_size, codes.weight.shape[1]) * std)
     codes.num_embeddings = alphabet_size
     codes.padding_idx = None
@@ -236,7 +237,7 @@ def graft_docids(
     inner = getattr(model, model.base_model_prefix, model)
     # What encoder and decoder shared has a name of its own, which goes with the configuration.
     for name, child in list(inner.named_children()):
-        if name == "shared" or child is text_before or child is codes_before:
+        if isinstance(child, nn.Embedding):
             setattr(inner, name, codes)
     before: Any = model.get_output_embeddings()
     read = width if before is None else before.weight.shape[1]
@@ -277,6 +278,22 @@ def longest_text(model: PreTrainedModel) -> int | None:
 def text_rows(model: PreTrainedModel) -> int:
     """Returns how many tokens the encoder has a row for."""
     return int(model.get_encoder().get_input_embeddings().weight.shape[0])
+
+
+def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str) -> None:
+    """Raises InputError where a checkpoint has fewer rows than its tokenizer has tokens."""
+    rows = text_rows(model)
+    if rows < text.vocabulary_size:
+        raise InputError(
+            f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, the model rows for "
+            f"{rows}",
+            mend="Take the tokenizer that belongs to this checkpoint",
+        )
+
+
+def decoder_body(model: PreTrainedModel) -> Any:
+    """Returns the decoder without an output layer of its own, as one made of BERT has it."""
+    return model.get_decoder().base_model
 
 
 def drops(model: PreTrainedModel) -> bool:
@@ -330,7 +347,7 @@ def load_backbone(
         _check_finite(model, folder / _WEIGHTS)
     except torch.OutOfMemoryError:
         raise
-    except _UNUSABLE + (SafetensorError,) as error:
+    except (*_UNUSABLE, SafetensorError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY

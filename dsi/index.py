@@ -344,6 +344,12 @@ class Index:
                 starts=guidance.starts,
                 look_ahead=ahead,
             )
+            if bool((rows < 0).all(dim=1).any()):
+                raise InputError(
+                    "the model gives no document a number: its weights are damaged",
+                    where=f"version {self.manifest.version} of the index",
+                    mend=COPY,
+                )
         else:
             rows, scores = unconstrained_search(*asked, k=k, beams=beams)
         return rows.tolist(), scores.tolist()

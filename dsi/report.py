@@ -96,10 +96,10 @@ def shown(cell: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """Returns text for a terminal, in which nothing but letters is sent to it.
+    r"""Returns text for a terminal, in which nothing but letters is sent to it.
 
     What moves the cursor, colours, sets a window's title or turns the direction of writing is shown
-    as its escape, such as \\x1b; blanks of all kinds and line ends become one blank each.
+    as its escape, such as \x1b; blanks of all kinds and line ends become one blank each.
     """
     return _UNSEEN.sub(_escaped, text)
 

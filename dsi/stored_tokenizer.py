@@ -35,7 +35,7 @@ def keepable(tokenizer: Any, name: str) -> None:
         return
     if type(tokenizer).__name__ not in PYTHON_CLASSES:
         raise InputError(
-            f"the tokenizer of {name!r}, a {type(tokenizer).__name__}, cannot be kept with an index",
+            f"an index cannot keep the tokenizer of {name!r}, a {type(tokenizer).__name__}",
             mend=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or take another "
             "checkpoint",
         )
@@ -105,7 +105,7 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
             mend="Copy the index again as a whole, or do not trust it",
         )
     for key in settings:
-        if key.endswith("_file") or key.endswith("_map") or key == "backend":
+        if key.endswith(("_file", "_map")) or key == "backend":
             raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)
     if (folder / "config.json").exists():
         raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")

@@ -16,8 +16,7 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, cli, versions
-from dsi.backbone import graft_docids
-from dsi.backbone import check_weights
+from dsi.backbone import check_weights, graft_docids
 from dsi.index import open_titles, write_parts
 from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
 from dsi.versions import Manifest
