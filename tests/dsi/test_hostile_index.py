@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from dsi import cli, versions
+from tests.campaigns.mutated_index import campaign
 from tests.dsi import test_index
 from tests.dsi.test_index import QUERIES, TITLES, table, text
 
@@ -265,3 +266,11 @@ def test_controls_of_a_terminal_are_shown_and_not_sent(pristine, tmp_path, capsy
         assert "\\x1b" in said or "\\u001b" in said
     cli.main(["search", str(tmp_path / "index\x1b[2J"), "a"])
     assert "\\x1b[2J" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_mutated_indexes_are_refused_or_answer_as_before(pristine):
+    wrong: list[str] = []
+    counts = campaign(pristine, QUERIES, 200, 0, wrong.append)
+    assert not wrong
+    assert sum(counts.values()) == 200
