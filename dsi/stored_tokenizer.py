@@ -24,7 +24,11 @@ PYTHON_CLASSES = (
 _TOKENS = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
-_WRAPPED = {"model_max_length": (int, float), "truncation_side": str, "split_special_tokens": bool}
+_WRAPPED: Mapping[str, Any] = {
+    "model_max_length": (int, float),
+    "truncation_side": str,
+    "split_special_tokens": bool,
+}
 _SETTINGS = "tokenizer_config.json"
 _FILE = "tokenizer.json"
 
