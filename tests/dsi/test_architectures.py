@@ -42,7 +42,7 @@ def made(name: str):
                 encoder_ffn_dim=16,
                 decoder_ffn_dim=16,
                 max_position_embeddings=64,
-            )  # fmt: skip
+            )
         )
     if name == "pegasus":
         return PegasusForConditionalGeneration(
