@@ -6,6 +6,7 @@ the import of `datasets` nor its cache, and the fingerprint is the caller's, not
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -142,7 +143,10 @@ def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any
         InputError: The folder is no such table, or a file of it is damaged.
     """
     for batch in _record_batches(_files(folder)):
-        yield [batch.column(name).to_pylist() for name in columns]
+        try:
+            yield [batch.column(name).to_pylist() for name in columns]
+        except (KeyError, ValueError) as error:  # a column that is missing, no UTF-8
+            raise InputError(f"damaged table ({error})", where=folder) from None
 
 
 def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -152,8 +156,18 @@ def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]
 
 
 def _files(folder: Path) -> list[Path]:
+    """Returns the files of a table, each of them in its folder."""
     state = read_json(folder / "state.json")
-    return [folder / file["filename"] for file in state["_data_files"]]
+    try:
+        names = [str(file["filename"]) for file in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"damaged table ({error})", where=folder / "state.json") from None
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise InputError(f"{name!r:.80} is no file of it", where=folder / "state.json")
+        if not stat.S_ISREG((folder / name).lstat().st_mode if (folder / name).exists() else 0):
+            raise InputError("no such file", where=folder / name)
+    return [folder / name for name in names]
 
 
 def _record_batches(files: Iterable[Path]) -> Iterator[pyarrow.RecordBatch]:

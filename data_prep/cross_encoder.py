@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.remote_code import checked_config
 
 LONGEST = 512
 """Tokens of query and document that are read."""
@@ -33,6 +34,7 @@ class CrossEncoder:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
+            checked_config(name)
             self._tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, trust_remote_code=False

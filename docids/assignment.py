@@ -24,7 +24,7 @@ from docids.embeddings import (
 )
 from docids.kinds import KINDS, Built, Documents
 from docids.quality import Quality, measure
-from docids.store import open_store, write_store
+from docids.store import naming, open_store, write_store
 from docids.table import DocidTable
 
 MANIFEST = "docids.json"
@@ -152,15 +152,18 @@ class Assignment:
             )
         manifest = read_json(folder / MANIFEST)
         embedder = open_embedder(folder / "embedder")[0] if (folder / "embedder").exists() else None
+        table = DocidTable.open(folder / "table")
+        with naming(folder / "table"):
+            table.check()
         built = Built(
-            DocidTable.open(folder / "table"),
+            table,
             open_store(folder / "extras", "extras")[1],
             model=folder / MODEL if (folder / MODEL).is_dir() else None,
         )
         try:
             embedding = EmbeddingOptions(**manifest["embedding"])
             return cls(built, embedder, embedding, int(manifest["seed"]), manifest["origin"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"not a manifest of this version ({error})", where=folder / MANIFEST
             ) from None

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.progress import track
+from data_prep.remote_code import checked_config
 
 PREFIX = "encoder:"
 """What `--embedding.model` begins with where an encoder is meant."""
@@ -34,6 +35,7 @@ class EncoderEmbedder:
 
         self.model = model
         try:
+            checked_config(model)
             self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             whole = AutoModelForSeq2SeqLM.from_pretrained(
                 model, trust_remote_code=False, use_safetensors=True

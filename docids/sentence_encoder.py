@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.remote_code import never_ask
 from data_prep.files import read_json
 
 _BATCH = 32
@@ -223,6 +224,7 @@ class SentenceEncoder:
 def _load(model: str, where: str | None) -> Any:
     """Returns the SentenceTransformer of a hub id or folder, in float32."""
     package = _package(model, where)
+    never_ask()
     try:
         if _is_model2vec(Path(model)):
             loaded = _load_model2vec(model)

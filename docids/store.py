@@ -6,10 +6,13 @@ pickle: a folder from a stranger can be opened safely.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +20,9 @@ from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 
 FORMAT = 1
+_NAME = re.compile(r"\w+")
+_PLAIN = "biufcSU"
+_MOST_AXES = 4
 
 
 def write_store(
@@ -69,6 +75,8 @@ def open_store(
         )
     arrays = {}
     for name, size in header["bytes"].items():
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{name!r} is no name of an array", where=header_file)
         file = folder / f"{name}.npy"
         found = file.stat().st_size if file.is_file() else None
         if found != size:
@@ -81,14 +89,72 @@ def open_store(
 
 
 def _open_array(file: Path) -> np.ndarray:
+    """Opens one array; what its header says of it must be what the file has room for."""
     try:
-        # An empty array cannot be mapped, and a memory map of a scalar is of no use.
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        try:
-            array = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            raise InputError(
-                "damaged: not a numpy array", where=file, mend="Make it again, or copy it whole"
-            ) from None
+        with open(file, "rb") as opened:
+            magic = np.lib.format.read_magic(opened)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[magic]
+            shape, by_columns, dtype = read(opened)
+            start = opened.tell()
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.kind not in _PLAIN or min(shape, default=1) < 0 or len(shape) > _MOST_AXES:
+            raise ValueError(f"{dtype} {shape}")
+        if start + size != file.stat().st_size:
+            raise ValueError(f"{size} bytes of {dtype} {shape} in {file.stat().st_size - start}")
+        order: Literal["F", "C"] = "F" if by_columns else "C"
+        if not size:  # nothing cannot be mapped
+            return np.zeros(shape, dtype, order=order)
+        array: np.ndarray = np.memmap(file, dtype, "r", start, shape, order)
+    except (ValueError, KeyError, OSError, EOFError, TypeError, SyntaxError) as error:
+        raise InputError(
+            f"damaged: not a numpy array ({error})",
+            where=file,
+            mend="Make it again, or copy it whole",
+        ) from None
     return array
+
+
+def integers(array: np.ndarray, what: str) -> np.ndarray:
+    """Returns a line of whole numbers, checked to be one.
+
+    Raises:
+        InputError: It is of another kind or shape.
+    """
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InputError(f"{what} is {array.dtype} {list(array.shape)}, not a line of integers")
+    return array
+
+
+def check_offsets(offsets: np.ndarray, end: int, what: str) -> None:
+    """Checks where things start that stand one after the other.
+
+    Args:
+        offsets: Where each starts, and where the last ends; integers [things + 1].
+        end: How much there is of what they point into.
+        what: Their name, for the message.
+
+    Raises:
+        InputError: They do not lead from 0 to the end without going back.
+    """
+    integers(offsets, what)
+    wrong = not len(offsets) or offsets[0] != 0 or offsets[-1] != end
+    if wrong or bool((offsets[1:] < offsets[:-1]).any()):
+        raise InputError(f"{what} do not lead from 0 to {end}")
+
+
+@contextmanager
+def naming(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Adds the folder that is read, and what to do, to an error about its content."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error), where=folder, mend="Make it again, or copy it whole") from None
+    except KeyError as error:
+        raise InputError(f"it lacks its {error.args[0]!r}", where=folder) from None
+    except (TypeError, ValueError, OverflowError, IndexError) as error:
+        raise InputError(
+            f"damaged ({error})", where=folder, mend="Make it again, or copy it whole"
+        ) from None

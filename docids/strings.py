@@ -9,7 +9,9 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.errors import InputError
 from docids.ragged import Ragged
+from docids.store import check_offsets
 
 _CHUNK = 1 << 16  # strings decoded at a time: bounds the working memory
 
@@ -64,6 +66,26 @@ class Strings(Sequence[str]):
             np.concatenate([self.text, other.text]),
             np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
         )
+
+    def check(self) -> None:
+        """Decodes everything once, in large blocks.
+
+        Raises:
+            InputError: A string is not UTF-8, or their places make no sense.
+        """
+        check_offsets(self.offsets, len(self.text), "where strings start")
+        if self.text.dtype != np.uint8 or self.text.ndim != 1:
+            raise InputError(f"text is {self.text.dtype} {list(self.text.shape)}")
+        for start in range(0, len(self), _CHUNK):
+            bounds = np.asarray(self.offsets[start : start + _CHUNK + 1])
+            block = np.asarray(self.text[bounds[0] : bounds[-1]])
+            try:
+                block.tobytes().decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise InputError(f"not valid UTF-8 ({error.reason})") from None
+            begins = bounds[bounds < bounds[-1]] - bounds[0]
+            if bool(((block[begins] & 0xC0) == 0x80).any()):
+                raise InputError("not valid UTF-8 (a string begins inside a character)")
 
     def hashes(self) -> npt.NDArray[np.uint64]:
         """Returns a 64-bit polynomial hash of each string; uint64 [strings]."""

@@ -12,13 +12,17 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from docids.ragged import Ragged
-from docids.store import open_store, write_store
+from docids.store import check_offsets, integers, naming, open_store, write_store
 from docids.strings import StringIndex, Strings
 
 PAD = 0
 """Fills a matrix of identifiers and starts the decoder; never part of an identifier."""
 END = 1
 """Ends an identifier of a kind whose digits alone would not be prefix-free."""
+MOST_COMPARED = 200_000
+"""Rows up to which what was computed before is computed again to see whether it is the same."""
+LONGEST = 4096
+"""Codes of an identifier in a table that is opened: each is a step of the search."""
 FIRST_CODE = 2
 """The first code that means something."""
 
@@ -160,12 +164,14 @@ class DocidTable:
     def open(cls, folder: str | os.PathLike[str]) -> DocidTable:
         """Opens a saved table by memory map, in milliseconds at any size.
 
+        What its arrays hold is not looked at: `check` does that.
+
         Raises:
             InputError: It is not a table, or a file of it is missing or cut short.
         """
         header, arrays = open_store(folder, "table")
-        try:
-            return cls(
+        with naming(folder):
+            table = cls(
                 Strings(arrays["doc_id_text"], arrays["doc_id_offsets"]),
                 Ragged(arrays["codes"], arrays["offsets"]),
                 arrays["retired"],
@@ -177,8 +183,46 @@ class DocidTable:
                 first_identifier=arrays.get("first_identifier"),
                 shared=bool(header.get("shared", False)),
             )
-        except KeyError as error:
-            raise InputError(f"the table lacks its {error.args[0]!r}", where=folder) from None
+            if not isinstance(header["options"], dict):
+                raise InputError(f"options are {header['options']!r:.60}")
+            rows = header.get("rows", len(table))
+            if rows != len(table) or len(table.retired) != len(table):
+                raise InputError(f"{len(table)} ids, {len(table.retired)} marks, {rows} rows")
+        return table
+
+    def check(self) -> None:
+        """Checks that what the arrays hold makes sense together; reads all of them once.
+
+        Raises:
+            InputError: It does not: the table is damaged.
+        """
+        self.doc_ids.check()
+        check_offsets(self.offsets, len(integers(self.codes, "codes")), "where identifiers start")
+        if self.retired.dtype != bool:
+            raise InputError(f"marks of retired rows are {self.retired.dtype}")
+        numbers = len(self.offsets) - 1
+        if self.one_each:
+            if numbers != len(self):
+                raise InputError(f"{numbers} identifiers of {len(self)} documents")
+        else:
+            if len(self.first_identifier) != len(self) + 1:
+                raise InputError(f"{len(self.first_identifier)} first identifiers")
+            check_offsets(self.first_identifier, numbers, "first identifiers")
+        hashes, order = integers(self._index.hashes, "hashes"), integers(self._index.order, "order")
+        if len(hashes) != len(self) or len(order) != len(self):
+            raise InputError(f"{len(hashes)} hashes and {len(order)} places of {len(self)} ids")
+        if bool((hashes[1:] < hashes[:-1]).any()):
+            raise InputError("the hashes of ids are not in order")
+        within = len(order) == 0 or (order.min() >= 0 and order.max() < len(self))
+        if not within or not bool((np.bincount(order, minlength=len(self)) == 1).all()):
+            raise InputError("the order of ids names a row twice")
+        self._check_codes()
+        if self.lengths.max(initial=0) > LONGEST:
+            raise InputError(f"an identifier of {self.lengths.max()} codes; {LONGEST} are the most")
+        if len(self) <= MOST_COMPARED:
+            if not np.array_equal(np.asarray(self.doc_ids.hashes())[order], hashes):
+                raise InputError("the hashes are not those of the ids")
+            self._check_unique()
 
     def __len__(self) -> int:
         return len(self.doc_ids)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from docids.store import open_store, write_store
-from docids.table import DocidTable
+from docids.store import check_offsets, integers, naming, open_store, write_store
+from docids.table import MOST_COMPARED, DocidTable
 
 _CHUNK = 1 << 20  # nodes worked on at a time: bounds the working memory
 
@@ -140,11 +140,13 @@ class Trie:
     def open(cls, folder: str | os.PathLike[str]) -> Trie:
         """Opens a saved trie by memory map.
 
+        What its arrays hold is not looked at: `check` does that.
+
         Raises:
             InputError: It is not a trie, or a file of it is missing or cut short.
         """
         header, arrays = open_store(folder, "trie")
-        try:
+        with naming(folder):
             none = np.empty(0, np.int32)
             documents = header.get("documents")
             if documents is None:  # written when every leaf was one document
@@ -160,8 +162,75 @@ class Trie:
                 arrays.get("shared_row", none),
                 int(documents),
             )
-        except KeyError as error:
-            raise InputError(f"the trie lacks its {error.args[0]!r}", where=folder) from None
+
+    def check(self, table: DocidTable) -> None:
+        """Checks that this is a trie, and the one of a table's live rows; reads all of it once.
+
+        Above `MOST_COMPARED` identifiers, the codes on the way to a document are not compared with
+        the table, but for the last of them.
+
+        Args:
+            table: A table that was checked.
+
+        Raises:
+            InputError: It is damaged, or that of another table.
+        """
+        self._check_form()
+        if len(table.live_identifiers) <= MOST_COMPARED:
+            same = Trie.build(table)
+            for entry in fields(self):
+                ours, theirs = getattr(self, entry.name), getattr(same, entry.name)
+                if not np.array_equal(ours, theirs):
+                    raise InputError(f"the trie is not that of the identifiers ({entry.name})")
+            return
+        leaves = np.flatnonzero(self.row >= 0)
+        rows = np.union1d(self.row[leaves], self.shared_row)
+        if len(rows) != len(table.live) or not np.array_equal(rows, table.live):
+            raise InputError(f"the trie leads to {len(rows)} documents of {len(table.live)}")
+        if table.one_each:
+            last = table.last_codes(self.row[leaves].astype(np.int64))
+            if not np.array_equal(last, self.code[leaves]):
+                raise InputError("the trie is not that of the identifiers")
+
+    def _check_form(self) -> None:
+        """Raises InputError where the arrays are no trie."""
+        for entry in fields(self):
+            if entry.name != "documents":
+                integers(getattr(self, entry.name), entry.name)
+        nodes, depth = len(self), self.depth
+        starts, first = np.asarray(self.level_start), np.asarray(self.first_child)
+        if nodes < 2 or depth < 1 or len(self.row) != nodes:
+            raise InputError(f"{nodes} nodes, {len(self.row)} rows, {depth} levels")
+        if len(starts) != depth + 2 or len(first) != nodes + 1 or len(self.max_branching) != depth:
+            raise InputError(f"{len(starts)} starts of {depth} levels, {len(first)} first children")
+        check_offsets(starts, nodes, "where levels start")
+        if bool((np.diff(starts) < 1).any()) or starts[1] != 1:
+            raise InputError("a level without nodes")
+        # The children of each level fill the next one, in order.
+        check_offsets(np.append(0, first), nodes, "first children")
+        if not np.array_equal(first[starts[:-1]], starts[1:]):
+            raise InputError("first children are not on the next level")
+        children = np.diff(first)
+        most = np.maximum.reduceat(children, starts[:-2])
+        if not np.array_equal(most, self.max_branching):
+            raise InputError("the most children of a node are not those that are there")
+        if not np.array_equal(children == 0, np.asarray(self.row) >= 0):
+            raise InputError("a leaf without a document, or a document that is no leaf")
+        code = np.asarray(self.code)
+        first_born = np.zeros(nodes, bool)
+        first_born[first[:-1][children > 0]] = True
+        if (
+            code[0] != -1
+            or code[1:].min() < 1
+            or not bool((first_born[1:] | (code[1:] > code[:-1])).all())
+        ):
+            raise InputError("codes are not in order")
+        check_offsets(self.shared_first, len(self.shared_row), "documents of shared leaves")
+        if len(self.shared_first) != len(self.shared_leaf) + 1:
+            raise InputError(f"{len(self.shared_leaf)} shared leaves")
+        leaf = np.asarray(self.shared_leaf)
+        if len(leaf) and (leaf.min() < 0 or leaf.max() >= nodes or self.row[leaf].min() < 0):
+            raise InputError("a shared leaf that is none")
 
     def __len__(self) -> int:
         """The number of nodes, root and leaves included."""

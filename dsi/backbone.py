@@ -10,19 +10,29 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.files import read_json
+from data_prep.remote_code import checked_config, refuse_foreign_code
 from docids.table import END, PAD
+from dsi.version_files import COPY
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from dsi.text_encoder import TextEncoder
+
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
+_MOST_HEADER = 16 << 20
+_MOST_NUMBER = 2**31
+_MOST_WINDOW = 2**16
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
 _TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
 
@@ -163,9 +173,7 @@ def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
         OSError: It cannot be reached.
         ValueError: It is unknown to transformers.
     """
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = checked_config(name)
     if not config.is_encoder_decoder:
         raise InputError(
             f"{name!r} is a {config.model_type}, no encoder-decoder",
@@ -208,6 +216,7 @@ def graft_docids(
     """
     import torch
     from torch import nn
+    from transformers import PretrainedConfig
 
     config = model.config
     std = float(getattr(config, "init_std", None) or 0.02)
@@ -220,19 +229,30 @@ def graft_docids(
         text.num_embeddings = text_vocabulary
         text.padding_idx = None
     codes = copy.deepcopy(decoder.get_input_embeddings())
-    codes.weight = nn.Parameter(make(alphabet_size, width) * std)
+    codes.weight = nn.Parameter(make(alphabet_size, codes.weight.shape[1]) * std)
     codes.num_embeddings = alphabet_size
     codes.padding_idx = None
     encoder.set_input_embeddings(text)
     decoder.set_input_embeddings(codes)
     inner = getattr(model, model.base_model_prefix, model)
-    if hasattr(inner, "shared"):
-        inner.shared = codes
-    head = nn.Linear(width, alphabet_size, bias=False)
-    nn.init.normal_(head.weight, std=width**-0.5)
+    # What encoder and decoder shared has a name of its own, which goes with the configuration.
+    for name, child in list(inner.named_children()):
+        if isinstance(child, nn.Embedding):
+            setattr(inner, name, codes)
+    before: Any = model.get_output_embeddings()
+    read = width if before is None else before.weight.shape[1]
+    head = nn.Linear(read, alphabet_size, bias=False)
+    nn.init.normal_(head.weight, std=read**-0.5)
     model.set_output_embeddings(head)
+    for module in decoder.modules():
+        if any(child is head for child in module.children()) and hasattr(module, "bias"):
+            module.bias = None  # BERT's head keeps one beside the layer, of the old vocabulary
     if hasattr(model, "final_logits_bias"):
         model.register_buffer("final_logits_bias", torch.zeros(1, alphabet_size))
+    if isinstance(getattr(config, "decoder", None), PretrainedConfig):
+        config.decoder.vocab_size = alphabet_size
+        config.decoder.tie_word_embeddings = False
+        config.encoder.vocab_size = text_vocabulary
     config.vocab_size = alphabet_size
     config.tie_word_embeddings = False
     if hasattr(config, "scale_decoder_outputs"):
@@ -253,6 +273,27 @@ def set_text_rows(model: PreTrainedModel, rows: int) -> None:
 def longest_text(model: PreTrainedModel) -> int | None:
     """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
     return getattr(model.config, "max_position_embeddings", None)
+
+
+def text_rows(model: PreTrainedModel) -> int:
+    """Returns how many tokens the encoder has a row for."""
+    return int(model.get_encoder().get_input_embeddings().weight.shape[0])
+
+
+def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str) -> None:
+    """Raises InputError where a checkpoint has fewer rows than its tokenizer has tokens."""
+    rows = text_rows(model)
+    if rows < text.vocabulary_size:
+        raise InputError(
+            f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, the model rows for "
+            f"{rows}",
+            mend="Take the tokenizer that belongs to this checkpoint",
+        )
+
+
+def decoder_body(model: PreTrainedModel) -> Any:
+    """Returns the decoder without an output layer of its own, as one made of BERT has it."""
+    return model.get_decoder().base_model
 
 
 def drops(model: PreTrainedModel) -> bool:
@@ -281,35 +322,178 @@ def load_backbone(
 ) -> PreTrainedModel:
     """Reads what `save_backbone` wrote, in evaluation mode.
 
+    A network is built only when its shape without memory is known to be that of the weights.
+
     Raises:
-        InputError: A file is missing, or the architecture is no encoder-decoder of transformers.
-        RuntimeError: The weights do not fit the configuration.
+        InputError: A file is missing or damaged, the weights do not fit the configuration or are
+            no finite numbers, or the architecture is no encoder-decoder of transformers.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_model
-    from transformers import AutoConfig
     from transformers.initialization import no_init_weights
 
-    from dsi.pawa import LAYERS, add_pawa
-
     folder = Path(folder)
-    for file in (_CONFIG, _WEIGHTS):
-        if not (folder / file).is_file():
-            raise InputError("no such file", where=folder / file)
-    stored: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    config = AutoConfig.for_model(**stored)
-    # Weights that are read right after need not be drawn, which takes longer than reading them.
-    with torch.random.fork_rng(devices=[]), no_init_weights():
-        model = _architecture(stored["architectures"][0], folder)(config)
-        model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
-    if LAYERS in stored:
-        model = add_pawa(model, stored[LAYERS])
-    load_model(model, folder / _WEIGHTS, strict=True)
+    stored = read_config(folder)
+    shapes = check_weights(folder / _WEIGHTS)
+    _check_sizes(stored, len(shapes), folder / _CONFIG)
+    try:
+        with torch.device("meta"):
+            _compare(_network(stored, folder), shapes, folder / _WEIGHTS)
+        # Weights that are read right after need not be drawn, which takes longer than reading.
+        with torch.random.fork_rng(devices=[]), no_init_weights():
+            model = _network(stored, folder)
+        load_model(model, folder / _WEIGHTS, strict=True)
+        _check_finite(model, folder / _WEIGHTS)
+    except torch.OutOfMemoryError:
+        raise
+    except (*_UNUSABLE, SafetensorError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY
+        ) from error
     placed: Any = model
     return placed.to(device).eval()
 
 
-def _architecture(name: str, folder: Path) -> Any:
+_UNUSABLE = (
+    OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError,
+    AssertionError, ImportError,
+)  # fmt: skip
+"""What transformers raises at configurations that make no sense."""
+
+
+def _network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
+    """Builds the network of a checked configuration."""
+    from dsi.pawa import LAYERS, add_pawa
+
+    config = _known(stored)
+    model = _architecture(stored["architectures"][0], folder)(config)
+    model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
+    return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the config.json of a backbone and checks what it names.
+
+    Raises:
+        InputError: It is missing or damaged, or names what is no part of transformers.
+    """
+    file = folder / _CONFIG
+    stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError("not the configuration of a model", where=file, mend=COPY)
+    refuse_foreign_code(stored, file)
+    for key in ("auto_map", "quantization_config", "custom_pipelines"):
+        if stored.get(key):
+            raise InputError(f"{key!r} has no place in an index", where=file)
+    architectures = stored.get("architectures")
+    if not isinstance(architectures, list) or len(architectures) != 1:
+        raise InputError("it names no architecture", where=file, mend=COPY)
+    _architecture(architectures[0], folder)
+    from dsi.pawa import LAYERS
+
+    for key, least in ((_TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
+        value = stored.get(key, least if key == LAYERS else None)
+        if type(value) is not int or value < least:
+            raise InputError(f"{key} is {value!r:.60}", where=file, mend=COPY)
+    return stored
+
+
+def _known(stored: Mapping[str, Any]) -> Any:
+    """Returns a configuration of transformers from the keys that it and `generate` know."""
+    from transformers import GenerationConfig, PretrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = CONFIG_MAPPING[stored["model_type"]]
+    known = set(GenerationConfig().to_dict())
+    parts = {"encoder", "decoder"} if kind.model_type == "encoder-decoder" else set()
+    known |= parts | set((PretrainedConfig() if parts else kind()).to_dict())
+    if parts:
+        known |= {"vocab_size", "pad_token_id", "decoder_start_token_id"}
+    known -= {"transformers_version", "architectures", "_name_or_path", "model_type", "dtype"}
+    kept = {key: value for key, value in stored.items() if key in known and key[0] != "_"}
+    if stored.get("dtype") in _DTYPES:
+        kept["dtype"] = stored["dtype"]
+    for part in parts:
+        kept[part] = {**_known(stored[part]).to_dict()}
+    return kind(**kept)
+
+
+def _check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
+    """Refuses numbers that would cost time or memory before a shape could be compared."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_sizes(value, tensors, where)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, bool) or not isinstance(one, (int, float)):
+                continue
+            most = float(_MOST_NUMBER)
+            if "layers" in key or "experts" in key:
+                most = max(tensors, 8)
+            elif "window" in key or "block" in key or key in ("ngram", "num_buckets"):
+                most = _MOST_WINDOW
+            if not abs(one) <= most:  # no number is not either
+                raise InputError(f"{key} is {one}, and {most:g} is the most", where=where)
+
+
+def check_weights(file: Path) -> dict[str, list[int]]:
+    """Checks that a safetensors file is whole, without reading the weights.
+
+    Returns:
+        The shape of each tensor by name.
+
+    Raises:
+        InputError: There is none, or its header does not fit its length.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+        if length > _MOST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        opened_file: Any = safe_open(file, framework="np")
+        with opened_file as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError("no such file", where=file, mend=COPY) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"damaged or cut short ({error})", where=file, mend=COPY) from None
+
+
+def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
+    """Compares a network without memory for its weights with the shapes of stored ones."""
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    there: set[int] = set()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, shape in shapes.items():
+        if wanted.get(name) != shape:
+            asked = wanted.get(name, "none")
+            raise InputError(
+                f"{name!r:.100} has shape {shape}, the configuration asks for {asked}",
+                where=file,
+                mend=COPY,
+            )
+        if name in parameters:
+            there.add(id(parameters[name]))
+    for name, parameter in parameters.items():
+        if id(parameter) not in there:
+            raise InputError(f"{name!r} is missing", where=file, mend=COPY)
+
+
+def _check_finite(model: PreTrainedModel, file: Path) -> None:
+    """Refuses weights that are no finite numbers, with which nothing would be found."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.numel() and not bool(
+            torch.stack(parameter.detach().aminmax()).isfinite().all()
+        ):
+            raise InputError(f"the weights {name!r} are no finite numbers", where=file, mend=COPY)
+
+
+def _architecture(name: Any, folder: Path) -> Any:
     """Returns a model class of transformers by name; only encoder-decoders are let through."""
     import transformers
     from transformers.models.auto.modeling_auto import (
@@ -317,5 +501,7 @@ def _architecture(name: str, folder: Path) -> Any:
     )
 
     if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
-        raise InputError(f"{name!r} is no encoder-decoder of transformers", where=folder / _CONFIG)
+        raise InputError(
+            f"{name!r:.80} is no encoder-decoder of transformers", where=folder / _CONFIG
+        )
     return getattr(transformers, name)

@@ -147,8 +147,10 @@ def _is_first_process() -> bool:
 
 
 def _fail(code: int, line: str) -> int:
+    from dsi.report import visible
+
     with contextlib.suppress(OSError):
-        print(f"dsi: {line.rstrip('.')}.", file=sys.stderr, flush=True)
+        print(f"dsi: {visible(line).rstrip('.')}.", file=sys.stderr, flush=True)
     return code
 
 

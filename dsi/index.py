@@ -23,11 +23,12 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.progress import track
-from docids.store import open_store, write_store
+from docids.store import naming, open_store, write_store
 from docids.strings import Strings
 from docids.table import DocidTable
 from docids.trie import Trie
 from dsi import versions
+from dsi.version_files import COPY
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from dsi.text_encoder import TextEncoder
     from dsi.training.processes import Processes
 
-_COPY = "Copy the index again as a whole, or go back with dsi rollback"
+_READ = ("model", "text", "docids", "titles")
+"""The parts of a version that searching reads, each of them as a whole."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,25 @@ def open_titles(folder: str | os.PathLike[str]) -> Strings:
         InputError: They are missing or cut short.
     """
     _, arrays = open_store(Path(folder) / "titles", "titles")
-    try:
-        return Strings(arrays["text"], arrays["offsets"])
-    except KeyError as error:
-        raise InputError(f"lacks {error.args[0]!r}", where=Path(folder) / "titles") from None
+    with naming(Path(folder) / "titles"):
+        titles = Strings(arrays["text"], arrays["offsets"])
+        titles.check()
+    return titles
+
+
+def open_identifiers(folder: Path) -> tuple[DocidTable, Trie]:
+    """Opens the identifiers in the folder of a version and the trie over them, and checks both.
+
+    Raises:
+        InputError: They are missing or damaged, or not of each other.
+    """
+    table = DocidTable.open(folder / "docids")
+    with naming(folder / "docids"):
+        table.check()
+    trie = Trie.open(folder / "docids" / "trie")
+    with naming(folder / "docids" / "trie"):
+        trie.check(table)
+    return table, trie
 
 
 class Index:
@@ -148,45 +165,40 @@ class Index:
         Raises:
             InputError: It is no index, or a part of it is missing, damaged or cut short.
         """
-        import torch
-        from safetensors import SafetensorError
-
-        from dsi.backbone import load_backbone
+        from dsi.backbone import check_weights, load_backbone, text_rows
         from dsi.search.torch_trie import TorchTrie
         from dsi.text_encoder import TextEncoder
 
         folder = versions.folder(path, versions.live(path))
         manifest = Manifest.load(folder)
-        check_weights(folder / "model")
-        table = DocidTable.open(folder / "docids")
-        trie = Trie.open(folder / "docids" / "trie")
+        check_weights(folder / "model" / "model.safetensors")
+        versions.verify(folder, manifest, _READ)
+        table, trie = open_identifiers(folder)
         titles = open_titles(folder)
         if len(titles) != len(table):
             raise InputError(
-                f"{len(titles)} titles for {len(table)} identifiers", where=folder, mend=_COPY
+                f"{len(titles)} titles for {len(table)} identifiers", where=folder, mend=COPY
+            )
+        if manifest.documents != len(table.live):
+            raise InputError(
+                f"the manifest counts {manifest.documents} documents, the identifiers are of "
+                f"{len(table.live)}",
+                where=folder,
+                mend=COPY,
             )
         place = usable_device(device)
-        try:
-            text = TextEncoder.open(folder / "text")
-            model = load_backbone(folder / "model", place)
-        except torch.OutOfMemoryError:
-            raise
-        except (
-            OSError,
-            LookupError,
-            ValueError,
-            TypeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
-            raise InputError(f"cannot load it ({error})", where=folder, mend=_COPY) from error
-        rows = model.get_output_embeddings().weight.shape[0]
-        if rows < table.alphabet_size:
-            raise InputError(
-                f"the model knows {rows} codes, the identifiers use {table.alphabet_size}",
-                where=folder,
-                mend=_COPY,
-            )
+        text = TextEncoder.open(folder / "text")
+        model = load_backbone(folder / "model", place)
+        for rows, wanted, what in (
+            (model.get_output_embeddings().weight.shape[0], table.alphabet_size, "codes"),
+            (text_rows(model), text.vocabulary_size, "tokens"),
+        ):
+            if rows < wanted:
+                raise InputError(
+                    f"the model knows {rows} {what}, and {wanted} are used",
+                    where=folder,
+                    mend=COPY,
+                )
         return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles)
 
     def __len__(self) -> int:
@@ -332,6 +344,12 @@ class Index:
                 starts=guidance.starts,
                 look_ahead=ahead,
             )
+            if bool((rows < 0).all(dim=1).any()):
+                raise InputError(
+                    "the model gives no document a number: its weights are damaged",
+                    where=f"version {self.manifest.version} of the index",
+                    mend=COPY,
+                )
         else:
             rows, scores = unconstrained_search(*asked, k=k, beams=beams)
         return rows.tolist(), scores.tolist()
@@ -422,23 +440,3 @@ def usable_device(device: str | torch.device | None) -> torch.device:
             mend="Choose cpu, or cuda where there is an accelerator",
         ) from None
     return place
-
-
-def check_weights(folder: Path) -> None:
-    """Checks that the weights in a folder are whole, without reading them.
-
-    Raises:
-        InputError: There are none, or a file's header does not fit its length.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError("no weights here (*.safetensors is missing)", where=folder, mend=_COPY)
-    for file in files:
-        try:
-            opened: Any = safe_open(file, framework="np")
-            with opened:
-                pass
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"damaged or cut short ({error})", where=file, mend=_COPY) from None

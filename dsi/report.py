@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+MOST_SHOWN = 1000
+"""Characters of a table's cell that are shown."""
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys: controls, marks of the direction of writing, halves of characters."""
 
 
 class Report(Protocol):
@@ -49,11 +56,13 @@ class TableReport:
     def show(self, console: Console) -> None:
         """Prints title, table and closing lines; parts that are empty are left out."""
         if self.title:
-            console.print(self.title, style="bold", markup=False, highlight=False)
+            console.print(
+                visible(self.title), style="bold", markup=False, highlight=False, emoji=False
+            )
         if self.rows:
             console.print(self._table())
         for line in self.closing:
-            console.print(line, markup=False, highlight=False)
+            console.print(visible(line), markup=False, highlight=False, emoji=False)
 
     def _table(self) -> Any:
         from rich.table import Table
@@ -82,12 +91,37 @@ def shown(cell: Any) -> str:
         return f"{cell:,}"
     if isinstance(cell, float):
         return f"{cell:.3f}" if abs(cell) >= 0.0005 or not cell else f"{cell:.3g}"
-    return str(cell)
+    text = visible(str(cell))
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def visible(text: str) -> str:
+    r"""Returns text for a terminal, in which nothing but letters is sent to it.
+
+    What moves the cursor, colours, sets a window's title or turns the direction of writing is shown
+    as its escape, such as \x1b; blanks of all kinds and line ends become one blank each.
+    """
+    return _UNSEEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found.group()
+    if character.isspace() and character not in "\x1c\x1d\x1e\x1f":
+        return " "
+    return (
+        character.encode("ascii", "backslashreplace").decode()
+        if ord(character) > 127
+        else (f"\\x{ord(character):02x}")
+    )
 
 
 def to_json(data: Mapping[str, Any]) -> str:
-    """Returns `data` as one line of strict JSON: paths as text, NaN and infinities as null."""
-    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)
+    """Returns `data` as one line of strict JSON: paths as text, NaN and infinities as null.
+
+    What a terminal would obey is escaped as JSON has it.
+    """
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def _plain(value: Any) -> Any:

@@ -12,9 +12,13 @@ from typing import Any, ClassVar
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
+from data_prep.remote_code import never_ask
 from data_prep.text import UNSPACED, normalise, spaced, stemmer, stopwords, words
 
 _SETTINGS = "text.json"
+_FEWEST_PIECES = 2
+"""A checkpoint's tokenizer with fewer pieces than this beside its marks has no vocabulary."""
+_LONG_ENOUGH = 512
 _CHARACTERS_PER_WORD = 15
 """Where the words of a corpus are longer than this on average, it is not written with spaces."""
 
@@ -221,7 +225,7 @@ class SentencepieceEncoder(TextEncoder):
                 raise RuntimeError("it is empty")
             # An index from before there were pairs has whole runs of characters for words.
             return cls(content, language, settings.get("pairs") is True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
 
 
@@ -260,6 +264,9 @@ class PretrainedEncoder(TextEncoder):
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.vocabulary_size = len(tokenizer)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        special = {number for number, token in added.items() if token.special}
+        self._marks = frozenset({*special, *tokenizer.all_special_ids})
 
     @classmethod
     def from_checkpoint(cls, name: str) -> PretrainedEncoder:
@@ -269,18 +276,34 @@ class PretrainedEncoder(TextEncoder):
             name: A hub id or the path of a folder.
 
         Raises:
-            InputError: There is none, or it cannot be read.
+            InputError: There is none, or it cannot be read, or not be kept with an index.
         """
         from transformers import AutoTokenizer
 
+        from dsi.stored_tokenizer import keepable
+
+        never_ask()
+        mend = (
+            "Give a hub id that this machine can reach, or the path of a folder with "
+            "the checkpoint and its tokenizer"
+        )
         try:
-            return cls(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            encoder = cls(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        except (
+            OSError, ValueError, LookupError, ImportError, TypeError, AttributeError,
+        ) as error:  # fmt: skip
+            told = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"cannot load the tokenizer of {name!r} ({str(error).splitlines()[0]})",
-                mend="Give a hub id that this machine can reach, or the path of a folder with "
-                "the checkpoint and its tokenizer",
+                f"cannot load the tokenizer of {name!r} ({told})",
+                mend=mend,
             ) from None
+        # Where there is no file of a tokenizer, transformers makes an empty one without a word.
+        added = getattr(encoder._tokenizer, "added_tokens_decoder", ())
+        pieces = set(encoder._tokenizer.get_vocab().values()).difference(encoder._marks, added)
+        if len(pieces) < _FEWEST_PIECES:
+            raise InputError(f"the tokenizer of {name!r} has no vocabulary", mend=mend)
+        keepable(encoder._tokenizer, name)
+        return encoder
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
@@ -295,6 +318,10 @@ class PretrainedEncoder(TextEncoder):
         # Where the tokenizer's own marks are more than fit, it does not cut them off.
         return [list(line[:max_length]) or [fallback] for line in encoded]
 
+    def known(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether any of it is more than unknown tokens and marks."""
+        return [not self._marks.issuperset(line) for line in self.encode(texts, _LONG_ENOUGH)]
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""
         folder = Path(folder)
@@ -304,5 +331,11 @@ class PretrainedEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> PretrainedEncoder:
-        """Opens the folder that `save` wrote."""
-        return cls.from_checkpoint(str(folder / "tokenizer"))
+        """Opens the folder that `save` wrote; it runs no code and asks for none.
+
+        Raises:
+            InputError: A file is missing, damaged, or of no tokenizer known here.
+        """
+        from dsi.stored_tokenizer import open_tokenizer
+
+        return cls(open_tokenizer(folder / "tokenizer"))

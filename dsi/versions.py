@@ -22,19 +22,23 @@ import platform
 import re
 import shutil
 import socket
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_file, sync, sync_tree, write_json
+from data_prep.files import replacing_file, sync, sync_tree, write_json
+from dsi import version_files
 
 FORMAT = 1
 """The layout of a version folder that this code writes and the newest that it reads."""
 
-_NAME = re.compile(r"\d{4,}")
+_NAME = re.compile(r"[0-9]{4,18}")
+_MOST_POINTER = 4096
+"""Bytes of the file `live`."""
 _LIBRARIES = (
     "dsi-toolkit", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors",
     "datasets", "numpy", "scipy", "scikit-learn", "faiss-cpu", "accelerate",
@@ -74,6 +78,8 @@ class Manifest:
         created: When, in UTC, ISO 8601.
         version: Its name; filled in by `write_version`.
         parent: The version that it grew out of, None for a first one; filled in likewise.
+        files: The path of each file beside the manifest, but for `log/` -> its bytes and its
+            checksum; filled in likewise. None for a version from before there were any.
         format: The layout of the folder.
     """
 
@@ -91,6 +97,7 @@ class Manifest:
     created: str = field(default_factory=_now)
     version: str = ""
     parent: str | None = None
+    files: Mapping[str, Mapping[str, Any]] | None = None
     format: int = FORMAT
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -99,13 +106,19 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Manifest:
-        """Reads `manifest.json` from the folder of a version.
+        """Reads `manifest.json` from the folder of a version, and looks at the files beside it.
+
+        Whoever reads a version comes by here first. What is not a plain file or folder is refused,
+        and sizes are compared with those in the manifest; `verify` compares the contents.
 
         Raises:
-            InputError: It is missing or damaged, or its format is newer than `FORMAT`.
+            InputError: It is missing or damaged, its format is newer than `FORMAT`, a value in it
+                makes no sense, or a file of the version is missing, of another size or kind.
         """
-        file = Path(folder) / "manifest.json"
-        content = read_json(file)
+        folder = Path(folder)
+        file = folder / "manifest.json"
+        version_files.refuse_other_than(folder, stat.S_ISDIR)
+        content = version_files.read_manifest(file)
         number = content.get("format") if isinstance(content, dict) else None
         if not isinstance(number, int):
             raise InputError("not the manifest of an index", where=file)
@@ -116,10 +129,67 @@ class Manifest:
                 mend="Install a newer dsi-toolkit",
             )
         wanted = {entry.name for entry in dataclasses.fields(cls)}
-        missing = sorted(wanted.difference(content))
+        missing = sorted(wanted.difference(content, ["files"]))
         if missing:
             raise InputError(f"the manifest lacks {', '.join(missing)}", where=file)
-        return cls(**{name: content[name] for name in wanted})
+        for name, makes_sense in _SENSE.items():
+            if not makes_sense(content.get(name)):
+                value = f"{content.get(name)!r:.60}"
+                raise InputError(f"the manifest has {name} {value}", where=file, mend=_COPY)
+        version_files.check_tree(folder, content.get("files"))
+        return cls(**{name: content[name] for name in wanted if name in content})
+
+
+_COPY = version_files.COPY
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+_SENSE: Mapping[str, Callable[[Any], bool]] = {
+    "documents": _whole(0, 2**31),
+    "added": _whole(0, 2**31),
+    "removed": _whole(0, 2**31),
+    "query_length": _whole(1, 2**20),
+    "beams": _whole(1, 2**31),
+    "score": _is(str),
+    "origin": _is(str),
+    "created": _is(str),
+    "version": _is(str),
+    "dataset": _is(dict),
+    "configuration": _is(dict),
+    "metrics": _is(dict),
+    "libraries": _is(dict),
+    "parent": lambda value: (
+        value is None or (isinstance(value, str) and bool(_NAME.fullmatch(value)))
+    ),
+    "files": lambda value: value is None or version_files.are_records(value),
+}
+"""Which values of a manifest's entries make sense."""
+
+
+def verify(
+    folder: str | os.PathLike[str], manifest: Manifest, parts: Collection[str] | None = None
+) -> int:
+    """Compares the files of a version with the checksums in its manifest.
+
+    Args:
+        folder: Of the version.
+        manifest: Its manifest.
+        parts: Names of the folders in it to compare; None for all of them.
+
+    Returns:
+        How many files were compared; none where the manifest has no checksums.
+
+    Raises:
+        InputError: A file is not as it was written.
+    """
+    return version_files.check_content(Path(folder), manifest.files, parts)
 
 
 def live(index: str | os.PathLike[str]) -> str:
@@ -132,8 +202,9 @@ def live(index: str | os.PathLike[str]) -> str:
     pointer = index / "live"
     if not index.is_dir():
         raise InputError("no such index folder", where=index, mend="dsi train makes one")
+    version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
     try:
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+        name = version_files.read_text(pointer, _MOST_POINTER).strip()
     except FileNotFoundError:
         raise InputError(
             "not an index, or one whose first version is not finished (there is no file 'live')",
@@ -159,8 +230,10 @@ def folder(index: str | os.PathLike[str], version: str) -> Path:
 
 def names(index: str | os.PathLike[str]) -> list[str]:
     """Returns the names of all complete versions, oldest first; empty where there are none."""
+    folder = Path(index) / "versions"
+    version_files.refuse_other_than(folder, stat.S_ISDIR)
     try:
-        found = os.listdir(Path(index) / "versions")
+        found = os.listdir(folder)
     except FileNotFoundError:
         return []
     return sorted((name for name in found if _NAME.fullmatch(name)), key=int)
@@ -183,7 +256,7 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
     """
     index = Path(index)
     index.mkdir(parents=True, exist_ok=True)
-    with open(index / "lock", "a+", encoding="utf-8") as handle:
+    with _opened_lock(index) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -194,15 +267,34 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
                 where=index,
                 mend="Wait until it ends, or stop it, and run this again",
             ) from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
-        handle.flush()
+        if os.fstat(handle.fileno()).st_nlink == 1:  # else it is some other file, too
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+            handle.flush()
         try:
             writer = Writer(index)
             writer.clean()
             yield writer
         finally:
-            handle.truncate(0)
+            if os.fstat(handle.fileno()).st_nlink == 1:
+                handle.truncate(0)
+
+
+def _opened_lock(index: Path) -> IO[str]:
+    """Opens the file to lock, in a folder in which a writer can leave nothing elsewhere.
+
+    Raises:
+        InputError: Something that is written to is a link, or no plain file or folder.
+    """
+    for name in ("live", "lock"):
+        version_files.refuse_other_than(index / name, stat.S_ISREG)
+    version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
+    for name in ("training", "updating"):
+        if os.path.lexists(index / name):
+            # Weights & Biases keeps links in its folder; it replaces them.
+            version_files.walk(index / name, skip=("wandb",))
+    descriptor = version_files.open_regular(index / "lock", os.O_RDWR | os.O_CREAT)
+    return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
 
 
 class Writer:
@@ -245,7 +337,8 @@ class Writer:
             yield fresh
             name = f"{int((names(self.index) or ['0'])[-1]) + 1:04d}"
             manifest = Manifest.load(fresh)
-            dataclasses.replace(manifest, version=name, parent=parent).save(fresh)
+            files = version_files.record(fresh)
+            dataclasses.replace(manifest, version=name, parent=parent, files=files).save(fresh)
             sync_tree(fresh)
             os.rename(fresh, versions / name)
             sync(versions)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.remote_code import checked_config
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Checkpoint:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:
+            checked_config(name)
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model = AutoModelForSeq2SeqLM.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32

@@ -6,20 +6,25 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsi.report import Report, TableReport
 
+if TYPE_CHECKING:
+    from dsi.versions import Manifest
 
-def info(index: Path, *, curves: Path | None = None) -> Report:
+
+def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Report:
     """Shows what an index holds: versions, documents, identifiers, sizes, metrics.
 
     Args:
         index: The folder of the index.
+        verify: Compare every file of every version with the checksum it was written with.
         curves: Draw the training curves of the live version into this file (PNG, PDF or SVG).
     """
     from rich.filesize import decimal
 
+    from docids.store import naming
     from docids.table import DocidTable
     from dsi import versions
 
@@ -31,7 +36,13 @@ def info(index: Path, *, curves: Path | None = None) -> Report:
         draw_curves(folder / "log", curves, f"{index.name}, version {live}")
     manifests = versions.all(index)
     current = next(manifest for manifest in manifests if manifest.version == live)
+    compared = {}
+    if verify:
+        for manifest in manifests:
+            compared[manifest.version] = _verified(index, manifest)
     table = DocidTable.open(folder / "docids")
+    with naming(folder / "docids"):
+        table.check()
     lengths = table.lengths[table.live_identifiers]
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     data = {
@@ -47,6 +58,7 @@ def info(index: Path, *, curves: Path | None = None) -> Report:
         },
         "bytes": {**sizes, "total": _size(index)},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
+        **({"verified": compared} if verify else {}),
     }
     facts: dict[str, Any] = {
         "documents": len(table.live),
@@ -72,8 +84,30 @@ def info(index: Path, *, curves: Path | None = None) -> Report:
         title=f"{index}, version {live}",
         columns=("", ""),
         rows=list(facts.items()),
-        closing=("", "versions (* is live):", *history),
+        closing=("", "versions (* is live):", *history, *_told(compared)),
     )
+
+
+def _verified(index: Path, manifest: Manifest) -> int | None:
+    """Compares a version with its checksums; the number of files, None where it has none."""
+    from dsi import versions
+    from dsi.index import open_identifiers, open_titles
+
+    folder = versions.folder(index, manifest.version)
+    files = versions.verify(folder, manifest)
+    open_identifiers(folder)
+    open_titles(folder)
+    return None if manifest.files is None else files
+
+
+def _told(compared: Mapping[str, int | None]) -> list[str]:
+    """Returns a line on each version that was verified."""
+    return [
+        f"version {version} was written without checksums: its sizes and values make sense"
+        if files is None
+        else f"version {version}: {files:,} files are as they were written"
+        for version, files in compared.items()
+    ]
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

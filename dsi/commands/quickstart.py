@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsi.report import Report
+from dsi.report import Report, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,10 +104,10 @@ class QuickstartReport:
         """Prints the table, the answers and the next commands."""
         self.evaluation.show(console)
         for question, hits in self.answers.items():
-            console.print(f"\n{question}", style="bold", markup=False, highlight=False)
+            console.print(f"\n{visible(question)}", style="bold", markup=False, highlight=False)
             for rank, hit in enumerate(hits, 1):
                 line = f"  {rank}. {hit.doc_id}  ({hit.score:.2f})"
-                console.print(line, markup=False, highlight=False)
+                console.print(visible(line), markup=False, highlight=False)
         index = shlex.quote(str(self.out / "index"))
         for line in (
             f"\nDone in {self.elapsed / 60:.1f} minutes. Next:",
@@ -116,4 +116,4 @@ class QuickstartReport:
             "  dsi train my-dataset --out my-index",
             '  dsi search my-index "your query"',
         ):
-            console.print(line, markup=False, highlight=False)
+            console.print(visible(line), markup=False, highlight=False)

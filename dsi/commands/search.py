@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from data_prep.errors import InputError
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
-from dsi.report import Report, TableReport
+from dsi.report import Report, TableReport, visible
 from dsi.search.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -
                 [query] = _numbered([text], "query")
                 [hits] = index.search([query.text], k=k, beams=beams, options=options)
             except InputError as error:
-                console.print(str(error), markup=False, highlight=False)
+                console.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             asked += 1
             [known] = index.text.known([query.text])

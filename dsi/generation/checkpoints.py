@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.remote_code import checked_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +29,6 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import torch
     from safetensors import SafetensorError
     from transformers import (
-        AutoConfig,
         AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
         AutoTokenizer,
@@ -36,7 +36,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
     place, more = _place(name)
     try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
+        config = checked_config(place, **more)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = kind.from_pretrained(place, trust_remote_code=False, dtype=torch.float32, **more)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
@@ -87,10 +87,8 @@ def weights_hash(name: str | os.PathLike[str]) -> str:
                 for block in iter(lambda: content.read(1 << 20), b""):
                     digest.update(block)
         return digest.hexdigest()
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+        config = checked_config(str(name))
     except (OSError, ValueError):
         return "unknown"
     return str(getattr(config, "_commit_hash", None) or "unknown")

@@ -24,7 +24,9 @@ class TrieLogitsProcessor(LogitsProcessor):
     Args:
         trie: The live identifiers, on the model's device.
         prefix: How many ids stand before the identifier: 1 in an encoder-decoder, where that is
-            the decoder's start; the length of the (left-padded) prompt in a decoder-only model.
+            the decoder's start, or 2 where the model forces a first token behind it (BART-large,
+            mBART); the length of the (left-padded) prompt in a decoder-only model. While fewer
+            stand there, every code is left as it is.
         end: The id that ends a sequence: the model's `eos_token_id`.
     """
 
@@ -45,11 +47,13 @@ class TrieLogitsProcessor(LogitsProcessor):
             Like `scores`.
         """
         alphabet = scores.shape[1]
+        level = input_ids.shape[1] - self.prefix
+        if level < 0:  # the model's own beginning is not over
+            return scores
         # One column more takes the padding of the lists of children.
         allowed = torch.zeros((len(scores), alphabet + 1), dtype=torch.bool, device=scores.device)
         nodes = self._nodes(input_ids[:, self.prefix :])
         done = torch.ones_like(nodes, dtype=torch.bool)
-        level = input_ids.shape[1] - self.prefix
         if level < self.trie.depth:
             children, exist = self.trie.children(nodes.clamp_min(0), self.trie.branching[level])
             exist &= (nodes >= 0).unsqueeze(1)

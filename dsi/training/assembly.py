@@ -134,7 +134,12 @@ def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
 
 def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTrainedModel:
     """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
-    from dsi.backbone import from_pretrained, from_scratch, longest_text
+    from dsi.backbone import (
+        from_pretrained,
+        from_scratch,
+        longest_text,
+        refuse_small_vocabulary,
+    )
 
     table = parts.assignment.table
     if parts.checkpoint is not None:
@@ -144,6 +149,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             decoder_layers=options.model.decoder_layers,
             seed=options.seed,
         )
+        refuse_small_vocabulary(model, parts.text, parts.checkpoint)
         positions = longest_text(model)
         for name in ("query_length", "document_length"):
             wanted = getattr(options.mix, name)

@@ -80,17 +80,22 @@ class Shape:
     @classmethod
     def of(cls, config: PretrainedConfig) -> Shape:
         """Reads the configuration of any encoder-decoder of transformers."""
+        # Two models put together, such as BERT twice, have a configuration each.
+        encoder, decoder = (getattr(config, part, config) for part in ("encoder", "decoder"))
 
-        def first(*names: str) -> int:
-            return next(int(v) for name in names if (v := getattr(config, name, None)) is not None)
+        def first(config: PretrainedConfig, *names: str) -> int:
+            found = (getattr(config, name, None) for name in names)
+            return next((int(value) for value in found if value is not None), 0)
 
         return cls(
-            first("d_model", "hidden_size"),
-            first("d_ff", "encoder_ffn_dim"),
-            first("num_heads", "encoder_attention_heads", "num_attention_heads"),
-            first("encoder_layers", "num_layers", "num_hidden_layers"),
-            first("decoder_layers", "num_decoder_layers", "num_layers"),
-            first("vocab_size"),
+            first(encoder, "d_model", "hidden_size"),
+            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size"),
+            first(encoder, "num_heads", "encoder_attention_heads", "num_attention_heads"),
+            first(encoder, "encoder_layers", "num_layers", "num_hidden_layers"),
+            first(
+                decoder, "decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"
+            ),
+            first(config, "vocab_size"),
             getattr(config, "dsi_pawa_layers", 0),
         )
 

@@ -90,6 +90,12 @@ def prepare(
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
+    if not any(map(text.known, ([one] for one in texts))):
+        raise InputError(
+            f"the tokenizer of {checkpoint!r} knows nothing of any document",
+            mend="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
+            "files are whole",
+        )
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
     longest = _WHOLE_DOCUMENT if checkpoint is None else 512
     tokens, encoded = text.encode(texts, longest), text.encode(titles, longest)

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.errors import InputError
-from docids.assignment import Assignment
 from docids.trie import Trie
 from dsi import versions
 from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
-from dsi.index import check_weights
+from dsi.updating.parent import check_parent
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
 
@@ -85,8 +84,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         parent = versions.live(index)
         folder = versions.folder(index, parent)
         manifest = Manifest.load(folder)
-        check_weights(folder / "model")  # a new version would carry the damage on
-        before = Assignment.open(folder / "assignment")
+        before = check_parent(folder, manifest)  # a new version would carry damage on
         after = before.retire(named)
         if not len(after.table.live):
             raise InputError(

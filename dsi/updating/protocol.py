@@ -185,7 +185,13 @@ def run_strategy(
         return
     if not index.is_dir():
         with replacing_folder(index) as fresh:
-            shutil.copytree(base, fresh, copy_function=link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(
+                base,
+                fresh,
+                copy_function=link_or_copy,
+                dirs_exist_ok=True,
+                ignore=lambda folder, _: ["lock"] if Path(folder) == base else [],
+            )
     write_json(results / "d0.json", first)
     questions = [Questions.of(corpus) for corpus in corpora]
     wanted = dataclasses.replace(with_changes(options.update, strategy), seed=seed)

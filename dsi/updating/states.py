@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from docids.table import PAD
+from dsi.backbone import decoder_body
 
 _BATCH = 128
 _TOGETHER = 512
@@ -49,7 +50,7 @@ def last_states(
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
-            found = model.get_decoder()(
+            found = decoder_body(model)(
                 input_ids=begun.to(device),
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask.to(device),

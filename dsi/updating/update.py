@@ -45,6 +45,7 @@ from dsi.updating.carried import left_out
 from dsi.updating.first_training import training_options
 from dsi.updating.kept import write_kept
 from dsi.updating.options import UpdateOptions
+from dsi.updating.parent import check_parent
 from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
@@ -196,6 +197,7 @@ def _begin(
                 where=work,
                 mend="Run it again with its own options, or remove this folder",
             )
+    check_parent(parent, manifest)
     if not (work / _CLAIM).is_file():
         memory = _memory(parent, work, old, manifest)
         difference = Difference.between(memory.digests, new.documents())

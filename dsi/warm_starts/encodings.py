@@ -9,7 +9,7 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
-from dsi.backbone import longest_text
+from dsi.backbone import decoder_body, longest_text
 from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, set_rows
 
 _BATCH = 16
@@ -65,7 +65,7 @@ def decoder_states(
     longest = min(_TOKENS, longest_text(model) or _TOKENS)
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
-    base = model.get_decoder()
+    base = decoder_body(model)
     with torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, cli, versions
-from dsi.backbone import graft_docids
-from dsi.index import check_weights, open_titles, write_parts
+from dsi.backbone import check_weights, graft_docids
+from dsi.index import open_titles, write_parts
 from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
 from dsi.versions import Manifest
 
@@ -126,9 +126,13 @@ def test_what_makes_no_sense_is_refused(index, queries, options, message):
 
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
-    """The live version of a copy of the index, to be damaged."""
+    """The live version of a copy of the index, to be damaged, from before there were checksums."""
     shutil.copytree(saved, tmp_path / "index")
-    return tmp_path / "index" / "versions" / "0002"
+    version = tmp_path / "index" / "versions" / "0002"
+    manifest = json.loads((version / "manifest.json").read_text())
+    assert manifest.pop("files")
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    return version
 
 
 def test_titles_are_stored_beside_the_identifiers(saved):
@@ -140,7 +144,7 @@ def test_titles_are_stored_beside_the_identifiers(saved):
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
 def test_weights_that_are_cut_short_are_found(folder, kept):
     file = next((folder / "model").glob("*.safetensors"))
-    check_weights(folder / "model")
+    check_weights(folder / "model" / "model.safetensors")
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(InputError, match=r"safetensors: damaged or cut short"):
         Index.open(folder.parent.parent)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BartConfig, PreTrainedTokenizerFast, T5Config
 
 from data_prep.errors import InputError
 from data_prep.text import words
@@ -313,3 +313,15 @@ def test_an_extended_vocabulary_knows_new_words_and_keeps_old_tokens(english, tm
 def test_a_vocabulary_of_pieces_needs_no_new_words():
     pieces = trained(pieces="bpe", size=60)
     assert pieces.extended(["quasar"]) is pieces
+
+
+@pytest.mark.parametrize("kind", [T5Config, BartConfig])
+def test_a_checkpoint_without_a_vocabulary_is_refused(kind, tmp_path):
+    kind().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no vocabulary"):
+        PretrainedEncoder.from_checkpoint(str(tmp_path))
+
+
+def test_a_text_of_unknown_tokens_is_not_known(tmp_path):
+    encoder = PretrainedEncoder.from_checkpoint(str(checkpoint(tmp_path)))
+    assert encoder.known(["falcon", "unheard of", ""]) == [True, False, False]

@@ -18,8 +18,10 @@ from search_oracles import (
 )
 from transformers import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 
-from docids.table import END
+from docids.table import END, DocidTable
+from docids.trie import Trie
 from dsi.search.logits_processor import TrieLogitsProcessor
+from dsi.search.torch_trie import TorchTrie
 
 cases = settings(
     max_examples=int(os.environ.get("DSI_SEARCH_CASES", "50")), deadline=None, derandomize=True
@@ -97,3 +99,15 @@ def test_a_left_padded_prompt_stands_before_the_identifier():
     ids = torch.cat([prompts, torch.tensor([[2], [6], [3]])], 1)
     second = torch.isfinite(processor(ids, scores))
     assert [line.nonzero().flatten().tolist() for line in second] == [[3, 4], [7], [7]]
+
+
+def test_before_the_identifier_begins_every_code_is_left_as_it_is():
+    names = [(5, 6), (9,)]
+    table = DocidTable.from_sequences(["a", "b"], names, alphabet_size=10, kind="test")
+    trie = TorchTrie.from_trie(Trie.build(table))
+    processor = TrieLogitsProcessor(trie, prefix=2, end=2)
+    scores = torch.arange(10.0).unsqueeze(0)
+    # Behind the decoder's start the model forces a token of its own, as BART-large does.
+    assert torch.equal(processor(torch.tensor([[2]]), scores), scores)
+    allowed = processor(torch.tensor([[2, 0]]), scores)
+    assert allowed.isfinite().nonzero()[:, 1].tolist() == [5, 9]

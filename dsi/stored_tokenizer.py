@@ -1,0 +1,119 @@
+"""The tokenizer of an index, opened into classes that are named here, by values that are checked.
+
+transformers' `AutoTokenizer` takes the class from the folder, any class of its main module, and
+lets that class load what it likes. Here a folder says what its tokens are and no more: a
+`tokenizer.json` is read by the library tokenizers and wrapped; what has none is one of a few
+classes that transformers writes in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import read_json
+from data_prep.remote_code import never_ask
+
+PYTHON_CLASSES = (
+    "BlenderbotSmallTokenizer", "ByT5Tokenizer", "FSMTTokenizer", "M2M100Tokenizer",
+    "MarianTokenizer", "PLBartTokenizer", "ProphetNetTokenizer",
+)  # fmt: skip
+"""Tokenizers of encoder-decoders that transformers has in Python only."""
+_TOKENS = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
+_WRAPPED: Mapping[str, Any] = {
+    "model_max_length": (int, float),
+    "truncation_side": str,
+    "split_special_tokens": bool,
+}
+_SETTINGS = "tokenizer_config.json"
+_FILE = "tokenizer.json"
+
+
+def keepable(tokenizer: Any, name: str) -> None:
+    """Raises InputError where an index could not open this tokenizer again."""
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        return
+    if type(tokenizer).__name__ not in PYTHON_CLASSES:
+        raise InputError(
+            f"an index cannot keep the tokenizer of {name!r}, a {type(tokenizer).__name__}",
+            mend=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or take another "
+            "checkpoint",
+        )
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """Opens the folder of a tokenizer that transformers has saved.
+
+    Raises:
+        InputError: A file is missing, damaged, or names a tokenizer that is not known here.
+    """
+    settings = read_json(folder / _SETTINGS)
+    if not isinstance(settings, dict):
+        raise InputError("not the settings of a tokenizer", where=folder / _SETTINGS)
+    try:
+        if (folder / _FILE).is_file():
+            return _wrapped(folder / _FILE, settings)
+        return _in_python(folder, settings)
+    except InputError:
+        raise
+    # The library tokenizers has no class of its own for errors, and stops hard at some files.
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"cannot read the tokenizer ({told:.200})", where=folder) from None
+
+
+def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_file(str(file))
+    known = set(tokenizer.get_vocab())
+    given: dict[str, Any] = {}
+    for name in _TOKENS:
+        token = _content(settings.get(name))
+        if token is None:
+            continue
+        if token not in known:  # it would be added, and the model has no row for it
+            raise InputError(f"{name} {token!r:.60} is no token", where=file.parent / _SETTINGS)
+        given[name] = token
+    for name, kind in _WRAPPED.items():
+        if isinstance(settings.get(name), kind):
+            given[name] = settings[name]
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
+    if len(wrapped) != len(known):
+        raise InputError(f"{len(wrapped)} tokens, and {len(known)} are stored", where=file)
+    return wrapped
+
+
+def _content(token: Any) -> str | None:
+    """Returns the text of a token as `tokenizer_config.json` has it."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
+    import transformers
+
+    name = settings.get("tokenizer_class")
+    if name not in PYTHON_CLASSES:
+        raise InputError(
+            f"the tokenizer {name!r:.80} is none that an index can have",
+            where=folder / _SETTINGS,
+            mend="Copy the index again as a whole, or do not trust it",
+        )
+    for key in settings:
+        if key.endswith(("_file", "_map")) or key == "backend":
+            raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)
+    if (folder / "config.json").exists():
+        raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")
+    never_ask()
+    return getattr(transformers, name).from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )

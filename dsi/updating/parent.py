@@ -1,0 +1,48 @@
+"""The version that a new one grows out of: whole, or no new version carries the damage on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import InputError
+from docids.assignment import Assignment
+from dsi import versions
+from dsi.version_files import COPY
+from dsi.versions import Manifest
+
+
+def check_parent(folder: Path, manifest: Manifest) -> Assignment:
+    """Checks every file of a version, and that its parts are of each other.
+
+    Args:
+        folder: Of the version.
+        manifest: Its manifest.
+
+    Returns:
+        Its identifiers, with what new documents need.
+
+    Raises:
+        InputError: A part is missing or damaged, or of another version.
+    """
+    from dsi.backbone import check_weights, read_config
+    from dsi.index import open_identifiers, open_titles
+
+    versions.verify(folder, manifest)
+    check_weights(folder / "model" / "model.safetensors")
+    read_config(folder / "model")
+    table, _ = open_identifiers(folder)
+    assignment = Assignment.open(folder / "assignment")
+    other = assignment.table
+    same = (
+        np.array_equal(table.retired, other.retired)
+        and np.array_equal(table.codes, other.codes)
+        and np.array_equal(table.doc_ids.text, other.doc_ids.text)
+        and np.array_equal(table.doc_ids.offsets, other.doc_ids.offsets)
+    )
+    if not same or manifest.documents != len(table.live) or len(open_titles(folder)) != len(table):
+        raise InputError(
+            "its identifiers, titles and manifest are not of one version", where=folder, mend=COPY
+        )
+    return assignment

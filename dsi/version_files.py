@@ -1,0 +1,275 @@
+"""The files of an index: regular, inside its folder, and as they were written.
+
+An index is something that people download. Before anything of a version is read, its folder is
+walked once: whatever is neither a regular file nor a folder (a link, a named pipe, a device) is
+refused, so that no reader after that can leave the folder or wait for ever, and no writer that
+copies or links files can carry others in. A version's manifest names its files with their sizes,
+which are compared on each opening, and a checksum of each, which is compared of what is read.
+
+The checksums tell damage, not malice: who changes a file on purpose can change the manifest, too.
+Whatever is read is checked for sense besides, with or without them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from data_prep.errors import InputError
+
+CHECKSUM = "xxh3_128"
+COPY = "Copy the index again as a whole, or go back with dsi rollback"
+MOST_FILES = 100_000
+"""Entries of a version's folder, and of what is under way, beyond which it is refused."""
+MOST_DEPTH = 32
+MOST_JSON = 32 << 20
+"""Bytes of a JSON file: parsed, it takes up to twenty times that."""
+MOST_MANIFEST = 64 << 20
+"""Bytes of a manifest, which may list the ids that an update was given."""
+MOST_CONTAINERS = 1_000_000
+"""Lists and objects in a manifest: of those, the parsed ones take the most memory."""
+MOST_TOKENIZER = 128 << 20
+"""Bytes of each file of a checkpoint's tokenizer."""
+_MANIFEST = "manifest.json"
+_NOT_COMPARED = "log"
+"""Curves and evaluations: nothing that a command reads depends on them."""
+_BLOCK = 1 << 20
+
+
+def walk(folder: Path, skip: Collection[str] = ()) -> dict[str, int]:
+    """Lists a folder in which nothing but regular files and folders may be.
+
+    Args:
+        folder: The folder; it must itself be no link.
+        skip: Paths below it, with slashes, whose content is not looked at.
+
+    Returns:
+        The path of each file below the folder, with slashes -> its bytes.
+
+    Raises:
+        InputError: Something in it is a link, a named pipe or a device, or there is too much.
+    """
+    refuse_other_than(folder, stat.S_ISDIR)
+    return dict(_walk(folder, "", 0, frozenset(skip), [0]))
+
+
+def _walk(
+    folder: Path, prefix: str, depth: int, skip: frozenset[str], seen: list[int]
+) -> Iterator[tuple[str, int]]:
+    if depth > MOST_DEPTH:
+        raise InputError(f"folders in folders, {depth} deep", where=folder, mend=COPY)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            seen[0] += 1
+            if seen[0] > MOST_FILES:
+                raise InputError(f"more than {MOST_FILES:,} files", where=folder, mend=COPY)
+            found = entry.stat(follow_symlinks=False)
+            name = prefix + entry.name
+            if stat.S_ISDIR(found.st_mode):
+                if name not in skip:
+                    yield from _walk(Path(entry.path), f"{name}/", depth + 1, skip, seen)
+            elif stat.S_ISREG(found.st_mode):
+                yield name, found.st_size
+            else:
+                _refuse(Path(entry.path), found.st_mode)
+
+
+def refuse_other_than(path: Path, kind: Any) -> None:
+    """Raises InputError where something is there that is not what it should be.
+
+    Args:
+        path: A path, which need not exist.
+        kind: `stat.S_ISREG` or `stat.S_ISDIR`.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not kind(mode):
+        _refuse(path, mode)
+
+
+def _refuse(path: Path, mode: int) -> None:
+    kinds = {
+        stat.S_ISLNK: "a link",
+        stat.S_ISFIFO: "a named pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISDIR: "a folder",
+        stat.S_ISREG: "a file",
+    }
+    what = next((name for is_one, name in kinds.items() if is_one(mode)), "a device")
+    raise InputError(
+        f"{what} has no place here: an index is made of plain files and folders of its own",
+        where=path,
+        mend="Copy what it leads to in its place (cp -rL), or copy the index again"
+        if what == "a link"
+        else COPY,
+    )
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file without following a link or waiting for a pipe; its descriptor.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InputError: It is something else.
+    """
+    refuse_other_than(path, stat.S_ISREG)
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode=0o644)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot open it ({error.strerror})", where=path) from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        _refuse(path, mode)
+    return descriptor
+
+
+def read_text(path: Path, most: int) -> str:
+    """Reads a small text file of an index.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InputError: It is no regular file, or longer than `most` bytes.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"more than {most:,} bytes", where=path, mend=COPY)
+    return content.decode("utf-8", errors="replace")
+
+
+def read_manifest(path: Path) -> Any:
+    """Reads the JSON of a manifest.
+
+    Raises:
+        InputError: It is missing, no JSON in UTF-8, or too large to be one.
+    """
+    try:
+        text = read_text(path, MOST_MANIFEST)
+        if text.count("[") + text.count("{") > MOST_CONTAINERS:
+            raise InputError("too many lists and objects for a manifest", where=path, mend=COPY)
+        return json.loads(text)
+    except FileNotFoundError:
+        raise InputError("no such file", where=path) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not valid JSON ({error})", where=path) from None
+
+
+def record(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns what a manifest says of the files beside it: path -> bytes and checksum."""
+    return {
+        name: {"bytes": size, CHECKSUM: checksum(folder / name)}
+        for name, size in sorted(walk(folder).items())
+        if name != _MANIFEST and not name.startswith(f"{_NOT_COMPARED}/")
+    }
+
+
+def checksum(path: Path) -> str:
+    """Returns the checksum of a file's content, 32 hexadecimal digits."""
+    import xxhash
+
+    state = xxhash.xxh3_128()
+    with os.fdopen(open_regular(path), "rb") as file:
+        _feed(state, file)
+    return str(state.hexdigest())
+
+
+def _feed(state: Any, file: IO[bytes]) -> None:
+    while block := file.read(_BLOCK):
+        state.update(block)
+
+
+def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Checks the names, kinds and sizes of everything in the folder of a version.
+
+    Args:
+        folder: Of the version.
+        files: What its manifest says of them; None for one from before manifests did.
+
+    Raises:
+        InputError: A file is missing, longer or shorter than it was, of another kind, or was not
+            there when the version was written.
+    """
+    found = walk(folder)
+    for name, size in found.items():
+        most = _most_bytes(name)
+        if size > most:
+            raise InputError(
+                f"{size:,} bytes, where {most:,} are the most", where=folder / name, mend=COPY
+            )
+    if files is None:
+        return
+    for name, entry in files.items():
+        size = found.get(name, -1)
+        if size != entry["bytes"]:
+            state = "missing" if size < 0 else f"{size} bytes long instead of {entry['bytes']}"
+            raise InputError(f"the file is {state}", where=folder / name, mend=COPY)
+    for name in found:
+        top, _, rest = name.partition("/")
+        hidden = name.rpartition("/")[2].startswith(".")  # a file browser's notes
+        if name in files or name == _MANIFEST or hidden or (top == _NOT_COMPARED and rest):
+            continue
+        raise InputError(
+            "this file was not here when the version was written",
+            where=folder / name,
+            mend="Move it elsewhere: a version never changes",
+        )
+
+
+def _most_bytes(name: str) -> int:
+    if name == _MANIFEST:
+        return MOST_MANIFEST
+    if name.startswith("text/"):
+        return MOST_TOKENIZER
+    return MOST_JSON if re.search(r"\.json$", name) else 1 << 62
+
+
+def check_content(
+    folder: Path, files: Mapping[str, Mapping[str, Any]] | None, parts: Collection[str] | None
+) -> int:
+    """Compares checksums.
+
+    Args:
+        folder: Of a version.
+        files: What its manifest says; nothing is compared for None.
+        parts: Names of the folders in it to compare; None for all.
+
+    Returns:
+        How many files were compared.
+
+    Raises:
+        InputError: A file is not as it was written; names the first.
+    """
+    compared = 0
+    for name, entry in (files or {}).items():
+        if parts is not None and name.partition("/")[0] not in parts:
+            continue
+        if checksum(folder / name) != entry[CHECKSUM]:
+            raise InputError(
+                "the content is not what was written (its checksum differs)",
+                where=folder / name,
+                mend=COPY,
+            )
+        compared += 1
+    return compared
+
+
+def are_records(files: Any) -> bool:
+    """Tells whether a value is what `record` returns, with paths that stay in the folder."""
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get(CHECKSUM), str)
+        and not any(part in ("", ".", "..") for part in name.split("/"))
+        and "\0" not in name
+        for name, entry in files.items()
+    )
