@@ -131,8 +131,9 @@ def recover(target: str | os.PathLike[str]) -> None:
             descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if _lock(descriptor, wait=False):
-                    if match["state"] == "old" and not os.path.lexists(target):
-                        os.rename(leftover / target.name, target)
+                    aside = leftover / target.name
+                    if match["state"] == "old" and aside.is_dir() and not os.path.lexists(target):
+                        os.rename(aside, target)
                     _remove(leftover)
             finally:
                 os.close(descriptor)
