@@ -225,6 +225,12 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
                 os.truncate(file, 0)
 
 
+def clear_up(index: str | os.PathLike[str]) -> None:
+    """Clears up after killed writers, unless one is at work or the folder cannot be changed."""
+    with contextlib.suppress(InputError, OSError), lock(index):
+        pass
+
+
 @contextlib.contextmanager
 def _folder_lock(index: Path) -> Iterator[None]:
     """Locks the folder itself: whoever removes the file `lock` by hand does not free the index.

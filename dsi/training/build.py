@@ -177,6 +177,7 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
             )
         # A training that was killed after its last step but one has left this.
         remove_folder(work)
+        versions.clear_up(out)
         return manifest
     if out.is_dir() and not (work / _CLAIM).is_file():
         found = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
