@@ -260,10 +260,15 @@ class Writer:
 
     Args:
         index: The folder of the index.
+
+    Attributes:
+        finished: The version that a killed writer had completed and `clean` has made live; None
+            where there was none.
     """
 
     def __init__(self, index: Path) -> None:
         self.index = index
+        self.finished: str | None = None
         self.versions = index / "versions"
         self.intent = index / ".rollback"
 
@@ -284,6 +289,7 @@ class Writer:
             (self.versions / "newest").is_file() or not (self.index / "live").is_file()
         ):
             self.make_live(there[-1])
+            self.finished = there[-1]
         self._remember(there[-1])
 
     def _newest(self) -> int:

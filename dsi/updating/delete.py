@@ -85,6 +85,9 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         parent = versions.live(index)
         folder = versions.folder(index, parent)
         manifest = Manifest.load(folder)
+        if writer.finished is not None and _deletes(index, manifest, named):
+            audit_of = manifest.metrics.get("audit")
+            return Deleted(manifest, named, None if audit_of is None else Audit(**audit_of))
         check_weights(folder / "model")  # a new version would carry the damage on
         before = Assignment.open(folder / "assignment")
         after = before.retire(named)
@@ -121,6 +124,20 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             ).save(fresh)
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     return Deleted(manifest, named, found)
+
+
+def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
+    """Tells whether a version is its parent without these documents, and nothing else."""
+    if manifest.parent is None or (manifest.added, manifest.removed) != (0, len(doc_ids)):
+        return False
+    tables = [
+        Assignment.open(versions.folder(index, version) / "assignment").table
+        for version in (manifest.parent, manifest.version)
+    ]
+    rows = [table.find(doc_ids) for table in tables]
+    if any((found < 0).any() for found in rows):
+        return False
+    return not tables[0].retired[rows[0]].any() and bool(tables[1].retired[rows[1]].all())
 
 
 def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:

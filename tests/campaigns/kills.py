@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -27,12 +28,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 Answer = Any
 MISSING = "missing"
+_LAST = 12
 WORDS = "harbour whale sailor anchor tide coral pirate cloud falcon thunder comet glider fern moss"
 STEPS = ["--loop.precision", "fp32", "--loop.steps", "6", "--loop.checkpoint_every", "2"]
 TRAIN = ["train", "ds", "--out", "index", "--docids", "atomic", "--per_doc", "3", *STEPS]
@@ -353,24 +355,27 @@ class Campaign:
         shutil.copytree(self.start, folder)
         return folder
 
-    def moments(self, kills: int) -> Iterable[Moment]:
-        """Yields moments without end: in ten, four at random, four at renames, two at a step."""
+    def moments(self) -> Iterator[Moment]:
+        """Yields moments without end: in ten, four at random, four at renames, two at a step.
+
+        The last renames, by which the outcome gets its name, come first.
+        """
         around = [Moment(step=n, after=after) for n in self.renames for after in (False, True)]
-        self.rng.shuffle(around)
-        number = 0
-        while True:
-            kind = number % 10
-            if kind < 4:
+        last, rest = around[-_LAST:], around[:-_LAST]
+        self.rng.shuffle(last)
+        self.rng.shuffle(rest)
+        at_renames = itertools.cycle([*last, *rest])
+        for number in itertools.count():
+            if number % 10 < 4:
+                yield next(at_renames)
+            elif number % 10 < 8:
                 yield Moment(seconds=self.rng.uniform(0.001, self.seconds))
-            elif kind < 8:
-                yield around[number % len(around)]
             else:
                 yield Moment(step=self.rng.randint(1, self.steps))
-            number += 1
 
     def run(self, kills: int) -> None:
         """Kills so many times; a command that ends before its moment does not count."""
-        for moment in self.moments(kills):
+        for moment in self.moments():
             if self.counts["kills"] == kills or self.counts["ended before"] > kills:
                 return
             folder = self._fresh()
