@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from data_prep import arrow
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.files import read_json, recover, replacing_folder, without_leftovers, write_json
 from data_prep.progress import track
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ PSEUDO_COLUMNS = {"query_id": "string", "doc_id": "string", "text": "string", "o
 OPTIONAL_COLUMNS = ("url",)
 """What a table may lack, and what does not enter the hash of a row where it is empty."""
 
-KEPT = ("pseudo", "memory")
+KEPT = ("pseudo", "memory", "memory.partial")
 """What was made for a Dataset, and stays when it is written again with the same content."""
 
 MADE_AGAIN = ("extractive", "selective")
@@ -404,7 +404,7 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
         )
         write_json(fresh / "dataset.json", info.to_json())
         for name in _made_of(path, info.content_hash):
-            shutil.copytree(path / name, fresh / name)
+            shutil.copytree(path / name, fresh / name, ignore=without_leftovers)
     return Dataset(path, info)
 
 
@@ -414,6 +414,8 @@ def _made_of(path: Path, content_hash: str) -> list[str]:
     Raises:
         InputError: They were made of another content, and a model was needed for that.
     """
+    for name in KEPT:
+        recover(path / name)
     made = [name for name in KEPT if (path / name).is_dir()]
     if not made or Dataset.open(path).info.content_hash == content_hash:
         return made

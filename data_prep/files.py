@@ -1,9 +1,23 @@
-"""Files that are never half-written: written beside their name, then renamed onto it."""
+"""Files that are never half-written: written beside their name, then renamed onto it.
+
+What is under way has a hidden name beside its target, and its writer holds a lock on it:
+
+    .NAME.new-*     being written
+    .NAME.old-*     holds what stood under NAME, between the two renames that replace a folder
+    .NAME.gone-*    being removed
+
+The lock of a process that was killed is free. So the next writer of NAME can tell what is left
+over from what another process is writing now: it puts an old folder back where the kill came
+between the two renames, and removes the rest.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -43,34 +57,154 @@ def _naming(target: Path) -> Iterator[None]:
         raise
 
 
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<state>new|old|gone)-[a-z0-9_]+", re.DOTALL)
+
+
+def is_leftover(name: str) -> bool:
+    """Tells whether a file or folder of this name is under way, or was when its writer ended."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def without_leftovers(folder: str, names: list[str]) -> set[str]:
+    """Returns the names that `shutil.copytree` is to leave out, as its `ignore`."""
+    return {name for name in names if is_leftover(name)}
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Locks an open file or folder for this process; False where another process has it.
+
+    Where the file system has no such locks, nothing counts as left over.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return wait
+    return True
+
+
+@contextmanager
+def _beside(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
+    """Yields a new hidden file or folder beside `target`, which stays locked for the block."""
+    prefix = f".{target.name}.{state}-"
+    while True:
+        with _naming(target):
+            if folder:
+                path = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            else:
+                handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
+                os.close(handle)
+                path = Path(name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # taken for a leftover before it was locked
+        _lock(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink and path.exists():
+            break
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def recover(target: str | os.PathLike[str]) -> None:
+    """Clears up after killed writers of `target`, as every writer of it does first.
+
+    A folder that was moved aside, and not replaced, is put back. What another process is writing
+    is left alone, and so is everything in a folder that cannot be changed.
+
+    Args:
+        target: The file or folder.
+    """
+    target = Path(target)
+    try:
+        found = [name for name in os.listdir(target.parent) if name.startswith(f".{target.name}.")]
+    except OSError:
+        return
+    for name in found:
+        match = _LEFTOVER.fullmatch(name)
+        if match is None or match["name"] != target.name:
+            continue
+        leftover = target.parent / name
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if _lock(descriptor, wait=False):
+                    aside = leftover / target.name
+                    if match["state"] == "old" and aside.is_dir() and not os.path.lexists(target):
+                        os.rename(aside, target)
+                    _remove(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: str | os.PathLike[str]) -> None:
+    """Removes a folder: its name goes in one rename, so that no half of it is found under it.
+
+    Args:
+        folder: The folder; nothing happens where there is none.
+    """
+    folder = Path(folder)
+    recover(folder)
+    if not folder.is_dir():
+        return
+    with _beside(folder, "gone", folder=True) as gone:
+        os.rename(folder, gone / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def put_in_place(fresh: Path, target: Path) -> None:
+    """Renames a complete folder to `target`, and removes what was there.
+
+    A kill at any moment leaves a complete folder, under the name of `target` or where `recover`
+    finds it.
+    """
+    if os.path.lexists(target):
+        with _beside(target, "old", folder=True) as old:
+            os.rename(target, old / target.name)
+            try:
+                os.rename(fresh, target)
+            except OSError:
+                os.rename(old / target.name, target)
+                old.rmdir()
+                raise
+            # Half a folder must not be taken for the old one.
+            gone = old.with_name(old.name.replace(".old-", ".gone-"))
+            os.rename(old, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+    else:
+        os.rename(fresh, target)
+    sync(target.parent)
+
+
 @contextmanager
 def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder beside `target` that becomes `target` when the block ends well.
 
-    An exception inside the block removes the new folder and leaves `target` as it was. A
-    folder that `target` replaces is moved aside first and removed last, so that a kill at
-    any moment leaves a complete folder under one of the two names.
+    An exception inside the block removes the new folder and leaves `target` as it was. What a
+    killed writer of `target` left is cleared up before the block begins.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(target):
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
-    fresh.chmod(0o755)
-    try:
-        with _naming(target):
-            yield fresh
-            sync_tree(fresh)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-        os.rename(target, old / target.name)
-        os.rename(fresh, target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(fresh, target)
-    sync(target.parent)
+    recover(target)
+    with _beside(target, "new", folder=True) as fresh:
+        fresh.chmod(0o755)
+        try:
+            with _naming(target):
+                yield fresh
+                sync_tree(fresh)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        put_in_place(fresh, target)
 
 
 @contextmanager
@@ -78,19 +212,17 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a path beside `target`; what is written there becomes `target` in one rename."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(target):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    fresh = Path(name)
-    fresh.chmod(0o644)
-    try:
-        with _naming(target):
-            yield fresh
-            sync(fresh)
-            os.replace(fresh, target)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    recover(target)
+    with _beside(target, "new", folder=False) as fresh:
+        fresh.chmod(0o644)
+        try:
+            with _naming(target):
+                yield fresh
+                sync(fresh)
+                os.replace(fresh, target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
     sync(target.parent)
 
 

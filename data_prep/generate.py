@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
@@ -21,7 +19,7 @@ from typing import Any
 from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_file, write_json
+from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import track
 from data_prep.round_trip import Filter, FilterOptions
@@ -106,16 +104,17 @@ def generate_queries(
     final = dataset.path / "pseudo" / name
     size = _shard_documents(name)
     shards = -(-dataset.info.documents // size)
+    recover(final)
     if _is_done(final, wanted):
         _clear_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     partial = dataset.path / "pseudo" / f"{name}.partial" / key
-    partial.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(rank, shards, world) if not (partial / _shard(n)).exists()]
     if missing:
         generator = kind(dataset, options)
         chosen = Filter(dataset, keep) if keep else None
+        partial.mkdir(parents=True, exist_ok=True)  # what refuses the dataset has said so
         documents = track(
             _documents_of(dataset, missing, size),
             f"pseudo-queries ({name})",
@@ -123,10 +122,11 @@ def generate_queries(
         )
         for number in missing:
             batch = list(islice(documents, size))
-            written = generator.generate_batch(batch)
-            if chosen is not None:
-                written = chosen.keep(batch, written)
-            _write_shard(partial / _shard(number), name, batch, written)
+            with _nothing_left_empty(partial):
+                written = generator.generate_batch(batch)
+                if chosen is not None:
+                    written = chosen.keep(batch, written)
+                _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
         _put_in_place(partial, final, shards, wanted)
@@ -186,6 +186,18 @@ def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _nothing_left_empty(partial: Path) -> Iterator[None]:
+    """Removes the folder of shards after an error where there is none yet."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.rmdir()
+            partial.parent.rmdir()
+        raise
+
+
 def _shard(number: int) -> str:
     return f"shard-{number:06d}.arrow"
 
@@ -233,10 +245,7 @@ def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any
     try:
         arrow.describe_table(partial, files, PSEUDO_COLUMNS, fingerprint)
         write_json(partial / "generator.json", wanted)
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
-        if final.exists():
-            os.rename(final, old / final.name)
-        os.rename(partial, final)
+        put_in_place(partial, final)
     except FileNotFoundError:
         if not _is_done(final, wanted):
             raise
@@ -248,7 +257,5 @@ def _clear_up(final: Path) -> None:
     """Removes what killed processes have left: files half written, and folders moved aside."""
     for unfinished in final.glob(".*"):
         unfinished.unlink(missing_ok=True)
-    for leftover in final.parent.glob(f".{final.name}.old-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     with contextlib.suppress(OSError):  # others may be at work in it
         (final.parent / f"{final.name}.partial").rmdir()

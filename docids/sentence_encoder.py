@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from data_prep.remote_code import never_ask
 from data_prep.files import read_json
+from data_prep.remote_code import never_ask
 
 _BATCH = 32
 _BAR = 1000

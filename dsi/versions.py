@@ -1,13 +1,18 @@
 """The versions of an index: which exist, which one is live, and how a new one comes to be.
 
     INDEX/live               the name of the live version, replaced by one rename
-    INDEX/lock               held by the one process that writes
+    INDEX/lock               held by the one process that writes; says which one that is
     INDEX/versions/0001/     a complete version, never changed again
+    INDEX/versions/newest    the highest number of a version that has been live
     INDEX/versions/.new-*    a version being written, or left over from a writer that was killed
+    INDEX/.rollback          what a rollback goes to, while it does
 
-A reader looks at `live` once and then holds that version. A version becomes visible by a rename
-of its folder and live by a rename of the pointer, in this order and each after its content is on
-the disk, so that a kill at any moment leaves the version that was live before.
+A reader looks at `live` once and then holds that version. A version comes to be by a rename of
+its folder and live by a rename of the pointer, in this order and each after its content is on the
+disk, so that a kill at any moment leaves the version that was live before. A complete version
+above `newest` is one whose writer was killed between the two: the next writer makes it live before
+it does anything else. `newest` also keeps a number from being given again when the folder of its
+version is gone.
 """
 
 from __future__ import annotations
@@ -29,8 +34,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from data_prep.errors import InputError
-from data_prep.files import replacing_file, sync, sync_tree, write_json
+from data_prep.files import (
+    is_leftover,
+    read_json,
+    recover,
+    replacing_file,
+    sync,
+    sync_tree,
+    write_json,
+)
+from data_prep.progress import note
 from dsi import version_files
 
 FORMAT = 1
@@ -39,6 +55,8 @@ FORMAT = 1
 _NAME = re.compile(r"[0-9]{4,18}")
 _MOST_POINTER = 4096
 """Bytes of the file `live`."""
+WORKING_FOLDERS = ("training", "updating")
+"""What commands have under way in an index folder, beside its versions."""
 _LIBRARIES = (
     "dsi-toolkit", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors",
     "datasets", "numpy", "scipy", "scikit-learn", "faiss-cpu", "accelerate",
@@ -249,39 +267,40 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
     """Makes the caller the one writer of an index and yields what it writes with.
 
     The lock ends with the block or with the process, however that ends. What an earlier writer
-    left half-written is removed.
+    left half-written is removed, and what it left complete is made live.
 
     Raises:
         InputError: Another process writes to this index; the message says which.
     """
     index = Path(index)
     index.mkdir(parents=True, exist_ok=True)
-    with _opened_lock(index) as handle:
+    file = index / "lock"
+    with contextlib.ExitStack() as held:
+        _refuse_links(index)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
+            held.enter_context(FileLock(file, timeout=0))
+            held.enter_context(_folder_lock(index))
+        except (Timeout, BlockingIOError):
+            holder = file.read_text(encoding="utf-8", errors="replace").strip()
             raise InputError(
-                f"another command is writing to this index: {holder}",
+                f"another command is writing to this index: {holder or 'another process'}",
                 where=index,
                 mend="Wait until it ends, or stop it, and run this again",
             ) from None
-        if os.fstat(handle.fileno()).st_nlink == 1:  # else it is some other file, too
+        with _sole(file) as handle:
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
-            handle.flush()
         try:
             writer = Writer(index)
             writer.clean()
             yield writer
         finally:
-            if os.fstat(handle.fileno()).st_nlink == 1:
+            with contextlib.suppress(FileNotFoundError), _sole(file) as handle:
                 handle.truncate(0)
 
 
-def _opened_lock(index: Path) -> IO[str]:
-    """Opens the file to lock, in a folder in which a writer can leave nothing elsewhere.
+def _refuse_links(index: Path) -> None:
+    """Refuses an index folder in which a writer could leave something elsewhere.
 
     Raises:
         InputError: Something that is written to is a link, or no plain file or folder.
@@ -289,12 +308,52 @@ def _opened_lock(index: Path) -> IO[str]:
     for name in ("live", "lock"):
         version_files.refuse_other_than(index / name, stat.S_ISREG)
     version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
-    for name in ("training", "updating"):
+    for name in WORKING_FOLDERS:
         if os.path.lexists(index / name):
             # Weights & Biases keeps links in its folder; it replaces them.
             version_files.walk(index / name, skip=("wandb",))
-    descriptor = version_files.open_regular(index / "lock", os.O_RDWR | os.O_CREAT)
-    return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def _sole(file: Path) -> Iterator[IO[str]]:
+    """Opens the file that says who writes; a null device where it is some other file, too."""
+    descriptor = version_files.open_regular(file, os.O_RDWR)
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
+        if os.fstat(handle.fileno()).st_nlink == 1:
+            yield handle
+            return
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        yield nothing
+
+
+def clear_up(index: str | os.PathLike[str]) -> None:
+    """Clears up after killed writers, unless one is at work or the folder cannot be changed."""
+    with contextlib.suppress(InputError, OSError), lock(index):
+        pass
+
+
+@contextlib.contextmanager
+def _folder_lock(index: Path) -> Iterator[None]:
+    """Locks the folder itself: whoever removes the file `lock` by hand does not free the index.
+
+    Where the file system cannot lock folders (NFS), the file alone has to do.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    descriptor = os.open(index, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        if not os.fstat(descriptor).st_nlink:
+            raise BlockingIOError  # who had it before has removed the folder
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Writer:
@@ -302,17 +361,51 @@ class Writer:
 
     Args:
         index: The folder of the index.
+
+    Attributes:
+        finished: The version that a killed writer had completed and `clean` has made live; None
+            where there was none.
     """
 
     def __init__(self, index: Path) -> None:
         self.index = index
+        self.finished: str | None = None
+        self.versions = index / "versions"
+        self.intent = index / ".rollback"
 
     def clean(self) -> None:
-        """Removes what a killed writer left half-written."""
-        for leftover in (self.index / "versions").glob(".new-*"):
+        """Finishes what a killed writer left complete, and removes what it left half-written."""
+        for leftover in self.versions.glob(".new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.index.glob(".live.*"):
             leftover.unlink(missing_ok=True)
+        for name in WORKING_FOLDERS:
+            recover(self.index / name)
+        for file in (self.intent, self.versions / "newest"):
+            recover(file)
+        there = names(self.index)
+        if not there:
+            return
+        if int(there[-1]) > self._newest() and (
+            (self.versions / "newest").is_file() or not (self.index / "live").is_file()
+        ):
+            self.make_live(there[-1])
+            self.finished = there[-1]
+        self._remember(there[-1])
+
+    def _newest(self) -> int:
+        """Returns the highest number of a version that has been live; 0 where none is known."""
+        try:
+            name = (self.versions / "newest").read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return 0
+        return int(name) if _NAME.fullmatch(name) else 0
+
+    def _remember(self, version: str) -> None:
+        """Writes down that a version has been live."""
+        if int(version) > self._newest():
+            with replacing_file(self.versions / "newest") as fresh:
+                fresh.write_text(f"{version}\n", encoding="utf-8")
 
     @contextlib.contextmanager
     def version(self, parent: str | None = None) -> Iterator[Path]:
@@ -329,23 +422,25 @@ class Writer:
         """
         if parent is not None and parent not in names(self.index):
             raise InputError(f"no version {parent!r} to grow out of", where=self.index)
-        versions = self.index / "versions"
-        versions.mkdir(exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=versions))
+        self.versions.mkdir(exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.versions))
         fresh.chmod(0o755)
         try:
             yield fresh
-            name = f"{int((names(self.index) or ['0'])[-1]) + 1:04d}"
+            name = f"{max(self._newest(), *map(int, names(self.index)), 0) + 1:04d}"
             manifest = Manifest.load(fresh)
+            _remove_leftovers(fresh)
             files = version_files.record(fresh)
             dataclasses.replace(manifest, version=name, parent=parent, files=files).save(fresh)
             sync_tree(fresh)
-            os.rename(fresh, versions / name)
-            sync(versions)
+            os.rename(fresh, self.versions / name)
+            sync(self.versions)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         self.make_live(name)
+        self._remember(name)
+        self.intent.unlink(missing_ok=True)  # no rollback is to be gone on with any more
 
     def make_live(self, version: str) -> None:
         """Points the index at a version, in one rename.
@@ -353,6 +448,12 @@ class Writer:
         Raises:
             InputError: There is no such version.
         """
+        self.check(version)
+        with replacing_file(self.index / "live") as fresh:
+            fresh.write_text(f"{version}\n", encoding="utf-8")
+
+    def check(self, version: str) -> None:
+        """Raises InputError where there is no such version."""
         known = names(self.index)
         if version not in known:
             raise InputError(
@@ -360,8 +461,13 @@ class Writer:
                 where=self.index,
                 mend=f"There are: {', '.join(known)}",
             )
-        with replacing_file(self.index / "live") as fresh:
-            fresh.write_text(f"{version}\n", encoding="utf-8")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left half-written in what became part of a version."""
+    for entry in [*folder.rglob(".*")]:
+        if is_leftover(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -395,13 +501,30 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> str:
         live(index)  # the lock would make a folder where none is
     with lock(index) as writer:
         if to is None:
-            current = live(index)
-            to = Manifest.load(folder(index, current)).parent
-            if to is None:
-                raise InputError(
-                    f"version {current} is live and has no version before it",
-                    where=index,
-                    mend=f"Give one with --to; there are: {', '.join(names(index))}",
-                )
+            to = _interrupted(writer.intent, live(index)) or _parent(index)
+        writer.check(to)
+        # Without it, a rollback that was killed after its rename would go back one more.
+        write_json(writer.intent, {"to": to})
         writer.make_live(to)
+        writer.intent.unlink()
     return to
+
+
+def _parent(index: str | os.PathLike[str]) -> str:
+    current = live(index)
+    parent = Manifest.load(folder(index, current)).parent
+    if parent is None:
+        raise InputError(
+            f"version {current} is live and has no version before it",
+            where=index,
+            mend=f"Give one with --to; there are: {', '.join(names(index))}",
+        )
+    return parent
+
+
+def _interrupted(intent: Path, live: str) -> str | None:
+    """Returns the live version where a rollback to it was killed before it could say so."""
+    if not intent.is_file() or read_json(intent) != {"to": live}:
+        return None
+    note(f"finished the rollback to version {live} that was interrupted here")
+    return live

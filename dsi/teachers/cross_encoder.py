@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.remote_code import never_ask
 from dsi.teachers.base import TEACHERS, Ranked, right_then_best
 from dsi.teachers.bm25 import Bm25Teacher
 
@@ -65,8 +66,9 @@ def _load(model: str | None) -> Any:
             where="--objectives.teacher.model",
             mend="pip install 'dsi-toolkit[embeddings]', or take --objectives.teacher.kind bm25",
         ) from None
+    never_ask()
     try:
-        return CrossEncoder(model)
+        return CrossEncoder(model, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"no CrossEncoder {model!r} ({str(error).splitlines()[0]})",

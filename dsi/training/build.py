@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
-from data_prep.files import read_json, write_json
+from data_prep.files import is_leftover, read_json, remove_folder, write_json
 from dsi import versions
 from dsi.corpus_memory import remember
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.training.assembly import make_run
-from dsi.training.preparation import Parts, check_codebooks, prepare
+from dsi.training.preparation import LEARNING, LESSONS, Parts, check_codebooks, prepare
 from dsi.training.processes import Processes
 from dsi.training.start import decided
 from dsi.training.training_options import TrainingOptions
 from dsi.versions import Manifest
+from dsi.working_folder import free_refused, freed_when_refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,8 +78,16 @@ def train_index(
         return finished
     work = out / "training"
     with contextlib.ExitStack() as stack:
+        if processes.rank == 0 and not out.exists():
+            stack.enter_context(_none_left_empty(out))
         writer = processes.first_alone(lambda: stack.enter_context(versions.lock(out)))
+        # A version that a kill kept from going live is live now.
+        finished = processes.first_before_others(lambda: _finished(out, wanted))
+        if finished is not None:
+            return finished
         processes.first_alone(lambda: _claim(work, wanted))
+        if processes.rank == 0:
+            stack.enter_context(freed_when_refused(work, (LEARNING, LESSONS)))
         parts = processes.first_before_others(
             lambda: prepare(dataset, work, options, docids_folder)
         )
@@ -97,10 +106,22 @@ def train_index(
                 _keep_logs(work, fresh / "log")
                 if memory is not None:
                     shutil.copytree(memory, fresh / IN_VERSION)
-            shutil.rmtree(work, ignore_errors=True)
+            remove_folder(work)
 
         processes.first_alone(write)
     return Manifest.load(versions.folder(out, versions.live(out)))
+
+
+@contextlib.contextmanager
+def _none_left_empty(out: Path) -> Iterator[None]:
+    """Removes the index folder that a refused training has made, where nothing is in it."""
+    try:
+        yield
+    except InputError:
+        if not (out / "live").is_file() and {entry.name for entry in out.iterdir()} == {"lock"}:
+            (out / "lock").unlink()
+            out.rmdir()
+        raise
 
 
 def _fingerprint(
@@ -155,14 +176,13 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
                 mend="Choose another --out, or remove this folder",
             )
         # A training that was killed after its last step but one has left this.
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
+        versions.clear_up(out)
         return manifest
     if out.is_dir() and not (work / _CLAIM).is_file():
-        found = {entry.name for entry in out.iterdir()}
+        found = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
         inside = [entry.name for entry in work.iterdir()] if work.is_dir() else []
-        if not found <= {"lock", "versions", "training"} or not all(
-            name.startswith(f".{_CLAIM}.") for name in inside
-        ):
+        if not found <= {"lock", "versions", "training"} or not all(map(is_leftover, inside)):
             raise InputError(
                 "this folder holds something that is not an index",
                 where=out,
@@ -178,7 +198,7 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
         InputError: A run of other options was interrupted there.
     """
     file = work / _CLAIM
-    if not file.is_file():
+    if not file.is_file() or (read_json(file) != wanted and free_refused(work)):
         write_json(file, wanted)
     elif read_json(file) != wanted:
         raise InputError(

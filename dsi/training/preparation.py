@@ -30,6 +30,8 @@ FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 LESSONS = "lessons"
 """The folder in the working folder where what a teacher said is kept."""
+LEARNING = "assigning"
+"""Where identifiers that are learned keep what they have under way."""
 _WHOLE_DOCUMENT = 1 << 20
 
 
@@ -186,7 +188,7 @@ def _docids(
             titles=titles,
             urls=urls,
             queries=ask,
-            scratch=work / "assigning",
+            scratch=work / LEARNING,
         )
         assignment.save(folder, quality)
     return Assignment.open(folder)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.errors import InputError
+from docids.assignment import Assignment
 from docids.trie import Trie
 from dsi import versions
 from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
@@ -84,6 +85,9 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         parent = versions.live(index)
         folder = versions.folder(index, parent)
         manifest = Manifest.load(folder)
+        if writer.finished is not None and _deletes(index, manifest, named):
+            audit_of = manifest.metrics.get("audit")
+            return Deleted(manifest, named, None if audit_of is None else Audit(**audit_of))
         before = check_parent(folder, manifest)  # a new version would carry damage on
         after = before.retire(named)
         if not len(after.table.live):
@@ -119,6 +123,20 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             ).save(fresh)
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     return Deleted(manifest, named, found)
+
+
+def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
+    """Tells whether a version is its parent without these documents, and nothing else."""
+    if manifest.parent is None or (manifest.added, manifest.removed) != (0, len(doc_ids)):
+        return False
+    tables = [
+        Assignment.open(versions.folder(index, version) / "assignment").table
+        for version in (manifest.parent, manifest.version)
+    ]
+    rows = [table.find(doc_ids) for table in tables]
+    if any((found < 0).any() for found in rows):
+        return False
+    return not tables[0].retired[rows[0]].any() and bool(tables[1].retired[rows[1]].all())
 
 
 def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:

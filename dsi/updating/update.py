@@ -21,10 +21,15 @@ import numpy as np
 from data_prep import arrow
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.files import (
+    read_json,
+    remove_folder,
+    replacing_folder,
+    write_json,
+)
 from data_prep.generate import provenance
 from data_prep.generators import GENERATORS, GeneratorOptions
-from data_prep.progress import track
+from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from dsi import versions
 from dsi.corpus_memory import (
@@ -50,12 +55,14 @@ from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
 from dsi.versions import Manifest
+from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
     from dsi.updating.training import Watcher
 
 WORK = "updating"
 _CLAIM = "update.json"
+_NEW = "new"
 _TOGETHER = 256
 """Documents whose pseudo-queries are made at once: models work on them together."""
 _WHOLE_DOCUMENT = 1 << 20
@@ -114,16 +121,19 @@ def update_index(
         writer = processes.first_alone(lambda: stack.enter_context(versions.lock(index)))
 
         def begin() -> Updated | None:
+            assert writer is not None
+            done = _clear_up(index, work)
             work.mkdir(exist_ok=True)
             with _left_as_found(work):
-                assert writer is not None
-                return _begin(writer, _dataset(new, work), options, old)
+                return _begin(writer, _dataset(new, work), options, old, done)
 
         done = processes.first_alone(begin)
         # The other processes learn from the disk what the first has found.
         if not processes.first_before_others(lambda: (work / _CLAIM).is_file()):
             live = Manifest.load(versions.folder(index, versions.live(index)))
             return done or Updated(live, None, False)
+        if processes.rank == 0:
+            stack.enter_context(freed_when_refused(work))
         update = processes.first_before_others(lambda: _prepare(index, options))
         if isinstance(strategies[0], Standalone):
             outcome = strategies[0].run(update, work)
@@ -150,11 +160,28 @@ def _left_as_found(work: Path) -> Iterator[None]:
         yield
     finally:
         if not (work / _CLAIM).is_file():
-            shutil.rmtree(work, ignore_errors=True)
+            remove_folder(work)
+
+
+def _clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
+    """Removes the working folder of an update that had not begun, or whose version is live.
+
+    Returns:
+        The claim of the update whose version is live; None where there was none.
+    """
+    if not (work / _CLAIM).is_file():
+        remove_folder(work)  # killed before it had begun
+        return None
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    claim = read_json(work / _CLAIM)
+    if manifest.configuration.get("update", {}).get("claim") != claim:
+        return None
+    remove_folder(work)
+    return dict(claim)
 
 
 def _dataset(new: Dataset | Callable[[Path], Dataset], work: Path) -> Dataset:
-    return new if isinstance(new, Dataset) else new(work / "new")
+    return new if isinstance(new, Dataset) else new(work / _NEW)
 
 
 def _difference(manifest: Manifest) -> Difference:
@@ -162,17 +189,26 @@ def _difference(manifest: Manifest) -> Difference:
 
 
 def _begin(
-    writer: versions.Writer, new: Dataset, options: UpdateOptions, old: Dataset | None
+    writer: versions.Writer,
+    new: Dataset,
+    options: UpdateOptions,
+    old: Dataset | None,
+    done: Mapping[str, Any] | None,
 ) -> Updated | None:
     """Claims the working folder and writes into it what the update stands on.
+
+    Args:
+        writer: Writes the index.
+        new: The documents.
+        options: How.
+        old: The dataset that the index was trained on, where the user gave it.
+        done: The claim of an update that had come to its end but for clearing up.
 
     Returns:
         What was done, where there is nothing to do any more; then there is no claim.
     """
     index = writer.index
     work = index / WORK
-    if (work / _CLAIM).is_file():
-        _make_live(writer, read_json(work / _CLAIM))
     live = versions.live(index)
     parent = versions.folder(index, live)
     manifest = Manifest.load(parent)
@@ -182,21 +218,10 @@ def _begin(
         "options": json.loads(json.dumps(asdict(options))),
         "dataset": {"name": new.info.name, "content_hash": new.info.content_hash},
     }
-    if (work / _CLAIM).is_file():
-        found = read_json(work / _CLAIM)
-        if manifest.configuration.get("update", {}).get("claim") == found:
-            # An update that was killed after its version had become live has left this.
-            shutil.rmtree(work, ignore_errors=True)
-            if {**claim, "parent": found["parent"]} == found:
-                return Updated(manifest, _difference(manifest), False)
-            work.mkdir()
-        elif found != claim:
-            raise InputError(
-                "an update of other documents or options, or of another version, was "
-                "interrupted here",
-                where=work,
-                mend="Run it again with its own options, or remove this folder",
-            )
+    if done is not None and done == {**claim, "parent": done["parent"]}:
+        return Updated(manifest, _difference(manifest), False)
+    if (work / _CLAIM).is_file() and read_json(work / _CLAIM) != claim:
+        _give_up(work, claim)
     check_parent(parent, manifest)
     if not (work / _CLAIM).is_file():
         memory = _memory(parent, work, old, manifest)
@@ -208,13 +233,24 @@ def _begin(
     return None
 
 
-def _make_live(writer: versions.Writer, claim: Mapping[str, Any]) -> None:
-    """Makes the version of an update live that was killed just before it could."""
-    newest = versions.names(writer.index)[-1]
-    if newest != versions.live(writer.index):
-        manifest = Manifest.load(versions.folder(writer.index, newest))
-        if manifest.configuration.get("update", {}).get("claim") == claim:
-            writer.make_live(newest)
+def _give_up(work: Path, claim: Mapping[str, Any]) -> None:
+    """Removes what an update has under way that nothing can continue any more.
+
+    Raises:
+        InputError: It can be continued, by its own options.
+    """
+    found = read_json(work / _CLAIM)
+    if {**found, "parent": claim["parent"]} != claim:
+        raise InputError(
+            "an update of other documents or options was interrupted here",
+            where=work,
+            mend="Run it again with its own options, or remove this folder",
+        )
+    note(f"begins anew: what was interrupted here grew out of version {found['parent']}")
+    for part in work.iterdir():
+        if part.name not in (_CLAIM, _NEW):
+            remove_folder(part) if part.is_dir() else part.unlink()
+    (work / _CLAIM).unlink()
 
 
 def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -> Memory:
@@ -433,7 +469,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             beams=manifest.beams,
             score=manifest.score,
         ).save(fresh)
-    shutil.rmtree(work, ignore_errors=True)
+    remove_folder(work)
     return warnings
 
 
@@ -477,7 +513,7 @@ def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) ->
     )
     if options.refuse_loss is not None and lost > options.refuse_loss:
         # What would be refused again is not kept for another try.
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
         raise InputError(
             f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the version before "
             "stays live",

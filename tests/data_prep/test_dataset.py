@@ -217,3 +217,33 @@ def test_opening_and_reading_ids_needs_no_heavy_import(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_dataset_killed_between_its_two_renames_keeps_what_was_made_of_it(tmp_path):
+    dataset = write_dataset(tmp_path / "set", source())
+    made = dataset.path / "pseudo" / "seq2seq"
+    made.mkdir(parents=True)
+    (made / "generator.json").write_text("{}")
+    for name in ("memory", "memory.partial"):
+        (dataset.path / name).mkdir()
+        (dataset.path / name / "weights").write_text(name)
+    # What a kill leaves when the old folder has been moved aside and the new one is complete.
+    aside = tmp_path / ".set.old-abcdefgh"
+    aside.mkdir()
+    (tmp_path / ".set.new-abcdefgh").mkdir()
+    dataset.path.rename(aside / "set")
+    again = write_dataset(tmp_path / "set", source())
+    assert again.generators == ["seq2seq"]
+    for name in ("memory", "memory.partial"):
+        assert (again.path / name / "weights").read_text() == name
+    assert [entry.name for entry in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_memory_that_was_moved_aside_is_kept_too(tmp_path):
+    dataset = write_dataset(tmp_path / "set", source())
+    aside = dataset.path / ".memory.old-abcdefgh" / "memory"
+    aside.mkdir(parents=True)
+    (aside / "weights").write_text("learned")
+    again = write_dataset(tmp_path / "set", source())
+    assert (again.path / "memory" / "weights").read_text() == "learned"
+    assert not list(again.path.glob(".*"))

@@ -1,13 +1,24 @@
-"""A file of JSON lines is read as far as it is whole, and replaced at once."""
+"""Files and folders are replaced at once, and lines of JSON read as far as they are whole."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from data_prep.files import read_json_lines, replacing_file, replacing_folder, write_json_lines
+from data_prep.files import (
+    read_json_lines,
+    recover,
+    remove_folder,
+    replacing_file,
+    replacing_folder,
+    write_json,
+    write_json_lines,
+)
 
 
 def test_lines_come_back_in_their_order(tmp_path):
@@ -45,3 +56,108 @@ def test_errors_name_what_the_user_gave_and_not_the_hidden_name_beside_it(replac
     with pytest.raises(FileNotFoundError) as other, replacing(tmp_path / "run.trec"):
         missing.read_text()
     assert other.value.filename == str(missing)
+
+
+def kill_at(step: int, work: Callable[[], object]) -> bool:
+    """Does `work` in a child that kills itself before its n-th step on the disk.
+
+    Returns:
+        Whether the child was killed; False when it had fewer steps and finished.
+    """
+    child = os.fork()
+    if child == 0:
+        taken = 0
+
+        def deadly(plain):
+            def call(*args, **kwargs):
+                nonlocal taken
+                taken += 1
+                if taken > step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return plain(*args, **kwargs)
+
+            return call
+
+        for name in ("mkdir", "fsync", "rename", "replace", "rmdir", "unlink"):
+            setattr(os, name, deadly(getattr(os, name)))
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def test_a_folder_whose_writer_is_killed_anywhere_is_whole_and_nothing_stays(tmp_path):
+    def write(target: Path, text: str) -> None:
+        with replacing_folder(target) as fresh:
+            for name in ("a", "b"):
+                (fresh / name).write_text(text)
+
+    killed, step, moved_aside = True, 0, 0
+    while killed:
+        parent = tmp_path / str(step)
+        target = parent / "ds"
+        write(target, "old")
+        killed = kill_at(step, lambda target=target: write(target, "new"))
+        moved_aside += not target.exists()
+        recover(target)
+        found = {(target / name).read_text() for name in ("a", "b")}
+        assert found in ({"old"}, {"new"})
+        assert [entry.name for entry in parent.iterdir()] == ["ds"]
+        step += 1
+    assert moved_aside, "no kill came between the two renames"
+    assert found == {"new"}
+
+
+def test_a_folder_whose_remover_is_killed_is_there_as_a_whole_or_not_at_all(tmp_path):
+    killed, step, outcomes = True, 0, []
+    while killed:
+        parent = tmp_path / str(step)
+        target = parent / "work"
+        (target / "deep" / "er").mkdir(parents=True)
+        (target / "deep" / "er" / "file").write_text("x")
+        killed = kill_at(step, lambda target=target: remove_folder(target))
+        outcomes.append(target.exists())
+        assert not target.exists() or (target / "deep" / "er" / "file").exists()
+        remove_folder(target)
+        assert list(parent.iterdir()) == []
+        step += 1
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert outcomes.count(False) > 3, "no kill came while the content was removed"
+
+
+def test_a_file_whose_writer_is_killed_leaves_nothing_for_the_next(tmp_path):
+    target = tmp_path / "run.trec"
+    killed, step = True, 0
+    while killed:
+        killed = kill_at(step, lambda: write_json(target, "new"))
+        step += 1
+        write_json(target, "next")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["run.trec"]
+
+
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_what_another_process_is_writing_is_left_alone(replacing, tmp_path):
+    target = tmp_path / "out"
+    with replacing(target) as fresh:
+        if fresh.is_file():
+            fresh.write_text("mine")
+        child = os.fork()
+        if child == 0:
+            recover(target)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert fresh.exists()
+    assert target.exists()
+
+
+def test_names_of_the_users_own_are_not_taken_for_leftovers(tmp_path):
+    for name in (".ds.new", ".ds.newest", ".ds2.new-abcdefgh", ".ds.backup-abcdefgh", "ds.new-a"):
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.iterdir())
+    with replacing_folder(tmp_path / "ds"):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "ds"])

@@ -151,3 +151,19 @@ def test_wrong_calls_are_refused(dataset):
     with pytest.raises(InputError, match="rank 2 of 2"):
         generate_queries(dataset, rank=2, world=2)
     assert not (dataset.path / "pseudo").exists()
+
+
+def test_a_generator_that_is_refused_leaves_nothing(dataset):
+    with pytest.raises(InputError, match="labelled training pairs"):
+        generate_queries(dataset, "selective")
+    assert not list(dataset.path.glob("pseudo/*"))
+
+
+def test_a_generator_that_fails_at_its_first_documents_leaves_nothing(dataset, monkeypatch):
+    def fail(self, documents):
+        raise InputError("no words")
+
+    monkeypatch.setattr(Extractive, "generate_batch", fail)
+    with pytest.raises(InputError, match="no words"):
+        generate_queries(dataset)
+    assert not list(dataset.path.glob("pseudo/*"))

@@ -1,7 +1,9 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,8 +69,12 @@ def test_an_error_while_writing_leaves_the_index_as_it_was(index):
     assert live_content(index) == "one"
 
 
-def kill_at(step: int, index: Path) -> bool:
-    """Writes version "two" in a child that kills itself before its n-th step towards the disk.
+def add_second_version(index: Path) -> None:
+    add_version(index, "two", parent="0001")
+
+
+def kill_at(step: int, index: Path, work: Callable[[Path], object] = add_second_version) -> bool:
+    """Does `work` in a child that kills itself before its n-th step towards the disk.
 
     Returns:
         Whether the child was killed; False when it had fewer steps and finished.
@@ -92,7 +98,7 @@ def kill_at(step: int, index: Path) -> bool:
         for name in ("mkdir", "fsync", "rename", "replace", "rmdir", "unlink"):
             deadly(name)
         try:
-            add_version(index, "two", parent="0001")
+            work(index)
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -203,3 +209,104 @@ def test_a_manifest_this_code_cannot_read_is_refused(index, change, message):
     write_json(folder / "manifest.json", {k: v for k, v in content.items() if v is not ...})
     with pytest.raises(InputError, match=message):
         versions.all(index)
+
+
+def test_a_number_is_not_given_again_when_the_folder_of_its_version_is_removed(index):
+    add_version(index, "two", parent="0001")
+    versions.rollback(index)
+    shutil.rmtree(versions.folder(index, "0002"))
+    add_version(index, "three", parent="0001")
+    assert versions.live(index) == "0003"
+
+
+def test_who_removes_the_file_of_the_lock_does_not_free_the_index(index):
+    with versions.lock(index):
+        (index / "lock").unlink()
+        with pytest.raises(InputError, match="another command is writing"):
+            versions.rollback(index, to="0001")
+    assert versions.rollback(index, to="0001") == "0001"
+
+
+def never_made_live(index: Path, text: str, parent: str | None = None) -> None:
+    """What a writer leaves that is killed between its two renames."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self: versions.Writer, version: str) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(versions.Writer, "make_live", kill)
+        with pytest.raises(Killed):
+            add_version(index, text, parent)
+
+
+def test_the_next_writer_makes_a_version_live_whose_writer_could_not(index):
+    never_made_live(index, "two", parent="0001")
+    assert live_content(index) == "one"
+    with versions.lock(index):
+        pass
+    assert live_content(index) == "two"
+    # Only then: what was rolled back stays so.
+    versions.rollback(index)
+    with versions.lock(index):
+        pass
+    assert live_content(index) == "one"
+
+
+def test_a_first_version_is_made_live_too(tmp_path):
+    never_made_live(tmp_path / "index", "one")
+    with versions.lock(tmp_path / "index"):
+        pass
+    assert live_content(tmp_path / "index") == "one"
+
+
+def test_an_index_of_an_earlier_release_that_was_rolled_back_stays_so(index):
+    add_version(index, "two", parent="0001")
+    versions.rollback(index)
+    (index / "versions" / "newest").unlink()  # earlier releases wrote none
+    with versions.lock(index):
+        pass
+    assert live_content(index) == "one"
+    shutil.rmtree(versions.folder(index, "0002"))
+    add_version(index, "three", parent="0001")
+    assert versions.live(index) == "0003"
+
+
+def test_a_rollback_killed_at_any_step_goes_back_one_version_when_run_again(tmp_path):
+    killed, step = True, 0
+    while killed:
+        index = tmp_path / str(step)
+        add_version(index, "one")
+        add_version(index, "two", parent="0001")
+        add_version(index, "three", parent="0002")
+        killed = kill_at(step, index, versions.rollback)
+        assert live_content(index) in ("three", "two")
+        if killed and not (live_content(index) == "two" and not (index / ".rollback").exists()):
+            assert versions.rollback(index) == "0002"
+        assert live_content(index) == "two"
+        if killed:
+            versions.rollback(index, to="0002")
+        assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+        step += 1
+    assert versions.rollback(index) == "0001", "one that has ended is followed by another"
+
+
+def test_a_rollback_that_was_killed_says_nothing_about_later_ones(index):
+    add_version(index, "two", parent="0001")
+    add_version(index, "three", parent="0002")
+    (index / ".rollback").write_text('{"to": "0002"}')  # killed before its rename
+    add_version(index, "four", parent="0003")
+    versions.rollback(index, to="0002")
+    assert versions.rollback(index) == "0001"
+
+
+def test_a_version_holds_nothing_that_was_left_half_written(index):
+    with versions.write_version(index, "0001") as fresh:
+        (fresh / "model" / ".text.new-abcdefgh").mkdir(parents=True)
+        (fresh / "model" / ".dataset.json.new-abcdefgh").write_text("half")
+        (fresh / "model" / "weights").write_text("two")
+        Manifest(documents=3, added=3, origin="two").save(fresh)
+    found = {entry.name for entry in versions.folder(index, "0002").rglob("*")}
+    assert found == {"model", "weights", "manifest.json"}

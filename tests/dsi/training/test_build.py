@@ -20,7 +20,7 @@ from docids.kinds.quantisation import QuantisationOptions
 from dsi import Index, versions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
-from dsi.training import build, step
+from dsi.training import build, loop, step
 from dsi.training.batching import Batches
 from dsi.training.build import train_index
 from dsi.training.examples import gather_examples
@@ -629,3 +629,84 @@ def _trained_memory(path: Path) -> Path:
     qrels = [Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(50)]
     options = MemoryOptions(width=64, layers=1, vocabulary=100, steps=2, pairs=4, query_length=5)
     return train_memory(write_dataset(path, InMemorySource(documents, queries, qrels)), options)
+
+
+def test_a_training_refused_for_its_data_leaves_nothing_and_blocks_no_other(dataset, tmp_path):
+    copy = small.write(tmp_path / "dataset")
+    with pytest.raises(InputError, match="labelled training pairs"):
+        train_index(copy, tmp_path / "index", small.options(generator="selective"))
+    assert not (tmp_path / "index").exists()
+    assert not list(copy.path.glob("pseudo/*"))
+    train_index(copy, tmp_path / "index", small.options(loop__steps=1))
+
+
+@pytest.mark.parametrize("steps", ["no-checkpoint", "checkpoint"])
+def test_a_training_refused_in_its_steps_is_kept_where_it_has_a_checkpoint(
+    steps, dataset, tmp_path, monkeypatch
+):
+    real = loop.backward_step
+
+    def refuse(engine, parts, objectives, targets, **options):
+        if options["step"] >= 3:
+            raise InputError("the loss is no finite number")
+        return real(engine, parts, objectives, targets, **options)
+
+    every = 1 if steps == "checkpoint" else 100
+    options = small.options(loop__steps=4, loop__checkpoint_every=every)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "backward_step", refuse)
+        with pytest.raises(InputError, match="no finite number"):
+            train_index(dataset, tmp_path / "index", options)
+    mended = small.options(loop__steps=2)
+    if steps == "no-checkpoint":
+        assert train_index(dataset, tmp_path / "index", mended).metrics["steps"] == 2
+    else:
+        with pytest.raises(InputError, match="was interrupted here"):
+            train_index(dataset, tmp_path / "index", mended)
+        assert train_index(dataset, tmp_path / "index", options).metrics["steps"] == 4
+
+
+def test_what_took_long_stays_for_the_same_training_and_blocks_no_other(
+    dataset, tmp_path, monkeypatch
+):
+    work = tmp_path / "index" / "training"
+
+    def refuse(*words):
+        (work / "lessons").mkdir()
+        raise InputError("does not fit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "make_run", refuse)
+        with pytest.raises(InputError, match="does not fit"):
+            train_index(dataset, tmp_path / "index", small.options())
+    assert (work / "lessons").is_dir()
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
+    left = sorted(entry.name for entry in (tmp_path / "index").iterdir())
+    assert left == ["live", "lock", "versions"]
+
+
+def test_a_training_that_is_done_clears_up_what_a_kill_at_its_end_has_left(dataset, tmp_path):
+    versions_folder = tmp_path / "index" / "versions"
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
+    before = sorted(tmp_path.rglob("*"))
+    (versions_folder / "newest").rename(versions_folder / ".newest.new-abcdefgh")
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_training_killed_before_its_version_is_live_makes_no_second_one(
+    dataset, tmp_path, monkeypatch
+):
+    def kill(*words):
+        raise StopError
+
+    options = small.options(loop__steps=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(versions.Writer, "make_live", kill)
+        with pytest.raises(StopError):
+            train_index(dataset, tmp_path / "index", options)
+    assert not (tmp_path / "index" / "live").exists()
+    train_index(dataset, tmp_path / "index", options)
+    assert versions.names(tmp_path / "index") == ["0001"]
+    left = sorted(entry.name for entry in (tmp_path / "index").iterdir())
+    assert left == ["live", "lock", "versions"]

@@ -103,3 +103,28 @@ def test_deleting_twice_is_refused(index):
     with pytest.raises(InputError, match="was deleted"):
         delete_documents(index, ["d3"])
     assert versions.live(index) == "0002"
+
+
+@pytest.mark.parametrize("asked", [["d3", "d5"], ["d4"]])
+def test_a_deletion_killed_before_it_was_live_is_done_and_blocks_no_other(
+    asked, index, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    def kill(*words):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versions.Writer, "make_live", kill)
+        with pytest.raises(Killed):
+            delete_documents(index, ["d3", "d5"])
+    assert versions.live(index) == "0001"
+    done = delete_documents(index, asked)
+    same = asked == ["d3", "d5"]
+    assert versions.live(index) == done.manifest.version == ("0002" if same else "0003")
+    assert done.manifest.documents == (28 if same else 27)
+    assert done.audit is not None
+    if same:
+        with pytest.raises(InputError, match="was deleted"):
+            delete_documents(index, asked)

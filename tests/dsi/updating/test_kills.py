@@ -143,3 +143,7 @@ def test_a_disk_that_is_full_at_every_tenth_operation(alone, tmp_path):
     shutil.copytree(alone.trained, index)
     assert alone.start(index, counted, full=True).exitcode == 0
     fill_up_at_operations(alone, tmp_path, list(range(1, counted.value + 1, 10)))
+
+
+def test_killed_while_its_working_folder_is_removed(alone, tmp_path):
+    kill_at_operations(alone, tmp_path, ["/.updating.gone*", "checkpoints"])

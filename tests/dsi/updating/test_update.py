@@ -19,6 +19,7 @@ from docids.table import DocidTable
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
 from dsi.updating.chosen import refuse_unused, with_changes
+from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
     EwcOptions,
     InstantOptions,
@@ -350,3 +351,73 @@ def test_every_group_of_options_has_a_strategy_that_reads_it():
         if dataclasses.is_dataclass(getattr(UpdateOptions(), entry.name))
     }
     assert {group for name in STRATEGIES for group in STRATEGIES[name].reads} == groups
+
+
+def stopped_before_its_end(index, corpora, monkeypatch):
+    from dsi.updating import update
+
+    def stop(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(update, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            update_index(index, corpora["new"], QUICK)
+
+
+def test_an_update_whose_parent_is_live_no_more_begins_anew(index, corpora, monkeypatch):
+    stopped_before_its_end(index, corpora, monkeypatch)
+    delete_documents(index, ["d3"], audit=False)
+    done = update_index(index, corpora["new"], QUICK)
+    assert (done.manifest.parent, done.manifest.documents) == ("0002", 39)
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+
+
+@pytest.mark.parametrize("end", ["live", "not-live", "half-removed"])
+def test_an_update_killed_at_its_end_is_not_done_twice(end, index, corpora, monkeypatch):
+    from dsi.updating import update
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*words):
+        raise Killed
+
+    def half(folder):
+        (folder / "update.json").unlink()
+        raise Killed
+
+    new = lambda folder: growing_corpus.part(corpora["full"], folder, NEW, ("test",))  # noqa: E731
+    with monkeypatch.context() as patched:
+        if end == "not-live":
+            patched.setattr(versions.Writer, "make_live", kill)
+        else:
+            real = update.remove_folder
+            removing = half if end == "half-removed" else kill
+            patched.setattr(
+                update,
+                "remove_folder",
+                lambda folder: (removing if versions.live(index) == "0002" else real)(folder),
+            )
+        with pytest.raises(Killed):
+            update_index(index, new, QUICK)
+    assert (index / "updating").is_dir()
+    again = update_index(index, new, QUICK)
+    assert not again.wrote
+    assert versions.live(index) == "0002"
+    assert versions.names(index) == ["0001", "0002"]
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+
+
+def test_an_update_that_is_refused_blocks_no_other(index, corpora, monkeypatch):
+    from dsi.updating import training
+
+    def refuse(*words):
+        raise InputError("does not fit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train", refuse)
+        with pytest.raises(InputError, match="does not fit"):
+            update_index(index, corpora["new"], QUICK)
+    assert sorted(entry.name for entry in index.iterdir()) == ["live", "lock", "versions"]
+    assert update_index(index, corpora["new"], dataclasses.replace(QUICK, steps=7)).wrote

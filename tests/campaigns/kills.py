@@ -1,0 +1,448 @@
+"""Kills every writing command at random moments and around its renames, and checks what is left.
+
+    python tests/campaigns/kills.py                 # 100 kills of train and update, 50 of others
+    python tests/campaigns/kills.py --kills 5 --only delete,rollback
+
+Each kill starts from the same folder. After it, readers must find what they found before the
+command, or what they find after it. Then the command is run again, and the folder must be, byte
+for byte, what a run that was left alone leaves: the same files, and no others. Not compared are
+the time of day in manifests, and curves for TensorBoard. Prints counts; exits with 1 where
+something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Answer = Any
+MISSING = "missing"
+_LAST = 12
+WORDS = "harbour whale sailor anchor tide coral pirate cloud falcon thunder comet glider fern moss"
+STEPS = ["--loop.precision", "fp32", "--loop.steps", "6", "--loop.checkpoint_every", "2"]
+TRAIN = ["train", "ds", "--out", "index", "--docids", "atomic", "--per_doc", "3", *STEPS]
+TRAIN += ["--loop.batch", "16", "--loop.evaluate_every", "3", "--model.dropout", "0.1"]
+UPDATE = ["update", "index", "more.jsonl", "--strategy", "generative", "--steps", "6"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A command that is killed.
+
+    Attributes:
+        words: The command line; it runs in its own copy of the folder.
+        start: What the folder holds before: a name in `Folders`.
+        answer: What readers find in a folder.
+        may_be_missing: Whether readers may find nothing until the command is run again: a folder
+            that is not an index is replaced by two renames.
+        is_done: Whether the command has done all it was to do, and is not to be run again.
+    """
+
+    words: list[str]
+    start: str
+    answer: Callable[[Path], Answer]
+    may_be_missing: bool = False
+    is_done: Callable[[Path], bool] = lambda folder: False
+
+
+def hits(folder: Path) -> Answer:
+    """Returns what a search in the index finds; None where there is none yet."""
+    from dsi import Index
+
+    if not (folder / "index" / "live").exists():
+        return None
+    asked = [f"where is {word}zor{n}" for n, word in enumerate(WORDS.split())]
+    found = Index.open(folder / "index", "cpu").search(asked, k=3)
+    return [[(hit.doc_id, hit.score) for hit in some] for some in found]
+
+
+def dataset(folder: Path) -> Answer:
+    """Returns the content of a dataset, and what was made of it."""
+    from data_prep.dataset import Dataset
+
+    if not (folder / "ds").exists():
+        return MISSING
+    opened = Dataset.open(folder / "ds")
+    made = {
+        name: sorted(map(str, opened.pseudo_queries(name).to_list())) for name in opened.generators
+    }
+    memory = folder / "ds" / "memory"
+    return opened.info.content_hash, made, sorted(file.name for file in memory.glob("*"))
+
+
+def pseudo_queries(folder: Path) -> Answer:
+    """Returns the pseudo-queries of a dataset."""
+    made = dataset(folder)[1]
+    return made or MISSING
+
+
+def identifiers(folder: Path) -> Answer:
+    """Returns the identifier of every document."""
+    from docids.assignment import Assignment
+
+    if not (folder / "ids").exists():
+        return MISSING
+    table = Assignment.open(folder / "ids").table
+    return [(doc_id, tuple(table.sequence(row))) for row, doc_id in enumerate(table.doc_ids)]
+
+
+def rolled_back(folder: Path) -> bool:
+    """Tells whether the rollback is over: nothing says that one is under way."""
+    live = (folder / "index" / "live").read_text().strip()
+    return live == "0002" and not (folder / "index" / ".rollback").exists()
+
+
+CASES = {
+    "train": Case(TRAIN, "prepared", hits),
+    "update": Case(UPDATE, "trained", hits),
+    "delete": Case(
+        ["delete", "index", "d3", "d5"],
+        "trained",
+        hits,
+        is_done=lambda folder: (folder / "index" / "live").read_text().strip() == "0002",
+    ),
+    "rollback": Case(["rollback", "index"], "deleted", hits, is_done=rolled_back),
+    "prepare": Case(["prepare", "beir", "--out", "ds"], "kept", dataset, may_be_missing=True),
+    "docids": Case(
+        ["docids", "ds", "--kind", "semantic", "--out", "ids"],
+        "prepared",
+        identifiers,
+        may_be_missing=True,
+    ),
+    "queries": Case(
+        ["queries", "ds", "--generator", "extractive", "--per_doc", "5"],
+        "prepared",
+        pseudo_queries,
+        may_be_missing=True,
+    ),
+}
+
+
+@dataclasses.dataclass
+class Moment:
+    """When a child ends itself: after so many seconds, or around its n-th step on the disk."""
+
+    seconds: float = 0.0
+    step: int = 0
+    after: bool = False
+
+
+def start_method() -> Any:
+    """Returns where children start in no time, with the libraries imported and nothing else."""
+    started = multiprocessing.get_context("forkserver")
+    started.set_forkserver_preload(
+        ["dsi.cli", "dsi.training.build", "dsi.training.loop", "dsi.updating.training", "dsi.index",
+         "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "data_prep.generators",
+         "docids.kinds", "sentencepiece", "Stemmer", "bm25s", "torch._dynamo", "faiss"]
+    )  # fmt: skip
+    return started
+
+
+def run_in_child(
+    folder: str, words: list[str], moment: Moment, steps: Any, renames: Any, seconds: Any
+) -> None:
+    """Runs a command in a folder, counts its steps on the disk, and dies at a moment."""
+    os.chdir(folder)
+    os.environ["TQDM_DISABLE"] = "1"
+
+    def counted(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            if name == "open" and not given[1] & (os.O_WRONLY | os.O_RDWR):
+                return plain(*given, **more)
+            steps.value += 1
+            mine = steps.value
+            if name in ("rename", "replace") and mine < len(renames):
+                renames[mine] = 1
+            if mine == moment.step and not moment.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = plain(*given, **more)
+            if mine == moment.step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+        return call
+
+    for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "open", "link"):
+        setattr(os, name, counted(name, getattr(os, name)))
+    from dsi.cli import main
+
+    if moment.seconds:
+        # Its default action ends the process as SIGKILL does: nothing of Python runs any more.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, moment.seconds)
+    began = time.monotonic()
+    told = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+        code = main(words)
+    seconds.value = time.monotonic() - began
+    if code:
+        print(f"  exit {code}: {told.getvalue().strip()}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class Runner:
+    """Runs commands in children and holds what the last one counted."""
+
+    def __init__(self) -> None:
+        self.context = start_method()
+
+    def run(self, folder: Path, words: list[str], moment: Moment | None = None) -> int:
+        """Returns the exit code; below 0 where the child was killed."""
+        self.steps, self.seconds = self.context.Value("i", 0), self.context.Value("d", 0.0)
+        self.renames = self.context.Array("b", 20_000)
+        given = (str(folder), words, moment or Moment(), self.steps, self.renames, self.seconds)
+        child = self.context.Process(target=run_in_child, args=given)
+        child.start()
+        child.join(600)
+        if child.is_alive():
+            child.kill()
+            child.join()
+            return 124
+        return child.exitcode or 0
+
+
+class Folders:
+    """What commands start from, each made when first asked for.
+
+    Args:
+        root: Where they are.
+        runner: Runs the commands that make them.
+    """
+
+    def __init__(self, root: Path, runner: Runner) -> None:
+        self.root, self.runner = root, runner
+
+    def of(self, name: str) -> Path:
+        """Returns a folder by its name."""
+        folder = self.root / name
+        if not folder.exists():
+            getattr(self, f"_{name}")(folder)
+        return folder
+
+    def _grow(self, folder: Path, source: str, *commands: list[str]) -> None:
+        shutil.copytree(self.of(source), folder)
+        for words in commands:
+            assert self.runner.run(folder, words) == 0, words
+
+    def _source(self, folder: Path) -> None:
+        """Forty documents, each with two words of its own, as a BEIR folder; and ten more."""
+        rng = random.Random(0)
+        words = WORDS.split()
+        beir = folder / "beir"
+        (beir / "qrels").mkdir(parents=True)
+        lines: dict[str, list[str]] = {"corpus": [], "queries": [], "more": []}
+        for number in range(50):
+            some = rng.sample(words, 4)
+            own = f"{words[number % len(words)]}zor{number}"
+            text = f"The {some[0]} and {own} {some[1]}. A vek{number} {some[2]} {some[3]}."
+            if number >= 40:
+                lines["more"].append(json.dumps({"id": f"d{number}", "text": text}))
+                continue
+            record = {"_id": f"d{number}", "title": f"About {some[0]}", "text": text}
+            lines["corpus"].append(json.dumps(record))
+            for split in ("train", "dev"):
+                query = {"_id": f"{split}{number}", "text": f"where is {own} {rng.choice(some)}"}
+                lines["queries"].append(json.dumps(query))
+        for name in ("corpus", "queries"):
+            (beir / f"{name}.jsonl").write_text("\n".join(lines[name]) + "\n")
+        (folder / "more.jsonl").write_text("\n".join(lines["more"]) + "\n")
+        for split in ("train", "dev"):
+            rows = [f"{split}{number}\td{number}\t1" for number in range(40)]
+            head = "query-id\tcorpus-id\tscore"
+            (beir / "qrels" / f"{split}.tsv").write_text("\n".join([head, *rows]) + "\n")
+
+    def _prepared(self, folder: Path) -> None:
+        self._grow(
+            folder,
+            "source",
+            ["prepare", "beir", "--out", "ds"],
+            ["queries", "ds", "--generator", "extractive", "--per_doc", "3"],
+            ["docids", "ds", "--kind", "naive", "--out", "ids"],
+        )
+
+    def _trained(self, folder: Path) -> None:
+        self._grow(folder, "prepared", TRAIN)
+
+    def _deleted(self, folder: Path) -> None:
+        self._grow(folder, "trained", ["delete", "index", "d1"], ["delete", "index", "d2"])
+
+    def _kept(self, folder: Path) -> None:
+        """A dataset with pseudo-queries that no command makes again, and a generative memory."""
+        self._grow(folder, "prepared")
+        pseudo = folder / "ds" / "pseudo"
+        shutil.copytree(pseudo / "extractive", pseudo / "seq2seq")
+        (folder / "ds" / "memory").mkdir()
+        (folder / "ds" / "memory" / "weights").write_bytes(b"learned")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Returns what is compared: the hash of each file by its name, and empty folders."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if "tensorboard" in name:
+            continue
+        if name == "index/lock":
+            found[name] = "who had it last"
+            continue
+        if path.is_dir():
+            found[name] = ""
+        elif path.name == "manifest.json":
+            content = json.loads(path.read_text())
+            content.pop("created")
+            found[name] = json.dumps(content, sort_keys=True)
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+class Campaign:
+    """Kills one command again and again.
+
+    Args:
+        name: Of the command, in `CASES`.
+        folders: What it starts from.
+        runner: Runs it.
+        root: Where to work.
+        seed: Of the moments.
+    """
+
+    def __init__(
+        self, name: str, folders: Folders, runner: Runner, root: Path, seed: int = 0
+    ) -> None:
+        self.name, self.case, self.runner, self.root = name, CASES[name], runner, root
+        self.start = folders.of(self.case.start)
+        self.rng = random.Random(f"{name} {seed}")
+        self.counts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._leave_alone()
+
+    def _leave_alone(self) -> None:
+        """Runs the command undisturbed, twice: what differs by itself is not compared."""
+        self.before = self.case.answer(self.start)
+        ends = []
+        for _ in range(2):
+            folder = self._fresh()
+            assert self.runner.run(folder, self.case.words) == 0, self.name
+            ends.append(tree(folder))
+        self.after = self.case.answer(folder)
+        self.end = ends[1]
+        self.unlike = {name for name in ends[1] if ends[0].get(name) != ends[1][name]}
+        self.seconds, self.steps = self.runner.seconds.value, self.runner.steps.value
+        self.renames = [n for n, is_one in enumerate(self.runner.renames) if is_one]
+
+    def _fresh(self) -> Path:
+        folder = self.root / "under-way"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.start, folder)
+        return folder
+
+    def moments(self) -> Iterator[Moment]:
+        """Yields moments without end: in ten, four at random, four at renames, two at a step.
+
+        The last renames, by which the outcome gets its name, come first.
+        """
+        around = [Moment(step=n, after=after) for n in self.renames for after in (False, True)]
+        last, rest = around[-_LAST:], around[:-_LAST]
+        self.rng.shuffle(last)
+        self.rng.shuffle(rest)
+        at_renames = itertools.cycle([*last, *rest])
+        for number in itertools.count():
+            if number % 10 < 4:
+                yield next(at_renames)
+            elif number % 10 < 8:
+                yield Moment(seconds=self.rng.uniform(0.001, self.seconds))
+            else:
+                yield Moment(step=self.rng.randint(1, self.steps))
+
+    def run(self, kills: int) -> None:
+        """Kills so many times; a command that ends before its moment does not count."""
+        for moment in self.moments():
+            if self.counts["kills"] == kills or self.counts["ended before"] > kills:
+                return
+            folder = self._fresh()
+            if self.runner.run(folder, self.case.words, moment) >= 0:
+                self.counts["ended before"] += 1
+                continue
+            self.counts["kills"] += 1
+            try:
+                self._check(folder)
+            except AssertionError as error:
+                self.wrong.append(f"{self.name}, {moment}: {error}")
+                print(f"  {self.wrong[-1]}", file=sys.stderr, flush=True)
+
+    def _check(self, folder: Path) -> None:
+        answer = self.case.answer(folder)
+        if answer == self.after:
+            self.counts["answers as after"] += 1
+        elif answer == self.before:
+            self.counts["answers as before"] += 1
+        else:
+            missing = answer == MISSING and self.case.may_be_missing
+            assert missing, f"readers find {answer!r:.200}"
+            self.counts["missing until run again"] += 1
+        words = self.case.words
+        if self.case.is_done(folder):
+            # Another writer clears up: a rollback to the version that is live.
+            live = (folder / "index" / "live").read_text().strip()
+            words = ["rollback", "index", "--to", live]
+        code = self.runner.run(folder, words)
+        assert code == 0, f"run again, it ends with {code}"
+        assert self.case.answer(folder) == self.after, "run again, it answers otherwise"
+        end = tree(folder)
+        more, less = sorted(end.keys() - self.end.keys()), sorted(self.end.keys() - end.keys())
+        assert not more, f"left behind: {more[:5]}"
+        assert not less, f"lost: {less[:5]}"
+        other = [n for n in end if end[n] != self.end[n] and n not in self.unlike]
+        assert not other, f"other bytes: {other[:5]}"
+        self.counts["bit-equal ends"] += 1
+
+
+def report(campaign: Campaign) -> str:
+    """Returns a line of counts."""
+    names = ("answers as before", "answers as after", "missing until run again", "bit-equal ends")
+    told = ", ".join(f"{campaign.counts[name]} {name}" for name in names)
+    return f"{campaign.name}: {campaign.counts['kills']} kills, {told}, {len(campaign.wrong)} wrong"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the campaign; returns 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, help="of each command; default 100 or 50")
+    parser.add_argument("--only", default=",".join(CASES), help="commands, with commas between")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(argv)
+    runner = Runner()
+    wrong = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = Folders(Path(scratch), runner)
+        for name in chosen.only.split(","):
+            campaign = Campaign(name, folders, runner, Path(scratch), chosen.seed)
+            campaign.run(chosen.kills or (100 if name in ("train", "update") else 50))
+            print(report(campaign), flush=True)
+            if campaign.unlike:
+                print(f"  not compared: {sorted(campaign.unlike)}", flush=True)
+            wrong += len(campaign.wrong)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""The campaign of kills in small; its counts in full are in docs/reliability.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import kills
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_command_that_is_killed_loses_or_leaves_anything(capfd):
+    code = kills.main(["--kills", "4"])
+    told = capfd.readouterr()
+    assert code == 0, told.err
+    assert told.out.count("4 kills") == len(kills.CASES)
+    assert told.out.count(" 0 wrong") == len(kills.CASES)
