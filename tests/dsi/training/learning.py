@@ -269,7 +269,7 @@ class ProductsRead(TorchDispatchMode):
 
 
 @contextmanager
-def watched_products(monkeypatch: Any) -> Iterator[list[ProductsRead]]:
+def watched_products() -> Iterator[list[ProductsRead]]:
     """Watches the products of every training loop that runs inside, forward and backward."""
     from dsi.training import loop
 
@@ -277,9 +277,14 @@ def watched_products(monkeypatch: Any) -> Iterator[list[ProductsRead]]:
     real = loop._train
 
     def train(run: Any, precision: str) -> Any:
+        if precision == "fp32" or run.deepspeed is not None:  # which copies the network
+            return real(run, precision)
         seen.append(ProductsRead(list(run.model.parameters())))
         with seen[-1]:
             return real(run, precision)
 
-    monkeypatch.setattr(loop, "_train", train)
-    yield seen
+    loop._train = train
+    try:
+        yield seen
+    finally:
+        loop._train = real

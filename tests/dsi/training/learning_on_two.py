@@ -30,7 +30,12 @@ def main(folder: str, dataset: str, quick: bool) -> None:
             wanted = processes.first_before_others(
                 lambda cell=cell: learning.options(cell.way, cell.precision, place, corpus)
             )
-            train_index(corpus, place / cell.name, wanted, deepspeed=zero)
+            with learning.watched_products() as seen:
+                train_index(corpus, place / cell.name, wanted, deepspeed=zero)
+            if cell.engine == "ddp" and cell.precision == "bf16":
+                (products,) = seen
+                assert products.read > 0, "no product was seen"
+                assert not products.stale, f"stale weights were read: {products.stale[:3]}"
         except Exception as error:
             failed[cell.name] = f"{type(error).__name__}: {error}"
     (place / f"failed-{processes.rank}.json").write_text(json.dumps(failed))

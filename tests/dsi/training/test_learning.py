@@ -90,11 +90,11 @@ def test_a_hundred_steps_of_bf16_follow_those_of_fp32(dataset, folder):
     ["plain", "accumulation", "length-groups", "padded", "sam", "sam-half-a-batch",
      "checkpointing", "lora", "r-drop", "prefix-aware-head"],
 )  # fmt: skip
-def test_a_bf16_product_reads_weights_as_they_are_now(name, dataset, folder, tmp_path, monkeypatch):
+def test_a_bf16_product_reads_weights_as_they_are_now(name, dataset, folder, tmp_path):
     way = next(way for way in WAYS if way.name == name)
     wanted = learning.options(way, "bf16", folder, dataset)
     loop = dataclasses.replace(wanted.loop, steps=4, evaluate_every=4)
-    with learning.watched_products(monkeypatch) as seen:
+    with learning.watched_products() as seen:
         train_index(dataset, tmp_path / "index", dataclasses.replace(wanted, loop=loop))
     (products,) = seen
     assert products.read > 4 * 10

@@ -125,11 +125,11 @@ def test_bf16_learns_what_fp32_learns(strategy, memorised, corpora, tmp_path):
 
 @pytest.mark.parametrize("strategy", ["generative+ewc", "generative+sam", "generative+lora"])
 def test_a_bf16_product_of_an_update_reads_weights_as_they_are_now(
-    strategy, memorised, corpora, tmp_path, monkeypatch
+    strategy, memorised, corpora, tmp_path
 ):
     index = Path(shutil.copytree(memorised("bf16"), tmp_path / "index"))
     options = UpdateOptions(strategy=strategy, steps=4, lr=1e-3)
-    with learning.watched_products(monkeypatch) as seen:
+    with learning.watched_products() as seen:
         update_index(index, corpora["new"], dataclasses.replace(options, ratio=0.5))
     assert sum(products.read for products in seen) > 4 * 10
     assert not any(products.stale for products in seen)
