@@ -28,6 +28,7 @@ class Beir(Source):
 
     prefix = "beir"
     form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), or beir:NAME"
+    uses = frozenset({"qrels_relevance_column"})
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
@@ -76,5 +77,5 @@ class Beir(Source):
             for name in _OTHER_NAMES.get(split, (split,)):
                 path = _file(self.folder / "qrels", f"{name}.tsv")
                 if path is not None:
-                    yield from read_qrels(path, split)
+                    yield from read_qrels(path, split, self.options)
                     break

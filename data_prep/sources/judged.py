@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_prep.dataset import SPLITS, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.sources.base import Source, SourceOptions, existing
+from data_prep.sources.lines import lines
 from data_prep.sources.records import (
     TABLE_SUFFIXES,
     as_id,
     as_relevance,
     as_text,
-    lines,
     pick,
     records,
     suffix,
@@ -230,9 +231,29 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
     assert doc_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        relevance = 1
-        if relevance_column is not None:
-            relevance = as_relevance(record.get(relevance_column), where)
+        named = relevance_column or next((n for n in QRELS_RELEVANCE_NAMES if n in record), None)
+        if named is None:
+            _refuse_unnamed_relevance(record, {query_column, doc_column}, where)
+        relevance = as_relevance(record[named], where) if named in record else 1
         yield Qrel(
             as_id(record, query_column, where), as_id(record, doc_column, where), relevance, split
         )
+
+
+def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
+    """Refuses a judgement whose relevance may stand in a column of an unusual name."""
+    for name, value in record.items():
+        if name not in known | {"iteration", "iter"} and _is_number(value):
+            raise InputError(
+                f"column {name!r:.60} may be the relevance",
+                where=where,
+                mend="Name the column of the relevance with --qrels-relevance-column",
+            )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.sources.base import existing
+from data_prep.sources.lines import lines
 
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
@@ -22,37 +21,6 @@ _LONGEST_FIELD = 2**31 - 1
 def suffix(path: Path) -> str:
     """Returns the suffix that says the format, in lower case, ignoring a final `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
-def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line with its end) of a text file, gzipped or not.
-
-    Raises:
-        InputError: The file is missing, or a line is not in that encoding.
-    """
-    existing(path)
-    if path.is_dir():
-        raise InputError("a folder where a file is needed", where=path)
-    opened: IO[bytes] = (
-        gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-    )
-    number = 0
-    with opened as file:
-        try:
-            for number, raw in enumerate(file, 1):
-                if number == 1 and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                yield number, raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"not {encoding} (byte {error.object[error.start]:#04x} at column {error.start})",
-                where=f"{path}:{number}",
-                mend="Name the encoding with --encoding, for example latin-1",
-            ) from None
-        except LookupError:
-            raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise InputError(f"damaged gzip file ({error})", where=path) from None
 
 
 def records(
@@ -73,6 +41,12 @@ def records(
     """
     kind = suffix(path)
     if kind in (".jsonl", ".ndjson"):
+        if header is not None:
+            raise InputError(
+                "--header names the columns of CSV and TSV; JSON names its own",
+                where=path,
+                mend="Leave --header away, or name columns with --id-column and the like",
+            )
         return _json_records(path, encoding)
     numbered = lines(path, encoding)
     rows = _csv_rows(path, numbered) if kind == ".csv" else _tsv_rows(numbered)
@@ -90,6 +64,14 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
                 f"not JSON ({error.msg})",
                 where=f"{path}:{number}",
                 mend="Write one JSON object a line",
+            ) from None
+        except RecursionError:
+            raise InputError("JSON nested too deeply", where=f"{path}:{number}") from None
+        except ValueError:
+            raise InputError(
+                "a number of too many digits",
+                where=f"{path}:{number}",
+                mend="Write it as a text, in quotes",
             ) from None
         if not isinstance(record, dict):
             raise InputError(
@@ -126,6 +108,13 @@ def _table_records(
         header = next((row for _, row in rows), None)
         if header is None:
             return
+    twice = sorted({name for name in header if list(header).count(name) > 1})
+    if twice:
+        raise InputError(
+            f"the column {twice[0]!r:.60} is there twice",
+            where=path,
+            mend="Give each column a name of its own",
+        )
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(

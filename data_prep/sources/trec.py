@@ -11,7 +11,8 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
-from data_prep.sources.records import lines, suffix
+from data_prep.sources.lines import lines
+from data_prep.sources.records import suffix
 
 TREC_SUFFIXES = (".trec", ".trectext", ".trecweb", ".sgml", ".sgm")
 TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")

@@ -1,0 +1,82 @@
+"""The one place that opens a text file of the input: compression, encoding, line ends, limits."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from data_prep.errors import InputError
+from data_prep.sources.base import existing
+
+LONGEST_LINE = 2**26
+"""Bytes (characters, where a line end is not one byte) of a line; longer lines are refused."""
+
+
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
+
+    Lines end with "\n", or with "\r" where the file begins with such lines and no "\n".
+
+    Raises:
+        InputError: The file is missing or damaged, a line is not in that encoding, or a line
+            is longer than LONGEST_LINE.
+    """
+    existing(path)
+    if path.is_dir():
+        raise InputError("a folder where a file is needed", where=path)
+    try:
+        one_byte = "\n".encode(encoding) == b"\n"
+    except LookupError:
+        raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
+    number = 0
+    with path.open("rb") as raw:
+        zipped = path.suffix.lower() == ".gz"
+        file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw  # type: ignore[type-var]
+        try:
+            head = file.peek(1)
+            old_mac = one_byte and b"\r" in head[:-1] and b"\n" not in head
+            if one_byte and not old_mac:
+                found = _byte_lines(cast(io.BufferedReader, file), encoding)
+            else:
+                found = _text_lines(cast(io.BufferedReader, file), encoding, old_mac)
+            for number, line in enumerate(found, 1):
+                if len(line) > LONGEST_LINE:
+                    raise InputError(
+                        f"a line of more than {LONGEST_LINE:,} bytes",
+                        where=f"{path}:{number}",
+                        mend="Part it into several documents",
+                    )
+                yield number, line
+        except UnicodeError as error:
+            byte = ""
+            if isinstance(error, UnicodeDecodeError):
+                byte = f" (byte {error.object[error.start]:#04x} at column {error.start})"
+            raise InputError(
+                f"not {encoding}{byte}",
+                where=f"{path}:{number + 1}",
+                mend="Name the encoding with --encoding, for example latin-1",
+            ) from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"damaged gzip file ({error})", where=path) from None
+
+
+def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
+    utf_8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    first = True
+    while raw := file.readline(LONGEST_LINE + 1):
+        if first and utf_8:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        first = False
+        # Not decoded: the limit may have cut a character in two.
+        yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
+
+
+def _text_lines(file: io.BufferedReader, encoding: str, old_mac: bool) -> Iterator[str]:
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    text = io.TextIOWrapper(file, encoding=codec, newline="\r" if old_mac else "\n")
+    while line := text.readline(LONGEST_LINE + 1):
+        yield line[:-1] + "\n" if old_mac and line.endswith("\r") else line
