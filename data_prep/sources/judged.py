@@ -11,6 +11,7 @@ from data_prep.dataset import SPLITS, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.sources.base import Source, SourceOptions, existing
 from data_prep.sources.lines import lines
+from data_prep.sources.markup import marked, plain
 from data_prep.sources.records import (
     TABLE_SUFFIXES,
     as_id,
@@ -28,8 +29,8 @@ QRELS_QUERY_NAMES = ("query_id", "query-id", "qid")
 QRELS_DOC_NAMES = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "doc-id", "pid")
 QRELS_RELEVANCE_NAMES = ("relevance", "score", "label", "rel")
 
-_TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<(/?)(\w+)>")
+_FIELDS = frozenset(["num", "title", "desc", "narr", "dom", "con", "smry", "fac", "def", "head"])
+_FIELD = re.compile(r"<([\w-]+)(?:\s[^<>]*)?>")
 _TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 
 
@@ -92,7 +93,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
         yield from _queries_of_table(path, options, None)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
-    if "\t" not in first or "<top" in first:
+    if "\t" not in first or first.lstrip().lower().startswith("<top"):
         yield from _topics(path, options)
         return
     columns = first.rstrip("\r\n").split("\t")
@@ -132,30 +133,41 @@ def _queries_of_table(
 
 def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
     """Yields the queries of TREC topics; closing tags of the fields may be missing."""
-    text = "".join(line for _, line in lines(path, options.encoding))
-    found = _TOPIC.findall(text)
-    if not found:
+    count = 0
+    numbered = lines(path, options.encoding)
+    for line, topic in marked(numbered, "top", "num", path):
+        count += 1
+        fields = _fields(topic, options.topic_field)
+        for name in ("num", options.topic_field.lower()):
+            if not fields.get(name):
+                raise InputError(
+                    f"topic {count} has no field {name!r}; it has: {', '.join(fields) or 'none'}",
+                    where=f"{path}:{line}",
+                    mend="Name the field with --topic-field" if name != "num" else None,
+                )
+        yield Query(fields["num"], fields[options.topic_field.lower()])
+    if not count:
         raise InputError(
             "neither TREC topics (<top> ... </top>) nor lines of `id<tab>text`",
             where=path,
             mend=f"Give a file of queries as topics, or as {', '.join(TABLE_SUFFIXES)}",
         )
-    for number, topic in enumerate(found, 1):
-        fields: dict[str, str] = {}
-        tags = list(_TAG.finditer(topic))
-        for tag, following in zip(tags, [*tags[1:], None], strict=True):
-            if not tag.group(1):
-                content = topic[tag.end() : following.start() if following else len(topic)]
-                content = _TOPIC_LABEL.sub("", content)
-                fields.setdefault(tag.group(2).lower(), " ".join(content.split()))
-        for name in ("num", options.topic_field):
-            if not fields.get(name):
-                raise InputError(
-                    f"topic {number} has no field {name!r}; it has: {', '.join(fields)}",
-                    where=path,
-                    mend="Name the field with --topic-field" if name != "num" else None,
-                )
-        yield Query(fields["num"], fields[options.topic_field])
+
+
+def _fields(topic: str, wanted: str) -> dict[str, str]:
+    """Returns the fields of a topic: those of TREC and the wanted one.
+
+    Other angle brackets are part of a field's text.
+    """
+    known = _FIELDS | {wanted.lower()}
+    tags = [tag for tag in _FIELD.finditer(topic) if tag.group(1).lower() in known]
+    fields: dict[str, str] = {}
+    for tag, following in zip(tags, [*tags[1:], None], strict=False):
+        content = topic[tag.end() : following.start() if following else len(topic)]
+        content = content.partition(f"</{tag.group(1)}>")[0]
+        content = _TOPIC_LABEL.sub("", plain(content))
+        fields.setdefault(tag.group(1).lower(), " ".join(content.split()))
+    return fields
 
 
 def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> Iterator[Qrel]:
