@@ -13,7 +13,9 @@ from data_prep.sources.base import Source, SourceOptions, existing
 from data_prep.sources.lines import lines
 from data_prep.sources.markup import marked, plain
 from data_prep.sources.records import (
+    JSON_SUFFIXES,
     TABLE_SUFFIXES,
+    Column,
     as_id,
     as_relevance,
     as_text,
@@ -89,7 +91,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
     Raises:
         InputError: A column is missing, or a line is broken.
     """
-    if suffix(path) in (".jsonl", ".ndjson", ".csv"):
+    if suffix(path) in (*JSON_SUFFIXES, ".csv"):
         yield from _queries_of_table(path, options, None)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
@@ -117,18 +119,22 @@ def _queries_of_table(
         option="--query-id-column",
         where=path,
     )
-    text_column = pick(
-        first,
+    text_column = Column(
         options.query_text_column,
         QUERY_TEXT_NAMES,
         what="query text",
         option="--query-text-column",
         where=path,
+        required=True,
+        headed=suffix(path) not in JSON_SUFFIXES,
     )
     assert id_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        yield Query(as_id(record, id_column, where), as_text(record, text_column, where))
+        yield Query(
+            as_id(record, id_column, where), as_text(record, text_column.name_in(record), where)
+        )
+    text_column.refuse_missing()
 
 
 def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
@@ -171,7 +177,7 @@ def _fields(topic: str, wanted: str) -> dict[str, str]:
 
 
 def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> Iterator[Qrel]:
-    """Yields the judgements of one file.
+    """Yields the judgements of one file, at least one.
 
     The file is JSONL, CSV, TSV with a header, or lines without a header: TREC's
     `query iteration document relevance`, or `query<tab>document<tab>relevance`.
@@ -182,11 +188,20 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
         options: Encoding and column names; defaults when None.
 
     Raises:
-        InputError: A column is missing, or a line is broken.
+        InputError: A column is missing, a line is broken, or there is no judgement in it.
     """
-    options = options or SourceOptions()
+    count = 0
+    for count, qrel in enumerate(_qrels_of_file(path, split, options or SourceOptions()), 1):  # noqa: B007
+        yield qrel
+    if not count:
+        raise InputError(
+            "no judgement in it", where=path, mend="Remove the file, or put judgements into it"
+        )
+
+
+def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Qrel]:
     named = any((options.qrels_query_column, options.qrels_doc_column))
-    if suffix(path) in (".jsonl", ".ndjson", ".csv") or named:
+    if suffix(path) in (*JSON_SUFFIXES, ".csv") or named:
         yield from _qrels_of_table(path, split, options)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
@@ -230,31 +245,35 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
         option="--qrels-doc-column",
         where=path,
     )
-    relevance_column = pick(
-        first,
+    relevance_column = Column(
         options.qrels_relevance_column,
         QRELS_RELEVANCE_NAMES,
         what="relevance",
         option="--qrels-relevance-column",
         where=path,
-        required=False,
+        headed=suffix(path) not in JSON_SUFFIXES,
     )
     assert query_column is not None
     assert doc_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        named = relevance_column or next((n for n in QRELS_RELEVANCE_NAMES if n in record), None)
+        named = relevance_column.name_in(record)
         if named is None:
             _refuse_unnamed_relevance(record, {query_column, doc_column}, where)
-        relevance = as_relevance(record[named], where) if named in record else 1
         yield Qrel(
-            as_id(record, query_column, where), as_id(record, doc_column, where), relevance, split
+            as_id(record, query_column, where),
+            as_id(record, doc_column, where),
+            1 if named is None else as_relevance(record[named], where),
+            split,
         )
+    relevance_column.refuse_missing()
 
 
 def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
     """Refuses a judgement whose relevance may stand in a column of an unusual name."""
     for name, value in record.items():
+        if name in QRELS_RELEVANCE_NAMES and value is None:
+            as_relevance(value, where)
         if name not in known | {"iteration", "iter"} and _is_number(value):
             raise InputError(
                 f"column {name!r:.60} may be the relevance",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from data_prep.errors import InputError
+from data_prep.limits import LONGEST_LINE
 from data_prep.sources.base import existing
 
-LONGEST_LINE = 2**26
-"""Bytes (characters, where a line end is not one byte) of a line; longer lines are refused."""
+_MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
 
-    Lines end with "\n", or with "\r" where the file begins with such lines and no "\n".
+    Lines end with "\n", or with "\r" where the file begins with more of those. A mark at the
+    beginning says UTF-16.
 
     Raises:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
@@ -30,19 +34,21 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
         raise InputError("a folder where a file is needed", where=path)
     try:
         one_byte = "\n".encode(encoding) == b"\n"
-    except LookupError:
+    except (LookupError, ValueError):
         raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
     number = 0
     with path.open("rb") as raw:
         zipped = path.suffix.lower() == ".gz"
-        file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw  # type: ignore[type-var]
+        file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
         try:
             head = file.peek(1)
-            old_mac = one_byte and b"\r" in head[:-1] and b"\n" not in head
+            if head.startswith(_MARKS_OF_UTF_16) and _is_utf_8(encoding):
+                encoding, one_byte = "utf-16", False  # which is never valid UTF-8
+            old_mac = one_byte and len(_OLD_MAC_END.findall(head)) > head.count(b"\n") - 1
             if one_byte and not old_mac:
                 found = _byte_lines(cast(io.BufferedReader, file), encoding)
             else:
-                found = _text_lines(cast(io.BufferedReader, file), encoding, old_mac)
+                found = _text_lines(cast(io.BufferedReader, file), encoding)
             for number, line in enumerate(found, 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
@@ -65,7 +71,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
 
 
 def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
-    utf_8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    utf_8 = _is_utf_8(encoding)
     first = True
     while raw := file.readline(LONGEST_LINE + 1):
         if first and utf_8:
@@ -75,8 +81,11 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
 
 
-def _text_lines(file: io.BufferedReader, encoding: str, old_mac: bool) -> Iterator[str]:
-    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    text = io.TextIOWrapper(file, encoding=codec, newline="\r" if old_mac else "\n")
+def _is_utf_8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def _text_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
+    text = io.TextIOWrapper(file, encoding="utf-8-sig" if _is_utf_8(encoding) else encoding)
     while line := text.readline(LONGEST_LINE + 1):
-        yield line[:-1] + "\n" if old_mac and line.endswith("\r") else line
+        yield line

@@ -15,38 +15,11 @@ _NOTES = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
 # Elements that have no closing tag, or need none: of HTML, and of TREC's newspapers.
 _UNCLOSED = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "embed",
-        "hr",
-        "img",
-        "input",
-        "link",
-        "meta",
-        "source",
-        "track",
-        "wbr",
-        "p",
-        "li",
-        "dt",
-        "dd",
-        "tr",
-        "td",
-        "th",
-        "thead",
-        "tbody",
-        "tfoot",
-        "option",
-        "colgroup",
-        "frame",
-        "isindex",
-        "basefont",
-        "cellrule",
-        "rowrule",
-    ]
+    """
+    area base br col embed hr img input link meta source track wbr
+    p li dt dd tr td th thead tbody tfoot option colgroup frame isindex basefont
+    cellrule rowrule
+    """.split()
 )
 
 

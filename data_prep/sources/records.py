@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.limits import LONGEST_RECORD
 from data_prep.sources.lines import lines
 
-TABLE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+TABLE_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv")
 
-# The csv module refuses fields over 128 KiB unless told otherwise; a document may be longer.
-_LONGEST_FIELD = 2**31 - 1
+_MOST_NAMES = 1_000
+"""Columns that a message may have to choose from."""
 
 
 def suffix(path: Path) -> str:
@@ -40,7 +43,7 @@ def records(
         InputError: A line is not JSON, or has more or fewer fields than the header.
     """
     kind = suffix(path)
-    if kind in (".jsonl", ".ndjson"):
+    if kind in JSON_SUFFIXES:
         if header is not None:
             raise InputError(
                 "--header names the columns of CSV and TSV; JSON names its own",
@@ -58,7 +61,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"not JSON ({error.msg})",
@@ -77,7 +80,29 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             raise InputError(
                 "not a JSON object", where=f"{path}:{number}", mend="Write one JSON object a line"
             )
+        if isinstance(record, _Repeating):
+            raise InputError(
+                f"the key {record.key!r:.60} is there twice",
+                where=f"{path}:{number}",
+                mend="Give each key of an object a name of its own",
+            )
         yield number, record
+
+
+class _Repeating(dict[str, Any]):
+    """An object of JSON that has a key twice; JSON leaves open which of the two counts."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    repeating = _Repeating(made)
+    keys = [key for key, _ in pairs]
+    repeating.key = next(key for key in made if keys.count(key) > 1)
+    return repeating
 
 
 def _tsv_rows(numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
@@ -87,7 +112,7 @@ def _tsv_rows(numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[s
 
 
 def _csv_rows(path: Path, numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_RECORD)
     reader = csv.reader((line for _, line in numbered), strict=True)
     while True:
         start = reader.line_num + 1
@@ -108,7 +133,7 @@ def _table_records(
         header = next((row for _, row in rows), None)
         if header is None:
             return
-    twice = sorted({name for name in header if list(header).count(name) > 1})
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise InputError(
             f"the column {twice[0]!r:.60} is there twice",
@@ -165,6 +190,75 @@ def pick(
         mend=f"Name the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
     )
+
+
+class Column:
+    """A column that records may lack: where it is, is found record by record.
+
+    Of a table with a header (`headed`), the first record has all columns. Of JSON, one record may
+    have a key that the first has not; null is as good as none.
+
+    Args:
+        chosen: The column that the user named, or None.
+        usual: The names it usually has, the preferred first; the first that turned up stays
+            preferred.
+        what: What the column holds, for the message.
+        option: The option that names it, for the message.
+        where: The file, for the message.
+        required: Whether it is an error that no record has it.
+        headed: Whether the columns are what the first line says.
+    """
+
+    def __init__(
+        self,
+        chosen: str | None,
+        usual: Sequence[str],
+        *,
+        what: str,
+        option: str,
+        where: Path | str,
+        required: bool = False,
+        headed: bool = False,
+    ) -> None:
+        self._names = list(usual) if chosen is None else [chosen]
+        self._required = required or chosen is not None
+        self._found: str | None = None
+        self._seen: dict[str, None] = {}
+        self._headed = headed
+        self._missing: dict[str, Any] = {
+            "chosen": chosen,
+            "usual": usual,
+            "what": what,
+            "option": option,
+            "where": where,
+            "required": self._required,
+            "headed": headed,
+        }
+
+    def name_in(self, record: Mapping[str, Any]) -> str | None:
+        """Returns the name under which a record has it, or None.
+
+        Raises:
+            InputError: A header has no such column, and it is required.
+        """
+        if self._found is not None and record.get(self._found) is not None:
+            return self._found
+        for name in self._names:
+            if name in record:
+                if self._found is None:
+                    self._found = name
+                if record[name] is not None:
+                    return name
+        if self._found is None and len(self._seen) < _MOST_NAMES:
+            self._seen.update(dict.fromkeys(record))
+            if self._headed:
+                self.refuse_missing()
+        return None
+
+    def refuse_missing(self) -> None:
+        """Raises InputError where no record had it and it is required; at the end of a file."""
+        if self._required and self._found is None and self._seen:
+            pick(self._seen, **self._missing)
 
 
 def with_first(

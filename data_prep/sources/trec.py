@@ -38,7 +38,9 @@ class Trec(JudgedByFiles):
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
         path = existing(argument)
-        self.files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        self.files = [path]
+        if path.is_dir():
+            self.files = sorted(p for p in path.rglob("[!.]*") if p.is_file())
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
