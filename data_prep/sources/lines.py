@@ -16,6 +16,8 @@ from data_prep.limits import LONGEST_LINE
 from data_prep.sources.base import existing
 
 _MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BUFFER = 2**20
+"""Bytes read at once; the first of them say what ends a line."""
 _OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
 
 
@@ -37,14 +39,15 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     except (LookupError, ValueError):
         raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
     number = 0
-    with path.open("rb") as raw:
+    with path.open("rb", _BUFFER) as raw:
         zipped = path.suffix.lower() == ".gz"
-        file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
+        file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
         try:
             head = file.peek(1)
             if head.startswith(_MARKS_OF_UTF_16) and _is_utf_8(encoding):
                 encoding, one_byte = "utf-16", False  # which is never valid UTF-8
-            old_mac = one_byte and len(_OLD_MAC_END.findall(head)) > head.count(b"\n") - 1
+            returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
+            old_mac = returns > 0 and returns >= head.count(b"\n")
             if one_byte and not old_mac:
                 found = _byte_lines(cast(io.BufferedReader, file), encoding)
             else:

@@ -14,13 +14,11 @@ _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]*)(\s[^<>]*)?/?>")
 _NOTES = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
 # Elements that have no closing tag, or need none: of HTML, and of TREC's newspapers.
-_UNCLOSED = frozenset(
-    """
-    area base br col embed hr img input link meta source track wbr
-    p li dt dd tr td th thead tbody tfoot option colgroup frame isindex basefont
-    cellrule rowrule
-    """.split()
-)
+_UNCLOSED = """
+area base br col embed hr img input link meta source track wbr
+p li dt dd tr td th thead tbody tfoot option colgroup frame isindex basefont
+cellrule rowrule
+"""
 
 
 def plain(markup: str) -> str:
@@ -31,11 +29,12 @@ def plain(markup: str) -> str:
     """
     markup = _NOTES.sub(" ", markup)
     closed = {tag.group(2).lower() for tag in _TAG.finditer(markup) if tag.group(1)}
+    closed.update(_UNCLOSED.split())
 
     def without(tag: re.Match[str]) -> str:
         closing, name, attributes = tag.group(1), tag.group(2).lower(), tag.group(3) or ""
         bare = not attributes.strip(" /\t\r\n")
-        is_tag = closing or "=" in attributes or (bare and name in closed | _UNCLOSED)
+        is_tag = closing or "=" in attributes or (bare and name in closed)
         return " " if is_tag else tag.group()
 
     text = _TAG.sub(without, markup)
