@@ -22,6 +22,7 @@ from data_prep.sources.records import (
     pick,
     records,
     suffix,
+    usual_in,
     with_first,
 )
 
@@ -100,7 +101,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
         return
     columns = first.rstrip("\r\n").split("\t")
     named = options.query_id_column is not None or options.query_text_column is not None
-    usual = any(name in columns for name in QUERY_ID_NAMES)
+    usual = usual_in(columns, QUERY_ID_NAMES) is not None
     header = None if named or usual or len(columns) != 2 else ("query_id", "text")
     yield from _queries_of_table(path, options, header)
 
@@ -206,7 +207,7 @@ def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Q
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
     columns = first.rstrip("\r\n").split("\t")
-    if any(name in columns for name in QRELS_QUERY_NAMES):
+    if usual_in(columns, QRELS_QUERY_NAMES) is not None:
         yield from _qrels_of_table(path, split, options)
         return
     for number, line in lines(path, options.encoding):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 from collections import Counter
@@ -180,7 +181,7 @@ def pick(
     if chosen is not None and chosen in columns:
         return chosen
     if chosen is None:
-        found = next((name for name in usual if name in columns), None)
+        found = usual_in(columns, usual)
         if found is not None or not required:
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
@@ -190,6 +191,25 @@ def pick(
         mend=f"Name the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
     )
+
+
+def usual_in(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+    """Returns the first usual name that is there, whatever its case, `-` or `_` and blanks."""
+    there = {_folded(column): column for column in reversed(list(columns))}
+    exact = set(there.values())
+    return next(
+        (
+            name if name in exact else there[_folded(name)]
+            for name in usual
+            if _folded(name) in there
+        ),
+        None,
+    )
+
+
+@functools.lru_cache(4096)
+def _folded(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 class Column:
@@ -221,6 +241,7 @@ class Column:
         headed: bool = False,
     ) -> None:
         self._names = list(usual) if chosen is None else [chosen]
+        self._usual = usual if chosen is None else ()
         self._required = required or chosen is not None
         self._found: str | None = None
         self._seen: dict[str, None] = {}
@@ -249,6 +270,11 @@ class Column:
                     self._found = name
                 if record[name] is not None:
                     return name
+        other = usual_in(record, self._usual)
+        if other is not None:
+            self._found = self._found or other
+            self._names.append(other)
+            return other if record[other] is not None else None
         if self._found is None and len(self._seen) < _MOST_NAMES:
             self._seen.update(dict.fromkeys(record))
             if self._headed:

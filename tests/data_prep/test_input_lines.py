@@ -158,3 +158,16 @@ def test_a_header_option_for_json_is_refused(tmp_path):
     path.write_text('{"id": 1, "text": "a"}\n')
     with pytest.raises(InputError, match="--header names the columns of CSV and TSV"):
         list(detect(str(path), SourceOptions(header=("id", "text"))).documents())
+
+
+@pytest.mark.parametrize("header", ["ID,Title,Text", "id, title , text", "Doc-ID,TITLE,Body"])
+def test_usual_names_are_known_in_any_case(tmp_path, header):
+    path = tmp_path / "d.csv"
+    path.write_text(f"{header}\n1,A,b\n")
+    assert list(detect(str(path)).documents()) == [Document("1", "A", "b")]
+
+
+def test_gzip_is_known_by_its_content(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(gzip.compress(b'{"id": 1, "Title": "t", "text": "a"}\n'))
+    assert list(detect(str(path)).documents()) == [Document("1", "t", "a")]
