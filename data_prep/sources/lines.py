@@ -39,7 +39,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     except (LookupError, ValueError):
         raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
     number = 0
-    with path.open("rb", _BUFFER) as raw:
+    with io.BufferedReader(io.FileIO(path), _BUFFER) as raw:
         zipped = path.suffix.lower() == ".gz" or raw.peek(2).startswith(b"\x1f\x8b")
         file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
         try:
