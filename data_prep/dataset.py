@@ -538,7 +538,7 @@ def _write_qrels(
 ) -> dict[str, int]:
     """Writes the judgements; returns split -> how many."""
     counts: Counter[str] = Counter()
-    seen: set[tuple[str, str, str]] = set()
+    seen: dict[tuple[str, str, str], Qrel] = {}
     unknown = Tally()
     total = 0
     splits_of: dict[str, str] = {}
@@ -555,11 +555,12 @@ def _write_qrels(
         elif query_ids[qrel.query_id] is None or not doc_ids[doc_id]:
             reason = "judgement of a query or document that was dropped"
         elif (qrel.query_id, doc_id, qrel.split) in seen:
+            _refuse_contradiction(seen[qrel.query_id, doc_id, qrel.split], qrel, source.source)
             reason = "judgement that appears again"
         if reason is not None:
             dropped.setdefault(reason, Tally()).add(example)
             continue
-        seen.add((qrel.query_id, doc_id, qrel.split))
+        seen[qrel.query_id, doc_id, qrel.split] = qrel
         if splits_of.setdefault(qrel.query_id, qrel.split) != qrel.split:
             noted.setdefault("judgement of a query that is in two splits (kept)", Tally()).add(
                 example
@@ -577,6 +578,17 @@ def _write_qrels(
         if text is not None and query_id not in splits_of:
             noted.setdefault("query without a judgement (kept)", Tally()).add(query_id)
     return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
+    # Of two documents with one text, which become one, each may have been judged for itself.
+    if first.doc_id == again.doc_id and first.relevance != again.relevance:
+        raise InputError(
+            f"the pair {again.query_id!r} {again.doc_id!r} is judged {first.relevance} and"
+            f" {again.relevance} in {again.split}",
+            where=where,
+            mend="Keep one judgement of each pair",
+        )
 
 
 def _check_qrel(qrel: Qrel) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.limits import LONGEST_SENTENCE, LONGEST_WORD
 
 # Vowel signs and points (Hindi, Thai, Arabic, Hebrew, ...), which `\w` leaves out.
 _MARKS = "".join(
@@ -16,6 +17,22 @@ _MARKS = "".join(
 )
 IN_WORDS = rf"\w{_MARKS}"
 """What words are made of, underscores included, to stand in a class of a regular expression."""
+APOSTROPHES = "\u2018\u2019\u201b\u02bb\u02bc\u02bd\u02b9\u2032\u05f3\uff07\ua78c"
+"""What stands for U+0027 in a word: O\u2019Brien is O'Brien."""
+INVISIBLE = (
+    # Soft hyphens, joiners, direction marks, variation selectors, and the Arabic stretch of lines.
+    "\u00ad\u034f\u061c\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\ufe00-\ufe0f\ufeff"
+)
+"""What no one types and no one sees, for a class of a regular expression."""
+_APOSTROPHE = re.compile(rf"[{APOSTROPHES}]|(?<=\w)[`\u00b4](?=\w)")
+# A soft hyphen at the end of a line joins the two halves of its word.
+_UNSEEN = re.compile(rf"\u00ad[ \t]*\r?\n[ \t]*|[{INVISIBLE}]")
+# In Arabic script it parts what is one word elsewhere, and is typed as a blank.
+_PERSIAN_GAP = re.compile(r"(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
+# Of no text; the last two are sentencepiece's own marks, which it takes no line with.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ud800-\udfff\u2581\u2585]")
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 _WORD = re.compile(rf"[{IN_WORDS}]+(?:['’][{IN_WORDS}]+)*")
 # Arabic, Urdu, Hindi, Ethiopic and Armenian have end marks of their own before the white space.
 _SENTENCE_END = re.compile(
@@ -33,9 +50,29 @@ _ABBREVIATION = re.compile(
 )
 
 
+def as_typed(text: str) -> str:
+    """Returns `text` in the characters that people type, in Unicode form NFKC.
+
+    Apostrophes are U+0027; soft hyphens and other characters without a width are gone; control
+    characters, and what is no character, are blanks. Case and white space stay.
+    """
+    if not text.isascii() or "`" in text:
+        text = _PERSIAN_GAP.sub(" ", _APOSTROPHE.sub("'", text))
+        # Composed forms may hold them, too.
+        text = _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text)))
+    return _NO_TEXT.sub(_blank, text)
+
+
+def _blank(character: re.Match[str]) -> str:
+    return character.group() if character.group().isspace() else " "
+
+
 def normalise(text: str) -> str:
-    """Returns `text` in Unicode form NFKC, lower case, with white space folded to one blank."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    """Returns `text` as people type it, in lower case, with white space folded to one blank.
+
+    This is how words of documents and queries are compared everywhere; see `as_typed`.
+    """
+    return " ".join(as_typed(text).lower().split())
 
 
 def one_line(text: str) -> str:
@@ -45,12 +82,41 @@ def one_line(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Returns the words of `text` in order, normalised: runs of letters and digits."""
-    return _WORD.findall(normalise(text).replace("_", " "))
+    return _cut(_WORD.findall(normalise(text).replace("_", " ")))
 
 
 def surface_words(text: str) -> list[str]:
     """Returns the words of `text` in order and in the case they are written in."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).replace("_", " "))
+    return _cut(_WORD.findall(as_typed(text).replace("_", " ")))
+
+
+def _cut(found: list[str]) -> list[str]:
+    """Returns words, those that are longer than LONGEST_WORD in several parts."""
+    if max(map(len, found), default=0) <= LONGEST_WORD:
+        return found
+    return [part for word in found for part in short_words(word).split()]
+
+
+def short_words(text: str) -> str:
+    """Returns `text` with a blank after LONGEST_WORD characters that have none between them."""
+    return _LONG_WORD.sub(r"\g<0> ", text) if len(text) > LONGEST_WORD else text
+
+
+def training_lines(texts: Iterable[str]) -> Iterator[str]:
+    """Yields texts as lines that sentencepiece learns from, without the empty ones.
+
+    It passes over long lines, and those with one of its own marks, without a word: a long text is
+    cut at blanks, where it has any, and a mark is a blank.
+    """
+    for text in texts:
+        rest = _NO_TEXT.sub(_blank, text).strip()
+        while len(rest) > LONGEST_SENTENCE:
+            end = rest.rfind(" ", 0, LONGEST_SENTENCE)
+            end = end if end > 0 else LONGEST_SENTENCE
+            yield rest[:end]
+            rest = rest[end:].strip()
+        if rest:
+            yield rest
 
 
 def spaced(text: str) -> str:
@@ -73,7 +139,7 @@ def terms(text: str) -> list[str]:
 
     What is counted to compare texts: in Chinese, `words` are whole clauses.
     """
-    return words(spaced(text))
+    return words(spaced(as_typed(text)))
 
 
 def sentences(text: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.text import training_lines
 from docids.table import FIRST_CODE
 
 DIGITS = 10
@@ -57,7 +58,7 @@ class Pieces:
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(lines),
+                sentence_iterator=training_lines(lines),
                 model_writer=written,
                 model_type="bpe",
                 vocab_size=size + _BYTES_AND_SPECIAL,

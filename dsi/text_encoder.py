@@ -13,7 +13,16 @@ from typing import Any, ClassVar
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
 from data_prep.remote_code import never_ask
-from data_prep.text import UNSPACED, normalise, spaced, stemmer, stopwords, words
+from data_prep.text import (
+    UNSPACED,
+    normalise,
+    short_words,
+    spaced,
+    stemmer,
+    stopwords,
+    training_lines,
+    words,
+)
 
 _SETTINGS = "text.json"
 _FEWEST_PIECES = 2
@@ -152,7 +161,7 @@ class SentencepieceEncoder(TextEncoder):
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(lines),
+                sentence_iterator=training_lines(lines),
                 model_writer=written,
                 model_type=pieces,
                 vocab_size=len(types) + 3 if pieces == "word" else options.size,
@@ -247,7 +256,7 @@ class _Preparation:
         if self._pairs:
             texts = map(spaced, map(normalise, texts))
         if self._plain:
-            return [normalise(text) for text in texts]
+            return [short_words(normalise(text)) for text in texts]
         kept = ([word for word in words(text) if word not in self._stop] for text in texts)
         return [" ".join(self._stem(line)) for line in kept]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.registry import Registry
+from data_prep.text import one_line
 
 Size = int | tuple[int, int]
 """An exact number, or the lowest and the highest."""
@@ -139,6 +141,14 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
             mend="Check the connection, or give a folder of its files with --release",
         ) from None
     yield from rows
+
+
+def title_key(title: str) -> str:
+    """Returns what tells a title from others but for case, Unicode form and white space.
+
+    A recipe's own, and not `data_prep.text.normalise`: what a recipe gives must not change.
+    """
+    return one_line(unicodedata.normalize("NFKC", title).lower())
 
 
 def chosen(item: str, seed: str) -> bytes:

@@ -10,7 +10,7 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.base import SourceOptions
 from data_prep.sources.ir_datasets import IrDatasets
-from data_prep.sources.records import lines
+from data_prep.sources.lines import lines
 
 PASSAGES = "msmarco-passage/train/judged,msmarco-passage/dev/small"
 DOCUMENTS = "msmarco-document/train,msmarco-document/dev"

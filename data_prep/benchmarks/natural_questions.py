@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlparse
 
-from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub
+from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub, title_key
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.records import records
-from data_prep.text import normalise, one_line
+from data_prep.text import one_line
 
 HUB = "google-research-datasets/natural_questions"
 BEGINNING = 4000
@@ -120,7 +120,7 @@ class NaturalQuestions(Benchmark):
 
     def key(self, page: Page) -> str:
         """Returns what tells the page's document from others."""
-        return normalise(page.title)
+        return title_key(page.title)
 
     def pages(self) -> Iterator[Page]:
         """Yields the questions of the collection."""

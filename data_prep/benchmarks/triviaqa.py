@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_prep.benchmarks.base import BENCHMARKS, Benchmark, rows_of_hub
+from data_prep.benchmarks.base import BENCHMARKS, Benchmark, rows_of_hub, title_key
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.text import normalise, one_line
+from data_prep.text import one_line
 
 HUB, CONFIGURATION = "mandarjoshi/trivia_qa", "rc.wikipedia"
 _PARTS = (("train", "wikipedia-train.json", "train"), ("validation", "wikipedia-dev.json", "test"))
@@ -31,7 +31,7 @@ class TriviaQa(Benchmark):
         """Yields each page where it comes first."""
         for question_id, question, split, evidence in self._questions():
             for title, text in evidence:
-                key = normalise(title)
+                key = title_key(title)
                 if not text.strip() and not self.has(key):
                     continue
                 doc_id, new = self.number(key)

@@ -6,12 +6,11 @@ judgements (`data_prep.dataset.SourceData`); `data_prep.dataset.write_dataset` c
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from data_prep.errors import InputError
 from data_prep.registry import import_entries
-from data_prep.sources.base import SOURCES, Source, SourceOptions
+from data_prep.sources.base import SOURCES, Source, SourceOptions, refuse_unused
 
 import_entries(__name__, __path__)
 
@@ -36,25 +35,12 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
     kinds = [SOURCES[name] for name in SOURCES]
     for kind in kinds:
         if colon and prefix == kind.prefix:
-            _refuse_unused(kind, options)
+            refuse_unused(kind.uses, kind.form, options)
             return kind(rest, options)
     for kind in kinds:
         if kind.accepts(argument):
-            _refuse_unused(kind, options)
+            refuse_unused(kind.uses, kind.form, options)
             return kind(argument, options)
     found = "no source reads this" if Path(argument).exists() else "no such file or folder"
     forms = "; ".join(kind.form for kind in kinds)
     raise InputError(found, where=argument, mend=f"Give one of: {forms}")
-
-
-def _refuse_unused(kind: type[Source], options: SourceOptions) -> None:
-    default = SourceOptions()
-    for entry in fields(options):
-        given = getattr(options, entry.name) != getattr(default, entry.name)
-        if given and entry.name not in kind.uses:
-            flag = "--" + entry.name.replace("_", "-")
-            used = ", ".join("--" + name.replace("_", "-") for name in sorted(kind.uses))
-            raise InputError(
-                f"{flag} means nothing for {kind.form}",
-                mend=f"It takes: {used}" if used else "It takes no such options",
-            )

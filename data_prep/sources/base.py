@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,8 +57,8 @@ class SourceOptions:
     """Field of a TREC topic that is the query: title, desc or narr."""
     subset: str | None = None
     """Configuration of a Hugging Face dataset."""
-    documents_split: str = "train"
-    """Split of a Hugging Face dataset that holds the documents."""
+    documents_split: str | None = None
+    """Split of a Hugging Face dataset that holds the documents; needed where it has several."""
     release: str | None = None
     """Folder of the public release that a named benchmark is made of; None to fetch it."""
     any_size: bool = False
@@ -103,6 +103,29 @@ class Source(ABC):
     @abstractmethod
     def qrels(self) -> Iterable[Qrel]:
         """Yields the judgements."""
+
+
+def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> None:
+    """Refuses options that were given and mean nothing.
+
+    Args:
+        uses: The names of those that mean something.
+        form: What is read, for the message.
+        options: The options.
+
+    Raises:
+        InputError: One of them was given, and is none of `uses`.
+    """
+    default = SourceOptions()
+    for entry in fields(options):
+        given = getattr(options, entry.name) != getattr(default, entry.name)
+        if given and entry.name not in uses:
+            flag = "--" + entry.name.replace("_", "-")
+            used = ", ".join("--" + name.replace("_", "-") for name in sorted(uses))
+            raise InputError(
+                f"{flag} means nothing for {form}",
+                mend=f"It takes: {used}" if used else "It takes no such options",
+            )
 
 
 SOURCES: Registry[type[Source]] = Registry("source")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_prep.dataset import SPLITS, Document, Qrel, Query
@@ -19,7 +19,19 @@ _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    return _only(p for p in (folder / name, folder / f"{name}.gz") if p.is_file())
+
+
+def _only(files: Iterable[Path]) -> Path | None:
+    """Returns the one file there is, or None.
+
+    Raises:
+        InputError: There are two, of which one would not be read.
+    """
+    there = list(files)
+    if len(there) > 1:
+        raise InputError(f"it is here twice, as {there[1].name} too", where=there[0])
+    return there[0] if there else None
 
 
 @SOURCES.register("beir")
@@ -28,6 +40,7 @@ class Beir(Source):
 
     prefix = "beir"
     form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), or beir:NAME"
+    uses = frozenset({"encoding", "qrels_relevance_column"})
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
@@ -53,7 +66,7 @@ class Beir(Source):
         if self.published is not None:
             yield from self.published.documents()
             return
-        for number, record in records(self.corpus):
+        for number, record in records(self.corpus, encoding=self.options.encoding):
             where = f"{self.corpus}:{number}"
             title, text, url = (as_text(record, name, where) for name in ("title", "text", "url"))
             yield Document(as_id(record, "_id", where), title, text, url)
@@ -73,8 +86,8 @@ class Beir(Source):
             yield from self.published.qrels()
             return
         for split in SPLITS:
-            for name in _OTHER_NAMES.get(split, (split,)):
-                path = _file(self.folder / "qrels", f"{name}.tsv")
-                if path is not None:
-                    yield from read_qrels(path, split)
-                    break
+            names = (f"{name}.tsv" for name in _OTHER_NAMES.get(split, (split,)))
+            found = (_file(self.folder / "qrels", name) for name in names)
+            path = _only(path for path in found if path is not None)
+            if path is not None:
+                yield from read_qrels(path, split, self.options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
-from data_prep.sources.base import SOURCES, SourceOptions
+from data_prep.sources.base import SOURCES, SourceOptions, refuse_unused
 from data_prep.sources.judged import (
     QRELS_DOC_NAMES,
     QRELS_QUERY_NAMES,
+    QRELS_RELEVANCE_NAMES,
     JudgedByFiles,
 )
-from data_prep.sources.records import as_id, as_relevance, as_text
+from data_prep.sources.records import Column, as_id, as_relevance, as_text
 from data_prep.sources.table import DOCUMENT_OPTIONS, documents_of_records
 
 _SAVED = ("state.json", "dataset_dict.json")
@@ -46,6 +48,9 @@ class HuggingFace(JudgedByFiles):
             raise InputError(
                 "--queries beside a dataset that has its own queries", where=self.source
             )
+        if self.retrieval_layout:
+            form = "a dataset that has its own queries (the hub's retrieval layout)"
+            refuse_unused(frozenset(), form, options)
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -55,7 +60,7 @@ class HuggingFace(JudgedByFiles):
     def documents(self) -> Iterator[Document]:
         """Yields the documents, a row each."""
         if self.retrieval_layout:
-            rows = self._only_split("corpus")
+            rows = self._all_splits("corpus")
         else:
             rows = self._split(self._load(self.options.subset), self.options.documents_split)
         yield from documents_of_records(enumerate(rows, 1), self.options, self.source)
@@ -65,7 +70,7 @@ class HuggingFace(JudgedByFiles):
         if not self.retrieval_layout:
             yield from super().queries()
             return
-        for number, row in enumerate(self._only_split("queries"), 1):
+        for number, row in enumerate(self._all_splits("queries"), 1):
             where = f"{self.source} queries:{number}"
             yield Query(as_id(row, "_id", where), as_text(row, "text", where))
 
@@ -78,13 +83,23 @@ class HuggingFace(JudgedByFiles):
         if name is None:
             return
         loaded = self._load(name)
+        if not any(split in loaded for split in _SPLIT_NAMES):
+            raise InputError(
+                f"judgements in no split of {', '.join(_SPLIT_NAMES)}; there are: "
+                + ", ".join(map(str, loaded)),
+                where=self.source,
+            )
+        relevance = Column(
+            None, QRELS_RELEVANCE_NAMES, what="relevance", option="", where=self.source
+        )
         for split, ours in _SPLIT_NAMES.items():
             for number, row in enumerate(loaded.get(split, ()), 1):
                 where = f"{self.source} {split}:{number}"
+                named = relevance.name_in(row)
                 yield Qrel(
                     as_id(row, _first(row, QRELS_QUERY_NAMES, where), where),
                     as_id(row, _first(row, QRELS_DOC_NAMES, where), where),
-                    as_relevance(row.get("score", 1), where),
+                    1 if named is None else as_relevance(row[named], where),
                     ours,
                 )
 
@@ -106,7 +121,7 @@ class HuggingFace(JudgedByFiles):
             if self._saved():
                 loaded = datasets.load_from_disk(self.argument)
                 if isinstance(loaded, datasets.Dataset):
-                    return {self.options.documents_split: loaded}
+                    return {self.options.documents_split or "train": loaded}
                 return loaded
             # A stream copies nothing into the cache, but leaves its lock files there.
             with tempfile.TemporaryDirectory() as cache:
@@ -124,18 +139,22 @@ class HuggingFace(JudgedByFiles):
             mend="Check the id or path, --subset, and the connection",
         )
 
-    def _split(self, loaded: Any, split: str) -> Any:
-        if split not in loaded:
+    def _split(self, loaded: Any, split: str | None) -> Any:
+        splits = list(map(str, loaded))
+        if split is None and len(splits) == 1:
+            split = splits[0]
+        if split not in splits:
+            told = "several splits" if split is None else f"no split {split!r}"
             raise InputError(
-                f"no split {split!r}; there are: {', '.join(map(str, loaded))}",
+                f"{told}; there are: {', '.join(splits)}",
                 where=self.source,
                 mend="Name the split of the documents with --documents-split",
             )
         return loaded[split]
 
-    def _only_split(self, configuration: str) -> Any:
+    def _all_splits(self, configuration: str) -> Iterator[dict[str, Any]]:
         loaded = self._load(configuration)
-        return loaded[next(iter(loaded))]
+        return itertools.chain.from_iterable(loaded[split] for split in loaded)
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:

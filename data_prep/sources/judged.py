@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_prep.dataset import SPLITS, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.sources.base import Source, SourceOptions, existing
+from data_prep.sources.lines import lines
+from data_prep.sources.markup import marked, plain
 from data_prep.sources.records import (
+    JSON_SUFFIXES,
     TABLE_SUFFIXES,
+    Column,
     as_id,
     as_relevance,
     as_text,
-    lines,
     pick,
     records,
     suffix,
+    usual_in,
     with_first,
 )
 
@@ -27,8 +32,8 @@ QRELS_QUERY_NAMES = ("query_id", "query-id", "qid")
 QRELS_DOC_NAMES = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "doc-id", "pid")
 QRELS_RELEVANCE_NAMES = ("relevance", "score", "label", "rel")
 
-_TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<(/?)(\w+)>")
+_FIELDS = frozenset(["num", "title", "desc", "narr", "dom", "con", "smry", "fac", "def", "head"])
+_FIELD = re.compile(r"<([\w-]+)(?:\s[^<>]*)?>")
 _TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 
 
@@ -87,16 +92,16 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
     Raises:
         InputError: A column is missing, or a line is broken.
     """
-    if suffix(path) in (".jsonl", ".ndjson", ".csv"):
+    if suffix(path) in (*JSON_SUFFIXES, ".csv"):
         yield from _queries_of_table(path, options, None)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
-    if "\t" not in first or "<top" in first:
+    if "\t" not in first or first.lstrip().lower().startswith("<top"):
         yield from _topics(path, options)
         return
     columns = first.rstrip("\r\n").split("\t")
     named = options.query_id_column is not None or options.query_text_column is not None
-    usual = any(name in columns for name in QUERY_ID_NAMES)
+    usual = usual_in(columns, QUERY_ID_NAMES) is not None
     header = None if named or usual or len(columns) != 2 else ("query_id", "text")
     yield from _queries_of_table(path, options, header)
 
@@ -115,50 +120,65 @@ def _queries_of_table(
         option="--query-id-column",
         where=path,
     )
-    text_column = pick(
-        first,
+    text_column = Column(
         options.query_text_column,
         QUERY_TEXT_NAMES,
         what="query text",
         option="--query-text-column",
         where=path,
+        required=True,
+        headed=suffix(path) not in JSON_SUFFIXES,
     )
     assert id_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        yield Query(as_id(record, id_column, where), as_text(record, text_column, where))
+        yield Query(
+            as_id(record, id_column, where), as_text(record, text_column.name_in(record), where)
+        )
+    text_column.refuse_missing()
 
 
 def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
     """Yields the queries of TREC topics; closing tags of the fields may be missing."""
-    text = "".join(line for _, line in lines(path, options.encoding))
-    found = _TOPIC.findall(text)
-    if not found:
+    count = 0
+    numbered = lines(path, options.encoding)
+    for line, topic in marked(numbered, "top", "num", path):
+        count += 1
+        fields = _fields(topic, options.topic_field)
+        for name in ("num", options.topic_field.lower()):
+            if not fields.get(name):
+                raise InputError(
+                    f"topic {count} has no field {name!r}; it has: {', '.join(fields) or 'none'}",
+                    where=f"{path}:{line}",
+                    mend="Name the field with --topic-field" if name != "num" else None,
+                )
+        yield Query(fields["num"], fields[options.topic_field.lower()])
+    if not count:
         raise InputError(
             "neither TREC topics (<top> ... </top>) nor lines of `id<tab>text`",
             where=path,
             mend=f"Give a file of queries as topics, or as {', '.join(TABLE_SUFFIXES)}",
         )
-    for number, topic in enumerate(found, 1):
-        fields: dict[str, str] = {}
-        tags = list(_TAG.finditer(topic))
-        for tag, following in zip(tags, [*tags[1:], None], strict=True):
-            if not tag.group(1):
-                content = topic[tag.end() : following.start() if following else len(topic)]
-                content = _TOPIC_LABEL.sub("", content)
-                fields.setdefault(tag.group(2).lower(), " ".join(content.split()))
-        for name in ("num", options.topic_field):
-            if not fields.get(name):
-                raise InputError(
-                    f"topic {number} has no field {name!r}; it has: {', '.join(fields)}",
-                    where=path,
-                    mend="Name the field with --topic-field" if name != "num" else None,
-                )
-        yield Query(fields["num"], fields[options.topic_field])
+
+
+def _fields(topic: str, wanted: str) -> dict[str, str]:
+    """Returns the fields of a topic: those of TREC and the wanted one.
+
+    Other angle brackets are part of a field's text.
+    """
+    known = _FIELDS | {wanted.lower()}
+    tags = [tag for tag in _FIELD.finditer(topic) if tag.group(1).lower() in known]
+    fields: dict[str, str] = {}
+    for tag, following in zip(tags, [*tags[1:], None], strict=False):
+        content = topic[tag.end() : following.start() if following else len(topic)]
+        content = content.partition(f"</{tag.group(1)}>")[0]
+        content = _TOPIC_LABEL.sub("", plain(content))
+        fields.setdefault(tag.group(1).lower(), " ".join(content.split()))
+    return fields
 
 
 def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> Iterator[Qrel]:
-    """Yields the judgements of one file.
+    """Yields the judgements of one file, at least one.
 
     The file is JSONL, CSV, TSV with a header, or lines without a header: TREC's
     `query iteration document relevance`, or `query<tab>document<tab>relevance`.
@@ -169,16 +189,25 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
         options: Encoding and column names; defaults when None.
 
     Raises:
-        InputError: A column is missing, or a line is broken.
+        InputError: A column is missing, a line is broken, or there is no judgement in it.
     """
-    options = options or SourceOptions()
+    count = 0
+    for count, qrel in enumerate(_qrels_of_file(path, split, options or SourceOptions()), 1):  # noqa: B007
+        yield qrel
+    if not count:
+        raise InputError(
+            "no judgement in it", where=path, mend="Remove the file, or put judgements into it"
+        )
+
+
+def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Qrel]:
     named = any((options.qrels_query_column, options.qrels_doc_column))
-    if suffix(path) in (".jsonl", ".ndjson", ".csv") or named:
+    if suffix(path) in (*JSON_SUFFIXES, ".csv") or named:
         yield from _qrels_of_table(path, split, options)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
     columns = first.rstrip("\r\n").split("\t")
-    if any(name in columns for name in QRELS_QUERY_NAMES):
+    if usual_in(columns, QRELS_QUERY_NAMES) is not None:
         yield from _qrels_of_table(path, split, options)
         return
     for number, line in lines(path, options.encoding):
@@ -217,22 +246,46 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
         option="--qrels-doc-column",
         where=path,
     )
-    relevance_column = pick(
-        first,
+    relevance_column = Column(
         options.qrels_relevance_column,
         QRELS_RELEVANCE_NAMES,
         what="relevance",
         option="--qrels-relevance-column",
         where=path,
-        required=False,
+        headed=suffix(path) not in JSON_SUFFIXES,
     )
     assert query_column is not None
     assert doc_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        relevance = 1
-        if relevance_column is not None:
-            relevance = as_relevance(record.get(relevance_column), where)
+        named = relevance_column.name_in(record)
+        if named is None:
+            _refuse_unnamed_relevance(record, {query_column, doc_column}, where)
         yield Qrel(
-            as_id(record, query_column, where), as_id(record, doc_column, where), relevance, split
+            as_id(record, query_column, where),
+            as_id(record, doc_column, where),
+            1 if named is None else as_relevance(record[named], where),
+            split,
         )
+    relevance_column.refuse_missing()
+
+
+def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
+    """Refuses a judgement whose relevance may stand in a column of an unusual name."""
+    for name, value in record.items():
+        if name in QRELS_RELEVANCE_NAMES and value is None:
+            as_relevance(value, where)
+        if name not in known | {"iteration", "iter"} and _is_number(value):
+            raise InputError(
+                f"column {name!r:.60} may be the relevance",
+                where=where,
+                mend="Name the column of the relevance with --qrels-relevance-column",
+            )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

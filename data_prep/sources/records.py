@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import functools
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.sources.base import existing
+from data_prep.limits import LONGEST_RECORD
+from data_prep.sources.lines import lines
 
-TABLE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+TABLE_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv")
 
-# The csv module refuses fields over 128 KiB unless told otherwise; a document may be longer.
-_LONGEST_FIELD = 2**31 - 1
+_MOST_NAMES = 1_000
+"""Columns that a message may have to choose from."""
 
 
 def suffix(path: Path) -> str:
     """Returns the suffix that says the format, in lower case, ignoring a final `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
-def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line with its end) of a text file, gzipped or not.
-
-    Raises:
-        InputError: The file is missing, or a line is not in that encoding.
-    """
-    existing(path)
-    if path.is_dir():
-        raise InputError("a folder where a file is needed", where=path)
-    opened: IO[bytes] = (
-        gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-    )
-    number = 0
-    with opened as file:
-        try:
-            for number, raw in enumerate(file, 1):
-                if number == 1 and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                yield number, raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"not {encoding} (byte {error.object[error.start]:#04x} at column {error.start})",
-                where=f"{path}:{number}",
-                mend="Name the encoding with --encoding, for example latin-1",
-            ) from None
-        except LookupError:
-            raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise InputError(f"damaged gzip file ({error})", where=path) from None
 
 
 def records(
@@ -72,7 +44,13 @@ def records(
         InputError: A line is not JSON, or has more or fewer fields than the header.
     """
     kind = suffix(path)
-    if kind in (".jsonl", ".ndjson"):
+    if kind in JSON_SUFFIXES:
+        if header is not None:
+            raise InputError(
+                "--header names the columns of CSV and TSV; JSON names its own",
+                where=path,
+                mend="Leave --header away, or name columns with --id-column and the like",
+            )
         return _json_records(path, encoding)
     numbered = lines(path, encoding)
     rows = _csv_rows(path, numbered) if kind == ".csv" else _tsv_rows(numbered)
@@ -84,18 +62,48 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"not JSON ({error.msg})",
                 where=f"{path}:{number}",
                 mend="Write one JSON object a line",
             ) from None
+        except RecursionError:
+            raise InputError("JSON nested too deeply", where=f"{path}:{number}") from None
+        except ValueError:
+            raise InputError(
+                "a number of too many digits",
+                where=f"{path}:{number}",
+                mend="Write it as a text, in quotes",
+            ) from None
         if not isinstance(record, dict):
             raise InputError(
                 "not a JSON object", where=f"{path}:{number}", mend="Write one JSON object a line"
             )
+        if isinstance(record, _Repeating):
+            raise InputError(
+                f"the key {record.key!r:.60} is there twice",
+                where=f"{path}:{number}",
+                mend="Give each key of an object a name of its own",
+            )
         yield number, record
+
+
+class _Repeating(dict[str, Any]):
+    """An object of JSON that has a key twice; JSON leaves open which of the two counts."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    repeating = _Repeating(made)
+    keys = [key for key, _ in pairs]
+    repeating.key = next(key for key in made if keys.count(key) > 1)
+    return repeating
 
 
 def _tsv_rows(numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
@@ -105,7 +113,7 @@ def _tsv_rows(numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[s
 
 
 def _csv_rows(path: Path, numbered: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_RECORD)
     reader = csv.reader((line for _, line in numbered), strict=True)
     while True:
         start = reader.line_num + 1
@@ -126,6 +134,13 @@ def _table_records(
         header = next((row for _, row in rows), None)
         if header is None:
             return
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise InputError(
+            f"the column {twice[0]!r:.60} is there twice",
+            where=path,
+            mend="Give each column a name of its own",
+        )
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(
@@ -166,7 +181,7 @@ def pick(
     if chosen is not None and chosen in columns:
         return chosen
     if chosen is None:
-        found = next((name for name in usual if name in columns), None)
+        found = usual_in(columns, usual)
         if found is not None or not required:
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
@@ -176,6 +191,100 @@ def pick(
         mend=f"Name the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
     )
+
+
+def usual_in(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+    """Returns the first usual name that is there, whatever its case, `-` or `_` and blanks."""
+    there = {_folded(column): column for column in reversed(list(columns))}
+    exact = set(there.values())
+    return next(
+        (
+            name if name in exact else there[_folded(name)]
+            for name in usual
+            if _folded(name) in there
+        ),
+        None,
+    )
+
+
+@functools.lru_cache(4096)
+def _folded(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+class Column:
+    """A column that records may lack: where it is, is found record by record.
+
+    Of a table with a header (`headed`), the first record has all columns. Of JSON, one record may
+    have a key that the first has not; null is as good as none.
+
+    Args:
+        chosen: The column that the user named, or None.
+        usual: The names it usually has, the preferred first; the first that turned up stays
+            preferred.
+        what: What the column holds, for the message.
+        option: The option that names it, for the message.
+        where: The file, for the message.
+        required: Whether it is an error that no record has it.
+        headed: Whether the columns are what the first line says.
+    """
+
+    def __init__(
+        self,
+        chosen: str | None,
+        usual: Sequence[str],
+        *,
+        what: str,
+        option: str,
+        where: Path | str,
+        required: bool = False,
+        headed: bool = False,
+    ) -> None:
+        self._names = list(usual) if chosen is None else [chosen]
+        self._usual = usual if chosen is None else ()
+        self._required = required or chosen is not None
+        self._found: str | None = None
+        self._seen: dict[str, None] = {}
+        self._headed = headed
+        self._missing: dict[str, Any] = {
+            "chosen": chosen,
+            "usual": usual,
+            "what": what,
+            "option": option,
+            "where": where,
+            "required": self._required,
+            "headed": headed,
+        }
+
+    def name_in(self, record: Mapping[str, Any]) -> str | None:
+        """Returns the name under which a record has it, or None.
+
+        Raises:
+            InputError: A header has no such column, and it is required.
+        """
+        if self._found is not None and record.get(self._found) is not None:
+            return self._found
+        for name in self._names:
+            if name in record:
+                if self._found is None:
+                    self._found = name
+                if record[name] is not None:
+                    return name
+        other = usual_in(record, self._usual)
+        if other is not None:
+            self._found = self._found or other
+            self._names.append(other)
+            return other if record[other] is not None else None
+        if self._found is None and len(self._seen) < _MOST_NAMES:
+            self._seen.update(dict.fromkeys(record))
+            if self._headed:
+                self.refuse_missing()
+        return None
+
+    def refuse_missing(self) -> None:
+        """Raises InputError where no record had it and it is required; at the end of a file."""
+        if self._required and self._found is None and self._seen:
+            pick(self._seen, **self._missing)
 
 
 def with_first(

@@ -12,6 +12,7 @@ from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
 from data_prep.sources.records import (
     TABLE_SUFFIXES,
+    Column,
     as_id,
     as_text,
     pick,
@@ -85,37 +86,26 @@ def documents_of_records(
             where=where,
             headed=headed,
         )
-    title_column = pick(
-        first,
-        options.title_column,
-        TITLE_NAMES,
-        what="title",
-        option="--title-column",
-        where=where,
-        required=False,
-    )
-    text_column = pick(
-        first,
-        options.text_column,
-        TEXT_NAMES,
-        what="text",
-        option="--text-column",
-        where=where,
-        headed=headed,
-    )
-    url_column = pick(
-        first,
-        options.url_column,
-        URL_NAMES,
-        what="URL",
-        option="--url-column",
-        where=where,
-        required=False,
-    )
+    columns = [
+        Column(
+            chosen,
+            usual,
+            what=what,
+            option=f"--{what.lower()}-column",
+            where=where,
+            required=what == "text",
+            headed=headed,
+        )
+        for what, chosen, usual in (
+            ("title", options.title_column, TITLE_NAMES),
+            ("text", options.text_column, TEXT_NAMES),
+            ("URL", options.url_column, URL_NAMES),
+        )
+    ]
     for number, record in all_rows:
         place = f"{where}:{number}"
         doc_id = str(number) if id_column is None else as_id(record, id_column, place)
-        title, text, url = (
-            as_text(record, name, place) for name in (title_column, text_column, url_column)
-        )
+        title, text, url = (as_text(record, column.name_in(record), place) for column in columns)
         yield Document(doc_id, title, text, url)
+    for column in columns:
+        column.refuse_missing()

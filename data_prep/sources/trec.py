@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +10,18 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
-from data_prep.sources.records import lines, suffix
+from data_prep.sources.lines import lines
+from data_prep.sources.markup import marked, plain
+from data_prep.sources.records import suffix
 
 TREC_SUFFIXES = (".trec", ".trectext", ".trecweb", ".sgml", ".sgm")
 TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")
 
-_DOCNO = re.compile(r"<DOCNO>(.*?)</DOCNO>", re.DOTALL | re.IGNORECASE)
+_DOCNO = re.compile(r"<DOCNO\b[^>]*>(.*?)</DOCNO\s*>", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(rf"<({'|'.join(TITLE_TAGS)})\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-_TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)</TEXT>", re.DOTALL | re.IGNORECASE)
+# The last <TEXT> of a document, and one before another, may lack its end.
+_TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)(?:</TEXT\s*>|(?=<TEXT\b)|\Z)", re.DOTALL | re.IGNORECASE)
 _HEADER = re.compile(r"<(DOCHDR|DOCID)\b[^>]*>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<[^<>]*>")
-
-
-def _plain(markup: str) -> str:
-    return html.unescape(_TAG.sub(" ", markup)).strip()
 
 
 @SOURCES.register("trec")
@@ -41,7 +38,9 @@ class Trec(JudgedByFiles):
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
         path = existing(argument)
-        self.files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        self.files = [path]
+        if path.is_dir():
+            self.files = sorted(p for p in path.rglob("[!.]*") if p.is_file())
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -54,21 +53,9 @@ class Trec(JudgedByFiles):
             yield from self._documents_of(path)
 
     def _documents_of(self, path: Path) -> Iterator[Document]:
-        begun: int | None = None
-        parts: list[str] = []
-        for number, line in lines(path, self.options.encoding):
-            mark = line.strip().upper()
-            if mark.startswith("<DOC>"):
-                if begun is not None:
-                    raise InputError("a <DOC> inside a <DOC>", where=f"{path}:{number}")
-                begun, parts = number, []
-            if begun is not None:
-                parts.append(line)
-                if mark.endswith("</DOC>"):
-                    yield self._document("".join(parts), f"{path}:{begun}")
-                    begun = None
-        if begun is not None:
-            raise InputError("a <DOC> without its </DOC>", where=f"{path}:{begun}")
+        numbered = lines(path, self.options.encoding)
+        for number, markup in marked(numbered, "DOC", "DOCNO", path):
+            yield self._document(markup, f"{path}:{number}")
 
     def _document(self, markup: str, where: str) -> Document:
         number = _DOCNO.search(markup)
@@ -81,6 +68,6 @@ class Trec(JudgedByFiles):
             bodies = [rest.replace(title.group(0), " ") if title else rest]
         return Document(
             number.group(1).strip(),
-            " ".join(_plain(title.group(2)).split()) if title else "",
-            "\n\n".join(_plain(body) for body in bodies),
+            " ".join(plain(title.group(2)).split()) if title else "",
+            "\n\n".join(plain(body) for body in bodies),
         )

@@ -40,7 +40,7 @@ def prepare(
     qrels_relevance_column: str | None = None,
     topic_field: str = "title",
     subset: str | None = None,
-    documents_split: str = "train",
+    documents_split: str | None = None,
     release: Path | None = None,
     any_size: bool = False,
     dev_share: float = 0.0,
@@ -84,7 +84,8 @@ def prepare(
             judgement means relevant.
         topic_field: Field of a TREC topic that is the query: title, desc or narr.
         subset: Configuration of a Hugging Face dataset.
-        documents_split: Split of a Hugging Face dataset that holds the documents.
+        documents_split: Split of a Hugging Face dataset that holds the documents; to be given where
+            it has several.
         release: Folder of the public release that a named benchmark is made of; fetched when not
             given.
         any_size: Take a named benchmark that comes out at another size than its recipe says.

@@ -14,7 +14,7 @@ import torch
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder
 from data_prep.progress import track
-from data_prep.text import normalise
+from data_prep.text import APOSTROPHES, INVISIBLE, normalise, training_lines
 from dsi.generation.checkpoints import load_writer
 from dsi.generation.memory_options import MemoryOptions
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
@@ -180,13 +180,21 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
         InputError: The texts have too few words for so many tokens.
     """
     import sentencepiece
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
     from transformers import PreTrainedTokenizerFast
 
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(line for line in map(normalise, texts) if line),
+            sentence_iterator=training_lines(map(normalise, texts)),
             model_writer=written,
             model_type="unigram",
             vocab_size=size,
@@ -210,7 +218,13 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     pieces = [(trained.id_to_piece(n), trained.get_score(n)) for n in range(trained.vocab_size())]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=_UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace("\n", " ")]
+        [
+            normalizers.Replace(Regex(f"[{APOSTROPHES}]"), "'"),
+            normalizers.Replace(Regex(f"[{INVISIBLE}]"), ""),
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace("\n", " "),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()

@@ -298,6 +298,35 @@ class TestHuggingFace:
         assert list(source.queries()) == [Query("q", "who?")]
         assert list(source.qrels()) == [Qrel("q", "d", 1, "test")]
 
+    def test_all_splits_of_the_retrieval_layout_are_read(self, tmp_path):
+        jsonl(tmp_path / "c1.jsonl", {"_id": "d1", "text": "x"})
+        jsonl(tmp_path / "c2.jsonl", {"_id": "d2", "text": "y"})
+        jsonl(tmp_path / "q.jsonl", {"_id": "q", "text": "who?"})
+        write(
+            tmp_path / "README.md",
+            "---",
+            "configs:",
+            "- config_name: corpus",
+            "  data_files: [{split: train, path: c1.jsonl}, {split: test, path: c2.jsonl}]",
+            *("- config_name: queries", "  data_files: [{split: queries, path: q.jsonl}]"),
+            "---",
+        )
+        read = detect(f"hf:{tmp_path}").documents()
+        assert [document.doc_id for document in read] == ["d1", "d2"]
+        with pytest.raises(InputError, match="--documents-split means nothing for a dataset"):
+            detect(f"hf:{tmp_path}", SourceOptions(documents_split="train"))
+
+    def test_of_several_splits_one_is_to_be_named(self, tmp_path):
+        import datasets
+
+        part = datasets.Dataset.from_dict({"id": ["a"], "text": ["x"]})
+        saved = str(tmp_path / "s")
+        datasets.DatasetDict({"train": part, "test": part}).save_to_disk(saved)
+        with pytest.raises(InputError, match="several splits; there are: train, test"):
+            list(detect(saved).documents())
+        named = SourceOptions(documents_split="test")
+        assert list(detect(saved, named).documents()) == [Document("a", "", "x")]
+
     def test_a_saved_dataset_needs_no_prefix(self, tmp_path):
         import datasets
 

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.text import one_line, sentences, spaced, terms, words
+from data_prep.limits import LONGEST_SENTENCE, LONGEST_WORD
+from data_prep.text import (
+    normalise,
+    one_line,
+    sentences,
+    short_words,
+    spaced,
+    surface_words,
+    terms,
+    training_lines,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +67,58 @@ def test_vowel_signs_and_points_belong_to_their_word():
 
 def test_one_line_folds_white_space():
     assert one_line(" a\n b\t c ") == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("O'Brien", "O\u2019Brien"),
+        ("O'Brien", "O\u2018Brien"),
+        ("O'Brien", "O\u02bcBrien"),
+        ("O'Brien", "O\uff07Brien"),
+        ("O'Brien", "O`Brien"),
+        ("O'Brien", "O\u00b4Brien"),
+        ("cooperative", "co\u00adoperative"),
+        ("cooperative", "co\u00ad\noperative"),
+        ("cooperative", "co\u2060oper\ufeffative"),
+        ("heart", "he\ufe0fart\u200e"),
+        ("file", "\ufb01le"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("two words", "two\u200bwords"),
+        ("two words", "two\u00a0\x00words"),
+        (
+            "\u0645\u06cc \u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("\u0633\u0644\u0627\u0645", "\u0633\u0644\u0640\u0640\u0627\u0645"),
+        ("\u0995\u09cd\u09b7", "\u0995\u09cd\u200d\u09b7"),
+    ],
+)
+def test_words_are_those_that_people_type(typed, written):
+    assert normalise(written) == normalise(typed)
+    assert words(written) == words(typed)
+    assert terms(written) == terms(typed)
+    assert surface_words(written) == surface_words(typed)
+
+
+@given(st.text(max_size=40))
+def test_what_is_normalised_stays(text):
+    assert normalise(normalise(text)) == normalise(text)
+    assert words(normalise(text)) == words(text)
+
+
+def test_a_very_long_word_is_several_words_and_none_of_it_is_lost():
+    long = "acgt" * (2 * LONGEST_WORD)
+    assert {len(word) for word in words(f"a {long} b")[1:-1]} == {LONGEST_WORD}
+    assert "".join(words(long)) == long
+    assert short_words(long).split() == words(long)
+    assert short_words("a" * LONGEST_WORD) == "a" * LONGEST_WORD
+
+
+def test_a_long_text_is_learned_from_in_lines():
+    text = " ".join(f"word{number}" for number in range(100_000))
+    lines = list(training_lines([text, "", "a\u2585b"]))
+    assert max(map(len, lines)) <= LONGEST_SENTENCE
+    assert " ".join(lines).split() == [*text.split(), "a", "b"]
+    unspaced = "検索" * LONGEST_SENTENCE
+    assert "".join(training_lines([unspaced])) == unspaced

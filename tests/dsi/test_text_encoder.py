@@ -325,3 +325,20 @@ def test_a_checkpoint_without_a_vocabulary_is_refused(kind, tmp_path):
 def test_a_text_of_unknown_tokens_is_not_known(tmp_path):
     encoder = PretrainedEncoder.from_checkpoint(str(checkpoint(tmp_path)))
     assert encoder.known(["falcon", "unheard of", ""]) == [True, False, False]
+
+
+@pytest.mark.parametrize("pieces", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("language", ["english", "none"])
+def test_long_documents_and_words_are_in_the_vocabulary(pieces, language):
+    book = " ".join(f"book{number % 100}" for number in range(250_000))
+    genome = "acgt" * 20_000
+    options = VocabularyOptions(language=language, pieces=pieces, size=300)
+    encoder = SentencepieceEncoder.train([book, f"{genome} short", "fox\u2585 \u2581hen"], options)
+    assert all(encoder.known(["book17", genome, "short", "fox", "hen"]))
+
+
+def test_what_people_type_finds_what_is_printed():
+    encoder = SentencepieceEncoder.train(
+        ["Einstein\u2019s theory", "O\u2019Brien wrote", "a co\u00adoperative"], VocabularyOptions()
+    )
+    assert all(encoder.known(["Einstein", "O'Brien", "O\u2019Brien", "cooperative"]))

@@ -1,0 +1,94 @@
+"""The one place that opens a text file of the input: compression, encoding, line ends, limits."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from data_prep.errors import InputError
+from data_prep.limits import LONGEST_LINE
+from data_prep.sources.base import existing
+
+_MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BUFFER = 2**20
+"""Bytes read at once; the first of them say what ends a line."""
+_OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
+
+
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
+
+    Lines end with "\n", or with "\r" where the file begins with more of those. A mark at the
+    beginning says UTF-16.
+
+    Raises:
+        InputError: The file is missing or damaged, a line is not in that encoding, or a line
+            is longer than LONGEST_LINE.
+    """
+    existing(path)
+    if path.is_dir():
+        raise InputError("a folder where a file is needed", where=path)
+    try:
+        one_byte = "\n".encode(encoding) == b"\n"
+    except (LookupError, ValueError):
+        raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
+    number = 0
+    with io.BufferedReader(io.FileIO(path), _BUFFER) as raw:
+        zipped = path.suffix.lower() == ".gz" or raw.peek(2).startswith(b"\x1f\x8b")
+        file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
+        try:
+            head = file.peek(1)
+            if head.startswith(_MARKS_OF_UTF_16) and _is_utf_8(encoding):
+                encoding, one_byte = "utf-16", False  # which is never valid UTF-8
+            returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
+            old_mac = returns > 0 and returns >= head.count(b"\n")
+            if one_byte and not old_mac:
+                found = _byte_lines(cast(io.BufferedReader, file), encoding)
+            else:
+                found = _text_lines(cast(io.BufferedReader, file), encoding)
+            for number, line in enumerate(found, 1):
+                if len(line) > LONGEST_LINE:
+                    raise InputError(
+                        f"a line of more than {LONGEST_LINE:,} bytes",
+                        where=f"{path}:{number}",
+                        mend="Part it into several documents",
+                    )
+                yield number, line
+        except UnicodeError as error:
+            byte = ""
+            if isinstance(error, UnicodeDecodeError):
+                byte = f" (byte {error.object[error.start]:#04x} at column {error.start})"
+            raise InputError(
+                f"not {encoding}{byte}",
+                where=f"{path}:{number + 1}",
+                mend="Name the encoding with --encoding, for example latin-1",
+            ) from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"damaged gzip file ({error})", where=path) from None
+
+
+def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
+    utf_8 = _is_utf_8(encoding)
+    first = True
+    while raw := file.readline(LONGEST_LINE + 1):
+        if first and utf_8:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        first = False
+        # Not decoded: the limit may have cut a character in two.
+        yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
+
+
+def _is_utf_8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def _text_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
+    text = io.TextIOWrapper(file, encoding="utf-8-sig" if _is_utf_8(encoding) else encoding)
+    while line := text.readline(LONGEST_LINE + 1):
+        yield line

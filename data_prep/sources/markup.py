@@ -1,0 +1,107 @@
+"""TREC's marks: records such as <DOC> ... </DOC> found in lines, and their text without tags."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.limits import LONGEST_RECORD
+
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]*)(\s[^<>]*)?/?>")
+_NOTES = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*\?>", re.DOTALL)
+_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
+# Elements that have no closing tag, or need none: of HTML, and of TREC's newspapers.
+_UNCLOSED = """
+area base br col embed hr img input link meta source track wbr
+p li dt dd tr td th thead tbody tfoot option colgroup frame isindex basefont
+cellrule rowrule
+"""
+
+
+def plain(markup: str) -> str:
+    """Returns text without tags and with its entities written out.
+
+    A tag is what is closed in the same text, needs no closing, closes something or has a value
+    for an attribute. Other angle brackets are text: `vector<int>`, `a < b and c > d`.
+    """
+    markup = _NOTES.sub(" ", markup)
+    closed = {tag.group(2).lower() for tag in _TAG.finditer(markup) if tag.group(1)}
+    closed.update(_UNCLOSED.split())
+
+    def without(tag: re.Match[str]) -> str:
+        closing, name, attributes = tag.group(1), tag.group(2).lower(), tag.group(3) or ""
+        bare = not attributes.strip(" /\t\r\n")
+        is_tag = closing or "=" in attributes or (bare and name in closed)
+        return " " if is_tag else tag.group()
+
+    text = _TAG.sub(without, markup)
+    return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text).strip()
+
+
+def marked(
+    numbered: Iterable[tuple[int, str]], name: str, inside: str, path: Path
+) -> Iterator[tuple[int, str]]:
+    """Yields (line number, content) of each record between <NAME> and </NAME>.
+
+    A mark may have attributes, and stand anywhere in a line or over several.
+
+    Args:
+        numbered: (line number, line).
+        name: Of the mark, in capitals or not.
+        inside: A mark that each record has once, and that stands in no other place.
+        path: The file, for messages.
+
+    Raises:
+        InputError: A mark is missing, or a record is longer than LONGEST_RECORD.
+    """
+    mark = re.compile(rf"<(/?)({name}|{inside})(?:\s[^<>]*)?>", re.IGNORECASE)
+    begun_mark = re.compile(rf"</?(?:{name}|{inside})(?:\s[^<>]*)?$", re.IGNORECASE)
+    begun: int | None = None
+    parts: list[str] = []
+    held, size, seen, number = "", 0, 0, 0
+    for number, line in numbered:
+        line, held = held + line, ""
+        cut = begun_mark.search(line.rstrip("\r\n"))
+        if cut and len(line) < LONGEST_RECORD:
+            line, held = line[: cut.start()], line[cut.start() :]
+        at = 0
+        for found in mark.finditer(line):
+            where = f"{path}:{number}"
+            closing, which = bool(found.group(1)), found.group(2).lower()
+            if which == inside.lower():
+                if closing:
+                    continue
+                if begun is None:
+                    raise InputError(f"<{inside}> outside a <{name}>", where=where)
+                seen += 1
+                if seen > 1:
+                    raise InputError(
+                        f"a second <{inside}> in the <{name}> of line {begun}",
+                        where=where,
+                        mend=f"End each record with </{name}>",
+                    )
+            elif not closing:
+                if begun is not None:
+                    raise InputError(f"a <{name}> inside a <{name}>", where=where)
+                begun, parts, size, seen, at = number, [], 0, 0, found.end()
+            else:
+                if begun is None:
+                    raise InputError(f"a </{name}> without its <{name}>", where=where)
+                parts.append(line[at : found.start()])
+                yield begun, "".join(parts)
+                begun = None
+        if begun is not None:
+            parts.append(line[at:])
+            size += len(line)
+            if size > LONGEST_RECORD:
+                raise InputError(
+                    f"a <{name}> of more than {LONGEST_RECORD:,} characters",
+                    where=f"{path}:{begun}",
+                )
+    if begun is not None:
+        raise InputError(f"a <{name}> without its </{name}>", where=f"{path}:{begun}")
+    if held:
+        raise InputError("a mark without its >", where=f"{path}:{number}")

@@ -1,0 +1,173 @@
+"""Input is read whole and in its own encoding, or refused in one line that names the file."""
+
+import gzip
+import json
+
+import pytest
+
+from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.errors import InputError
+from data_prep.sources import SourceOptions, detect
+from data_prep.sources import lines as opener
+from data_prep.sources.judged import read_qrels, read_queries
+from data_prep.sources.lines import lines
+from data_prep.sources.records import records
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_every_encoding_gives_the_same_lines(tmp_path, encoding):
+    path = tmp_path / "d.tsv"
+    path.write_bytes("id\tä\n1\tb\n".encode(encoding))
+    assert list(lines(path, encoding)) == [(1, "id\tä\n"), (2, "1\tb\n")]
+
+
+def test_old_mac_line_ends_part_lines(tmp_path):
+    path = tmp_path / "test.tsv"
+    path.write_bytes(b"query-id\tcorpus-id\tscore\rq1\td1\t0\r")
+    assert list(read_qrels(path, "test")) == [Qrel("q1", "d1", 0, "test")]
+
+
+def test_damaged_gzip_names_the_file(tmp_path):
+    path = tmp_path / "d.jsonl.gz"
+    whole = gzip.compress(b'{"id":1,"text":"alpha"}\n{"id":2,"text":"beta"}\n')
+    path.write_bytes(whole[:14] + b"\xff\xff\xff\xff" + whole[18:])
+    with pytest.raises(InputError, match=r"d\.jsonl\.gz: damaged gzip"):
+        list(lines(path))
+
+
+def test_a_line_over_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(opener, "LONGEST_LINE", 4)
+    path = tmp_path / "d.txt"
+    path.write_bytes(b"abc\nabcdef\n")
+    with pytest.raises(InputError, match=r"d\.txt:2: a line of more than 4 bytes"):
+        list(lines(path))
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
+def test_json_over_the_limits_names_the_line(tmp_path, value):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"id": ' + value + "}\n")
+    with pytest.raises(InputError, match=r"d\.jsonl:1"):
+        list(records(path))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("id,text,text\n1,a,b\n")
+    with pytest.raises(InputError, match="'text' is there twice"):
+        list(records(path))
+
+
+def test_a_judgement_of_zero_stays_zero_where_the_first_line_has_none(tmp_path):
+    path = tmp_path / "r.jsonl"
+    rows = [{"qid": "a", "docid": "1"}, {"qid": "b", "docid": "2", "relevance": 0}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [qrel.relevance for qrel in read_qrels(path, "test")] == [1, 0]
+
+
+def test_a_relevance_of_another_name_is_not_taken_for_one(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("qid,docid,rating\na,1,0\n")
+    with pytest.raises(InputError, match="'rating' may be the relevance"):
+        list(read_qrels(path, "test"))
+
+
+def test_columns_are_found_record_by_record(tmp_path):
+    path = tmp_path / "d.jsonl"
+    rows = [
+        {"id": 1, "title": "only a title", "text": None},
+        {"id": 2, "text": "a", "url": "u"},
+        {"id": 3, "title": "t", "contents": "b", "url": None},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(detect(str(path)).documents()) == [
+        Document("1", "only a title", ""),
+        Document("2", "", "a", "u"),
+        Document("3", "t", "b"),
+    ]
+    named = SourceOptions(title_column="url")
+    assert [document.title for document in detect(str(path), named).documents()] == ["", "u", ""]
+    with pytest.raises(InputError, match="no column 'nope'; there are: 'id', 'title', 'text'"):
+        list(detect(str(path), SourceOptions(url_column="nope")).documents())
+
+
+def test_queries_and_named_relevances_may_be_sparse_too(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"id": 1}\n{"id": 2, "text": "b"}\n')
+    assert list(read_queries(path, SourceOptions())) == [Query("1", ""), Query("2", "b")]
+    path.write_text('{"qid": 1, "docid": 2}\n{"qid": 1, "docid": 3, "stars": 0}\n')
+    read = read_qrels(path, "test", SourceOptions(qrels_relevance_column="stars"))
+    assert [qrel.relevance for qrel in read] == [1, 0]
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"id": 1, "text": "a", "meta": {"x": 1, "x": 2}}\n')
+    assert len(list(records(path))) == 1
+    path.write_text('{"id": 1, "text": "a", "text": "b"}\n')
+    with pytest.raises(InputError, match=r"d\.jsonl:1: the key 'text' is there twice"):
+        list(records(path))
+
+
+def test_a_mark_says_utf_16(tmp_path):
+    path = tmp_path / "d.tsv"
+    path.write_bytes("id\ttext\r\n1\tä\r\n".encode("utf-16"))
+    assert [row for _, row in records(path)] == [{"id": "1", "text": "ä"}]
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\n"])
+def test_old_mac_lines_before_another_end(tmp_path, end):
+    path = tmp_path / "d.tsv"
+    path.write_bytes(b"id\ttext\r1\ta\r2\tb" + end.encode())
+    assert [row["id"] for _, row in records(path)] == ["1", "2"]
+
+
+def test_a_return_inside_a_line_parts_no_line(tmp_path):
+    path = tmp_path / "d.tsv"
+    path.write_bytes(b"id\ttext\n1\ta\rb\n2\tc\n")
+    assert [row["text"] for _, row in records(path)] == ["a\rb", "c"]
+
+
+def test_a_file_of_judgements_without_one_is_refused(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(InputError, match=r"train\.tsv: no judgement in it"):
+        list(read_qrels(path, "train"))
+
+
+def test_two_judgements_of_a_pair_that_disagree_are_refused(tmp_path):
+    documents, queries = [Document("d", "", "x")], [Query("q", "x")]
+    qrels = [Qrel("q", "d", 1, "test"), Qrel("q", "d", 0, "test")]
+    with pytest.raises(InputError, match="'q' 'd' is judged 1 and 0 in test"):
+        write_dataset(tmp_path / "ds", InMemorySource(documents, queries, qrels))
+
+
+def test_a_beir_folder_names_relevance_and_has_no_file_twice(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "text": "x"}\n')
+    (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tstars\nq\td\t0\n")
+    options = SourceOptions(qrels_relevance_column="stars")
+    assert list(detect(str(tmp_path), options).qrels()) == [Qrel("q", "d", 0, "dev")]
+    (tmp_path / "qrels" / "validation.tsv").write_text("q\td\t1\n")
+    with pytest.raises(InputError, match=r"dev\.tsv: it is here twice, as validation\.tsv too"):
+        list(detect(str(tmp_path), options).qrels())
+
+
+def test_a_header_option_for_json_is_refused(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"id": 1, "text": "a"}\n')
+    with pytest.raises(InputError, match="--header names the columns of CSV and TSV"):
+        list(detect(str(path), SourceOptions(header=("id", "text"))).documents())
+
+
+@pytest.mark.parametrize("header", ["ID,Title,Text", "id, title , text", "Doc-ID,TITLE,Body"])
+def test_usual_names_are_known_in_any_case(tmp_path, header):
+    path = tmp_path / "d.csv"
+    path.write_text(f"{header}\n1,A,b\n")
+    assert list(detect(str(path)).documents()) == [Document("1", "A", "b")]
+
+
+def test_gzip_is_known_by_its_content(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(gzip.compress(b'{"id": 1, "Title": "t", "text": "a"}\n'))
+    assert list(detect(str(path)).documents()) == [Document("1", "t", "a")]
