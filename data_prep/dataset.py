@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from data_prep import arrow
 from data_prep.errors import InputError
-from data_prep.files import read_json, recover, replacing_folder, without_leftovers, write_json
+from data_prep.files import (
+    read_json,
+    recover,
+    refuse_irreplaceable,
+    replacing_named_folder,
+    without_leftovers,
+    write_json,
+)
 from data_prep.progress import track
 
 if TYPE_CHECKING:
@@ -44,6 +51,12 @@ OPTIONAL_COLUMNS = ("url",)
 
 KEPT = ("pseudo", "memory", "memory.partial")
 """What was made for a Dataset, and stays when it is written again with the same content."""
+
+TABLES = ("dataset.json", "corpus", "queries", "qrels")
+"""What a Dataset is written as."""
+
+PARTS = (*TABLES, *KEPT)
+"""What we make in the folder of a Dataset; what else is in it is the user's, and stays."""
 
 MADE_AGAIN = ("extractive", "selective")
 """Generators of pseudo-queries that need no model: a training makes theirs again by itself."""
@@ -362,9 +375,9 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     text, repeated queries and judgements, and judgements of what was left out or never existed.
     Queries without a judgement are kept and counted in `info.noted`.
 
-    A Dataset that is already there is replaced. Pseudo-queries and a generative memory that were
-    made of it are kept if the content is the same; otherwise what a model was needed for is not
-    thrown away for it.
+    A Dataset that is already there is replaced, and what else the folder holds stays.
+    Pseudo-queries and a generative memory that were made of it are kept if the content is the
+    same; otherwise what a model was needed for is not thrown away for it.
 
     Args:
         path: The folder to write.
@@ -383,7 +396,7 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     refuse_other_content(path)
     dropped: dict[str, Tally] = {}
     noted: dict[str, Tally] = {}
-    with replacing_folder(path) as fresh:
+    with replacing_named_folder(path, PARTS.__contains__) as fresh:
         with _PartWriter(fresh / "corpus", CORPUS_COLUMNS) as corpus:
             doc_ids, instead = _write_documents(corpus, source, dropped)
         with _PartWriter(fresh / "queries", QUERY_COLUMNS) as queries:
@@ -431,7 +444,7 @@ def _made_of(path: Path, content_hash: str) -> list[str]:
 
 
 def refuse_other_content(path: Path) -> None:
-    """Raises InputError when `path` holds something that is not a Dataset."""
+    """Raises InputError when `path` cannot be replaced by a Dataset, or holds no Dataset."""
     if path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").is_file():
         raise InputError(
             "this folder holds something that is not a dataset",
@@ -440,6 +453,7 @@ def refuse_other_content(path: Path) -> None:
         )
     if path.exists() and not path.is_dir():
         raise InputError("this is a file, not a folder", where=path, mend="Choose another --out")
+    refuse_irreplaceable(path, PARTS.__contains__)
 
 
 def _check_id(value: object, kind: str, example: object) -> None:

@@ -9,23 +9,32 @@ What is under way has a hidden name beside its target, and its writer holds a lo
 The lock of a process that was killed is free. So the next writer of NAME can tell what is left
 over from what another process is writing now: it puts an old folder back where the kill came
 between the two renames, and removes the rest.
+
+What a user names is replaced by `replacing_named_folder` and `writing` alone: links are followed,
+pipes and devices are written to, and nothing that we did not make is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
+import io
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_prep.errors import InputError
+
+Ours = Callable[[str], bool]
+"""Tells by its name whether we made something in a folder."""
 
 
 def sync(path: Path) -> None:
@@ -108,7 +117,7 @@ def _beside(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def recover(target: str | os.PathLike[str]) -> None:
+def recover(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
     """Clears up after killed writers of `target`, as every writer of it does first.
 
     A folder that was moved aside, and not replaced, is put back. What another process is writing
@@ -116,6 +125,7 @@ def recover(target: str | os.PathLike[str]) -> None:
 
     Args:
         target: The file or folder.
+        ours: Which names in the folder we made; what else was in it is put back, too.
     """
     target = Path(target)
     try:
@@ -134,6 +144,8 @@ def recover(target: str | os.PathLike[str]) -> None:
                     aside = leftover / target.name
                     if match["state"] == "old" and aside.is_dir() and not os.path.lexists(target):
                         os.rename(aside, target)
+                    elif match["state"] == "old" and aside.is_dir():
+                        _hand_over(aside, target, ours)
                     _remove(leftover)
             finally:
                 os.close(descriptor)
@@ -161,11 +173,25 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
         shutil.rmtree(gone, ignore_errors=True)
 
 
-def put_in_place(fresh: Path, target: Path) -> None:
+def _hand_over(aside: Path, target: Path, ours: Ours | None) -> None:
+    """Moves what is not ours from the folder that was replaced into the one that replaced it."""
+    if ours is None:
+        return
+    for name in os.listdir(aside):
+        if not ours(name) and not is_leftover(name) and not os.path.lexists(target / name):
+            os.rename(aside / name, target / name)
+
+
+def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
     """Renames a complete folder to `target`, and removes what was there.
 
     A kill at any moment leaves a complete folder, under the name of `target` or where `recover`
     finds it.
+
+    Args:
+        fresh: The folder.
+        target: What it becomes.
+        ours: Which names in `target` we made. What else is in it stays; None: all are ours.
     """
     if os.path.lexists(target):
         with _beside(target, "old", folder=True) as old:
@@ -176,6 +202,7 @@ def put_in_place(fresh: Path, target: Path) -> None:
                 os.rename(old / target.name, target)
                 old.rmdir()
                 raise
+            _hand_over(old / target.name, target, ours)
             # Half a folder must not be taken for the old one.
             gone = old.with_name(old.name.replace(".old-", ".gone-"))
             os.rename(old, gone)
@@ -186,15 +213,19 @@ def put_in_place(fresh: Path, target: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -> Iterator[Path]:
     """Yields an empty folder beside `target` that becomes `target` when the block ends well.
 
     An exception inside the block removes the new folder and leaves `target` as it was. What a
     killed writer of `target` left is cleared up before the block begins.
+
+    Args:
+        target: The folder.
+        ours: Which names in `target` we made. What else is in it stays; None: all are ours.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    recover(target)
+    recover(target, ours)
     with _beside(target, "new", folder=True) as fresh:
         fresh.chmod(0o755)
         try:
@@ -204,7 +235,61 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        put_in_place(fresh, target)
+        put_in_place(fresh, target, ours)
+
+
+@contextmanager
+def replacing_named_folder(target: str | os.PathLike[str], ours: Ours) -> Iterator[Path]:
+    """Does what `replacing_folder` does, for a folder that a user named.
+
+    A link stays a link: what it leads to is replaced. What is not ours in the folder stays.
+
+    Args:
+        target: The folder.
+        ours: Which names in it we made.
+
+    Raises:
+        InputError: The folder cannot be replaced.
+    """
+    refuse_irreplaceable(target, ours)
+    with replacing_folder(os.path.realpath(target), ours) as fresh:
+        yield fresh
+
+
+def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
+    """Refuses a folder that cannot make way for another: one in use, or where a disk is mounted.
+
+    Args:
+        target: The folder; nothing happens where there is none.
+        ours: Which names in it we made.
+
+    Raises:
+        InputError: It is the current folder, one above it or a mount point, or holds one that is
+            not ours.
+    """
+    folder = Path(os.path.realpath(target))
+    if not folder.is_dir():
+        return
+    what = None
+    with contextlib.suppress(FileNotFoundError):  # the current folder has been removed
+        if Path.cwd().is_relative_to(folder):
+            what = "this is the current folder, or one above it"
+    if os.path.ismount(folder):
+        what = "a disk is mounted here"
+    if what is not None:
+        raise InputError(
+            f"{what}, and the command replaces the folder as a whole",
+            where=target,
+            mend=f"Name a folder inside it, such as {os.path.join(target, 'new')}",
+        )
+    inside = [] if ours is None else [name for name in os.listdir(folder) if not ours(name)]
+    for name in inside:
+        if os.path.ismount(folder / name):
+            raise InputError(
+                "a disk is mounted here, and the command replaces the folder around it",
+                where=folder / name,
+                mend="Choose another --out",
+            )
 
 
 @contextmanager
@@ -224,6 +309,54 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
             fresh.unlink(missing_ok=True)
             raise
     sync(target.parent)
+
+
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(?P<number>\d+)|/dev/std(?P<name>out|err)")
+
+
+@contextmanager
+def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """Yields a text file in UTF-8 that becomes what a user named when the block ends well.
+
+    Pipes, terminals and other devices are written to as they are, and stay what they are. A link
+    stays a link: the file that it leads to is replaced. A name that ends in `.gz` is gzipped.
+
+    Args:
+        target: The file.
+    """
+    target = Path(target)
+    open_one = _DESCRIPTOR.fullmatch(os.fspath(target))
+    if open_one is not None:
+        # Opened by its name, a file would be written from its beginning again.
+        number = int(open_one["number"] or {"out": 1, "err": 2}[open_one["name"]])
+        with os.fdopen(os.dup(number), "w", encoding="utf-8") as stream:
+            yield stream
+        return
+    if is_stream(target):
+        with target.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    with replacing_file(os.path.realpath(target)) as fresh:
+        if target.suffix.lower() == ".gz":
+            # Neither name nor time: the same content gives the same file.
+            with (
+                fresh.open("wb") as raw,
+                gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8") as file,
+            ):
+                yield file
+        else:
+            with fresh.open("w", encoding="utf-8") as file:
+                yield file
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Tells whether there is a pipe, terminal or other device: neither a file nor a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:

@@ -13,7 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.files import (
+    read_json,
+    refuse_irreplaceable,
+    replacing_named_folder,
+    write_json,
+)
 from data_prep.progress import note
 from docids.embeddings import (
     Embedder,
@@ -30,6 +35,8 @@ from docids.table import DocidTable
 MANIFEST = "docids.json"
 MODEL = "model"
 """The folder with the encoder-decoder that codes were trained with, as transformers keeps one."""
+PARTS = (MANIFEST, "table", "extras", MODEL, "embedder", "quality.json")
+"""What we make in a DOCIDS folder; what else is in it is the user's, and stays."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Assignment:
         return self.embedder.encode(texts)
 
     def save(self, folder: str | os.PathLike[str], quality: Quality | None = None) -> None:
-        """Writes everything as `folder`, replacing it as a whole.
+        """Writes everything as `folder`, replacing what we made in it.
 
         Args:
             folder: The DOCIDS folder.
@@ -116,7 +123,7 @@ class Assignment:
             InputError: `folder` holds something else, which is left as it is.
         """
         refuse_other_content(folder)
-        with replacing_folder(folder) as fresh:
+        with replacing_named_folder(folder, PARTS.__contains__) as fresh:
             self.table.save(fresh / "table")
             write_store(fresh / "extras", "extras", {}, self.built.extras)
             if isinstance(self.built.model, Path):
@@ -242,6 +249,7 @@ def refuse_other_content(folder: str | os.PathLike[str]) -> None:
             where=folder,
             mend="Choose another --out; this one is left as it is",
         )
+    refuse_irreplaceable(folder, PARTS.__contains__)
 
 
 def text_of(titles: Iterable[str], texts: Iterable[str]) -> list[str]:

@@ -1,20 +1,28 @@
-"""Runs: the ranked documents of queries, in memory and as TREC run files.
+r"""Runs: the ranked documents of queries, in memory and as TREC run files.
 
 A run is `{query_id: {doc_id: score}}`. Its ranking is by descending score; documents of equal
 score keep the order in which the run lists them.
+
+A field of a run file holds no white space. In an id that has some, `\u0020` stands for a blank,
+`\u0009` for a tab and so on, and `\u005cu` for a `\u` of its own; `read_run` gives the id back.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 import os
+import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.files import replacing_file
+from data_prep.files import writing
 
 Run = dict[str, dict[str, float]]
 
@@ -27,32 +35,36 @@ def ranked(scores: Mapping[str, float]) -> list[str]:
 def write_run(
     path: str | os.PathLike[str], run: Mapping[str, Mapping[str, float]], tag: str = "dsi"
 ) -> None:
-    """Writes a TREC run file, atomically.
+    """Writes a TREC run file, atomically; gzipped where its name ends in `.gz`.
 
     Scores are written as float32 numbers that strictly descend: an equal or indistinguishable
     score is lowered to the next float32. Every program then reads the same ranking, however it
     treats ties. A query without documents leaves no line.
 
     Args:
-        path: The file to write.
+        path: The file to write; a pipe or device is written to as it is.
         run: The run; scores are finite.
         tag: The name of the system, the last field of each line.
 
     Raises:
-        InputError: An id or the tag is empty or holds white space, which the format cannot hold.
+        InputError: An id is empty, or the tag is empty or holds white space.
         ValueError: A score is not finite.
     """
-    _check_word(tag, "run tag")
-    with replacing_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+    if not tag or tag.split() != [tag]:
+        raise InputError(
+            f"the run tag {tag!r} cannot stand in a TREC run",
+            mend="Give it a run tag that is not empty and holds no white space",
+        )
+    with writing(path) as file:
         for query_id, scores in run.items():
-            _check_word(query_id, "query id")
+            query = _field(query_id, "query id")
             before = np.float32(np.inf)
             for rank, doc_id in enumerate(ranked(scores), start=1):
-                _check_word(doc_id, "document id")
+                document = _field(doc_id, "document id")
                 if not math.isfinite(scores[doc_id]):
                     raise ValueError(f"score {scores[doc_id]} of {doc_id!r} for {query_id!r}")
                 score = min(np.float32(scores[doc_id]), np.nextafter(before, np.float32(-np.inf)))
-                file.write(f"{query_id} Q0 {doc_id} {rank} {score:.9g} {tag}\n")
+                file.write(f"{query} Q0 {document} {rank} {score:.9g} {tag}\n")
                 before = score
 
 
@@ -60,19 +72,20 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Reads a TREC run file: query id, Q0, document id, rank, score and tag in each line.
 
     The score decides the ranking, as in trec_eval; the rank field is not read. Empty lines are
-    passed over.
+    passed over. The file may be gzipped.
 
     Returns:
         The queries in the order of the file, the documents of each best first.
 
     Raises:
-        InputError: There is no such file, it is not text in UTF-8, or a line has not six fields,
-            a score that is not a finite number, or a document that the query has already.
+        InputError: There is no such file, it is not text in UTF-8 or a damaged gzip file, or a
+            line has not six fields, a score that is not a finite number, or a document that the
+            query has already.
     """
     path = Path(path)
     run: Run = {}
     try:
-        with path.open(encoding="utf-8") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 fields = line.split()
                 if fields:
@@ -81,6 +94,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise InputError("no such run file", where=path) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"damaged gzip file ({error})", where=path) from None
     return {query: {doc: scores[doc] for doc in ranked(scores)} for query, scores in run.items()}
 
 
@@ -92,7 +107,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
             where=where,
             mend="Write each line as: query_id Q0 doc_id rank score tag",
         )
-    query_id, _, doc_id, _, word, _ = fields
+    query_id, _, doc_id, _, word, _ = map(_id_of, fields)
     try:
         score = float(word)
     except ValueError:
@@ -113,9 +128,30 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
     scores[doc_id] = score
 
 
-def _check_word(word: str, noun: str) -> None:
-    if not word or word.split() != [word]:
-        raise InputError(
-            f"the {noun} {word!r} cannot stand in a TREC run",
-            mend=f"Give it a {noun} that is not empty and holds no white space",
-        )
+_GZIP = b"\x1f\x8b"
+
+
+def _opened(path: Path) -> IO[str]:
+    """Opens a run file, gzipped or not: its first bytes decide, as in a pipe it has no suffix."""
+    file = io.BufferedReader(path.open("rb", buffering=0))
+    if file.peek(2).startswith(_GZIP):
+        return io.TextIOWrapper(gzip.GzipFile(fileobj=file), encoding="utf-8")
+    return io.TextIOWrapper(file, encoding="utf-8")
+
+
+def _field(name: str, noun: str) -> str:
+    """Returns an id as a field of a run file."""
+    if not name:
+        raise InputError(f"an empty {noun} cannot stand in a TREC run")
+    return re.sub(
+        r"\\u|\s", lambda found: "\\u005cu" if found[0] == "\\u" else _escaped(found[0]), name
+    )
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}"
+
+
+def _id_of(field: str) -> str:
+    """Returns the id that a field of a run file stands for."""
+    return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), field)

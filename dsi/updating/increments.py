@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.dataset import (
+    TABLES,
     Dataset,
     Document,
     Qrel,
@@ -16,7 +18,7 @@ from data_prep.dataset import (
     write_dataset,
 )
 from data_prep.errors import InputError
-from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.files import read_json, refuse_irreplaceable, replacing_named_folder, write_json
 from data_prep.splits import increment_shares, queries_of_parts, split_documents
 
 _SPLIT = "split.json"
@@ -81,8 +83,11 @@ def split_dataset(
         seed: Of the choice.
         documents: Take only the first so many documents.
 
+    Where the same split is there already, it stays as it is, with all that was made in it.
+
     Raises:
-        InputError: The shares are impossible, or `out` holds something else.
+        InputError: The shares are impossible, `out` holds something else, or another split with
+            something made in its parts.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / _SPLIT).is_file():
         refuse_other_content(out)
@@ -91,11 +96,24 @@ def split_dataset(
             where=out,
             mend="Choose another --out; this one is left as it is",
         )
+    refuse_irreplaceable(out, _is_part)
     if documents is not None and documents < 1:
         raise InputError(f"--documents {documents} is less than 1")
     parts = split_documents(dataset.doc_ids[:documents], increment_shares(share, increments), seed)
+    said = {
+        "dataset": dataset.info.name,
+        "content_hash": dataset.info.content_hash,
+        "increments": increments,
+        "share": share,
+        "seed": seed,
+        "documents": [len(part) for part in parts],
+    }
+    if (out / _SPLIT).is_file():
+        if read_json(out / _SPLIT) == said:
+            return open_split(out)
+        _refuse_losses(out)
     queries = {split: queries_of_parts(dataset.qrels_of(split), parts) for split in _ALL_SPLITS}
-    with replacing_folder(out) as fresh:
+    with replacing_named_folder(out, _is_part) as fresh:
         for number, doc_ids in enumerate(parts):
             kept = _ALL_SPLITS if number == 0 else ("test",)
             source = _Part(
@@ -105,18 +123,24 @@ def split_dataset(
                 {split: queries[split][number] for split in kept},
             )
             write_dataset(fresh / f"d{number}", source)
-        write_json(
-            fresh / _SPLIT,
-            {
-                "dataset": dataset.info.name,
-                "content_hash": dataset.info.content_hash,
-                "increments": increments,
-                "share": share,
-                "seed": seed,
-                "documents": [len(part) for part in parts],
-            },
-        )
+        write_json(fresh / _SPLIT, said)
     return open_split(out)
+
+
+def _refuse_losses(out: Path) -> None:
+    """Refuses to replace parts in which something was made, or put."""
+    for inside in sorted(out.glob("d*/*")):
+        if _is_part(inside.parent.name) and inside.name not in TABLES:
+            raise InputError(
+                "another split of a dataset is here, and this in it would be lost",
+                where=inside,
+                mend="Choose another --out, or remove it",
+            )
+
+
+def _is_part(name: str) -> bool:
+    """Tells whether we made what has this name in the folder of a split dataset."""
+    return name == _SPLIT or re.fullmatch(r"d\d+", name) is not None
 
 
 def open_split(folder: Path) -> list[Dataset]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import signal
 from collections.abc import Callable
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.errors import InputError
 from data_prep.files import (
     read_json_lines,
     recover,
     remove_folder,
     replacing_file,
     replacing_folder,
+    replacing_named_folder,
     write_json,
     write_json_lines,
+    writing,
 )
 
 
@@ -161,3 +165,143 @@ def test_names_of_the_users_own_are_not_taken_for_leftovers(tmp_path):
     with replacing_folder(tmp_path / "ds"):
         pass
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "ds"])
+
+
+def made(name: str) -> bool:
+    return name in ("data", "made.json")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that we made, with a file of the user's and one of ours in it."""
+    (tmp_path / "disk" / "ds").mkdir(parents=True)
+    (tmp_path / "disk" / "ds" / "made.json").write_text("old")
+    (tmp_path / "disk" / "ds" / "NOTES.txt").write_text("mine")
+    return tmp_path / "disk" / "ds"
+
+
+def content(folder):
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def replace(folder, text="new"):
+    with replacing_named_folder(folder, made) as fresh:
+        (fresh / "data").write_text(text)
+
+
+def test_what_we_did_not_make_stays_in_a_folder_that_is_replaced(folder):
+    replace(folder)
+    assert content(folder) == {"data": "new", "NOTES.txt": "mine"}
+    assert [entry.name for entry in folder.parent.iterdir()] == ["ds"]
+
+
+@pytest.mark.parametrize("step", ["rename", "listdir"])
+def test_what_we_did_not_make_survives_a_kill_at_any_rename(folder, monkeypatch, step):
+    class Killed(BaseException):
+        pass
+
+    for number in range(1, 20):
+        left = number
+        plain = getattr(os, step)
+
+        def deadly(*arguments, plain=plain):
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Killed
+            return plain(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, deadly)
+            try:
+                replace(folder, str(number))
+            except Killed:
+                killed = True
+            else:
+                killed = False
+        replace(folder, "again")
+        assert content(folder) == {"data": "again", "NOTES.txt": "mine"}
+        assert [entry.name for entry in folder.parent.iterdir()] == ["ds"]
+        if not killed:
+            break
+    assert number > 2
+
+
+def test_a_link_stays_a_link_and_its_folder_is_replaced(folder, tmp_path):
+    (tmp_path / "ds").symlink_to("disk/ds")
+    replace(tmp_path / "ds")
+    assert (tmp_path / "ds").is_symlink()
+    assert content(folder) == {"data": "new", "NOTES.txt": "mine"}
+    (tmp_path / "dangling").symlink_to("disk/other")
+    replace(tmp_path / "dangling")
+    assert (tmp_path / "dangling").is_symlink()
+    assert content(tmp_path / "disk" / "other") == {"data": "new"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"disk", "ds", "dangling"}
+
+
+@pytest.mark.parametrize("name", [".", "..", "../../disk/ds", "../../disk"])
+def test_the_current_folder_and_those_above_it_are_not_replaced(folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="current folder"):
+        replace(Path(name))
+    assert content(folder) == {"made.json": "old", "NOTES.txt": "mine"}
+    assert [entry.name for entry in folder.parent.iterdir()] == ["ds"]
+
+
+def test_a_mount_point_is_not_replaced(folder, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) == str(folder))
+    with pytest.raises(InputError, match="mounted"):
+        replace(folder)
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "NOTES.txt")
+    with pytest.raises(InputError, match=r"NOTES\.txt: a disk is mounted"):
+        replace(folder)
+
+
+def test_a_file_that_a_link_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with writing(tmp_path / "link") as file:
+        file.write("new")
+        file.flush()
+        assert (tmp_path / "real").read_text() == "old"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        with writing(tmp_path / name) as file:
+            file.write("said")
+        assert os.read(reader, 100) == b"said"
+        os.close(reader)
+        assert (tmp_path / name).is_fifo()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+def test_a_device_stays_a_device():
+    with writing("/dev/null") as file:
+        file.write("said")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_an_open_file_named_by_its_number_is_written_on(tmp_path):
+    with (tmp_path / "out").open("w") as out:
+        out.write("first ")
+        out.flush()
+        with writing(f"/dev/fd/{out.fileno()}") as file:
+            file.write("second ")
+        out.write("third")
+    assert (tmp_path / "out").read_text() == "first second third"
+
+
+def test_a_name_that_ends_in_gz_is_gzipped_and_the_same_each_time(tmp_path):
+    packed = set()
+    for _ in range(2):
+        with writing(tmp_path / "run.gz") as file:
+            file.write("q Q0 d 1 1 é\n")
+        packed.add((tmp_path / "run.gz").read_bytes())
+    assert len(packed) == 1
+    assert gzip.decompress(packed.pop()).decode() == "q Q0 d 1 1 é\n"

@@ -1,4 +1,7 @@
+import gzip
 import math
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from data_prep.errors import InputError
 from dsi.search.runs import ranked, read_run, write_run
 
-ids = st.text("abcé1-", min_size=1, max_size=4)
+ids = st.text("abcé1-\\u0 \t\n\u00a0\u2028\x1c\r", min_size=1, max_size=4)
 scores = st.one_of(
     st.sampled_from([-1.0, 0.0, -1e-9, 1.0, 1.0 + 1e-12, 3e38, -3e38]),
     st.floats(-1e30, 1e30),
@@ -72,15 +75,48 @@ def test_a_file_that_is_not_text_or_not_there_is_refused(tmp_path):
             read_run(missing)
 
 
-@pytest.mark.parametrize(
-    "run", [{"two words": {"d": 1.0}}, {"q": {"a b": 1.0}}, {"q": {"": 1.0}}, {"q": {"a\n": 1.0}}]
-)
-def test_an_id_that_the_format_cannot_hold_leaves_the_old_file(tmp_path, run):
+@pytest.mark.parametrize("run", [{"": {"d": 1.0}}, {"q": {"": 1.0}}])
+def test_an_empty_id_leaves_the_old_file(tmp_path, run):
     (tmp_path / "run").write_text("old")
     with pytest.raises(InputError, match="cannot stand in a TREC run"):
         write_run(tmp_path / "run", run)
     assert (tmp_path / "run").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_tag_of_two_words_is_refused(tmp_path):
+    with pytest.raises(InputError, match="run tag 'my run'"):
+        write_run(tmp_path / "run", {"q": {"d": 1.0}}, "my run")
+
+
+def test_white_space_in_an_id_is_escaped_and_comes_back(tmp_path):
+    run = {"q 1": {"d\t7": 3.0, r"C:\users": 2.0, r"\u0020": 1.0}}
+    write_run(tmp_path / "run", run)
+    assert (tmp_path / "run").read_text() == (
+        "q\\u00201 Q0 d\\u00097 1 3 dsi\n"
+        "q\\u00201 Q0 C:\\u005cusers 2 2 dsi\n"
+        "q\\u00201 Q0 \\u005cu0020 3 1 dsi\n"
+    )
+    assert read_run(tmp_path / "run") == run
+
+
+def test_a_gzipped_run_is_written_and_read_under_any_name(tmp_path):
+    write_run(tmp_path / "run.gz", {"q": {"d": 1.0}})
+    assert gzip.decompress((tmp_path / "run.gz").read_bytes()) == b"q Q0 d 1 1 dsi\n"
+    (tmp_path / "run.gz").rename(tmp_path / "run")
+    assert read_run(tmp_path / "run") == {"q": {"d": 1.0}}
+    (tmp_path / "cut").write_bytes((tmp_path / "run").read_bytes()[:-9])
+    with pytest.raises(InputError, match="cut: damaged gzip file"):
+        read_run(tmp_path / "cut")
+
+
+def test_a_run_goes_through_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write_run, args=(tmp_path / "pipe", {"q": {"d": 1.0}}))
+    writer.start()
+    assert read_run(tmp_path / "pipe") == {"q": {"d": 1.0}}
+    writer.join()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_score_that_is_not_finite_is_a_defect(tmp_path):
