@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -125,15 +125,20 @@ class SourceData(Protocol):
 
 @dataclass
 class InMemorySource:
-    """A source whose documents, queries and judgements are lists."""
+    """A source whose documents, queries and judgements are in memory; iterators become lists."""
 
-    document_list: Sequence[Document]
-    query_list: Sequence[Query] = ()
-    qrel_list: Sequence[Qrel] = ()
+    document_list: Iterable[Document]
+    query_list: Iterable[Query] = ()
+    qrel_list: Iterable[Qrel] = ()
     name: str = "unnamed"
     source: str = "memory"
     licence: str = "unknown"
     drop_duplicate_texts: bool = False
+
+    def __post_init__(self) -> None:
+        self.document_list = list(self.document_list)
+        self.query_list = list(self.query_list)
+        self.qrel_list = list(self.qrel_list)
 
     def documents(self) -> Iterable[Document]:
         """Returns the documents."""

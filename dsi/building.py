@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset, InMemorySource, write_dataset
+from data_prep.errors import InputError
 from dsi.index import Index
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def build(
         options: Those of `dsi train`; its defaults where None.
 
     Raises:
-        InputError: A document lacks its id or text, or two have the same id; the folder holds
-            something else; an option does not fit.
+        InputError: A document is no mapping, or lacks its id or text; two have the same id; the
+            folder holds something else; an option does not fit.
     """
     from dsi.training.build import train_index
     from dsi.training.training_options import TrainingOptions
@@ -91,6 +92,20 @@ def dataset_of(documents: Given, folder: Path) -> Dataset:
         if (Path(documents) / "dataset.json").is_file():
             return Dataset.open(Path(documents))
         return write_dataset(folder, detect(os.fspath(documents)))
-    rows = ((number, dict(record)) for number, record in enumerate(documents, 1))
-    found = list(documents_of_records(rows, SourceOptions(), "documents"))
+    found = list(documents_of_records(_records(documents), SourceOptions(), "documents"))
     return write_dataset(folder, InMemorySource(found, name="documents"))
+
+
+def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (number from 1, document as it was given).
+
+    Raises:
+        InputError: It is something else than mappings.
+    """
+    mend = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
+    if not isinstance(documents, Iterable):
+        raise InputError(f"{documents!r:.80} is no documents", mend=mend)
+    for number, record in enumerate(documents, 1):
+        if not isinstance(record, Mapping):
+            raise InputError(f"document {number} is no mapping but {record!r:.80}", mend=mend)
+        yield number, dict(record)

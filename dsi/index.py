@@ -14,6 +14,7 @@ Opening one reads data and runs no code from it: no pickle, no remote code.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,13 @@ def write_parts(
     text.save(folder / "text")
     table.save(folder / "docids")
     Trie.build(table).save(folder / "docids" / "trie")
-    write_store(folder / "titles", "titles", {}, {"text": packed.text, "offsets": packed.offsets})
+    write_titles(folder, packed)
+
+
+def write_titles(folder: str | os.PathLike[str], titles: Strings) -> None:
+    """Writes the titles into the folder of a new version, one for each row of its table."""
+    arrays: dict[str, np.ndarray] = {"text": titles.text, "offsets": titles.offsets}
+    write_store(Path(folder) / "titles", "titles", {}, arrays)
 
 
 def open_titles(folder: str | os.PathLike[str]) -> Strings:
@@ -259,7 +266,10 @@ class Index:
 
         if isinstance(queries, str):
             return self.search([queries], k, beams, batch_size, options, processes)[0]
+        queries = list(queries)
         for number, query in enumerate(queries, 1):
+            if not isinstance(query, str):
+                raise InputError(f"query {number} is no text but {query!r:.80}")
             if not query.strip():
                 raise InputError(f"query {number} of {len(queries)} is empty")
         if batch_size < 1:
@@ -267,7 +277,7 @@ class Index:
         options = options or SearchOptions()
         options.score_in(self.manifest.score)
         width = max(k, self.manifest.beams) if beams is None else beams
-        encoded = self.text.encode(list(queries), self.manifest.query_length)
+        encoded = self.text.encode(queries, self.manifest.query_length)
         # Queries of like length together: less padding to compute on.
         order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
         batches = [
@@ -279,7 +289,7 @@ class Index:
             mine = batches[processes.rank :: processes.count]
         if len(batches) > 1:
             mine = track(mine, "searching")
-        guide = self._guide(options, list(queries))
+        guide = self._guide(options, queries)
         found: list[tuple[int, list[int], list[float]]] = []
 
         def search() -> None:
@@ -419,6 +429,20 @@ class Index:
             for row, score in zip(rows, scores, strict=True)
             if row >= 0
         ]
+
+
+def _use_one_thread() -> None:
+    """Keeps a forked process from waiting for threads that only its parent has.
+
+    OpenMP's threads do not survive a fork, and the pool that counts on them hangs. With one
+    thread, nothing asks the pool.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

@@ -13,6 +13,7 @@ from typing import cast
 
 from data_prep.errors import InputError
 from data_prep.limits import LONGEST_LINE
+from data_prep.once import open_input
 from data_prep.sources.base import existing
 
 _MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -39,7 +40,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     except (LookupError, ValueError):
         raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
     number = 0
-    with io.BufferedReader(io.FileIO(path), _BUFFER) as raw:
+    with open_input(path, _BUFFER) as raw:
         zipped = path.suffix.lower() == ".gz" or raw.peek(2).startswith(b"\x1f\x8b")
         file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.errors import InputError
 from dsi.report import Report, TableReport
 
 
@@ -17,19 +16,22 @@ def delete(
 ) -> Report:
     """Deletes documents from an index, as a new version. Nothing is trained.
 
-    No search returns them any more, and the new version keeps none of their texts. Versions
-    before it still do: remove their folders where that matters. The audit asks the model for the
-    deleted documents as if they were still there, and reports how often it would rank them.
+    No search returns them any more, and the new version keeps none of their texts and titles.
+    Versions before it still do: remove their folders where that matters. What it does keep: their
+    ids, identifiers that are text, their words in the vocabulary, and what the model has learned;
+    only an index trained without them has none of that. The audit asks the model for the deleted
+    documents as if they were still there, and reports how often it would rank them.
 
     Args:
         index: The folder of the index.
         doc_id: Ids of the documents.
-        file: A file with more ids, one a line.
+        file: A file with more ids, one a line, each with the blanks that belong to it.
         audit: Ask the model for the deleted documents.
     """
+    from dsi.search.options import read_doc_ids
     from dsi.updating.delete import delete_documents
 
-    named = [*doc_id, *([] if file is None else _lines(file))]
+    named = [*doc_id, *([] if file is None else read_doc_ids(file))]
     done = delete_documents(index, named, audit=audit)
     rows: list[tuple[str, object]] = [
         ("deleted", len(done.doc_ids)),
@@ -55,13 +57,3 @@ def delete(
         rows=rows,
         closing=(f"back again: dsi rollback {index}",),
     )
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read it ({error.strerror})", where=file) from None
-    except UnicodeDecodeError:
-        raise InputError("not valid UTF-8", where=file) from None
-    return [line.strip() for line in lines if line.strip()]

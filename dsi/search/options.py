@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 from data_prep.checks import check_numbers
 from data_prep.errors import InputError
+from data_prep.once import open_input
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,21 @@ class SearchOptions:
 
 
 def read_doc_ids(path: Path) -> list[str]:
-    """Reads document ids, one a line; empty lines are passed over.
+    r"""Reads document ids, one a line; blank lines are passed over.
+
+    An id is all of its line, blanks at its ends too: they can be part of it. Lines end with "\n",
+    "\r\n" or "\r".
 
     Raises:
         InputError: There is no such file, it is not text in UTF-8, or there is no id in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with io.TextIOWrapper(open_input(path), encoding="utf-8-sig") as file:
+            ids = [line.removesuffix("\n") for line in file if line.strip()]
     except (FileNotFoundError, IsADirectoryError):
         raise InputError("no such file of document ids", where=path) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
-    ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise InputError("no document id in it", where=path, mend="Write one id a line")
     return ids

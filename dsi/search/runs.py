@@ -23,6 +23,7 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.files import writing
+from data_prep.once import open_input
 
 Run = dict[str, dict[str, float]]
 
@@ -133,7 +134,7 @@ _GZIP = b"\x1f\x8b"
 
 def _opened(path: Path) -> IO[str]:
     """Opens a run file, gzipped or not: its first bytes decide, as in a pipe it has no suffix."""
-    file = io.BufferedReader(path.open("rb", buffering=0))
+    file = open_input(path)
     if file.peek(2).startswith(_GZIP):
         return io.TextIOWrapper(gzip.GzipFile(fileobj=file), encoding="utf-8")
     return io.TextIOWrapper(file, encoding="utf-8")

@@ -1,9 +1,11 @@
-"""Deleting documents: their identifiers are retired and their texts forgotten, at once.
+"""Deleting documents: identifiers are retired, texts and titles forgotten, at once.
 
 Nothing is trained: the weights of the new version are those of the one before, under a second name
 on the disk where that can be. The prefix tree no longer leads to a deleted document, so that no
 search can return it. Whether the model would still rank it, had it the edges, is what the audit
-tells.
+tells. Its id stays in the table, so that its identifier is not given again, and with it an
+identifier that is text. Its words stay in the vocabulary, and what the model has learned of it in
+the weights.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import numpy as np
 
 from data_prep.errors import InputError
 from docids.assignment import Assignment
+from docids.strings import Strings
 from docids.trie import Trie
 from dsi import versions
 from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
+from dsi.index import open_titles, write_titles
 from dsi.updating.parent import check_parent
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 QUERIES = 5
 """Most queries by which the audit asks for a deleted document."""
-_LINKED = ("model", "text", "titles", "log", "memory", "kept")
+_LINKED = ("model", "text", "log", "memory", "kept")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             for name in _LINKED:
                 if (folder / name).is_dir():
                     shutil.copytree(folder / name, fresh / name, copy_function=link_or_copy)
+            write_titles(fresh, _titles_without(open_titles(folder), after.table))
             after.table.save(fresh / "docids")
             Trie.build(after.table).save(fresh / "docids" / "trie")
             after.save(fresh / "assignment")
@@ -137,6 +142,12 @@ def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
     if any((found < 0).any() for found in rows):
         return False
     return not tables[0].retired[rows[0]].any() and bool(tables[1].retired[rows[1]].all())
+
+
+def _titles_without(titles: Strings, table: DocidTable) -> Strings:
+    """Returns the titles of all rows; those of deleted documents are empty."""
+    retired = np.asarray(table.retired)
+    return Strings.pack("" if gone else title for title, gone in zip(titles, retired, strict=True))
 
 
 def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:

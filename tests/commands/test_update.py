@@ -78,6 +78,12 @@ def test_documents_are_deleted_by_name_and_from_a_file(index, tmp_path, capsys):
     assert data["audit"]["returned"] == 0
 
 
+def test_an_id_in_a_file_is_all_of_its_line(index, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("d5 \r\n")
+    assert main(["delete", str(index), "--file", str(tmp_path / "ids.txt"), "--json"]) == 2
+    assert "'d5 '" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -85,3 +85,15 @@ def test_one_text_gives_the_hits_that_a_list_of_it_gives():
     assert index.search("boils water") == index.search(["boils water"])[0]
     with pytest.raises(InputError, match="is empty"):
         index.search(" ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["a text", "another"], {"a": {"id": "a", "text": "x"}}, [("a", "x")], [None], 7, None, b"x"],
+    ids=repr,
+)
+def test_what_is_no_mapping_is_refused(given, tmp_path):
+    for call in (dsi.build, dsi.update):
+        with pytest.raises(InputError, match=r"no mapping|no documents|no such index"):
+            call(given, "index")
+    assert list(tmp_path.iterdir()) == []

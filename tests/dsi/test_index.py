@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -339,3 +342,22 @@ def test_the_prompt_answers_until_the_end_of_input(saved, capsys, monkeypatch):
     assert "5 documents. Type a query" in out
     assert out.count("rank") == 2
     assert "not valid UTF-8" in out
+
+
+FORKING = """
+import os, signal, sys
+from dsi import Index
+index = Index.open(sys.argv[1], "cpu")
+one = index.search(["zebra a b c"] * 64)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if index.search(["zebra a b c"] * 64) == one else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_forked_after_a_search_answers(saved):
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", FORKING, str(saved)], env=environment, timeout=60)
+    assert done.returncode == 0

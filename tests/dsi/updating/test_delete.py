@@ -55,6 +55,20 @@ def test_the_memory_forgets_them(index):
     assert b"cityzor3" not in content
 
 
+def test_the_new_version_has_no_title_of_theirs(index):
+    before = list(Index.open(index, "cpu").titles)
+    delete_documents(index, ["d3", "d5"])
+    opened = Index.open(index, "cpu")
+    deleted = [opened.table.doc_ids.index(doc_id) for doc_id in ("d3", "d5")]
+    assert all(before[row] for row in deleted)
+    assert list(opened.titles) == [
+        "" if row in deleted else title for row, title in enumerate(before)
+    ]
+    files = [versions.folder(index, name) / "titles" / "text.npy" for name in ("0001", "0002")]
+    one, two = (file.read_bytes().count(b"About") for file in files)
+    assert two == one - 2
+
+
 def test_the_audit_tells_what_the_model_still_knows(index):
     audit = delete_documents(index, ["d3", "d5"]).audit
     assert audit.queries == 10

@@ -1,0 +1,79 @@
+"""Input that can be read only once, such as a pipe, opened as often as it is asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from data_prep.files import is_stream
+
+_KEPT: dict[tuple[str, int, int], _Kept] = {}
+"""What has been read of each stream, as long as the process lives."""
+
+
+class _Kept:
+    """A stream and, in a temporary file without a name, what has been read of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream: BinaryIO | None = path.open("rb", buffering=0)
+        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (lives with the process)
+        self.size = 0
+
+    def read(self, position: int, count: int) -> bytes:
+        """Returns at most `count` bytes from a position that has been reached; b"" at the end."""
+        if position == self.size and self.stream is not None:
+            more = self.stream.read(count)
+            if more:
+                self.file.seek(self.size)
+                self.file.write(more)
+                self.size += len(more)
+            else:
+                self.stream.close()
+                self.stream = None
+        self.file.seek(position)
+        return self.file.read(count)
+
+
+class _Reader(io.RawIOBase):
+    """Reads a stream from its beginning, whoever else reads it."""
+
+    def __init__(self, kept: _Kept) -> None:
+        self._kept = kept
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        content = self._kept.read(self._position, len(buffer))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+
+def open_input(
+    path: str | os.PathLike[str], buffer: int = io.DEFAULT_BUFFER_SIZE
+) -> io.BufferedReader:
+    """Opens a file that a user named, for reading from its beginning.
+
+    A pipe or other device gives its content once. What is read of it is kept in a temporary file,
+    so that opening it again in this process begins at the beginning, too.
+
+    Args:
+        path: The file.
+        buffer: Bytes read at once.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    path = Path(path)
+    if not is_stream(path):
+        return io.BufferedReader(io.FileIO(path), buffer)
+    status = os.stat(path)
+    key = (os.path.abspath(path), status.st_dev, status.st_ino)
+    if key not in _KEPT:
+        _KEPT[key] = _Kept(path)
+    return io.BufferedReader(_Reader(_KEPT[key]), buffer)
