@@ -32,7 +32,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -287,16 +287,14 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
                 where=index,
                 mend="Wait until it ends, or stop it, and run this again",
             ) from None
-        with _sole(file) as handle:
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+        _say(file, f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         try:
             writer = Writer(index)
             writer.clean()
             yield writer
         finally:
-            with contextlib.suppress(FileNotFoundError), _sole(file) as handle:
-                handle.truncate(0)
+            with contextlib.suppress(FileNotFoundError, InputError):
+                _say(file, "")
 
 
 def _refuse_links(index: Path) -> None:
@@ -314,16 +312,13 @@ def _refuse_links(index: Path) -> None:
             version_files.walk(index / name, skip=("wandb",))
 
 
-@contextlib.contextmanager
-def _sole(file: Path) -> Iterator[IO[str]]:
-    """Opens the file that says who writes; a null device where it is some other file, too."""
+def _say(file: Path, text: str) -> None:
+    """Writes who has the lock into its file, unless that is some other file, too."""
     descriptor = version_files.open_regular(file, os.O_RDWR)
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
         if os.fstat(handle.fileno()).st_nlink == 1:
-            yield handle
-            return
-    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-        yield nothing
+            handle.truncate(0)
+            handle.write(text)
 
 
 def clear_up(index: str | os.PathLike[str]) -> None:

@@ -105,6 +105,8 @@ def test_r_drop_of_the_first_training_changes_the_update(corpora, tmp_path):
         )
         train_index(corpora["old"], index, options)
         ends.append(index)
+    for index in ends:
+        small.without_checksums(index / "versions" / "0001")
     # The same start for both: only what their manifests say of the loss differs.
     shutil.copy(
         ends[0] / "versions" / "0001" / "model" / "model.safetensors",

@@ -1,6 +1,7 @@
 """An index that keeps a generative memory has it write for the documents that come later."""
 
 import pytest
+import small
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
 from data_prep.errors import InputError
@@ -25,7 +26,7 @@ def writer(tmp_path_factory):
 
 
 def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
-    first = versions.folder(index, "0001")
+    first = small.without_checksums(versions.folder(index, "0001"))
     GenerativeMemory.open(writer).save(first / "memory")
     update_index(index, corpora["new"], UPDATE)
     second = versions.folder(index, "0002")
