@@ -21,9 +21,11 @@ from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
-from data_prep.progress import track
+from data_prep.progress import note, track
 from data_prep.round_trip import Filter, FilterOptions
 
+_OF_TRAINING = ("per_doc", "seed")
+"""Options of generators that `dsi train` sets itself."""
 SHARD_DOCUMENTS = 2048
 """Documents per shard: what a kill can cost, and what one process does at a time."""
 
@@ -139,7 +141,7 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
     """Tells whether training takes the pseudo-queries that are there, however they were made.
 
     Those of a model are not made anew for another number or seed: they are dear. Nor are those
-    that a filter has chosen.
+    that a filter has chosen, or that were made with options which only `dsi queries` has.
 
     Raises:
         InputError: They are a model's, and not there.
@@ -147,14 +149,29 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
     dear = GENERATORS[name].dear
     file = dataset.path / "pseudo" / name / "generator.json"
     made = read_json(file) if file.is_file() else {}
-    if made.get("content_hash") == dataset.info.content_hash and (dear or "filter" in made):
-        return True
+    if made.get("content_hash") == dataset.info.content_hash:
+        chosen = _chosen_options(name, made)
+        if chosen and not dear:
+            note(f"training takes the pseudo-queries of {name} that are here, made with {chosen}")
+        if dear or "filter" in made or chosen:
+            return True
     if not dear:
         return False
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
         mend=f"Make them first: dsi queries {dataset.path} --generator {name}",
+    )
+
+
+def _chosen_options(name: str, made: dict[str, Any]) -> str:
+    """Returns the options of pseudo-queries that a training could not have set; "" for none."""
+    plain = json.loads(json.dumps(asdict(GENERATORS[name].options_class())))
+    given = made.get("options", {})
+    return ", ".join(
+        f"{key} {given[key]}"
+        for key in plain
+        if key not in _OF_TRAINING and key in given and given[key] != plain[key]
     )
 
 

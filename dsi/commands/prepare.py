@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -146,8 +147,8 @@ def report_of(dataset: Dataset) -> Report:
         ("content hash", info.content_hash[:16]),
     ]
     closing = [
-        *_told("left out", info.dropped),
-        *_told("note", info.noted),
+        *told("left out", info.dropped),
+        *told("note", info.noted),
         *(
             ["note: queries without judgements, which nothing reads: give --train-qrels or others"]
             if info.queries and not info.qrels
@@ -173,7 +174,8 @@ def report_of(dataset: Dataset) -> Report:
     )
 
 
-def _told(kind: str, tallies: dict[str, Tally]) -> list[str]:
+def told(kind: str, tallies: Mapping[str, Tally]) -> list[str]:
+    """Returns a line for each reason why something was left out or noted, with examples."""
     return [
         _short(f"{kind}: {tally.count:,} x {reason}: {', '.join(tally.examples)}")
         for reason, tally in tallies.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ def update(
     """
     from data_prep.dataset import Dataset
     from dsi.building import dataset_of
+    from dsi.commands.prepare import told
     from dsi.updating.chosen import refuse_unused
     from dsi.updating.update import update_index
 
@@ -73,6 +75,7 @@ def update(
             "metrics": dict(manifest.metrics) if done.wrote else {},
             "warnings": done.warnings,
             "left_out": done.left_out,
+            "dropped": {reason: asdict(tally) for reason, tally in done.dropped.items()},
             "timing": dict(done.timing),
         },
         title=f"{index}: {live}" if done.wrote else f"{index}: nothing is new; {live}",
@@ -81,6 +84,8 @@ def update(
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
             *done.left_out,
+            *told("left out", done.dropped),
+            *(["what the index had of documents left out, it keeps"] if done.dropped else []),
             *([f"back again: dsi rollback {index}"] if done.wrote else []),
         ),
     )

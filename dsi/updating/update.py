@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep import arrow
-from data_prep.dataset import Dataset, Document
+from data_prep.dataset import Dataset, Document, Tally
 from data_prep.errors import InputError
 from data_prep.files import (
     read_json,
@@ -80,6 +80,7 @@ class Updated:
         warnings: What the user should know.
         timing: How long parts took, where a strategy tells.
         left_out: What the first training did and this update did not.
+        dropped: Reason -> which of the new documents, queries and judgements were passed over.
     """
 
     manifest: Manifest
@@ -88,6 +89,7 @@ class Updated:
     warnings: list[str] = field(default_factory=list)
     timing: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    dropped: Mapping[str, Tally] = field(default_factory=dict)
 
 
 def update_index(
@@ -117,6 +119,7 @@ def update_index(
     versions.live(index)  # the lock would make a folder where none is
     processes = Processes()
     work = index / WORK
+    dropped: dict[str, Tally] = {}
     with contextlib.ExitStack() as stack:
         writer = processes.first_alone(lambda: stack.enter_context(versions.lock(index)))
 
@@ -125,13 +128,15 @@ def update_index(
             done = _clear_up(index, work)
             work.mkdir(exist_ok=True)
             with _left_as_found(work):
-                return _begin(writer, _dataset(new, work), options, old, done)
+                given = _dataset(new, work)
+                dropped.update(given.info.dropped)
+                return _begin(writer, given, options, old, done)
 
         done = processes.first_alone(begin)
         # The other processes learn from the disk what the first has found.
         if not processes.first_before_others(lambda: (work / _CLAIM).is_file()):
             live = Manifest.load(versions.folder(index, versions.live(index)))
-            return done or Updated(live, None, False)
+            return replace(done or Updated(live, None, False), dropped=dropped)
         if processes.rank == 0:
             stack.enter_context(freed_when_refused(work))
         update = processes.first_before_others(lambda: _prepare(index, options))
@@ -150,7 +155,7 @@ def update_index(
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     difference = _difference(manifest)
     missing = left_out(update.training, [strategy.name for strategy in strategies])
-    return Updated(manifest, difference, True, warnings, outcome.timing, missing)
+    return Updated(manifest, difference, True, warnings, outcome.timing, missing, dropped)
 
 
 @contextlib.contextmanager

@@ -135,3 +135,14 @@ def test_the_words_that_are_offered_besides_groups():
         "refuse_loss",
         "probe_queries",
     ]
+
+
+def test_what_is_passed_over_is_told(index, tmp_path, capsys):
+    new = tmp_path / "more.jsonl"
+    lines = [{"id": "n7", "text": "A quasar glows."}, {"id": "n8", "text": ""}]
+    new.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["update", str(index), str(new), "--strategy", "instant", "--quiet"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "left out: 1 x" in told
+    assert "n8" in told

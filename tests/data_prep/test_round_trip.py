@@ -147,3 +147,11 @@ def test_extractive_queries_find_their_documents(dataset):
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError):
         FilterOptions(**options)
+
+
+def test_queries_of_options_that_a_training_does_not_have_are_kept(dataset, capsys):
+    generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2, language="german"))
+    assert used_as_they_are(dataset, "extractive")
+    assert "made with language german" in capsys.readouterr().err
+    generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2))
+    assert not used_as_they_are(dataset, "extractive")
