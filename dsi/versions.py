@@ -322,9 +322,18 @@ def _say(file: Path, text: str) -> None:
 
 
 def clear_up(index: str | os.PathLike[str]) -> None:
-    """Clears up after killed writers, unless one is at work or the folder cannot be changed."""
-    with contextlib.suppress(InputError, OSError), lock(index):
-        pass
+    """Clears up after killed writers, unless one is at work or the folder cannot be changed.
+
+    Where there is nothing to clear up, no file is touched.
+    """
+    index = Path(index)
+    with contextlib.suppress(InputError, OSError):
+        folders = [folder for folder in (index, index / "versions") if folder.is_dir()]
+        hidden = any(entry.name.startswith(".") for each in folders for entry in each.iterdir())
+        newest = max(map(int, names(index)), default=0)
+        if hidden or newest > Writer(index)._newest():
+            with lock(index):
+                pass
 
 
 @contextlib.contextmanager
