@@ -123,6 +123,8 @@ def start_deepspeed() -> None:
             "--deepspeed needs DeepSpeed, which is not installed",
             mend="pip install 'dsi-toolkit[deepspeed]'",
         ) from None
+    if not torch.cuda.is_available():
+        _build_collectives()
     if not torch.distributed.is_initialized():
         # A process alone: DeepSpeed wants a group and a rank all the same.
         os.environ.setdefault("LOCAL_RANK", "0")
@@ -132,6 +134,29 @@ def start_deepspeed() -> None:
             rank=0,
             world_size=1,
         )
+
+
+def _build_collectives() -> None:
+    """Compiles what DeepSpeed sums gradients with on CPUs, unless that was done before.
+
+    torch marks a folder that it compiles in by a file, and waits for that file to go. A process
+    that is killed leaves it there, and every later one would wait for ever. So the folder is the
+    toolkit's own, and whoever compiles in it holds a lock that ends with its process.
+    """
+    from deepspeed.comm.torch import build_shm_op
+    from filelock import FileLock
+    from torch.utils.cpp_extension import get_default_build_root
+
+    if "TORCH_EXTENSIONS_DIR" in os.environ:  # chosen by the user, who may share it with others
+        return
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}-torch{torch.__version__}"
+    folder = Path(get_default_build_root()) / "dsi-toolkit" / version
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+    with FileLock(folder / "compiling"), quietly():
+        for left in folder.glob("*/lock"):
+            left.unlink()
+        build_shm_op()
 
 
 def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> Accelerator:
