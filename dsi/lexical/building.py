@@ -1,0 +1,173 @@
+"""Makes the lexical layer of a corpus, and follows the corpus when it changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.files import replacing_folder
+from docids.store import naming, open_store, write_store
+from dsi.lexical.features import Scales, Statistics
+from dsi.lexical.layer import LexicalLayer, Postings
+from dsi.lexical.lexicon import Lexicon
+from dsi.lexical.options import LexicalOptions
+from dsi.lexical.training import Labelled, Outcome, train
+from dsi.lexical.weighting import Weighting
+from dsi.lexical.words import Vocabulary, has_code
+
+_LAYER = "layer"
+_SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class LexicalIndex:
+    """A lexical layer with what it was made of, so that documents can come and go.
+
+    Attributes:
+        vocabulary: Numbers the words.
+        lexicon: The counts; a document that is not live has none.
+        scales: Of the features, as of training.
+        weighting: The trained parameters.
+        documents: How many documents are live.
+        outcome: What training has chosen; None where nothing was trained, or it was before.
+    """
+
+    vocabulary: Vocabulary
+    lexicon: Lexicon
+    scales: Scales
+    weighting: Weighting
+    documents: int
+    outcome: Outcome | None = None
+
+    @classmethod
+    def build(
+        cls,
+        titles: Sequence[str],
+        texts: Sequence[str],
+        *,
+        language: str,
+        options: LexicalOptions,
+        labelled: Labelled,
+        dev: Labelled,
+        seed: int,
+    ) -> LexicalIndex:
+        """Counts a corpus and trains the weights of its words.
+
+        Args:
+            titles: The title of each document; empty for none.
+            texts: The text of each, without its title.
+            language: Of stop words and stems; "none" for neither.
+            options: How.
+            labelled: Queries to train on; with none, the weights are BM25's.
+            dev: Queries that choose the number of steps.
+            seed: Of what is drawn at random.
+        """
+        code = options.code == "true" or (options.code == "auto" and has_code(texts))
+        vocabulary = Vocabulary(language, code)
+        lexicon = Lexicon.count(titles, texts, vocabulary, pairs=options.pairs > 0)
+        statistics = Statistics.of(lexicon, vocabulary.words, len(lexicon))
+        scales = Scales.of(lexicon, statistics)
+        weighting = Weighting(
+            len(vocabulary),
+            k1=options.k1,
+            b=options.b,
+            pairs=options.pairs,
+            title_weight=options.title_weight,
+        )
+        outcome = None
+        if len(labelled) and options.steps:
+            outcome = train(
+                weighting, lexicon, statistics, scales, vocabulary,
+                labelled=labelled, dev=dev, options=options, seed=seed,
+            )  # fmt: skip
+        return cls(vocabulary, lexicon, scales, weighting, len(lexicon), outcome)
+
+    def changed(
+        self,
+        titles: Sequence[str],
+        texts: Sequence[str],
+        rows: npt.NDArray[np.int64],
+        *,
+        live: npt.NDArray[np.bool_],
+    ) -> LexicalIndex:
+        """Returns the index with other documents; nothing is trained.
+
+        Document frequencies and the average length follow; the trained parameters stay, and a
+        new word has a gain of 0.
+
+        Args:
+            titles: The title of each new or changed document.
+            texts: The text of each.
+            rows: The row of each; past the end for new rows; int64 [documents].
+            live: Which rows are live afterwards, at least as many as there are; bool [rows].
+        """
+        pairs = len(self.lexicon.pair_keys) > 0 or np.isfinite(float(self.weighting.log_pairs))
+        added = Lexicon.count(titles, texts, self.vocabulary, pairs=bool(pairs))
+        order = np.full(len(live), -1, np.int64)
+        old = np.arange(min(len(self.lexicon), len(live)))
+        order[old] = old
+        order[rows] = len(self.lexicon) + np.arange(len(rows))
+        order[~live] = -1
+        return LexicalIndex(
+            self.vocabulary,
+            self.lexicon.taken(added, order),
+            self.scales,
+            self.weighting.lengthened(len(self.vocabulary)),
+            int(live.sum()),
+        )
+
+    def layer(self) -> LexicalLayer:
+        """Returns the layer that searches."""
+        statistics = Statistics.of(self.lexicon, self.vocabulary.words, self.documents)
+        postings = Postings.of(self.weighting, self.lexicon, statistics, self.scales)
+        return LexicalLayer(self.vocabulary, postings)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the layer and what it was made of as `folder`, which is replaced."""
+        with replacing_folder(Path(folder)) as fresh:
+            self.layer().save(fresh / _LAYER)
+            arrays = {
+                **self.lexicon.arrays(),
+                **self.scales.arrays(),
+                **{f"weighting_{name}": each for name, each in self.weighting.arrays().items()},
+            }
+            write_store(fresh / _SOURCE, "lexicon", {"documents": self.documents}, arrays)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> LexicalIndex:
+        """Opens what `save` wrote.
+
+        Raises:
+            InputError: It is missing or damaged.
+        """
+        vocabulary = open_layer(folder).vocabulary
+        source = Path(folder) / _SOURCE
+        header, arrays = open_store(source, "lexicon")
+        with naming(source):
+            prefix = "weighting_"
+            weighting = {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            return cls(
+                vocabulary,
+                Lexicon.of(arrays, len(vocabulary)),
+                Scales.from_arrays(arrays),
+                Weighting.from_arrays(weighting, len(vocabulary)),
+                int(header["documents"]),
+            )
+
+
+def open_layer(folder: str | os.PathLike[str]) -> LexicalLayer:
+    """Opens the layer that searches, without what it was made of.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    return LexicalLayer.open(Path(folder) / _LAYER)

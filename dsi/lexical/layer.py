@@ -1,0 +1,203 @@
+"""The lexical layer of an index: scores every document for a query."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sparse
+
+from data_prep.errors import InputError
+from docids.store import check_offsets, naming, open_store, write_store
+from docids.strings import Strings
+from dsi.lexical.features import Scales, Statistics
+from dsi.lexical.lexicon import Lexicon, neighbours
+from dsi.lexical.weighting import Weighting, weigh
+from dsi.lexical.words import Vocabulary
+
+
+@dataclass(frozen=True)
+class Postings:
+    """The weights of terms in documents: words first, then pairs.
+
+    Attributes:
+        offsets: Where the documents of each term start and the last end; int64 [terms + 1].
+        rows: The documents of each term, ascending; int32 [entries].
+        weights: Of the term in the document, 0 or more; float32 [entries].
+        pairs: The pairs that are known, ascending, first << 32 | second; int64 [pairs].
+        documents: How many documents there are.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    pairs: npt.NDArray[np.int64]
+    documents: int
+
+    @classmethod
+    def of(
+        cls, weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
+    ) -> Postings:
+        """Weighs all entries of a lexicon."""
+        words, pairs = weigh(weighting, lexicon, statistics, scales)
+        shape = (len(lexicon), len(statistics.idf))
+        by_word = sparse.csr_matrix((words, lexicon.words, lexicon.offsets), shape=shape).T.tocsr()
+        columns = np.searchsorted(statistics.pairs, lexicon.pair_keys)
+        shape = (len(lexicon), len(statistics.pairs))
+        by_pair = sparse.csr_matrix((pairs, columns, lexicon.pair_offsets), shape=shape).T.tocsr()
+        offsets = [by_word.indptr, by_pair.indptr[1:] + np.int64(by_word.nnz)]
+        return cls(
+            np.concatenate(offsets).astype(np.int64),
+            np.concatenate([by_word.indices, by_pair.indices]).astype(np.int32),
+            np.concatenate([by_word.data, by_pair.data]).astype(np.float32),
+            statistics.pairs,
+            len(lexicon),
+        )
+
+    def check(self, words: int) -> None:
+        """Checks postings from a store.
+
+        Raises:
+            InputError: They do not belong together, or a weight is no finite number.
+        """
+        check_offsets(self.offsets, len(self.rows), "the offsets of postings")
+        if len(self.offsets) != words + len(self.pairs) + 1:
+            raise InputError(f"postings of {len(self.offsets) - 1} terms")
+        if len(self.weights) != len(self.rows):
+            raise InputError(f"{len(self.weights)} weights of {len(self.rows)} postings")
+        if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < self.documents:
+            raise InputError(f"a posting beyond the {self.documents} documents")
+        if len(self.weights) and not np.isfinite(np.sum(self.weights)):
+            raise InputError("a weight is no finite number")
+        if (self.pairs[1:] <= self.pairs[:-1]).any():
+            raise InputError("pairs are not in order")
+
+
+class LexicalLayer:
+    """Scores documents by the words that they share with a query.
+
+    Args:
+        vocabulary: Numbers the words.
+        postings: The weights.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, postings: Postings) -> None:
+        self.vocabulary = vocabulary
+        self.postings = postings
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        return self.postings.documents
+
+    def terms(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Returns how often each query has each term; a pair counts once.
+
+        Args:
+            texts: The queries.
+
+        Returns:
+            CSR float32 [texts, words + pairs].
+        """
+        return query_terms(texts, self.vocabulary, self.postings.pairs)
+
+    def scores(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns the score of every document for queries: the sum of its weights for their terms.
+
+        Args:
+            texts: The queries.
+
+        Returns:
+            float32 [texts, documents], 0 or more.
+        """
+        terms = self.terms(texts)
+        found = np.zeros((len(texts), self.postings.documents), np.float32)
+        starts, rows, weights = self.postings.offsets, self.postings.rows, self.postings.weights
+        for query, line in enumerate(found):
+            span = slice(terms.indptr[query], terms.indptr[query + 1])
+            for term, count in zip(terms.indices[span].tolist(), terms.data[span], strict=True):
+                start, end = starts[term], starts[term + 1]
+                line[rows[start:end]] += count * weights[start:end]
+        return found
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the layer as `folder`, which is replaced."""
+        words = Strings.pack(self.vocabulary.words)
+        arrays: dict[str, np.ndarray] = {
+            "text": words.text,
+            "text_offsets": words.offsets,
+            "offsets": self.postings.offsets,
+            "rows": self.postings.rows,
+            "weights": self.postings.weights,
+            "pairs": self.postings.pairs,
+        }
+        header = {
+            "language": self.vocabulary.language,
+            "code": self.vocabulary.code,
+            "documents": self.postings.documents,
+        }
+        write_store(folder, "lexical", header, arrays)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> LexicalLayer:
+        """Opens what `save` wrote, the weights by memory map.
+
+        Raises:
+            InputError: It is missing or damaged.
+        """
+        header, arrays = open_store(folder, "lexical")
+        with naming(folder):
+            words = Strings(arrays["text"], arrays["text_offsets"])
+            words.check()
+            if not isinstance(header["language"], str) or type(header["documents"]) is not int:
+                raise InputError("damaged header")
+            postings = Postings(
+                arrays["offsets"], arrays["rows"], arrays["weights"], arrays["pairs"],
+                header["documents"],
+            )  # fmt: skip
+            postings.check(len(words))
+            vocabulary = Vocabulary(header["language"], header["code"] is True, words)
+        return cls(vocabulary, postings)
+
+
+def query_terms(
+    texts: Sequence[str], vocabulary: Vocabulary, pairs: npt.NDArray[np.int64]
+) -> sparse.csr_matrix:
+    """Returns how often each query has each term; a pair counts once.
+
+    Args:
+        texts: The queries.
+        vocabulary: Numbers the words; unknown ones are left out.
+        pairs: The pairs that are known, ascending; int64 [pairs].
+
+    Returns:
+        CSR float32 [texts, words + pairs].
+    """
+    tokens = vocabulary.split([""] * len(texts), texts, grow=False)
+    known = tokens.words >= 0
+    keys, owners = neighbours(tokens, across=True)
+    keys, owners = _unique(keys, owners)
+    places = np.searchsorted(pairs, keys)
+    places[places == len(pairs)] = 0
+    there = pairs[places] == keys if len(pairs) else np.zeros(len(keys), bool)
+    columns = np.concatenate([tokens.words[known], places[there] + len(vocabulary)])
+    rows = np.concatenate([tokens.texts[known], owners[there]])
+    matrix = sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (rows, columns)),
+        shape=(len(texts), len(vocabulary) + len(pairs)),
+    )
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _unique(
+    keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Returns the different pairs of each text."""
+    order = np.lexsort((keys, owners))
+    keys, owners = keys[order], owners[order]
+    fresh = np.ones(len(keys), bool)
+    fresh[1:] = (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1])
+    return keys[fresh], owners[fresh]

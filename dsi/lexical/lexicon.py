@@ -1,0 +1,253 @@
+"""How often each word, and each pair of neighbouring words, occurs in each document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.progress import track
+from docids.store import check_offsets
+from dsi.lexical.words import Tokens, Vocabulary
+
+_CHUNK = 4096
+"""Documents that are counted at a time: bounds the working memory."""
+_MOST = np.iinfo(np.uint16).max
+PAIR_SHIFT = 32
+"""The key of a pair is first << 32 | second."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Counts of a corpus. Entries of a document stand together, words ascending.
+
+    Attributes:
+        offsets: Where the entries of each document start and the last end; int64 [documents + 1].
+        words: The word of each entry; int32 [entries].
+        counts: Occurrences in title and text; uint16 [entries].
+        title_counts: Occurrences in the title; uint16 [entries].
+        capitals: Occurrences that begin with a capital letter; uint16 [entries].
+        positions: Words before the first occurrence; int32 [entries].
+        first_sentence: Whether it occurs in the first sentence of the text; bool [entries].
+        last_sentence: Whether it occurs in the last sentence; bool [entries].
+        pair_offsets: Where the pairs of each document start and the last end; int64
+            [documents + 1].
+        pair_keys: first << 32 | second of each ordered pair of neighbours within a sentence, stop
+            words left out, ascending in a document; int64 [pair entries].
+        pair_counts: Occurrences; uint16 [pair entries].
+    """
+
+    offsets: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.uint16]
+    title_counts: npt.NDArray[np.uint16]
+    capitals: npt.NDArray[np.uint16]
+    positions: npt.NDArray[np.int32]
+    first_sentence: npt.NDArray[np.bool_]
+    last_sentence: npt.NDArray[np.bool_]
+    pair_offsets: npt.NDArray[np.int64]
+    pair_keys: npt.NDArray[np.int64]
+    pair_counts: npt.NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        """The number of documents, those without a word included."""
+        return len(self.offsets) - 1
+
+    @classmethod
+    def count(
+        cls,
+        titles: Sequence[str],
+        texts: Sequence[str],
+        vocabulary: Vocabulary,
+        *,
+        pairs: bool = True,
+        grow: bool = True,
+    ) -> Lexicon:
+        """Counts the words of documents.
+
+        Args:
+            titles: The title of each document; empty for none.
+            texts: The text of each, without its title.
+            vocabulary: Numbers the words.
+            pairs: Whether pairs are counted.
+            grow: Whether new words get numbers; else they are left out.
+        """
+        parts = [
+            _count(
+                vocabulary.split(
+                    titles[start : start + _CHUNK], texts[start : start + _CHUNK], grow=grow
+                ),
+                pairs,
+            )
+            for start in track(range(0, max(len(texts), 1), _CHUNK), "counting words")
+        ]
+        return _joined(parts)
+
+    def taken(self, other: Lexicon, rows: npt.NDArray[np.int64]) -> Lexicon:
+        """Returns the documents of two lexicons in another order.
+
+        Args:
+            other: Of the same vocabulary.
+            rows: Which document each is: of this one, or `len(self)` and up for those of the
+                other; -1 for one without a word; int64 [documents].
+        """
+        both = _joined([self, other])
+        made: dict[str, npt.NDArray[np.generic]] = {}
+        for name, columns in (("offsets", _WORD_COLUMNS), ("pair_offsets", _PAIR_COLUMNS)):
+            offsets: npt.NDArray[np.int64] = getattr(both, name)
+            starts = np.where(rows < 0, 0, offsets[rows])
+            lengths = np.where(rows < 0, 0, np.diff(offsets)[rows])
+            ends = np.concatenate([[0], np.cumsum(lengths)])
+            places = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
+            made[name] = ends.astype(np.int64)
+            for column in columns:
+                made[column] = np.asarray(getattr(both, column))[places]
+        return Lexicon(**made)  # type: ignore[arg-type]
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The document of each entry; int64 [entries]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def pair_rows(self) -> npt.NDArray[np.int64]:
+        """The document of each pair entry; int64 [pair entries]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.pair_offsets))
+
+    def lengths(self) -> npt.NDArray[np.float32]:
+        """Returns how many words each document has; float32 [documents]."""
+        counted = np.concatenate([[0], np.cumsum(np.asarray(self.counts, np.int64))])
+        return np.diff(counted[self.offsets]).astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns all arrays by name, for a store."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], words: int) -> Lexicon:
+        """Checks arrays from a store.
+
+        Args:
+            arrays: As `arrays` returned them.
+            words: How many words are known.
+
+        Raises:
+            InputError: They do not belong together.
+            KeyError: One is missing.
+        """
+        made = cls(**{entry.name: arrays[entry.name] for entry in fields(cls)})
+        for columns, offsets in (
+            (_WORD_COLUMNS, made.offsets),
+            (_PAIR_COLUMNS, made.pair_offsets),
+        ):
+            for column in columns:
+                found = getattr(made, column)
+                if found.ndim != 1 or found.dtype.kind not in "iub":
+                    raise InputError(f"{column} is {found.dtype} {list(found.shape)}")
+                check_offsets(offsets, len(found), f"the offsets of {column}")
+        if len(made.pair_offsets) != len(made.offsets):
+            raise InputError(
+                f"words of {len(made.offsets) - 1} documents, pairs of {len(made.pair_offsets) - 1}"
+            )
+        if len(made.words) and not 0 <= made.words.min() <= made.words.max() < words:
+            raise InputError(f"a word beyond the {words} that are known")
+        if len(made.counts) and not made.counts.min() > 0:
+            raise InputError("a word that occurs 0 times")
+        return made
+
+
+_WORD_COLUMNS = (
+    "words", "counts", "title_counts", "capitals", "positions", "first_sentence", "last_sentence",
+)  # fmt: skip
+_PAIR_COLUMNS = ("pair_keys", "pair_counts")
+
+
+def _joined(parts: Sequence[Lexicon]) -> Lexicon:
+    """Returns the documents of several lexicons one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    made: dict[str, np.ndarray] = {}
+    for entry in fields(Lexicon):
+        arrays = [np.asarray(getattr(part, entry.name)) for part in parts]
+        if entry.name.endswith("offsets"):
+            ends = np.cumsum([0, *(array[-1] for array in arrays)])
+            arrays = [array[1:] + end for array, end in zip(arrays, ends, strict=False)]
+            arrays.insert(0, np.zeros(1, np.int64))
+        made[entry.name] = np.concatenate(arrays)
+    return Lexicon(**made)
+
+
+def _count(tokens: Tokens, pairs: bool) -> Lexicon:
+    known = tokens.words >= 0
+    texts, words = tokens.texts[known], tokens.words[known]
+    keys, entry = np.unique(texts << PAIR_SHIFT | words, return_inverse=True)
+    size = len(keys)
+
+    def total(values: np.ndarray) -> npt.NDArray[np.uint16]:
+        counted = np.bincount(entry, weights=values, minlength=size)
+        return np.minimum(counted, _MOST).astype(np.uint16)
+
+    def some(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        return np.bincount(entry, weights=values, minlength=size) > 0
+
+    places = tokens.sentences[known]
+    in_text = ~tokens.titles[known] & (places >= 0)
+    first = np.full(tokens.count, np.iinfo(np.int64).max)
+    last = np.full(tokens.count, -1)
+    np.minimum.at(first, texts[in_text], places[in_text])
+    np.maximum.at(last, texts[in_text], places[in_text])
+    starts = np.searchsorted(texts, np.arange(tokens.count))
+    positions = np.full(size, np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(positions, entry, (np.arange(len(texts)) - starts[texts]).astype(np.int32))
+    pair_keys, pair_counts, pair_offsets = _pairs(tokens, pairs)
+    return Lexicon(
+        offsets=np.searchsorted(keys, np.arange(tokens.count + 1) << PAIR_SHIFT).astype(np.int64),
+        words=(keys & 0xFFFFFFFF).astype(np.int32),
+        counts=total(np.ones(len(entry))),
+        title_counts=total(tokens.titles[known]),
+        capitals=total(tokens.capitals[known]),
+        positions=positions,
+        first_sentence=some(in_text & (places == first[texts])),
+        last_sentence=some(in_text & (places == last[texts])),
+        pair_offsets=pair_offsets,
+        pair_keys=pair_keys,
+        pair_counts=pair_counts,
+    )
+
+
+def neighbours(tokens: Tokens, *, across: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pairs of neighbouring known words, first << 32 | second, and their texts.
+
+    Args:
+        tokens: The words. A word that is unknown parts its neighbours, a stop word does not.
+        across: Whether neighbours may stand in two sentences.
+
+    Returns:
+        Keys and texts; int64 [pairs] both.
+    """
+    parts = tokens.sentences >= 0  # the whole of an identifier stands beside its parts
+    words, texts, places = tokens.words[parts], tokens.texts[parts], tokens.sentences[parts]
+    first, second = words[:-1], words[1:]
+    near = (texts[:-1] == texts[1:]) & (first >= 0) & (second >= 0) & (first != second)
+    if not across:
+        near &= places[:-1] == places[1:]
+    return (first << PAIR_SHIFT | second)[near], texts[:-1][near]
+
+
+def _pairs(tokens: Tokens, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns keys, counts and offsets of the pairs of each text."""
+    if not wanted:
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing.astype(np.uint16), np.zeros(tokens.count + 1, np.int64)
+    keys, texts = neighbours(tokens, across=False)
+    order = np.lexsort((keys, texts))
+    keys, texts = keys[order], texts[order]
+    fresh = np.ones(len(keys), bool)
+    fresh[1:] = (keys[1:] != keys[:-1]) | (texts[1:] != texts[:-1])
+    starts = np.flatnonzero(fresh)
+    counts = np.minimum(np.diff(np.append(starts, len(keys))), _MOST).astype(np.uint16)
+    offsets = np.searchsorted(texts[starts], np.arange(tokens.count + 1)).astype(np.int64)
+    return keys[starts], counts, offsets

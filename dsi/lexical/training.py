@@ -1,0 +1,285 @@
+"""Trains the weighting of the lexical layer on labelled queries.
+
+The loss is the softmax of the relevant document among the documents that rank highest before
+training. How many steps are made is chosen by queries that train nothing: those of the dev split,
+and all queries of a part of the labelled documents, which stand for documents that nobody has
+asked for. Then all labelled queries train for so many steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sparse
+import torch
+from torch.nn import functional
+
+from data_prep.progress import track
+from dsi.lexical.features import Scales, Statistics
+from dsi.lexical.layer import LexicalLayer, Postings, query_terms
+from dsi.lexical.lexicon import PAIR_SHIFT, Lexicon
+from dsi.lexical.options import LexicalOptions
+from dsi.lexical.weighting import Entries, PairEntries, Weighting
+from dsi.lexical.words import Vocabulary
+
+_MOST_QUERIES = 50_000
+"""Labelled queries that are trained on at most, drawn at random."""
+_MOST_SCORES = 1 << 25
+"""Scores that are held at once while candidates are looked for."""
+_START_TEMPERATURE = 0.8
+_EVERY = 5
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Queries with a relevant document each.
+
+    Attributes:
+        texts: The queries.
+        rows: The row of the relevant document of each; int64 [queries].
+    """
+
+    texts: Sequence[str]
+    rows: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, places: npt.NDArray[np.int64]) -> Labelled:
+        """Returns some of them."""
+        return Labelled([self.texts[place] for place in places.tolist()], self.rows[places])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training has chosen.
+
+    Attributes:
+        steps: How many steps were best.
+        before: Mean reciprocal rank, among the candidates, of the queries that choose, before
+            training; averaged over the two groups.
+        after: The same after the best number of steps.
+    """
+
+    steps: int
+    before: float
+    after: float
+
+
+def train(
+    weighting: Weighting,
+    lexicon: Lexicon,
+    statistics: Statistics,
+    scales: Scales,
+    vocabulary: Vocabulary,
+    *,
+    labelled: Labelled,
+    dev: Labelled,
+    options: LexicalOptions,
+    seed: int,
+) -> Outcome:
+    """Trains a weighting in place.
+
+    Args:
+        weighting: The parameters before training.
+        lexicon: The counts of the corpus.
+        statistics: Of the corpus.
+        scales: Of the features.
+        vocabulary: Numbers the words.
+        labelled: Queries to train on.
+        dev: Queries that only choose the number of steps; may be none.
+        options: How.
+        seed: Of the choice of documents that are held out, and of queries where there are many.
+
+    Returns:
+        What was chosen.
+    """
+    rng = np.random.default_rng([seed, 21])
+    if len(labelled) > _MOST_QUERIES:
+        chosen = rng.choice(len(labelled), _MOST_QUERIES, replace=False)
+        labelled = labelled.part(np.sort(chosen))
+    postings = Postings.of(weighting, lexicon, statistics, scales)
+    layer = LexicalLayer(vocabulary, postings)
+    documents = np.unique(labelled.rows)
+    count = round(options.holdout * len(documents))
+    held = np.isin(labelled.rows, rng.choice(documents, count, replace=False))
+    index = _Places(lexicon, statistics)
+    width = min(options.candidates, len(lexicon))
+    every = _Batch.of(labelled, layer, index, width)
+    judges = [
+        _Batch.of(group, layer, index, width)
+        for group in (dev, labelled.part(np.flatnonzero(held)))
+        if len(group)
+    ]
+    start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
+    kept = _Batch.of(labelled.part(np.flatnonzero(~held)), layer, index, width)
+    if not judges or not len(kept.rows):
+        _descend(weighting, every, index, (lexicon, statistics, scales), options, options.steps)
+        return Outcome(options.steps, float("nan"), float("nan"))
+    parts = (lexicon, statistics, scales)
+    figures = _descend(weighting, kept, index, parts, options, options.steps, judges)
+    best = max(figures, key=lambda step: (figures[step], -step))
+    weighting.load_state_dict(start)
+    _descend(weighting, every, index, parts, options, best)
+    return Outcome(best, figures[0], figures[best])
+
+
+class _Places:
+    """Finds the entries of words and pairs in documents."""
+
+    def __init__(self, lexicon: Lexicon, statistics: Statistics) -> None:
+        self._words = lexicon.rows << PAIR_SHIFT | lexicon.words
+        columns = np.searchsorted(statistics.pairs, lexicon.pair_keys)
+        self._pairs = lexicon.pair_rows << PAIR_SHIFT | columns
+        self._vocabulary = len(statistics.idf)
+
+    def of(
+        self, terms: sparse.csr_matrix, candidates: npt.NDArray[np.int64]
+    ) -> tuple[_Matches, _Matches]:
+        """Finds what queries share with their candidates.
+
+        Args:
+            terms: Of the queries; CSR [queries, words + pairs].
+            candidates: Rows of documents; int64 [queries, candidates].
+        """
+        queries = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
+        columns = terms.indices.astype(np.int64)
+        is_word = columns < self._vocabulary
+        return (
+            _match(
+                self._words, queries[is_word], columns[is_word], terms.data[is_word], candidates
+            ),
+            _match(
+                self._pairs,
+                queries[~is_word],
+                columns[~is_word] - self._vocabulary,
+                terms.data[~is_word],
+                candidates,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Entries that queries and candidates share.
+
+    Attributes:
+        slots: query * candidates + candidate of each; int64 [matches].
+        entries: The different entries, ascending; int64 [entries].
+        which: Which of these each match is; int64 [matches].
+        counts: How often the query has the term; float32 [matches].
+    """
+
+    slots: torch.Tensor
+    entries: npt.NDArray[np.int64]
+    which: torch.Tensor
+    counts: torch.Tensor
+
+
+def _match(
+    keys: npt.NDArray[np.int64],
+    queries: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.float32],
+    candidates: npt.NDArray[np.int64],
+) -> _Matches:
+    width = candidates.shape[1]
+    wanted = (candidates[queries] << PAIR_SHIFT | columns[:, None]).ravel()
+    places = np.searchsorted(keys, wanted)
+    places[places == len(keys)] = 0
+    found = keys[places] == wanted if len(keys) else np.zeros(len(wanted), bool)
+    slots = (queries[:, None] * width + np.arange(width)).ravel()[found]
+    entries, which = np.unique(places[found], return_inverse=True)
+    return _Matches(
+        torch.from_numpy(slots),
+        entries,
+        torch.from_numpy(which),
+        torch.from_numpy(np.repeat(counts, width)[found].astype(np.float32)),
+    )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Queries with their candidates, the relevant document first."""
+
+    rows: npt.NDArray[np.int64]
+    words: _Matches
+    pairs: _Matches
+    width: int
+
+    @classmethod
+    def of(cls, queries: Labelled, layer: LexicalLayer, index: _Places, width: int) -> _Batch:
+        terms = query_terms(queries.texts, layer.vocabulary, layer.postings.pairs)
+        found = np.empty((len(queries), width), np.int64)
+        size = max(1, _MOST_SCORES // max(len(layer), 1))
+        for start in range(0, len(queries), size):
+            part = slice(start, start + size)
+            scores = torch.from_numpy(layer.scores(queries.texts[part]))
+            own = torch.from_numpy(queries.rows[part])
+            scores[torch.arange(len(scores)), own] = torch.inf
+            found[part] = scores.topk(width).indices.numpy()
+        return cls(queries.rows, *index.of(terms, found), width)
+
+
+_Parts = tuple[Lexicon, Statistics, Scales]
+
+
+class _Scores:
+    """Scores of the candidates of a batch by a weighting."""
+
+    def __init__(self, batch: _Batch, parts: _Parts) -> None:
+        self._batch = batch
+        self._words = Entries(*parts, batch.words.entries)
+        self._pairs = PairEntries(*parts, batch.pairs.entries)
+
+    def of(self, weighting: Weighting) -> torch.Tensor:
+        """Returns scores, the relevant document's first; float32 [queries, candidates]."""
+        batch = self._batch
+        scores = torch.zeros(len(batch.rows) * batch.width)
+        words = weighting.words(self._words)[batch.words.which] * batch.words.counts
+        scores = scores.index_add(0, batch.words.slots, words)
+        pairs = weighting.pairs(self._pairs)[batch.pairs.which]
+        scores = scores.index_add(0, batch.pairs.slots, pairs)
+        return scores.view(-1, batch.width)
+
+
+def _descend(
+    weighting: Weighting,
+    batch: _Batch,
+    index: _Places,
+    parts: _Parts,
+    options: LexicalOptions,
+    steps: int,
+    judges: Sequence[_Batch] = (),
+) -> dict[int, float]:
+    """Makes steps; returns what queries that judge say after some of them, by step."""
+    scores = _Scores(batch, parts)
+    judging = [_Scores(judge, parts) for judge in judges]
+    temperature = torch.nn.Parameter(torch.tensor(_START_TEMPERATURE).log())
+    optimiser = torch.optim.Adam([*weighting.parameters(), temperature], lr=options.lr)
+    right = torch.zeros(len(batch.rows), dtype=torch.int64)
+    figures = {0: _reciprocal_rank(weighting, judging)} if judging else {}
+    for step in track(range(1, steps + 1), "training the lexical layer"):
+        optimiser.zero_grad()
+        logits = temperature.exp() * scores.of(weighting)
+        loss = functional.cross_entropy(logits, right)
+        loss = loss + weighting.penalty(options.word_decay / len(right))
+        loss.backward()
+        optimiser.step()
+        if judging and (step % _EVERY == 0 or step == steps):
+            figures[step] = _reciprocal_rank(weighting, judging)
+    return figures
+
+
+def _reciprocal_rank(weighting: Weighting, judging: Sequence[_Scores]) -> float:
+    """Returns the mean reciprocal rank among candidates, averaged over groups of queries."""
+    figures = []
+    with torch.no_grad():
+        for group in judging:
+            scores = group.of(weighting)
+            ranks = 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
+            figures.append(float((1 / ranks).mean()))
+    return sum(figures) / len(figures)
