@@ -46,6 +46,11 @@ class LexicalOptions:
             below_one=("holdout", "b"),
         )
         check_choices(self, "lexical", code=("auto", "true", "false"))
+        if not self.enabled and self != LexicalOptions(enabled=False):
+            raise InputError(
+                "--lexical.* changes nothing while --lexical.enabled is false",
+                mend="Leave the other options out",
+            )
         if self.b <= 0:
             raise InputError(
                 "--lexical.b 0 cannot be trained from", mend="Give a number between 0 and 1"

@@ -215,9 +215,11 @@ def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> An
         return None
     rng = np.random.default_rng([options.seed, 8])
     picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
-    tokens = parts.text.encode([pairs[number][0] for number in picked], options.mix.query_length)
     rows = parts.assignment.table.find([pairs[number][1] for number in picked])
-    return DevQueries(tokens, rows.tolist())
+    asked = [pairs[number][0] for number in picked]
+    return DevQueries.of(
+        asked, rows.tolist(), parts.text, options.mix.query_length, parts.lexical
+    )
 
 
 def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:

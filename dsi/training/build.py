@@ -16,7 +16,7 @@ from dsi import versions
 from dsi.corpus_memory import remember
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.training.assembly import make_run
-from dsi.training.preparation import LEARNING, LESSONS, Parts, check_codebooks, prepare
+from dsi.training.preparation import LEARNING, LESSONS, LEXICAL, Parts, check_codebooks, prepare
 from dsi.training.processes import Processes
 from dsi.training.start import decided
 from dsi.training.training_options import TrainingOptions
@@ -103,6 +103,8 @@ def train_index(
             assert writer is not None
             with writer.version() as fresh:
                 _write(fresh, dataset, options, parts, run.model, reached, wanted)
+                if parts.lexical is not None:
+                    shutil.copytree(work / LEXICAL, fresh / LEXICAL)
                 _keep_logs(work, fresh / "log")
                 if memory is not None:
                     shutil.copytree(memory, fresh / IN_VERSION)

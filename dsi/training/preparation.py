@@ -1,4 +1,4 @@
-"""The steps before training that are missing: vocabulary, pseudo-queries, identifiers, lessons."""
+"""The steps before training that are missing, from the vocabulary to the lexical layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.dataset import Dataset
+from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
@@ -19,17 +19,22 @@ from docids.code_learning.seq2seq import CodeVectors
 from docids.kinds import KINDS
 from docids.kinds.quantisation import Quantised
 from docids.pseudo_queries import queries_of
+from docids.table import DocidTable
 from dsi.objectives.options import TAUGHT
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
 from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
+    from dsi.lexical.layer import LexicalLayer
+    from dsi.lexical.training import Labelled
     from dsi.warm_starts import Codebooks
 
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 LESSONS = "lessons"
 """The folder in the working folder where what a teacher said is kept."""
+LEXICAL = "lexical"
+"""The folder of the lexical layer, in the working folder and in a version."""
 LEARNING = "assigning"
 """Where identifiers that are learned keep what they have under way."""
 _WHOLE_DOCUMENT = 1 << 20
@@ -49,6 +54,7 @@ class Parts:
         checkpoint: Hub id or folder of the model that training starts from; None from scratch.
         codebooks: Those of the identifiers, where the rows of codes start from them.
         codes: What learned identifiers bring for the rows of their codes.
+        lexical: Scores documents by the words they share with a query; None without.
     """
 
     text: TextEncoder
@@ -60,6 +66,7 @@ class Parts:
     checkpoint: str | None = None
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
+    lexical: LexicalLayer | None = None
 
 
 def prepare(
@@ -107,6 +114,7 @@ def prepare(
     # Rows of the table are the order in which everything after this counts documents.
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
+    in_rows = [documents[number] for number in picked]
     return Parts(
         text,
         assignment,
@@ -117,7 +125,61 @@ def prepare(
         checkpoint,
         _codebooks(assignment, [texts[number] for number in picked], options),
         CodeVectors.of(assignment.built.extras) if learned else None,
+        _lexical(dataset, in_rows, assignment.table, work, options),
     )
+
+
+def _lexical(
+    dataset: Dataset,
+    documents: list[Document],
+    table: DocidTable,
+    work: Path,
+    options: TrainingOptions,
+) -> LexicalLayer | None:
+    """Makes the lexical layer unless it is there.
+
+    Args:
+        dataset: The corpus and its queries.
+        documents: In the row order of the table.
+        table: The identifiers.
+        work: The folder of what is under way.
+        options: How.
+    """
+    if not options.lexical.enabled:
+        return None
+    from dsi.lexical.building import LexicalIndex, open_layer
+
+    folder = work / LEXICAL
+    if not (folder / "source").is_dir():
+        labelled = _judged(dataset, table, "train")
+        if len(labelled) < FEWEST_LABELLED:
+            labelled = labelled.part(np.zeros(0, np.int64))
+        LexicalIndex.build(
+            [document.title for document in documents],
+            [document.text for document in documents],
+            language=options.vocabulary.language,
+            options=options.lexical,
+            labelled=labelled,
+            dev=_judged(dataset, table, "dev"),
+            seed=options.seed,
+        ).save(folder)
+    return open_layer(folder)
+
+
+def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
+    """Returns the queries of a split with each relevant document of the corpus."""
+    from dsi.lexical.training import Labelled
+
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], doc_id)
+        for query_id, judged in dataset.qrels_of(split).items()
+        for doc_id, relevance in judged.items()
+        if relevance > 0 and query_id in texts
+    ]
+    rows = table.find([doc_id for _, doc_id in pairs])
+    every = Labelled([text for text, _ in pairs], rows)
+    return every.part(np.flatnonzero(rows >= 0))
 
 
 def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:

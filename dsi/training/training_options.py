@@ -10,6 +10,7 @@ from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
+from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TAUGHT, ObjectiveOptions
 from dsi.text_encoder import VocabularyOptions
 from dsi.training.log import check_wandb
@@ -40,6 +41,7 @@ class TrainingOptions(KindOptions):
         per_doc: Pseudo-queries per document.
         seed: Of everything drawn at random.
         embedding: How documents become vectors, for semantic, random, rq, pq and learned.
+        lexical: The lexical layer beside the network.
         model: The network.
         vocabulary: The vocabulary of a model from scratch.
         mix: What a batch is made of.
@@ -56,6 +58,7 @@ class TrainingOptions(KindOptions):
     per_doc: int = 40
     seed: int = 0
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    lexical: LexicalOptions = field(default_factory=LexicalOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)

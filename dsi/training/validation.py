@@ -15,7 +15,9 @@ from dsi.search.beam import beam_search
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dsi.lexical.layer import LexicalLayer
     from dsi.search.torch_trie import TorchTrie
+    from dsi.text_encoder import TextEncoder
 
 _BATCH = 64
 _DEPTH = 10
@@ -28,13 +30,45 @@ class DevQueries:
     Attributes:
         tokens: Token ids of each query.
         rows: Table row of its relevant document.
+        texts: The queries as they are asked; none without a lexical layer.
+        lexical: Scores documents for them; None for the model alone.
     """
 
     tokens: Sequence[Sequence[int]]
     rows: Sequence[int]
+    texts: Sequence[str] = ()
+    lexical: LexicalLayer | None = None
+
+    @classmethod
+    def of(
+        cls,
+        texts: Sequence[str],
+        rows: Sequence[int],
+        encoder: TextEncoder,
+        length: int,
+        lexical: LexicalLayer | None = None,
+    ) -> DevQueries:
+        """Encodes queries.
+
+        Args:
+            texts: The queries.
+            rows: Table row of the relevant document of each.
+            encoder: Of the model.
+            length: Most tokens of a query.
+            lexical: Scores documents for them; None for the model alone.
+        """
+        return cls(encoder.encode(texts, length), rows, texts, lexical)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def document_scores(
+        self, places: npt.NDArray[np.int64], device: torch.device
+    ) -> torch.Tensor | None:
+        """Returns the lexical scores of some queries; float32 [queries, table rows], or None."""
+        if self.lexical is None:
+            return None
+        return torch.from_numpy(self.lexical.scores([self.texts[at] for at in places])).to(device)
 
 
 def validate(
@@ -92,6 +126,7 @@ def ranks_of(
             k=_DEPTH,
             beams=max(beams, _DEPTH),
             score=score,
+            document_scores=queries.document_scores(picked, trie.device),
         )
         wanted = np.array([queries.rows[number] for number in picked])
         hit = found.cpu().numpy() == wanted[:, None]

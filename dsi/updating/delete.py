@@ -25,6 +25,7 @@ from docids.trie import Trie
 from dsi import versions
 from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
 from dsi.index import open_titles, write_titles
+from dsi.training.preparation import LEXICAL
 from dsi.updating.parent import check_parent
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest
@@ -112,6 +113,12 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             after.table.save(fresh / "docids")
             Trie.build(after.table).save(fresh / "docids" / "trie")
             after.save(fresh / "assignment")
+            if (folder / LEXICAL).is_dir():
+                from dsi.lexical.building import LexicalIndex
+
+                live = ~np.asarray(after.table.retired)
+                kept = LexicalIndex.open(folder / LEXICAL)
+                kept.changed([], [], np.zeros(0, np.int64), live=live).save(fresh / LEXICAL)
             if memory is not None:
                 _forget(fresh / FOLDER, memory, named)
             Manifest(
@@ -173,6 +180,7 @@ def _audit(
     if memory is None:
         return None
     from dsi.backbone import load_backbone
+    from dsi.lexical.building import open_layer
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
     from dsi.training.validation import DevQueries, ranks_of
@@ -182,9 +190,12 @@ def _audit(
         return None
     text = TextEncoder.open(folder / "text")
     model = load_backbone(folder / "model")
-    queries = DevQueries(
-        text.encode([query for query, _ in pairs], manifest.query_length),
+    queries = DevQueries.of(
+        [query for query, _ in pairs],
         before.find([doc_id for _, doc_id in pairs]).tolist(),
+        text,
+        manifest.query_length,
+        open_layer(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None,
     )
     with_edges, without = (
         ranks_of(

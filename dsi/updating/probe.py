@@ -76,6 +76,7 @@ class Probe:
         length: int,
         beams: int,
         score: str = "model",
+        lexical: LexicalLayer | None = None,
     ) -> dict[str, float]:
         """Returns Success@1, Success@10 and RR@10 of a model; empty where there is no query.
 
@@ -86,6 +87,7 @@ class Probe:
             length: Longest query in tokens.
             beams: Width of the search.
             score: What a document's score is.
+            lexical: Its lexical layer; None without.
         """
         from docids.trie import Trie
         from dsi.search.torch_trie import TorchTrie
@@ -93,7 +95,8 @@ class Probe:
 
         if not self.texts:
             return {}
-        queries = DevQueries(text.encode(self.texts, length), table.find(self.doc_ids).tolist())
+        rows = table.find(self.doc_ids).tolist()
+        queries = DevQueries.of(self.texts, rows, text, length, lexical)
         device = model.get_output_embeddings().weight.device
         trie = TorchTrie.from_trie(Trie.build(table), device)
         return validate(model, queries, trie, beams, score)

@@ -109,7 +109,7 @@ def asked(
     """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts]."""
     from dsi.training.validation import DevQueries, ranks_of
 
-    queries = DevQueries(
-        index.text.encode(list(texts), length), index.table.find(list(doc_ids)).tolist()
+    queries = DevQueries.of(
+        list(texts), index.table.find(list(doc_ids)).tolist(), index.text, length, index.lexical
     )
     return ranks_of(index.model, queries, index.trie, beams or index.manifest.beams)

@@ -43,7 +43,7 @@ from dsi.corpus_memory import (
 )
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
-from dsi.training.preparation import FEWEST_LABELLED
+from dsi.training.preparation import FEWEST_LABELLED, LEXICAL
 from dsi.training.processes import Processes
 from dsi.training.training_options import TrainingOptions
 from dsi.updating.carried import left_out
@@ -58,6 +58,7 @@ from dsi.versions import Manifest
 from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
+    from dsi.lexical.layer import LexicalLayer
     from dsi.updating.training import Watcher
 
 WORK = "updating"
@@ -310,6 +311,15 @@ def _prepare_parts(
             ),
         )
     assignment.save(work / "docids")
+    if (parent / LEXICAL).is_dir():
+        from dsi.lexical.building import LexicalIndex
+
+        LexicalIndex.open(parent / LEXICAL).changed(
+            [document.title for document in fresh],
+            [document.text for document in fresh],
+            assignment.table.find([document.doc_id for document in fresh]),
+            live=~np.asarray(assignment.table.retired),
+        ).save(work / LEXICAL)
     probe = Probe.of(
         memory, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
@@ -433,6 +443,7 @@ def _prepare(index: Path, options: UpdateOptions) -> Update:
         tokens=tokens,
         titles=[document.title if document else "" for document in named],
         new_rows=np.sort(new),
+        lexical=_lexical(work),
     )
 
 
@@ -453,6 +464,8 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         )
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
+        if (work / LEXICAL).is_dir():
+            shutil.copytree(work / LEXICAL, fresh / LEXICAL)
         write_kept(fresh, outcome.kept, None if outcome.afresh else update.parent)
         if (update.parent / IN_VERSION).is_dir():
             shutil.copytree(
@@ -490,8 +503,11 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
         TextEncoder.open(update.parent / "text"),
         Assignment.open(update.parent / "assignment").table,
         *how,
+        _lexical(update.parent),
     )
-    after = probe.measure(outcome.model, outcome.text, update.assignment.table, *how)
+    after = probe.measure(
+        outcome.model, outcome.text, update.assignment.table, *how, _lexical(work)
+    )
     lost = 100 * (before["Success@10"] - after["Success@10"])
     return {
         "source": probe.source,
@@ -500,6 +516,15 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
         "after": after,
         "points lost": lost,
     }
+
+
+def _lexical(folder: Path) -> LexicalLayer | None:
+    """Opens the lexical layer in the folder of a version, or of one under way."""
+    if not (folder / LEXICAL).is_dir():
+        return None
+    from dsi.lexical.building import open_layer
+
+    return open_layer(folder / LEXICAL)
 
 
 def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) -> list[str]:

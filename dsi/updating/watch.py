@@ -66,11 +66,15 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
     table, steps = update.assignment.table, planned_steps(update)
     length, texts = update.manifest.query_length, update.training.mix.document_length
     queries = [
-        DevQueries(update.text.encode(some.queries, length), table.find(some.targets).tolist())
+        DevQueries.of(
+            some.queries, table.find(some.targets).tolist(), update.text, length, update.lexical
+        )
         for some in watch.questions
     ]
     documents = [
-        DevQueries(update.text.encode(some.texts, texts), table.find(some.doc_ids).tolist())
+        DevQueries.of(
+            some.texts, table.find(some.doc_ids).tolist(), update.text, texts, update.lexical
+        )
         for some in watch.questions
     ]
     beams = watch.beams or update.manifest.beams

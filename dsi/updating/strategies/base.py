@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from docids.assignment import Assignment
     from dsi.corpus_memory import Memory
+    from dsi.lexical.layer import LexicalLayer
     from dsi.objectives.base import Objective
     from dsi.text_encoder import TextEncoder
     from dsi.training.options import LoopOptions, OptimiserOptions
@@ -45,6 +46,7 @@ class Update:
         tokens: Token ids of the document of every table row, title first; empty where retired.
         titles: The title of every row.
         new_rows: Rows of documents that are new or changed, ascending; int64 [new].
+        lexical: The lexical layer, with the new documents; None without.
     """
 
     options: UpdateOptions
@@ -59,6 +61,7 @@ class Update:
     tokens: Sequence[Sequence[int]]
     titles: Sequence[str]
     new_rows: npt.NDArray[np.int64]
+    lexical: LexicalLayer | None = None
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:
