@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from dsi.lexical.features import Scales, Statistics
 from dsi.lexical.layer import LexicalLayer, Postings
 from dsi.lexical.lexicon import Lexicon
 from dsi.lexical.options import LexicalOptions
-from dsi.lexical.training import Labelled, Outcome, train
+from dsi.lexical.training import Labelled, train
 from dsi.lexical.weighting import Weighting
 from dsi.lexical.words import Vocabulary, has_code
 
@@ -34,7 +34,7 @@ class LexicalIndex:
         scales: Of the features, as of training.
         weighting: The trained parameters.
         documents: How many documents are live.
-        outcome: What training has chosen; None where nothing was trained, or it was before.
+        outcome: What training has reached, for people; empty where nothing was trained.
     """
 
     vocabulary: Vocabulary
@@ -42,7 +42,7 @@ class LexicalIndex:
     scales: Scales
     weighting: Weighting
     documents: int
-    outcome: Outcome | None = None
+    outcome: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -79,12 +79,13 @@ class LexicalIndex:
             pairs=options.pairs,
             title_weight=options.title_weight,
         )
-        outcome = None
+        outcome: Mapping[str, float] = {}
         if len(labelled) and options.steps:
-            outcome = train(
+            chosen = train(
                 weighting, lexicon, statistics, scales, vocabulary,
                 labelled=labelled, dev=dev, options=options, seed=seed,
             )  # fmt: skip
+            outcome = {name: value for name, value in asdict(chosen).items() if value == value}
         return cls(vocabulary, lexicon, scales, weighting, len(lexicon), outcome)
 
     def changed(
@@ -119,13 +120,25 @@ class LexicalIndex:
             self.scales,
             self.weighting.lengthened(len(self.vocabulary)),
             int(live.sum()),
+            self.outcome,
         )
+
+    def placed(self, rows: npt.NDArray[np.int64], size: int) -> LexicalIndex:
+        """Returns the index with its documents in other rows.
+
+        Args:
+            rows: The new row of each document; int64 [documents].
+            size: How many rows there are then; those that are not named have no document.
+        """
+        order = np.full(size, -1, np.int64)
+        order[rows] = np.arange(len(rows))
+        return replace(self, lexicon=self.lexicon.taken(self.lexicon, order))
 
     def layer(self) -> LexicalLayer:
         """Returns the layer that searches."""
         statistics = Statistics.of(self.lexicon, self.vocabulary.words, self.documents)
         postings = Postings.of(self.weighting, self.lexicon, statistics, self.scales)
-        return LexicalLayer(self.vocabulary, postings)
+        return LexicalLayer(self.vocabulary, postings, self.outcome)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the layer and what it was made of as `folder`, which is replaced."""
@@ -145,7 +158,8 @@ class LexicalIndex:
         Raises:
             InputError: It is missing or damaged.
         """
-        vocabulary = open_layer(folder).vocabulary
+        layer = open_layer(folder)
+        vocabulary = layer.vocabulary
         source = Path(folder) / _SOURCE
         header, arrays = open_store(source, "lexicon")
         with naming(source):
@@ -161,6 +175,7 @@ class LexicalIndex:
                 Scales.from_arrays(arrays),
                 Weighting.from_arrays(weighting, len(vocabulary)),
                 int(header["documents"]),
+                layer.outcome,
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,11 +82,18 @@ class LexicalLayer:
     Args:
         vocabulary: Numbers the words.
         postings: The weights.
+        outcome: What training has reached, for people; empty where nothing was trained.
     """
 
-    def __init__(self, vocabulary: Vocabulary, postings: Postings) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        postings: Postings,
+        outcome: Mapping[str, float] | None = None,
+    ) -> None:
         self.vocabulary = vocabulary
         self.postings = postings
+        self.outcome = dict(outcome or {})
 
     def __len__(self) -> int:
         """The number of documents."""
@@ -137,6 +144,7 @@ class LexicalLayer:
             "language": self.vocabulary.language,
             "code": self.vocabulary.code,
             "documents": self.postings.documents,
+            "outcome": self.outcome,
         }
         write_store(folder, "lexical", header, arrays)
 
@@ -159,7 +167,8 @@ class LexicalLayer:
             )  # fmt: skip
             postings.check(len(words))
             vocabulary = Vocabulary(header["language"], header["code"] is True, words)
-        return cls(vocabulary, postings)
+            outcome = dict(header["outcome"])
+        return cls(vocabulary, postings, outcome)
 
 
 def query_terms(

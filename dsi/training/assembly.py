@@ -99,6 +99,39 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
     )
 
 
+def without_training(
+    dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Returns the network as it starts, and what it reaches on the dev queries.
+
+    Args:
+        dataset: The corpus and its queries.
+        work: The folder of what is under way.
+        options: How.
+        parts: What the steps before have made.
+    """
+    import torch
+
+    from docids.trie import Trie
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.log import Log
+    from dsi.training.validation import validate
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = _make_model(options, parts, fresh=True)
+    model = model.to(device).eval()
+    reached: dict[str, Any] = {"steps": 0, "examples": 0}
+    log = Log(work, 0, active=True, wandb=options.loop.wandb)
+    dev = _dev_queries(dataset, parts, options)
+    if dev is not None:
+        trie = TorchTrie.from_trie(Trie.build(parts.assignment.table), device)
+        measured = validate(model, dev, trie, options.loop.beams, options.loop.score)
+        log.evaluation(0, measured)
+        reached["best"] = {"step": 0, **measured}
+    log.close()
+    return model, reached
+
+
 def _lessons(
     work: Path, examples: Mapping[str, Examples], options: TrainingOptions
 ) -> Lessons | None:
@@ -217,9 +250,7 @@ def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> An
     picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
     rows = parts.assignment.table.find([pairs[number][1] for number in picked])
     asked = [pairs[number][0] for number in picked]
-    return DevQueries.of(
-        asked, rows.tolist(), parts.text, options.mix.query_length, parts.lexical
-    )
+    return DevQueries.of(asked, rows.tolist(), parts.text, options.mix.query_length, parts.lexical)
 
 
 def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:

@@ -15,7 +15,7 @@ from data_prep.files import is_leftover, read_json, remove_folder, write_json
 from dsi import versions
 from dsi.corpus_memory import remember
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
-from dsi.training.assembly import make_run
+from dsi.training.assembly import make_run, without_training
 from dsi.training.preparation import LEARNING, LESSONS, LEXICAL, Parts, check_codebooks, prepare
 from dsi.training.processes import Processes
 from dsi.training.start import decided
@@ -61,7 +61,7 @@ def train_index(
         InputError: The folder holds an index or a run of other options, an option does not fit
             the data, or the loss is no finite number.
     """
-    options = decided(options, docids_folder)
+    options = decided(options, docids_folder, dataset.info.qrels.get("train", 0))
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
     check_codebooks(options, docids_folder)
@@ -91,18 +91,26 @@ def train_index(
         parts = processes.first_before_others(
             lambda: prepare(dataset, work, options, docids_folder)
         )
-        run = processes.together(lambda: make_run(dataset, work, options, parts))
-        run = replace(run, deepspeed=zero)
-        from dsi.training.loop import train_loop
-        from dsi.training.lora import merge_adapters
+        if options.loop.total:
+            run = processes.together(lambda: make_run(dataset, work, options, parts))
+            run = replace(run, deepspeed=zero)
+            from dsi.training.loop import train_loop
+            from dsi.training.lora import merge_adapters
 
-        reached = train_loop(run)
-        merge_adapters(run.model)
+            reached = train_loop(run)
+            model = run.model
+            merge_adapters(model)
+        else:
+            model, reached = processes.first_before_others(
+                lambda: without_training(dataset, work, options, parts)
+            )
+        if parts.lexical is not None:
+            reached["lexical"] = parts.lexical.outcome
 
         def write() -> None:
             assert writer is not None
             with writer.version() as fresh:
-                _write(fresh, dataset, options, parts, run.model, reached, wanted)
+                _write(fresh, dataset, options, parts, model, reached, wanted)
                 if parts.lexical is not None:
                     shutil.copytree(work / LEXICAL, fresh / LEXICAL)
                 _keep_logs(work, fresh / "log")

@@ -32,9 +32,12 @@ class Log:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        kept = [row for row in read_evaluations(folder) if row["step"] <= start]
+        # A run that begins measures step 0 again.
+        kept = [row for row in read_evaluations(folder) if start and row["step"] <= start]
         write_json_lines(self._file, kept)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._writer = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=start + 1 if start else 0
+        )
         if wandb is not None:
             self._wandb = _start_wandb(wandb, folder)
 

@@ -145,7 +145,7 @@ def train_loop(run: Run) -> dict[str, Any]:
 def _train(run: Run, precision: str) -> dict[str, Any]:
     """Trains in a precision; see `train_loop`."""
     engine, start, progress = _start(run, precision)
-    accelerator, loop, steps = engine.accelerator, run.loop, run.loop.steps
+    accelerator, loop, steps = engine.accelerator, run.loop, run.loop.total
     ascent = _ascent(run, engine)
     targets = run.targets.to(accelerator.device)
     for objective in run.objectives:
@@ -160,6 +160,9 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     bar = tqdm(
         total=steps, initial=start, desc="training", unit="step", dynamic_ncols=True, **silent
     )
+    if start == 0 and (run.dev is not None or run.documents is not None):
+        _evaluate(run, engine, 0, {}, progress, log, forgetting)
+        progress["start"] = dict(progress.get("best", {}))
     began, tokens = time.monotonic(), 0
     loss = float(progress.get("loss", math.nan))
     for step in range(start, steps):
@@ -336,7 +339,7 @@ def _gradients(
             targets,
             examples=sum(run.batches.counts(step)),
             step=step,
-            steps=run.loop.steps,
+            steps=run.loop.total,
             own=own,
             groups=min(
                 best_passes(lengths, most, each, sharers / share), max(1, int(fewest * share))

@@ -246,8 +246,10 @@ class LoraOptions:
 class LoopOptions:
     """How long, how large, how precise, how safe."""
 
-    steps: int = 160
-    """Optimiser steps"""
+    steps: int | None = None
+    """Optimiser steps of the network. By default 0 for the small network from scratch, whose rows
+    are in place and whose lexical layer is trained by itself; 40 with --model.encoder and enough
+    labelled queries; else 160"""
     batch: int | None = None
     """Examples per step, over all processes and accumulation steps; 512 unless --loop.tokens says
     how many"""
@@ -290,9 +292,8 @@ class LoopOptions:
         check_numbers(
             self,
             "loop",
-            not_negative=("evaluate_every", "evaluate_documents", "checkpoint_every"),
+            not_negative=("steps", "evaluate_every", "evaluate_documents", "checkpoint_every"),
             at_least_one=(
-                "steps",
                 "batch",
                 "tokens",
                 "accumulation",
@@ -325,6 +326,12 @@ class LoopOptions:
         """Examples per step; None where tokens are counted."""
         return None if self.tokens is not None else (self.batch or DEFAULT_BATCH)
 
+    @property
+    def total(self) -> int:
+        """Optimiser steps, where they have been decided (`dsi.training.start.decided`)."""
+        assert self.steps is not None
+        return self.steps
+
     def of_size(self, batch: int | None, **changes: Any) -> LoopOptions:
         """Returns these options with other ones, and so many examples per step unless None."""
         if batch is not None:
@@ -334,12 +341,12 @@ class LoopOptions:
     @property
     def evaluation_interval(self) -> int:
         """Steps between evaluations."""
-        return self.evaluate_every or max(1, self.steps // 4)
+        return self.evaluate_every or max(1, self.total // 4)
 
     @property
     def checkpoint_interval(self) -> int:
         """Steps between checkpoints."""
-        return self.checkpoint_every or max(1, self.steps // 8)
+        return self.checkpoint_every or max(1, self.total // 8)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
 from docids.kinds import KINDS
 from dsi.training.examples import task_shares
-from dsi.training.start import codes_model, decided
+from dsi.training.start import FEWEST_LABELLED, codes_model, decided
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +67,10 @@ def plan_training(
     """
     from dsi.training.preparation import check_codebooks
 
-    options = decided(options, docids_folder)
+    labelled = 0
+    if dataset.exists():
+        labelled = Dataset.open(dataset).info.qrels.get("train", 0)
+    options = decided(options, docids_folder, labelled)
     check_codebooks(options, docids_folder)
     steps: list[str] = []
     opened = Dataset.open(dataset) if dataset.exists() else None
@@ -88,15 +91,23 @@ def plan_training(
     if options.generator == "none":
         shares["pseudo"] = 0.0
     total = sum(shares.values())
-    if not total:
+    if not total and options.loop.total:
         raise InputError(
             "nothing to train on: the tasks with a share have no examples",
             where=dataset,
             mend="Give --mix.pseudo or --mix.indexing a share",
         )
     loop = options.loop
+    if options.lexical.enabled:
+        trained = labelled >= FEWEST_LABELLED and options.lexical.steps
+        how = (
+            f"at most {options.lexical.steps} steps on the labelled queries" if trained else "none"
+        )
+        steps.append(f"weigh the words of the documents (training: {how})")
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
-    steps.append(f"train {loop.steps:,} steps of {size}")
+    steps.append(
+        f"train the network {loop.total:,} steps of {size}" if loop.total else "build the network"
+    )
     started = options.model.pretrained
     if options.model.start == "learned":
         steps.insert(-1, "start from the model that the identifiers were trained with")
@@ -111,14 +122,14 @@ def plan_training(
         documents,
         parameters,
         memory,
-        {task: share / total for task, share in shares.items() if share},
-        loop.steps * loop.size if loop.size else None,
+        {task: share / total for task, share in shares.items() if share} if loop.total else {},
+        loop.total * loop.size if loop.size else None,
     )
 
 
 def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOptions) -> list[str]:
     name = options.generator
-    if name == "none" or not options.mix.pseudo:
+    if name == "none" or not options.mix.pseudo or not options.loop.total:
         return []
     if name == "auto":
         return [f"make {options.per_doc} pseudo-queries a document (selective or extractive)"]

@@ -22,6 +22,7 @@ from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.objectives.options import TAUGHT
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
+from dsi.training.start import FEWEST_LABELLED
 from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from dsi.lexical.training import Labelled
     from dsi.warm_starts import Codebooks
 
-FEWEST_LABELLED = 200
-"""With fewer labelled training queries, nothing is learned from them about how people ask."""
 LESSONS = "lessons"
 """The folder in the working folder where what a teacher said is kept."""
 LEXICAL = "lexical"
@@ -258,7 +257,7 @@ def _docids(
 
 def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
     """Generates pseudo-queries unless they are there; returns whose are to be used."""
-    if options.generator == "none" or not options.mix.pseudo:
+    if options.generator == "none" or not options.mix.pseudo or not options.loop.total:
         return None
     from data_prep.generate import generate_queries, used_as_they_are
 

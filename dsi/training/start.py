@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from dsi.training.training_options import TrainingOptions
 
 
+FEWEST_LABELLED = 200
+"""With fewer labelled training queries, nothing is learned from them about how people ask."""
+DEFAULT_STEPS = 160
+"""Optimiser steps of a network that has everything to learn."""
+ENCODER_STEPS = 40
+"""Optimiser steps of the map between a pretrained encoder and its document vectors."""
 _OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
 """The kinds of identifiers that are made from document vectors."""
 
@@ -49,8 +55,10 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         )
 
 
-def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
-    """Returns options that say of the warm start whether it is `learned`.
+def decided(
+    options: TrainingOptions, docids_folder: Path | None, labelled: int = 0
+) -> TrainingOptions:
+    """Returns options with the number of steps, and whether the warm start is `learned`.
 
     Where an encoder-decoder was, or will be, trained with the identifiers, it is what `auto`
     takes; with small networks over document vectors there is none.
@@ -58,10 +66,23 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
     Args:
         options: As the user gave them.
         docids_folder: Identifiers that exist already; None to assign those of `options.docids`.
+        labelled: How many labelled training queries there are.
 
     Raises:
         InputError: Another network is asked for besides, or `learned` where there is none.
     """
+    options = _with_start(options, docids_folder)
+    if options.loop.steps is not None:
+        return options
+    start, steps = options.model.start, DEFAULT_STEPS
+    if start == "spectral" and options.lexical.enabled:
+        steps = 0
+    elif start == "encoder":
+        steps = ENCODER_STEPS if labelled >= FEWEST_LABELLED else 0
+    return replace(options, loop=replace(options.loop, steps=steps))
+
+
+def _with_start(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
     model = options.model
     brings = codes_model(options, docids_folder) is not None
     if model.warm_start == "learned" and not brings:

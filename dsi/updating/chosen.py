@@ -8,12 +8,38 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_prep.errors import InputError
+from dsi.training.training_options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
 
 
+AUTO = "auto"
+"""The strategy that goes with how the index was trained."""
+
+
+def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions:
+    """Returns options whose strategy has a name.
+
+    Args:
+        options: Of an update.
+        training: Of the first training of the index.
+
+    Raises:
+        InputError: An option means nothing to the strategy that is chosen.
+    """
+    if options.strategy != AUTO:
+        return options
+    frozen = training.optimiser.rows == "frozen" or not training.loop.steps
+    strategy = "append" if frozen and training.lexical.enabled else "generative+ewc"
+    chosen = dataclasses.replace(options, strategy=strategy)
+    refuse_unused(chosen)
+    return chosen
+
+
 def refuse_unused(options: UpdateOptions) -> None:
     """Raises InputError for unknown strategies, and an option that the named ones do not read."""
+    if options.strategy == AUTO:
+        return  # the index says which it is
     strategies = parse_strategies(options.strategy)
     read = {group for strategy in strategies for group in strategy.reads}
     default = UpdateOptions()

@@ -140,7 +140,7 @@ class ReplayBatches(Batches):
 
 def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -> Batches:
     """Returns the batches of an update as its plan wants them."""
-    steps = plan.loop.steps
+    steps = plan.loop.total
     factors = None
     if plan.schedule is not None:
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])

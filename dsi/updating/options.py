@@ -221,8 +221,10 @@ class ViewBatchOptions:
 class UpdateOptions:
     """How new documents enter an index. None stands for what the index was trained with."""
 
-    strategy: str = "generative+ewc"
-    """What the model learns from, and how old documents are kept; joined by plus signs"""
+    strategy: str = "auto"
+    """What the model learns from, and how old documents are kept; joined by plus signs. auto:
+    append where the network was not trained or its output rows stayed as they were, else
+    generative+ewc"""
     ratio: float = 2.0
     """DSI++'s r: texts of documents that are learned for each query, labelled or pseudo; 0 for
     none"""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.table import DocidTable
+    from dsi.lexical.layer import LexicalLayer
     from dsi.text_encoder import TextEncoder
 
 SOURCES = ("dev", "pseudo")

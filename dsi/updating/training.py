@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsi.training.start import DEFAULT_STEPS
 from dsi.updating.carried import carried_terms
 from dsi.updating.growing import grown_model
 from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
@@ -26,7 +27,8 @@ Watcher = Callable[[Update, "PreTrainedModel"], "Objective"]
 
 def planned_steps(update: Update) -> int:
     """Returns how many steps an update will make."""
-    return update.options.steps or max(1, -(-update.training.loop.steps // STEPS_SHARE))
+    first = update.training.loop.steps or DEFAULT_STEPS
+    return update.options.steps or max(1, -(-first // STEPS_SHARE))
 
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:

@@ -43,10 +43,12 @@ from dsi.corpus_memory import (
 )
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.text_encoder import PretrainedEncoder, TextEncoder
-from dsi.training.preparation import FEWEST_LABELLED, LEXICAL
+from dsi.training.preparation import LEXICAL
 from dsi.training.processes import Processes
+from dsi.training.start import FEWEST_LABELLED
 from dsi.training.training_options import TrainingOptions
 from dsi.updating.carried import left_out
+from dsi.updating.chosen import resolved
 from dsi.updating.first_training import training_options
 from dsi.updating.kept import write_kept
 from dsi.updating.options import UpdateOptions
@@ -116,8 +118,9 @@ def update_index(
         InputError: Another command writes to the index, another update was interrupted here, an
             option does not fit, or the new version loses more than the options allow.
     """
+    live = versions.folder(index, versions.live(index))  # the lock would make a folder
+    options = resolved(options, training_options(Manifest.load(live)))
     strategies = parse_strategies(options.strategy)
-    versions.live(index)  # the lock would make a folder where none is
     processes = Processes()
     work = index / WORK
     dropped: dict[str, Tally] = {}
@@ -292,7 +295,10 @@ def _prepare_parts(
     text = TextEncoder.open(parent / "text")
     with replacing_folder(work / "text") as folder:
         text.extended(texts).save(folder)
-    _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
+    if options.strategy != "append":
+        _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
+    else:
+        _keep_pseudo(merged, memory, difference)
     assignment = Assignment.open(parent / "assignment")
     added = set(difference.added)
     numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
@@ -367,6 +373,16 @@ def _write_pseudo(
                     yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
 
     write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
+
+
+def _keep_pseudo(merged: Dataset, memory: Memory, difference: Difference) -> None:
+    """Keeps the pseudo-queries of documents that stay as they are; makes none."""
+    if memory.generator is None:
+        return
+    changed = set(difference.changed)
+    rows = (row for row in memory.pseudo_rows() if row[1] not in changed)
+    assert memory.made is not None
+    write_pseudo(merged, memory.generator, rows, memory.made)
 
 
 def _generator_options(name: str, per_doc: int, seed: int, writer: Path) -> GeneratorOptions:

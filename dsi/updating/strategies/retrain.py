@@ -21,8 +21,10 @@ class Retrain(Standalone):
         """Trains in a folder of its own, which continues where it stopped."""
         from dsi import versions
         from dsi.backbone import load_backbone
+        from dsi.lexical.building import LexicalIndex
         from dsi.text_encoder import TextEncoder
         from dsi.training.build import train_index
+        from dsi.training.preparation import LEXICAL
         from dsi.training.processes import Processes
 
         asked = update.options
@@ -49,7 +51,11 @@ class Retrain(Standalone):
         out = work / "retrained"
         manifest = train_index(update.memory.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
-        reached = {**manifest.metrics, "batch": manifest.metrics["examples"] // loop.steps}
+        reached = {**manifest.metrics, "batch": manifest.metrics["examples"] // max(loop.total, 1)}
+        if (folder / LEXICAL).is_dir():
+            live = given.table.live
+            whole = LexicalIndex.open(folder / LEXICAL).placed(live, len(given.table))
+            Processes().first_alone(lambda: whole.save(work / LEXICAL))
         model, text = load_backbone(folder / "model"), TextEncoder.open(folder / "text")
         return Outcome(model, text, reached, afresh=True)
 

@@ -1,0 +1,27 @@
+"""`append`: new documents get rows and lexical weights in closed form; nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+
+
+class Append(Standalone):
+    """Adds new documents to the lexical layer and grows the network, and leaves it at that.
+
+    No weight of an old document moves, so nothing is forgotten. Document frequencies follow the
+    corpus in the lexical layer.
+    """
+
+    name = "append"
+    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr", "generator", "per_doc"})
+
+    def run(self, update: Update, work: Path) -> Outcome:
+        """Grows the network; see `dsi.updating.growth`."""
+        from dsi.updating.growing import grown_model
+
+        return Outcome(grown_model(update), update.text, {"steps": 0, "batch": 0})
+
+
+STRATEGIES.register("append")(Append())
