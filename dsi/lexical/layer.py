@@ -119,8 +119,18 @@ class LexicalLayer:
         Returns:
             float32 [texts, documents], 0 or more.
         """
-        terms = self.terms(texts)
-        found = np.zeros((len(texts), self.postings.documents), np.float32)
+        return self.scores_of(self.terms(texts))
+
+    def scores_of(self, terms: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+        """Returns the score of every document for the terms of queries.
+
+        Args:
+            terms: As `terms` returns them.
+
+        Returns:
+            float32 [queries, documents], 0 or more.
+        """
+        found = np.zeros((terms.shape[0], self.postings.documents), np.float32)
         starts, rows, weights = self.postings.offsets, self.postings.rows, self.postings.weights
         for query, line in enumerate(found):
             span = slice(terms.indptr[query], terms.indptr[query + 1])

@@ -14,6 +14,7 @@ from data_prep.registry import Registry
 from docids.table import PAD
 
 if TYPE_CHECKING:
+    from dsi.lexical.examples import ExampleScores
     from dsi.objectives.siblings import Siblings
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batch
@@ -35,11 +36,13 @@ class Targets:
             [longest, alphabet], or None for all.
         siblings: Where the codes stand in the trie, for a loss among those that may follow a
             prefix; None for one over the whole alphabet.
+        lexical: Scores that are added to the logits; None for none.
     """
 
     codes: torch.Tensor
     competitors: torch.Tensor | None
     siblings: Siblings | None = None
+    lexical: ExampleScores | None = None
 
     @classmethod
     def of(
@@ -76,7 +79,7 @@ class Targets:
         """Returns them on a device."""
         among = None if self.competitors is None else self.competitors.to(device)
         siblings = None if self.siblings is None else self.siblings.to(device)
-        return Targets(self.codes.to(device), among, siblings)
+        return Targets(self.codes.to(device), among, siblings, self.lexical)
 
 
 class Forward:
@@ -136,10 +139,13 @@ class Forward:
         """What the model returns for the examples and their own identifiers."""
         return self.run()
 
-    @property
+    @cached_property
     def logits(self) -> torch.Tensor:
         """Of every code at every position of `codes`; [examples, positions, alphabet]."""
-        return self.outputs.logits
+        logits = self.outputs.logits
+        if self.targets.lexical is None:
+            return logits
+        return self.targets.lexical.added(logits, self.batch.numbers)
 
     @property
     def decoder_states(self) -> torch.Tensor:

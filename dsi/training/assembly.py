@@ -18,6 +18,7 @@ from dsi.training.training_options import TrainingOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dsi.lexical.examples import ExampleScores
     from dsi.teachers.lessons import Lessons
     from dsi.training.examples import Examples
     from dsi.training.loop import Run
@@ -77,11 +78,14 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
         batches=Batches(
             examples, shares, options.loop.size, options.seed, tokens=options.loop.tokens
         ),
-        targets=Targets.of(
-            table.matrix(),
-            table.alphabet_size,
-            labelled,
-            trie if options.loop.score == "constrained" else None,
+        targets=replace(
+            Targets.of(
+                table.matrix(),
+                table.alphabet_size,
+                labelled,
+                trie if options.loop.score == "constrained" else None,
+            ),
+            lexical=_example_scores(dataset, parts, options, examples),
         ),
         objectives=make_objectives(
             options.objectives,
@@ -97,6 +101,25 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
         folder=work,
         sam=options.sam,
     )
+
+
+def _example_scores(
+    dataset: Dataset, parts: Parts, options: TrainingOptions, examples: Mapping[str, Examples]
+) -> ExampleScores | None:
+    """Returns the lexical scores of all examples, for identifiers of one code; None for others."""
+    from dsi.lexical.examples import ExampleScores
+    from dsi.training.examples import TASKS, task_queries
+
+    table = parts.assignment.table
+    if parts.lexical is None or not table.one_each or not (table.lengths == 1).all():
+        return None
+    queries = task_queries(dataset, table, options.mix, parts.generator)
+    ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
+    texts: list[str] = []
+    for task in ordered:
+        if task in examples:
+            texts += queries[task][0] if task in queries else [""] * len(examples[task])
+    return ExampleScores.of(parts.lexical, texts, np.asarray(table.codes, np.int64))
 
 
 def without_training(

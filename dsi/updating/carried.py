@@ -49,7 +49,7 @@ def left_out(training: TrainingOptions, strategies: Collection[str]) -> list[str
         training: The options of the first training.
         strategies: Their names.
     """
-    if {"retrain", "instant"} & set(strategies):
+    if {"retrain", "instant", "append"} & set(strategies):
         return []  # which repeat the first training, or train nothing
     found = []
     taught = [name for name in TAUGHT if training.objectives.weights[name]]

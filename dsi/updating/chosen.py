@@ -12,7 +12,6 @@ from dsi.training.training_options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
 
-
 AUTO = "auto"
 """The strategy that goes with how the index was trained."""
 

@@ -118,8 +118,8 @@ def update_index(
         InputError: Another command writes to the index, another update was interrupted here, an
             option does not fit, or the new version loses more than the options allow.
     """
-    live = versions.folder(index, versions.live(index))  # the lock would make a folder
-    options = resolved(options, training_options(Manifest.load(live)))
+    newest = versions.folder(index, versions.live(index))  # the lock would make a folder
+    options = resolved(options, training_options(Manifest.load(newest)))
     strategies = parse_strategies(options.strategy)
     processes = Processes()
     work = index / WORK

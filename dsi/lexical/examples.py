@@ -1,0 +1,60 @@
+"""Lexical scores beside the logits of the network in training.
+
+With one code a document, the network learns what the words of a query do not say already: the
+loss is over the sum of both. The lexical layer itself does not move then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sparse
+import torch
+
+from dsi.lexical.layer import LexicalLayer
+
+
+@dataclass(frozen=True)
+class ExampleScores:
+    """Scores of all documents for training examples.
+
+    Attributes:
+        layer: The lexical layer.
+        terms: Of every example, in the order in which examples are numbered; those that are no
+            queries have none; CSR [examples, terms].
+        codes: The code of each document; int64 [documents].
+    """
+
+    layer: LexicalLayer
+    terms: sparse.csr_matrix
+    codes: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, layer: LexicalLayer, texts: Sequence[str], codes: npt.NDArray[np.int64]
+    ) -> ExampleScores:
+        """Splits the texts of all examples.
+
+        Args:
+            layer: The lexical layer.
+            texts: Of the examples; empty for one that is no query.
+            codes: The code of each document; int64 [documents].
+        """
+        return cls(layer, layer.terms(texts), torch.from_numpy(codes))
+
+    def added(self, logits: torch.Tensor, numbers: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Returns logits with the lexical score of each document added to that of its code.
+
+        Args:
+            logits: [examples, 1, alphabet].
+            numbers: Which examples; int64 [examples].
+
+        Returns:
+            float32 [examples, 1, alphabet].
+        """
+        scores = torch.from_numpy(self.layer.scores_of(self.terms[numbers])).to(logits.device)
+        codes = self.codes.to(logits.device)
+        return logits.float().index_add(2, codes, scores.unsqueeze(1))
