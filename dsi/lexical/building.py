@@ -107,8 +107,8 @@ class LexicalIndex:
             rows: The row of each; past the end for new rows; int64 [documents].
             live: Which rows are live afterwards, at least as many as there are; bool [rows].
         """
-        pairs = len(self.lexicon.pair_keys) > 0 or np.isfinite(float(self.weighting.log_pairs))
-        added = Lexicon.count(titles, texts, self.vocabulary, pairs=bool(pairs))
+        pairs = len(self.lexicon.pair_keys) > 0 or bool(self.weighting.log_pairs.isfinite())
+        added = Lexicon.count(titles, texts, self.vocabulary, pairs=pairs)
         order = np.full(len(live), -1, np.int64)
         old = np.arange(min(len(self.lexicon), len(live)))
         order[old] = old

@@ -1,0 +1,31 @@
+"""What tests of the lexical layer share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lexical_oracles import NONE
+
+from dsi.lexical.building import LexicalIndex
+from dsi.lexical.options import LexicalOptions
+
+
+@pytest.fixture
+def build():
+    def make(titles, texts, labelled=NONE, dev=NONE, seed=0, **options) -> LexicalIndex:
+        return LexicalIndex.build(
+            titles,
+            texts,
+            language="none",
+            options=LexicalOptions(**options),
+            labelled=labelled,
+            dev=dev,
+            seed=seed,
+        )
+
+    return make
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,94 @@
+"""Documents come, change and go: the layer is what it would be had they always been so."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lexical_oracles import NONE
+
+from data_prep.errors import InputError
+from dsi.lexical.building import LexicalIndex, open_layer
+from dsi.lexical.features import Statistics
+from dsi.lexical.layer import Postings
+from dsi.lexical.lexicon import Lexicon
+from dsi.lexical.options import LexicalOptions
+
+QUERIES = ["cat owl", "new words", "sat on the mat", "dog"]
+sentence = st.lists(
+    st.sampled_from(["cat", "dog", "owl", "new", "words", "sat", "mat"]), max_size=6
+)
+texts = st.lists(sentence.map(" ".join), min_size=1, max_size=5)
+
+
+def index_of(titles, documents) -> LexicalIndex:
+    made = LexicalIndex.build(
+        titles,
+        documents,
+        language="none",
+        options=LexicalOptions(),
+        labelled=NONE,
+        dev=NONE,
+        seed=0,
+    )
+    with np.errstate(all="ignore"):
+        made.weighting.in_document.data += 0.1
+        made.weighting.of_word.data -= 0.05
+    return made
+
+
+@given(first=texts, more=texts, changed=sentence.map(" ".join), gone=st.integers(0, 9))
+def test_changing_is_building_anew_with_the_same_weighting(first, more, changed, gone):
+    index = index_of([""] * len(first), first)
+    final = [changed, *first[1:], *more]
+    live = np.ones(len(final), bool)
+    live[gone % len(final)] = len(final) == 1
+    rows = np.array([0, *range(len(first), len(final))])
+    after = index.changed([""] * len(rows), [changed, *more], rows, live=live)
+    kept = [text if alive else "" for text, alive in zip(final, live, strict=True)]
+    # By hand: count everything again with the grown vocabulary.
+    lexicon = Lexicon.count([""] * len(kept), kept, after.vocabulary, grow=False)
+    statistics = Statistics.of(lexicon, after.vocabulary.words, int(live.sum()))
+    wanted = Postings.of(after.weighting, lexicon, statistics, after.scales)
+    found = after.layer().postings
+    assert found.offsets.tolist() == wanted.offsets.tolist()
+    assert found.rows.tolist() == wanted.rows.tolist()
+    assert np.array_equal(found.weights, wanted.weights)
+    assert (after.layer().scores(QUERIES)[:, ~live] == 0).all()
+
+
+def test_thirty_additions_are_one(build):
+    documents = [f"owl number{row} sat on mat{row % 7}" for row in range(31)]
+    grown = index_of([""], documents[:1])
+    for row in range(1, 31):
+        live = np.ones(row + 1, bool)
+        grown = grown.changed([""], [documents[row]], np.array([row]), live=live)
+    once = index_of([""], documents[:1]).changed(
+        [""] * 30, documents[1:], np.arange(1, 31), live=np.ones(31, bool)
+    )
+    assert np.array_equal(grown.layer().scores(["owl mat3"]), once.layer().scores(["owl mat3"]))
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    index = index_of(["Owls", ""], ["An owl sat. It ran", "new words"])
+    index.save(tmp_path / "lexical")
+    again = LexicalIndex.open(tmp_path / "lexical")
+    assert again.documents == 2
+    assert np.array_equal(again.layer().scores(QUERIES), index.layer().scores(QUERIES))
+    layer = open_layer(tmp_path / "lexical")
+    assert np.array_equal(layer.scores(QUERIES), index.layer().scores(QUERIES))
+    assert layer.vocabulary.words == index.vocabulary.words
+
+
+@pytest.mark.parametrize("name", ["layer/rows.npy", "layer/weights.npy", "layer/lexical.json"])
+def test_a_damaged_layer_is_refused_in_one_line(tmp_path, name):
+    index_of([""], ["an owl sat"]).save(tmp_path / "lexical")
+    file = tmp_path / "lexical" / name
+    if name.endswith("json"):
+        file.write_text(file.read_text().replace('"documents": 1', '"documents": "x"'))
+    else:
+        array = np.load(file)
+        array[:] = 77 if name == "layer/rows.npy" else np.nan
+        np.save(file, array)
+    with pytest.raises(InputError) as refusal:
+        open_layer(tmp_path / "lexical")
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,73 @@
+"""Labelled queries train the weighting; what they teach reaches documents without any."""
+
+import numpy as np
+import pytest
+
+from dsi.lexical.training import Labelled
+
+
+def corpus(rng, documents=120):
+    """Each document is about the word that it has in capitals; decoys are as frequent."""
+    topics = [f"topic{number:02d}" for number in range(documents)]
+    texts = []
+    for row in range(documents):
+        decoy = topics[(row + 1) % documents]
+        filler = " ".join(f"filler{rng.integers(20)}" for _ in range(6))
+        texts.append(f"{topics[row].capitalize()} and {decoy} {decoy} {filler}.")
+    return topics, texts
+
+
+def labelled(topics, rows):
+    return Labelled([topics[row] for row in rows], np.array(rows, np.int64))
+
+
+def hits(layer, queries: Labelled) -> float:
+    scores = layer.scores(queries.texts)
+    return float((scores.argmax(1) == queries.rows).mean())
+
+
+def test_what_labels_teach_reaches_documents_that_nobody_asked_for(build, rng):
+    topics, texts = corpus(rng)
+    titles = [""] * len(texts)
+    asked, rest = labelled(topics, list(range(80))), labelled(topics, list(range(80, 120)))
+    assert hits(build(titles, texts).layer(), rest) < 0.2
+    trained = build(titles, texts, asked)
+    assert hits(trained.layer(), rest) > 0.9
+    assert trained.outcome["after"] > trained.outcome["before"]
+    assert trained.outcome["steps"] > 0
+
+
+def test_the_same_seed_gives_the_same_weights(build, rng):
+    topics, texts = corpus(rng, 40)
+    asked = labelled(topics, list(range(30)))
+    one, two = (build([""] * 40, texts, asked, seed=3, steps=10).layer() for _ in range(2))
+    assert np.array_equal(one.postings.weights, two.postings.weights)
+
+
+def test_labels_that_teach_nothing_leave_the_start(build, rng):
+    topics, texts = corpus(rng, 60)
+    wrong = Labelled(topics, rng.permutation(60))
+    right = labelled(topics, list(range(60)))
+    trained = build([""] * 60, texts, wrong, right, holdout=0.0, steps=20)
+    plain = build([""] * 60, texts)
+    if trained.outcome["steps"] == 0:
+        assert np.array_equal(trained.layer().postings.weights, plain.layer().postings.weights)
+    assert trained.outcome["after"] >= trained.outcome["before"]
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_steps_move_the_weights_and_none_does_not(build, rng, steps):
+    topics, texts = corpus(rng, 30)
+    asked = labelled(topics, list(range(20)))
+    # Without a group to choose by, all steps are made.
+    trained = build([""] * 30, texts, asked, holdout=0.0, steps=steps)
+    moved = not np.array_equal(
+        trained.layer().postings.weights, build([""] * 30, texts).layer().postings.weights
+    )
+    assert moved == bool(steps)
+
+
+def test_one_query_of_one_document_trains(build):
+    asked = Labelled(["owl"], np.array([1]))
+    layer = build(["", ""], ["cat sat", "owl sat"], asked, asked).layer()
+    assert layer.scores(["owl"]).argmax() == 1

@@ -1,0 +1,32 @@
+"""Plain-Python oracles of the lexical layer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from dsi.lexical.training import Labelled
+
+NONE = Labelled([], np.zeros(0, np.int64))
+"""No queries."""
+
+
+def bm25(query: list[str], documents: list[list[str]], row: int, k1: float, b: float) -> float:
+    """Lucene's BM25 of a document, word by word."""
+    total = 0.0
+    mean = sum(map(len, documents)) / len(documents)
+    for word in query:
+        frequency = sum(word in document for document in documents)
+        count = documents[row].count(word)
+        if not count:
+            continue
+        idf = math.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
+        total += idf * count / (count + k1 * (1 - b + b * len(documents[row]) / mean))
+    return total
+
+
+def pairs_of(words: list[str]) -> Counter[tuple[str, str]]:
+    """Ordered neighbours of one sentence."""
+    return Counter((one, two) for one, two in zip(words, words[1:], strict=False) if one != two)
