@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,4 +30,4 @@ def bm25(query: list[str], documents: list[list[str]], row: int, k1: float, b: f
 
 def pairs_of(words: list[str]) -> Counter[tuple[str, str]]:
     """Ordered neighbours of one sentence."""
-    return Counter((one, two) for one, two in zip(words, words[1:], strict=False) if one != two)
+    return Counter((one, two) for one, two in pairwise(words) if one != two)

@@ -14,9 +14,8 @@ from dsi.lexical.lexicon import Lexicon
 from dsi.lexical.options import LexicalOptions
 
 QUERIES = ["cat owl", "new words", "sat on the mat", "dog"]
-sentence = st.lists(
-    st.sampled_from(["cat", "dog", "owl", "new", "words", "sat", "mat"]), max_size=6
-)
+WORDS = ["cat", "dog", "owl", "new", "words", "sat", "mat"]
+sentence = st.lists(st.sampled_from(WORDS), max_size=6)
 texts = st.lists(sentence.map(" ".join), min_size=1, max_size=5)
 
 
