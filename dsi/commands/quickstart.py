@@ -23,22 +23,21 @@ QUESTIONS = (
     "How do I compute the eigenvalues of a symmetric matrix?",
 )
 _SHOWN = 3
-_QUICK_STEPS = 160
 
 
 def quickstart(
-    *, out: Path = Path("quickstart"), steps: int = _QUICK_STEPS, seed: int = 0
+    *, out: Path = Path("quickstart"), steps: int | None = None, seed: int = 0
 ) -> Report:
     """Does the whole job on a corpus that every machine has, without a download.
 
     The corpus: the documentation strings of the Python packages installed here. The first
-    sentence of each is held out as the query that must find it. It is prepared, pseudo-queries
-    are written, identifiers assigned, a model is trained from scratch, evaluated beside BM25 on
-    the same queries, and asked three questions. Run again after an interruption, it continues.
+    sentence of each is held out as the query that must find it. It is prepared, identifiers are
+    assigned, a model is made from scratch, evaluated beside BM25 on the same queries, and asked
+    three questions. Run again after an interruption, it continues.
 
     Args:
         out: Folder for the dataset and the index.
-        steps: Training steps; fewer for a quick look, more for a better index.
+        steps: Training steps of the network; by default those of `dsi train`.
         seed: Of everything drawn at random.
     """
     from data_prep.dataset import Dataset
@@ -46,7 +45,7 @@ def quickstart(
     from dsi.commands.prepare import prepare
     from dsi.index import Index
     from dsi.training.build import train_index
-    from dsi.training.options import LoopOptions, ModelOptions
+    from dsi.training.options import LoopOptions
     from dsi.training.training_options import TrainingOptions
 
     began = time.monotonic()
@@ -54,13 +53,8 @@ def quickstart(
     _say(1, f"preparing the documentation of the packages installed here: {dataset}")
     if not (dataset / "dataset.json").is_file():
         prepare("docstrings", out=dataset)
-    _say(2, f"pseudo-queries, identifiers, and training from scratch: {index}")
-    # The titles are qualified names, which say most of what a docstring is about.
-    options = TrainingOptions(
-        seed=seed,
-        model=ModelOptions(title_weight=3),
-        loop=LoopOptions(steps=steps, batch=256),
-    )
+    _say(2, f"identifiers, and a model from scratch: {index}")
+    options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
     train_index(Dataset.open(dataset), index, options)
     _say(3, "answering the held-out queries, beside BM25")
     evaluation = evaluate(index, dataset, baselines="bm25")

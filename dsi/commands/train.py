@@ -66,7 +66,17 @@ def train(
     checked = Processes().first_alone(lambda: _check(out))
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
+    start = metrics.pop("start", None)
+    lexical = metrics.pop("lexical", None)
     rows = [("documents", manifest.documents), *metrics.items()]
+    if lexical:
+        rows += [(f"lexical layer, {name}", value) for name, value in lexical.items()]
+    if start:
+        rows += [
+            (f"dev {name} before training", value)
+            for name, value in start.items()
+            if name != "step"
+        ]
     if best is not None:
         rows += [(f"best dev {name}", value) for name, value in best.items()]
     closing = [
