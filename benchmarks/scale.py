@@ -56,37 +56,17 @@ def _measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         _write_documents(root / "more.jsonl", pool, rng, range(size, size + 1000))
         _write_queries(root / "queries.tsv", pool, rng)
         dataset, index = str(root / "dataset"), str(root / "index")
-        kinds = str(root / "docids")
-        few = ["--loop.steps", str(arguments.steps), "--loop.batch", "8"]
+        kinds, queries, run = (str(root / name) for name in ("docids", "queries.tsv", "run.trec"))
+        few = ["--docids_folder", kinds, "--generator", "extractive", "--per_doc", "1"]
+        few += ["--loop.steps", str(arguments.steps), "--loop.batch", "8"]
         commands = {
             "prepare": ["prepare", str(root / "documents.jsonl"), "--out", dataset],
             "docids": ["docids", dataset, "--kind", "atomic", "--out", kinds],
             "train": ["train", dataset, "--out", index, "--docids_folder", kinds],
-            "search": [
-                "search",
-                index,
-                "--queries",
-                str(root / "queries.tsv"),
-                "--k",
-                "10",
-                "--run",
-                str(root / "run.trec"),
-            ],
+            "search": ["search", index, "--queries", queries, "--k", "10", "--run", run],
             "update": ["update", index, str(root / "more.jsonl")],
             "delete": ["delete", index, "d7"],
-            "train steps": [
-                "train",
-                dataset,
-                "--out",
-                f"{index}-steps",
-                "--docids_folder",
-                kinds,
-                "--generator",
-                "extractive",
-                "--per_doc",
-                "1",
-                *few,
-            ],
+            "train steps": ["train", dataset, "--out", f"{index}-steps", *few],
         }
         for stage, words in commands.items():
             found[stage] = _run(words)
