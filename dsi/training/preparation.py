@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
@@ -19,6 +20,7 @@ from docids.code_learning.seq2seq import CodeVectors
 from docids.kinds import KINDS
 from docids.kinds.quantisation import Quantised
 from docids.pseudo_queries import queries_of
+from dsi.document_vectors import vectors_of
 from dsi.objectives.options import TAUGHT
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
 from dsi.training.training_options import TrainingOptions
@@ -32,7 +34,8 @@ LESSONS = "lessons"
 """The folder in the working folder where what a teacher said is kept."""
 LEARNING = "assigning"
 """Where identifiers that are learned keep what they have under way."""
-_WHOLE_DOCUMENT = 1 << 20
+VECTORS = "vectors"
+"""The folder in the working folder with what a pretrained encoder has made of the documents."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Parts:
         checkpoint: Hub id or folder of the model that training starts from; None from scratch.
         codebooks: Those of the identifiers, where the rows of codes start from them.
         codes: What learned identifiers bring for the rows of their codes.
+        vectors: What `options.model.encoder` makes of every document; float32 [documents, width].
+            None without one.
     """
 
     text: TextEncoder
@@ -60,6 +65,7 @@ class Parts:
     checkpoint: str | None = None
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
+    vectors: npt.NDArray[np.float32] | None = None
 
 
 def prepare(
@@ -83,7 +89,14 @@ def prepare(
     doc_ids = [document.doc_id for document in documents]
     learned = options.model.start == "learned"
     # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
-    text = None if learned else _text_encoder(texts, work, options)
+    encoder = None
+    if options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        encoder = load_encoder(options.model.encoder)
+    text: TextEncoder | None = None
+    if not learned:
+        text = _text_encoder(texts, work, options) if encoder is None else encoder.text
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
     urls = [document.url for document in documents]
@@ -94,19 +107,23 @@ def prepare(
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
     if not any(map(text.known, ([one] for one in texts))):
         raise InputError(
-            f"the tokenizer of {checkpoint!r} knows nothing of any document",
+            f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
+            "document",
             mend="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
             "files are whole",
         )
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
-    longest = _WHOLE_DOCUMENT if checkpoint is None else 512
-    tokens, encoded = text.encode(texts, longest), text.encode(titles, longest)
+    tokens = text.encode_documents(texts, text.longest)
+    encoded = text.encode_documents(titles, text.longest)
     title_tokens = [
         line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
     ]
     # Rows of the table are the order in which everything after this counts documents.
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
+    vectors = None
+    if encoder is not None:
+        vectors = vectors_of(encoder.encoder, tokens, work / VECTORS)[picked]
     return Parts(
         text,
         assignment,
@@ -117,6 +134,7 @@ def prepare(
         checkpoint,
         _codebooks(assignment, [texts[number] for number in picked], options),
         CodeVectors.of(assignment.built.extras) if learned else None,
+        vectors,
     )
 
 

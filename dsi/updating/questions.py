@@ -91,8 +91,11 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
     training = training_options(opened.manifest)
     found = []
     for some in corpora:
-        ranks = asked(opened, some.queries, some.targets, opened.manifest.query_length, beams)
-        own = asked(opened, some.texts, some.doc_ids, training.mix.document_length, beams)
+        length, read = opened.manifest.query_length, training.mix.document_length
+        queries = opened.text.encode(list(some.queries), length)
+        texts = opened.text.encode_documents(list(some.texts), read)
+        ranks = asked(opened, queries, some.targets, beams)
+        own = asked(opened, texts, some.doc_ids, beams)
         found.append(
             {
                 "Hits@1": float((ranks <= 1).mean()),
@@ -104,12 +107,17 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
 
 
 def asked(
-    index: Index, texts: Sequence[str], doc_ids: Sequence[str], length: int, beams: int | None
+    index: Index, texts: list[list[int]], doc_ids: Sequence[str], beams: int | None
 ) -> np.ndarray:
-    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts]."""
+    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts].
+
+    Args:
+        index: The index.
+        texts: Token ids of each.
+        doc_ids: Of each, the document that it asks for.
+        beams: Width of the search; None for the index's own.
+    """
     from dsi.training.validation import DevQueries, ranks_of
 
-    queries = DevQueries(
-        index.text.encode(list(texts), length), index.table.find(list(doc_ids)).tolist()
-    )
+    queries = DevQueries(texts, index.table.find(list(doc_ids)).tolist())
     return ranks_of(index.model, queries, index.trie, beams or index.manifest.beams)

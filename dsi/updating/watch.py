@@ -70,7 +70,9 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
         for some in watch.questions
     ]
     documents = [
-        DevQueries(update.text.encode(some.texts, texts), table.find(some.doc_ids).tolist())
+        DevQueries(
+            update.text.encode_documents(some.texts, texts), table.find(some.doc_ids).tolist()
+        )
         for some in watch.questions
     ]
     beams = watch.beams or update.manifest.beams
