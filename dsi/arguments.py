@@ -137,7 +137,7 @@ class Arguments:
             elif name == "config" or name in self.hints:
                 if "=" in word:
                     text = inline
-                elif self.hints.get(name) is bool and (not rest or rest[0] not in _TRUTH):
+                elif _is_switch(self.hints.get(name)) and (not rest or rest[0] not in _TRUTH):
                     if rest and rest[0].lower() in _NEARLY_TRUTH:
                         raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
                     text = "true"
@@ -150,7 +150,7 @@ class Arguments:
                 else:
                     given.values[name] = self._list_text(name, text)
                     given.where[name] = f"--{name}"
-            elif name.startswith("no_") and self.hints.get(name[3:]) is bool and not inline:
+            elif name.startswith("no_") and _is_switch(self.hints.get(name[3:])) and not inline:
                 given.values[name[3:]] = "false"
             else:
                 raise self._unknown(f"option {word.partition('=')[0]}", name, "--")
@@ -356,6 +356,11 @@ def _options_of(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return typing.get_args(hint)
     return (hint,)
+
+
+def _is_switch(hint: Any) -> bool:
+    """Tells whether an option is true or false; None is what it is by default."""
+    return set(_options_of(hint)) <= {bool, type(None)} and bool in _options_of(hint)
 
 
 def _is_list(hint: Any) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from dsi.pooled_encoder import PooledEncoder
     from dsi.text_encoder import TextEncoder
 
 _WEIGHTS = "model.safetensors"
@@ -35,6 +36,9 @@ _MOST_WINDOW = 2**16
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 _TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
+ENCODER = "dsi_encoder"
+"""Key in config.json: a pretrained encoder of whole texts (`dsi.pooled_encoder`)."""
+_FEED_FORWARD = 128
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,51 @@ def from_pretrained(
         return graft_docids(model, text_rows, alphabet_size)
 
 
+def from_encoder(
+    encoder: PooledEncoder, *, alphabet_size: int, weight: float, seed: int = 0
+) -> PreTrainedModel:
+    """Puts a decoder of one layer behind a pretrained encoder of whole texts.
+
+    The decoder is a T5's, as wide as the encoder's vectors. It is drawn at random, and made ready
+    by the warm start `encoder`.
+
+    Args:
+        encoder: The encoder.
+        alphabet_size: Codes of the docid alphabet.
+        weight: Logit of a document whose vector points where the query's does.
+        seed: Of the decoder's random weights.
+    """
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from dsi.pooled_encoder import attach
+
+    width = encoder.width
+    per_head = next(size for size in range(min(64, width), 0, -1) if width % size == 0)
+    config = T5Config(
+        vocab_size=alphabet_size,
+        d_model=width,
+        d_kv=per_head,
+        d_ff=_FEED_FORWARD,
+        num_layers=0,
+        num_decoder_layers=1,
+        num_heads=width // per_head,
+        dropout_rate=0.0,
+        feed_forward_proj="relu",
+        tie_word_embeddings=False,
+        # A vector of length 1 is scaled by the last norm; what T5 adds there would show.
+        layer_norm_epsilon=1e-6 / width,
+    )
+    rows = encoder.get_input_embeddings().weight.shape[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = attach(T5ForConditionalGeneration(config), encoder)
+        model = graft_docids(model, rows, alphabet_size)
+    network: Any = model
+    torch.nn.init.constant_(network.decoder.final_layer_norm.weight, weight * width**-0.5)
+    return model
+
+
 def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
     """Returns the configuration of any encoder-decoder of transformers.
 
@@ -272,6 +321,9 @@ def set_text_rows(model: PreTrainedModel, rows: int) -> None:
 
 def longest_text(model: PreTrainedModel) -> int | None:
     """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
+    settings = getattr(model.config, ENCODER, None)
+    if settings is not None:
+        return int(settings["longest"])
     return getattr(model.config, "max_position_embeddings", None)
 
 
@@ -347,7 +399,7 @@ def load_backbone(
         _check_finite(model, folder / _WEIGHTS)
     except torch.OutOfMemoryError:
         raise
-    except (*_UNUSABLE, SafetensorError) as error:
+    except (*_unusable(), SafetensorError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY
@@ -363,12 +415,30 @@ _UNUSABLE = (
 """What transformers raises at configurations that make no sense."""
 
 
+def _unusable() -> tuple[type[Exception], ...]:
+    """Returns `_UNUSABLE` and what values of another type than a field's raise, where they do."""
+    from huggingface_hub import errors
+
+    strict = getattr(errors, "StrictDataclassError", None)
+    return _UNUSABLE if strict is None else (*_UNUSABLE, strict)
+
+
 def _network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
     """Builds the network of a checked configuration."""
     from dsi.pawa import LAYERS, add_pawa
 
-    config = _known(stored)
+    config = known_config(stored)
     model = _architecture(stored["architectures"][0], folder)(config)
+    if ENCODER in stored:
+        from dsi.pooled_encoder import PooledEncoder, attach
+
+        model = attach(model, PooledEncoder(stored[ENCODER]))
+        if text_rows(model) != stored[_TEXT_ROWS]:
+            raise InputError(
+                f"{ENCODER} has {text_rows(model)} rows for tokens, not {stored[_TEXT_ROWS]}",
+                where=folder / _CONFIG,
+                mend=COPY,
+            )
     model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
     return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
 
@@ -397,10 +467,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         value = stored.get(key, least if key == LAYERS else None)
         if type(value) is not int or value < least:
             raise InputError(f"{key} is {value!r:.60}", where=file, mend=COPY)
+    if ENCODER in stored:
+        from dsi.pooled_encoder import check_settings
+
+        check_settings(stored[ENCODER], file)
+        if architectures[0] != "T5ForConditionalGeneration":
+            raise InputError(
+                f"{ENCODER} has a place in T5ForConditionalGeneration only, not in "
+                f"{architectures[0]}",
+                where=file,
+                mend=COPY,
+            )
     return stored
 
 
-def _known(stored: Mapping[str, Any]) -> Any:
+def known_config(stored: Mapping[str, Any]) -> Any:
     """Returns a configuration of transformers from the keys that it and `generate` know."""
     from transformers import GenerationConfig, PretrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -416,7 +497,7 @@ def _known(stored: Mapping[str, Any]) -> Any:
     if stored.get("dtype") in _DTYPES:
         kept["dtype"] = stored["dtype"]
     for part in parts:
-        kept[part] = {**_known(stored[part]).to_dict()}
+        kept[part] = {**known_config(stored[part]).to_dict()}
     return kind(**kept)
 
 

@@ -24,7 +24,8 @@ from data_prep.text import (
     words,
 )
 
-_SETTINGS = "text.json"
+SETTINGS_FILE = "text.json"
+"""What kind of encoder is in a folder, and its settings."""
 _FEWEST_PIECES = 2
 """A checkpoint's tokenizer with fewer pieces than this beside its marks has no vocabulary."""
 _LONG_ENOUGH = 512
@@ -61,10 +62,20 @@ class TextEncoder(ABC):
     kind: ClassVar[str]
     vocabulary_size: int
     """Rows that the encoder's embedding needs."""
+    longest: int = 1 << 20
+    """Tokens of a document that are kept."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Returns the token ids of each text: at least one, at most `max_length`."""
+        """Returns the token ids of each query: at least one, at most `max_length`."""
+
+    def encode_documents(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the token ids of documents; encoders with prompts tell them from queries."""
+        return self.encode(texts, max_length)
+
+    def part(self, document: Sequence[int], start: int, length: int) -> list[int]:
+        """Returns `length` tokens of an encoded document, from a place on, to be read alone."""
+        return list(document[start : start + length])
 
     def known(self, texts: Sequence[str]) -> list[bool]:
         """Tells of each text whether anything in it is known; what is not is read as nothing."""
@@ -89,14 +100,17 @@ class TextEncoder(ABC):
             InputError: It is missing, or of an unknown kind.
         """
         folder = Path(folder)
-        settings = read_json(folder / _SETTINGS)
-        kinds: dict[str, type[SentencepieceEncoder] | type[PretrainedEncoder]] = {
-            each.kind: each for each in (SentencepieceEncoder, PretrainedEncoder)
+        settings = read_json(folder / SETTINGS_FILE)
+        from dsi.prompted_encoder import PromptedEncoder
+
+        kinds: dict[str, Any] = {
+            each.kind: each for each in (SentencepieceEncoder, PretrainedEncoder, PromptedEncoder)
         }
         kind = settings.get("kind") if isinstance(settings, dict) else None
         if kind not in kinds:
-            raise InputError(f"unknown text encoder {kind!r}", where=folder / _SETTINGS)
-        return kinds[kind].load(folder, settings)
+            raise InputError(f"unknown text encoder {kind!r}", where=folder / SETTINGS_FILE)
+        opened: TextEncoder = kinds[kind].load(folder, settings)
+        return opened
 
 
 class SentencepieceEncoder(TextEncoder):
@@ -215,7 +229,7 @@ class SentencepieceEncoder(TextEncoder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sentencepiece.model").write_bytes(self._model)
         settings = {"kind": self.kind, "language": self.language, "pairs": self.pairs}
-        write_json(folder / _SETTINGS, settings)
+        write_json(folder / SETTINGS_FILE, settings)
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> SentencepieceEncoder:
@@ -227,7 +241,7 @@ class SentencepieceEncoder(TextEncoder):
         file = folder / "sentencepiece.model"
         language = settings.get("language")
         if not isinstance(language, str):
-            raise InputError("the language is missing", where=folder / _SETTINGS)
+            raise InputError("the language is missing", where=folder / SETTINGS_FILE)
         try:
             content = file.read_bytes()
             if not content:  # sentencepiece takes no bytes for a model without tokens
@@ -269,6 +283,7 @@ class PretrainedEncoder(TextEncoder):
     """
 
     kind = "transformers"
+    longest = 512
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -336,7 +351,7 @@ class PretrainedEncoder(TextEncoder):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save_pretrained(folder / "tokenizer")
-        write_json(folder / _SETTINGS, {"kind": self.kind})
+        write_json(folder / SETTINGS_FILE, {"kind": self.kind})
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> PretrainedEncoder:

@@ -27,6 +27,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
     from docids.store import naming
     from docids.table import DocidTable
     from dsi import versions
+    from dsi.prompted_encoder import prompts_of
 
     live = versions.live(index)
     folder = versions.folder(index, live)
@@ -44,6 +45,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
     with naming(folder / "docids"):
         table.check()
     lengths = table.lengths[table.live_identifiers]
+    prompts = prompts_of(folder / "text")
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     data = {
         "index": str(index),
@@ -56,6 +58,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
             "length": {"min": int(lengths.min()), "max": int(lengths.max())},
             "options": table.options,
         },
+        **({"prompts": prompts} if prompts else {}),
         "bytes": {**sizes, "total": _size(index)},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
@@ -65,6 +68,10 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         "deleted": int(table.retired.sum()),
         "identifiers": f"{table.kind}, {lengths.min()} to {lengths.max()} of "
         f"{table.alphabet_size:,} codes",
+        **{
+            f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
+            for name, prompt in prompts.items()
+        },
         "dataset": current.dataset.get("name"),
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,

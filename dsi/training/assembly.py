@@ -169,6 +169,10 @@ def _lessons(
     return lessons
 
 
+_BODIES = {"spectral": 0.0, "encoder": 1.0}
+"""Shares of the body with atomic identifiers, by warm start."""
+
+
 def body_share(options: TrainingOptions, kind: str) -> float:
     """The share of the learning rate for the body of the network, where none was asked for.
 
@@ -177,7 +181,9 @@ def body_share(options: TrainingOptions, kind: str) -> float:
     """
     if options.optimiser.body is not None:
         return options.optimiser.body
-    return 0.0 if options.model.start == "spectral" and kind == "atomic" else BODY_SHARE
+    if kind == "atomic" and options.model.start in _BODIES:
+        return _BODIES[options.model.start]
+    return BODY_SHARE
 
 
 def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
@@ -185,12 +191,31 @@ def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
     share = body_share(options, kind)
     if options.lora.rank and options.optimiser.body is None:
         share = 1.0  # adapters are few and start from nothing
-    return replace(options.optimiser, body=share)
+    return replace(options.optimiser, body=share, **_resting(options, kind))
+
+
+def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
+    """Decides what of the network rests where the user has not.
+
+    A pretrained encoder ranks before anything is trained. What labels teach flows through what all
+    documents share, so that those without labelled queries stay comparable.
+    """
+    asked, behind = options.optimiser, options.model.start == "encoder"
+    shared = behind and kind == "atomic"
+    frozen, decoder, rows = asked.freeze_encoder, asked.decoder, asked.rows
+    if frozen is None:
+        frozen = behind and not options.lora.rank
+    return {
+        "freeze_encoder": frozen,
+        "decoder": decoder or ("cross-attention" if shared else "all"),
+        "rows": rows or ("frozen" if shared else "all"),
+    }
 
 
 def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTrainedModel:
     """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
     from dsi.backbone import (
+        from_encoder,
         from_pretrained,
         from_scratch,
         longest_text,
@@ -215,6 +240,16 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
                     f"{parts.checkpoint!r} reads",
                     mend=f"Give {positions} or less",
                 )
+    elif options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        model = from_encoder(
+            load_encoder(options.model.encoder).encoder,
+            alphabet_size=table.alphabet_size,
+            weight=options.model.encoder_weight,
+            seed=options.seed,
+        )
+        refuse_small_vocabulary(model, parts.text, options.model.encoder)
     else:
         model = from_scratch(
             options.model.size,
@@ -234,6 +269,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             options.model.title_weight,
             parts.codebooks,
             parts.codes,
+            parts.vectors,
         )
         WARM_STARTS[options.model.start](model, corpus, options.seed)
     return with_extras(model, options)
@@ -252,7 +288,7 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
             model,
             options.lora,
             seed=options.seed,
-            encoder=not options.optimiser.freeze_encoder,
+            encoder=not _resting(options, options.docids)["freeze_encoder"],
         )
     return model
 
@@ -285,4 +321,4 @@ def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:
     rng = np.random.default_rng([options.seed, 9])
     rows = rng.permutation(len(parts.tokens))[: options.loop.evaluate_documents].tolist()
     length = options.mix.document_length
-    return DevQueries([parts.tokens[row][:length] for row in rows], rows)
+    return DevQueries([parts.text.part(parts.tokens[row], 0, length) for row in rows], rows)

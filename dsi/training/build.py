@@ -16,7 +16,15 @@ from dsi import versions
 from dsi.corpus_memory import remember
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.training.assembly import make_run, without_training
-from dsi.training.preparation import LEARNING, LESSONS, LEXICAL, Parts, check_codebooks, prepare
+from dsi.training.preparation import (
+    LEARNING,
+    LESSONS,
+    LEXICAL,
+    VECTORS,
+    Parts,
+    check_codebooks,
+    prepare,
+)
 from dsi.training.processes import Processes
 from dsi.training.start import decided
 from dsi.training.training_options import TrainingOptions
@@ -87,7 +95,7 @@ def train_index(
             return finished
         processes.first_alone(lambda: _claim(work, wanted))
         if processes.rank == 0:
-            stack.enter_context(freed_when_refused(work, (LEARNING, LESSONS)))
+            stack.enter_context(freed_when_refused(work, (LEARNING, LESSONS, VECTORS)))
         parts = processes.first_before_others(
             lambda: prepare(dataset, work, options, docids_folder)
         )

@@ -97,10 +97,10 @@ def gather_examples(
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
     if options.shares["indexing"]:
         if rehearsal.document:
-            found["indexing"] = _indexing(documents, options, seed)
+            found["indexing"] = _indexing(documents, text, options, seed)
         found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
     for task, (texts, rows) in task_queries(dataset, table, options, generator).items():
-        found[task] = _encoded(texts, rows, text, options.query_length)
+        found[task] = _kept(text.encode(texts, options.query_length), rows)
     found = {task: examples for task, examples in found.items() if len(examples)}
     if not found:
         raise InputError(
@@ -142,8 +142,8 @@ def _rehearsed(
                 parts[name] += found
                 owners[name] += [document.doc_id] * len(found)
     return {
-        f"indexing/{name}": _encoded(
-            parts[name], table.find(owners[name]), text, options.document_length
+        f"indexing/{name}": _kept(
+            text.encode_documents(parts[name], options.document_length), table.find(owners[name])
         )
         for name in wanted
     }
@@ -210,24 +210,23 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
     return [query for query, _ in pairs], table.find([doc_id for _, doc_id in pairs])
 
 
-def _encoded(
-    texts: list[str], rows: npt.NDArray[np.int64], text: TextEncoder, length: int
-) -> Examples:
-    """Encodes texts; those of documents that are not in the table (row -1) are left out."""
-    encoded = text.encode(texts, length)
+def _kept(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
+    """Packs encoded texts; those of documents that are not in the table (row -1) are left out."""
     kept = np.flatnonzero(rows >= 0)
     return Examples.pack([encoded[number] for number in kept], rows[kept].tolist())
 
 
-def _indexing(documents: Sequence[Sequence[int]], options: MixOptions, seed: int) -> Examples:
+def _indexing(
+    documents: Sequence[Sequence[int]], text: TextEncoder, options: MixOptions, seed: int
+) -> Examples:
     """The first tokens of every document, then its random chunks (DaQ, arXiv 2305.11841)."""
     length = options.document_length
-    lines = [document[:length] for document in documents]
+    lines = [text.part(document, 0, length) for document in documents]
     rows = list(range(len(documents)))
     rng = np.random.default_rng([seed, 4])
     for row, document in enumerate(documents):
         for _ in range(options.chunks if len(document) > length else 0):
             start = int(rng.integers(len(document) - length + 1))
-            lines.append(document[start : start + length])
+            lines.append(text.part(document, start, length))
             rows.append(row)
     return Examples.pack(lines, rows)

@@ -279,7 +279,12 @@ def _check_memory(run: Run, processes: int) -> None:
         return  # what goes where is DeepSpeed's to decide
     needs = [
         estimate(
-            Shape.of(run.model.config),
+            Shape.of(
+                run.model.config,
+                encoder_moves=any(
+                    weight.requires_grad for weight in run.model.get_encoder().parameters()
+                ),
+            ),
             sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
             examples=math.ceil(examples / (processes * run.loop.accumulation)),
             tokens=tokens,

@@ -24,11 +24,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from data_prep.errors import InputError
+from dsi.backbone import ENCODER
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -78,20 +80,33 @@ class Shape:
     adaptor_layers: int = 0
 
     @classmethod
-    def of(cls, config: PretrainedConfig) -> Shape:
-        """Reads the configuration of any encoder-decoder of transformers."""
+    def of(cls, config: PretrainedConfig, *, encoder_moves: bool = True) -> Shape:
+        """Reads the configuration of any encoder-decoder of transformers.
+
+        Args:
+            config: The configuration.
+            encoder_moves: Whether a pretrained encoder of texts (`dsi.pooled_encoder`) is trained;
+                one that is frozen keeps nothing for the backward pass.
+        """
         # Two models put together, such as BERT twice, have a configuration each.
         encoder, decoder = (getattr(config, part, config) for part in ("encoder", "decoder"))
+        pretrained = (getattr(config, ENCODER, None) or {}).get("config")
+        if pretrained is not None:
+            encoder = SimpleNamespace(**pretrained)
+            if not encoder_moves:
+                encoder.num_hidden_layers = encoder.n_layers = 0
 
-        def first(config: PretrainedConfig, *names: str) -> int:
+        def first(config: Any, *names: str) -> int:
             found = (getattr(config, name, None) for name in names)
             return next((int(value) for value in found if value is not None), 0)
 
         return cls(
-            first(encoder, "d_model", "hidden_size"),
-            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size"),
-            first(encoder, "num_heads", "encoder_attention_heads", "num_attention_heads"),
-            first(encoder, "encoder_layers", "num_layers", "num_hidden_layers"),
+            first(encoder, "d_model", "hidden_size", "dim"),
+            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size", "hidden_dim"),
+            first(
+                encoder, "num_heads", "encoder_attention_heads", "num_attention_heads", "n_heads"
+            ),
+            first(encoder, "encoder_layers", "num_layers", "num_hidden_layers", "n_layers"),
             first(
                 decoder, "decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"
             ),

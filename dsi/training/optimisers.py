@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from dsi.training.engines.base import Engine
 
-_LAYER = re.compile(r"(encoder|decoder)\.(?:block|layers)\.(\d+)\.")
+_LAYER = re.compile(r"(encoder|decoder)\.(?:network\.(?:[a-z_]+\.)??)??(?:block|layers?)\.(\d+)\.")
+_CROSS = re.compile(r"\.(EncDecAttention|encoder_attn|crossattention)\.")
 
 
 def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
@@ -61,7 +62,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
         id(model.get_decoder().get_input_embeddings().weight),
         id(model.get_output_embeddings().weight),
     }
-    frozen = set(map(id, model.get_encoder().parameters())) if options.freeze_encoder else set()
+    frozen = _frozen(model, options)
     depths = _depths(name for name, _ in model.named_parameters())
     shares: dict[int, float] = {}
     for name, weight in model.named_parameters():
@@ -87,6 +88,32 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
             mend="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
         )
     return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
+
+
+def _frozen(model: PreTrainedModel, options: OptimiserOptions) -> set[int]:
+    """Returns which weights rest because the options name them, whatever their share."""
+    encoder = set(map(id, model.get_encoder().parameters()))
+    codes = {
+        id(model.get_decoder().get_input_embeddings().weight),
+        id(model.get_output_embeddings().weight),
+    }
+    frozen = set(encoder) if options.freeze_encoder else set()
+    if options.rows == "frozen":
+        frozen |= codes
+    if options.decoder == "cross-attention":
+        named = list(model.named_parameters())
+        if not any(_CROSS.search(name) for name, _ in named):
+            raise InputError(
+                "--optimiser.decoder cross-attention: this decoder has no layer of that name",
+                mend="Take --optimiser.decoder all",
+            )
+        resting = encoder | codes
+        frozen |= {
+            id(weight)
+            for name, weight in named
+            if id(weight) not in resting and not _CROSS.search(name) and not is_adapter(name)
+        }
+    return frozen
 
 
 def _depths(names: Iterable[str]) -> dict[str, int]:

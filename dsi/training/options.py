@@ -23,6 +23,13 @@ class ModelOptions:
     """Shape of a T5 from scratch: lexical, lexical-context, tiny, mini, small, base or large"""
     pretrained: str | None = None
     """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
+    encoder: str | None = None
+    """Hub id or path of a pretrained encoder of texts, with its own pooling and prompts: BERT,
+    MiniLM, E5, BGE, ModernBERT, XLM-R, a folder of sentence-transformers, or static embeddings
+    (model2vec). A decoder is put behind it, and rows of codes start from its vectors of the
+    documents"""
+    encoder_weight: float = 16.0
+    """Logit of a document whose vector by --model.encoder points where the query's does"""
     decoder_layers: int | None = None
     """Layers of a pretrained model's decoder that are kept, the first ones; all by default (NCI
     keeps 6 of 12)"""
@@ -33,7 +40,8 @@ class ModelOptions:
     """Layers of the small decoder that reads these codes for pawa"""
     warm_start: str = "auto"
     """spectral (from scratch), encodings (pretrained), learned (the encoder-decoder that learned
-    identifiers were trained with, and their codebooks) or none; auto takes the one that fits"""
+    identifiers were trained with, and their codebooks), encoder (the vectors of --model.encoder) or
+    none; auto takes the one that fits"""
     codebooks: bool = False
     """Start the rows of codes from the codebooks of rq or pq (RIPOR), brought into the model's
     space, instead of the mean of the documents that have the code"""
@@ -46,6 +54,7 @@ class ModelOptions:
         check_numbers(
             self,
             "model",
+            positive=("encoder_weight",),
             at_least_one=("decoder_layers", "head_layers", "title_weight"),
             below_one=("dropout",),
         )
@@ -53,9 +62,10 @@ class ModelOptions:
             self,
             "model",
             size=tuple(SIZES),
-            warm_start=("auto", "spectral", "encodings", "learned", "none"),
+            warm_start=("auto", "spectral", "encodings", "learned", "encoder", "none"),
             head=("linear", "pawa"),
         )
+        self._check_encoder()
         if self.warm_start == "learned":
             self.refuse_other_networks()
         if self.pretrained is not None and self.warm_start == "spectral":
@@ -82,9 +92,40 @@ class ModelOptions:
                 mend="Take --model.pretrained or --model.size tiny, or --model.head linear",
             )
 
+    def _check_encoder(self) -> None:
+        """Refuses what does not go with a pretrained encoder, or means nothing without one."""
+        if self.encoder is None:
+            if self.warm_start == "encoder":
+                raise InputError(
+                    "--model.warm_start encoder starts from the vectors of a pretrained encoder, "
+                    "and there is none",
+                    mend="Give --model.encoder, or take another --model.warm_start",
+                )
+            if self.encoder_weight != ModelOptions.encoder_weight:
+                raise InputError(
+                    f"--model.encoder_weight {self.encoder_weight} changes nothing without "
+                    "--model.encoder",
+                    mend="Leave it out, or give --model.encoder",
+                )
+            return
+        if self.warm_start not in ("auto", "encoder"):
+            raise InputError(
+                f"--model.warm_start {self.warm_start} does not start from the vectors of "
+                f"--model.encoder {self.encoder}",
+                mend="Leave one of them out",
+            )
+        for name in ("pretrained", "size", "dropout", "decoder_layers", "head"):
+            value = getattr(self, name)
+            if value != getattr(ModelOptions, name):
+                raise InputError(
+                    f"--model.{name} {value} and --model.encoder {self.encoder} both say what the "
+                    "network is",
+                    mend="Leave one of them out",
+                )
+
     def refuse_other_networks(self) -> None:
         """Raises InputError where another network is asked for than that of the identifiers."""
-        for name in ("pretrained", "size", "dropout"):
+        for name in ("pretrained", "encoder", "size", "dropout"):
             value = getattr(self, name)
             if value != getattr(ModelOptions, name):
                 raise InputError(
@@ -99,6 +140,8 @@ class ModelOptions:
         """The warm start that is meant: a name in `dsi.warm_starts.WARM_STARTS`."""
         if self.warm_start != "auto":
             return self.warm_start
+        if self.encoder is not None:
+            return "encoder"
         if self.pretrained is not None:
             return "encodings"
         return "spectral" if self.size.startswith("lexical") else "none"
@@ -121,7 +164,8 @@ class MixOptions:
     chunks: int = 0
     """Random chunks of that length per document that the indexing task reads besides"""
     query_length: int = 32
-    """Tokens of a query that are read, in training and in search"""
+    """Tokens of a query that are read, in training and in search; the prompt of --model.encoder is
+    read besides"""
     negatives: str = "labelled"
     """Against which identifiers a labelled query is trained: labelled (those of documents that
     have labelled queries, so that the others are not pushed down) or all"""
@@ -170,13 +214,19 @@ class OptimiserOptions:
     """Highest learning rate"""
     body: float | None = None
     """Learning rate of all but embeddings and output rows, as a share of lr; 0 freezes it. By
-    default 0 after a spectral warm start with atomic identifiers, else 0.05: wide matrices are
-    moved by every example, a token's or a document's row by few"""
+    default 0 after a spectral warm start with atomic identifiers, 1 with atomic identifiers behind
+    --model.encoder, else 0.05: wide matrices are moved by every example, a token's or a document's
+    row by few"""
     layer_decay: float = 1.0
     """Each layer's learning rate, as a share of that of the layer above it; encoder and decoder
     count from their own top, and the text embedding is the encoder's lowest layer"""
-    freeze_encoder: bool = False
-    """Leave the encoder, text embedding included, as it is"""
+    freeze_encoder: bool | None = None
+    """Leave the encoder, text embedding included, as it is; by default true for --model.encoder,
+    unless --lora.rank gives it adapters, else false"""
+    decoder: str | None = None
+    """Which layers of the decoder move: all, or cross-attention (what all documents share: how the
+    query is read). By default cross-attention with atomic identifiers behind --model.encoder, else
+    all"""
     schedule: str = "linear"
     """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
     warmup: int = 20
@@ -187,9 +237,11 @@ class OptimiserOptions:
     """AdamW's memory of squared gradients"""
     clip: float = 1.0
     """Largest norm of a step's gradient; 0 for no limit"""
-    rows: str = "all"
-    """Which rows of the embeddings of tokens and codes AdamW moves: all, or touched (those that the
-    batch reads; the others and their moments rest)"""
+    rows: str | None = None
+    """Which rows of the embeddings of tokens and codes AdamW moves: all, touched (those that the
+    batch reads; the others and their moments rest), or frozen (none of codes, so that documents
+    with and without labelled queries stay comparable). By default frozen with atomic identifiers
+    behind --model.encoder, else all"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -205,7 +257,8 @@ class OptimiserOptions:
             "optimiser",
             name=("adamw", "adafactor"),
             schedule=("linear", "cosine", "constant", "inverse-sqrt"),
-            rows=("all", "touched"),
+            decoder=("all", "cross-attention"),
+            rows=("all", "touched", "frozen"),
         )
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(

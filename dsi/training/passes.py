@@ -14,7 +14,9 @@ from dsi.training.packing import fewest_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MET = re.compile(r"encoder\.(block|layers)\.|EncDecAttention\.[kv]\.|encoder_attn\.[kv]_proj\.")
+_MET = re.compile(
+    r"encoder\.(block|layers|network\.(?!\w*embed))|EncDecAttention\.[kv]\.|encoder_attn\.[kv]_proj\."
+)
 """Names of the weights that a token of a text meets."""
 _MOVED = 400
 """How often as dear it is to add to the gradient of an embedding's weight, in every pass, as to use

@@ -172,16 +172,26 @@ def _network(
     """Builds the network without memory for its weights; None where its shape is not known."""
     import torch
 
-    from dsi.backbone import from_scratch, graft_docids, pretrained_config
+    from dsi.backbone import from_encoder, from_scratch, graft_docids, pretrained_config
+    from dsi.pooled_encoder import PooledEncoder
     from dsi.training.assembly import with_extras
 
+    encoder = None
+    if options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        encoder = load_encoder(options.model.encoder)  # which refuses what cannot be one
     alphabet = _alphabet(options, documents)
     if alphabet is None:
         return None
     try:
         with torch.device("meta"):
-            if checkpoint is None:
-                model: Any = from_scratch(
+            if encoder is not None:
+                model: Any = from_encoder(
+                    PooledEncoder(encoder.encoder.settings), alphabet_size=alphabet, weight=1.0
+                )
+            elif checkpoint is None:
+                model = from_scratch(
                     options.model.size,
                     text_vocabulary=options.vocabulary.size,
                     alphabet_size=alphabet,

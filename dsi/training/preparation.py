@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
@@ -20,6 +21,7 @@ from docids.kinds import KINDS
 from docids.kinds.quantisation import Quantised
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
+from dsi.document_vectors import vectors_of
 from dsi.objectives.options import TAUGHT
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
 from dsi.training.start import FEWEST_LABELLED
@@ -36,7 +38,8 @@ LEXICAL = "lexical"
 """The folder of the lexical layer, in the working folder and in a version."""
 LEARNING = "assigning"
 """Where identifiers that are learned keep what they have under way."""
-_WHOLE_DOCUMENT = 1 << 20
+VECTORS = "vectors"
+"""The folder in the working folder with what a pretrained encoder has made of the documents."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Parts:
         codebooks: Those of the identifiers, where the rows of codes start from them.
         codes: What learned identifiers bring for the rows of their codes.
         lexical: Scores documents by the words they share with a query; None without.
+        vectors: What `options.model.encoder` makes of every document; float32 [documents, width].
+            None without one.
     """
 
     text: TextEncoder
@@ -66,6 +71,7 @@ class Parts:
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
     lexical: LexicalLayer | None = None
+    vectors: npt.NDArray[np.float32] | None = None
 
 
 def prepare(
@@ -89,7 +95,14 @@ def prepare(
     doc_ids = [document.doc_id for document in documents]
     learned = options.model.start == "learned"
     # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
-    text = None if learned else _text_encoder(texts, work, options)
+    encoder = None
+    if options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        encoder = load_encoder(options.model.encoder)
+    text: TextEncoder | None = None
+    if not learned:
+        text = _text_encoder(texts, work, options) if encoder is None else encoder.text
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
     urls = [document.url for document in documents]
@@ -100,13 +113,14 @@ def prepare(
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
     if not any(map(text.known, ([one] for one in texts))):
         raise InputError(
-            f"the tokenizer of {checkpoint!r} knows nothing of any document",
+            f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
+            "document",
             mend="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
             "files are whole",
         )
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
-    longest = _WHOLE_DOCUMENT if checkpoint is None else 512
-    tokens, encoded = text.encode(texts, longest), text.encode(titles, longest)
+    tokens = text.encode_documents(texts, text.longest)
+    encoded = text.encode_documents(titles, text.longest)
     title_tokens = [
         line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
     ]
@@ -114,6 +128,9 @@ def prepare(
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
     in_rows = [documents[number] for number in picked]
+    vectors = None
+    if encoder is not None:
+        vectors = vectors_of(encoder.encoder, tokens, work / VECTORS)[picked]
     return Parts(
         text,
         assignment,
@@ -125,6 +142,7 @@ def prepare(
         _codebooks(assignment, [texts[number] for number in picked], options),
         CodeVectors.of(assignment.built.extras) if learned else None,
         _lexical(dataset, in_rows, assignment.table, work, options),
+        vectors,
     )
 
 

@@ -148,7 +148,7 @@ class TrainingOptions(KindOptions):
     def _check_objectives(self) -> None:
         """Refuses terms of the loss that the other options leave nothing to work on."""
         weights = self.objectives.weights
-        scratch = self.model.pretrained is None and self.model.start != "learned"
+        scratch = self.model.pretrained is None and self.model.start not in ("learned", "encoder")
         if weights["r_drop"] and scratch and not self.model.dropout:
             raise InputError(
                 f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "

@@ -25,6 +25,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForConditionalGeneration
+from transformers.models.mt5.modeling_mt5 import MT5Stack
+from transformers.models.t5.modeling_t5 import T5Stack
 
 from dsi.training.dropout import dropped
 from dsi.training.layers import computing
@@ -145,6 +147,8 @@ def can_do_without(model: torch.nn.Module) -> bool:
     on to it what their callers add.
     """
     if not isinstance(model, (T5ForConditionalGeneration, MT5ForConditionalGeneration)):
+        return False
+    if type(model.get_encoder()) not in (T5Stack, MT5Stack):
         return False
     decoder: Any = model.get_decoder()
     return all(hasattr(block.layer[0].SelfAttention, "scaling") for block in decoder.block)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_prep.errors import InputError
+from dsi.training.assembly import optimiser_of
 from dsi.training.training_options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
@@ -28,7 +29,8 @@ def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions
     """
     if options.strategy != AUTO:
         return options
-    frozen = training.optimiser.rows == "frozen" or not training.loop.steps
+    rows = optimiser_of(training, training.docids).rows
+    frozen = rows == "frozen" or not training.loop.steps
     strategy = "append" if frozen and training.lexical.enabled else "generative+ewc"
     chosen = dataclasses.replace(options, strategy=strategy)
     refuse_unused(chosen)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def newcomers_of(update: Update) -> Newcomers:
     """Returns what growing a model for this update is given."""
-    encoded = update.text.encode(list(update.titles), 1 << 20)
+    encoded = update.text.encode_documents(list(update.titles), 1 << 20)
     titles = [
         line if title.strip() else [] for line, title in zip(encoded, update.titles, strict=True)
     ]

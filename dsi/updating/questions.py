@@ -91,8 +91,11 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
     training = training_options(opened.manifest)
     found = []
     for some in corpora:
-        ranks = asked(opened, some.queries, some.targets, opened.manifest.query_length, beams)
-        own = asked(opened, some.texts, some.doc_ids, training.mix.document_length, beams)
+        length, read = opened.manifest.query_length, training.mix.document_length
+        queries = opened.text.encode(list(some.queries), length)
+        texts = opened.text.encode_documents(list(some.texts), read)
+        ranks = asked(opened, some.queries, queries, some.targets, beams)
+        own = asked(opened, some.texts, texts, some.doc_ids, beams)
         found.append(
             {
                 "Hits@1": float((ranks <= 1).mean()),
@@ -104,12 +107,23 @@ def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> lis
 
 
 def asked(
-    index: Index, texts: Sequence[str], doc_ids: Sequence[str], length: int, beams: int | None
+    index: Index,
+    texts: Sequence[str],
+    tokens: Sequence[Sequence[int]],
+    doc_ids: Sequence[str],
+    beams: int | None,
 ) -> np.ndarray:
-    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts]."""
+    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts].
+
+    Args:
+        index: The index.
+        texts: The texts.
+        tokens: Token ids of each.
+        doc_ids: Of each, the document that it asks for.
+        beams: Width of the search; None for the index's own.
+    """
     from dsi.training.validation import DevQueries, ranks_of
 
-    queries = DevQueries.of(
-        list(texts), index.table.find(list(doc_ids)).tolist(), index.text, length, index.lexical
-    )
+    rows = index.table.find(list(doc_ids)).tolist()
+    queries = DevQueries(tokens, rows, texts, index.lexical)
     return ranks_of(index.model, queries, index.trie, beams or index.manifest.beams)

@@ -78,7 +78,7 @@ def is_lexical(model: PreTrainedModel) -> bool:
     if not isinstance(model, T5ForConditionalGeneration):
         return False
     network: Any = model
-    if len(network.encoder.block) or len(network.decoder.block) != 1:
+    if len(getattr(network.encoder, "block", "?")) or len(network.decoder.block) != 1:
         return False
     own, cross, inner = network.decoder.block[0].layer
     attention = cross.EncDecAttention

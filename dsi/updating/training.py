@@ -33,16 +33,19 @@ def planned_steps(update: Update) -> int:
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     """Returns the plan of an update after all of its strategies have shaped it."""
-    from dsi.training.assembly import body_share
+    from dsi.training.assembly import body_share, optimiser_of
 
     asked, training = update.options, update.training
     steps = planned_steps(update)
+    kind = update.assignment.table.kind
+    first = optimiser_of(training, kind)
     optimiser = replace(
-        training.optimiser,
+        first,
         lr=asked.lr or training.optimiser.lr,
         warmup=min(training.optimiser.warmup, steps // 5),
-        body=body_share(training, update.assignment.table.kind),
-        rows="all",  # strategies look at whole gradients
+        body=body_share(training, kind),
+        # Strategies look at whole gradients.
+        rows="frozen" if first.rows == "frozen" else "all",
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
     plan = Plan(update, grown_model(update), optimiser, loop)

@@ -42,7 +42,7 @@ from dsi.corpus_memory import (
     write_pseudo,
 )
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
-from dsi.text_encoder import PretrainedEncoder, TextEncoder
+from dsi.text_encoder import TextEncoder
 from dsi.training.preparation import LEXICAL
 from dsi.training.processes import Processes
 from dsi.training.start import FEWEST_LABELLED
@@ -68,7 +68,6 @@ _CLAIM = "update.json"
 _NEW = "new"
 _TOGETHER = 256
 """Documents whose pseudo-queries are made at once: models work on them together."""
-_WHOLE_DOCUMENT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -439,10 +438,9 @@ def _prepare(index: Path, options: UpdateOptions) -> Update:
         (document.title if document else "" for document in named),
         (document.text if document else "" for document in named),
     )
-    longest = 512 if isinstance(text, PretrainedEncoder) else _WHOLE_DOCUMENT
     tokens = [
         line if document else []
-        for line, document in zip(text.encode(whole, longest), named, strict=True)
+        for line, document in zip(text.encode_documents(whole, text.longest), named, strict=True)
     ]
     stored = read_json(work / "difference.json")
     new = table.find([*stored["added"], *stored["changed"]])

@@ -72,8 +72,11 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
         for some in watch.questions
     ]
     documents = [
-        DevQueries.of(
-            some.texts, table.find(some.doc_ids).tolist(), update.text, texts, update.lexical
+        DevQueries(
+            update.text.encode_documents(some.texts, texts),
+            table.find(some.doc_ids).tolist(),
+            some.texts,
+            update.lexical,
         )
         for some in watch.questions
     ]

@@ -60,6 +60,8 @@ class Corpus:
         codebooks: What the rows of codes are to stand for; None for the mean of the documents
             that have the code.
         codes: What the codes are to the model that was trained with them; None where none was.
+        vectors: What a pretrained encoder of texts makes of each document, in the row order of
+            `table`; float32 [documents, width]. None where none has been asked.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -68,6 +70,7 @@ class Corpus:
     title_weight: int = 1
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
+    vectors: npt.NDArray[np.float32] | None = None
 
     def weighted(self) -> list[list[int]]:
         """Returns the tokens with each title as often as it counts; once is in `tokens`."""

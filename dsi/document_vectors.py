@@ -1,0 +1,110 @@
+"""Vectors of documents by a pooled encoder: in batches of like lengths, kept as they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.files import read_json, write_json
+from data_prep.progress import track
+
+if TYPE_CHECKING:
+    from dsi.pooled_encoder import PooledEncoder
+
+_TOKENS = 8192
+_TEXTS = 64
+"""A batch has at most so many tokens, padding counted in, and texts; one text is always read."""
+_KEEP = 32
+"""Batches between two notes of how far it has come."""
+_BAR = 1000
+
+
+def vectors_of(
+    encoder: PooledEncoder, texts: Sequence[Sequence[int]], scratch: Path | None = None
+) -> npt.NDArray[np.float32]:
+    """Returns what an encoder makes of texts.
+
+    Args:
+        encoder: Put into evaluation mode meanwhile.
+        texts: Token ids of each, with prompt and marks.
+        scratch: A folder for what is done; called again with the same texts after an interruption,
+            it goes on there. None to keep nothing.
+
+    Returns:
+        float32 [texts, width].
+
+    Raises:
+        InputError: A vector is not finite.
+    """
+    import torch
+
+    from dsi.pooled_encoder import evaluating, padded
+
+    batches = list(_batches([max(1, len(line)) for line in texts]))
+    shape = (len(texts), encoder.width)
+    found: npt.NDArray[np.float32]
+    begun = 0
+    if scratch is None:
+        found = np.zeros(shape, np.float32)
+    else:
+        found, begun = _kept(scratch, shape, len(batches))
+    device = encoder.get_input_embeddings().weight.device
+    left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
+    if len(texts) >= _BAR and begun < len(batches):
+        left = track(batches[begun:], "encoding documents")
+    with evaluating(encoder):
+        for done, rows in enumerate(left, begun + 1):
+            tokens, mask = padded([texts[row] for row in rows.tolist()], device)
+            made = encoder.vectors(tokens, mask).float()
+            if not bool(torch.isfinite(made).all()):
+                raise InputError(
+                    "the encoder gives vectors that are not finite",
+                    mend="Its weights are damaged; take another --model.encoder",
+                )
+            found[rows] = made.cpu().numpy()
+            if scratch is not None and (done % _KEEP == 0 or done == len(batches)):
+                _keep(scratch, found, done)
+    return np.array(found)
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yields the numbers of texts of like lengths, the longest first."""
+    order = np.argsort(np.negative(lengths), kind="stable").astype(np.int64)
+    start = 0
+    while start < len(order):
+        count = min(_TEXTS, max(1, _TOKENS // lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _kept(
+    scratch: Path, shape: tuple[int, int], batches: int
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Opens what is there, or makes room; and says how many batches are done."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    file, note = scratch / "vectors.npy", scratch / "vectors.json"
+    about = {"shape": list(shape), "batches": batches}
+    if note.is_file() and file.is_file():
+        try:
+            known = read_json(note)
+            if {**known, "done": 0} == {**about, "done": 0}:
+                return np.lib.format.open_memmap(file, mode="r+"), int(known["done"])
+        except (InputError, ValueError, TypeError, KeyError, json.JSONDecodeError):
+            pass  # damaged by what interrupted it: begin again
+    note.unlink(missing_ok=True)
+    room = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    write_json(note, {**about, "done": 0})
+    return room, 0
+
+
+def _keep(scratch: Path, found: npt.NDArray[np.float32], done: int) -> None:
+    assert isinstance(found, np.memmap)
+    found.flush()
+    known = read_json(scratch / "vectors.json")
+    write_json(scratch / "vectors.json", {**known, "done": done})

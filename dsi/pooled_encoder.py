@@ -1,0 +1,304 @@
+"""Encoder-only models and static embeddings as the encoder of an index model.
+
+Such a model makes one vector of a text: it pools the states of the tokens (mean, first, last, ...),
+applies the layers behind the pooling and scales to length 1, as its folder of sentence-transformers
+says. Here that vector stands at every position of the text. A decoder's cross-attention is a
+weighted mean over positions, so it reads the vector whatever the weights, and decoders, masks and
+searches need to know nothing of it.
+
+What the encoder is made of is in the configuration of the model, under `dsi.backbone.ENCODER`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from data_prep.errors import InputError
+from dsi.backbone import ENCODER, known_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+KINDS = (
+    "albert", "bert", "big_bird", "camembert", "convbert", "deberta", "deberta-v2", "distilbert",
+    "electra", "ernie", "eurobert", "jina_embeddings_v3", "longformer", "mobilebert", "modernbert",
+    "mpnet", "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm",
+    "roformer", "squeezebert", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Encoder-only models of transformers, by `model_type`."""
+POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+"""Ways of pooling, in the words of sentence-transformers; several are put side by side."""
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "identity": nn.Identity,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+_MOST_WIDTH = 1 << 16
+_MOST_ROWS = 1 << 24
+_MOST_LAYERS = 16
+
+
+class PooledEncoder(nn.Module):
+    """An encoder whose states are one vector of the text, repeated at every position.
+
+    Args:
+        settings: What it is made of, as `check_settings` wants it:
+
+            config: The configuration of the model of transformers, as a dictionary; None for static
+                embeddings, which are the mean of the vectors of tokens.
+            rows, width: Of static embeddings; the last row is that of a text without tokens.
+            pooling: Names in `POOLINGS`; one or more.
+            layers: What follows: {"kind": "normalise"} scales to length 1; {"kind": "dense",
+                "inputs", "outputs", "bias", "activation", "residual"} is a linear layer.
+            longest: Most tokens of a text.
+            unit: The length of vectors that counts as 1; 1.0 for those that are compared by cosine.
+
+    Attributes:
+        settings: The same.
+        width: Of the vectors.
+        unit: As in the settings.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.unit = float(settings["unit"])
+        self.pooling: tuple[str, ...] = tuple(settings["pooling"])
+        if settings["config"] is None:
+            self.network: Any = nn.Embedding(settings["rows"], settings["width"])
+        else:
+            self.network = _network(settings["config"])
+        self.projection = nn.ModuleList(
+            _Dense(layer) if layer["kind"] == "dense" else _Normalise()
+            for layer in settings["layers"]
+        )
+        dense = [layer for layer in settings["layers"] if layer["kind"] == "dense"]
+        own = self.get_input_embeddings().weight.shape[1]
+        if settings["config"] is not None:
+            own = len(self.pooling) * int(self.network.config.hidden_size)
+        self.width = int(dense[-1]["outputs"]) if dense else own
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Returns the vectors of tokens."""
+        if isinstance(self.network, nn.Embedding):
+            return self.network
+        found: nn.Embedding = self.network.get_input_embeddings()
+        return found
+
+    def set_input_embeddings(self, embedding: nn.Embedding) -> None:
+        """Puts another table in the place of the vectors of tokens."""
+        if isinstance(self.network, nn.Embedding):
+            self.network = embedding
+        else:
+            self.network.set_input_embeddings(embedding)
+
+    def train(self, mode: bool = True) -> PooledEncoder:
+        """Puts the encoder into training mode, unless it is frozen: then nothing is dropped."""
+        moves = any(weight.requires_grad for weight in self.parameters())
+        super().train(mode and moves)
+        self.training = mode
+        return self
+
+    def vectors(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Returns the vector of each text.
+
+        Args:
+            input_ids: Tokens, padded at the right; int64 [texts, length].
+            attention_mask: 1 at tokens, 0 at padding; [texts, length].
+
+        Returns:
+            Floating [texts, width].
+        """
+        if isinstance(self.network, nn.Embedding):
+            states = self.network(input_ids)
+        else:
+            config = self.network.config
+            pad = getattr(config, "pad_token_id", None) or 0
+            # RoBERTa counts positions by which tokens are padding, and here it is 0.
+            tokens = input_ids.masked_fill(attention_mask == 0, pad)
+            states = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
+        found = torch.cat([_pooled(states, attention_mask, name) for name in self.pooling], dim=-1)
+        for layer in self.projection:
+            found = layer(found)
+        return found
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **options: Any,
+    ) -> Any:
+        """Encodes texts as encoders of transformers do; further options change nothing.
+
+        Returns:
+            A `BaseModelOutput` whose `last_hidden_state` is floating [texts, length, width].
+        """
+        from transformers.modeling_outputs import BaseModelOutput
+
+        if input_ids is None:
+            raise ValueError("this encoder reads tokens (input_ids), and no vectors in their place")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        found = self.vectors(input_ids, attention_mask)
+        states = found.unsqueeze(1).expand(-1, input_ids.shape[1], -1)
+        return BaseModelOutput(last_hidden_state=states)
+
+
+class _Dense(nn.Module):
+    """A linear layer of sentence-transformers, with an activation and what passes it by."""
+
+    def __init__(self, layer: Mapping[str, Any]) -> None:
+        super().__init__()
+        inputs, outputs = layer["inputs"], layer["outputs"]
+        self.linear = nn.Linear(inputs, outputs, bias=layer["bias"])
+        self.activation = ACTIVATIONS[layer["activation"]]()
+        self.residual: nn.Module | None = None
+        if layer["residual"]:
+            self.residual = (
+                nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
+            )
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.activation(self.linear(states))
+        return found if self.residual is None else found + self.residual(states)
+
+
+class _Normalise(nn.Module):
+    """Scales vectors to length 1; 0 stays 0."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(states, dim=-1)
+
+
+def _pooled(states: torch.Tensor, attention_mask: torch.Tensor, name: str) -> torch.Tensor:
+    """Returns one state for each text; [texts, width]."""
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)
+    if name == "cls":
+        return states[:, 0]
+    if name == "lasttoken":
+        last = attention_mask.sum(dim=1).sub(1).clamp_min(0)
+        return states[torch.arange(len(states), device=states.device), last]
+    if name == "max":
+        return states.masked_fill(mask == 0, float("-inf")).amax(dim=1)
+    if name == "weightedmean":
+        places = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)
+        mask = mask * places.view(1, -1, 1)
+    summed, weight = (states * mask).sum(dim=1), mask.sum(dim=1).clamp_min(1e-9)
+    return summed / (weight.sqrt() if name == "mean_sqrt_len_tokens" else weight)
+
+
+def _network(stored: Mapping[str, Any]) -> nn.Module:
+    """Builds a model of transformers, in float32 and without the pooler that nothing reads."""
+    from transformers import AutoModel
+
+    network: Any = AutoModel.from_config(known_config(stored), dtype=torch.float32)
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None
+    return network
+
+
+def pooled(model: nn.Module) -> bool:
+    """Whether the encoder of a model is one of this kind."""
+    network: Any = model
+    return hasattr(network, "get_encoder") and isinstance(network.get_encoder(), PooledEncoder)
+
+
+def attach(model: PreTrainedModel, encoder: PooledEncoder) -> PreTrainedModel:
+    """Puts an encoder in the place of a T5's own, in place, and into its configuration."""
+    network: Any = model
+    network.encoder = encoder
+    setattr(model.config, ENCODER, encoder.settings)
+    return model
+
+
+def check_settings(settings: Any, where: Path) -> None:
+    """Refuses settings from a file that no `PooledEncoder` can have.
+
+    Raises:
+        InputError: A name is unknown here, or a number makes no sense.
+    """
+
+    def refuse(what: str) -> InputError:
+        return InputError(f"{ENCODER}: {what:.200}", where=where)
+
+    if not isinstance(settings, dict):
+        raise refuse(f"{settings!r:.60} is no encoder")
+    config, pooling, layers = (settings.get(key) for key in ("config", "pooling", "layers"))
+    if config is None:
+        sizes = {"rows": _MOST_ROWS, "width": _MOST_WIDTH}
+        for name, most in sizes.items():
+            if not _whole(settings.get(name), most):
+                raise refuse(f"{name} is {settings.get(name)!r:.60}")
+    elif not isinstance(config, dict) or config.get("model_type") not in KINDS:
+        kind = config.get("model_type") if isinstance(config, dict) else config
+        raise refuse(f"{kind!r:.60} is no encoder-only model of transformers")
+    else:
+        for key in ("auto_map", "quantization_config", "custom_pipelines"):
+            if config.get(key):
+                raise refuse(f"{key!r} has no place in an index")
+    if not isinstance(pooling, list) or not 0 < len(pooling) <= len(POOLINGS):
+        raise refuse(f"pooling is {pooling!r:.60}")
+    if any(name not in POOLINGS for name in pooling):
+        raise refuse(f"pooling is {pooling!r:.60}")
+    if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
+        raise refuse(f"layers are {layers!r:.60}")
+    for layer in layers:
+        if not _known_layer(layer):
+            raise refuse(f"a layer is {layer!r:.120}")
+    if not _whole(settings.get("longest"), 1 << 31):
+        raise refuse(f"longest is {settings.get('longest')!r:.60}")
+    unit = settings.get("unit")
+    if not isinstance(unit, float) or not 0 < unit < float("inf"):
+        raise refuse(f"unit is {unit!r:.60}")
+
+
+def _known_layer(layer: Any) -> bool:
+    if not isinstance(layer, dict):
+        return False
+    if layer.get("kind") == "normalise":
+        return True
+    return (
+        layer.get("kind") == "dense"
+        and _whole(layer.get("inputs"), _MOST_WIDTH)
+        and _whole(layer.get("outputs"), _MOST_WIDTH)
+        and isinstance(layer.get("bias"), bool)
+        and isinstance(layer.get("residual"), bool)
+        and layer.get("activation") in list(ACTIVATIONS)
+    )
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def padded(
+    lines: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns texts as a batch and its mask, both int64 [texts, longest]; none is token 0."""
+    tokens = [torch.tensor(list(line) or [0]) for line in lines]
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(line) for line in tokens], batch_first=True)
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(device), mask.to(device)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation mode, without gradients, until the end."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(training)

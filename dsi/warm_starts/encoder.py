@@ -1,0 +1,84 @@
+"""The warm start of a pretrained encoder of texts: the model ranks as that encoder does.
+
+Cross-attention hands on the vector of the query as it is, self-attention and feed-forward layers
+are silent, and the output row of a code is the mean of the vectors of the documents that have it.
+So the logit of a document is the cosine of query and document, times a weight (that of the last
+norm; see `dsi.backbone.from_encoder`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedModel, T5ForConditionalGeneration
+
+from data_prep.errors import InputError
+from docids.table import PAD
+from dsi.document_vectors import vectors_of
+from dsi.pooled_encoder import PooledEncoder, pooled
+from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, set_rows
+
+_SMALL = 0.01
+
+
+@WARM_STARTS.register("encoder")
+def encoder(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+    """Writes the vectors of documents into the output rows and lets queries through to them.
+
+    Args:
+        model: As `dsi.backbone.from_encoder` makes it.
+        corpus: The documents and their identifiers; `vectors` where they have been encoded.
+        seed: Of the small embeddings of codes.
+
+    Raises:
+        InputError: The model has another encoder, or a vector is not finite.
+    """
+    own: Any = model.get_encoder()
+    if not pooled(model) or not isinstance(model, T5ForConditionalGeneration):
+        raise InputError(
+            "--model.warm_start encoder starts from the vectors of a pretrained encoder",
+            mend="Give --model.encoder, or take another --model.warm_start",
+        )
+    vectors = corpus.vectors
+    if vectors is None:
+        vectors = vectors_of(own, corpus.tokens)
+    vectors = comparable(own, vectors)
+    alphabet = model.config.vocab_size
+    set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
+    _pass_queries(model)
+    # Nothing but the query stands behind PAD, which starts the decoder; behind other codes a
+    # direction of their own, too weak to matter until training makes something of it.
+    width = own.width
+    codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
+    codes *= _SMALL * width**-0.5
+    codes[PAD] = 0
+    set_rows(model.get_decoder().get_input_embeddings().weight, codes)
+
+
+def comparable(encoder: PooledEncoder, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns vectors of documents at a length that does not depend on the other documents.
+
+    Those that are compared by cosine have length 1, or 0 for a document without a known token.
+    Those that are compared by dot product keep their lengths, in units of `encoder.unit`.
+    """
+    return (vectors / np.float32(encoder.unit)).astype(np.float32)
+
+
+def _pass_queries(model: T5ForConditionalGeneration) -> None:
+    """Makes cross-attention hand on what it reads, and silences the layers around it."""
+    import torch
+
+    width = model.config.d_model
+    blocks: list[Any] = list(model.decoder.block)
+    with torch.no_grad():
+        for number, block in enumerate(blocks):
+            block.layer[0].SelfAttention.o.weight.zero_()
+            block.layer[-1].DenseReluDense.wo.weight.zero_()
+            attention = block.layer[1].EncDecAttention
+            attention.q.weight.zero_()  # every position says the same
+            attention.v.weight.copy_(torch.eye(width))
+            attention.o.weight.copy_(torch.eye(width))
+            if number:
+                attention.o.weight.zero_()
