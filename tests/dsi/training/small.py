@@ -150,8 +150,16 @@ def without_checksums(version: Path) -> Path:
     return version
 
 
+_THREADS = "TEST_THREADS"
+"""How many threads the tests have, for the processes they start."""
+
+
 def context() -> Any:
     """Returns where children start in no time, with all libraries imported and nothing else."""
+    import torch
+
+    # A forked process begins with one thread, and how sums are parted decides their last bits.
+    os.environ[_THREADS] = str(torch.get_num_threads())
     started = multiprocessing.get_context("forkserver")
     started.set_forkserver_preload(
         ["dsi.training.build", "dsi.training.loop", "dsi.index", "transformers.models.t5",
@@ -170,6 +178,9 @@ def die_at(operations: Any, last: int | str, *, full: bool = False) -> None:
             its end: a part of the path); 0 to live on.
         full: Whether the disk is full from there on instead: nothing can be made or written.
     """
+    import torch
+
+    torch.set_num_threads(int(os.environ[_THREADS]))
     os.environ["TQDM_DISABLE"] = "1"
 
     def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
