@@ -23,7 +23,7 @@ STEPS, WARM = 6, 2
 def main() -> None:
     """Measures the cells that are missing and prints the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="small,lexical")
+    parser.add_argument("--sizes", default="small,latent")
     parser.add_argument("--precisions", default="bf16,fp32")
     parser.add_argument("--vocabulary", type=int, default=32_000)
     parser.add_argument("--documents", type=int, default=2_000)
@@ -53,10 +53,9 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
         size,
         text_vocabulary=arguments.vocabulary,
         alphabet_size=arguments.documents + 2,
-        documents=arguments.documents,
     )
-    # As `dsi train` has it: a lexical model with atomic identifiers moves its rows only.
-    body = 0.0 if size == "lexical" else 1.0
+    # As `dsi train` has it: a latent model with atomic identifiers moves its rows only.
+    body = 0.0 if size == "latent" else 1.0
     tables = [
         part.get_input_embeddings() for part in (network.get_encoder(), network.get_decoder())
     ]

@@ -1,6 +1,6 @@
 """Systems that the effectiveness benchmark compares by what they are trained on.
 
-All of them have the lexical model with its warm start, the same batches and the same number of
+All of them have the latent model with its warm start, the same batches and the same number of
 updates; only what the examples are made of differs. Identifiers are atomic but where a name begins
 with another kind: these are searched without the constraint too, which an atomic identifier, one
 code of its own, does not need.

@@ -46,40 +46,32 @@ class Size:
     """The shape of a T5 from scratch.
 
     Attributes:
-        width: Width of the hidden states; None: as wide as the corpus asks for (`lexical_width`).
+        width: Width of the hidden states.
         encoder_layers: Layers of the encoder; 0 leaves a bag of weighted token vectors.
         decoder_layers: Layers of the decoder.
-        heads: Attention heads; None: one for every 64 of the width.
+        heads: Attention heads, each 64 wide.
         feed_forward: Inner width of the feed-forward layers.
     """
 
-    width: int | None
+    width: int
     encoder_layers: int
     decoder_layers: int
-    heads: int | None
+    heads: int
     feed_forward: int
 
 
 SIZES = {
-    "lexical": Size(None, 0, 1, None, 128),
-    "lexical-context": Size(None, 1, 1, None, 128),
+    "latent": Size(256, 0, 1, 4, 128),
     "tiny": Size(256, 2, 2, 4, 1024),
     "mini": Size(384, 4, 4, 6, 1536),
     "small": Size(512, 6, 6, 8, 2048),
     "base": Size(768, 12, 12, 12, 3072),
     "large": Size(1024, 24, 24, 16, 4096),
 }
-"""Named shapes: small, base and large are T5's own (Raffel et al. 2020, section 3.7); lexical is
-the shallow one for models from scratch on one machine, which starts as a ranker of words."""
-
-
-def lexical_width(documents: int) -> int:
-    """Returns the width for a `lexical` model: one dimension a document, within 256 to 3,072.
-
-    The spectral warm start keeps as many directions of the term-document matrix as the model is
-    wide; with one for each document it keeps the whole ranking.
-    """
-    return min(3072, max(256, -(-(documents + 2) // 128) * 128))
+"""Named shapes: small, base and large are T5's own (Raffel et al. 2020, section 3.7); latent is
+the shallow one for models from scratch on one machine, which starts as latent semantic analysis."""
+FORMER_SIZES = {"lexical": "latent", "lexical-context": "latent"}
+"""Names that indexes of earlier versions were trained with, and what stands in their place."""
 
 
 def from_scratch(
@@ -87,7 +79,6 @@ def from_scratch(
     *,
     text_vocabulary: int,
     alphabet_size: int,
-    documents: int,
     dropout: float = 0.1,
     seed: int = 0,
 ) -> PreTrainedModel:
@@ -97,7 +88,6 @@ def from_scratch(
         size: A name in `SIZES`.
         text_vocabulary: Tokens of the text encoder.
         alphabet_size: Codes of the docid alphabet.
-        documents: Documents of the corpus, for sizes that follow it.
         dropout: Share of hidden values dropped in training.
         seed: Of the random weights.
 
@@ -110,15 +100,14 @@ def from_scratch(
     if size not in SIZES:
         raise InputError(f"unknown model size {size!r}", mend=f"Choose from: {', '.join(SIZES)}")
     shape = SIZES[size]
-    width = shape.width or lexical_width(documents)
     settings: dict[str, Any] = {
         "vocab_size": alphabet_size,
-        "d_model": width,
+        "d_model": shape.width,
         "d_kv": 64,
         "d_ff": shape.feed_forward,
         "num_layers": shape.encoder_layers,
         "num_decoder_layers": shape.decoder_layers,
-        "num_heads": shape.heads or width // 64,
+        "num_heads": shape.heads,
         "dropout_rate": dropout,
         "feed_forward_proj": "relu",
         "tie_word_embeddings": False,

@@ -176,7 +176,7 @@ _BODIES = {"spectral": 0.0, "encoder": 1.0}
 def body_share(options: TrainingOptions, kind: str) -> float:
     """The share of the learning rate for the body of the network, where none was asked for.
 
-    With one code a document, a lexical model has nothing to learn between words and documents
+    With one code a document, a latent model has nothing to learn between words and documents
     that their own rows could not hold, and moving the body costs accuracy and time.
     """
     if options.optimiser.body is not None:
@@ -255,7 +255,6 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             options.model.size,
             text_vocabulary=parts.text.vocabulary_size,
             alphabet_size=table.alphabet_size,
-            documents=len(table),
             dropout=options.model.dropout,
             seed=options.seed,
         )
@@ -267,6 +266,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             table,
             parts.title_tokens,
             options.model.title_weight,
+            options.model.latent_weight,
             parts.codebooks,
             parts.codes,
             parts.vectors,

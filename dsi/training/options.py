@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
-from dsi.backbone import SIZES
+from dsi.backbone import FORMER_SIZES, SIZES
 
 DEFAULT_BATCH = 512
 """Examples per step where nothing else is said."""
@@ -19,8 +19,8 @@ BODY_SHARE = 0.05
 class ModelOptions:
     """The network."""
 
-    size: str = "lexical"
-    """Shape of a T5 from scratch: lexical, lexical-context, tiny, mini, small, base or large"""
+    size: str = "latent"
+    """Shape of a T5 from scratch: latent, tiny, mini, small, base or large"""
     pretrained: str | None = None
     """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
     encoder: str | None = None
@@ -47,14 +47,22 @@ class ModelOptions:
     space, instead of the mean of the documents that have the code"""
     title_weight: int = 2
     """How often a document's title counts beside its text in the spectral warm start"""
+    latent_weight: float = 2.0
+    """Logit of a document whose vector points where the query's does, at the spectral warm start"""
     dropout: float = 0.0
     """Share of hidden values dropped in training a model from scratch"""
 
     def __post_init__(self) -> None:
+        if self.size in FORMER_SIZES:
+            raise InputError(
+                f"--model.size {self.size} is no longer there",
+                mend=f"Take --model.size {FORMER_SIZES[self.size]}, the default: its width does "
+                "not follow the corpus",
+            )
         check_numbers(
             self,
             "model",
-            positive=("encoder_weight",),
+            positive=("encoder_weight", "latent_weight"),
             at_least_one=("decoder_layers", "head_layers", "title_weight"),
             below_one=("dropout",),
         )
@@ -72,6 +80,12 @@ class ModelOptions:
             raise InputError(
                 "--model.warm_start spectral would overwrite --model.pretrained",
                 mend="Take --model.warm_start encodings, or drop --model.pretrained",
+            )
+        if self.start != "spectral" and self.latent_weight != ModelOptions.latent_weight:
+            raise InputError(
+                f"--model.latent_weight {self.latent_weight} changes nothing: it belongs to the "
+                f"spectral warm start, and this one is {self.start}",
+                mend="Leave it out, or take --model.warm_start spectral",
             )
         if self.decoder_layers is not None and self.pretrained is None:
             raise InputError(
@@ -144,7 +158,7 @@ class ModelOptions:
             return "encoder"
         if self.pretrained is not None:
             return "encodings"
-        return "spectral" if self.size.startswith("lexical") else "none"
+        return "spectral" if self.size == "latent" else "none"
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,6 @@ def _network(
                     options.model.size,
                     text_vocabulary=options.vocabulary.size,
                     alphabet_size=alphabet,
-                    documents=documents or 1,
                 )
             else:
                 from transformers import AutoModelForSeq2SeqLM

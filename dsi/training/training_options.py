@@ -101,8 +101,8 @@ class TrainingOptions(KindOptions):
         """Refuses ways to move the body of the network where it is frozen."""
         body = self.optimiser.body
         if body is None and not self.lora.rank:
-            lexical = self.model.start == "spectral" and self.docids == "atomic"
-            body = 0.0 if lexical else BODY_SHARE
+            latent = self.model.start == "spectral" and self.docids == "atomic"
+            body = 0.0 if latent else BODY_SHARE
         ways = {
             f"--lora.rank {self.lora.rank}": self.lora.rank > 0,
             f"--optimiser.layer_decay {self.optimiser.layer_decay}": self.optimiser.layer_decay < 1,

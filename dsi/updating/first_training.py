@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from data_prep.errors import InputError
+from dsi.backbone import FORMER_SIZES
 from dsi.training.training_options import TrainingOptions
 from dsi.versions import Manifest
 
@@ -29,7 +30,15 @@ def training_options(manifest: Manifest) -> TrainingOptions:
             "this version does not say how it was trained",
             mend="Train the index again with dsi train",
         )
-    return from_plain(TrainingOptions, stored)
+    return from_plain(TrainingOptions, _in_new_names(stored))
+
+
+def _in_new_names(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the options of an index with sizes that earlier versions called something else."""
+    model = stored.get("model")
+    if not isinstance(model, Mapping) or model.get("size") not in FORMER_SIZES:
+        return stored
+    return {**stored, "model": {**model, "size": FORMER_SIZES[model["size"]]}}
 
 
 def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:

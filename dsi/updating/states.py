@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,8 @@ from docids.table import PAD
 from dsi.backbone import decoder_body
 
 _BATCH = 128
+_TOKENS = 1 << 16
+"""Tokens that are read together, unless one text has more."""
 _TOGETHER = 512
 """Texts whose states are summed up at once."""
 
@@ -34,17 +36,15 @@ def last_states(
     Returns:
         float32 [texts, width].
     """
-    if not any(prefixes) and is_lexical(model):
-        return _lexical_states(model, texts)
+    if not any(prefixes) and is_latent(model):
+        return _latent_states(model, texts)
     was_training = model.training
     model.eval()
     device = model.get_output_embeddings().weight.device
     width = model.get_output_embeddings().in_features
     states = np.zeros((len(texts), width), np.float32)
-    order = np.argsort([len(text) for text in texts], kind="stable")
     with torch.inference_mode():
-        for start in range(0, len(order), _BATCH):
-            picked = order[start : start + _BATCH].tolist()
+        for picked in _batches([len(text) for text in texts]):
             input_ids, mask = _padded([texts[number] for number in picked])
             begun, there = _padded([[PAD, *prefixes[number]] for number in picked])
             encoded = model.get_encoder()(
@@ -61,6 +61,18 @@ def last_states(
     return states
 
 
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yields which texts are read together: of like lengths, few where they are long."""
+    batch: list[int] = []
+    for number in np.argsort(lengths, kind="stable").tolist():
+        if batch and (len(batch) == _BATCH or (len(batch) + 1) * lengths[number] > _TOKENS):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
 def _padded(lines: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
     mask = torch.zeros_like(tokens)
@@ -70,7 +82,7 @@ def _padded(lines: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]
     return tokens, mask
 
 
-def is_lexical(model: PreTrainedModel) -> bool:
+def is_latent(model: PreTrainedModel) -> bool:
     """Tells whether a T5 still is what the spectral warm start made it, but for its rows.
 
     Then its state is the weighted mean of the tokens' vectors, which needs no matrix product.
@@ -86,7 +98,7 @@ def is_lexical(model: PreTrainedModel) -> bool:
     if attention.v.weight.shape != (width, width):
         return False
     with torch.no_grad():
-        straight = _is_selection(attention.v.weight) and _is_selection(attention.o.weight)
+        straight = _picks(attention.v.weight) and _picks(attention.o.weight)
         key, query = attention.k.weight, attention.q.weight
         heads = torch.arange(0, width, per_head)
         return bool(
@@ -101,13 +113,9 @@ def is_lexical(model: PreTrainedModel) -> bool:
         )
 
 
-def _is_selection(weight: torch.Tensor) -> bool:
-    """Whether every row and column has one 1 at most, and nothing else but zeros."""
-    return bool(
-        ((weight == 0) | (weight == 1)).all()
-        and (weight.sum(dim=0) <= 1).all()
-        and (weight.sum(dim=1) <= 1).all()
-    )
+def _picks(weight: torch.Tensor) -> bool:
+    """Whether every output is some one input, times a number, or nothing."""
+    return bool(((weight != 0).sum(dim=1) <= 1).all())
 
 
 def _only_at(weight: torch.Tensor, rows: torch.Tensor, column: int) -> bool:
@@ -116,10 +124,10 @@ def _only_at(weight: torch.Tensor, rows: torch.Tensor, column: int) -> bool:
     return not rest.any()
 
 
-def _lexical_states(
+def _latent_states(
     model: PreTrainedModel, texts: Sequence[Sequence[int]]
 ) -> npt.NDArray[np.float32]:
-    """The states of a model for which `is_lexical` holds, as sums over tokens."""
+    """The states of a model for which `is_latent` holds, as sums over tokens."""
     from torch.nn.functional import embedding_bag
 
     network: Any = model
@@ -139,12 +147,10 @@ def _lexical_states(
         query = float(norm(begun)[width - 2] * attention.q.weight[0, width - 2])
         logs = read[:, width - 2] * attention.k.weight[0, width - 2] * query
         weights = torch.exp(logs - logs.max())
-        # Which dimension of the states each one of the tokens' ends in.
-        ways = attention.v.weight.argmax(dim=1)[attention.o.weight.argmax(dim=1)]
-        open_ways = (
-            attention.o.weight.sum(dim=1)
-            * attention.v.weight.sum(dim=1)[attention.o.weight.argmax(dim=1)]
-        )
+        # Which dimension of the tokens each one of the states comes from, and times what.
+        heads, gains = _picked(attention.o.weight)
+        ways, factors = (part[heads] for part in _picked(attention.v.weight))
+        open_ways = gains * factors
         values = read[:, ways].mul_(open_ways).mul_(weights[:, None])
         # A part at a time, so that it is still in the cache when it is normalised.
         for first in range(0, len(texts), _TOGETHER):
@@ -156,3 +162,9 @@ def _lexical_states(
             states = network.decoder.final_layer_norm(begun + sums.div_(totals))
             found[first:last] = states.numpy()
     return found
+
+
+def _picked(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which input each output of a layer picks, and the number that it multiplies it with."""
+    places = weight.abs().argmax(dim=1)
+    return places, weight.gather(1, places[:, None]).squeeze(1)

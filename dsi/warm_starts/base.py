@@ -57,6 +57,8 @@ class Corpus:
         table: Their identifiers.
         titles: Token ids of each title, in the same order; none where titles count once.
         title_weight: How often a title counts beside its text.
+        latent_weight: Logit of a document whose vector points where the query's does, for a start
+            that computes cosines.
         codebooks: What the rows of codes are to stand for; None for the mean of the documents
             that have the code.
         codes: What the codes are to the model that was trained with them; None where none was.
@@ -68,6 +70,7 @@ class Corpus:
     table: DocidTable
     titles: Sequence[Sequence[int]] = ()
     title_weight: int = 1
+    latent_weight: float = 2.0
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
     vectors: npt.NDArray[np.float32] | None = None

@@ -1,17 +1,21 @@
-"""The spectral warm start: a T5 from scratch that ranks by words before its first step.
+"""The spectral warm start: a T5 from scratch that starts as latent semantic analysis.
 
-The corpus's BM25 matrix (documents x tokens) is factorised by truncated SVD into token vectors
-and document vectors, and written into the weights of a T5 so that the untouched network computes
-`sum of token vectors . document vector`:
+The corpus' term matrix (documents x tokens) is factorised by a truncated SVD (Deerwester et al.,
+Indexing by Latent Semantic Analysis, 1990), and what comes of it is written into the weights, so
+that the untouched network computes, exactly at any number of documents,
 
-- encoder embedding: a token's direction, its log weight in one reserved dimension, and in a
-  second one what keeps all embeddings equally long (so that T5's RMS norm scales all alike);
+    weight * cos(sum of the vectors of the query's tokens, sum of those of the document's)
+
+- encoder embedding: a token's direction, its log weight in one reserved dimension, a constant in a
+  second, and in a third one what keeps all embeddings equally long (so that T5's RMS norm scales
+  all alike);
 - cross-attention: queries are constant and keys read the log weight, so that softmax attention
-  is the weighted mean of the tokens; values and output pass vectors through;
+  is the weighted mean of the tokens; values and output pass vectors through, and take away by the
+  constant what the decoder was started with;
 - self-attention output and feed-forward output are zero, to be learned;
-- output rows: document vectors, or for a code that several documents share their mean, or its
-  codeword;
-- final norm: the scale of the logits.
+- output rows: document vectors of length 1, or for a code that several documents share their mean,
+  or its codeword;
+- final norm: the weight.
 """
 
 from __future__ import annotations
@@ -25,26 +29,32 @@ import scipy.sparse as sparse
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
+from data_prep.progress import note
 from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, random_rotation, set_rows
 
-LOGIT_SCALE = 20.0
-"""Logit of a document whose unit vector equals the query's; about exp(1) between neighbours."""
+RESERVED = 3
+"""Dimensions at the end of the states: a constant, a token's log weight, what is left of length."""
 _SMALL = 0.01
-_START = 4.0
-_START_WIDTH = 2048
-_DENSE_DOCUMENTS = 6000
-"""Up to this many documents the SVD is exact, by the eigenvectors of the documents' Gram matrix."""
+_START = 0.088
+"""The decoder's constant input, as a share of the root of the width."""
+_SPREAD = 4.0
+"""Length of the state that a single token makes, before the final norm."""
+_LIGHTEST = 1e-3
+"""Weight of the lightest tokens, as a share of the heaviest; below it directions are shorter."""
+_ITERATIONS = 4
+_TOGETHER = 20_000
+"""Documents that are counted at once."""
 
 
 @WARM_STARTS.register("spectral")
 def spectral(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Writes the factorised BM25 matrix of a corpus into a T5.
+    """Writes the latent semantic analysis of a corpus into a T5.
 
     Args:
         model: A T5 from scratch, its attention as wide as its hidden states.
         corpus: The documents and their identifiers.
-        seed: Of the random rotation that spreads the factors over all dimensions, and of the
-            randomised SVD of a large corpus.
+        seed: Of the randomised SVD, and of the random rotation that spreads its factors over all
+            dimensions.
 
     Raises:
         InputError: The model is no T5, or its attention is narrower than its hidden states.
@@ -62,107 +72,152 @@ def spectral(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
             mend="Take --warm-start none",
         )
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
-    matrix = bm25_matrix(corpus.weighted(), vocabulary)
-    tokens, documents = factorise(matrix, width - 2, seed)
-    _write_encoder(model, tokens, seed)
+    counts = term_counts(corpus, vocabulary)
+    tokens = token_vectors(counts, width - RESERVED, seed)
+    documents = np.asarray(counts @ tokens, np.float32)
+    documents /= np.maximum(np.linalg.norm(documents, axis=1, keepdims=True), 1e-12)
+    _write_encoder(model, tokens)
     _write_attention(model, seed)
     _write_decoder(model, corpus, documents, seed)
 
 
-def bm25_matrix(
-    tokens: Sequence[Sequence[int]], vocabulary: int, k1: float = 1.5, b: float = 0.75
-) -> sparse.csr_matrix:
-    """Returns the BM25 weight of every token in every document (Lucene's variant).
+def term_counts(corpus: Corpus, vocabulary: int) -> sparse.csr_matrix:
+    """Returns how often every document has every token, titles as often as they count.
 
     Args:
-        tokens: Token ids of each document.
+        corpus: The documents.
         vocabulary: How many tokens there are.
-        k1: Saturation of the term frequency.
-        b: Strength of the normalisation by length.
 
     Returns:
-        float64 [documents, vocabulary], sparse.
+        float32 [documents, vocabulary], sparse.
     """
-    lengths = np.array([len(line) for line in tokens])
-    flat = np.fromiter((token for line in tokens for token in line), np.int64, lengths.sum())
-    owners = np.repeat(np.arange(len(tokens)), lengths)
+    parts = []
+    for first in range(0, len(corpus.tokens), _TOGETHER):
+        part = slice(first, first + _TOGETHER)
+        lines = Corpus(
+            corpus.tokens[part], corpus.table, corpus.titles[part], corpus.title_weight
+        ).weighted()
+        parts.append(_counts(lines, vocabulary))
+    if not parts:
+        return sparse.csr_matrix((0, vocabulary), dtype=np.float32)
+    return sparse.vstack(parts, format="csr")
+
+
+def _counts(lines: Sequence[Sequence[int]], vocabulary: int) -> sparse.csr_matrix:
+    lengths = np.array([len(line) for line in lines])
+    flat = np.fromiter((token for line in lines for token in line), np.int32, lengths.sum())
+    starts = np.concatenate([[0], np.cumsum(lengths)])
     counts = sparse.csr_matrix(
-        (np.ones(len(flat)), (owners, flat)), shape=(len(tokens), vocabulary)
+        (np.ones(len(flat), np.float32), flat, starts), shape=(len(lines), vocabulary)
     )
     counts.sum_duplicates()
-    frequency = np.bincount(counts.indices, minlength=vocabulary)
-    idf = np.log1p((len(tokens) - frequency + 0.5) / (frequency + 0.5))
-    norm = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9))
-    per_entry = np.repeat(norm, np.diff(counts.indptr))
-    counts.data = idf[counts.indices] * counts.data / (counts.data + per_entry)
     return counts
 
 
-def factorise(
-    matrix: sparse.csr_matrix, rank: int, seed: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Splits a matrix into token and document vectors whose products approximate it.
+def inverse_frequencies(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+    """Returns the inverse document frequency of every token, 0 where no document has it.
+
+    log(1 + (N - n + 0.5) / (n + 0.5)) for a token that n of N documents have, as in BM25.
 
     Args:
-        matrix: [documents, tokens], sparse.
-        rank: Width of the vectors; dimensions past the matrix's own rank are zero before the
-            rotation.
-        seed: Of the rotation, and of the randomised SVD.
+        counts: [documents, tokens], sparse.
 
     Returns:
-        Token vectors float32 [tokens, rank] and document vectors float32 [documents, rank].
+        float32 [tokens].
     """
-    documents, tokens = matrix.shape
+    documents, tokens = counts.shape
+    having = np.bincount(counts.indices, minlength=tokens)
+    weights = np.log1p((documents - having + 0.5) / (having + 0.5))
+    return np.asarray(np.where(having > 0, weights, 0), np.float32)
+
+
+def term_weights(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Returns (1 + log tf) * idf of every token in every document, each row of length 1.
+
+    Args:
+        counts: [documents, tokens], sparse.
+
+    Returns:
+        float32, of the same shape; rows of documents without a token are zero.
+    """
+    weights = counts.copy()
+    weights.data = (1 + np.log(weights.data)) * inverse_frequencies(counts)[weights.indices]
+    owners = np.repeat(np.arange(counts.shape[0]), np.diff(weights.indptr))
+    squares = np.bincount(owners, np.square(weights.data), minlength=counts.shape[0])
+    weights.data /= np.sqrt(squares, dtype=np.float32)[owners]
+    return weights
+
+
+def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArray[np.float32]:
+    """Returns the vectors whose sums over texts are compared: idf times the right singular vectors.
+
+    Args:
+        counts: How often every document has every token; [documents, tokens], sparse.
+        rank: Width of the vectors; before the rotation, dimensions past the matrix's own rank are
+            zero.
+        seed: Of the randomised SVD and the rotation.
+
+    Returns:
+        float32 [tokens, rank]; zero for tokens that no document has.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    documents, tokens = counts.shape
     kept = min(rank, documents, tokens)
-    if documents <= _DENSE_DOCUMENTS:
-        gram = np.asarray((matrix @ matrix.T).todense())
-        values, vectors = np.linalg.eigh(gram)
-        values, left = values[::-1][:kept], vectors[:, ::-1][:, :kept]
-        singular = np.sqrt(np.maximum(values, 0))
-        safe = np.where(singular > 1e-6 * max(singular[0], 1e-12), singular, np.inf)
-        right = np.asarray(matrix.T @ left) / safe
-    else:
-        from sklearn.utils.extmath import randomized_svd
-
-        left, singular, transposed = randomized_svd(matrix, kept, random_state=seed)
-        right = transposed.T
-    # A square root on either side: neither tokens nor documents hold all of the spectrum.
-    root = np.sqrt(singular)
-    rotation = random_rotation(rank, seed)[:kept]
-    return (
-        ((right * root) @ rotation).astype(np.float32),
-        ((left * root) @ rotation).astype(np.float32),
+    note(
+        f"latent semantic analysis of {documents:,} documents and {tokens:,} tokens in {rank} "
+        "dimensions"
     )
+    _, singular, basis = randomized_svd(
+        term_weights(counts), kept, n_iter=_ITERATIONS, random_state=seed
+    )
+    # Past the rank of the matrix they are any directions, which say nothing of the corpus.
+    basis = basis[singular > 1e-5 * max(float(singular[0]), 1e-12)]
+    scaled = basis.T * inverse_frequencies(counts)[:, None]
+    rotation = random_rotation(rank, seed)[: len(basis)].astype(np.float32)
+    return np.asarray(scaled @ rotation, np.float32)
 
 
-def _start(width: int) -> float:
-    """The decoder's constant input, in its reserved dimension.
+def silence_tokens(model: PreTrainedModel, first: int) -> None:
+    """Lets the tokens from a number on count for nothing, until training gives them a direction.
 
-    Output rows are zero there, so it does not reach the logits but through the norm. It is large
-    so that training the codes' embeddings cannot drown it, and shrinks with the states beside it
-    (as the root of the width) in narrow models, whose logits it would flatten otherwise.
+    Their directions are zero, so that the sum is what it was, and exactly so. Their log weights
+    are those of a middling token: gradients reach them as they reach any other.
+
+    Args:
+        model: A T5 after the spectral warm start; changed in place.
+        first: The first of these tokens; all after it are silent too.
     """
-    return float(_START * min(1.0, (width / _START_WIDTH) ** 0.5))
+    import torch
+
+    network: Any = model
+    width = model.config.d_model
+    attention = network.decoder.block[0].layer[1].EncDecAttention
+    with torch.no_grad():
+        gain = float(network.encoder.final_layer_norm.weight[width - 2])
+        length = abs(float(attention.k.weight[0, width - 2]) * gain) * width**0.5
+        # Indexes from before there was a constant keep the start in their states.
+        constant = float(attention.v.weight[width - 2, width - RESERVED] != 0)
+        rows = model.get_encoder().get_input_embeddings().weight[first:]
+        rows.zero_()
+        rows[:, width - RESERVED] = constant
+        rows[:, width - 1] = max(length**2 - constant, 0.0) ** 0.5
 
 
-def _write_encoder(
-    model: T5ForConditionalGeneration, tokens: npt.NDArray[np.float32], seed: int
-) -> None:
+def _write_encoder(model: T5ForConditionalGeneration, tokens: npt.NDArray[np.float32]) -> None:
     width = model.config.d_model
     weights = np.linalg.norm(tokens, axis=1)
-    known = weights > 0
-    directions = np.random.default_rng([seed, 2]).standard_normal(tokens.shape).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    directions[known] = tokens[known] / weights[known, None]
-    # A token that no document has starts as light as the lightest that some document has.
-    lightest = weights[known].min() if known.any() else 1.0
-    logs = np.log(np.where(known, weights, lightest))
-    logs = logs - logs[known].mean() if known.any() else logs
-    length = 1 + float(np.square(logs).max())
-    rows = np.empty((len(tokens), width), np.float32)
-    rows[:, : width - 2] = directions
+    heaviest = float(weights.max(initial=0.0)) or 1.0
+    # No attention can tell weights apart that differ by more; a shorter direction can.
+    held = np.maximum(weights, _LIGHTEST * heaviest)
+    middle = 0.5 * np.log(_LIGHTEST)
+    logs = np.where(weights > 0, np.log(held / heaviest) - middle, 0.0)
+    rows = np.zeros((len(tokens), width), np.float32)
+    rows[:, : width - RESERVED] = tokens / held[:, None]
+    rows[:, width - RESERVED] = 1.0
     rows[:, width - 2] = logs
-    rows[:, width - 1] = np.sqrt(length - 1 - np.square(logs) + _SMALL)
+    rest = 2 + middle**2 - np.square(rows, dtype=np.float64).sum(axis=1)
+    rows[:, width - 1] = np.sqrt(np.maximum(rest, 0.0))
     set_rows(model.get_encoder().get_input_embeddings().weight, rows)
 
 
@@ -175,7 +230,7 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
     length = float(embeddings[0].detach().norm())
     # What an RMS norm divides by.
     epsilon = model.config.layer_norm_epsilon
-    start = _start(width)
+    start = _START * width**0.5
     decoder_norm = (start**2 / width + epsilon) ** 0.5
     encoder_norm = (length**2 / width + epsilon) ** 0.5
     generator = torch.Generator().manual_seed(seed)
@@ -196,8 +251,9 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
             attention.q.weight[::per_head, width - 2] = decoder_norm / start
             attention.k.weight[::per_head] = 0
             attention.k.weight[::per_head, width - 2] = encoder_norm
-            passed = torch.eye(width)
-            passed[width - 2 :] = 0
+            passed = torch.eye(width) * _SPREAD * encoder_norm
+            passed[width - RESERVED :] = 0
+            passed[width - 2, width - RESERVED] = -start * encoder_norm
             attention.v.weight.copy_(passed)
             attention.o.weight.copy_(torch.eye(width))
 
@@ -210,16 +266,18 @@ def _write_decoder(
 ) -> None:
     import torch
 
+    from docids.table import PAD
+
     width, alphabet = model.config.d_model, model.config.vocab_size
     vectors = np.zeros((len(documents), width), np.float32)
-    vectors[:, : width - 2] = documents
-    vectors /= max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
+    vectors[:, : width - RESERVED] = documents
     set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
     # Every code enters the decoder as the constant that drives the cross-attention, with a
     # random direction too weak to matter until training makes something of it.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
     codes *= _SMALL * width**-0.5
-    codes[:, width - 2] = _start(width)
+    codes[PAD] = 0
+    codes[:, width - 2] = _START * width**0.5
     set_rows(model.get_decoder().get_input_embeddings().weight, codes)
     with torch.no_grad():
-        model.decoder.final_layer_norm.weight.fill_(LOGIT_SCALE * width**-0.5)
+        model.decoder.final_layer_norm.weight.fill_(corpus.latent_weight * width**-0.5)

@@ -27,7 +27,6 @@ from dsi.backbone import (
     SIZES,
     from_pretrained,
     from_scratch,
-    lexical_width,
     load_backbone,
     save_backbone,
 )
@@ -202,11 +201,11 @@ def test_new_rows_follow_the_seed_and_nothing_else(checkpoints):
 
 
 def scratch(size: str, **changes):
-    settings = {"text_vocabulary": WORDS, "alphabet_size": ALPHABET, "documents": 11, **changes}
+    settings = {"text_vocabulary": WORDS, "alphabet_size": ALPHABET, **changes}
     return from_scratch(size, **settings)
 
 
-@pytest.mark.parametrize("size", ["lexical", "lexical-context", "tiny", "mini"])
+@pytest.mark.parametrize("size", ["latent", "tiny", "mini"])
 def test_sizes_from_scratch_have_their_shape_and_come_back(size, tmp_path):
     model = scratch(size)
     assert model.config.num_layers == SIZES[size].encoder_layers
@@ -239,15 +238,8 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("documents", "width"), [(1, 256), (254, 256), (255, 384), (2000, 2048), (10**7, 3072)]
-)
-def test_the_lexical_width_follows_the_corpus(documents, width):
-    assert lexical_width(documents) == width
-
-
 def test_an_unknown_size_is_refused():
-    with pytest.raises(InputError, match=r"unknown model size 'giant'.*lexical"):
+    with pytest.raises(InputError, match=r"unknown model size 'giant'.*latent"):
         scratch("giant")
 
 

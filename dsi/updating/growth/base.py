@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from data_prep.registry import Registry
 from docids.table import FIRST_CODE, DocidTable
-from dsi.warm_starts.base import code_vectors
+from dsi.warm_starts.base import Corpus, code_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,16 @@ class Newcomers:
     titles: Sequence[Sequence[int]]
     known_tokens: int
     title_weight: int = 1
+
+    def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
+        """Returns the tokens of some documents with each title as often as it counts."""
+        part = rows.tolist()
+        return Corpus(
+            [self.tokens[row] for row in part],
+            self.table,
+            [self.titles[row] for row in part],
+            self.title_weight,
+        ).weighted()
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:
@@ -93,7 +103,7 @@ class Growth(Protocol):
     """Gives the rows of new documents weights with which the model ranks them sensibly at once."""
 
     def __call__(self, model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTrainedModel:
-        """Returns the model with rows written; a wider copy where it needs more dimensions."""
+        """Returns the model with rows written."""
         ...
 
 
@@ -110,7 +120,7 @@ def grow(
     that name says.
 
     Args:
-        model: The model of the version before; changed in place or copied.
+        model: The model of the version before; changed in place.
         newcomers: The documents.
         start: The warm start of the first version.
         text_vocabulary: Tokens of the text encoder now.

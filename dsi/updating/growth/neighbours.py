@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sparse
 from transformers import PreTrainedModel
 
 from dsi.updating.growth.base import GROWTHS, Newcomers
-from dsi.warm_starts.spectral import bm25_matrix
+from dsi.warm_starts.base import Corpus
+from dsi.warm_starts.spectral import term_counts, term_weights
 
 NEAREST = 5
 """How many old documents a new one starts from the mean of."""
@@ -17,7 +17,7 @@ NEAREST = 5
 def neighbours(model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTrainedModel:
     """Starts a new document's row from the mean of the last codes of the most alike old ones.
 
-    Documents are alike by the cosine of their BM25 weights.
+    Documents are alike by the cosine of their weights (1 + log tf) * idf.
 
     Args:
         model: Any encoder-decoder of the toolkit.
@@ -31,12 +31,10 @@ def neighbours(model: PreTrainedModel, newcomers: Newcomers, seed: int) -> PreTr
         return model
     live = table.live
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
-    matrix = bm25_matrix([newcomers.tokens[row] for row in live.tolist()], vocabulary)
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    matrix = sparse.diags(1 / np.maximum(lengths, 1e-12)) @ matrix
+    corpus = Corpus([newcomers.tokens[row] for row in live.tolist()], table)
+    matrix = term_weights(term_counts(corpus, vocabulary))
     alike = (
-        matrix.tocsr()[np.searchsorted(live, newcomers.rows)]
-        @ matrix.tocsr()[np.searchsorted(live, old)].T
+        matrix[np.searchsorted(live, newcomers.rows)] @ matrix[np.searchsorted(live, old)].T
     ).toarray()
     nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEAREST]
     output = model.get_output_embeddings().weight

@@ -22,7 +22,6 @@ from dsi.objectives.base import Objective
 from dsi.updating.kept import read_kept
 from dsi.updating.low_rank import add_low_rank, factors, merge_at_end
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
-from dsi.updating.widening import widened
 
 
 def largest(change: torch.Tensor, share: float) -> torch.Tensor:
@@ -104,15 +103,11 @@ class RegLora(Strategy):
         merge_at_end(plan)
 
     def _marks(self, plan: Plan) -> dict[str, torch.Tensor]:
-        """The marks of earlier updates, where they are in a model that may have grown since."""
+        """The marks of earlier updates, of layers that get an adapter again."""
         kept = read_kept(plan.update.parent, self.name)
-        per_head = getattr(plan.model.config, "d_kv", 1)
-        found = {}
-        for name, b, a, _ in factors(plan.model):
-            if name in kept:
-                shape = (b.shape[0], a.shape[1])
-                found[name] = widened(name, kept[name].float(), shape, per_head) > 0
-        return found
+        return {
+            name: kept[name].float() > 0 for name, _, _, _ in factors(plan.model) if name in kept
+        }
 
 
 STRATEGIES.register("reglora")(RegLora())

@@ -348,9 +348,8 @@ def test_every_precision_trains_full_precision_weights(precision, dataset, tmp_p
     assert share_found(tmp_path / "index") > 0.9
 
 
-@pytest.mark.parametrize("size", ["lexical-context", "tiny"])
-def test_other_sizes_train(size, dataset, tmp_path):
-    wanted = small.options(model__size=size, loop__steps=2)
+def test_other_sizes_train(dataset, tmp_path):
+    wanted = small.options(model__size="tiny", loop__steps=2)
     train_index(dataset, tmp_path / "index", wanted)
     assert len(Index.open(tmp_path / "index").search(["harbour"], k=5)[0]) == 5
 
@@ -378,7 +377,7 @@ def test_a_prefix_aware_output_layer_is_trained_kept_and_searched(dataset, tmp_p
         ({"docids": "atomic"}, "--docids atomic gives one code"),
         ({"docids": "title"}, "--docids title gives text"),
         ({"docids": "semantic", "lora__rank": 2}, "--lora.rank 2 do not go together"),
-        ({"docids": "semantic", "model__size": "lexical"}, "spectral"),
+        ({"docids": "semantic", "model__size": "latent"}, "spectral"),
     ],
 )
 def test_a_prefix_aware_output_layer_is_refused_where_there_is_no_prefix(changes, told):

@@ -20,7 +20,7 @@ class Trainee:
 
     def __init__(self, name: str, seed: int) -> None:
         self.model = from_scratch(
-            "tiny", text_vocabulary=11, alphabet_size=7, documents=5, dropout=0.0, seed=seed
+            "tiny", text_vocabulary=11, alphabet_size=7, dropout=0.0, seed=seed
         )
         self.optimiser = make_optimiser(self.model, OptimiserOptions(name=name))
 
@@ -125,6 +125,6 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     trainee = Trainee("adamw", 0)
     trainee.step(0)
     save_checkpoint(tmp_path, 1, trainee.model, trainee.optimiser.state_dict()["state"], {})
-    other = from_scratch("tiny", text_vocabulary=12, alphabet_size=7, documents=5)
+    other = from_scratch("tiny", text_vocabulary=12, alphabet_size=7)
     with pytest.raises(InputError, match="00000001"):
         load_checkpoint(tmp_path, other, make_optimiser(other, OptimiserOptions()))

@@ -20,7 +20,7 @@ pytest.importorskip("peft")
 
 
 def model():
-    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7, documents=5, dropout=0.0)
+    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7, dropout=0.0)
 
 
 def logits(network):

@@ -28,7 +28,7 @@ from dsi.training.options import (
 
 
 def model():
-    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7, documents=5)
+    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,11 @@ def test_weight_decay_and_beta2_reach_the_optimiser():
         (MixOptions, {"chunks": -1}, "--mix.chunks -1"),
         (ModelOptions, {"dropout": 1.0}, "--model.dropout 1.0"),
         (ModelOptions, {"size": "huge"}, "--model.size 'huge'"),
+        (ModelOptions, {"size": "lexical"}, "Take --model.size latent"),
+        (ModelOptions, {"size": "lexical-context"}, "Take --model.size latent"),
+        (ModelOptions, {"latent_weight": 0.0}, "--model.latent_weight 0.0"),
+        (ModelOptions, {"size": "tiny", "latent_weight": 3.0}, "--model.latent_weight 3.0"),
+        (ModelOptions, {"pretrained": "x", "latent_weight": 3.0}, "--model.latent_weight 3.0"),
         (ModelOptions, {"size": "tiny", "head": "mlp"}, "--model.head 'mlp'"),
         (ModelOptions, {"size": "tiny", "head_layers": 2}, "--model.head_layers 2"),
         (ModelOptions, {"size": "tiny", "head": "pawa", "head_layers": 0}, "head_layers 0"),

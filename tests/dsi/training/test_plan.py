@@ -21,9 +21,7 @@ from dsi.training.plan import plan_training
 def test_parameters_are_those_of_the_network(tmp_path):
     options = small.options(model__size="tiny", optimiser__name="adamw")
     plan = plan_training(tmp_path / "none", options, documents=100)
-    model = from_scratch(
-        "tiny", text_vocabulary=options.vocabulary.size, alphabet_size=102, documents=100
-    )
+    model = from_scratch("tiny", text_vocabulary=options.vocabulary.size, alphabet_size=102)
     assert plan.parameters == sum(weight.numel() for weight in model.parameters())
     assert plan.memory == plan.parameters * 16
     assert plan_training(
@@ -35,7 +33,7 @@ def test_parameters_are_those_of_the_network(tmp_path):
 
 
 def test_only_what_is_trained_has_gradients_and_states(tmp_path):
-    """A lexical model with atomic identifiers moves its rows; the rest costs its weights."""
+    """A latent model with atomic identifiers moves its rows; the rest costs its weights."""
     plan = plan_training(tmp_path / "none", small.options(), documents=100)
     rows = (small.options().vocabulary.size + 2 * 102) * 256
     assert plan.memory == 4 * plan.parameters + 12 * rows < 16 * plan.parameters

@@ -183,9 +183,7 @@ def network_of(checkpoints: Path):
     with safe_open(newest / "model.safetensors", "pt") as weights:
         text = weights.get_slice("encoder.embed_tokens.weight").get_shape()[0]
         codes = weights.get_slice("lm_head.weight").get_shape()[0]
-    return from_scratch(
-        "lexical", text_vocabulary=text, alphabet_size=codes, documents=small.DOCUMENTS
-    )
+    return from_scratch("latent", text_vocabulary=text, alphabet_size=codes)
 
 
 FAILING = """

@@ -182,7 +182,7 @@ def test_values_without_meaning_are_refused(rho, every):
 
 
 def test_names_of_weights_mean_what_they_say():
-    model = from_scratch("tiny", text_vocabulary=11, alphabet_size=7, documents=5)
+    model = from_scratch("tiny", text_vocabulary=11, alphabet_size=7)
     names = [name for name, _ in model.named_parameters()]
     rows = {"encoder.embed_tokens.weight", "lm_head.weight"}
     rows |= {name for name in names if name in ("shared.weight", "decoder.embed_tokens.weight")}

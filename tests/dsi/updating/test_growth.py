@@ -1,4 +1,4 @@
-"""A model that started spectrally grows: codes that old and new documents share follow both."""
+"""A model that started spectrally grows: new rows by the formula, old ones as they were."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from docids.table import FIRST_CODE, DocidTable
 from dsi.backbone import from_scratch
 from dsi.updating.growth.base import Newcomers, grow
 from dsi.warm_starts import WARM_STARTS, Corpus
+from dsi.warm_starts.spectral import RESERVED
 
 FOREST, CITY = FIRST_CODE, FIRST_CODE + 1
 """Branches of the tree; the codes behind them stand for one document each."""
@@ -41,10 +42,9 @@ def started():
     """A model of the old documents."""
     old = table(len(TEXTS) - len(NEW))
     model = from_scratch(
-        "lexical",
+        "latent",
         text_vocabulary=VOCABULARY - 4,
         alphabet_size=old.alphabet_size,
-        documents=len(old),
         seed=0,
     )
     WARM_STARTS["spectral"](model, Corpus(TEXTS[: len(old)], old), 0)
@@ -56,12 +56,12 @@ def grown(model):
     return grow(model, newcomers, start="spectral", text_vocabulary=VOCABULARY, seed=0)
 
 
-def logits(model, word: int) -> torch.Tensor:
-    """Of all codes at the first step, for a query of one word."""
+def logits(model, *words: int) -> torch.Tensor:
+    """Of all codes at the first step, for a query of some words."""
     with torch.inference_mode():
-        return model(
-            input_ids=torch.tensor([[word]]), decoder_input_ids=torch.tensor([[0]])
-        ).logits[0, 0]
+        return model(input_ids=torch.tensor([words]), decoder_input_ids=torch.tensor([[0]])).logits[
+            0, 0
+        ]
 
 
 def rows_of(model) -> np.ndarray:
@@ -72,33 +72,46 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
     return float(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))
 
 
-def test_a_word_of_new_documents_leads_into_the_branch_that_they_are_in(started):
+def test_new_words_count_for_nothing_until_training_gives_them_a_direction(started):
     model = grown(started.eval())
-    scores = logits(model, NEW_WORD)
-    assert scores[FOREST] > scores[CITY] + 1
+    assert not logits(model, NEW_WORD).any()
+    for words in ([3, 4], [8], OLD[CITY][2]):
+        with_new = logits(model, *words, NEW_WORD, NEW_WORD + 1)
+        torch.testing.assert_close(with_new, logits(model, *words), atol=1e-4, rtol=0)
+    output = model(input_ids=torch.tensor([[3, NEW_WORD]]), labels=torch.tensor([[FOREST]]))
+    output.loss.backward()
+    gradients = model.get_encoder().get_input_embeddings().weight.grad
+    assert gradients[NEW_WORD].norm() > 0.1 * gradients[3].norm() > 0
+
+
+def test_old_words_of_new_documents_lead_to_them(started):
+    model = grown(started.eval())
+    for row, text in zip(ROWS.tolist(), NEW, strict=True):
+        scores = logits(model, *text)
+        assert scores[FOREST] > scores[CITY] + 1
+        assert scores[CITY + 1 + row] == pytest.approx(2, abs=1e-3), (
+            "the weight times a cosine of 1"
+        )
 
 
 def test_a_shared_row_points_at_the_sum_of_its_documents_old_and_new(started):
     model = grown(started)
     rows = rows_of(model)
     own = [rows[CITY + 1 + row] for row, branch in enumerate(BRANCHES) if branch == FOREST]
-    assert cosine(rows[FOREST], np.sum(own, axis=0)) > 0.95
-    assert cosine(rows[FOREST], np.sum(own[:3], axis=0)) < 0.95, "of the old ones alone"
+    assert cosine(rows[FOREST], np.sum(own, axis=0)) > 0.9999
+    assert cosine(rows[FOREST], np.sum(own[:3], axis=0)) < 0.99, "of the old ones alone"
 
 
 def test_rows_of_codes_without_new_documents_stay_as_they_were(started):
     before = rows_of(started)
     rows = rows_of(grown(started))
     others = [CITY, *(CITY + 1 + row for row in range(len(TEXTS) - len(NEW)))]
-    width = before.shape[1]
-    for code in others:
-        np.testing.assert_allclose(np.delete(rows[code], slice(width - 2, -2)), before[code])
-        assert not rows[code, width - 2 : -2].any()
+    np.testing.assert_array_equal(rows[others], before[others])
 
 
 def test_what_training_has_put_beside_the_sum_stays(started):
     before = rows_of(started)
-    width = before.shape[1] - 2
+    width = before.shape[1] - RESERVED
     direction = before[FOREST, :width] / np.linalg.norm(before[FOREST, :width])
     beside = np.random.default_rng(0).standard_normal(width).astype(np.float32)
     documents = before[CITY + 1 :, :width]
@@ -110,3 +123,57 @@ def test_what_training_has_put_beside_the_sum_stays(started):
     rows = rows_of(grown(started))
     assert rows[FOREST, :width] @ beside == pytest.approx(1, abs=0.01)
     assert rows[FOREST, :width] @ direction < np.linalg.norm(before[FOREST, :width])
+
+
+def token_sum(embedding: np.ndarray, text: list[int]) -> np.ndarray:
+    """The sum of a text's token vectors: directions times the exponentials of their log weights."""
+    rows = embedding[text].astype(np.float64)
+    return (rows[:, :-RESERVED] * np.exp(rows[:, -2:-1])).sum(axis=0)
+
+
+def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
+    rng = np.random.default_rng(3)
+    texts = [rng.integers(3, VOCABULARY - 4, rng.integers(1, 600)).tolist() for _ in range(40)]
+    texts += [[*rng.integers(3, VOCABULARY + n, 400).tolist()] for n in range(30)]
+    titles = [text[:2] for text in texts]
+    atomic = lambda count: DocidTable.from_sequences(  # noqa: E731
+        [f"d{row}" for row in range(count)],
+        [(FIRST_CODE + row,) for row in range(count)],
+        alphabet_size=FIRST_CODE + count,
+        kind="atomic",
+    )
+    model = from_scratch(
+        "latent", text_vocabulary=VOCABULARY, alphabet_size=FIRST_CODE + 40, seed=0
+    )
+    WARM_STARTS["spectral"](model, Corpus(texts[:40], atomic(40), titles[:40], 3), 0)
+    words = model.get_encoder().get_input_embeddings().weight.detach().numpy().copy()
+    for number in range(30):
+        count = 41 + number
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        newcomers = Newcomers(
+            atomic(count), np.array([count - 1]), texts[:count], titles[:count],
+            VOCABULARY + number, 3,
+        )  # fmt: skip
+        model = grow(
+            model, newcomers, start="spectral", text_vocabulary=VOCABULARY + number + 1, seed=0
+        )
+        for name, weight in model.named_parameters():
+            assert weight.shape[1:] == before[name].shape[1:], "no width has changed"
+            assert torch.equal(weight[: len(before[name])], before[name]), name
+        known = [token for token in texts[count - 1] if token < VOCABULARY]
+        known += 2 * [token for token in titles[count - 1] if token < VOCABULARY]
+        expected = token_sum(words, known)
+        expected /= np.linalg.norm(expected)
+        row = rows_of(model)[-1]
+        np.testing.assert_allclose(row[:-RESERVED], expected, atol=1e-5)
+        np.testing.assert_allclose(row[-RESERVED:], 0, atol=1e-5)
+    assert len(model.get_encoder().get_input_embeddings().weight) == VOCABULARY + 30
+
+
+def test_a_document_without_a_known_word_gets_a_row_of_zeros(started):
+    texts = [*TEXTS[: -len(NEW)], [NEW_WORD], [NEW_WORD + 1, NEW_WORD]]
+    newcomers = Newcomers(table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4)
+    model = grow(started, newcomers, start="spectral", text_vocabulary=VOCABULARY, seed=0)
+    rows = rows_of(model)
+    assert np.isfinite(rows).all()
+    np.testing.assert_allclose(rows[[CITY + 1 + row for row in ROWS.tolist()]], 0, atol=1e-6)

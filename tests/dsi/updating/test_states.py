@@ -1,35 +1,32 @@
-"""The short way to the states of a lexical model leads where the long one does."""
+"""The short way to the states of a latent model leads where the long one does."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from dsi import Index
 from dsi.updating import states
-from dsi.updating.widening import widen
 
 
-@pytest.mark.parametrize("extra", [0, 64])
-def test_sums_over_tokens_equal_the_network(trained, corpora, extra, monkeypatch):
+def test_sums_over_tokens_equal_the_network(trained, corpora, monkeypatch):
     opened = Index.open(trained("atomic"), "cpu")
-    model = widen(opened.model, extra)
-    assert states.is_lexical(model)
+    model = opened.model
+    assert states.is_latent(model)
     texts = opened.text.encode([each.text for each in corpora["full"].documents()], 64)
     short = states.last_states(model, texts, [()] * len(texts))
-    monkeypatch.setattr(states, "is_lexical", lambda model: False)
+    monkeypatch.setattr(states, "is_latent", lambda model: False)
     np.testing.assert_allclose(
         states.last_states(model, texts, [()] * len(texts)), short, atol=1e-4
     )
 
 
-def test_a_trained_body_is_not_taken_for_a_lexical_model(trained):
+def test_a_trained_body_is_not_taken_for_a_latent_model(trained):
     import torch
 
     model = Index.open(trained("atomic"), "cpu").model
     with torch.no_grad():
         model.decoder.block[0].layer[1].EncDecAttention.v.weight[3, 4] += 0.1
-    assert not states.is_lexical(model)
+    assert not states.is_latent(model)
 
 
 def test_after_a_prefix_the_state_is_that_of_the_next_place(trained):

@@ -33,7 +33,7 @@ def quantised(kind: str, dimensions: int = 10):
 
 def model_of(table):
     return from_scratch(
-        "tiny", text_vocabulary=VOCABULARY, alphabet_size=table.alphabet_size, documents=DOCUMENTS
+        "tiny", text_vocabulary=VOCABULARY, alphabet_size=table.alphabet_size
     ).eval()
 
 

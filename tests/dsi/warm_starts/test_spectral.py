@@ -1,4 +1,4 @@
-"""The spectral warm start: an untouched model ranks as BM25 does, computed here by hand."""
+"""The spectral warm start: an untouched model computes latent semantic analysis, as numpy does."""
 
 from __future__ import annotations
 
@@ -18,27 +18,42 @@ from dsi.backbone import from_scratch, graft_docids
 from dsi.search.beam import beam_search
 from dsi.search.torch_trie import TorchTrie
 from dsi.warm_starts import WARM_STARTS, Corpus
-from dsi.warm_starts.spectral import bm25_matrix, factorise
+from dsi.warm_starts.spectral import term_counts, term_weights, token_vectors
 
 VOCABULARY = 120
 FIRST_TOKEN = 3
 HIGHEST = 110
 """Tokens from here on are in no document."""
+RANK = 253
+"""Dimensions of the default network that hold vectors; the rank of every corpus here is less."""
 
 
-def bm25(documents: list[list[int]], query: list[int], k1: float = 1.5, b: float = 0.75):
-    """BM25 as the book has it: a loop over documents and query tokens."""
-    mean = sum(map(len, documents)) / len(documents)
-    scores = []
-    for document in documents:
-        counts, score = Counter(document), 0.0
-        for token in query:
-            having = sum(token in other for other in documents)
-            idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
-            norm = k1 * (1 - b + b * len(document) / mean)
-            score += idf * counts[token] / (counts[token] + norm) if counts[token] else 0.0
-        scores.append(score)
-    return np.array(scores)
+def lsa(
+    documents: list[list[int]], query: list[int], titles: list[list[int]] | None = None
+) -> np.ndarray:
+    """Cosines of a query with documents, as the book has latent semantic analysis.
+
+    At full rank the basis is that of the whole row space, so that cosines of projections need no
+    SVD of the kind that is tested: any orthonormal basis gives them.
+    """
+    counts = np.zeros((len(documents), VOCABULARY))
+    for row, document in enumerate(documents):
+        for token, count in Counter(document + (titles[row] if titles else [])).items():
+            counts[row, token] = count
+    having = (counts > 0).sum(axis=0)
+    idf = np.array(
+        [math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) if n else 0.0 for n in having]
+    )
+    weights = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0) * idf
+    weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
+    _, singular, basis = np.linalg.svd(weights, full_matrices=False)
+    basis = basis[singular > 1e-9 * max(singular[0], 1e-12)][:RANK]
+    asked = np.zeros(VOCABULARY)
+    for token in query:
+        asked[token] += 1
+    theirs, mine = counts * idf @ basis.T, asked * idf @ basis.T
+    lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(mine)
+    return (theirs @ mine) / np.where(lengths > 0, lengths, 1)
 
 
 def draw(documents: int, seed: int = 0) -> list[list[int]]:
@@ -62,18 +77,14 @@ def atomic(documents: int) -> DocidTable:
 def start(
     tokens: list[list[int]],
     table: DocidTable,
-    size: str = "lexical",
+    size: str = "latent",
     seed: int = 0,
-    width: int | None = None,
+    **settings,
 ):
     model = from_scratch(
-        size,
-        text_vocabulary=VOCABULARY,
-        alphabet_size=table.alphabet_size,
-        documents=width - 2 if width else len(table),
-        seed=seed,
+        size, text_vocabulary=VOCABULARY, alphabet_size=table.alphabet_size, seed=seed
     )
-    WARM_STARTS["spectral"](model, Corpus(tokens, table), seed)
+    WARM_STARTS["spectral"](model, Corpus(tokens, table, **settings), seed)
     return model.eval()
 
 
@@ -90,86 +101,106 @@ def first_logits(model, query: list[int]) -> np.ndarray:
 QUERIES = [[5], [3, 9], [4, 20, 60], [100, 3, 3, 7], [8, 30, 31, 32, 33, 34, 35]]
 
 
-def test_the_matrix_is_bm25():
-    documents = draw(20)
-    matrix = np.asarray(bm25_matrix(documents, VOCABULARY).todense())
-    assert matrix.shape == (20, VOCABULARY)
-    for token in (3, 7, 50, 109, 115):
-        np.testing.assert_allclose(matrix[:, token], bm25(documents, [token]), atol=1e-12)
+def test_weights_of_terms_by_hand():
+    counts = term_counts(Corpus([[3, 3, 4], [4]], atomic(2)), 6)
+    np.testing.assert_array_equal(counts.toarray(), [[0, 0, 0, 2, 1, 0], [0, 0, 0, 0, 1, 0]])
+    rare, common = math.log(1 + 1.5 / 1.5), math.log(1 + 0.5 / 2.5)
+    first = np.array([(1 + math.log(2)) * rare, common])
+    expected = [[0, 0, 0, *(first / np.linalg.norm(first)), 0], [0, 0, 0, 0, 1, 0]]
+    np.testing.assert_allclose(term_weights(counts).toarray(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("documents", "tokens"), [(40, 300), (300, 40)])
-def test_factors_of_full_rank_give_the_matrix_back(documents, tokens):
-    lines = np.random.default_rng(1).integers(0, tokens, (documents, 12)).tolist()
-    matrix = bm25_matrix(lines, tokens)
-    token_vectors, document_vectors = factorise(matrix, 50, seed=0)
-    assert token_vectors.shape == (tokens, 50)
-    assert document_vectors.shape == (documents, 50)
-    np.testing.assert_allclose(document_vectors @ token_vectors.T, matrix.todense(), atol=1e-4)
+def test_many_documents_are_counted_as_few_are(monkeypatch):
+    corpus = Corpus(draw(20), atomic(20), [[7], *[[]] * 19], 3)
+    at_once = term_counts(corpus, VOCABULARY).toarray()
+    monkeypatch.setattr("dsi.warm_starts.spectral._TOGETHER", 6)
+    np.testing.assert_array_equal(term_counts(corpus, VOCABULARY).toarray(), at_once)
+    assert at_once[0, 7] == corpus.tokens[0].count(7) + 2
 
 
-def test_factors_of_lower_rank_are_the_best_of_that_rank():
-    matrix = bm25_matrix(draw(40), VOCABULARY)
-    token_vectors, document_vectors = factorise(matrix, 8, seed=0)
-    left, singular, right = np.linalg.svd(np.asarray(matrix.todense()), full_matrices=False)
-    best = (left[:, :8] * singular[:8]) @ right[:8]
-    np.testing.assert_allclose(document_vectors @ token_vectors.T, best, atol=1e-4)
+@pytest.mark.parametrize(("documents", "rank"), [(60, 20), (300, 40)])
+def test_a_lower_rank_keeps_nearly_as_much_as_any_of_that_rank_can(documents, rank):
+    counts = term_counts(Corpus(draw(documents), atomic(documents)), VOCABULARY)
+    vectors = token_vectors(counts, rank, seed=0)
+    assert vectors.shape == (VOCABULARY, rank)
+    weights = term_weights(counts).toarray().astype(np.float64)
+    having = (counts.toarray() > 0).sum(axis=0)
+    idf = np.log1p((documents - having + 0.5) / (having + 0.5))
+    basis = vectors.T / idf
+    np.testing.assert_allclose(basis @ basis.T, np.eye(rank), atol=1e-4)
+    left_over = np.linalg.norm(weights - weights @ basis.T @ basis)
+    best = np.linalg.norm(np.linalg.svd(weights, compute_uv=False)[rank:])
+    assert best <= left_over < 1.02 * best
+    np.testing.assert_array_equal(vectors, token_vectors(counts, rank, seed=0))
 
 
-def test_a_large_corpus_is_factorised_nearly_as_well(monkeypatch):
-    matrix = bm25_matrix(draw(60), VOCABULARY)
-    exact = np.linalg.svd(np.asarray(matrix.todense()), compute_uv=False)
-    monkeypatch.setattr("dsi.warm_starts.spectral._DENSE_DOCUMENTS", 10)
-    token_vectors, document_vectors = factorise(matrix, 20, seed=0)
-    left_over = np.linalg.norm(document_vectors @ token_vectors.T - matrix.todense())
-    assert left_over < 1.05 * np.linalg.norm(exact[20:])
-    again = factorise(matrix, 20, seed=0)
-    np.testing.assert_array_equal(token_vectors, again[0])
-    np.testing.assert_array_equal(document_vectors, again[1])
-
-
-@pytest.mark.parametrize(
-    ("size", "width"),
-    [("lexical", 256), ("lexical", 2048), ("lexical-context", 512), ("tiny", 256)],
-)
-def test_an_untouched_model_scores_documents_in_proportion_to_bm25(size, width):
+@pytest.mark.parametrize("size", ["latent", "tiny"])
+@pytest.mark.parametrize("weight", [2.0, 17.5])
+def test_logits_of_an_untouched_model_are_cosines_times_the_weight(size, weight):
     documents = draw(60)
-    model = start(documents, atomic(60), size, width=width)
-    assert model.config.d_model == width
+    model = start(documents, atomic(60), size, latent_weight=weight)
+    assert model.config.d_model == 256
+    for query in [*QUERIES, documents[7], [5] * 400 + [9]]:
+        expected = weight * lsa(documents, query)
+        np.testing.assert_allclose(
+            first_logits(model, query)[FIRST_CODE:], expected, atol=2e-3 * weight
+        )
+
+
+def test_a_document_asks_for_itself_with_the_whole_weight():
+    documents = draw(60)
+    model = start(documents, atomic(60))
+    for row in (0, 17, 59):
+        assert first_logits(model, documents[row])[FIRST_CODE + row] == pytest.approx(2, abs=2e-3)
+
+
+def test_titles_count_as_often_as_they_are_asked_to():
+    documents, titles = draw(20), [[100 + row % 7] for row in range(20)]
+    texts = [title + text for title, text in zip(titles, documents, strict=True)]
+    model = start(texts, atomic(20), titles=titles, title_weight=3)
     for query in QUERIES:
-        expected = bm25(documents, query)
-        logits = first_logits(model, query)[FIRST_CODE:]
-        factor = (logits @ expected) / (expected @ expected)
-        assert factor > 0
-        np.testing.assert_allclose(logits, factor * expected, atol=2e-3 * logits.max())
+        expected = 2 * lsa(texts, query, [title * 2 for title in titles])
+        np.testing.assert_allclose(first_logits(model, query)[FIRST_CODE:], expected, atol=4e-3)
 
 
-def test_a_search_of_an_untouched_model_ranks_as_bm25():
+def test_the_width_is_the_same_for_every_corpus():
+    widths = {start(draw(n), atomic(n)).config.d_model for n in (1, 60, 400)}
+    assert widths == {256}
+
+
+def test_a_search_of_an_untouched_model_ranks_by_the_cosines():
     documents = draw(60)
     table = atomic(60)
     model, trie = start(documents, table), TorchTrie.from_trie(Trie.build(table))
     for query in QUERIES:
         ids = torch.tensor([query])
         rows, _ = beam_search(model, ids, torch.ones_like(ids), trie, k=10, beams=60)
-        expected = bm25(documents, query)
+        expected = lsa(documents, query)
         found = expected[rows[0].numpy()]
         best = np.sort(expected)[::-1][:10]
-        np.testing.assert_allclose(found, best, atol=2e-3 * best[0])
+        np.testing.assert_allclose(found, best, atol=2e-3)
 
 
-def test_a_token_that_no_document_has_changes_little():
+def test_a_token_that_no_document_has_changes_nothing():
     documents = draw(60)
     model = start(documents, atomic(60))
-    for query in QUERIES[1:]:
-        with_unknown = first_logits(model, [*query, HIGHEST + 4])[FIRST_CODE:]
-        expected = bm25(documents, query)
-        assert np.corrcoef(with_unknown, expected)[0, 1] > 0.97
-        assert expected[with_unknown.argmax()] == pytest.approx(expected.max())
+    for query in QUERIES:
+        with_unknown = first_logits(model, [*query, HIGHEST + 4, HIGHEST + 5])
+        np.testing.assert_allclose(with_unknown, first_logits(model, query), atol=1e-3)
+    assert not first_logits(model, [HIGHEST + 4]).any()
 
 
-def test_unused_codes_start_at_zero_and_end_behind_every_hit():
-    documents = draw(60)
-    model = start(documents, atomic(60))
+def test_training_reaches_a_token_that_no_document_has_as_it_reaches_others():
+    model = start(draw(60), atomic(60))
+    query = [5, HIGHEST + 4]
+    model(input_ids=torch.tensor([query]), labels=torch.tensor([[FIRST_CODE + 3]])).loss.backward()
+    gradients = model.get_encoder().get_input_embeddings().weight.grad
+    known, unknown = (float(gradients[token].norm()) for token in query)
+    assert unknown > 0.1 * known > 0
+
+
+def test_unused_codes_start_at_zero():
+    model = start(draw(60), atomic(60))
     head = model.get_output_embeddings().weight
     assert float(head[:FIRST_CODE].detach().abs().max()) == 0.0
     assert first_logits(model, [5])[PAD] == 0.0
@@ -214,7 +245,7 @@ def test_the_same_call_gives_the_same_weights_whatever_was_drawn_before():
 
 
 def test_it_leaves_the_global_random_state_alone():
-    model = from_scratch("tiny", text_vocabulary=VOCABULARY, alphabet_size=22, documents=20)
+    model = from_scratch("tiny", text_vocabulary=VOCABULARY, alphabet_size=22)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     WARM_STARTS["spectral"](model, Corpus(draw(20), atomic(20)), 0)
@@ -235,7 +266,9 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
     options = TreeOptions(branching=4, leaf_capacity=4, codes=codes) if codes else chosen.Options()
     given = Documents(doc_ids, [""] * 60, lambda texts: vectors)
     table = chosen.build(given, options, 0).table
-    model, trie = start(documents, table), TorchTrie.from_trie(Trie.build(table))
+    # So weighty that what a path says outweighs how long it is.
+    model = start(documents, table, latent_weight=20.0)
+    trie = TorchTrie.from_trie(Trie.build(table))
     ranks, firsts = [], set()
     for row, document in enumerate(documents):
         ids = torch.tensor([document])

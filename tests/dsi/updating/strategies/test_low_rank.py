@@ -13,13 +13,12 @@ from dsi.training.options import LoraOptions
 from dsi.updating.low_rank import factors
 from dsi.updating.strategies.i_lora import SlowAdapter, distance
 from dsi.updating.strategies.reglora import MarkedEntries, largest
-from dsi.updating.widening import widen, widened
 
 pytest.importorskip("peft")
 
 
 def network():
-    model = from_scratch("tiny", text_vocabulary=11, alphabet_size=7, documents=5, dropout=0.0)
+    model = from_scratch("tiny", text_vocabulary=11, alphabet_size=7, dropout=0.0)
     add_adapters(model, LoraOptions(rank=2, alpha=6, targets=["q", "wo"]), seed=0)
     return model
 
@@ -161,23 +160,3 @@ def test_factors_are_what_is_merged():
     before = model.get_submodule(name).get_base_layer().weight.detach().clone()
     merge_adapters(model)
     torch.testing.assert_close(model.get_submodule(name).weight, before + scale * b @ a)
-
-
-def test_marks_go_where_a_wider_model_has_their_entries():
-    model = from_scratch("lexical", text_vocabulary=11, alphabet_size=7, documents=5, dropout=0.0)
-    wider = widen(model, 64)
-    narrow, wide = dict(model.named_parameters()), dict(wider.named_parameters())
-    for name in ("layer.0.SelfAttention.q", "layer.1.EncDecAttention.o"):
-        full = f"decoder.block.0.{name}"
-        old, new = narrow[f"{full}.weight"], wide[f"{full}.weight"]
-        found = widened(full, old.detach(), tuple(new.shape), model.config.d_kv)
-        if name.endswith("q"):
-            torch.testing.assert_close(found, new.detach())
-        else:  # besides, widening hands the new dimensions on
-            kept = found != 0
-            torch.testing.assert_close(found[kept], new.detach()[kept])
-    for name in ("wi", "wo"):
-        full = f"decoder.block.0.layer.2.DenseReluDense.{name}"
-        marks = (torch.rand(narrow[f"{full}.weight"].shape) < 0.1).float()
-        shape = tuple(wide[f"{full}.weight"].shape)
-        assert widened(full, marks, shape, model.config.d_kv).sum() == marks.sum()

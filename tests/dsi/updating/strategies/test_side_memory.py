@@ -26,7 +26,7 @@ from dsi.updating.side_memory import (
 
 
 def network():
-    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7, documents=5, dropout=0.0)
+    return from_scratch("tiny", text_vocabulary=11, alphabet_size=7, dropout=0.0)
 
 
 def texts():
