@@ -4,8 +4,8 @@
 
 One index with semantic identifiers, of the --codes of `dsi docids`, is trained with `dsi train`'s
 defaults and kept in --work, so that every cell searches the same one. Questions are those of split
-test, or the first --queries of them. Time is processor time of the search alone, with the ranking
-by BM25 that guidance needs in it, as a ratio to the first cell's.
+test, or the first --queries of them. Time is processor time of the search alone, as a ratio to the
+first cell's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,10 @@ CELLS: dict[str, tuple[int, dict[str, Any]]] = {
     "beams10-first50": (10, {"first_beams": 50, "first_levels": 2}),
     "beams10-starts5": (10, {"starts": 5}),
     "beams20-starts5": (20, {"starts": 5}),
-    "beams10-bm25-0.1": (10, {"weight": 0.1}),
-    "beams10-bm25-0.5": (10, {"weight": 0.5}),
-    "beams10-bm25-1": (10, {"weight": 1.0}),
     "beams10-bf16": (10, {"precision": "bf16"}),
 }
-"""Name -> beams, and fields of `GuidanceOptions`; a weight stands for look-ahead by BM25. Beside
-another precision stands on which share of the queries it finds the top 10 of fp32: the same ten
-documents, and these in the same order."""
+"""Name -> beams, and fields of `GuidanceOptions`. Beside another precision stands on which share of
+the queries it finds the top 10 of fp32: the same ten documents, and these in the same order."""
 
 
 def main() -> None:
@@ -103,8 +99,6 @@ def _measure(
     from dsi.search.options import GuidanceOptions, SearchOptions
 
     dataset, index = ready.open()
-    if "weight" in guidance:
-        guidance = {**guidance, "dataset": dataset.path}
     fields = dict(guidance)
     precision = fields.pop("precision", "fp32")
     options = SearchOptions(guidance=GuidanceOptions(**fields), precision=precision)
@@ -132,7 +126,7 @@ def _measure(
     return {
         "queries": len(asked),
         "beams": beams,
-        "guidance": {name: str(value) for name, value in guidance.items() if name != "dataset"},
+        "guidance": {name: str(value) for name, value in guidance.items()},
         "processor seconds": seconds,
         **figures,
     }

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from dsi.search.guide import Guide
+    from dsi.search.document_scores import DocumentScores
     from dsi.search.options import SearchOptions
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
     from dsi.training.processes import Processes
 
+_MAX_SCORES = 2**27
+"""How many document scores a search holds at once; a batch has one for each query and table row."""
 _READ = ("model", "text", "docids", "titles")
 """The parts of a version that searching reads, each of them as a whole."""
 
@@ -52,8 +54,8 @@ class Hit:
 
     Args:
         doc_id: Its id.
-        score: Log-probability of its identifier given the query; higher is better. It is over the
-            codes that may follow, or has a BM25 score added to it, where the search was told so.
+        score: Log-probability of its identifier given the query, over all codes or over those that
+            may follow, plus its own score where the index has a lexical layer; higher is better.
         title: Its title; empty where it has none.
     """
 
@@ -114,6 +116,14 @@ def open_titles(folder: str | os.PathLike[str]) -> Strings:
     return titles
 
 
+def open_lexical(folder: Path) -> DocumentScores | None:
+    """Opens the lexical layer in the folder of a version; None where it has none.
+
+    This is the one place that knows of `folder / "lexical"`.
+    """
+    return None
+
+
 def open_identifiers(folder: Path) -> tuple[DocidTable, Trie]:
     """Opens the identifiers in the folder of a version and the trie over them, and checks both.
 
@@ -141,6 +151,7 @@ class Index:
         table: The identifiers.
         trie: The trie over the live identifiers, on the model's device.
         titles: One title for each row of the table.
+        lexical: What scores the documents beside the model, if anything does.
     """
 
     def __init__(
@@ -151,6 +162,7 @@ class Index:
         table: DocidTable,
         trie: TorchTrie,
         titles: Sequence[str],
+        lexical: DocumentScores | None = None,
     ) -> None:
         self.manifest = manifest
         self.model = model
@@ -158,6 +170,7 @@ class Index:
         self.table = table
         self.trie = trie
         self.titles = titles
+        self.lexical = lexical
         self._models: dict[str, PreTrainedModel] = {}
         self._restricted: tuple[Any, TorchTrie] | None = None
 
@@ -206,7 +219,8 @@ class Index:
                     where=folder,
                     mend=COPY,
                 )
-        return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles)
+        lexical = open_lexical(folder)
+        return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles, lexical)
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
@@ -276,6 +290,8 @@ class Index:
             raise InputError(f"a batch of {batch_size} queries", mend="Ask for at least 1")
         options = options or SearchOptions()
         options.score_in(self.manifest.score)
+        if self.lexical is not None:
+            batch_size = min(batch_size, max(1, _MAX_SCORES // len(self.table)))
         width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(queries, self.manifest.query_length)
         # Queries of like length together: less padding to compute on.
@@ -289,12 +305,13 @@ class Index:
             mine = batches[processes.rank :: processes.count]
         if len(batches) > 1:
             mine = track(mine, "searching")
-        guide = self._guide(options, queries)
         found: list[tuple[int, list[int], list[float]]] = []
 
         def search() -> None:
             for batch in mine:
-                lines = self._search_batch(batch, encoded, k, width, options, guide)
+                texts = [queries[place] for place in batch]
+                tokens = [encoded[place] for place in batch]
+                lines = self._search_batch(texts, tokens, k, width, options)
                 found.extend(zip(batch, *lines, strict=True))
 
         if processes is None:
@@ -310,32 +327,25 @@ class Index:
 
     def _search_batch(
         self,
-        batch: list[int],
-        encoded: Sequence[Sequence[int]],
+        texts: Sequence[str],
+        tokens: Sequence[Sequence[int]],
         k: int,
         beams: int,
         options: SearchOptions,
-        guide: Guide | None,
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Returns rows and scores of the queries in a batch, given by their places."""
+        """Returns rows and scores of the queries of a batch, given as texts and as tokens."""
         import torch
 
         from dsi.search.beam import beam_search
         from dsi.search.unconstrained import unconstrained_search
 
         device = self.trie.device
-        longest = max(len(encoded[query]) for query in batch)
-        input_ids = torch.zeros((len(batch), longest), dtype=torch.int64)
+        input_ids = torch.zeros((len(tokens), max(map(len, tokens))), dtype=torch.int64)
         attention_mask = torch.zeros_like(input_ids)
-        for line, query in enumerate(batch):
-            input_ids[line, : len(encoded[query])] = torch.tensor(encoded[query])
-            attention_mask[line, : len(encoded[query])] = 1
-        ahead = None
-        if guide is not None:
-            ahead = (
-                torch.from_numpy(guide.rows[batch]).to(device),
-                torch.from_numpy(guide.scores[batch]).to(device),
-            )
+        for line, query in enumerate(tokens):
+            input_ids[line, : len(query)] = torch.tensor(query)
+            attention_mask[line, : len(query)] = 1
+        added = self._document_scores(texts)
         asked = (
             self._model_in(options.precision),
             input_ids.to(device),
@@ -352,7 +362,7 @@ class Index:
                 first_beams=guidance.first_beams,
                 first_levels=guidance.first_levels,
                 starts=guidance.starts,
-                look_ahead=ahead,
+                document_scores=added,
             )
             if bool((rows < 0).all(dim=1).any()):
                 raise InputError(
@@ -361,7 +371,7 @@ class Index:
                     mend=COPY,
                 )
         else:
-            rows, scores = unconstrained_search(*asked, k=k, beams=beams)
+            rows, scores = unconstrained_search(*asked, k=k, beams=beams, document_scores=added)
         return rows.tolist(), scores.tolist()
 
     def spread(self, config: dict[str, Any], precision: str = "fp32") -> None:
@@ -414,13 +424,21 @@ class Index:
             )
         return rows
 
-    def _guide(self, options: SearchOptions, queries: list[str]) -> Guide | None:
-        """Returns what looks ahead for these queries, if anything is to."""
-        if options.guidance.dataset is None:
+    def _document_scores(self, texts: Sequence[str]) -> torch.Tensor | None:
+        """Returns what is added to the score of each document; float32 [texts, table rows]."""
+        if self.lexical is None:
             return None
-        from dsi.search.guide import Guide
+        import torch
 
-        return Guide.of_dataset(options.guidance, self.table, queries)
+        scores = self.lexical.scores(texts)
+        # A sum is a number where all of its terms are, and takes a fraction of asking each.
+        if not np.isfinite(scores.sum()):
+            raise InputError(
+                "the lexical layer gives scores that are no numbers: its weights are damaged",
+                where=f"version {self.manifest.version} of the index",
+                mend=COPY,
+            )
+        return torch.from_numpy(scores).to(self.trie.device)
 
     def _hits(self, rows: list[int], scores: list[float]) -> list[Hit]:
         """Looks up documents by row; a row of -1 is none."""

@@ -10,6 +10,11 @@ Where an identifier is one document, the best `k` found are the result. Where do
 identifiers or have several, the best `beams` identifiers are kept instead, and `dsi.search.merging`
 makes documents of them, each once and with one score.
 
+Documents may have a score of their own beside that of their identifier (`document_scores`). A
+continuation then ranks by its log-probability plus the highest score of the documents it can still
+lead to (`dsi.search.lookahead`). No document below it can come to more, so that what is said of the
+order and of stopping early holds with these scores as without.
+
 For identifiers that end in END these are the finished and running hypotheses of transformers'
 `generate(num_beams=beams, length_penalty=0.0, early_stopping="never")` under
 `prefix_allowed_tokens_fn`: a beam has one END at most, so `generate`'s 2 * beams candidates hold
@@ -62,16 +67,16 @@ def beam_search(
     first_beams: int | None = None,
     first_levels: int = 1,
     starts: int = 1,
-    look_ahead: tuple[torch.Tensor, torch.Tensor] | None = None,
+    document_scores: torch.Tensor | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the documents whose identifiers a model gives the highest probability.
 
     The score of an identifier is the sum of the log-probabilities of its codes, computed in float32
     from the model's logits, and the score of a document is that of its identifier; with several
-    identifiers, the logarithm of the sum of the probabilities of those that were found. A document
-    that the model gives probability 0, or no number, is not found. A model in training mode is set
-    to evaluation mode for the search and back.
+    identifiers, the logarithm of the sum of the probabilities of those that were found. To that
+    `document_scores` are added. A document that the model gives probability 0, or no number, is not
+    found. A model in training mode is set to evaluation mode for the search and back.
 
     Args:
         model: An encoder-decoder whose decoder vocabulary is the docid alphabet and which starts
@@ -90,28 +95,25 @@ def beam_search(
         starts: The continuations that are kept begin with so many different first codes, where
             there are so many and all can be kept: none of these holds more than its share of
             beams, as long as others can fill it.
-        look_ahead: Table rows, int64, and scores of 0 or more, float32, [queries, documents]
-            both: documents with a score that is added to the model's. A continuation counts
-            that of the best document it can lead to; documents not named have 0.
-        max_elements: Queries are searched in batches, so that decoder cache, logits and
-            candidates together have about this many elements at most (one query excepted).
+        document_scores: What is added to the score of each document: finite, float32 [queries,
+            table rows], on the model's device. A continuation counts the highest of the documents
+            in the trie that it can lead to.
+        max_elements: Queries are searched in batches, so that decoder cache, logits, candidates
+            and look-ahead together have about this many elements at most (one query excepted).
 
     Returns:
         Table rows, int64 [queries, k], best first, and scores, float32 [queries, k]. Where fewer
         than k documents are found, the rest are row -1, score -inf.
 
     Raises:
-        InputError: k is not positive, there are fewer beams than results to return, or look-ahead
-            is asked for where documents share identifiers or have several.
+        InputError: k is not positive, there are fewer beams than results to return, or the
+            document scores are not those of these queries and documents.
     """
     refuse_narrow(k, beams)
     if score not in SCORES:
         raise InputError(f"unknown score {score!r}", mend=f"Choose from: {', '.join(SCORES)}")
-    if look_ahead is not None and not trie.one_to_one:
-        raise InputError(
-            "look-ahead needs one identifier for each document",
-            mend="Leave --guidance.dataset out, or take identifiers of another kind",
-        )
+    if document_scores is not None:
+        refuse_other_scores(document_scores, len(input_ids), trie)
     input_ids, attention_mask = readable(input_ids, attention_mask)
     widths = [min(beams, trie.identifiers)] * trie.depth
     if first_beams is not None:
@@ -122,51 +124,72 @@ def beam_search(
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
     needed = elements_per_query(model, input_ids.shape[1], trie, max(widths))
+    if document_scores is not None:
+        needed += LookAhead.elements_per_query(trie, document_scores.shape[1])
     batch = max(1, max_elements // needed)
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             decoder = start_decoder(model, input_ids[part], attention_mask[part])
-            ahead = None
-            if look_ahead is not None:
-                ahead = LookAhead(trie, look_ahead[0][part], look_ahead[1][part])
+            added = None if document_scores is None else document_scores[part]
+            ahead = None if added is None else LookAhead(trie, added)
             search = _Search(decoder, trie, results, widths, score, starts, ahead)
             search.run(len(input_ids[part]))
             found = search.found
             if trie.one_to_one:
                 rows[part, :results] = found.rows(trie)
-                scores[part, :results] = found.scores
+                scores[part, :results] = found.ranks
             else:
-                rows[part], scores[part] = documents_of(found.leaves, found.scores, trie, k)
+                rows[part], scores[part] = documents_of(found.leaves, found.scores, trie, k, added)
     return rows, scores
 
 
 @dataclass
 class _Found:
-    """The identifiers found so far, best first; int64 and float32 [queries, results].
+    """The identifiers found so far, best first.
 
-    A leaf of -1 with score -inf is none.
+    Attributes:
+        leaves: -1 for none; int64 [queries, results].
+        scores: The model's, -inf for none; float32 [queries, results].
+        ranks: What they are ordered by: the scores with what is added to them; float32 [queries,
+            results].
     """
 
     leaves: torch.Tensor
     scores: torch.Tensor
+    ranks: torch.Tensor
+
+    @classmethod
+    def nothing(cls, queries: int, results: int, device: torch.device) -> _Found:
+        """Returns room for so many results."""
+        leaves = torch.full((queries, results), -1, device=device)
+        scores = torch.full((queries, results), -torch.inf, device=device)
+        return cls(leaves, scores, scores.clone())
 
     def add(
-        self, queries: torch.Tensor, leaves: torch.Tensor, scores: torch.Tensor, trie: TorchTrie
+        self,
+        queries: torch.Tensor,
+        leaves: torch.Tensor,
+        scores: torch.Tensor,
+        ranks: torch.Tensor,
+        trie: TorchTrie,
     ) -> None:
-        """Keeps the best of these and others; where a score is -inf there is no identifier.
+        """Keeps the best of these and others; where a rank is -inf there is no identifier.
 
         Args:
             queries: Whose they are; int64 [some queries].
             leaves: int64 [some queries, identifiers].
             scores: float32 [some queries, identifiers].
+            ranks: float32 [some queries, identifiers].
             trie: The trie.
         """
         leaves = torch.cat([self.leaves[queries], leaves], dim=1)
         scores = torch.cat([self.scores[queries], scores], dim=1)
-        best = best_places(scores, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
-        kept = scores.gather(1, best)
-        self.scores[queries] = kept
+        ranks = torch.cat([self.ranks[queries], ranks], dim=1)
+        best = best_places(ranks, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
+        kept = ranks.gather(1, best)
+        self.ranks[queries] = kept
+        self.scores[queries] = scores.gather(1, best).masked_fill(kept == -torch.inf, -torch.inf)
         self.leaves[queries] = leaves.gather(1, best).masked_fill(kept == -torch.inf, -1)
 
     def rows(self, trie: TorchTrie) -> torch.Tensor:
@@ -178,10 +201,10 @@ class _Found:
 
         Args:
             queries: int64 [some queries].
-            running: The beams' scores; float32 [some queries, beams].
+            running: What the beams are ordered by; float32 [some queries, beams].
         """
         best = running[:, 0]
-        return (self.scores[queries, -1] > best) | (best == -torch.inf)
+        return (self.ranks[queries, -1] > best) | (best == -torch.inf)
 
 
 @dataclass
@@ -244,10 +267,7 @@ class _Search:
     def run(self, queries: int) -> None:
         """Searches; the result is `found`."""
         device, trie = self.trie.device, self.trie
-        self.found = _Found(
-            torch.full((queries, self.results), -1, device=device),
-            torch.full((queries, self.results), -torch.inf, device=device),
-        )
+        self.found = _Found.nothing(queries, self.results, device)
         zeros = torch.zeros((queries, 1), dtype=torch.int64, device=device)
         every = torch.arange(queries, device=device)
         beams = _Beams(every, zeros, zeros.float(), zeros.float(), zeros, zeros)
@@ -285,19 +305,18 @@ class _Search:
     def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
         """Enters the identifiers of the next level, and returns what goes on."""
         trie = self.trie
-        branching, leaves = trie.branching[level], trie.leaves[level + 1]
+        branching = trie.branching[level]
         children, totals = self._continuations(level, beams, states)
-        ranks = self._ranks(beams.queries, children, totals)
+        ranks = totals
+        if self.ahead is not None and level == 0:
+            ranks = totals + self.ahead.of_first_level()
+        elif self.ahead is not None:
+            ranks = totals + self.ahead.of(beams.queries, children)
         order = trie.lowest_row[children].expand_as(totals)
-        is_leaf = (trie.row[children] >= 0).expand_as(totals) if leaves else None
-        if is_leaf is not None:
-            best = best_places(ranks, order, min(self.widths[level], totals.shape[1]))
-            leaf_ranks = ranks.gather(1, best).masked_fill(~is_leaf.gather(1, best), -torch.inf)
-            found = children.expand_as(totals).gather(1, best)
-            self.found.add(beams.queries, found, leaf_ranks, trie)
-            ranks = ranks.masked_fill(is_leaf, -torch.inf)
+        if trie.leaves[level + 1]:
+            ranks = self._enter(level, beams.queries, children, totals, ranks, order)
         width = min(self.widths[level], trie.inner[level + 1], totals.shape[1])
-        if level and self.starts > 1:
+        if level and width and self.starts > 1:
             starts = beams.starts.repeat_interleave(branching, 1)
             share = -(-self.widths[level] // self.starts)
             best = _best_of_each(ranks, order, width, starts, share)
@@ -314,11 +333,33 @@ class _Search:
             beams.starts.gather(1, parents) if level else nodes,
         )
 
-    def _ranks(
-        self, queries: torch.Tensor, nodes: torch.Tensor, scores: torch.Tensor
+    def _enter(
+        self,
+        level: int,
+        queries: torch.Tensor,
+        children: torch.Tensor,
+        totals: torch.Tensor,
+        ranks: torch.Tensor,
+        order: torch.Tensor,
     ) -> torch.Tensor:
-        """Returns scores [queries, nodes] with what their nodes' documents add to them."""
-        return scores if self.ahead is None else scores + self.ahead.of(queries, nodes)
+        """Enters the identifiers among the best continuations, and returns the ranks without them.
+
+        Args:
+            level: The level that is continued.
+            queries: int64 [queries].
+            children: The continuations; int64 [queries or 1, continuations].
+            totals: The model's scores; float32 [queries, continuations].
+            ranks: What decides between them; float32 [queries, continuations].
+            order: What decides where that is equal; integers [queries, continuations].
+        """
+        trie = self.trie
+        best = best_places(ranks, order, min(self.widths[level], ranks.shape[1]))
+        leaves, entering = children.expand_as(ranks).gather(1, best), ranks.gather(1, best)
+        if trie.inner[level + 1]:
+            entering = entering.masked_fill(trie.row[leaves] < 0, -torch.inf)
+            ranks = ranks.masked_fill(trie.row[children] >= 0, -torch.inf)
+        self.found.add(queries, leaves, totals.gather(1, best), entering, trie)
+        return ranks
 
     def _continuations(
         self, level: int, beams: _Beams, states: torch.Tensor
@@ -335,21 +376,22 @@ class _Search:
             # All queries stand at the root: one list of children serves them all.
             children = torch.arange(1, branching + 1, device=trie.device).unsqueeze(0)
             logits = self.decoder.logits(states).float().squeeze(1)
-            codes = trie.code[1 : branching + 1]
             if self.constrained:
-                totals = logits.index_select(1, codes).log_softmax(-1)
+                totals = _columns(logits, trie).log_softmax(-1)
             else:
-                totals = logits.log_softmax(-1).index_select(1, codes)
+                totals = _columns(logits.log_softmax(-1), trie)
+            # Where one of a query's logits is no number, none of its log-probabilities is.
+            unknown = totals[:, :1].isnan()
+            return children, totals.masked_fill(unknown, -torch.inf) if unknown.any() else totals
+        children, codes, exist = trie.continuations(beams.nodes, branching)
+        if self.constrained:
+            logits = self.decoder.logits_at(states, codes).float()
+            steps = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)
         else:
-            children, codes, exist = trie.continuations(beams.nodes, branching)
-            if self.constrained:
-                logits = self.decoder.logits_at(states, codes).float()
-                steps = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)
-            else:
-                steps = self.decoder.log_probabilities(states, codes)
-                steps = steps.masked_fill_(~exist, -torch.inf)
-            totals = beams.scores.unsqueeze(-1) + steps
-            children, totals = children.flatten(1), totals.flatten(1)
+            steps = self.decoder.log_probabilities(states, codes)
+            steps = steps.masked_fill_(~exist, -torch.inf)
+        totals = beams.scores.unsqueeze(-1) + steps
+        children, totals = children.flatten(1), totals.flatten(1)
         return children, totals.masked_fill_(totals.isnan(), -torch.inf)
 
     def _finish(self, level: int, beams: _Beams) -> _Beams:
@@ -409,8 +451,17 @@ class _Search:
                 for step in steps.unbind(-1):
                     scores[queries, rows] += step
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
-        ranks = self._ranks(beams.queries, path[-1], scores)
-        self.found.add(beams.queries, path[-1], ranks, trie)
+        ranks = scores
+        if self.ahead is not None:
+            ranks = scores + self.ahead.of(beams.queries, path[-1])
+        self.found.add(beams.queries, path[-1], scores, ranks, trie)
+
+
+def _columns(values: torch.Tensor, trie: TorchTrie) -> torch.Tensor:
+    """Returns those of the codes on the first level, from values of all codes [queries, codes]."""
+    if trie.first_codes is not None:
+        return values[:, trie.first_codes]
+    return values.index_select(1, trie.code[1 : 1 + trie.branching[0]])
 
 
 def _parts(queries: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
@@ -447,7 +498,9 @@ def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.
     Returns:
         int64 [lines, count], best first.
     """
-    if scores.shape[1] > WIDE and 0 < count < scores.shape[1]:
+    if not count:
+        return torch.zeros((len(scores), 0), dtype=torch.int64, device=scores.device)
+    if scores.shape[1] > WIDE and count < scores.shape[1]:
         # Making keys of very many candidates takes longer than finding the few highest. Where
         # the last of them has no equal outside, they are the ones.
         highest, places = scores.topk(count + 1, dim=1)
@@ -512,6 +565,17 @@ def readable(
     attention_mask = attention_mask.clone()
     attention_mask[:, 0] = torch.where(attention_mask.any(dim=1), attention_mask[:, 0], 1)
     return input_ids, attention_mask
+
+
+def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> None:
+    """Raises InputError where document scores are not of so many queries and the trie's rows."""
+    rows = trie.rows
+    if scores.dim() != 2 or len(scores) != queries or scores.shape[1] < rows:
+        raise InputError(
+            f"document scores [{', '.join(map(str, scores.shape))}] for {queries} queries and "
+            f"{rows} table rows",
+            mend="Give one number for each query and row",
+        )
 
 
 @contextmanager

@@ -1,60 +1,133 @@
-"""Look-ahead: what the best document that a beam can still lead to scores elsewhere.
+"""Look-ahead: the highest document score below a node of the trie, for all nodes at once.
 
-The form is that of PAG (Zeng et al., arXiv 2404.14600): a document-level score is computed for
-the documents of highest score, and a prefix counts the highest of those that begin with it.
+The form is that of PAG (Zeng et al., arXiv 2404.14600): a prefix counts the highest score of the
+documents that begin with it. PAG keeps the scores of some documents; here every document has one,
+so that the highest is exact.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 
-from dsi.search.torch_trie import TorchTrie
+if TYPE_CHECKING:
+    from dsi.search.torch_trie import TorchTrie
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the highest document score below each node of a trie stands in a line of numbers.
+
+    The line is: one slot for each maximum that has to be computed, then the score of each table
+    row. A leaf of one document stands at its row, and a node of one child where the child stands.
+    Leaves of several documents and nodes of several children have a maximum.
+
+    Attributes:
+        of_node: int64 [nodes]; the root, which is never asked for, stands nowhere: -1.
+        maxima: How many slots there are before the rows.
+        steps: How they are computed, one run of neighbouring slots after the other, the last run
+            of the line first. For each run: the slots whose maxima are taken, those of one maximum
+            after those of the other, int32 [members], and where each one's begin and the last
+            one's end, int64 [maxima of the run + 1].
+        first_level: Where the nodes of the first level stand, if they are neighbours in the line.
+    """
+
+    of_node: torch.Tensor
+    maxima: int
+    steps: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    first_level: slice | None
+
+    @classmethod
+    def of_trie(cls, trie: TorchTrie) -> Slots:
+        """Plans the slots of a trie, level by level from its end; reads each node a few times."""
+        # Until their number is known, the slots of maxima count down from -1.
+        slots = trie.row.long()
+        steps = []
+        maxima = len(trie.shared_leaf)
+        if maxima:
+            steps.append((trie.shared_row, trie.shared_first))
+            slots[trie.shared_leaf] = torch.arange(-maxima, 0, device=trie.device)
+        starts = trie.level_starts
+        for level in range(trie.depth - 1, 0, -1):
+            nodes = slice(starts[level], starts[level + 1])
+            below = slots[starts[level + 1] : starts[level + 2]]
+            first = trie.first_child[nodes.start : nodes.stop + 1].long()
+            children = first.diff()
+            single, several = children == 1, children > 1
+            here = slots[nodes]
+            here[single] = below[first[:-1][single] - starts[level + 1]]
+            count = int(several.sum())
+            if count:
+                members = below[several.repeat_interleave(children)]
+                ends = children[several].cumsum(0)
+                steps.append((members, torch.cat([ends.new_zeros(1), ends])))
+                here[several] = torch.arange(-maxima - count, -maxima, device=trie.device)
+                maxima += count
+        slots += maxima
+        slots[0] = -1
+        return cls(
+            slots,
+            maxima,
+            tuple(((members + maxima).int(), ends) for members, ends in steps),
+            neighbours(slots[1 : 1 + trie.branching[0]]),
+        )
+
+
+def neighbours(places: torch.Tensor) -> slice | None:
+    """Returns the slice that consecutive places [places] are, None where they are not."""
+    start = int(places[0])
+    if bool((places.diff() == 1).all()):
+        return slice(start, start + len(places))
+    return None
 
 
 class LookAhead:
-    """Document scores of a batch of queries, looked up by trie node.
+    """The document scores of a batch of queries, looked up by trie node.
 
     Args:
         trie: The trie that is searched.
-        rows: Table rows of the documents that have a score; -1 for none; int64
-            [queries, documents].
-        scores: Their scores, 0 or more; float32 [queries, documents].
+        scores: The score of each table row; float32 [queries, table rows].
     """
 
-    def __init__(self, trie: TorchTrie, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        nodes = trie.leaf_of(rows)
-        scores = scores.masked_fill(nodes < 0, 0.0)
-        paths, worth = [], []
-        nodes = nodes.clamp_min(0)
-        parent = trie.parents()
-        for _ in range(trie.depth):
-            paths.append(nodes)
-            worth.append(scores)
-            nodes = parent[nodes].long()
-        # By node, and the best document of each node first, so that a search from the left finds
-        # it. The root, where short paths end, is never looked up.
-        keys, values = torch.cat(paths, 1), torch.cat(worth, 1)
-        by_worth = values.argsort(dim=1, descending=True, stable=True)
-        keys, values = keys.gather(1, by_worth), values.gather(1, by_worth)
-        by_node = keys.argsort(dim=1, stable=True)
-        self._nodes = keys.gather(1, by_node)
-        self._scores = values.gather(1, by_node)
+    def __init__(self, trie: TorchTrie, scores: torch.Tensor) -> None:
+        self._slots = slots = trie.slots
+        self._first_level = trie.branching[0]
+        self._line = scores
+        if slots.maxima:
+            queries, rows = scores.shape
+            self._line = scores.new_empty((queries, slots.maxima + rows))
+            self._line[:, slots.maxima :] = scores
+        end = slots.maxima
+        for members, ends in slots.steps:
+            start = end - len(ends) + 1
+            self._line[:, start:end] = torch.segment_reduce(
+                self._line.index_select(1, members),
+                "max",
+                offsets=ends.repeat(len(scores), 1),
+                axis=1,
+                unsafe=True,
+            )
+            end = start
+
+    @staticmethod
+    def elements_per_query(trie: TorchTrie, rows: int) -> int:
+        """Estimates how many numbers are held for one query, of so many table rows."""
+        # The line and, while maxima are taken, their members; and ranks beside scores.
+        return 2 * (trie.slots.maxima + rows) + trie.branching[0]
+
+    def of_first_level(self) -> torch.Tensor:
+        """Returns the highest scores below the nodes of level 1; float32 [queries, nodes]."""
+        if self._slots.first_level is not None:
+            return self._line[:, self._slots.first_level]
+        return self._line.index_select(1, self._slots.of_node[1 : 1 + self._first_level])
 
     def of(self, queries: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
-        """Returns the score of the best document below nodes, 0 where none has one.
+        """Returns the highest score below nodes; float32 [some queries, nodes].
 
         Args:
             queries: Whose scores; int64 [some queries].
-            nodes: Not the root; int64 [some queries or 1, nodes].
-
-        Returns:
-            float32 [some queries, nodes].
+            nodes: Not the root; int64 [some queries, nodes].
         """
-        known = self._nodes[queries]
-        nodes = nodes.expand(len(queries), -1).contiguous()
-        places = torch.searchsorted(known, nodes).clamp_max_(known.shape[1] - 1)
-        return (
-            self._scores[queries]
-            .gather(1, places)
-            .masked_fill_(known.gather(1, places) != nodes, 0.0)
-        )
+        return self._line[queries.unsqueeze(1), self._slots.of_node[nodes]]

@@ -3,7 +3,8 @@
 An identifier that several documents share stands for all of them, each with its score (SE-DSI,
 KDD 2023, returns them in random order; here they stand in the order of the table). A document
 with several identifiers (MINDER; few-shot generative retrieval) gets the logarithm of the sum of
-the probabilities of those that were found.
+the probabilities of those that were found. To either a document's own score may be added, which
+then tells the documents of one identifier apart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from dsi.search.torch_trie import TorchTrie
 
 
 def documents_of(
-    leaves: torch.Tensor, scores: torch.Tensor, trie: TorchTrie, k: int
+    leaves: torch.Tensor,
+    scores: torch.Tensor,
+    trie: TorchTrie,
+    k: int,
+    document_scores: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks the documents behind identifiers.
 
@@ -24,6 +29,7 @@ def documents_of(
         scores: Their log-probabilities, -inf for none; float32 [queries, found].
         trie: The trie.
         k: How many documents to return for each query.
+        document_scores: What is added to the score of each; float32 [queries, table rows].
 
     Returns:
         Table rows, int64 [queries, k], best first and equal scores by the lower row, and scores,
@@ -45,6 +51,8 @@ def documents_of(
     total = torch.zeros_like(highest).scatter_add_(0, which, (score - highest[which]).exp())
     total = highest + total.log()
     query, document = pair // most, pair % most
+    if document_scores is not None:
+        total += document_scores[query, document]
     order = torch.sort(total, descending=True, stable=True).indices
     order = order[torch.sort(query[order], stable=True).indices]
     query = query[order]

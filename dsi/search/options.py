@@ -17,13 +17,6 @@ from data_prep.once import open_input
 class GuidanceOptions:
     """What helps the beams to keep the right document; all of it is off by default."""
 
-    dataset: Path | None = None
-    """A dataset with the index's documents: a beam then counts, beside the model's score, the
-    BM25 score of the best document that it can still lead to (look-ahead, as in PAG)"""
-    weight: float = 1.0
-    """What one point of BM25 is worth in log-probability"""
-    documents: int = 100
-    """How many documents of highest BM25 score look ahead; the others count as 0"""
     first_beams: int | None = None
     """Width of the search on the first levels, where it is to be another one"""
     first_levels: int = 1
@@ -35,20 +28,14 @@ class GuidanceOptions:
         check_numbers(
             self,
             "guidance",
-            not_negative=("weight",),
-            at_least_one=("documents", "first_beams", "first_levels", "starts"),
+            at_least_one=("first_beams", "first_levels", "starts"),
         )
-        for name, needed in (
-            ("weight", "dataset"),
-            ("documents", "dataset"),
-            ("first_levels", "first_beams"),
-        ):
-            value = getattr(self, name)
-            if getattr(self, needed) is None and value != getattr(GuidanceOptions, name):
-                raise InputError(
-                    f"--guidance.{name} {value} changes nothing without --guidance.{needed}",
-                    mend="Give both, or leave it out",
-                )
+        if self.first_beams is None and self.first_levels != GuidanceOptions.first_levels:
+            raise InputError(
+                f"--guidance.first_levels {self.first_levels} changes nothing without "
+                "--guidance.first_beams",
+                mend="Give both, or leave it out",
+            )
 
 
 @dataclass(frozen=True)
@@ -100,19 +87,13 @@ class SearchOptions:
             index: What the index was trained by.
 
         Raises:
-            InputError: The guidance cannot be added to it, or the search is not constrained.
+            InputError: It is over the codes that may follow, and the search is not constrained.
         """
         score = self.score or index
         if score == "constrained" and not self.constraint:
             raise InputError(
                 "--constraint false writes any code, and scores that are constrained count only "
                 "those that lead to a document",
-                mend="Give --score model",
-            )
-        if score == "constrained" and self.guidance.dataset is not None:
-            raise InputError(
-                "--guidance.dataset adds BM25 to log-probabilities over the whole alphabet, and "
-                "these are constrained ones",
                 mend="Give --score model",
             )
         return score

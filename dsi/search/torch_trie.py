@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
 
 from data_prep.errors import InputError
 from docids.trie import Trie
+from dsi.search.lookahead import Slots, neighbours
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,8 @@ class TorchTrie:
         """Returns the trie on a device; itself where it is there already."""
         if self.device == torch.device(device):
             return self
-        moved: dict[str, Any] = {
-            name: value.to(device)
-            for name, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
-        }
+        values = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        moved = {name: v.to(device) for name, v in values if isinstance(v, torch.Tensor)}
         return replace(self, **moved)
 
     def restricted(self, live: torch.Tensor) -> TorchTrie:
@@ -121,9 +120,7 @@ class TorchTrie:
         lowest.scatter_reduce_(0, group[stay], self.shared_row[stay], "amin")
         row[self.shared_leaf] = lowest.to(row.dtype)
         documents = torch.cat([row[stays].long(), self.shared_row[stay]]).unique().numel()
-        starts = [0]
-        for leaves, inner in zip(self.leaves, self.inner, strict=True):
-            starts.append(starts[-1] + leaves + inner)
+        starts = self.level_starts
         for level in range(self.depth - 1, -1, -1):
             first = self.first_child[starts[level] : starts[level + 1] + 1].long()
             below = _counted(stays[starts[level + 1] : starts[level + 2]])
@@ -157,21 +154,6 @@ class TorchTrie:
         )
         return TorchTrie.from_trie(_trimmed(part), self.device)
 
-    def leaf_of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns the leaf of each table row, -1 where it has none or the row is -1; int64."""
-        leaves = (self.row >= 0).nonzero().squeeze(1)
-        there = self.row[leaves].long()
-        size = int(max(int(there.max()), int(rows.max()) if rows.numel() else 0)) + 2
-        of_row = torch.full((size,), -1, dtype=torch.int64, device=self.device)
-        of_row[there] = leaves
-        return of_row[rows]
-
-    def parents(self) -> torch.Tensor:
-        """Returns the node above each node, 0 for the root; int32 [nodes]."""
-        nodes = torch.arange(len(self.code), dtype=torch.int32, device=self.device)
-        above = nodes.repeat_interleave(self.first_child.diff().long())
-        return torch.cat([nodes[:1], above])
-
     @property
     def depth(self) -> int:
         """The number of codes of the longest identifier."""
@@ -186,6 +168,27 @@ class TorchTrie:
     def one_to_one(self) -> bool:
         """Whether every leaf is one document, and every document one leaf."""
         return self.identifiers == self.documents and not len(self.shared_leaf)
+
+    @cached_property
+    def level_starts(self) -> tuple[int, ...]:
+        """The first node of each level, and how many nodes there are; [depth + 2]."""
+        return (0, *accumulate(map(sum, zip(self.leaves, self.inner, strict=True))))
+
+    @cached_property
+    def rows(self) -> int:
+        """How many table rows there are at least: one more than the highest of a document here."""
+        shared = int(self.shared_row.max()) if len(self.shared_row) else 0
+        return 1 + max(int(self.row.max()), shared)
+
+    @cached_property
+    def first_codes(self) -> slice | None:
+        """The codes on the first level, if they follow one another without a gap."""
+        return neighbours(self.code[1 : 1 + self.branching[0]])
+
+    @cached_property
+    def slots(self) -> Slots:
+        """Where look-ahead finds the best document below each node."""
+        return Slots.of_trie(self)
 
     @property
     def device(self) -> torch.device:

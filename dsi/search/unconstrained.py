@@ -25,6 +25,7 @@ from dsi.search.beam import (
     evaluating,
     readable,
     refuse_narrow,
+    refuse_other_scores,
 )
 from dsi.search.decoders import start_decoder
 from dsi.search.merging import documents_of
@@ -39,6 +40,7 @@ def unconstrained_search(
     *,
     k: int,
     beams: int,
+    document_scores: torch.Tensor | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the documents among what a model writes freely.
@@ -50,17 +52,22 @@ def unconstrained_search(
         trie: The live identifiers, by which documents are recognised; it guides nothing.
         k: How many documents to return for each query, at most `beams`.
         beams: How many hypotheses to keep in each step, and how many complete ones.
+        document_scores: Added to the scores of the documents found, as in `beam_search`; what is
+            found does not depend on them, since most continuations lead to no document.
         max_elements: As in `beam_search`.
 
     Returns:
         Table rows, int64 [queries, k], best first, and scores, float32 [queries, k]: the sums of
-        log-probabilities over the whole alphabet. Where fewer than k documents are found, the
-        rest are row -1, score -inf.
+        log-probabilities over the whole alphabet, with what is added. Where fewer than k documents
+        are found, the rest are row -1, score -inf.
 
     Raises:
-        InputError: k is not positive, or there are fewer beams than results to return.
+        InputError: k is not positive, there are fewer beams than results to return, or the
+            document scores are not those of these queries and documents.
     """
     refuse_narrow(k, beams)
+    if document_scores is not None:
+        refuse_other_scores(document_scores, len(input_ids), trie)
     input_ids, attention_mask = readable(input_ids, attention_mask)
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
@@ -71,8 +78,9 @@ def unconstrained_search(
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
+            added = None if document_scores is None else document_scores[part]
             leaves, found = _complete(model, input_ids[part], attention_mask[part], trie, beams)
-            rows[part], scores[part] = documents_of(leaves, found, trie, k)
+            rows[part], scores[part] = documents_of(leaves, found, trie, k, added)
     return rows, scores
 
 

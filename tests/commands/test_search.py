@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, cli, versions
@@ -59,15 +60,6 @@ def path(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def index(path) -> Index:
     return Index.open(path, "cpu")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    """What the documents say: one word each."""
-    documents = [Document(f"d{row}", word, word) for row, word in enumerate(WORDS)]
-    folder = tmp_path_factory.mktemp("searched") / "dataset"
-    write_dataset(folder, InMemorySource(documents, [], [], name="words"))
-    return folder
 
 
 def found(index: Index, query: str = "zebra", **options) -> dict[str, float]:
@@ -129,21 +121,123 @@ def test_what_needs_the_constraint_is_refused_without(options, told, index):
         found(index, constraint=False, **options)
 
 
-def test_guidance_puts_the_document_with_the_word_first(index, dataset):
-    for row, word in enumerate(WORDS):
-        guided = found(index, word, guidance=GuidanceOptions(dataset=dataset, weight=50.0))
-        assert (next(iter(guided)) == f"d{row}") == (row != 4)
-    weightless = found(index, guidance=GuidanceOptions(dataset=dataset, weight=0.0))
-    assert weightless == found(index)
+class Words:
+    """Scores each document by whether its word is in the query, and remembers what was asked."""
+
+    def __init__(self, weight: float = 50.0) -> None:
+        self.weight = weight
+        self.asked: list[list[str]] = []
+
+    def scores(self, texts):
+        self.asked.append(list(texts))
+        hits = [[word in text.split() for word in WORDS] for text in texts]
+        return np.where(hits, np.float32(self.weight), np.float32(0.0))
+
+
+@pytest.fixture
+def with_words(path) -> Index:
+    """The index with a lexical layer."""
+    index = Index.open(path, "cpu")
+    assert index.lexical is None
+    index.lexical = Words()
+    return index
 
 
 @pytest.mark.parametrize(
-    ("options", "needed"),
-    [({"weight": 2.0}, "dataset"), ({"documents": 5}, "dataset"), ({"first_levels": 2}, "first_b")],
+    "options",
+    [
+        {},
+        {"score": "constrained"},
+        {"only": ["d0", "d2", "d3"]},
+        {"exclude": ["d0"]},
+        {"precision": "bf16"},
+        {"guidance": GuidanceOptions(starts=2)},
+    ],
 )
-def test_guidance_that_changes_nothing_is_refused(options, needed):
-    with pytest.raises(InputError, match=f"changes nothing without --guidance.{needed}"):
-        GuidanceOptions(**options)
+def test_a_lexical_layer_adds_its_scores_and_the_document_with_the_word_is_first(
+    index, with_words, options
+):
+    for row, word in enumerate(WORDS):
+        plain, scored = found(index, word, **options), found(with_words, word, **options)
+        assert scored == pytest.approx({d: s + 50.0 * (d == f"d{row}") for d, s in plain.items()})
+        assert (next(iter(scored)) == f"d{row}") == (f"d{row}" in plain)
+
+
+def test_a_lexical_layer_finds_the_document_that_one_beam_loses(index, with_words):
+    lost = [
+        row
+        for row, word in enumerate(WORDS)
+        if row != 4 and index.search(word, k=1, beams=1)[0].doc_id != f"d{row}"
+    ]
+    assert lost
+    for row in lost:
+        [hit] = with_words.search(WORDS[row], k=1, beams=1)
+        assert hit.doc_id == f"d{row}"
+
+
+def test_without_the_constraint_lexical_scores_are_added_to_what_is_found(index, with_words):
+    [plain] = index.search(["zebra"], k=5, beams=300, options=SearchOptions(constraint=False))
+    [scored] = with_words.search(["zebra"], k=5, beams=300, options=SearchOptions(constraint=False))
+    expected = {hit.doc_id: hit.score + 50.0 * (hit.doc_id == "d0") for hit in plain}
+    assert {hit.doc_id: hit.score for hit in scored} == pytest.approx(expected)
+    assert scored[0].doc_id == "d0"
+
+
+ASKED = ["zebra moss", "tram", "Harbour  harbour unknown words", "moss", "lantern zebra tram"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_a_lexical_layer_is_asked_for_the_texts_as_they_were_typed(with_words, batch_size):
+    alone = [with_words.search(query, k=5) for query in ASKED]
+    assert [line for [line] in with_words.lexical.asked] == ASKED
+    with_words.lexical.asked.clear()
+    together = with_words.search(ASKED, k=5, batch_size=batch_size)
+    assert sorted(text for texts in with_words.lexical.asked for text in texts) == sorted(ASKED)
+    assert max(map(len, with_words.lexical.asked)) == min(batch_size, len(ASKED))
+    for one, other in zip(alone, together, strict=True):
+        assert [hit.doc_id for hit in one] == [hit.doc_id for hit in other]
+        assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-4)
+
+
+def test_no_more_document_scores_are_asked_for_than_there_is_room_for(with_words, monkeypatch):
+    monkeypatch.setattr("dsi.index._MAX_SCORES", 2 * len(WORDS) + 1)
+    with_words.search(ASKED, k=5)
+    assert [len(texts) for texts in with_words.lexical.asked] == [2, 2, 1]
+
+
+def test_processes_share_queries_of_a_lexical_layer_out(with_words):
+    class Two:
+        """One of two processes, which gets to know of its own results only."""
+
+        count = 2
+
+        def __init__(self, rank):
+            self.rank = rank
+
+        def together(self, work):
+            return work()
+
+        def gathered(self, entries):
+            return entries
+
+    whole = with_words.search(ASKED, k=5, batch_size=1)
+    first, second = [
+        with_words.search(ASKED, k=5, batch_size=1, processes=Two(rank)) for rank in range(2)
+    ]
+    assert [one or other for one, other in zip(first, second, strict=True)] == whole
+    assert sum(map(bool, first)) == 3
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_lexical_scores_that_are_no_numbers_are_told(with_words, weight):
+    with_words.lexical = Words(weight)
+    with pytest.raises(InputError, match="lexical layer gives scores that are no numbers"):
+        with_words.search(["zebra"])
+
+
+def test_guidance_that_changes_nothing_is_refused():
+    with pytest.raises(InputError, match=r"changes nothing without --guidance.first_beams"):
+        GuidanceOptions(first_levels=2)
 
 
 def test_a_query_without_a_known_word_is_told(path, tmp_path, capsys):
@@ -188,8 +282,7 @@ def test_a_query_of_100_000_characters_is_cut_and_searched(index):
         (["zebra", "--exclude", "{dir}/unknown"], "no document 'd99' among 6 identifiers"),
         (["zebra", "--exclude", "{dir}/all"], "no document is left to search among"),
         (["zebra", "--guidance.starts", "0"], "--guidance.starts 0 is less than 1"),
-        (["zebra", "--guidance.dataset", "{dir}/none"], "none"),
-        (["zebra", "--guidance.dataset", "x", "--score", "constrained"], "--score model"),
+        (["zebra", "--guidance.dataset", "x"], "--guidance.dataset"),
         (["", "zebra"], "query 1 is empty"),
         (["--queries", "{dir}/binary"], "binary"),
     ],

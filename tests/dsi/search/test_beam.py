@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from search_oracles import (
     ALPHABET,
     FAMILIES,
+    assert_found,
     difference,
     every_document,
     log_probabilities,
@@ -94,25 +95,6 @@ def generated(model, ids, mask, docids, beams, length):
     return [results[place : place + beams] for place in range(0, len(results), beams)]
 
 
-def assert_found(found, expected):
-    """The rows and scores of a search, [queries, k], are the expected (row, score) lists.
-
-    As near as single precision tells: some random networks make much of the last bits, and which
-    of two scores that differ there is the higher is not for a test to say.
-    """
-    rows, scores = found
-    for row_line, score_line, pairs in zip(rows.tolist(), scores.tolist(), expected, strict=True):
-        filled = [*pairs, *[(-1, -np.inf)] * (len(row_line) - len(pairs))]
-        wanted = [score for _, score in filled]
-        assert score_line == pytest.approx(wanted, rel=1e-4, abs=1e-4)
-        assert len({*row_line} - {-1}) == len({row for row, _ in filled} - {-1})
-        score_of = dict(filled)
-        for row, (other, score) in zip(row_line, filled, strict=True):
-            assert row == other or score_of.get(row, wanted[-1]) == pytest.approx(
-                score, rel=1e-4, abs=1e-4
-            )
-
-
 @cases
 @given(models, identifier_sets(sequences).map(with_end), batches, st.integers(1, 30))
 def test_finds_what_generate_finds_where_identifiers_end_in_end(model, docids, batch, beams):
@@ -139,12 +121,10 @@ def options(draw, queries: int, documents: int, beams: int):
         chosen["starts"] = draw(st.integers(1, beams))
     plain = [dict(chosen) for _ in range(queries)]
     if draw(st.booleans()):
-        named = draw(st.integers(1, documents))
-        lines = [draw(st.permutations(range(documents)))[:named] for _ in range(queries)]
-        worth = [[draw(st.floats(0, 3, width=32)) for _ in range(named)] for _ in range(queries)]
-        chosen["look_ahead"] = (torch.tensor(lines), torch.tensor(worth, dtype=torch.float32))
-        for query in range(queries):
-            plain[query]["added"] = dict(zip(lines[query], worth[query], strict=True))
+        worth = [[draw(st.floats(0, 3, width=32)) for _ in range(documents)] for _ in plain]
+        chosen["document_scores"] = torch.tensor(worth, dtype=torch.float32)
+        for line, scores in zip(plain, worth, strict=True):
+            line["added"] = dict(enumerate(scores))
     return chosen, plain
 
 

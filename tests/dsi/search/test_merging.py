@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_oracles import ALPHABET, every_document, log_probabilities, queries, tiny_model
 
-from data_prep.errors import InputError
 from docids.table import END, DocidTable
 from docids.trie import Trie
 from dsi.search.beam import beam_search
@@ -111,10 +110,3 @@ def test_a_part_of_the_trie_is_the_trie_of_that_part(documents, data):
     for entry in dataclasses.fields(TorchTrie):
         ours, theirs = getattr(part, entry.name), getattr(of_part, entry.name)
         assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
-
-
-def test_look_ahead_over_shared_identifiers_is_refused():
-    trie = TorchTrie.from_trie(Trie.build(table_of([[(2, END)], [(2, END)]])))
-    ahead = (torch.zeros((1, 1), dtype=torch.int64), torch.ones((1, 1)))
-    with pytest.raises(InputError, match="one identifier for each document"):
-        beam_search(tiny_model("t5", 0), *queries([2], 0), trie, k=1, beams=1, look_ahead=ahead)

@@ -61,8 +61,8 @@ class Steps:
         return self.known[prefix]
 
 
-def plain_search(steps, sequences, k, beams):
-    """The definition; one query."""
+def plain_search(steps, sequences, k, beams, added):
+    """The definition; one query, with what is added to each document."""
     longest = max(map(len, sequences))
     running, complete = [((), 0.0)], []
     for length in range(1, longest + 1):
@@ -80,7 +80,8 @@ def plain_search(steps, sequences, k, beams):
         complete = sorted(complete, key=lambda pair: -pair[1])[:beams]
         running = [pair for pair in continuations if not ends(pair[0])][:beams]
     found = [(sequences.index(s), total) for s, total in complete if s in sequences]
-    return found[:k]
+    found = [(row, total + added[row]) for row, total in found]
+    return sorted(found, key=lambda pair: -pair[1])[:k]
 
 
 def checked(rows, scores, expected):
@@ -104,10 +105,18 @@ def test_it_finds_what_the_definition_finds(docids, family, seed, lengths, beams
     ids, mask = queries(lengths, seed, ALPHABET)
     k = data.draw(st.integers(1, beams))
     trie = torch_trie(table_of(docids, ALPHABET))
-    rows, scores = unconstrained_search(model, ids, mask, trie, k=k, beams=beams)
+    added = None
+    if data.draw(st.booleans()):
+        worth = st.lists(st.floats(0, 9, width=32), min_size=len(docids), max_size=len(docids))
+        added = torch.tensor([data.draw(worth) for _ in lengths])
+    rows, scores = unconstrained_search(
+        model, ids, mask, trie, k=k, beams=beams, document_scores=added
+    )
     expected = [
-        plain_search(Steps(model, ids[q : q + 1], mask[q : q + 1]), docids, k, beams)
-        for q in range(len(ids))
+        plain_search(Steps(model, ids[q : q + 1], mask[q : q + 1]), docids, k, beams, worth)
+        for q, worth in enumerate(
+            [[0.0] * len(docids)] * len(ids) if added is None else added.tolist()
+        )
     ]
     checked(rows, scores, expected)
 
