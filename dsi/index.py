@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _MAX_SCORES = 2**27
 """How many document scores a search holds at once; a batch has one for each query and table row."""
-_READ = ("model", "text", "docids", "titles")
+_READ = ("model", "text", "docids", "titles", "lexical")
 """The parts of a version that searching reads, each of them as a whole."""
 
 
@@ -116,12 +116,28 @@ def open_titles(folder: str | os.PathLike[str]) -> Strings:
     return titles
 
 
-def open_lexical(folder: Path) -> DocumentScores | None:
+def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
     """Opens the lexical layer in the folder of a version; None where it has none.
 
-    This is the one place that knows of `folder / "lexical"`.
+    Args:
+        folder: Of the version.
+        rows: Of its table of identifiers.
+
+    Raises:
+        InputError: It is damaged, or of another number of rows.
     """
-    return None
+    if not (folder / "lexical").is_dir():
+        return None
+    from dsi.lexical.building import open_layer
+
+    layer = open_layer(folder / "lexical")
+    if len(layer) != rows:
+        raise InputError(
+            f"the lexical layer is of {len(layer)} documents, the identifiers of {rows}",
+            where=folder / "lexical",
+            mend=COPY,
+        )
+    return layer
 
 
 def open_identifiers(folder: Path) -> tuple[DocidTable, Trie]:
@@ -219,7 +235,7 @@ class Index:
                     where=folder,
                     mend=COPY,
                 )
-        lexical = open_lexical(folder)
+        lexical = open_lexical(folder, len(table))
         return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles, lexical)
 
     def __len__(self) -> int:

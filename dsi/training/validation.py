@@ -15,7 +15,7 @@ from dsi.search.beam import beam_search
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dsi.lexical.layer import LexicalLayer
+    from dsi.search.document_scores import DocumentScores
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
 
@@ -37,7 +37,7 @@ class DevQueries:
     tokens: Sequence[Sequence[int]]
     rows: Sequence[int]
     texts: Sequence[str] = ()
-    lexical: LexicalLayer | None = None
+    lexical: DocumentScores | None = None
 
     @classmethod
     def of(
@@ -46,7 +46,7 @@ class DevQueries:
         rows: Sequence[int],
         encoder: TextEncoder,
         length: int,
-        lexical: LexicalLayer | None = None,
+        lexical: DocumentScores | None = None,
     ) -> DevQueries:
         """Encodes queries.
 

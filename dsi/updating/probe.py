@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.table import DocidTable
-    from dsi.lexical.layer import LexicalLayer
+    from dsi.search.document_scores import DocumentScores
     from dsi.text_encoder import TextEncoder
 
 SOURCES = ("dev", "pseudo")
@@ -77,7 +77,7 @@ class Probe:
         length: int,
         beams: int,
         score: str = "model",
-        lexical: LexicalLayer | None = None,
+        lexical: DocumentScores | None = None,
     ) -> dict[str, float]:
         """Returns Success@1, Success@10 and RR@10 of a model; empty where there is no query.
 

@@ -60,7 +60,7 @@ from dsi.versions import Manifest
 from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
-    from dsi.lexical.layer import LexicalLayer
+    from dsi.search.document_scores import DocumentScores
     from dsi.updating.training import Watcher
 
 WORK = "updating"
@@ -532,7 +532,7 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _lexical(folder: Path) -> LexicalLayer | None:
+def _lexical(folder: Path) -> DocumentScores | None:
     """Opens the lexical layer in the folder of a version, or of one under way."""
     if not (folder / LEXICAL).is_dir():
         return None

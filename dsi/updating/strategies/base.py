@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from docids.assignment import Assignment
     from dsi.corpus_memory import Memory
-    from dsi.lexical.layer import LexicalLayer
     from dsi.objectives.base import Objective
+    from dsi.search.document_scores import DocumentScores
     from dsi.text_encoder import TextEncoder
     from dsi.training.options import LoopOptions, OptimiserOptions
     from dsi.training.training_options import TrainingOptions
@@ -61,7 +61,7 @@ class Update:
     tokens: Sequence[Sequence[int]]
     titles: Sequence[str]
     new_rows: npt.NDArray[np.int64]
-    lexical: LexicalLayer | None = None
+    lexical: DocumentScores | None = None
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:
