@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,9 @@ class TorchTrie:
         if self.device == torch.device(device):
             return self
         values = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
-        moved = {name: v.to(device) for name, v in values if isinstance(v, torch.Tensor)}
+        moved: dict[str, Any] = {
+            name: v.to(device) for name, v in values if isinstance(v, torch.Tensor)
+        }
         return replace(self, **moved)
 
     def restricted(self, live: torch.Tensor) -> TorchTrie:
