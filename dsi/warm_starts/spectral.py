@@ -274,7 +274,7 @@ def _write_decoder(
     set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
     # Every code enters the decoder as the constant that drives the cross-attention, with a
     # random direction too weak to matter until training makes something of it.
-    codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
+    codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width), np.float32)
     codes *= _SMALL * width**-0.5
     codes[PAD] = 0
     codes[:, width - 2] = _START * width**0.5

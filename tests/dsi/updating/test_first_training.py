@@ -1,0 +1,29 @@
+"""What a manifest says of the first training, also where an earlier version wrote it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dsi.training.options import ModelOptions
+from dsi.training.training_options import TrainingOptions
+from dsi.updating.first_training import training_options
+from dsi.versions import Manifest
+
+
+def manifest(**model) -> Manifest:
+    stored = dataclasses.asdict(TrainingOptions())
+    stored["model"] |= model
+    return Manifest(documents=1, added=1, configuration={"options": stored})
+
+
+def test_options_come_back_as_they_were():
+    assert training_options(manifest()) == TrainingOptions()
+
+
+@pytest.mark.parametrize("former", ["lexical", "lexical-context"])
+def test_sizes_of_earlier_versions_are_read_by_the_name_that_they_have_now(former):
+    stored = manifest(size=former)
+    del stored.configuration["options"]["model"]["latent_weight"]  # there was none
+    assert training_options(stored).model == ModelOptions(size="latent")
