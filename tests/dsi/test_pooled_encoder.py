@@ -7,6 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_encoders import (
+    write_bert,
+    write_model2vec,
+    write_sentence_transformer,
+    write_static,
+)
 
 from data_prep.errors import InputError
 from docids.sentence_encoder import SentenceEncoder
@@ -18,14 +24,13 @@ from dsi.pooled_encoder import POOLINGS, PooledEncoder, pooled
 from dsi.search.packing import packed
 from dsi.text_encoder import TextEncoder
 from dsi.warm_starts import WARM_STARTS, Corpus
-from tiny_encoders import (
-    write_bert,
-    write_model2vec,
-    write_sentence_transformer,
-    write_static,
-)
 
-WORDS = "red green blue cat dog fish runs swims sleeps query: passage:".split()
+WORDS = [
+    *("red", "green", "blue", "cat", "dog", "fish"),
+    *("runs", "swims", "sleeps"),
+    "query:",
+    "passage:",
+]
 PROMPTS = {"query": "query: ", "document": "passage: "}
 TEXTS = ["red cat runs", "green dog sleeps", "blue fish swims", "cat dog fish red", "runs"]
 QUERIES = ["cat", "green sleeps", "blue fish", "red red dog runs", "swims"]
@@ -115,9 +120,7 @@ def test_an_encoder_of_dot_products_ranks_by_dot_products(tmp_path):
     found, wanted = logits(model, text.encode(QUERIES, 32)), queries @ documents.T
     assert len(set(np.linalg.norm(documents, axis=1).round(3))) > 1
     # Each query's logits are its products in units of its own.
-    np.testing.assert_allclose(
-        found / found[:, :1], wanted / wanted[:, :1], rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(found / found[:, :1], wanted / wanted[:, :1], rtol=1e-3, atol=1e-4)
 
 
 def test_dense_layers_behind_the_pooling_are_taken_over(tmp_path):
@@ -326,9 +329,8 @@ def test_an_encoder_decoder_is_refused_with_advice(tmp_path):
 
 
 def test_a_language_model_is_no_encoder(tmp_path):
-    from transformers import GPT2Config, GPT2Model
-
     from tiny_encoders import write_tokenizer
+    from transformers import GPT2Config, GPT2Model
 
     config = GPT2Config(vocab_size=15, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     GPT2Model(config).save_pretrained(tmp_path / "gpt")
