@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from data_prep.errors import InputError
+from dsi.pooled_encoder import pooled
 from dsi.training.lora import is_adapter
 from dsi.training.options import BODY_SHARE, OptimiserOptions
 from dsi.training.row_adamw import RowAdamW
@@ -58,10 +59,11 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
     adapted = any(is_adapter(name) for name, _ in model.named_parameters())
     text = model.get_encoder().get_input_embeddings().weight
     rows = {
-        id(text),
         id(model.get_decoder().get_input_embeddings().weight),
         id(model.get_output_embeddings().weight),
     }
+    if not pooled(model):  # whose tokens are as old as its layers
+        rows.add(id(text))
     frozen = _frozen(model, options)
     depths = _depths(name for name, _ in model.named_parameters())
     shares: dict[int, float] = {}

@@ -351,9 +351,10 @@ class LoopOptions:
     """Steps between checkpoints; 0: eight times in all"""
     beams: int = 20
     """Width of the beam search, in evaluation and as the index's default"""
-    score: str = "model"
-    """What cross-entropy and search compare a code with: model (all codes, as published) or
-    constrained (the codes that may follow the same prefix)"""
+    score: str = "auto"
+    """What cross-entropy and search compare a code with: model (all codes, as published),
+    constrained (the codes that may follow the same prefix), or auto: constrained for a network
+    that starts from the vectors of the documents (latent, or --model.encoder), else model"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -374,7 +375,7 @@ class LoopOptions:
             self,
             "loop",
             precision=("auto", "bf16", "fp32"),
-            score=("model", "constrained"),
+            score=("auto", "model", "constrained"),
         )
         if self.batch is not None and self.tokens is not None:
             raise InputError(

@@ -71,7 +71,7 @@ def decided(
     Raises:
         InputError: Another network is asked for besides, or `learned` where there is none.
     """
-    options = _with_start(options, docids_folder)
+    options = _with_score(_with_start(options, docids_folder))
     if options.loop.steps is not None:
         return options
     start, steps = options.model.start, DEFAULT_STEPS
@@ -80,6 +80,19 @@ def decided(
     elif start == "encoder":
         steps = ENCODER_STEPS if labelled >= FEWEST_LABELLED else 0
     return replace(options, loop=replace(options.loop, steps=steps))
+
+
+def _with_score(options: TrainingOptions) -> TrainingOptions:
+    """Returns options that say what a code is compared with.
+
+    Over the whole alphabet a code without an alternative costs as much as any other, until training
+    has taught it better: identifiers of many codes would come last.
+    """
+    if options.loop.score != "auto":
+        return options
+    in_place = options.model.start in ("spectral", "encoder") and not options.objectives.taught
+    score = "constrained" if in_place else "model"
+    return replace(options, loop=replace(options.loop, score=score))
 
 
 def _with_start(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:

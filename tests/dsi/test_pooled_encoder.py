@@ -26,15 +26,8 @@ from dsi.text_encoder import TextEncoder
 from dsi.warm_starts import WARM_STARTS, Corpus
 
 WORDS = [
-    "red",
-    "green",
-    "blue",
-    "cat",
-    "dog",
-    "fish",
-    "runs",
-    "swims",
-    "sleeps",
+    *("red", "green", "blue", "cat", "dog", "fish"),
+    *("runs", "swims", "sleeps"),
     "query:",
     "passage:",
 ]
