@@ -29,7 +29,7 @@ import scipy.sparse as sparse
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
-from data_prep.progress import note
+from data_prep.progress import track
 from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, random_rotation, set_rows
 
 RESERVED = 3
@@ -164,13 +164,11 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
 
     documents, tokens = counts.shape
     kept = min(rank, documents, tokens)
-    note(
-        f"latent semantic analysis of {documents:,} documents and {tokens:,} tokens in {rank} "
-        "dimensions"
-    )
-    _, singular, basis = randomized_svd(
-        term_weights(counts), kept, n_iter=_ITERATIONS, random_state=seed
-    )
+    # One step, which shows that something is under way.
+    for _ in track(range(1), "latent semantic analysis"):
+        _, singular, basis = randomized_svd(
+            term_weights(counts), kept, n_iter=_ITERATIONS, random_state=seed
+        )
     # Past the rank of the matrix they are any directions, which say nothing of the corpus.
     basis = basis[singular > 1e-5 * max(float(singular[0]), 1e-12)]
     scaled = basis.T * inverse_frequencies(counts)[:, None]

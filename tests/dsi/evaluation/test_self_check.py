@@ -41,7 +41,8 @@ def test_without_labelled_queries_it_asks_for_keywords_of_documents(plain, tmp_p
 
 
 def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys):
-    out = train(tmp_path, plain, "--model.warm_start", "none")
+    words = ["--model.warm_start", "none", "--lexical.enabled", "false"]
+    out = train(tmp_path, plain, *words)
     assert "warning: this training has failed" in capsys.readouterr().out
     found = check_itself(out)
     assert found is not None
