@@ -104,7 +104,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.dictionaries(st.text(min_size=1), values, max_size=4))
 def test_what_was_measured_is_what_is_read(tmp_path_factory, figures):
     with pytest.MonkeyPatch.context() as patch:
@@ -120,19 +120,27 @@ sys.path.append(sys.argv[1])
 import record
 from pathlib import Path
 record.RESULTS = Path(sys.argv[2])
-for number in range(40):
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(10):
     record.write("suite", {"cell": f"{sys.argv[3]}-{number}", "x": number})
 """
 
 
 def test_processes_that_write_at_once_lose_no_row(results):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     folder = str(Path(record.__file__).parent)
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, folder, str(results), name])
-        for name in ("one", "two")
-    ]
-    assert [writer.wait(timeout=100) for writer in writers] == [0, 0]
-    assert set(record.read("suite")) == {f"{w}-{n}" for w in ("one", "two") for n in range(40)}
+    words = [sys.executable, "-c", WRITER, folder, str(results)]
+    writers = [subprocess.Popen([*words, name], **pipes) for name in ("one", "two")]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=100)
+        assert writer.returncode == 0
+    assert set(record.read("suite")) == {f"{w}-{n}" for w in ("one", "two") for n in range(10)}
     assert not [file.name for file in results.iterdir() if ".new-" in file.name]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-SHARED = ("limit.py", "perturbations.py", "record.py", "runs.py", "systems.py")
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SHARED = ("limit.py", "page_tables.py", "perturbations.py", "record.py", "runs.py", "systems.py")
 SCRIPTS = sorted(file.name for file in FOLDER.glob("*.py") if file.name not in SHARED)
 PACKAGES = ("data_prep", "docids", "dsi")
 
