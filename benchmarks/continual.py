@@ -12,7 +12,8 @@ the same pseudo-queries. By default the network moves little after its warm star
 little to forget; --body 1 moves all of it at the rate of --lr, as the paper does. Semantic
 identifiers have a code for each branch of their tree.
 
-Indexes are kept in --work, results in `results/continual/`: cells that are there are not run again.
+Indexes and curves are kept in --work, results in `results/continual.jsonl`: cells that are there
+are not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, cell, show
+from record import cell, show, usable
 
 from data_prep.dataset import Dataset
 from data_prep.files import read_json
@@ -32,7 +33,7 @@ from dsi.training.options import LoopOptions, OptimiserOptions
 from dsi.training.training_options import TrainingOptions
 from dsi.updating import increments, protocol
 from dsi.updating.options import UpdateOptions
-from dsi.updating.summary import curves_of, last_of, measures_of, results_of, stability_of
+from dsi.updating.summary import MEASURES, curves_of, last_of, measures_of, results_of, stability_of
 
 STRATEGIES = (
     "finetune,reindex,episodic,generative@ratio=32,generative@ratio=2,generative@ratio=0,"
@@ -71,8 +72,7 @@ def main() -> None:
             cells = []
             for seed in map(int, arguments.seeds.split(",")):
                 label = _label(name, kind, strategy, arguments, seed)
-                file = RESULTS / "continual" / f"{label}.json"
-                if arguments.show and not file.is_file():
+                if arguments.show and not usable("continual", label):
                     continue
                 cells.append(
                     cell(
@@ -155,23 +155,28 @@ def _measure(
     protocol.run_strategy(corpora, runs, options, strategy, seed, base, first)
     results = results_of(runs, strategy, seed)
     curves = curves_of(runs, strategy, seed, len(results))
-    plain = [
-        [
-            {
-                "step": row["step"],
-                "Hits@1": [corpus["Hits@1"] for corpus in row["corpora"]],
-                "Hits@10": [corpus["Hits@10"] for corpus in row["corpora"]],
-            }
-            for row in rows
-        ]
-        for rows in curves
-    ]
+    settings = {
+        "dataset": name,
+        "documents": arguments.documents,
+        "kind": kind,
+        "strategy": strategy,
+        "seed": seed,
+        "steps": arguments.steps,
+        "update_steps": options.update.steps,
+        "batch": arguments.batch,
+        **{key: getattr(arguments, key) for key in ("body", "lr") if getattr(arguments, key)},
+        "precision": arguments.precision,
+    }
     return {
+        "settings": settings,
         "split": read_json(split / "split.json"),
         **measures_of(results),
         "stability": stability_of(curves),
-        "results": results,
-        "curves": plain,
+        "performance": {
+            measure: [[corpus[measure] for corpus in result["performance"]] for result in results]
+            for measure in MEASURES
+        },
+        "seconds of increments": [result["seconds"] for result in results],
     }
 
 

@@ -103,7 +103,7 @@ def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
     ours = methods["ours"]["cpu"]["median"]
     row = {
         "cell": name,
-        "queries/s": measured["batch"] / methods["ours"]["wall"]["median"],
+        "queries/s": measured["settings"]["batch"] / methods["ours"]["wall"]["median"],
         "same": measured["same documents"],
         "search share": measured["share of the search beside the model"],
         "tree share": measured.get("share of the prefix tree"),
@@ -205,14 +205,16 @@ def _measure(
     top = min(10, beams)
     same_top = (results["ours"][0][:, :top] == full[0][:, :top]).all(1)
     return {
-        "shape": shape,
-        "documents": documents,
-        "kind": kind,
-        "length": length,
-        "precision": precision,
-        "beams": beams,
-        "batch": batch,
-        "threads": torch.get_num_threads(),
+        "settings": {
+            "shape": shape,
+            "documents": documents,
+            "kind": kind,
+            "length": length,
+            "precision": precision,
+            "beams": beams,
+            "batch": batch,
+            "threads": torch.get_num_threads(),
+        },
         "methods": figures,
         **agreement,
         "queries with the top 10 of fp32": float(same_top.float().mean()),

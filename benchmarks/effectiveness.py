@@ -13,8 +13,8 @@ queries, measured by how often BM25 finds their document and by what an index le
 machine. With the warm start all of them rank alike at first: `--cold` shows what is learned.
 "KIND+share" is a kind with `--collisions share`. Systems of several codes are searched twice: as
 usual, and without the constraint that keeps the search to documents ("SYSTEM, unconstrained").
-Cells that are in `results/effectiveness/` are not measured again, so that a grid continues where it
-stopped; remove a file to measure it again.
+Cells that are in `results/effectiveness.jsonl` are not measured again, so that a grid continues
+where it stopped; remove a line to measure its cell again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import systems
-from record import cell, show
+from record import cell, differing, show
 
 SUITES = {
     **{suite: ",".join(names) for suite, names in systems.SUITES.items()},
@@ -192,15 +192,26 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             report.data["systems"][UNCONSTRAINED] = freely.data["systems"]["index"]
             report.data["seconds"][UNCONSTRAINED] = freely.data["seconds"]["index"]
         return {
+            "settings": {
+                "dataset": arguments.dataset.split("=", 1)[0],
+                "content_hash": Dataset.open(dataset).info.content_hash,
+                "kind": kind,
+                **_given(documents=arguments.documents, beams=arguments.beams),
+                "options": differing(options),
+            },
             "training minutes": minutes,
             "identifiers": quality,
             "pseudo-queries": queries,
-            "configuration": dict(manifest.configuration),
             "reached": dict(manifest.metrics),
             "systems": report.data["systems"],
             "comparison": report.data["comparison"],
             "seconds": report.data["seconds"],
         }
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Returns those that are not None."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _sample(path: Path, size: int) -> None:

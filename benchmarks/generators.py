@@ -6,7 +6,7 @@
 
 What an index learns from them is measured by `effectiveness.py --suite generators`. Labelled
 training queries are asked too, as a mark to read the others by. Cells that are in
-`results/generators/` are not measured again.
+`results/generators.jsonl` are not measured again.
 """
 
 from __future__ import annotations
@@ -60,11 +60,17 @@ def _measure(source: str, generator: str, arguments: argparse.Namespace) -> dict
     from dsi.commands.prepare import prepare
     from dsi.generation import MemoryOptions, train_memory
 
+    settings = {
+        "dataset": arguments.dataset.split("=", 1)[0],
+        "generator": generator,
+        "per_doc": arguments.per_doc,
+    }
     with TemporaryDirectory() as folder:
         prepare(source, out=Path(folder) / "dataset")
         dataset = Dataset.open(Path(folder) / "dataset")
         if generator == LABELLED:
-            return {"round trip": _round_trip_of_labelled(dataset), "seconds": None}
+            trip = _round_trip_of_labelled(dataset)
+            return {"settings": settings, "round trip": trip, "seconds": None}
         options: Any = GENERATORS[generator].options_class(per_doc=arguments.per_doc)
         if generator == "seq2seq":
             options = replace(options, model=arguments.seq2seq)
@@ -77,7 +83,7 @@ def _measure(source: str, generator: str, arguments: argparse.Namespace) -> dict
         seconds = time.perf_counter() - started
         texts = list(dataset.pseudo_queries(generator)["text"][:20])
         trip = measure_round_trip(dataset, generator, sample=5000)
-        return {"round trip": trip, "seconds": seconds, "examples": texts}
+        return {"settings": settings, "round trip": trip, "seconds": seconds, "examples": texts}
 
 
 def _round_trip_of_labelled(dataset: Any) -> dict[str, float]:

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--codes", default="node", help="of the semantic identifiers")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
-    ready = _Ready(source, arguments.work, arguments.steps, arguments.codes)
+    ready = _Ready(name, source, arguments.work, arguments.steps, arguments.codes)
     rows = []
     for variant, (beams, guidance) in CELLS.items():
         words = [name, arguments.codes, variant]
@@ -57,6 +57,7 @@ def main() -> None:
             )
         )
     for row in rows:
+        row["queries"] = row["settings"]["queries"]
         row["cost"] = row["processor seconds"] / rows[0]["processor seconds"]
     same = ["same documents", "same top 10"]
     show(rows, ["cell", "queries", "Success@1", "Success@10", "RR@10", *same, "cost"])
@@ -65,8 +66,8 @@ def main() -> None:
 class _Ready:
     """Dataset and index, made when first asked for."""
 
-    def __init__(self, source: str, work: Path, steps: int | None, codes: Any) -> None:
-        self.source, self.work, self.steps, self.codes = source, work, steps, codes
+    def __init__(self, name: str, source: str, work: Path, steps: int | None, codes: Any) -> None:
+        self.name, self.source, self.work, self.steps, self.codes = source, work, steps, codes
 
     def open(self) -> tuple[Any, Any]:
         """Returns the dataset and the index."""
@@ -124,9 +125,14 @@ def _measure(
             "same top 10": sum(ours == theirs for ours, theirs in pairs) / len(pairs),
         }
     return {
-        "queries": len(asked),
-        "beams": beams,
-        "guidance": {name: str(value) for name, value in guidance.items()},
+        "settings": {
+            "dataset": ready.name,
+            "codes": ready.codes,
+            "steps": ready.steps,
+            "queries": len(asked),
+            "beams": beams,
+            **{name: value for name, value in guidance.items() if name != "dataset"},
+        },
         "processor seconds": seconds,
         **figures,
     }

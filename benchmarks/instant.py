@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, cell, show
+from record import cell, show, usable
 
 from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
@@ -80,7 +80,7 @@ def main() -> None:
             f"{name}-{arguments.new}new-{arguments.steps}x{arguments.batch}-{form}"
             f"-seed{arguments.seed}"
         )
-        if arguments.show and not (RESULTS / "instant" / f"{label}.json").is_file():
+        if arguments.show and not usable("instant", label):
             continue
         rows.append(
             cell("instant", label, lambda form=form: _measure(name, source, form, arguments))
@@ -109,9 +109,15 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
     told = json.loads(done.stdout)
     old, new = measure(index, questions, None)
     return {
-        "form": form,
-        "documents": told["documents"],
-        "new": told["added"],
+        "settings": {
+            "dataset": name,
+            "form": form,
+            "documents": told["documents"],
+            "new": told["added"],
+            "steps": arguments.steps,
+            "batch": arguments.batch,
+            "seed": arguments.seed,
+        },
         **told["timing"].get("milliseconds a document", {}),
         "command": 1000 * seconds / told["added"],
         "processor": 1000 * busy / told["added"],

@@ -91,6 +91,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             times[way].append(1000 * (time.process_time() - before))
     medians = {way: statistics.median(found) for way, found in times.items()}
     return {
+        "settings": {**vars(arguments), "threads": torch.get_num_threads()},
         "ways": [
             {
                 "way": way,
@@ -100,8 +101,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for way, median in medians.items()
         ],
         "seconds of compiling": compiling,
-        "threads": torch.get_num_threads(),
-        "options": vars(arguments),
     }
 
 

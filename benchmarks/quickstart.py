@@ -3,7 +3,7 @@
     python benchmarks/quickstart.py
 
 Runs the command as a user does, in a process of its own and a folder of its own. The result is
-kept in `results/quickstart/`; remove it to measure again.
+kept in `results/quickstart.jsonl`; remove its line to measure again.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ LIMIT, where single vectors cannot tell combinations apart, see `limit.py`; its 
 relevant documents each, and are asked as they are.
 
 A cell is one change of one seed, which is that of the training, too; the index of a seed is trained
-for the first cell that is missing. Cells that are in `results/robustness/` are not measured again,
-so that a grid continues where it stopped; remove a file to measure it again.
+for the first cell that is missing. Cells that are in `results/robustness.jsonl` are not measured
+again, so that a grid continues where it stopped; remove a line to measure its cell again.
 """
 
 from __future__ import annotations
@@ -169,6 +169,13 @@ class Systems:
             for line in each.remarks
         ]
         return {
+            "settings": {
+                "dataset": self._name if self._name != LIMIT else f"{LIMIT}-{self._source}",
+                "change": change,
+                "encoder": Path(path).name or None,
+                "steps": self._arguments.steps,
+                "seed": self._seed,
+            },
             "systems": {
                 label: figures(judged, self.dataset.qrels_of("train"), run())
                 for label, run in runs.items()

@@ -92,15 +92,20 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
                 step(engines.get(name, engines["all"]))
             times.append((time.process_time() - began) / (STEPS - WARM))
     medians = {name: statistics.median(times) for name, times in blocks.items()}
+    shared = ("vocabulary", "documents", "batch", "length", "turns")
     return {
+        "settings": {
+            "size": size,
+            "precision": precision,
+            **{name: getattr(arguments, name) for name in shared},
+            "threads": torch.get_num_threads(),
+        },
         "weights": sum(weight.numel() for weight in network.parameters()),
         "rows": len(text),
         "rows touched": statistics.mean(touched),
         **medians,
         "saved": 1 - medians["touched"] / medians["all"],
         "blocks": blocks,
-        "threads": torch.get_num_threads(),
-        "options": vars(arguments),
     }
 
 

@@ -136,7 +136,7 @@ def cost(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for variant, blocks in times.items()
     ]
-    return {"variants": rows, "options": {**vars(arguments), "source": ""}}
+    return {"settings": {**vars(arguments), "source": ""}, "variants": rows}
 
 
 def forgetting(arguments: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
@@ -165,6 +165,7 @@ def forgetting(arguments: argparse.Namespace, variant: str, seed: int) -> dict[s
     right = np.stack(history)
     events = (right[:-1] & ~right[1:]).sum(axis=0)
     return {
+        "settings": {**vars(arguments), "source": ""},
         "variant": variant,
         "seed": seed,
         "memorised": float(right[-1].mean()),
@@ -172,13 +173,11 @@ def forgetting(arguments: argparse.Namespace, variant: str, seed: int) -> dict[s
         # Of those that were memorised at some evaluation: the others cannot be forgotten.
         "never forgotten of memorised": float((events[right.any(axis=0)] == 0).mean()),
         "events per document": float(events.mean()),
-        "memorised after each pass": right.mean(axis=1).tolist(),
         "loss": plain,
         "sharpness": sharp,
         "training loss": reached["loss"],
         "minutes": (clock.ended[-1] - clock.ended[0]) / 60,
         "sam": VARIANTS[variant],
-        "options": {**vars(arguments), "source": ""},
     }
 
 

@@ -4,7 +4,7 @@
     python benchmarks/titles.py --dataset quickstart=docstrings
 
 An index that counts titles twice or three times should be ahead of this BM25 too before its lead
-is put down to learning. Results are kept in `results/titles/`.
+is put down to learning. Results are kept in `results/titles.jsonl`.
 """
 
 from __future__ import annotations

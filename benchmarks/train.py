@@ -111,11 +111,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         row["ours is faster by"] = rows[0]["tokens per second"] / row["tokens per second"]
     return {
+        "settings": {
+            **vars(arguments),
+            "source": Path(arguments.source).name,
+            "threads": torch.get_num_threads(),
+        },
         "systems": rows,
         "product rate (GFLOP/s)": rate / 1e9,
-        "threads": torch.get_num_threads(),
         "weights": sum(weight.numel() for weight in run.model.parameters()),
-        "options": {**vars(arguments), "source": Path(arguments.source).name},
     }
 
 

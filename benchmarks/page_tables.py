@@ -1,0 +1,673 @@
+"""What the tables of README.md and docs/ show of the record; `tables.py` writes them.
+
+A function of `TABLES` is a table; its name, with hyphens, is the one in the page.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import record
+from record import Row
+from tables import Line, Table
+
+from data_prep.errors import InputError
+
+TABLES: dict[str, Callable[[], Table]] = {}
+HITS = ("Success@1", "Success@10")
+GROUPS = ("all", "seen", "unseen")
+GROUP_COLUMNS = (
+    "Hits@1 / Hits@10",
+    "all",
+    "documents with training questions",
+    "documents without",
+)
+
+
+def table(function: Callable[[], Table]) -> Callable[[], Table]:
+    """Enters a table under the name of its function."""
+    TABLES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def _rows(suite: str) -> dict[str, Row]:
+    file = record.RESULTS / f"{suite}.jsonl"
+    return _read_once(suite, file, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@lru_cache
+def _read_once(suite: str, file: Path, changed: int) -> dict[str, Row]:
+    return record.read(suite)
+
+
+def row(suite: str, name: str) -> Row:
+    """Returns a row of the record."""
+    found = _rows(suite).get(name)
+    if found is None:
+        raise InputError(f"a table needs the cell {name!r}", where=f"results/{suite}.jsonl")
+    return found
+
+
+def seeds(suite: str, stem: str) -> list[Row]:
+    """Returns the rows `STEM-seedN` of the record, the first seed first."""
+    rows = _rows(suite)
+    found = [rows[name] for n in range(10) if (name := f"{stem}-seed{n}") in rows]
+    return found or [row(suite, f"{stem}-seed0")]
+
+
+def best(values: Sequence[Sequence[float]], digits: int) -> list[list[str]]:
+    """Prints numbers, the greatest of each column in bold; [lines][columns]."""
+    printed = [[f"{value:.{digits}f}" for value in line] for line in values]
+    greatest = [max(map(float, column)) for column in zip(*printed, strict=True)]
+    return [
+        [
+            f"**{text}**" if float(text) == top else text
+            for text, top in zip(line, greatest, strict=True)
+        ]
+        for line in printed
+    ]
+
+
+def pairs(texts: Sequence[str]) -> list[str]:
+    """Joins each two that follow one another."""
+    return [f"{one} / {other}" for one, other in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def spread(values: Sequence[float], scale: float = 100.0) -> str:
+    """Prints the mean of several seeds and their deviation, in per cent."""
+    mean = f"{scale * statistics.mean(values):.1f}"
+    return f"{mean} ± {scale * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def hits(system: dict[str, dict[str, float]], groups: Iterable[str] = GROUPS) -> list[float]:
+    """Returns Hits@1 and Hits@10 of each group."""
+    return [system[group][measure] for group in groups for measure in HITS]
+
+
+# README.md and docs/effectiveness.md
+
+
+@table
+def quickstart() -> Table:
+    """The quickstart's index beside BM25, all measures."""
+    measures = (*HITS, "RR@10", "nDCG@10")
+    found = row("quickstart", "quickstart")
+    systems = [found["systems"][name]["all"] for name in ("index", "bm25")]
+    cells = best([[system[measure] for measure in measures] for system in systems], 3)
+    lines = [Line(["index", *cells[0]], [found]), Line(["BM25", *cells[1]], [found])]
+    return Table(["", "Hits@1", "Hits@10", "RR@10", "nDCG@10"], lines)
+
+
+@table
+def quickstart_in_short() -> Table:
+    """The quickstart's index, BM25, and BM25 that counts titles as the index does."""
+    found, titles = row("quickstart", "quickstart"), row("titles", "quickstart")
+    systems = {
+        "index, from scratch, no labelled query": found["systems"]["index"]["all"],
+        "BM25": found["systems"]["bm25"]["all"],
+        "BM25, titles counted three times, as the index does": titles["systems"]["3"],
+    }
+    cells = best([[system[measure] for measure in HITS] for system in systems.values()], 3)
+    size = f"{found['documents']:,} documents, {found['queries']['all']:,} queries"
+    lines = [Line([label, *line], [found]) for label, line in zip(systems, cells, strict=True)]
+    return Table([size, "Hits@1", "Hits@10"], lines)
+
+
+@table
+def squad_dev() -> Table:
+    """The default index on SQuAD paragraphs, in both precisions, beside BM25."""
+    half, full = (row("effectiveness", f"squad-dev-atomic-{p}-seed0") for p in ("bf16", "fp32"))
+    lines = {
+        "index, bf16": (half["systems"]["index"], [half]),
+        "index, fp32": (full["systems"]["index"], [full]),
+        "BM25": (full["systems"]["bm25"], []),
+        "BM25, training questions appended": (full["systems"]["bm25+queries"], []),
+    }
+    return _by_group(lines, 4)
+
+
+def _by_group(systems: dict[str, tuple[Any, list[Row]]], digits: int) -> Table:
+    cells = best([hits(system) for system, _ in systems.values()], digits)
+    lines = [
+        Line([label, *pairs(line)], rows)
+        for (label, (_, rows)), line in zip(systems.items(), cells, strict=True)
+    ]
+    return Table(GROUP_COLUMNS, lines)
+
+
+@table
+def squad_dev_kinds() -> Table:
+    """Kinds of identifiers after 20 steps on all SQuAD paragraphs."""
+    kinds = {
+        "atomic": "atomic",
+        "semantic": "semantic-node",
+        "random (the control)": "random-node",
+        "naive": "naive",
+    }
+    rows = {
+        label: row("effectiveness", f"squad-dev-{kind}-20steps-10beams-seed0")
+        for label, kind in kinds.items()
+    }
+    return _by_group({label: (r["systems"]["index"], [r]) for label, r in rows.items()}, 3)
+
+
+KINDS = (
+    "atomic,url,keywords,semantic,pq,random,rq,learned,description,description+share,title,"
+    "title+share,naive"
+)
+
+
+@table
+def squad_dev_every_kind() -> Table:
+    """Every kind of identifiers on 500 SQuAD paragraphs."""
+    return _every_kind("squad-dev", 500, GROUPS)
+
+
+@table
+def quickstart_every_kind() -> Table:
+    """Every kind of identifiers on 1,000 documents of the quickstart."""
+    return _every_kind("quickstart", 1000, ("all",))
+
+
+def _every_kind(dataset: str, documents: int, groups: Sequence[str]) -> Table:
+    found: list[tuple[str, Row | None, dict[str, Any]]] = []
+    for kind in KINDS.split(","):
+        codes = "-node" if kind in ("semantic", "random") else ""
+        cell = row(
+            "effectiveness", f"{dataset}-{kind}-{documents}documents{codes}-20steps-10beams-seed0"
+        )
+        label = kind.replace("+share", ", shared").replace("random", "random (the control)")
+        found.append((label, cell, cell["systems"]["index"]))
+    found.sort(key=lambda each: hits(each[2], ["all"]), reverse=True)
+    found.append(
+        (
+            "BM25",
+            None,
+            row("effectiveness", f"{dataset}-atomic-{documents}documents-20steps-10beams-seed0")[
+                "systems"
+            ]["bm25"],
+        )
+    )
+    cells = best([hits(system, groups) for *_, system in found], 3)
+    lines = []
+    for (label, cell, system), line in zip(found, cells, strict=True):
+        times = ["", ""]
+        if cell is not None:
+            times = [f"{cell['training minutes']:.1f}", f"{cell['seconds']['index']:.1f}"]
+        shown = [label, *pairs(line), f"{system['all']['RR@10']:.3f}", *times]
+        lines.append(Line(shown, [] if cell is None else [cell]))
+    columns = GROUP_COLUMNS[: 1 + len(groups)]
+    return Table([*columns, "RR@10", "training, minutes", "search, seconds"], lines)
+
+
+# docs/identifiers.md
+
+
+@table
+def identifier_kinds() -> Table:
+    """What the identifiers of each kind are like."""
+    kinds = "atomic,semantic,random,naive,rq,pq,learned,title,title+share,keywords,description"
+    lines = []
+    for kind in kinds.split(","):
+        found = row("identifier_kinds", f"quality-squad-dev-{kind}")
+        quality = found["quality"]
+        name, _, share = kind.partition("+")
+        purity = ""
+        if quality["purity"] is not None:
+            purity = f"{quality['purity']:.3f} ({quality['purity_shuffled']:.3f})"
+        cells = [
+            f"`{name}`" + (", shared" if share else ""),
+            f"{quality['length']:.1f}",
+            f"{quality['alphabet']:,}",
+            _told_apart(name, quality),
+            purity,
+        ]
+        lines.append(Line(cells, [found]))
+    return Table(
+        [
+            "kind",
+            "codes, mean",
+            "alphabet",
+            "told apart or sharing",
+            "purity of the first code (chance)",
+        ],
+        lines,
+    )
+
+
+def _told_apart(kind: str, quality: dict[str, Any]) -> str:
+    """How many documents share an identifier, or would without another choice or a number."""
+    if quality["shared_documents"]:
+        return f"{quality['shared_documents']:,} share"
+    if not quality["resolved"]:
+        return ""
+    ways = {"the next choice": "keywords" if kind == "title" else "another choice"}
+    ways["a number was added"] = "a number"
+    counts = [
+        f"{quality['resolved'][way]:,} by {label}"
+        for way, label in ways.items()
+        if quality["resolved"].get(way)
+    ]
+    return ", ".join(counts) or "none"
+
+
+@table
+def identifiers_at_scale() -> Table:
+    """Semantic identifiers and the trie at a million and 8.8 million documents."""
+    semantic, trie = (
+        [row("identifier_kinds", f"{what}-{size}") for size in ("1m", "8.8m")]
+        for what in ("semantic", "trie")
+    )
+
+    def line(label: str, rows: list[Row], show: Callable[[Row], str]) -> Line:
+        return Line([label, *map(show, rows)], rows)
+
+    lines = [
+        line(
+            "semantic identifiers, random clustered vectors of 128 dimensions: time to build",
+            semantic,
+            lambda r: f"{r['minutes']:.1f} minutes",
+        ),
+        line(
+            "memory for that, with the vectors",
+            semantic,
+            lambda r: f"{_two_digits(r['peak GiB'])} GiB",
+        ),
+        line(
+            "trie over random identifiers of 8 codes of 256: time to build",
+            trie,
+            lambda r: f"{r['build seconds']:.1f} s",
+        ),
+        line(
+            "memory beyond the table while it is built",
+            trie,
+            lambda r: f"{r['build GiB beyond the table']:.2f} GiB",
+        ),
+        line(
+            "bytes a document on disk: trie, and table",
+            trie,
+            lambda r: f"{r['trie bytes a document']:.1f}, and {r['table bytes a document']:.1f}",
+        ),
+        line(
+            "time to open by memory map: first, and median of 20",
+            trie,
+            lambda r: (
+                f"{r['open milliseconds, first']:.1f} ms, "
+                f"and {r['open milliseconds, median']:.1f} ms"
+            ),
+        ),
+    ]
+    return Table(["", "1 million", "8.8 million"], lines)
+
+
+@table
+def clustering() -> Table:
+    """NCI's clustering beside ours."""
+    lines = []
+    for size in ("20k", "100k"):
+        found = row("identifier_kinds", f"nci-{size}")
+        purity = [
+            ", ".join(f"{found[f'{whose} purity of {depth} codes']:.3f}" for depth in (1, 2, 3))
+            for whose in ("our", "nci")
+        ]
+        cells = [
+            f"{found['settings']['documents']:,}",
+            f"{_two_digits(found['our seconds, median of 3'])} s",
+            f"{_two_digits(found['nci seconds'])} s",
+            f"{found['ratio']:.0f}",
+            *purity,
+        ]
+        lines.append(Line(cells, [found]))
+    columns = ["vectors", "ours", "NCI's", "times as fast", "purity, ours", "purity, NCI's"]
+    return Table(columns, lines)
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:#.2g}".removesuffix(".")
+
+
+# docs/pseudo-queries.md
+
+
+@table
+def round_trip() -> Table:
+    """How often the queries of each generator find their own document."""
+    labels = {
+        "labelled": "labelled training queries",
+        "selective": "`selective`",
+        "extractive": "`extractive`",
+    }
+    lines = []
+    for generator, label in labels.items():
+        found = row("generators", f"squad-dev-{generator}-5each")
+        cells = [f"{found['round trip'][measure]:.3f}" for measure in HITS]
+        lines.append(Line([label, *cells], [found]))
+    return Table(["queries", "find their document first", "among ten"], lines)
+
+
+COLD = "200documents-150steps-128batch-lr0.002-cold-fp32"
+"""The end of the names of cells that train random weights on 200 paragraphs."""
+
+
+@table
+def generators() -> Table:
+    """What an index learns from the pseudo-queries of each generator."""
+    labels = {
+        "extractive": "`extractive`",
+        "selective": "`selective`",
+        "memory": "`memory`, from scratch on the labelled queries of 200 documents",
+    }
+    lines = []
+    for generator, label in labels.items():
+        found = row("effectiveness", f"squad-dev-queries-{generator}-{COLD}-seed0")
+        own = [f"{found['pseudo-queries']['round trip'][measure]:.3f}" for measure in HITS]
+        lines.append(Line([label, *pairs(own), *_of_index([found])], [found]))
+    columns = ["trained on queries of", "they find their document first / among ten"]
+    return Table([*columns, "the index: Hits@1", "Hits@10"], lines)
+
+
+def _of_index(rows: Sequence[Row]) -> list[str]:
+    return [spread([r["systems"]["index"]["all"][measure] for r in rows]) for measure in HITS]
+
+
+@table
+def ingredients() -> Table:
+    """What an index learns from texts, pseudo-queries and labelled queries."""
+    labels = {
+        "first-tokens": "first tokens",
+        "first-tokens+chunks": "first tokens, chunks",
+        "labelled": "labelled queries",
+        "first-tokens+chunks+labelled": "first tokens, chunks, labelled queries",
+        "pseudo-1": "1 pseudo-query a document",
+        "pseudo-5": "5 pseudo-queries",
+        "pseudo-20": "20 pseudo-queries",
+        "pseudo-100": "100 pseudo-queries",
+        "pseudo-40+labelled": "40 pseudo-queries, labelled queries",
+        "semantic-pseudo-40+labelled": "the same, semantic identifiers",
+        "naive-pseudo-40+labelled": "the same, naive identifiers",
+    }
+    lines = []
+    for name, label in labels.items():
+        found = row("effectiveness", f"squad-dev-{name}-{COLD}-seed0")
+        lines.append(Line([label, *_of_index([found])], [found]))
+    return Table(["trained on", "Hits@1", "Hits@10"], lines)
+
+
+# docs/searching.md
+
+
+@table
+def guidance() -> Table:
+    """Ways to search one index, and what they cost."""
+    labels = {
+        "beams10": "10 beams",
+        "beams20": "20 beams",
+        "beams50": "50 beams",
+        "beams100": "100 beams",
+        "beams10-first50": "10 beams, 50 on the first two levels",
+        "beams10-starts5": "10 beams, 5 starts",
+        "beams20-starts5": "20 beams, 5 starts",
+        "beams10-bm25-0.1": "10 beams, look-ahead by BM25, weight 0.1",
+        "beams10-bm25-0.5": "weight 0.5",
+        "beams10-bm25-1": "weight 1",
+        "beams10-bf16": "10 beams, bf16",
+    }
+    rows = [row("guidance", f"squad-dev-node-{name}-500queries-20steps") for name in labels]
+    cells = best([[found[measure] for measure in (*HITS, "RR@10")] for found in rows], 3)
+    usual = rows[0]["processor seconds"]
+    lines = [
+        Line([label, *line, f"{found['processor seconds'] / usual:.2f}"], [found])
+        for label, line, found in zip(labels.values(), cells, rows, strict=True)
+    ]
+    return Table(["search", "Hits@1", "Hits@10", "RR@10", "cost"], lines)
+
+
+@table
+def decode_small() -> Table:
+    """The search beside `generate`, T5-small."""
+    wide = [("semantic", 10, 64), ("semantic", 100, 16)]
+    long = [("description", 10, 64), ("description", 100, 16)]
+    fp32 = [("semantic", 10, 1), ("semantic", 10, 16), *wide]
+    fp32 += [("description", 10, 1), ("description", 10, 16), *long]
+    fp32 += [("atomic", 10, 1), ("atomic", 10, 16)]
+    return _decode("small", fp32)
+
+
+@table
+def decode_base() -> Table:
+    """The search beside `generate`, T5-base."""
+    fp32 = [("semantic", 10, 1), ("semantic", 10, 16), ("semantic", 10, 64)]
+    fp32 += [("semantic", 100, 16), ("description", 10, 1), ("description", 10, 16)]
+    return _decode("base", fp32)
+
+
+def _decode(shape: str, fp32: list[tuple[str, int, int]]) -> Table:
+    bf16 = [(kind, 10, batch) for kind in ("semantic", "description") for batch in (1, 16)]
+    asked = [("fp32", *each) for each in fp32] + [("bf16", *each) for each in bf16]
+    lines = []
+    for precision, kind, beams, batch in asked:
+        name = f"{shape}-20000-{kind}-{precision}-beams{beams}-batch{batch}"
+        found = row("decode", name)
+        length = found["settings"]["length"]
+        methods = found["methods"]
+        wall = {method: figures["wall"]["median"] for method, figures in methods.items()}
+        ours, theirs = (methods[m]["peak MiB"] for m in ("ours", "generate-trie"))
+        cells = [
+            f"{kind}, {length} code{'s' if length > 1 else ''}",
+            precision,
+            str(beams),
+            str(batch),
+            f"{batch / wall['ours']:.3g}",
+            f"**{wall['generate-trie'] / wall['ours']:.1f}**",
+            f"{wall['generate-free'] / wall['ours']:.1f}",
+            f"{wall['floor'] / wall['ours']:.2f}",
+            f"{ours:.0f} / {theirs:.0f}",
+        ]
+        lines.append(Line(cells, [found]))
+    columns = ["identifiers", "precision", "beams", "batch", "queries a second"]
+    columns += ["over `generate`", "over `generate` without constraint", "products"]
+    return Table([*columns, "MiB, ours / `generate`"], lines)
+
+
+# docs/training.md
+
+
+@table
+def rehearsal() -> Table:
+    """What an index learns from passages and sentences of documents."""
+    labels = {
+        "document": "document",
+        "sentences": "sentences",
+        "passages": "passages",
+        "document+sentences": "document, sentences",
+        "document+passages": "document, passages",
+        "all-summary": "all three",
+        "all-leading": "all three, leading",
+        "all-random": "all three, at random",
+    }
+    lines = []
+    for name, label in labels.items():
+        rows = seeds("effectiveness", f"squad-dev-rehearse-{name}-{COLD}")
+        lines.append(Line([label, str(len(rows)), *_of_index(rows)], rows))
+    return Table(["contents", "seeds", "Hits@1", "Hits@10"], lines)
+
+
+@table
+def training_speed() -> Table:
+    """`dsi train` beside transformers' trainer."""
+    labels = {
+        "dsi train": "`dsi train`",
+        "Seq2SeqTrainer": "`Seq2SeqTrainer`",
+        "Seq2SeqTrainer, grouped": "`Seq2SeqTrainer`, `group_by_length`",
+    }
+    lines = []
+    for precision in ("fp32", "bf16"):
+        found = row("train", f"squad-dev-small-{precision}-batch64")
+        for figures in found["systems"]:
+            label = labels[figures["system"]]
+            cells = [
+                f"**{precision}**: {label}" if figures["system"] == "dsi train" else label,
+                f"{figures['tokens per second']:,.0f}",
+                f"{100 * figures['padding']:.1f} %",
+                f"{figures['share of product rate']:.2f}",
+                f"{figures['peak GiB']:.1f}",
+            ]
+            lines.append(Line(cells, [found]))
+    columns = ["", "tokens a second", "padding", "share of the product rate"]
+    return Table([*columns, "peak memory, GiB"], lines)
+
+
+@table
+def untouched_rows() -> Table:
+    """What it saves to leave rows alone that no example touches."""
+    found = row("rows", "lexical-bf16-vocabulary32000-batch512")
+    settings = found["settings"]
+    cells = [
+        f"{settings['size']}, {settings['batch']} texts of {settings['length']} tokens",
+        f"{found['rows touched']:,.0f}",
+        *(f"{found[way]:.2f} s" for way in ("all", "touched", "frozen")),
+    ]
+    return Table(["model", "rows touched", "all", "touched", "frozen"], [Line(cells, [found])])
+
+
+# docs/updating.md
+
+
+@table
+def instant() -> Table:
+    """Adding documents at once, beside training anew."""
+    forms = ("lbfgs", "closed", "retrain")
+    rows = [row("instant", f"squad-dev-200new-60x256-{form}-seed0") for form in forms]
+
+    def asked(found: Row, prefix: str, suffix: str = "") -> str:
+        values = [found[f"{prefix} {measure}{suffix}"] for measure in ("Hits@1", "Hits@10")]
+        return pairs([f"{100 * value:.1f}" for value in values])[0]
+
+    def time(found: Row, entry: str, digits: int) -> str:
+        return f"{found[entry]:.{digits}f}" if entry in found else ""
+
+    growing = "milliseconds a new document: growing, reading queries, solving"
+    command = "the whole command, starting Python and the probe in it"
+    lines = [
+        ["old documents", asked(rows[0], "old", " before"), *(asked(r, "old") for r in rows)],
+        ["new documents", "", *(asked(r, "new") for r in rows)],
+        [growing, "", *(time(r, "all", 1) for r in rows)],
+        ["of which solving", "", *(time(r, "solving", 1) for r in rows)],
+        [command, "", *(time(r, "command", 0) for r in rows)],
+    ]
+    columns = ["Hits@1 / Hits@10 of queries for", "before", *(f"`{form}`" for form in forms)]
+    return Table(columns, [Line(cells, rows) for cells in lines])
+
+
+def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table:
+    """Strategies over five increments.
+
+    Args:
+        stem: How the names of the cells begin.
+        kind: Of the identifiers.
+        strategies: Names with commas between.
+        tenths: Those that made a tenth of the steps, to be shown too.
+    """
+    asked = [(f"`{name}`", f"{stem}-{kind}-{name}") for name in strategies.split(",")]
+    for name in filter(None, tenths.split(",")):
+        asked.append((f"`{name}`, a tenth", f"{stem}-update6-{kind}-{name}"))
+    lines = []
+    for label, name in asked:
+        rows = seeds("continual", name)
+        figures = [
+            spread([found[measure][letter][-1] for found in rows])
+            for measure, letter in (
+                ("Hits@10", "A"),
+                ("Hits@10", "F"),
+                ("Hits@10", "LA"),
+                ("Hits@1", "A"),
+                ("indexing", "A"),
+            )
+        ]
+        least = [found["stability"]["min-ACC"] for found in rows if found["stability"]]
+        updates = statistics.mean(found["updates"] for found in rows)
+        cells = [label, str(len(rows)), *figures, spread(least) if least else "", f"{updates:,.0f}"]
+        lines.append(Line(cells, rows))
+    columns = ["strategy", "seeds", "A_5 Hits@10", "F_5", "LA_5", "A_5 Hits@1"]
+    return Table([*columns, "indexing, A_5", "min-ACC", "updates"], lines)
+
+
+@table
+def updating_all_paragraphs() -> Table:
+    """Updates as `dsi train` does it, 2,067 paragraphs."""
+    return _continual(
+        "squad-dev-all-60x256",
+        "atomic",
+        "retrain,generative+ewc@ratio=32,generative@ratio=32,reindex,finetune,instant",
+        "generative+ewc@ratio=32",
+    )
+
+
+@table
+def updating_1000_paragraphs() -> Table:
+    """Updates as `dsi train` does it, 1,000 paragraphs."""
+    return _continual(
+        "squad-dev-1000docs-60x256",
+        "atomic",
+        "retrain,generative+ewc@ratio=32,generative@ratio=32,generative@ratio=2,"
+        "generative@ratio=0,generative+episodic@ratio=0,finetune,reindex,episodic,instant",
+        "generative@ratio=2,reindex",
+    )
+
+
+ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
+"""The start of the names of cells in which all weights move."""
+
+
+@table
+def updating_all_weights() -> Table:
+    """What an update learns from, where all weights move."""
+    return _continual(
+        ALL_MOVES,
+        "atomic",
+        "retrain,generative@ratio=2,generative@ratio=32,generative+sam@ratio=32,reindex,"
+        "reindex+sam,finetune,episodic",
+    )
+
+
+@table
+def updating_keeps_old() -> Table:
+    """How old documents are kept, where all weights move."""
+    return _continual(
+        ALL_MOVES,
+        "atomic",
+        "finetune+reglora,finetune+locas,finetune+ewc,finetune+threshold-margin,"
+        "finetune+rank1-ewc,finetune+lora,finetune+batch-softmax,finetune+frozen-rows,"
+        "generative+locas@ratio=32,generative+reglora@ratio=32,generative+ewc@ratio=32,"
+        "generative+view-batch@ratio=32,reindex+ewc,reindex+i-lora,reindex+distill,"
+        "reindex+warm-up",
+        "finetune+reglora,finetune+ewc,finetune+threshold-margin,generative@ratio=32",
+    )
+
+
+@table
+def updating_semantic_all_weights() -> Table:
+    """Updates with semantic identifiers, where all weights move."""
+    return _continual(
+        ALL_MOVES,
+        "semantic",
+        "retrain,instant,finetune+locas,generative+locas@ratio=32,finetune+reglora,"
+        "generative+reglora@ratio=32,finetune+ewc,generative+ewc@ratio=32,reindex+ewc,"
+        "generative@ratio=32,generative+sam@ratio=32,reindex,reindex+sam,finetune,episodic",
+        "finetune+ewc,finetune+locas,finetune+reglora",
+    )
+
+
+@table
+def updating_semantic() -> Table:
+    """Updates with semantic identifiers as `dsi train` does it."""
+    return _continual(
+        "squad-dev-1000docs-60x256",
+        "semantic",
+        "retrain,generative+ewc@ratio=32,generative@ratio=32,reindex,instant",
+        "generative+ewc@ratio=32",
+    )
