@@ -411,9 +411,6 @@ def guidance() -> Table:
         "beams10-first50": "10 beams, 50 on the first two levels",
         "beams10-starts5": "10 beams, 5 starts",
         "beams20-starts5": "20 beams, 5 starts",
-        "beams10-bm25-0.1": "10 beams, look-ahead by BM25, weight 0.1",
-        "beams10-bm25-0.5": "weight 0.5",
-        "beams10-bm25-1": "weight 1",
         "beams10-bf16": "10 beams, bf16",
     }
     rows = [row("guidance", f"squad-dev-node-{name}-500queries-20steps") for name in labels]
