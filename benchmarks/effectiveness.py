@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=None, help="a sample, for small machines")
     parser.add_argument("--seq2seq", metavar="PATH", help="checkpoint of queries-seq2seq")
     parser.add_argument("--encoder", metavar="PATH", help="dense and fusion beside BM25, with it")
+    parser.add_argument("--model-encoder", metavar="PATH", help="the index's own encoder")
     parser.add_argument("--variant", default="default", help="name of other settings, below")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
@@ -119,6 +120,8 @@ def _cell_name(name: str, kind: str, arguments: argparse.Namespace, seed: int) -
         words.append(arguments.precision)
     if arguments.beams is not None:
         words.append(f"{arguments.beams}beams")
+    if arguments.model_encoder is not None:
+        words.append(f"encoder_{Path(arguments.model_encoder).name}")
     if arguments.encoder is not None:
         words.append(f"beside_{Path(arguments.encoder).name}")
     if arguments.variant != "default":
@@ -135,6 +138,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.commands.search_flags import SearchFlags
+    from dsi.lexical.options import LexicalOptions
     from dsi.training.build import train_index
     from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
     from dsi.training.training_options import TrainingOptions
@@ -153,7 +157,9 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         optimiser = OptimiserOptions()
         if arguments.lr is not None:
             optimiser = replace(optimiser, lr=arguments.lr)
-        model = ModelOptions()
+        model = ModelOptions(encoder=arguments.model_encoder)
+        # What a network is trained on shows where nothing else ranks documents.
+        lexical = LexicalOptions(enabled=not (arguments.cold or system))
         if arguments.cold:
             model = replace(model, warm_start="none")
             optimiser = replace(optimiser, body=1.0)
@@ -165,6 +171,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             url=UrlOptions(column="doc_id"),
             collisions="share" if share else None,
             seed=seed,
+            lexical=lexical,
             model=model,
             optimiser=optimiser,
             loop=loop,
