@@ -29,6 +29,8 @@ SETTINGS_FILE = "text.json"
 _FEWEST_PIECES = 2
 """A checkpoint's tokenizer with fewer pieces than this beside its marks has no vocabulary."""
 _LONG_ENOUGH = 512
+_MANY = 1000
+"""Texts from which on several threads encode them."""
 _CHARACTERS_PER_WORD = 15
 """Where the words of a corpus are longer than this on average, it is not written with spaces."""
 
@@ -199,7 +201,9 @@ class SentencepieceEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
-        encoded: list[list[int]] = self._processor.encode(self._prepare(texts))
+        # Starting threads takes longer than encoding a few queries.
+        threads = -1 if len(texts) > _MANY else 1
+        encoded: list[list[int]] = self._processor.encode(self._prepare(texts), num_threads=threads)
         known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
         return [line[:max_length] or [self.EMPTY] for line in known]
 

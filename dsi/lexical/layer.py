@@ -171,10 +171,9 @@ class LexicalLayer:
             words.check()
             if not isinstance(header["language"], str) or type(header["documents"]) is not int:
                 raise InputError("damaged header")
-            postings = Postings(
-                arrays["offsets"], arrays["rows"], arrays["weights"], arrays["pairs"],
-                header["documents"],
-            )  # fmt: skip
+            # A plain view of the mapped memory: slicing a memmap makes an object of its own each time.
+            names = ("offsets", "rows", "weights", "pairs")
+            postings = Postings(*(np.asarray(arrays[name]) for name in names), header["documents"])
             postings.check(len(words))
             vocabulary = Vocabulary(header["language"], header["code"] is True, words)
             outcome = dict(header["outcome"])
