@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from dsi.standard_streams import printing
 
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
@@ -91,7 +92,8 @@ class Arguments:
         parser = self._parser()
         switches = {name: given.values.pop(name, None) is not None for name in _SWITCHES}
         if given.help:
-            print(parser.format_help().rstrip())
+            with printing():
+                print(parser.format_help().rstrip())
             raise SystemExit(0)
         for name in self.positionals:
             if name in self._required and name not in given.values:

@@ -1,7 +1,7 @@
 """The command `dsi`: finds the verb, calls its function, prints what it returns.
 
-Exit codes: 0 done; 2 the input or the call is wrong (one line on standard error); 130
-interrupted; 141 the reader of standard output went away; 1 anything else.
+Exit codes: 0 done; 2 the input or the call is wrong, or there is no room for the output (one line
+on standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from dsi.standard_streams import (
+    StandardOutputError,
+    console,
+    drop_standard_output,
+    open_closed_streams,
+    printing,
+)
 
 VERBS = {
     "quickstart": "dsi.commands.quickstart:quickstart",
@@ -57,17 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `dsi`; those of the process when None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(words)
-        sys.stdout.flush()  # here, where a reader that went away is no surprise
-        return code
+        return _run(words)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit and must not fail there.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_standard_output()
         return 141
     except KeyboardInterrupt:
         return _fail(130, "interrupted. Run the same command again to continue")
@@ -83,10 +87,12 @@ def _run(words: list[str]) -> int:
         return 2
     verb, *rest = words
     if verb in ("-h", "--help", "help"):
-        print(_overview())
+        with printing():
+            print(_overview())
         return 0
     if verb == "--version" or rest == ["--version"]:
-        print(f"dsi-toolkit {_version()}")
+        with printing():
+            print(f"dsi-toolkit {_version()}")
         return 0
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
@@ -110,14 +116,13 @@ def _run(words: list[str]) -> int:
             report = function(**call.values)
             text = to_json(report.data)
         if _is_first_process():
-            print(text)
+            with printing():
+                print(text)
         return 0
     report = function(**call.values)
     if _is_first_process():
-        from rich.console import Console
-
-        # Unless a terminal says how wide it is, a long line is better than a folded one.
-        report.show(Console(width=None if sys.stdout.isatty() else 160))
+        with printing():
+            report.show(console())
     return 0
 
 
@@ -158,6 +163,8 @@ def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
     """Returns the exit code and the one line for an error."""
     if isinstance(error, InputError):
         return 2, str(error)
+    if isinstance(error, StandardOutputError):
+        return 2, f"standard output: {error}"
     message = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     name = error.filename if isinstance(error, OSError) else None

@@ -15,6 +15,7 @@ from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport, visible
 from dsi.search.options import SearchOptions
+from dsi.standard_streams import console as standard_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,10 +247,8 @@ def _lines() -> list[str]:
 
 def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -> Report:
     """Answers queries typed on a terminal until end of file or an interrupt."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(
+    terminal = standard_console()
+    terminal.print(
         f"{len(index):,} documents. Type a query; Ctrl-D ends.", markup=False, highlight=False
     )
     asked = 0
@@ -259,12 +258,12 @@ def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -
                 [query] = _numbered([text], "query")
                 [hits] = index.search([query.text], k=k, beams=beams, options=options)
             except InputError as error:
-                console.print(visible(str(error)), markup=False, highlight=False, emoji=False)
+                terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             asked += 1
             [known] = index.text.known([query.text])
-            hits_table("", hits, known).show(console)
-    console.print()
+            hits_table("", hits, known).show(terminal)
+    terminal.print()
     return TableReport(data={"queries": asked})
 
 

@@ -282,3 +282,50 @@ def test_python_m_dsi_is_the_command():
     done = dsi("info", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("dsi: nowhere: no such index folder")
+
+
+LOUD = """
+import sys, types
+from pathlib import Path
+from dsi import cli
+from dsi.report import TableReport
+
+def loud(*, out: str = ""):
+    "Says more than a pipe holds."
+    if out:
+        Path(out).write_text("written")
+    text = ("x" * 79 + " ") * 2000
+    return TableReport(data={"text": text}, title=text)
+
+sys.modules["loud"] = types.SimpleNamespace(loud=loud)
+cli.VERBS = {"loud": "loud:loud"}
+sys.exit(cli.main())
+"""
+"""A command whose report is longer than a pipe holds."""
+
+
+def loud(words: str) -> list[str]:
+    """Returns a call by a shell: `words` are options and redirections."""
+    return ["bash", "-c", f'exec "$0" -c "$1" loud {words}', sys.executable, LOUD]
+
+
+@pytest.mark.parametrize("words", ["", "--json", "--help"])
+def test_a_reader_that_goes_away_is_told_by_the_exit_code_alone(words):
+    child = subprocess.Popen(loud(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("words", ["", "--json", "--help"])
+def test_a_full_standard_output_is_told_as_such(words):
+    done = subprocess.run(loud(f"{words} > /dev/full"), capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == b"dsi: standard output: no space left on device.\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_changes_nothing(closed, tmp_path):
+    call = loud(f"--out {tmp_path}/out {closed}")
+    assert subprocess.run(call, capture_output=True, timeout=60).returncode == 0
+    assert (tmp_path / "out").read_text() == "written", "and nothing that was printed"
