@@ -18,7 +18,7 @@ from typing import Any
 
 from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import note, track
@@ -160,7 +160,7 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
-        mend=f"Make them first: dsi queries {dataset.path} --generator {name}",
+        mend=f"Make them first: {command_line('queries', dataset.path, '--generator', name)}",
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport, visible
@@ -122,7 +122,7 @@ def search(
                     if not all(known)
                     else []
                 ),
-                f"Measure them: dsi evaluate {run} DATASET",
+                f"Measure them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
     return Answers({**facts, "seconds": seconds}, asked, hits, known)

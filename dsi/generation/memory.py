@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset, Document
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
@@ -229,7 +229,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
         raise InputError(
             "this dataset has no generative memory",
             where=dataset.path,
-            mend=f"Train one with: dsi queries {dataset.path} --train-generator",
+            mend=f"Train one with: {command_line('queries', dataset.path, '--train-generator')}",
         )
     return found
 

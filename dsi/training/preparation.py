@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.dataset import Dataset
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
 from data_prep.progress import note
@@ -169,7 +169,7 @@ def _docids(
             raise InputError(
                 "these identifiers are of other documents than the dataset's",
                 where=given,
-                mend=f"Assign them again: dsi docids {dataset.path} --out {given}",
+                mend="Assign them again: " + command_line("docids", dataset.path, "--out", given),
             )
         return assignment
     folder = work / "docids"

@@ -40,9 +40,12 @@ def test_without_labelled_queries_it_asks_for_keywords_of_documents(plain, tmp_p
     assert "warning" not in shown
 
 
-def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys):
-    out = train(tmp_path, plain, "--model.warm_start", "none")
-    assert "warning: this training has failed" in capsys.readouterr().out
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys, kind):
+    out = train(tmp_path, plain, "--model.warm_start", "none", "--docids", kind)
+    shown = capsys.readouterr().out
+    assert "warning: this training has failed" in shown
+    assert ("--docids semantic" in shown) == (kind == "atomic"), "what is left to try"
     found = check_itself(out)
     assert found is not None
     assert found.found < 0.3
