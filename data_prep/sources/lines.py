@@ -38,7 +38,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
             is longer than LONGEST_LINE.
     """
-    existing(path)
+    path = existing(path)
     if path.is_dir():
         raise InputError("a folder where a file is needed", where=path)
     try:

@@ -48,7 +48,8 @@ def search(
     Args:
         index: The folder of the index.
         query: Queries.
-        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics.
+        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics; - for
+            standard input.
         k: How many documents to show for each query.
         batch_size: How many queries are searched at once.
         flags: How to search; results that are written to --run are not shown.
@@ -113,8 +114,11 @@ def search(
             for one, ranked in zip(asked, hits, strict=True)
         }
         processes.first_alone(lambda: write_run(run, found, "dsi"))
+        told = {**facts, "run": str(run), "seconds": seconds}
+        if str(run) == "-":  # where a table would be taken for a part of the run
+            return TableReport(data=told)
         return TableReport(
-            data={**facts, "run": str(run), "seconds": seconds},
+            data=told,
             title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(
                 *(

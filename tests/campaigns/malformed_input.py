@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
 import io
@@ -341,7 +342,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=0, help="of the first mutation")
     asked = parser.parse_args(argv)
     only = asked.only.split(",")
-    counts = campaign(asked.mutations, asked.seed, only, first=asked.number)
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    counts = campaign(asked.mutations, asked.seed, only, say, asked.number)
     for name, found in counts.items():
         told = ", ".join(f"{found[kind]} {kind}" for kind in ("read", "refused", "failed"))
         print(f"{name}: {told}")
