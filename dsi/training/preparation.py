@@ -123,7 +123,10 @@ def prepare(
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
     vectors = None
     if encoder is not None:
-        vectors = vectors_of(encoder.encoder, tokens, work / VECTORS)[picked]
+        import torch
+
+        network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        vectors = vectors_of(network, tokens, work / VECTORS)[picked]
     return Parts(
         text,
         assignment,
