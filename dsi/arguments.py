@@ -145,7 +145,9 @@ class Arguments:
             elif name == "config" or name in self.hints:
                 if "=" in word:
                     text = inline
-                elif _is_switch(self.hints.get(name)) and (not rest or rest[0] not in _TRUTH):
+                elif _is_switch(self.hints.get(name)) and (
+                    not rest or rest[0] not in _values_of_switch(self.hints[name])
+                ):
                     if rest and rest[0].lower() in _NEARLY_TRUTH:
                         raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
                     text = "true"
@@ -385,6 +387,10 @@ def _options_of(hint: Any) -> tuple[Any, ...]:
 def _is_switch(hint: Any) -> bool:
     """Tells whether an option is true or false; None is what it is by default."""
     return set(_options_of(hint)) <= {bool, type(None)} and bool in _options_of(hint)
+
+
+def _values_of_switch(hint: Any) -> tuple[str, ...]:
+    return (*_TRUTH, "null") if type(None) in _options_of(hint) else _TRUTH
 
 
 def _is_list(hint: Any) -> bool:

@@ -130,7 +130,10 @@ def prepare(
     in_rows = [documents[number] for number in picked]
     vectors = None
     if encoder is not None:
-        vectors = vectors_of(encoder.encoder, tokens, work / VECTORS)[picked]
+        import torch
+
+        network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        vectors = vectors_of(network, tokens, work / VECTORS)[picked]
     return Parts(
         text,
         assignment,
