@@ -50,7 +50,8 @@ class LexicalOptions:
             value = getattr(self, entry.name)
             if not self.enabled and value != entry.default:
                 raise InputError(
-                    f"--lexical.{entry.name} {value} changes nothing while --lexical.enabled is false",
+                    f"--lexical.{entry.name} {value} changes nothing while --lexical.enabled is "
+                    "false",
                     mend="Leave one of them out",
                 )
         if self.b <= 0:
