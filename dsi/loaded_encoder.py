@@ -84,7 +84,8 @@ def _network(loaded: SentenceEncoder) -> PooledEncoder:
     """Builds the network and copies the weights into it."""
     from dsi.pooled_encoder import PooledEncoder
 
-    settings, states = _settings(loaded), {}
+    settings = _settings(loaded)
+    states: dict[str, Any] = {}
     for number, (source, target) in enumerate(_parts(loaded)):
         values = source.state_dict()
         if number == 0 and settings["config"] is None:
