@@ -40,10 +40,10 @@ class Fetching:
         Raises:
             InputError: The library failed.
         """
-        explained: tuple[type[BaseException], ...] = (InputError, MemoryError, *passed)
+        known: tuple[type[Exception], ...] = (InputError, MemoryError, *passed)
         try:
             yield
-        except explained:
+        except known:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
