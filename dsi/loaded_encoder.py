@@ -143,7 +143,7 @@ def _settings(loaded: SentenceEncoder) -> dict[str, Any]:
 def _of_transformer(loaded: SentenceEncoder, pooling: Any) -> dict[str, Any]:
     from dsi.pooled_encoder import KINDS
 
-    network = getattr(loaded.module, "transformers_model", None)
+    network: Any = getattr(loaded.module, "transformers_model", None)
     kind = getattr(getattr(network, "config", None), "model_type", type(loaded.module[0]).__name__)
     if kind not in KINDS:
         raise _error(
