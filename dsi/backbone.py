@@ -387,6 +387,7 @@ def load_backbone(
     from transformers.initialization import no_init_weights
 
     folder = Path(folder)
+    unusable: tuple[type[Exception], ...] = (*_unusable(), SafetensorError)
     stored = read_config(folder)
     shapes = check_weights(folder / _WEIGHTS)
     _check_sizes(stored, len(shapes), folder / _CONFIG)
@@ -400,7 +401,7 @@ def load_backbone(
         _check_finite(model, folder / _WEIGHTS)
     except torch.OutOfMemoryError:
         raise
-    except (*_unusable(), SafetensorError) as error:
+    except unusable as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY
