@@ -376,7 +376,6 @@ def load_backbone(
     from transformers.initialization import no_init_weights
 
     folder = Path(folder)
-    unusable: tuple[type[Exception], ...] = (*_unusable(), SafetensorError)
     stored = read_config(folder)
     shapes = check_weights(folder / _WEIGHTS)
     _check_sizes(stored, len(shapes), folder / _CONFIG)
