@@ -18,8 +18,13 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def without_dev(tmp_path_factory):
-    """The same documents without dev queries: the last weights of a training are kept."""
-    return small.write(tmp_path_factory.mktemp("small") / "without-dev", splits=("train", "test"))
+    """The same without dev queries, and with training queries for thirty documents.
+
+    The weights of the last step are kept. With dev queries, those of step 0 are: they rank as
+    well as any.
+    """
+    folder = tmp_path_factory.mktemp("small") / "without_dev"
+    return small.write(folder, splits=("train", "test"), labelled=30)
 
 
 @pytest.fixture(scope="session")

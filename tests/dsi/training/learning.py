@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep.dataset import Dataset
 from dsi import Index, versions
+from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import (
     CrossEntropyOptions,
     DistillationOptions,
@@ -162,6 +163,7 @@ def options(way: Way, precision: str, folder: Path, dataset: Dataset) -> Any:
     changes = {
         "docids": "semantic",
         "generator": "none",
+        "lexical": LexicalOptions(enabled=False),
         "model": ModelOptions(size="tiny", warm_start="none"),
         "mix": MixOptions(indexing=0, pseudo=0, labelled=1, negatives="all"),
         "optimiser": OptimiserOptions(lr=1e-3, body=1.0, warmup=2),

@@ -37,8 +37,16 @@ TOPICS = {
 }
 
 
-def write(path: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> Dataset:
-    """Writes the corpus: document d's own words are two invented ones, in every query for it."""
+def write(
+    path: Path, splits: tuple[str, ...] = ("train", "dev", "test"), labelled: int = DOCUMENTS
+) -> Dataset:
+    """Writes the corpus: document d's own words are two invented ones, in every query for it.
+
+    Args:
+        path: Where.
+        splits: Of the queries.
+        labelled: How many documents have a training query.
+    """
     rng = np.random.default_rng(0)
     documents, queries, qrels = [], [], []
     for number in range(DOCUMENTS):
@@ -48,6 +56,8 @@ def write(path: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> Dat
         text = f"The {shared[0]} and {own[0]} {shared[1]}. A {own[1]} {shared[2]} {shared[3]}."
         documents.append(Document(f"d{number}", f"About {topic}", text))
         for split in splits:
+            if split == "train" and number >= labelled:
+                continue
             query_id = f"{split}{number}"
             queries.append(Query(query_id, f"where is {own[number % 2]} {shared[4]}"))
             qrels.append(Qrel(query_id, f"d{number}", 1, split))
@@ -140,7 +150,15 @@ def weights(out: Path) -> bytes:
 
 
 def digest(out: Path) -> str:
-    return hashlib.sha256(weights(out)).hexdigest()
+    """Returns a digest of the weights of the live version, its lexical layer's included."""
+    from dsi import versions
+
+    found = hashlib.sha256(weights(out))
+    lexical = versions.folder(out, versions.live(out)) / "lexical"
+    for file in sorted(lexical.rglob("*")):
+        if file.is_file():
+            found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def without_checksums(version: Path) -> Path:

@@ -71,10 +71,10 @@ def test_without_labelled_queries_the_last_weights_are_kept(unlabelled, tmp_path
     assert share_found(tmp_path / "index") > 0.9
 
 
-def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset, tmp_path):
+def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(without_dev, tmp_path):
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         torch.manual_seed(len(name))  # what was drawn before must not matter
-        train_index(dataset, tmp_path / name, small.options(seed=seed, model__dropout=0.1))
+        train_index(without_dev, tmp_path / name, small.options(seed=seed, model__dropout=0.1))
     assert small.weights(tmp_path / "one") == small.weights(tmp_path / "two")
     assert small.weights(tmp_path / "one") != small.weights(tmp_path / "three")
 
@@ -112,7 +112,7 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset,
     ids=lambda change: next(iter(change)),
 )
 def test_every_option_has_an_effect(change, without_dev, tmp_path):
-    base = {"loop__steps": 4, "loop__score": "model", "optimiser__warmup": 1}
+    base = {"loop__steps": 4, "loop__evaluate_every": 4, "optimiser__warmup": 1}
     plain = tmp_path.parent / "plain_options"
     if not plain.exists():
         train_index(without_dev, plain, small.options(**base))
@@ -124,11 +124,11 @@ BUDGET = {"loop__batch": None, "loop__tokens": 128}
 
 
 @pytest.mark.parametrize("size", [{}, BUDGET], ids=["batch", "tokens"])
-def test_parts_of_a_batch_do_not_change_the_weights(size, dataset, tmp_path):
+def test_parts_of_a_batch_do_not_change_the_weights(size, without_dev, tmp_path):
     changes = {"optimiser__schedule": "constant", "loop__steps": 4, **size}
     for parts in (1, 3):
         train_index(
-            dataset, tmp_path / str(parts), small.options(loop__accumulation=parts, **changes)
+            without_dev, tmp_path / str(parts), small.options(loop__accumulation=parts, **changes)
         )
     one, other = (Index.open(tmp_path / parts).model.state_dict() for parts in ("1", "3"))
     for name, value in one.items():
@@ -179,26 +179,26 @@ def interrupt(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Batches, "parts", parts)
 
 
-def test_a_budget_of_tokens_goes_on_where_it_stopped(dataset, tmp_path, monkeypatch):
+def test_a_budget_of_tokens_goes_on_where_it_stopped(without_dev, tmp_path, monkeypatch):
     wanted = small.options(loop__steps=40, loop__checkpoint_every=19, **BUDGET)
     with monkeypatch.context() as patch:
         interrupt(patch, 22)
         with pytest.raises(StopError):
-            train_index(dataset, tmp_path / "index", wanted)
-    resumed = train_index(dataset, tmp_path / "index", wanted)
-    alone = train_index(dataset, tmp_path / "alone", wanted)
+            train_index(without_dev, tmp_path / "index", wanted)
+    resumed = train_index(without_dev, tmp_path / "index", wanted)
+    alone = train_index(without_dev, tmp_path / "alone", wanted)
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
     assert resumed.metrics["examples"] == alone.metrics["examples"] > 40
 
 
-def test_touched_rows_go_on_where_they_stopped_and_find_as_well(dataset, tmp_path, monkeypatch):
+def test_touched_rows_go_on_where_they_stopped_and_find_as_well(without_dev, tmp_path, monkeypatch):
     wanted = small.options(optimiser__rows="touched", loop__accumulation=2)
     with monkeypatch.context() as patch:
         interrupt(patch, 5)
         with pytest.raises(StopError):
-            train_index(dataset, tmp_path / "index", wanted)
-    train_index(dataset, tmp_path / "index", wanted)
-    train_index(dataset, tmp_path / "alone", wanted)
+            train_index(without_dev, tmp_path / "index", wanted)
+    train_index(without_dev, tmp_path / "index", wanted)
+    train_index(without_dev, tmp_path / "alone", wanted)
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
     assert share_found(tmp_path / "index") > 0.9
     with pytest.raises(InputError, match=r"--sam\.rho 0\.1 .*--optimiser\.rows touched"):
@@ -232,17 +232,17 @@ def test_a_budget_of_tokens_that_one_text_may_exceed_is_refused(dataset, tmp_pat
         train_index(dataset, tmp_path / "index", wanted)
 
 
-def test_an_interrupted_run_is_not_taken_over_by_other_options(dataset, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_not_taken_over_by_other_options(without_dev, tmp_path, monkeypatch):
     out = tmp_path / "index"
     with monkeypatch.context() as patch:
         interrupt(patch, 4)
         with pytest.raises(StopError):
-            train_index(dataset, out, small.options())
+            train_index(without_dev, out, small.options())
     assert (out / "training" / "checkpoints").is_dir()
     with pytest.raises(InputError, match=r"training: a training run of .* was interrupted"):
-        train_index(dataset, out, small.options(seed=1))
-    train_index(dataset, out, small.options())
-    train_index(dataset, tmp_path / "alone", small.options())
+        train_index(without_dev, out, small.options(seed=1))
+    train_index(without_dev, out, small.options())
+    train_index(without_dev, tmp_path / "alone", small.options())
     assert small.weights(out) == small.weights(tmp_path / "alone")
 
 
@@ -271,18 +271,18 @@ def test_evaluations_are_written_once_each_though_steps_are_made_again(
     assert manifest.metrics["start"] == rows[0]
 
 
-def test_a_damaged_checkpoint_is_told(dataset, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_told(without_dev, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt(patch, 4)
         with pytest.raises(StopError):
-            train_index(dataset, tmp_path / "index", small.options())
+            train_index(without_dev, tmp_path / "index", small.options())
     (file,) = (tmp_path / "index" / "training" / "checkpoints").glob("*/optimiser.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="checkpoint is damaged"):
-        train_index(dataset, tmp_path / "index", small.options())
+        train_index(without_dev, tmp_path / "index", small.options())
     shutil.rmtree(file.parent)
-    train_index(dataset, tmp_path / "index", small.options())
-    train_index(dataset, tmp_path / "alone", small.options())
+    train_index(without_dev, tmp_path / "index", small.options())
+    train_index(without_dev, tmp_path / "alone", small.options())
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
 
 
@@ -380,8 +380,10 @@ def test_validation_counts_ranks_by_hand(together, dataset, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
-def test_every_precision_trains_full_precision_weights(precision, dataset, tmp_path):
-    manifest = train_index(dataset, tmp_path / "index", small.options(loop__precision=precision))
+def test_every_precision_trains_full_precision_weights(precision, without_dev, tmp_path):
+    manifest = train_index(
+        without_dev, tmp_path / "index", small.options(loop__precision=precision)
+    )
     assert manifest.metrics["precision"] in ("fp32", "bf16")
     assert precision in ("auto", manifest.metrics["precision"])
     model = Index.open(tmp_path / "index").model
@@ -510,7 +512,9 @@ def test_nothing_to_train_on_is_told(unlabelled, tmp_path):
         train_index(unlabelled, tmp_path / "index", wanted)
 
 
-def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(dataset, tmp_path, monkeypatch):
+def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(
+    without_dev, tmp_path, monkeypatch
+):
     """The teacher is asked once; what it said is read again by the run that continues."""
     wanted = small.options(
         objectives__rank=RankOptions(0.3),
@@ -522,11 +526,11 @@ def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(dataset, tmp
     with monkeypatch.context() as patch:
         interrupt(patch, 3)
         with pytest.raises(StopError):
-            train_index(dataset, tmp_path / "index", wanted)
+            train_index(without_dev, tmp_path / "index", wanted)
     monkeypatch.setattr("dsi.teachers.lessons.teach", None)
-    train_index(dataset, tmp_path / "index", wanted)
+    train_index(without_dev, tmp_path / "index", wanted)
     monkeypatch.undo()
-    train_index(dataset, tmp_path / "alone", wanted)
+    train_index(without_dev, tmp_path / "alone", wanted)
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_build import StopError, interrupt
 
 from dsi import Index
+from dsi.lexical.options import LexicalOptions
 from dsi.training.build import train_index
 from dsi.training.forgetting import Forgetting
 
@@ -64,8 +65,7 @@ def test_it_is_the_definition_and_goes_on_from_its_state(evaluations, kept):
 def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_path, monkeypatch):
     # So fast that documents are lost again.
     wanted = small.options(
-        optimiser__lr=0.05,
-        lexical__enabled=False,
+        optimiser__lr=0.1,
         loop__evaluate_documents=30,
         loop__evaluate_every=1,
         loop__checkpoint_every=3,
@@ -91,7 +91,11 @@ def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_p
 
 
 def test_memorised_is_found_first_by_its_own_text(unlabelled, tmp_path):
-    wanted = small.options(loop__evaluate_documents=small.DOCUMENTS, loop__steps=3)
+    wanted = small.options(
+        lexical=LexicalOptions(enabled=False),
+        loop__evaluate_documents=small.DOCUMENTS,
+        loop__steps=3,
+    )
     manifest = train_index(unlabelled, tmp_path / "index", wanted)
     index = Index.open(tmp_path / "index", "cpu")
     texts = {d.doc_id: f"{d.title} {d.text}" for d in unlabelled.documents()}

@@ -12,6 +12,7 @@ import pytest
 import small
 
 from dsi import versions
+from dsi.lexical.options import LexicalOptions
 
 OPTIONS = {
     name: small.options(
@@ -23,9 +24,12 @@ OPTIONS = {
         loop__evaluate_every=1,
         model__warm_start="none",  # so that there is something to learn,
         optimiser__lr=1e-2,  # and later weights are better than the first wherever this runs
+        lexical=LexicalOptions(enabled=False),
     )
     for name in ("adamw", "adafactor")
 }
+OPTIONS["lexical"] = small.options(loop__steps=4, loop__checkpoint_every=1)
+"""With the lexical layer, which is prepared before the first step."""
 
 
 class Trained:
@@ -116,6 +120,15 @@ def test_killed_at_random_moments(trained, name, tmp_path):
 )
 def test_killed_while_something_is_written(trained, place, tmp_path):
     kill_at_operations(trained("adamw"), tmp_path, [place])
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/training/.lexical.new*", "/checkpoints/.00000002.new*", "/versions/.new*"],
+    ids=["lexical-layer", "checkpoint", "version"],
+)
+def test_killed_with_a_lexical_layer(trained, place, tmp_path):
+    kill_at_operations(trained("lexical"), tmp_path, [place])
 
 
 @pytest.mark.slow

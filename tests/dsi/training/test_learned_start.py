@@ -18,6 +18,7 @@ from docids.code_learning.seq2seq import CodeVectors
 from docids.kinds.learned import LearnedOptions
 from docids.table import FIRST_CODE, PAD
 from dsi import Index, versions
+from dsi.lexical.options import LexicalOptions
 from dsi.training.build import train_index
 from dsi.training.plan import plan_training
 from dsi.updating.options import UpdateOptions
@@ -32,7 +33,8 @@ def wanted(checkpoint, **changes):
         model=str(checkpoint), levels=2, codebook=SIZE, epochs=5, batch=32, lr=3e-3, least_use=0
     )
     still = {"loop__steps": 1, "optimiser__lr": 1e-9, "mix__pseudo": 0, "generator": "none"}
-    return small.options(docids="learned", learned=learned, **{**still, **changes})
+    network = {"lexical": LexicalOptions(enabled=False)}  # which finds documents by their words
+    return small.options(docids="learned", learned=learned, **{**still, **network, **changes})
 
 
 @pytest.fixture(scope="module")
