@@ -178,6 +178,28 @@ def _by_group(systems: dict[str, tuple[Any, list[Row]]], digits: int) -> Table:
     return Table([GROUP_COLUMNS[0], *(columns[group] for group in groups)], lines)
 
 
+# docs/scaling.md
+
+
+@table
+def scale() -> Table:
+    """What each stage costs, by the number of documents."""
+    found = {
+        size: cell
+        for size in (20_000, 100_000, 1_000_000)
+        if (cell := _rows("scale").get(f"{size}documents")) is not None
+    }
+    stages = next(iter(found.values()))["stages"]
+    lines = []
+    for stage in stages:
+        costs = [cell["stages"][stage] for cell in found.values()]
+        shown = [f"{cost['seconds']:.0f} s, {cost['peak GiB']:.1f} GiB" for cost in costs]
+        lines.append(
+            Line([f"`dsi {stage}`".replace(" steps`", "`, 3 steps"), *shown], list(found.values()))
+        )
+    return Table(["stage", *(f"{size:,} documents" for size in found)], lines)
+
+
 # docs/identifiers.md
 
 
