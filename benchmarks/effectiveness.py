@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="atomic,semantic,naive,random")
     parser.add_argument("--suite", choices=list(SUITES), help="instead of --kinds")
     parser.add_argument("--codes", default="node", help="codes of semantic and random")
+    parser.add_argument("--codebook", type=int, default=None, help="codes a level of rq")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
     parser.add_argument("--batch", type=int, default=None, help="default: that of dsi train")
@@ -133,6 +134,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from data_prep.dataset import Dataset
     from docids.assignment import Assignment
     from docids.kinds import TreeOptions
+    from docids.kinds.quantisation import QuantisationOptions
     from docids.kinds.url import UrlOptions
     from dsi import versions
     from dsi.commands.evaluate import evaluate
@@ -169,6 +171,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
             semantic=TreeOptions(codes=arguments.codes),
             # Neither corpus has URLs; its ids are as near as it comes.
             url=UrlOptions(column="doc_id"),
+            rq=QuantisationOptions(codebook=arguments.codebook),
             collisions="share" if share else None,
             seed=seed,
             lexical=lexical,

@@ -7,17 +7,17 @@ the import of `datasets` nor its cache, and the fingerprint is the caller's, not
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from data_prep.arrow_stream import check_stream, read_stream
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow
 
 BATCH_ROWS = 4096
 """Rows per record batch: what is held in memory while a table is written or read."""
@@ -114,7 +114,8 @@ def open_dataset(folder: Path) -> datasets.Dataset:
     """
     import datasets
 
-    _files(folder)
+    for file in _files(folder):
+        check_stream(file)
     try:
         return datasets.load_from_disk(str(folder), keep_in_memory=False)
     except (OSError, ValueError, KeyError) as error:
@@ -142,11 +143,11 @@ def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any
     Raises:
         InputError: The folder is no such table, or a file of it is damaged.
     """
-    for batch in _record_batches(_files(folder)):
-        try:
-            yield [batch.column(name).to_pylist() for name in columns]
-        except (KeyError, ValueError) as error:  # a column that is missing, no UTF-8
-            raise InputError(f"damaged table ({error})", where=folder) from None
+    for file in _files(folder):
+        for batch in read_stream(file, list(columns)):
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                part = batch.slice(start, BATCH_ROWS)
+                yield [column.to_pylist() for column in part.columns]
 
 
 def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -168,14 +169,3 @@ def _files(folder: Path) -> list[Path]:
         if not stat.S_ISREG((folder / name).lstat().st_mode if (folder / name).exists() else 0):
             raise InputError("no such file", where=folder / name)
     return [folder / name for name in names]
-
-
-def _record_batches(files: Iterable[Path]) -> Iterator[pyarrow.RecordBatch]:
-    import pyarrow as pa
-
-    for file in files:
-        try:
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                yield from stream
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"damaged table ({error})", where=file) from error

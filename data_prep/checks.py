@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Names = tuple[str, ...]
 
+LARGEST = 2**31 - 1
+"""The largest whole number that an option may have; a seed may have 63 bits."""
+
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "positive": (lambda value: value > 0, "is not above 0"),
     "not_negative": (lambda value: value >= 0, "is negative"),
@@ -36,7 +39,7 @@ def check_numbers(
     below_one: Names = (),
     share: Names = (),
 ) -> None:
-    """Refuses numbers out of their range, and `nan` and `inf` in any field.
+    """Refuses numbers out of their range, and in any field those that `check_number` refuses.
 
     Args:
         options: The options.
@@ -51,9 +54,7 @@ def check_numbers(
         InputError: One of them is not.
     """
     for entry in dataclasses.fields(options):
-        value = getattr(options, entry.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{option_name(group, entry.name)} {value} is no finite number")
+        check_number(option_name(group, entry.name), getattr(options, entry.name))
     asked = {
         "positive": positive,
         "not_negative": not_negative,
@@ -67,6 +68,23 @@ def check_numbers(
             value = getattr(options, name)
             if value is not None and not within(value):
                 raise InputError(f"{option_name(group, name)} {value} {said}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuses `nan`, `inf`, and whole numbers that no array, file or library could take.
+
+    Args:
+        name: The option as a user writes it.
+        value: What was given for it; what is no number passes.
+
+    Raises:
+        InputError: It is such a number.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} {value} is no finite number")
+    most = 2**63 - 1 if name.endswith("seed") else LARGEST
+    if isinstance(value, int) and abs(value) > most:
+        raise InputError(f"{name} {value!s:.24} is too large", mend=f"Give at most {most:,}")
 
 
 def check_choices(options: DataclassInstance, group: str = "", **choices: Names) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_prep import arrow
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import (
     read_json,
     recover,
@@ -322,7 +322,8 @@ class Dataset:
             raise InputError(
                 f"no pseudo-queries of the generator {generator!r}",
                 where=self.path,
-                mend=f"Make them with: dsi queries {self.path} --generator {generator}",
+                mend="Make them with: "
+                + command_line("queries", self.path, "--generator", generator),
             )
         names = self.generators if generator is None else [generator]
         if not names:

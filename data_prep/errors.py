@@ -1,8 +1,9 @@
-"""The one error that means: the input or the call is wrong."""
+"""The one error that means: the input or the call is wrong; and commands that mend it."""
 
 from __future__ import annotations
 
 import os
+import shlex
 
 
 class InputError(Exception):
@@ -25,4 +26,24 @@ class InputError(Exception):
             parts[0] = f"{os.fspath(where)}: {parts[0]}"
         if mend is not None:
             parts.append(mend.rstrip("."))
-        super().__init__(". ".join(" ".join(part.split()) for part in parts) + ".")
+        super().__init__(". ".join(_one_line(part) for part in parts) + ".")
+
+
+def _one_line(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line)
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """Returns a command of `dsi` that a user can copy into a shell.
+
+    Args:
+        words: The verb and what follows it, each one word, however many blanks it has.
+    """
+    return shlex.join(["dsi", *map(_word, words)])
+
+
+def _word(word: str | os.PathLike[str]) -> str:
+    text = os.fspath(word)
+    is_path = not isinstance(word, str)
+    return os.path.join(".", text) if is_path and text.startswith("-") else text

@@ -311,7 +311,7 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     sync(target.parent)
 
 
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(?P<number>\d+)|/dev/std(?P<name>out|err)")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(?P<number>\d+)|/dev/std(?P<name>out|err)|-")
 
 
 @contextmanager
@@ -322,13 +322,13 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
     stays a link: the file that it leads to is replaced. A name that ends in `.gz` is gzipped.
 
     Args:
-        target: The file.
+        target: The file; `-` for standard output.
     """
     target = Path(target)
     open_one = _DESCRIPTOR.fullmatch(os.fspath(target))
     if open_one is not None:
         # Opened by its name, a file would be written from its beginning again.
-        number = int(open_one["number"] or {"out": 1, "err": 2}[open_one["name"]])
+        number = int(open_one["number"] or {"err": 2}.get(open_one["name"], 1))
         with os.fdopen(os.dup(number), "w", encoding="utf-8") as stream:
             yield stream
         return

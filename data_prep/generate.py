@@ -7,6 +7,7 @@ options and content; when the last one is there, the folder becomes `pseudo/<gen
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import note, track
@@ -116,7 +117,8 @@ def generate_queries(
     if missing:
         generator = kind(dataset, options)
         chosen = Filter(dataset, keep) if keep else None
-        partial.mkdir(parents=True, exist_ok=True)  # what refuses the dataset has said so
+        with _written_beside(dataset):  # what refuses the dataset has said so
+            partial.mkdir(parents=True, exist_ok=True)
         documents = track(
             _documents_of(dataset, missing, size),
             f"pseudo-queries ({name})",
@@ -128,7 +130,8 @@ def generate_queries(
                 written = generator.generate_batch(batch)
                 if chosen is not None:
                     written = chosen.keep(batch, written)
-                _write_shard(partial / _shard(number), name, batch, written)
+                with _written_beside(dataset):
+                    _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
         _put_in_place(partial, final, shards, wanted)
@@ -160,7 +163,7 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
-        mend=f"Make them first: dsi queries {dataset.path} --generator {name}",
+        mend=f"Make them first: {command_line('queries', dataset.path, '--generator', name)}",
     )
 
 
@@ -201,6 +204,21 @@ def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
         documents - len(counts), min(counts, default=0), sum(counts) / documents,
         max(counts, default=0),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _written_beside(dataset: Dataset) -> Iterator[None]:
+    """Tells that pseudo-queries are kept in the dataset, where that may not be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise InputError(
+            f"pseudo-queries are kept in the dataset, and it is read-only ({error.strerror})",
+            where=dataset.path,
+            mend="Copy the dataset to where you may write, and go on with the copy",
+        ) from None
 
 
 @contextlib.contextmanager

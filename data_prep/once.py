@@ -54,6 +54,11 @@ class _Reader(io.RawIOBase):
         return len(content)
 
 
+def standard_input(path: str | os.PathLike[str]) -> Path:
+    """Returns the path that a user means: `-` is standard input, unless there is such a file."""
+    return Path("/dev/stdin") if os.fspath(path) == "-" and not Path("-").exists() else Path(path)
+
+
 def open_input(
     path: str | os.PathLike[str], buffer: int = io.DEFAULT_BUFFER_SIZE
 ) -> io.BufferedReader:
@@ -63,13 +68,13 @@ def open_input(
     so that opening it again in this process begins at the beginning, too.
 
     Args:
-        path: The file.
+        path: The file; `-` for standard input.
         buffer: Bytes read at once.
 
     Raises:
         OSError: It cannot be opened.
     """
-    path = Path(path)
+    path = standard_input(path)
     if not is_stream(path):
         return io.BufferedReader(io.FileIO(path), buffer)
     status = os.stat(path)

@@ -20,7 +20,17 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         description: A few words, shown left of the bar.
         total: How many items there are, where `items` has no length.
     """
-    return iter(tqdm(items, desc=description, total=total, file=sys.stderr, dynamic_ncols=True))
+    # By itself tqdm looks at this variable only once, when it is imported.
+    disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    bar = tqdm(
+        items,
+        desc=description,
+        total=total,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        disable=disable,
+    )
+    return iter(bar)
 
 
 def note(text: str) -> None:

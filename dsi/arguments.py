@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.checks import check_number
 from data_prep.errors import InputError
+from dsi.standard_streams import printing
 
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
@@ -42,11 +44,13 @@ class Call:
         values: One value for each parameter of the function.
         json: Whether `--json` was given.
         debug: Whether `--debug` was given.
+        quiet: Whether `--quiet` was given.
     """
 
     values: dict[str, Any]
     json: bool
     debug: bool
+    quiet: bool
 
 
 class Arguments:
@@ -89,9 +93,10 @@ class Arguments:
         """
         given = self._take_apart(words)
         parser = self._parser()
-        switches = {name: given.values.pop(name, None) is not None for name in _SWITCHES}
+        switches = {name: _switched(name, given) for name in _SWITCHES}
         if given.help:
-            print(parser.format_help().rstrip())
+            with printing():
+                print(parser.format_help().rstrip())
             raise SystemExit(0)
         for name in self.positionals:
             if name in self._required and name not in given.values:
@@ -101,13 +106,15 @@ class Arguments:
                     raise InputError(f"{name.upper()} is missing", mend=self._usage_hint())
         try:
             space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
+            for name in self.hints:
+                check_number(given.where.get(name, name), space.get(name))
             made = vars(parser.instantiate(space))
         except argparse.ArgumentError as error:
             raise self._explain(str(error), given) from None
         for name, group in self._spread.items():
             made[name] = group(**{field.name: made[field.name] for field in _given(group)})
         values = {name: made[name] for name in inspect.signature(self.function).parameters}
-        return Call(values=values, json=switches["json"], debug=switches["debug"])
+        return Call(values, **switches)
 
     def _take_apart(self, words: Sequence[str]) -> _Given:
         """Sorts the words into values by full name; a later word wins, the files come first."""
@@ -132,12 +139,15 @@ class Arguments:
             name = name.replace("-", "_")
             if name in ("h", "help"):
                 given.help = True
-            elif name in _SWITCHES and "=" not in word:
-                given.values[name] = "true"
+            elif name in _SWITCHES:
+                given.values[name] = inline if "=" in word else "true"
+                given.where[name] = f"--{name}"
             elif name == "config" or name in self.hints:
                 if "=" in word:
                     text = inline
-                elif _is_switch(self.hints.get(name)) and (not rest or rest[0] not in _TRUTH):
+                elif _is_switch(self.hints.get(name)) and (
+                    not rest or rest[0] not in _values_of_switch(self.hints[name])
+                ):
                     if rest and rest[0].lower() in _NEARLY_TRUTH:
                         raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
                     text = "true"
@@ -296,7 +306,7 @@ class Arguments:
         name = key[1] if key else ""
         if name in given.values and name in self.hints:
             return InputError(
-                f"{given.values[name]!r} is not {described(self.hints[name])}",
+                f"{given.values[name]!r:.200} is not {described(self.hints[name])}",
                 where=given.where[name],
             )
         return InputError(" ".join(message.split()), mend=self._usage_hint())
@@ -313,6 +323,22 @@ class _Given:
 
 _TRUTH = ("true", "false")
 _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
+
+
+def _switched(name: str, given: _Given) -> bool:
+    """Takes a switch out of what is given, and tells whether it is on.
+
+    Raises:
+        InputError: It is neither true nor false.
+    """
+    text = given.values.pop(name, "false")
+    if text not in _TRUTH:
+        raise InputError(
+            f"{text!r} is not true or false",
+            where=given.where[name],
+            mend=f"Leave the value out: --{name}",
+        )
+    return text == "true"
 
 
 def _looks_like_option(word: str) -> bool:
@@ -361,6 +387,10 @@ def _options_of(hint: Any) -> tuple[Any, ...]:
 def _is_switch(hint: Any) -> bool:
     """Tells whether an option is true or false; None is what it is by default."""
     return set(_options_of(hint)) <= {bool, type(None)} and bool in _options_of(hint)
+
+
+def _values_of_switch(hint: Any) -> tuple[str, ...]:
+    return (*_TRUTH, "null") if type(None) in _options_of(hint) else _TRUTH
 
 
 def _is_list(hint: Any) -> bool:

@@ -1,7 +1,7 @@
 """The command `dsi`: finds the verb, calls its function, prints what it returns.
 
-Exit codes: 0 done; 2 the input or the call is wrong (one line on standard error); 130
-interrupted; 141 the reader of standard output went away; 1 anything else.
+Exit codes: 0 done; 2 the input or the call is wrong, or there is no room for the output (one line
+on standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from dsi.standard_streams import (
+    StandardOutputError,
+    console,
+    drop_standard_output,
+    open_closed_streams,
+    printing,
+)
 
 VERBS = {
     "quickstart": "dsi.commands.quickstart:quickstart",
@@ -38,6 +45,9 @@ VERBS = {
 }
 """Where the function behind each verb is, in the order in which a newcomer meets them."""
 
+_OF_ONE_PROCESS = ("prepare", "docids", "delete", "split", "info", "rollback")
+"""Verbs that share no work: of the processes that `torchrun` starts, the first does all of it."""
+
 _WRONG_PLACE = (
     errno.EACCES,
     errno.EPERM,
@@ -45,9 +55,17 @@ _WRONG_PLACE = (
     errno.ENOTDIR,
     errno.EISDIR,
     errno.ENAMETOOLONG,
-    errno.EFBIG,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.EBUSY,
+    errno.ENXIO,
 )
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full. Make room or choose another place",
+    errno.EDQUOT: "the quota of this disk is used up. Make room or choose another place",
+    errno.EFBIG: "a file would be larger than the file system or ulimit -f allows. Raise the limit "
+    "or choose another place",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,22 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `dsi`; those of the process when None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(words)
-        sys.stdout.flush()  # here, where a reader that went away is no surprise
-        return code
+        return _run(words)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit and must not fail there.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_standard_output()
         return 141
     except KeyboardInterrupt:
         return _fail(130, "interrupted. Run the same command again to continue")
     except Exception as error:
-        if "--debug" in words:
+        if _switched_on("debug", words):
             traceback.print_exc()
         return _fail(*_verdict(error, words))
 
@@ -83,10 +98,12 @@ def _run(words: list[str]) -> int:
         return 2
     verb, *rest = words
     if verb in ("-h", "--help", "help"):
-        print(_overview())
+        with printing():
+            print(_overview())
         return 0
     if verb == "--version" or rest == ["--version"]:
-        print(f"dsi-toolkit {_version()}")
+        with printing():
+            print(f"dsi-toolkit {_version()}")
         return 0
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
@@ -95,13 +112,18 @@ def _run(words: list[str]) -> int:
         raise InputError(f"unknown {noun} {verb!r}", mend=f"{hint}Choose from: {', '.join(VERBS)}")
     from dsi.libraries import hush
 
-    hush(progress="--quiet" not in rest)
+    hush(progress=not _switched_on("quiet", rest))
     from dsi.arguments import Arguments
 
     function = _load(verb)
     try:
         call = Arguments(verb, function).parse(rest)
     except SystemExit:
+        return 0
+    if call.quiet:
+        hush(progress=False)  # a file of --config may say so
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    if verb in _OF_ONE_PROCESS and several and not _is_first_process():
         return 0
     if call.json:
         from dsi.report import to_json
@@ -110,15 +132,18 @@ def _run(words: list[str]) -> int:
             report = function(**call.values)
             text = to_json(report.data)
         if _is_first_process():
-            print(text)
+            with printing():
+                print(text)
         return 0
     report = function(**call.values)
     if _is_first_process():
-        from rich.console import Console
-
-        # Unless a terminal says how wide it is, a long line is better than a folded one.
-        report.show(Console(width=None if sys.stdout.isatty() else 160))
+        with printing():
+            report.show(console())
     return 0
+
+
+def _switched_on(switch: str, words: list[str]) -> bool:
+    return f"--{switch}" in words or f"--{switch}=true" in words
 
 
 def _load(verb: str) -> Callable[..., Any]:
@@ -158,16 +183,28 @@ def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
     """Returns the exit code and the one line for an error."""
     if isinstance(error, InputError):
         return 2, str(error)
+    if isinstance(error, StandardOutputError):
+        return 2, f"standard output: {error}"
     message = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     name = error.filename if isinstance(error, OSError) else None
-    # Compiled libraries report a full disk as text only.
-    if number in _NO_SPACE or "No space left on device" in message:
-        return 2, f"{name or _target(words)}: the disk is full. Make room or choose another place"
+    for reason, told in _NO_ROOM.items():
+        # Compiled libraries report a full disk as text only.
+        if number == reason or os.strerror(reason) in message:
+            return 2, f"{name or _target(words)}: {told}"
+    if _is_out_of_memory(error, message):
+        why = f" ({message:.200})" if message else ""
+        return 2, f"not enough memory{why}. Ask for less at a time, or take a larger machine"
     if number in _WRONG_PLACE and name is not None:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
-    hint = "" if "--debug" in words else ". Run it again with --debug to see where"
+    hint = "" if _switched_on("debug", words) else ". Run it again with --debug to see where"
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
+
+
+def _is_out_of_memory(error: Exception, message: str) -> bool:
+    """Tells whether an allocation failed, in Python, numpy, or torch on any device."""
+    said = ("not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(part in message for part in said)
 
 
 def _target(words: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def vectors_of(
     if scratch is None:
         found = np.zeros(shape, np.float32)
     else:
-        found, begun = _kept(scratch, shape, len(batches))
+        found, begun = _kept(scratch, shape, _digest(encoder, texts))
     device = encoder.get_input_embeddings().weight.device
     left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
@@ -83,13 +84,23 @@ def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
         start += count
 
 
+def _digest(encoder: PooledEncoder, texts: Sequence[Sequence[int]]) -> str:
+    """Tells an encoder and texts from others, in hex."""
+    digest = hashlib.blake2b(json.dumps(encoder.settings, sort_keys=True).encode(), digest_size=16)
+    for name, weight in encoder.state_dict().items():
+        digest.update(f"{name} {float(weight.double().sum())!r}".encode())
+    for line in texts:
+        digest.update(np.asarray([len(line), *line], np.int32).tobytes())
+    return digest.hexdigest()
+
+
 def _kept(
-    scratch: Path, shape: tuple[int, int], batches: int
+    scratch: Path, shape: tuple[int, int], digest: str
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Opens what is there, or makes room; and says how many batches are done."""
     scratch.mkdir(parents=True, exist_ok=True)
     file, note = scratch / "vectors.npy", scratch / "vectors.json"
-    about = {"shape": list(shape), "batches": batches}
+    about = {"shape": list(shape), "digest": digest}
     if note.is_file() and file.is_file():
         try:
             known = read_json(note)

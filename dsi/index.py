@@ -446,7 +446,7 @@ class Index:
             return None
         import torch
 
-        scores = self.lexical.scores(texts)
+        scores = np.asarray(self.lexical.scores(texts), np.float32)
         # A sum is a number where all of its terms are, and takes a fraction of asking each.
         if not np.isfinite(scores.sum()):
             raise InputError(

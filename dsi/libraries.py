@@ -30,6 +30,12 @@ def hush(*, progress: bool) -> None:
         os.environ.setdefault(name, value)
     if not progress:
         os.environ["TQDM_DISABLE"] = "1"
+        # It sets its own level when it first speaks.
+        logging.getLogger("ir_datasets").addFilter(_is_error)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -83,11 +83,24 @@ class PooledEncoder(nn.Module):
             _Dense(layer) if layer["kind"] == "dense" else _Normalise()
             for layer in settings["layers"]
         )
-        dense = [layer for layer in settings["layers"] if layer["kind"] == "dense"]
-        own = self.get_input_embeddings().weight.shape[1]
-        if settings["config"] is not None:
-            own = len(self.pooling) * int(self.network.config.hidden_size)
-        self.width = int(dense[-1]["outputs"]) if dense else own
+        self.width = self._width()
+
+    def _width(self) -> int:
+        """Returns how wide the vectors are.
+
+        Raises:
+            ValueError: A layer reads vectors of another width than the one before it gives.
+        """
+        if isinstance(self.network, nn.Embedding):
+            width = self.network.embedding_dim * len(self.pooling)
+        else:
+            width = int(self.network.config.hidden_size) * len(self.pooling)
+        for layer in self.settings["layers"]:
+            if layer["kind"] == "dense":
+                if layer["inputs"] != width:
+                    raise ValueError(f"a layer reads {layer['inputs']} values of {width}")
+                width = int(layer["outputs"])
+        return width
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Returns the vectors of tokens."""
@@ -216,8 +229,14 @@ def pooled(model: nn.Module) -> bool:
 
 
 def attach(model: PreTrainedModel, encoder: PooledEncoder) -> PreTrainedModel:
-    """Puts an encoder in the place of a T5's own, in place, and into its configuration."""
+    """Puts an encoder in the place of a T5's own, in place, and into its configuration.
+
+    Raises:
+        ValueError: The decoder is of another width than its vectors.
+    """
     network: Any = model
+    if encoder.width != network.config.d_model:
+        raise ValueError(f"vectors of {encoder.width} for a width of {network.config.d_model}")
     network.encoder = encoder
     setattr(model.config, ENCODER, encoder.settings)
     return model

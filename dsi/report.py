@@ -62,7 +62,8 @@ class TableReport:
         if self.rows:
             console.print(self._table())
         for line in self.closing:
-            console.print(visible(line), markup=False, highlight=False, emoji=False)
+            # Folded, a command that is proposed could not be copied.
+            console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _table(self) -> Any:
         from rich.table import Table

@@ -36,7 +36,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import (
     is_leftover,
     read_json,
@@ -236,7 +236,10 @@ def live(index: str | os.PathLike[str]) -> str:
         wrong = f"names version {name}, which is missing"
     if wrong is not None:
         there = names(index)
-        choose = f", or choose a version: dsi rollback {index} --to {there[-1]}" if there else ""
+        choose = ""
+        if there:
+            back = command_line("rollback", Path(index), "--to", there[-1])
+            choose = f", or choose a version: {back}"
         raise InputError(wrong, where=pointer, mend=f"Copy the index again as a whole{choose}")
     return name
 

@@ -25,8 +25,11 @@ def test_it_validates(file, tmp_path, capsys):
     words = ["train", str(tmp_path / "ds"), "--out", str(tmp_path / "index"), "--dry-run", "--json"]
     assert main([*words, "--documents", "1000", "--config", str(file)]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["examples"] > 0
-    assert sum(plan["shares"].values()) == pytest.approx(1)
+    if file.stem == "small-corpus":  # whose network is not trained
+        assert (plan["examples"], plan["shares"]) == (0, {})
+    else:
+        assert plan["examples"] > 0
+        assert sum(plan["shares"].values()) == pytest.approx(1)
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "ds").exists()
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.fetching import Fetching
 from data_prep.registry import Registry
 from data_prep.text import one_line
 
@@ -132,15 +133,14 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
     """
     import datasets
 
-    try:
-        rows: Any = datasets.load_dataset(hub, configuration, split=split, streaming=True)
-    except Exception as error:
-        raise InputError(
-            f"cannot fetch it ({str(error).splitlines()[0] if str(error) else error!r})",
-            where=hub,
-            mend="Check the connection, or give a folder of its files with --release",
-        ) from None
-    yield from rows
+    fetching = Fetching(
+        "cannot fetch it",
+        where=hub,
+        mend="Check the connection, or give a folder of its files with --release",
+    )
+    yield from fetching.rows(
+        lambda: datasets.load_dataset(hub, configuration, split=split, streaming=True)
+    )
 
 
 def title_key(title: str) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.once import standard_input
 from data_prep.registry import Registry
 
 
@@ -132,11 +133,12 @@ SOURCES: Registry[type[Source]] = Registry("source")
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Returns `path` as a Path.
+    """Returns `path` as a Path; `-` as that of standard input.
 
     Raises:
         InputError: Nothing is there.
     """
-    if not Path(path).exists():
+    meant = standard_input(path)
+    if not meant.exists():
         raise InputError("no such file or folder", where=path)
-    return Path(path)
+    return meant

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
-from data_prep.sources.base import SOURCES, Source, SourceOptions, existing
+from data_prep.sources.base import SOURCES, Source, SourceOptions, existing, refuse_unused
 from data_prep.sources.ir_datasets import IrDatasets, ids_of_beir
 from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.sources.records import as_id, as_text, records
 
-# Some BEIR collections name the development split so.
 _NAME = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
+# Some BEIR collections name the development split so.
 _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
 
 
@@ -46,6 +46,7 @@ class Beir(Source):
         super().__init__(argument, options)
         self.published: IrDatasets | None = None
         if _NAME.fullmatch(argument) and not Path(argument).exists():
+            refuse_unused(frozenset(), "beir:NAME, which ir_datasets reads", options)
             self.published = IrDatasets(ids_of_beir(argument), options)
             self.name = f"beir-{argument.replace('/', '-')}"
             self.source = f"beir:{argument}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.fetching import Fetching
 from data_prep.sources.base import SOURCES, SourceOptions, refuse_unused
 from data_prep.sources.judged import (
     QRELS_DOC_NAMES,
@@ -42,6 +44,11 @@ class HuggingFace(JudgedByFiles):
         super().__init__(argument, options)
         self.argument = argument
         self.source = f"hf:{argument}"
+        self._fetching = Fetching(
+            "datasets cannot load it",
+            where=self.source,
+            mend="Check the id or path, --subset, and the connection",
+        )
         self.configurations = [] if self._saved() else self._configurations()
         self.retrieval_layout = {"corpus", "queries"} <= set(self.configurations)
         if self.retrieval_layout and options.queries is not None:
@@ -86,7 +93,7 @@ class HuggingFace(JudgedByFiles):
         if not any(split in loaded for split in _SPLIT_NAMES):
             raise InputError(
                 f"judgements in no split of {', '.join(_SPLIT_NAMES)}; there are: "
-                + ", ".join(map(str, loaded)),
+                + ", ".join(loaded),
                 where=self.source,
             )
         relevance = Column(
@@ -109,52 +116,48 @@ class HuggingFace(JudgedByFiles):
     def _configurations(self) -> list[str]:
         import datasets
 
-        try:
+        with self._fetching.told():
             return list(datasets.get_dataset_config_names(self.argument))
-        except Exception as error:
-            raise self._refused(error) from None
 
-    def _load(self, configuration: str | None) -> Any:
+    def _load(self, configuration: str | None) -> dict[str, Iterator[dict[str, Any]]]:
+        """Returns split -> its rows, to be read once."""
+        with self._fetching.told():
+            loaded = self._load_splits(configuration)
+        return {
+            str(split): self._fetching.rows(functools.partial(loaded.__getitem__, split))
+            for split in loaded
+        }
+
+    def _load_splits(self, configuration: str | None) -> Any:
         import datasets
 
-        try:
-            if self._saved():
-                loaded = datasets.load_from_disk(self.argument)
-                if isinstance(loaded, datasets.Dataset):
-                    return {self.options.documents_split or "train": loaded}
-                return loaded
-            # A stream copies nothing into the cache, but leaves its lock files there.
-            with tempfile.TemporaryDirectory() as cache:
-                return datasets.load_dataset(
-                    self.argument, configuration, streaming=True, cache_dir=cache
-                )
-        except Exception as error:
-            raise self._refused(error) from None
+        if self._saved():
+            loaded = datasets.load_from_disk(self.argument)
+            if isinstance(loaded, datasets.Dataset):
+                return {self.options.documents_split or "train": loaded}
+            return loaded
+        # A stream copies nothing into the cache, but leaves its lock files there.
+        with tempfile.TemporaryDirectory() as cache:
+            return datasets.load_dataset(
+                self.argument, configuration, streaming=True, cache_dir=cache
+            )
 
-    def _refused(self, error: Exception) -> InputError:
-        # Whatever the library, the hub or the network says is about this argument.
-        return InputError(
-            f"datasets cannot load it ({str(error).splitlines()[0] if str(error) else error!r})",
-            where=self.source,
-            mend="Check the id or path, --subset, and the connection",
-        )
-
-    def _split(self, loaded: Any, split: str | None) -> Any:
-        splits = list(map(str, loaded))
-        if split is None and len(splits) == 1:
-            split = splits[0]
-        if split not in splits:
+    def _split(
+        self, loaded: dict[str, Iterator[dict[str, Any]]], split: str | None
+    ) -> Iterator[dict[str, Any]]:
+        if split is None and len(loaded) == 1:
+            split = next(iter(loaded))
+        if split not in loaded:
             told = "several splits" if split is None else f"no split {split!r}"
             raise InputError(
-                f"{told}; there are: {', '.join(splits)}",
+                f"{told}; there are: {', '.join(loaded)}",
                 where=self.source,
                 mend="Name the split of the documents with --documents-split",
             )
         return loaded[split]
 
     def _all_splits(self, configuration: str) -> Iterator[dict[str, Any]]:
-        loaded = self._load(configuration)
-        return itertools.chain.from_iterable(loaded[split] for split in loaded)
+        return itertools.chain.from_iterable(self._load(configuration).values())
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:

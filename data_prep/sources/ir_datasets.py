@@ -9,6 +9,7 @@ from typing import Any
 
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.fetching import Fetching
 from data_prep.sources.base import SOURCES, Source, SourceOptions
 
 _SPLIT_OF_PART = {"validation": "dev", "valid": "dev", **{split: split for split in SPLITS}}
@@ -68,20 +69,41 @@ class IrDatasets(Source):
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument.replace("/", "-").replace(",", "+"), options)
         self.source = f"ir_datasets:{argument}"
+        self._fetching = Fetching(
+            "ir_datasets cannot read it",
+            where=self.source,
+            mend="Check the connection, and what ir_datasets says of this collection",
+        )
         library = _library(self.source)
         self.parts: dict[str, Any] = {}
         for dataset_id in argument.split(","):
-            try:
-                self.parts[dataset_id] = library.load(dataset_id)
-            except KeyError:
-                raise InputError(
-                    f"ir_datasets has no dataset {dataset_id!r}",
-                    where=self.source,
-                    mend="The ids are listed at https://ir-datasets.com",
-                ) from None
-        first = next(iter(self.parts.values()))
-        if not first.has_docs():
-            raise InputError("this dataset has no documents", where=self.source)
+            self.parts[dataset_id] = self._load(library, dataset_id.strip())
+        self._refuse_other_corpora()
+
+    def _load(self, library: Any, dataset_id: str) -> Any:
+        try:
+            with self._fetching.told(KeyError):
+                return library.load(dataset_id)
+        except KeyError:
+            raise InputError(
+                f"ir_datasets has no dataset {dataset_id!r}",
+                where=self.source,
+                mend="The ids are listed at https://ir-datasets.com",
+            ) from None
+
+    def _refuse_other_corpora(self) -> None:
+        """Refuses ids that bring other documents than the first, which would not be read."""
+        (first_id, first), *others = self.parts.items()
+        with self._fetching.told():
+            if not first.has_docs():
+                raise InputError("this dataset has no documents", where=self.source)
+            for dataset_id, part in others:
+                if part.has_docs() and part.docs_handler() != first.docs_handler():
+                    raise InputError(
+                        f"{dataset_id} has other documents than {first_id}",
+                        where=self.source,
+                        mend="Prepare each of them for itself",
+                    )
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -90,7 +112,7 @@ class IrDatasets(Source):
 
     def documents(self) -> Iterator[Document]:
         """Yields the documents of the first id."""
-        for doc in next(iter(self.parts.values())).docs_iter():
+        for doc in self._fetching.rows(next(iter(self.parts.values())).docs_iter):
             url = getattr(doc, "url", None) or ""
             if hasattr(doc, "title") and hasattr(doc, "text"):
                 yield Document(doc.doc_id, doc.title or "", doc.text or "", url)
@@ -101,13 +123,13 @@ class IrDatasets(Source):
         """Yields the queries of every id that has some."""
         for part in self.parts.values():
             if part.has_queries():
-                for query in part.queries_iter():
+                for query in self._fetching.rows(part.queries_iter):
                     yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
         """Yields the judgements of every id that has some; the id says the split."""
         for dataset_id, part in self.parts.items():
             if part.has_qrels():
-                for qrel in part.qrels_iter():
+                for qrel in self._fetching.rows(part.qrels_iter):
                     split = split_of(dataset_id)
                     yield Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance), split)

@@ -16,7 +16,12 @@ from data_prep.limits import LONGEST_LINE
 from data_prep.once import open_input
 from data_prep.sources.base import existing
 
-_MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_UNMARKED = {
+    re.compile(rb"[\x01-\x7f]\0[\x01-\x7f]\0"): "utf-16-le",
+    re.compile(rb"\0[\x01-\x7f]\0[\x01-\x7f]"): "utf-16-be",
+}
+"""How a text begins in UTF-16 without a mark, if its first two characters are ASCII."""
 _BUFFER = 2**20
 """Bytes read at once; the first of them say what ends a line."""
 _OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
@@ -25,14 +30,15 @@ _OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
 
-    Lines end with "\n", or with "\r" where the file begins with more of those. A mark at the
-    beginning says UTF-16.
+    Lines end with "\n", or with "\r" where the file begins with more of those. What is not said
+    to be in another encoding is read as UTF-16 where it begins with the mark of that, or with two
+    ASCII characters of two bytes.
 
     Raises:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
             is longer than LONGEST_LINE.
     """
-    existing(path)
+    path = existing(path)
     if path.is_dir():
         raise InputError("a folder where a file is needed", where=path)
     try:
@@ -45,8 +51,9 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
         file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
         try:
             head = file.peek(1)
-            if head.startswith(_MARKS_OF_UTF_16) and _is_utf_8(encoding):
-                encoding, one_byte = "utf-16", False  # which is never valid UTF-8
+            if _is_utf_8(encoding):
+                encoding = _begun_as(head) or encoding
+                one_byte = _is_utf_8(encoding)
             returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
             old_mac = returns > 0 and returns >= head.count(b"\n")
             if one_byte and not old_mac:
@@ -83,6 +90,13 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         first = False
         # Not decoded: the limit may have cut a character in two.
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
+
+
+def _begun_as(head: bytes) -> str | None:
+    """Returns the encoding of UTF-16 that a file begins in; None for another one."""
+    marked = (name for mark, name in _MARKS.items() if head.startswith(mark))
+    unmarked = (name for begin, name in _UNMARKED.items() if begin.match(head))
+    return next(marked, None) or next(unmarked, None)
 
 
 def _is_utf_8(encoding: str) -> bool:

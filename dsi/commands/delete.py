@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_prep.errors import command_line
 from dsi.report import Report, TableReport
 
 
@@ -55,5 +56,5 @@ def delete(
         title=f"{index}: version {done.manifest.version} is live",
         columns=("", ""),
         rows=rows,
-        closing=(f"back again: dsi rollback {index}",),
+        closing=(f"back again: {command_line('rollback', index)}",),
     )

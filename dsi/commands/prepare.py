@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.errors import command_line
 from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def report_of(dataset: Dataset) -> Report:
         ),
         *(_short(f"document {d.doc_id}: {d.title} | {d.text}") for d in documents),
         *(_short(f"query {query_id}: {text}") for query_id, text in queries),
-        f"next: dsi train {dataset.path} --out INDEX",
+        f"next: {command_line('train', dataset.path, '--out', 'INDEX')}",
     ]
     return TableReport(
         data={

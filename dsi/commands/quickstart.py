@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.errors import command_line
 from dsi.report import Report, visible
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ class QuickstartReport:
             for rank, hit in enumerate(hits, 1):
                 line = f"  {rank}. {hit.doc_id}  ({hit.score:.2f})"
                 console.print(visible(line), markup=False, highlight=False)
-        index = shlex.quote(str(self.out / "index"))
+        example = "how do I sort a dictionary by value"
         for line in (
             f"\nDone in {self.elapsed / 60:.1f} minutes. Next:",
-            f'  dsi search {index} "how do I sort a dictionary by value"',
+            f"  {command_line('search', self.out / 'index', example)}",
             "  dsi prepare documents.jsonl --out my-dataset     # your own: id, title, text",
             "  dsi train my-dataset --out my-index",
             '  dsi search my-index "your query"',

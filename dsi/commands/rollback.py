@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from dsi.report import Report, TableReport
 
 
@@ -25,5 +25,7 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
     return TableReport(
         data={"index": str(index), "before": before, "live": after},
         title=f"{index}: version {after} is live.",
-        closing=() if before is None else (f"Back again: dsi rollback {index} --to {before}",),
+        closing=()
+        if before is None
+        else (f"Back again: {command_line('rollback', index, '--to', before)}",),
     )

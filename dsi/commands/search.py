@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport, visible
 from dsi.search.options import SearchOptions
+from dsi.standard_streams import console as standard_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,8 @@ def search(
     Args:
         index: The folder of the index.
         query: Queries.
-        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics.
+        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics; - for
+            standard input.
         k: How many documents to show for each query.
         batch_size: How many queries are searched at once.
         flags: How to search; results that are written to --run are not shown.
@@ -112,8 +114,11 @@ def search(
             for one, ranked in zip(asked, hits, strict=True)
         }
         processes.first_alone(lambda: write_run(run, found, "dsi"))
+        told = {**facts, "run": str(run), "seconds": seconds}
+        if str(run) == "-":  # where a table would be taken for a part of the run
+            return TableReport(data=told)
         return TableReport(
-            data={**facts, "run": str(run), "seconds": seconds},
+            data=told,
             title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(
                 *(
@@ -121,7 +126,7 @@ def search(
                     if not all(known)
                     else []
                 ),
-                f"Measure them: dsi evaluate {run} DATASET",
+                f"Measure them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
     return Answers({**facts, "seconds": seconds}, asked, hits, known)
@@ -246,10 +251,8 @@ def _lines() -> list[str]:
 
 def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -> Report:
     """Answers queries typed on a terminal until end of file or an interrupt."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(
+    terminal = standard_console()
+    terminal.print(
         f"{len(index):,} documents. Type a query; Ctrl-D ends.", markup=False, highlight=False
     )
     asked = 0
@@ -259,12 +262,12 @@ def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -
                 [query] = _numbered([text], "query")
                 [hits] = index.search([query.text], k=k, beams=beams, options=options)
             except InputError as error:
-                console.print(visible(str(error)), markup=False, highlight=False, emoji=False)
+                terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             asked += 1
             [known] = index.text.known([query.text])
-            hits_table("", hits, known).show(console)
-    console.print()
+            hits_table("", hits, known).show(terminal)
+    terminal.print()
     return TableReport(data={"queries": asked})
 
 

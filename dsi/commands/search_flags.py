@@ -36,7 +36,7 @@ class SearchFlags:
     device: str | None = None
     """Where to search ("cpu", "cuda:1"); default an accelerator where there is one"""
     run: Path | None = None
-    """A file to write the results to, as a TREC run"""
+    """A file to write the results to, as a TREC run; - for standard output"""
 
     def __post_init__(self) -> None:
         if self.run is not None and self.run.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_prep.errors import command_line
 from dsi.report import Report, TableReport
 
 
@@ -58,5 +59,10 @@ def split(
         title=f"{out}: {parts[0].info.name.rpartition('-')[0]} in {len(parts)} parts",
         columns=columns,
         rows=rows,
-        closing=(f"next: dsi continual {out} --strategies generative,retrain --out RESULTS",),
+        closing=(
+            "next: "
+            + command_line(
+                "continual", out, "--strategies", "generative,retrain", "--out", "RESULTS"
+            ),
+        ),
     )

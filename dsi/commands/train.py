@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from data_prep.errors import InputError, command_line
+from data_prep.files import read_json
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 from dsi.training.build import train_index
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 
 _OPTIONS = TrainingOptions()
 _FAILED = (
-    "warning: this training has failed: hardly any document is found. Train longer "
-    "(--loop.steps), or take identifiers that say what a document is about (--docids semantic)"
+    "warning: this training has failed: hardly any document is found. Train longer (--loop.steps)"
 )
+_SAYING_NOTHING = ("atomic", "naive", "random")
+"""Kinds of identifiers that do not say what a document is about."""
 
 
 def train(
@@ -50,7 +53,6 @@ def train(
         options: All that decides an index besides the dataset.
     """
     from data_prep.dataset import Dataset
-    from data_prep.errors import InputError
     from dsi.training.processes import Processes
     from dsi.training.start import refuse_unused
 
@@ -80,12 +82,12 @@ def train(
     if best is not None:
         rows += [(f"best dev {name}", value) for name, value in best.items()]
     closing = [
-        f'search it: dsi search {out} "your query"',
+        f"search it: {command_line('search', out, 'your query')}",
         _measuring(out, dataset, list(opened.info.qrels)),
     ]
     if checked is not None:
         rows.append(("finds its own documents", str(checked)))
-        closing += [_FAILED] if checked.failed else []
+        closing += [_failed(options, docids_folder)] if checked.failed else []
     return TableReport(
         data={
             "index": str(out),
@@ -101,6 +103,16 @@ def train(
     )
 
 
+def _failed(options: TrainingOptions, docids_folder: Path | None) -> str:
+    """Returns that a training has failed, and what is left to try."""
+    kind = options.docids
+    if docids_folder is not None:
+        kind = read_json(docids_folder / "docids.json")["kind"]
+    if kind not in _SAYING_NOTHING:
+        return _FAILED
+    return f"{_FAILED}, or take identifiers that say what a document is about (--docids semantic)"
+
+
 def _check(out: Path) -> SelfCheck | None:
     from dsi.evaluation.self_check import check_itself
 
@@ -111,10 +123,10 @@ def _measuring(out: Path, dataset: Path, splits: list[str]) -> str:
     """Returns what to do next to see how well the index answers."""
     kept = next((split for split in ("test", "dev") if split in splits), None)
     if kept is not None:
-        return f"measure it: dsi evaluate {out} {dataset} --split {kept}"
+        return f"measure it: {command_line('evaluate', out, dataset, '--split', kept)}"
     return (
         "measure it: prepare the documents with judged queries (dsi prepare SOURCE --out DATASET "
-        f"--queries FILE --test-qrels FILE), then dsi evaluate {out} DATASET"
+        f"--queries FILE --test-qrels FILE), then {command_line('evaluate', out, 'DATASET')}"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+from data_prep.errors import command_line
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 from dsi.updating.options import UpdateOptions
@@ -86,6 +87,6 @@ def update(
             *done.left_out,
             *told("left out", done.dropped),
             *(["what the index had of documents left out, it keeps"] if done.dropped else []),
-            *([f"back again: dsi rollback {index}"] if done.wrote else []),
+            *([f"back again: {command_line('rollback', index)}"] if done.wrote else []),
         ),
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.files import read_json
 from data_prep.remote_code import checked_config
+from dsi.version_files import COPY, MOST_TOKENIZER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,6 +53,8 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
+_MOST_COMPUTED = 1 << 24
+
 _UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, struct.error)
 """What transformers and its readers of GGUF raise about files; the last ones about damaged ones."""
 
@@ -70,6 +75,62 @@ def _place(name: str) -> tuple[str, dict[str, str]]:
             mend="pip install 'dsi-toolkit[gguf]'",
         )
     return str(file.parent), {"gguf_file": file.name}
+
+
+def check_stored(folder: Path) -> None:
+    """Refuses a checkpoint that asks for more time or memory than its weights are worth.
+
+    For checkpoints that we wrote and a stranger may have changed: it is checked before anything
+    of the size that its configuration names is made.
+
+    Args:
+        folder: What `save_pretrained` wrote.
+
+    Raises:
+        InputError: A file is missing, damaged or too large, or the configuration names a network
+            of more weights than there are.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    from dsi.backbone import check_weights
+
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise InputError("no weights here (*.safetensors)", where=folder, mend=COPY)
+    for file in folder.iterdir():
+        if file not in weights and file.stat().st_size > MOST_TOKENIZER:
+            raise InputError(f"more than {MOST_TOKENIZER:,} bytes", where=file, mend=COPY)
+    shapes = [shape for file in weights for shape in check_weights(file).values()]
+    stored = sum(math.prod(shape) for shape in shapes)
+    _check_depth(read_json(folder / "config.json"), len(shapes), folder / "config.json")
+    try:
+        config = checked_config(str(folder))
+        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        with torch.device("meta"):
+            network = kind.from_config(config, trust_remote_code=False)
+        asked = sum(parameter.numel() for parameter in network.parameters())
+    except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"no model can be made of it ({told:.200})", where=folder) from None
+    # Tables of positions, which are computed, are not stored.
+    if asked > 2 * stored + _MOST_COMPUTED:
+        raise InputError(
+            f"it names a network of {asked:,} weights, and {stored:,} are here",
+            where=folder / "config.json",
+            mend=COPY,
+        )
+
+
+def _check_depth(config: Any, tensors: int, where: Path) -> None:
+    """Refuses more layers than there are tensors, which take time even where they take no room."""
+    if not isinstance(config, dict):
+        raise InputError("not the configuration of a model", where=where, mend=COPY)
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_depth(value, tensors, where)
+        elif "layers" in key and isinstance(value, (int, float)) and not value <= max(tensors, 8):
+            raise InputError(f"{key} is {value}, and there are {tensors} tensors", where=where)
 
 
 def weights_hash(name: str | os.PathLike[str]) -> str:

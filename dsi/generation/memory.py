@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset, Document
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
@@ -66,11 +66,13 @@ class GenerativeMemory:
         Raises:
             InputError: There is none, or it is damaged.
         """
+        from dsi.generation.checkpoints import check_stored
         from dsi.generation.sampling import Sampler
 
         folder = Path(folder)
         about = describe(folder)
-        drawn = options or MemoryOptions(**{**about["options"], "folder": None})
+        check_stored(folder)
+        drawn = options or _stored_options(folder, folder=None)
         return cls(folder, Sampler.open(str(folder), drawn), about)
 
     @staticmethod
@@ -92,8 +94,9 @@ class GenerativeMemory:
     @staticmethod
     def options_of(folder: Path, *, per_doc: int, seed: int) -> MemoryOptions:
         """Returns options to write with a memory as it was trained, for another number or seed."""
-        told = {**describe(folder)["options"], "pretrained": None}
-        return MemoryOptions(**{**told, "folder": str(folder), "per_doc": per_doc, "seed": seed})
+        return _stored_options(
+            folder, pretrained=None, folder=str(folder), per_doc=per_doc, seed=seed
+        )
 
     @staticmethod
     def of_version(version: Path) -> Path | None:
@@ -136,7 +139,22 @@ def describe(folder: Path) -> dict[str, Any]:
     about = read_json(folder / _ABOUT)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError("a generative memory of another format", where=folder / _ABOUT)
+    told = about.get("dataset")
+    if not (isinstance(told, dict) and isinstance(told.get("content_hash"), str)):
+        raise InputError("it does not say what it was trained on", where=folder / _ABOUT)
     return about
+
+
+def _stored_options(of: Path, **changes: Any) -> MemoryOptions:
+    """Returns the options with which the memory in the folder `of` was trained, some changed.
+
+    Raises:
+        InputError: They make no sense.
+    """
+    try:
+        return MemoryOptions(**{**describe(of)["options"], **changes})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"no options of a memory ({error})", where=of / _ABOUT) from None
 
 
 def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
@@ -229,7 +247,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
         raise InputError(
             "this dataset has no generative memory",
             where=dataset.path,
-            mend=f"Train one with: dsi queries {dataset.path} --train-generator",
+            mend=f"Train one with: {command_line('queries', dataset.path, '--train-generator')}",
         )
     return found
 

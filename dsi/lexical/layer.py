@@ -171,7 +171,7 @@ class LexicalLayer:
             words.check()
             if not isinstance(header["language"], str) or type(header["documents"]) is not int:
                 raise InputError("damaged header")
-            # A plain view of the mapped memory: slicing a memmap makes an object of its own each time.
+            # Plain views of the mapped memory: each slice of a memmap is an object of its own.
             names = ("offsets", "rows", "weights", "pairs")
             postings = Postings(*(np.asarray(arrays[name]) for name in names), header["documents"])
             postings.check(len(words))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
@@ -46,11 +46,14 @@ class LexicalOptions:
             below_one=("holdout", "b"),
         )
         check_choices(self, "lexical", code=("auto", "true", "false"))
-        if not self.enabled and self != LexicalOptions(enabled=False):
-            raise InputError(
-                "--lexical.* changes nothing while --lexical.enabled is false",
-                mend="Leave the other options out",
-            )
+        for entry in fields(self)[1:]:
+            value = getattr(self, entry.name)
+            if not self.enabled and value != entry.default:
+                raise InputError(
+                    f"--lexical.{entry.name} {value} changes nothing while --lexical.enabled is "
+                    "false",
+                    mend="Leave one of them out",
+                )
         if self.b <= 0:
             raise InputError(
                 "--lexical.b 0 cannot be trained from", mend="Give a number between 0 and 1"

@@ -43,7 +43,7 @@ class Slots:
     def of_trie(cls, trie: TorchTrie) -> Slots:
         """Plans the slots of a trie, level by level from its end; reads each node a few times."""
         # Until their number is known, the slots of maxima count down from -1.
-        slots = trie.row.long()
+        slots = trie.row.to(torch.int64, copy=True)
         steps = []
         maxima = len(trie.shared_leaf)
         if maxima:

@@ -70,7 +70,7 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
     if options.objectives.r_drop.weight and not drops(model):
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
-            f"through dropout, and {parts.checkpoint!r} has none",
+            f"through dropout, and {parts.checkpoint or options.model.encoder!r} has none",
             mend="Leave the term out",
         )
     return Run(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.generators import GENERATORS
 from docids.kinds import KINDS
 from dsi.training.examples import task_shares
@@ -75,7 +75,7 @@ def plan_training(
     steps: list[str] = []
     opened = Dataset.open(dataset) if dataset.exists() else None
     if opened is None:
-        steps.append(f"first: dsi prepare SOURCE --out {dataset}")
+        steps.append(f"first: {command_line('prepare', 'SOURCE', '--out', dataset)}")
     else:
         documents = opened.info.documents
     steps += _queries_step(opened, dataset, options)
@@ -84,7 +84,7 @@ def plan_training(
     elif (docids_folder / "docids.json").is_file():
         steps.append(f"read the identifiers in {docids_folder}")
     else:
-        steps.append(f"first: dsi docids {dataset} --out {docids_folder}")
+        steps.append(f"first: {command_line('docids', dataset, '--out', docids_folder)}")
     shares = task_shares(options.mix, options.rehearsal)
     if opened is not None and not opened.info.qrels.get("train"):
         shares["labelled"] = 0.0
@@ -136,7 +136,7 @@ def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOption
     if opened is not None and name in opened.generators:
         return [f"read the pseudo-queries of {name}"]
     if GENERATORS[name].dear:
-        return [f"first: dsi queries {dataset} --generator {name}"]
+        return [f"first: {command_line('queries', dataset, '--generator', name)}"]
     return [f"make {options.per_doc} pseudo-queries a document ({name})"]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.dataset import Dataset, Document
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
 from data_prep.progress import note
@@ -130,7 +130,10 @@ def prepare(
     in_rows = [documents[number] for number in picked]
     vectors = None
     if encoder is not None:
-        vectors = vectors_of(encoder.encoder, tokens, work / VECTORS)[picked]
+        import torch
+
+        network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        vectors = vectors_of(network, tokens, work / VECTORS)[picked]
     return Parts(
         text,
         assignment,
@@ -248,7 +251,7 @@ def _docids(
             raise InputError(
                 "these identifiers are of other documents than the dataset's",
                 where=given,
-                mend=f"Assign them again: dsi docids {dataset.path} --out {given}",
+                mend="Assign them again: " + command_line("docids", dataset.path, "--out", given),
             )
         return assignment
     folder = work / "docids"

@@ -68,6 +68,28 @@ def failing(error: BaseException):
             "/: the disk is full. Make room or choose another place.",
         ),
         (
+            OSError(errno.EFBIG, "File too large"),
+            2,
+            "/: a file would be larger than the file system or ulimit -f allows. Raise the limit "
+            "or choose another place.",
+        ),
+        (
+            MemoryError(),
+            2,
+            "not enough memory. Ask for less at a time, or take a larger machine.",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+            2,
+            "not enough memory (DefaultCPUAllocator: not enough memory: you tried to allocate 9 "
+            "bytes.). Ask for less at a time, or take a larger machine.",
+        ),
+        (
+            OSError(errno.ELOOP, "Too many levels of symbolic links", "a"),
+            2,
+            "a: too many levels of symbolic links. Choose another place.",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "/root/x"),
             2,
             "/root/x: permission denied. Choose another place.",
@@ -282,3 +304,135 @@ def test_python_m_dsi_is_the_command():
     done = dsi("info", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("dsi: nowhere: no such index folder")
+
+
+LOUD = """
+import sys, types
+from pathlib import Path
+from dsi import cli
+from dsi.report import TableReport
+
+def loud(*, out: str = ""):
+    "Says more than a pipe holds."
+    if out:
+        Path(out).write_text("written")
+    text = ("x" * 79 + " ") * 2000
+    return TableReport(data={"text": text}, title=text)
+
+sys.modules["loud"] = types.SimpleNamespace(loud=loud)
+cli.VERBS = {"loud": "loud:loud"}
+sys.exit(cli.main())
+"""
+"""A command whose report is longer than a pipe holds."""
+
+
+def loud(words: str) -> list[str]:
+    """Returns a call by a shell: `words` are options and redirections."""
+    return ["bash", "-c", f'exec "$0" -c "$1" loud {words}', sys.executable, LOUD]
+
+
+@pytest.mark.parametrize("words", ["", "--json", "--help"])
+def test_a_reader_that_goes_away_is_told_by_the_exit_code_alone(words):
+    child = subprocess.Popen(loud(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("words", ["", "--json", "--help"])
+def test_a_full_standard_output_is_told_as_such(words):
+    done = subprocess.run(loud(f"{words} > /dev/full"), capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == b"dsi: standard output: no space left on device.\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_changes_nothing(closed, tmp_path):
+    call = loud(f"--out {tmp_path}/out {closed}")
+    assert subprocess.run(call, capture_output=True, timeout=60).returncode == 0
+    assert (tmp_path / "out").read_text() == "written", "and nothing that was printed"
+
+
+@pytest.mark.parametrize(
+    ("word", "json"), [("--json", True), ("--json=true", True), ("--json=false", False)]
+)
+def test_a_switch_may_have_a_value(verb, capsys, word, json):
+    verb(lambda: TableReport(data={"a": 1}, title="for people"))
+    assert cli.main(["fake", word]) == 0
+    assert capsys.readouterr().out == ('{"a": 1}\n' if json else "for people\n")
+
+
+@pytest.mark.parametrize(("switch", "value"), [("json", "yes"), ("quiet", ""), ("debug", "1")])
+def test_a_switch_of_another_value_is_told_what_it_takes(verb, capsys, switch, value):
+    verb(lambda: TableReport(data={}))
+    assert cli.main(["fake", f"--{switch}={value}"]) == 2
+    told = f"--{switch}: {value!r} is not true or false. Leave the value out: --{switch}."
+    assert capsys.readouterr().err == f"dsi: {told}\n"
+
+
+def test_a_file_of_values_may_turn_a_switch_off(verb, capsys, tmp_path):
+    verb(lambda: TableReport(data={"a": 1}, title="for people"))
+    (tmp_path / "c.yaml").write_text("json: false\n")
+    assert cli.main(["fake", "--config", str(tmp_path / "c.yaml")]) == 0
+    assert capsys.readouterr().out == "for people\n"
+
+
+def test_what_people_read_is_printed_letter_by_letter(verb, capsys):
+    verb(lambda: TableReport(data={}, title="a :smile: [b]", closing=[":cat: [/i]"]))
+    assert cli.main(["fake"]) == 0
+    assert capsys.readouterr().out == "a :smile: [b]\n:cat: [/i]\n"
+
+
+def test_of_several_processes_the_first_does_what_is_not_shared(verb, monkeypatch):
+    done = []
+    verb(lambda: done.append(1) or TableReport(data={}))
+    monkeypatch.setattr(cli, "_OF_ONE_PROCESS", ("fake",))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, times in (("1", 0), ("0", 1)):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["fake"]) == 0
+        assert len(done) == times
+
+
+@pytest.mark.parametrize(
+    ("digits", "told"),
+    [
+        ("2147483648", "--k 2147483648 is too large. Give at most 2,147,483,647."),
+        ("-2147483648", "--k -2147483648 is too large. Give at most 2,147,483,647."),
+        ("1" + 20 * "0", "--k 100000000000000000000 is too large. Give at most 2,147,483,647."),
+        ("1" + 5000 * "0", "--k: '1000"),
+    ],
+    ids=["of 32 bits", "negative", "of 21 digits", "of 5001 digits"],
+)
+def test_a_number_that_nothing_could_take_is_refused(verb, capsys, digits, told):
+    def fake(*, k: int = 1) -> TableReport:
+        """Takes a number."""
+        return TableReport(data={})
+
+    verb(fake)
+    assert cli.main(["fake", "--k", digits]) == 2
+    assert capsys.readouterr().err.startswith(f"dsi: {told}")
+
+
+def test_a_seed_may_have_63_bits(verb):
+    def fake(*, seed: int = 0) -> TableReport:
+        """Takes a seed."""
+        return TableReport(data={})
+
+    verb(fake)
+    assert cli.main(["fake", "--seed", str(2**63 - 1)]) == 0
+    assert cli.main(["fake", "--seed", str(2**63)]) == 2
+
+
+def test_a_limit_of_the_size_of_files_leaves_nothing_half_written(tmp_path):
+    """Python ignores the signal that comes with such a limit, so that writing fails instead."""
+    lines = "".join(f'{{"id": "{n}", "text": "{n} otters"}}\n' for n in range(5000))
+    (tmp_path / "docs.jsonl").write_text(lines)
+    call = 'ulimit -f 16; exec "$0" -m dsi prepare docs.jsonl --out ds --quiet'
+    done = subprocess.run(
+        ["bash", "-c", call, sys.executable], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("dsi: ds: a file would be larger than the file system or ulimit")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["docs.jsonl"]

@@ -1,5 +1,6 @@
 """Generating can be killed, shared and repeated, and always ends with the same pseudo-queries."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -166,4 +167,22 @@ def test_a_generator_that_fails_at_its_first_documents_leaves_nothing(dataset, m
     monkeypatch.setattr(Extractive, "generate_batch", fail)
     with pytest.raises(InputError, match="no words"):
         generate_queries(dataset)
+    assert not list(dataset.path.glob("pseudo/*"))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+@pytest.mark.parametrize("step", ["mkdir", "open"])
+def test_a_dataset_that_is_read_only_is_to_be_copied(dataset, monkeypatch, step, number):
+    plain = getattr(os, step)
+
+    def refuse(path, *given, **more):
+        if "partial" in str(path):
+            raise OSError(number, os.strerror(number), path)
+        return plain(path, *given, **more)
+
+    monkeypatch.setattr(os, step, refuse)
+    with pytest.raises(InputError, match=r"it is read-only \(.*Copy the dataset") as refused:
+        generate_queries(dataset)
+    assert str(refused.value).startswith(f"{dataset.path}: pseudo-queries are kept in the dataset")
+    monkeypatch.undo()
     assert not list(dataset.path.glob("pseudo/*"))

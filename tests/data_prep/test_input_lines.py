@@ -109,6 +109,21 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
         list(records(path))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+def test_utf_16_needs_no_mark_where_it_begins_with_ascii(tmp_path, encoding, name):
+    content = "id\ttext\r\n1\tä\u010d\u0a0d\r\n".encode(encoding)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert [line for _, line in lines(path)] == ["id\ttext\n", "1\tä\u010d\u0a0d\n"]
+
+
+def test_a_single_null_character_is_no_utf_16(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\0bc\n")
+    assert list(lines(path)) == [(1, "a\0bc\n")]
+
+
 def test_a_mark_says_utf_16(tmp_path):
     path = tmp_path / "d.tsv"
     path.write_bytes("id\ttext\r\n1\tä\r\n".encode("utf-16"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -76,3 +78,29 @@ def test_iterators_in_memory_are_read_more_than_once(tmp_path):
     )
     split = SplitSource(source, dev_share=0.2, test_share=0, seed=0)
     assert write_dataset(tmp_path / "ds", split).info.qrels == {"train": 8, "dev": 2}
+
+
+DASH = """
+from pathlib import Path
+from data_prep.files import writing
+from data_prep.sources import SourceOptions
+from data_prep.sources.judged import read_queries
+with writing("-") as file:
+    for query in read_queries(Path("-"), SourceOptions()):
+        file.write(f"{query.text} {query.query_id}\\n")
+"""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_dash_is_standard_input_and_output_unless_there_is_such_a_file(tmp_path, there):
+    if there:
+        (tmp_path / "-").write_text("q2\tferret\n")
+    done = subprocess.run(
+        [sys.executable, "-c", DASH],
+        input="q1\totter\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == ("ferret q2\n" if there else "otter q1\n"), done.stderr

@@ -337,6 +337,12 @@ class TestHuggingFace:
         with pytest.raises(InputError, match=r"hf:.*nowhere: datasets cannot load it"):
             detect(f"hf:{tmp_path / 'nowhere'}")
 
+    def test_a_damaged_file_after_the_first_is_told_in_one_line(self, tmp_path):
+        write(tmp_path / "a.jsonl", '{"id": "1", "text": "otter"}')
+        write(tmp_path / "b.jsonl", '{"id": "2", "text"')
+        with pytest.raises(InputError, match=r"^hf:.*: datasets cannot load it \("):
+            list(detect(f"hf:{tmp_path}").documents())
+
 
 class FakeDoc(NamedTuple):
     doc_id: str
@@ -366,6 +372,13 @@ class FakeQrel(NamedTuple):
     relevance: int
 
 
+def everything(argument: str) -> None:
+    source = detect(argument)
+    list(source.documents())
+    list(source.queries())
+    list(source.qrels())
+
+
 class FakePart:
     def __init__(self, docs=(), queries=(), qrels=()):
         self.docs, self.queries, self.judged = docs, queries, qrels
@@ -378,6 +391,9 @@ class FakePart:
 
     def has_qrels(self):
         return bool(self.judged)
+
+    def docs_handler(self):
+        return self.docs
 
     def docs_iter(self):
         return iter(self.docs)
@@ -396,6 +412,7 @@ class TestIrDatasets:
         parts = {
             "zoo/train": FakePart(docs, [FakeQuery("1", "a")], [FakeQrel("1", "d1", 1)]),
             "zoo/test": FakePart(docs, [FakeQuery("2", "b")], [FakeQrel("2", "d2", 2)]),
+            "farm": FakePart(docs[:1]),
             "bare": FakePart(),
         }
         module = types.ModuleType("ir_datasets")
@@ -416,6 +433,23 @@ class TestIrDatasets:
             detect("ir_datasets:nope")
         with pytest.raises(InputError, match="no documents"):
             detect("ir_datasets:bare")
+
+    @pytest.mark.usefixtures("library")
+    def test_ids_of_other_documents_are_refused_for_only_the_first_are_read(self):
+        with pytest.raises(InputError, match="farm has other documents than zoo/train"):
+            detect("ir_datasets:zoo/train,zoo/test,farm")
+        assert list(detect("ir_datasets:zoo/train,bare").queries()) == [Query("1", "a")]
+
+    @pytest.mark.usefixtures("library")
+    @pytest.mark.parametrize("part", ["has_docs", "docs_iter", "queries_iter", "qrels_iter"])
+    def test_what_the_library_says_is_told_in_one_line(self, monkeypatch, part):
+        def offline(self):
+            raise RuntimeError("All download sources failed\nand more lines")
+
+        monkeypatch.setattr(FakePart, part, offline)
+        told = r"^ir_datasets:zoo/train: ir_datasets cannot .*\(All download sources failed\)"
+        with pytest.raises(InputError, match=told):
+            everything("ir_datasets:zoo/train")
 
     def test_the_missing_extra_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "ir_datasets", None)

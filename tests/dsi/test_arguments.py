@@ -36,6 +36,7 @@ def build(
     kind: Literal["round", "flat"] = "round",
     per_doc: int = 3,
     flag: bool = False,
+    decided: bool | None = None,
     names: list[str] | None = None,
 ) -> None:
     """Builds a thing.
@@ -48,6 +49,7 @@ def build(
         kind: Its kind.
         per_doc: How many per document.
         flag: Whether it has one.
+        decided: Whether it has another; by default the thing says.
         names: Its names.
     """
 
@@ -90,6 +92,20 @@ def test_a_list_positional_may_be_empty():
 )
 def test_flags_need_no_value(words, value):
     assert parse("here", "--out", "there", *words)["flag"] is value
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--decided"], True),
+        (["--decided", "false"], False),
+        (["--no-decided"], False),
+        (["--decided", "null"], None),
+        ([], None),
+    ],
+)
+def test_flags_that_are_decided_later_need_no_value_either(words, value):
+    assert parse("here", "--out", "there", *words)["decided"] is value
 
 
 def test_lists_are_given_with_commas_or_brackets():

@@ -301,6 +301,9 @@ def test_vectors_do_not_depend_on_the_batch_and_go_on_where_they_stopped(tmp_pat
     again = vectors_of(loaded.encoder, lines, tmp_path / "kept")
     assert not read
     assert np.array_equal(again, found)
+    other = vectors_of(loaded.encoder, [line[::-1] for line in lines], tmp_path / "kept")
+    assert sum(read) == len(lines), "other texts of the same lengths are read anew"
+    assert not np.array_equal(other, found)
 
 
 def test_a_frozen_encoder_drops_nothing_in_training(tmp_path):
@@ -391,6 +394,19 @@ def test_the_configuration_inside_is_checked_as_the_one_outside(tmp_path, key, v
     stored["dsi_encoder"]["config"][key] = value
     file.write_text(json.dumps(stored))
     with pytest.raises(InputError):
+        load_backbone(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(24, 16), (16, 24)])
+def test_layers_that_do_not_follow_one_another_are_refused(tmp_path, inputs, outputs):
+    model, _ = started(checkpoint(tmp_path, "bert"))
+    save_backbone(model, tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    stored = json.loads(file.read_text())
+    dense = {"kind": "dense", "inputs": inputs, "outputs": outputs, "bias": True}
+    stored["dsi_encoder"]["layers"] = [{**dense, "activation": "tanh", "residual": False}]
+    file.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="cannot make a model of it"):
         load_backbone(tmp_path / "saved")
 
 

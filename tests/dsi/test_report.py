@@ -39,6 +39,11 @@ def test_cells_are_never_read_as_markup():
     assert "[bold]x[/bold]" in text
 
 
+def test_a_command_longer_than_a_line_is_not_folded():
+    command = f"next: dsi train {'long/' * 50}ds --out INDEX"
+    assert printed(TableReport(data={}, closing=(command,))) == f"{command}\n"
+
+
 def test_an_empty_report_prints_nothing():
     assert printed(TableReport(data={"a": 1})) == ""
 

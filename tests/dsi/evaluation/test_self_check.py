@@ -40,10 +40,13 @@ def test_without_labelled_queries_it_asks_for_keywords_of_documents(plain, tmp_p
     assert "warning" not in shown
 
 
-def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys):
-    words = ["--model.warm_start", "none", "--lexical.enabled", "false"]
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys, kind):
+    words = ["--model.warm_start", "none", "--lexical.enabled", "false", "--docids", kind]
     out = train(tmp_path, plain, *words)
-    assert "warning: this training has failed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "warning: this training has failed" in shown
+    assert ("--docids semantic" in shown) == (kind == "atomic"), "what is left to try"
     found = check_itself(out)
     assert found is not None
     assert found.found < 0.3

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from data_prep.errors import InputError
 from dsi.generation import checkpoints
-from dsi.generation.checkpoints import load_writer, weights_hash
+from dsi.generation.checkpoints import check_stored, load_writer, weights_hash
 
 gguf = pytest.importorskip("gguf")
 
@@ -88,3 +92,43 @@ def test_a_missing_package_is_named(file, monkeypatch):
     monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"dsi-toolkit\[gguf\]"):
         load_writer(str(file))
+
+
+def test_what_we_wrote_may_be_loaded(encoder_decoder, causal):
+    check_stored(encoder_decoder)
+    check_stored(causal)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_layers": 1_000_000}, "num_layers is 1000000, and there are"),
+        ({"num_layers": float("nan")}, "num_layers is nan"),
+        ({"d_ff": 10**7}, "it names a network of"),
+        ({"vocab_size": 10**9}, "it names a network of"),
+        ({"d_model": 10**18}, "no model can be made of it"),
+        ({"model_type": "evil"}, "no model can be made of it"),
+    ],
+    ids=["deep", "endlessly deep", "wide", "of many words", "of more than can be counted", "odd"],
+)
+def test_a_network_of_more_than_its_weights_is_refused_unmade(
+    encoder_decoder, tmp_path, changes, told
+):
+    folder = tmp_path / "memory"
+    shutil.copytree(encoder_decoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(InputError, match=told):
+        check_stored(folder)
+
+
+def test_files_without_weights_or_of_gigabytes_are_refused_unread(encoder_decoder, tmp_path):
+    folder = tmp_path / "memory"
+    shutil.copytree(encoder_decoder, folder)
+    (folder / "vocab.txt").touch()
+    os.truncate(folder / "vocab.txt", 1 << 40)
+    with pytest.raises(InputError, match=r"vocab\.txt: more than 134,217,728 bytes"):
+        check_stored(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no weights here"):
+        check_stored(folder)

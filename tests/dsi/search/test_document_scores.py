@@ -24,6 +24,7 @@ from search_oracles import (
 from data_prep.errors import InputError
 from docids.table import END, DocidTable
 from docids.trie import Trie
+from dsi.search import beam
 from dsi.search.beam import SCORES, beam_search
 from dsi.search.lookahead import LookAhead
 from dsi.search.torch_trie import TorchTrie
@@ -220,6 +221,23 @@ def test_a_score_is_added_once_to_a_document_of_several_identifiers():
     rows, found = beam_search(model, *queries([2], 0), trie, k=2, beams=3, document_scores=scores)
     assert rows.tolist() == [[1, 0]]
     assert found[0].tolist() == pytest.approx([math.log(0.3) + 2, math.log(0.7) + 1], abs=1e-5)
+
+
+def test_very_many_documents_of_equal_scores_come_in_row_order(monkeypatch):
+    """Codes that are in the order of the rows, and codes that are not."""
+    monkeypatch.setattr(beam, "WIDE", 2)
+    model = of_known_probabilities(dict.fromkeys(range(2, ALPHABET), 0.1))
+    scores = torch.tensor([[1.0, 3.0, 2.0, 3.0, 2.0, 2.0, 0.0, 2.0, 3.0, 0.0]])
+    in_order = list(range(2, ALPHABET))
+    for codes in (in_order, in_order[::-1]):
+        trie = trie_of([[(code,)] for code in codes])
+        rows, found = beam_search(
+            model, *queries([2], 0), trie, k=5, beams=5, document_scores=scores
+        )
+        assert rows.tolist() == [[1, 3, 8, 2, 4]]
+        assert found[0].tolist() == pytest.approx(
+            [math.log(0.1) + s for s in (3, 3, 3, 2, 2)], abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 2), (3, 3)])

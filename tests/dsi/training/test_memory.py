@@ -99,6 +99,15 @@ def test_an_adaptor_of_the_output_layer_costs_its_layers_and_adapted_weights():
     assert Shape.of(T5Config(dsi_pawa_layers=3)).adaptor_layers == 3
 
 
+def test_a_pretrained_encoder_counts_where_it_is_trained():
+    bert = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    settings = {"config": {**bert, "num_hidden_layers": 5}}
+    config = T5Config(vocab_size=9, d_model=32, num_layers=0, num_decoder_layers=1)
+    config.dsi_encoder = settings
+    assert Shape.of(config) == Shape(32, 64, 2, 5, 1, 9)
+    assert Shape.of(config, encoder_moves=False) == Shape(32, 64, 2, 0, 1, 9)
+
+
 def test_what_fits_is_let_through():
     refuse_what_cannot_fit(Need(60, 40), 100, accumulation=1, checkpointing=False)
 

@@ -235,6 +235,19 @@ def test_a_frozen_encoder_is_frozen_as_a_whole():
     assert all(plain.values())
 
 
+def test_rows_of_codes_can_rest():
+    shares = share_of(model(), OptimiserOptions(body=0.5, rows="frozen"))
+    for name, share in shares.items():
+        assert (share == 0.0) == (name in ("lm_head.weight", "shared.weight")), name
+
+
+def test_of_the_decoder_the_reading_of_the_text_alone_can_move():
+    options = OptimiserOptions(body=0.5, decoder="cross-attention")
+    for name, share in share_of(model(), options).items():
+        rests = name.startswith("decoder.") and ".EncDecAttention." not in name
+        assert (share == 0.0) == rests, name
+
+
 def test_adapters_move_in_place_of_the_body():
     pytest.importorskip("peft")
     network = model()

@@ -1,0 +1,116 @@
+"""Reads Arrow streams that a stranger may have written, in memory that their files bound.
+
+A few bytes of Arrow can stand for gigabytes: compressed buffers, dictionaries, repeated runs and
+views of one buffer, columns without any. Our tables are written with none of these, and a stream
+that has some is refused before anything of it is unpacked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_HEADER = 8
+_COMPRESSION = 10
+"""Places of fields in the flatbuffers of Arrow's format: of a message, and of a record batch."""
+
+
+def read_stream(file: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
+    """Yields the record batches of a memory-mapped file, each checked as a whole.
+
+    Args:
+        file: An Arrow stream of texts and numbers.
+        columns: The columns that are wanted; all when None.
+
+    Raises:
+        InputError: It is damaged or cut short, has gaps or lacks a column, or holds more than its
+            bytes.
+    """
+    import pyarrow as pa
+
+    try:
+        for message, schema in _messages(file):
+            batch = pa.ipc.read_record_batch(message, schema)
+            batch = batch.select(columns) if columns is not None else batch
+            batch.validate(full=True)
+            if any(column.null_count for column in batch.columns):
+                raise ValueError("a value is missing")
+            yield batch
+    except (pa.ArrowException, OSError, ValueError, LookupError, struct.error) as error:
+        raise InputError(f"damaged table ({error})", where=file) from error
+
+
+def check_stream(file: Path) -> None:
+    """Refuses what `read_stream` refuses for its form, without reading the values.
+
+    Raises:
+        InputError: The stream is damaged, or holds more than its bytes.
+    """
+    import pyarrow as pa
+
+    try:
+        for _ in _messages(file):
+            pass
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
+        raise InputError(f"damaged table ({error})", where=file) from error
+
+
+def _messages(file: Path) -> Iterator[tuple[pyarrow.Message, pyarrow.Schema]]:
+    """Yields the messages of record batches, and the schema of each."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source:
+        messages = iter(pa.ipc.MessageReader.open_stream(source))
+        first = next(messages, None)
+        if first is None or first.type != "schema":
+            raise ValueError("it does not begin with a schema")
+        schema = pa.ipc.read_schema(first)
+        for field in schema:
+            if not _is_plain(field.type):
+                raise ValueError(f"the column {field.name!r:.60} is of the type {field.type}")
+        for message in messages:
+            if message.type != "record batch":
+                raise ValueError(f"a message of the type {message.type!r}")
+            if _is_compressed(message.metadata):
+                raise ValueError("it is compressed")
+            yield message, schema
+
+
+def _is_plain(kind: pyarrow.DataType) -> bool:
+    """Tells whether each value of a type has bytes of its own."""
+    import pyarrow.types as types
+
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+    )
+
+
+def _is_compressed(metadata: pyarrow.Buffer) -> bool:
+    """Tells whether the record batch of a message has compressed buffers."""
+    content = metadata.to_pybytes()
+    (message,) = struct.unpack_from("<I", content)
+    header = _field(content, message, _HEADER)
+    if header is None:
+        raise ValueError("a message without a header")
+    (batch,) = struct.unpack_from("<I", content, header)
+    return _field(content, header + batch, _COMPRESSION) is not None
+
+
+def _field(content: bytes, table: int, slot: int) -> int | None:
+    """Returns where a field of a table of flatbuffers is, None where the table has none."""
+    (back,) = struct.unpack_from("<i", content, table)
+    (size,) = struct.unpack_from("<H", content, table - back)
+    if slot >= size:
+        return None
+    (offset,) = struct.unpack_from("<H", content, table - back + slot)
+    return table + offset if offset else None

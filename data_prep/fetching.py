@@ -1,0 +1,76 @@
+"""What other libraries fetch: whatever they, a host or the network say becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from data_prep.errors import InputError
+
+T = TypeVar("T")
+
+_MOST_SAID = 200
+"""Characters of a library's own words that are told."""
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Says what was being fetched when a library failed.
+
+    Args:
+        what: What the library cannot do.
+        where: What the user asked for.
+        mend: What the user should check.
+    """
+
+    what: str
+    where: str
+    mend: str
+
+    @contextlib.contextmanager
+    def told(self, *passed: type[Exception]) -> Iterator[None]:
+        """Turns an error of the block into one line.
+
+        Args:
+            passed: Errors that the caller explains itself.
+
+        Raises:
+            InputError: The library failed.
+        """
+        try:
+            yield
+        except (InputError, MemoryError, *passed):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"{self.what} ({_said(error)})", where=self.where, mend=self.mend
+            ) from None
+
+    def rows(self, read: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """Yields what `read` returns; errors of the library are told, those of the reader not.
+
+        Raises:
+            InputError: The library failed, at the first row or at a later one.
+        """
+        with self.told():
+            rows = iter(read())
+        while True:
+            with self.told(StopIteration):
+                try:
+                    row = next(rows)
+                except StopIteration:
+                    return
+            yield row
+
+
+def _said(error: Exception) -> str:
+    """Returns the first line of an error, without the end of a very long one."""
+    first = error.args[0] if error.args else None
+    text = first if isinstance(first, str) else str(error)
+    said = next(iter(text.strip().splitlines()), type(error).__name__)
+    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
