@@ -176,22 +176,6 @@ def _by_group(systems: dict[str, tuple[Any, list[Row]]], digits: int) -> Table:
     return Table(GROUP_COLUMNS, lines)
 
 
-@table
-def squad_dev_kinds() -> Table:
-    """Kinds of identifiers after 20 steps on all SQuAD paragraphs."""
-    kinds = {
-        "atomic": "atomic",
-        "semantic": "semantic-node",
-        "random (the control)": "random-node",
-        "naive": "naive",
-    }
-    rows = {
-        label: row("effectiveness", f"squad-dev-{kind}-20steps-10beams-seed0")
-        for label, kind in kinds.items()
-    }
-    return _by_group({label: (r["systems"]["index"], [r]) for label, r in rows.items()}, 3)
-
-
 KINDS = (
     "atomic,url,keywords,semantic,pq,random,rq,learned,description,description+share,title,"
     "title+share,naive"
@@ -204,19 +188,11 @@ def squad_dev_every_kind() -> Table:
     return _every_kind("squad-dev", 500, GROUPS)
 
 
-@table
-def quickstart_every_kind() -> Table:
-    """Every kind of identifiers on 1,000 documents of the quickstart."""
-    return _every_kind("quickstart", 1000, ("all",))
-
-
 def _every_kind(dataset: str, documents: int, groups: Sequence[str]) -> Table:
     found: list[tuple[str, Row | None, dict[str, Any]]] = []
     for kind in KINDS.split(","):
         codes = "-node" if kind in ("semantic", "random") else ""
-        cell = row(
-            "effectiveness", f"{dataset}-{kind}-{documents}documents{codes}-20steps-10beams-seed0"
-        )
+        cell = row("effectiveness", f"{dataset}-{kind}-{documents}documents{codes}-seed0")
         label = kind.replace("+share", ", shared").replace("random", "random (the control)")
         found.append((label, cell, cell["systems"]["index"]))
     found.sort(key=lambda each: hits(each[2], ["all"]), reverse=True)
@@ -224,9 +200,7 @@ def _every_kind(dataset: str, documents: int, groups: Sequence[str]) -> Table:
         (
             "BM25",
             None,
-            row("effectiveness", f"{dataset}-atomic-{documents}documents-20steps-10beams-seed0")[
-                "systems"
-            ]["bm25"],
+            row("effectiveness", f"{dataset}-atomic-{documents}documents-seed0")["systems"]["bm25"],
         )
     )
     cells = best([hits(system, groups) for *_, system in found], 3)

@@ -71,7 +71,7 @@ def check_numbers(
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuses `nan`, `inf`, and whole numbers that no array, file or library could take.
+    """Refuses `nan`, `inf`, negative seeds, and whole numbers that no array or file could take.
 
     Args:
         name: The option as a user writes it.
@@ -82,7 +82,10 @@ def check_number(name: str, value: object) -> None:
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name} {value} is no finite number")
-    most = 2**63 - 1 if name.endswith("seed") else LARGEST
+    is_seed = name.endswith("seed")
+    if is_seed and isinstance(value, int) and value < 0:
+        raise InputError(f"{name} {value} is negative")
+    most = 2**63 - 1 if is_seed else LARGEST
     if isinstance(value, int) and abs(value) > most:
         raise InputError(f"{name} {value!s:.24} is too large", mend=f"Give at most {most:,}")
 

@@ -40,9 +40,10 @@ class Fetching:
         Raises:
             InputError: The library failed.
         """
+        known: tuple[type[Exception], ...] = (InputError, MemoryError, *passed)
         try:
             yield
-        except (InputError, MemoryError, *passed):
+        except known:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

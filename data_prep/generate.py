@@ -117,7 +117,7 @@ def generate_queries(
     if missing:
         generator = kind(dataset, options)
         chosen = Filter(dataset, keep) if keep else None
-        with _written_beside(dataset):  # what refuses the dataset has said so
+        with kept_in(dataset):  # what refuses the dataset has said so
             partial.mkdir(parents=True, exist_ok=True)
         documents = track(
             _documents_of(dataset, missing, size),
@@ -130,7 +130,7 @@ def generate_queries(
                 written = generator.generate_batch(batch)
                 if chosen is not None:
                     written = chosen.keep(batch, written)
-                with _written_beside(dataset):
+                with kept_in(dataset):
                     _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
@@ -207,15 +207,19 @@ def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
 
 
 @contextlib.contextmanager
-def _written_beside(dataset: Dataset) -> Iterator[None]:
-    """Tells that pseudo-queries are kept in the dataset, where that may not be written to."""
+def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None]:
+    """Tells that something is kept in a dataset, where that may not be written to.
+
+    Raises:
+        InputError: The block could not write there.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise InputError(
-            f"pseudo-queries are kept in the dataset, and it is read-only ({error.strerror})",
+            f"{what} kept in the dataset, and it is read-only ({error.strerror})",
             where=dataset.path,
             mend="Copy the dataset to where you may write, and go on with the copy",
         ) from None

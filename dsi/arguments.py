@@ -204,6 +204,10 @@ class Arguments:
             line = f" at line {mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or error
             raise InputError(f"not valid YAML{line} ({problem})", where=file) from None
+        except (ValueError, AttributeError, RecursionError) as error:  # a number, date, nesting
+            raise InputError(
+                f"a value that YAML cannot read ({error!s:.200})", where=file
+            ) from None
         if content is None:
             return {}
         if not isinstance(content, Mapping):

@@ -175,20 +175,21 @@ def from_encoder(
 
     width = encoder.width
     per_head = next(size for size in range(min(64, width), 0, -1) if width % size == 0)
-    config = T5Config(
-        vocab_size=alphabet_size,
-        d_model=width,
-        d_kv=per_head,
-        d_ff=_FEED_FORWARD,
-        num_layers=0,
-        num_decoder_layers=1,
-        num_heads=width // per_head,
-        dropout_rate=0.0,
-        feed_forward_proj="relu",
-        tie_word_embeddings=False,
+    settings: dict[str, Any] = {
+        "vocab_size": alphabet_size,
+        "d_model": width,
+        "d_kv": per_head,
+        "d_ff": _FEED_FORWARD,
+        "num_layers": 0,
+        "num_decoder_layers": 1,
+        "num_heads": width // per_head,
+        "dropout_rate": 0.0,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": False,
         # A vector of length 1 is scaled by the last norm; what T5 adds there would show.
-        layer_norm_epsilon=1e-6 / width,
-    )
+        "layer_norm_epsilon": 1e-6 / width,
+    }
+    config = T5Config(**settings)
     rows = encoder.get_input_embeddings().weight.shape[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -378,6 +379,7 @@ def load_backbone(
     stored = read_config(folder)
     shapes = check_weights(folder / _WEIGHTS)
     _check_sizes(stored, len(shapes), folder / _CONFIG)
+    unusable: tuple[type[Exception], ...] = (*_unusable(), SafetensorError)
     try:
         with torch.device("meta"):
             _compare(_network(stored, folder), shapes, folder / _WEIGHTS)
@@ -388,7 +390,7 @@ def load_backbone(
         _check_finite(model, folder / _WEIGHTS)
     except torch.OutOfMemoryError:
         raise
-    except (*_unusable(), SafetensorError) as error:
+    except unusable as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY

@@ -84,7 +84,8 @@ def _network(loaded: SentenceEncoder) -> PooledEncoder:
     """Builds the network and copies the weights into it."""
     from dsi.pooled_encoder import PooledEncoder
 
-    settings, states = _settings(loaded), {}
+    settings = _settings(loaded)
+    states: dict[str, Any] = {}
     for number, (source, target) in enumerate(_parts(loaded)):
         values = source.state_dict()
         if number == 0 and settings["config"] is None:
@@ -142,7 +143,7 @@ def _settings(loaded: SentenceEncoder) -> dict[str, Any]:
 def _of_transformer(loaded: SentenceEncoder, pooling: Any) -> dict[str, Any]:
     from dsi.pooled_encoder import KINDS
 
-    network = getattr(loaded.module, "transformers_model", None)
+    network: Any = getattr(loaded.module, "transformers_model", None)
     kind = getattr(getattr(network, "config", None), "model_type", type(loaded.module[0]).__name__)
     if kind not in KINDS:
         raise _error(

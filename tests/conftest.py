@@ -17,5 +17,7 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("repeatable")
 
-# What tests of several packages share lies in a folder of its own.
-sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+# What tests of several packages share lies in a folder of its own, oracles beside the tests that
+# they judge. Benchmarks are scripts, not a package.
+for folder in ("helpers", "docids", "dsi/objectives", "dsi/search", "../benchmarks"):
+    sys.path.append(str((Path(__file__).parent / folder).resolve()))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.generate import kept_in
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
 from dsi.generation.memory_options import MemoryOptions
@@ -226,7 +227,8 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     claim = work / "training.json"
     if not claim.is_file() or read_json(claim) != wanted:
         shutil.rmtree(work, ignore_errors=True)
-        write_json(claim, wanted)
+        with kept_in(dataset, "a generative memory is"):
+            write_json(claim, wanted)
     corpus = text_of(*zip(*((d.title, d.text) for d in dataset.documents()), strict=True))
     model, tokenizer, loss = fit(pairs, corpus, options, work)
     with replacing_folder(folder) as fresh:

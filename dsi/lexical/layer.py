@@ -172,8 +172,13 @@ class LexicalLayer:
             if not isinstance(header["language"], str) or type(header["documents"]) is not int:
                 raise InputError("damaged header")
             # Plain views of the mapped memory: each slice of a memmap is an object of its own.
-            names = ("offsets", "rows", "weights", "pairs")
-            postings = Postings(*(np.asarray(arrays[name]) for name in names), header["documents"])
+            postings = Postings(
+                np.asarray(arrays["offsets"]),
+                np.asarray(arrays["rows"]),
+                np.asarray(arrays["weights"]),
+                np.asarray(arrays["pairs"]),
+                header["documents"],
+            )
             postings.check(len(words))
             vocabulary = Vocabulary(header["language"], header["code"] is True, words)
             outcome = dict(header["outcome"])

@@ -213,7 +213,7 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
 def _kept(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
     """Packs encoded texts; those of documents that are not in the table (row -1) are left out."""
     kept = np.flatnonzero(rows >= 0)
-    return Examples.pack([encoded[number] for number in kept], rows[kept].tolist())
+    return Examples.pack([encoded[number] for number in kept.tolist()], rows[kept].tolist())
 
 
 def _indexing(

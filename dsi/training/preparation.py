@@ -111,7 +111,7 @@ def prepare(
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
-    if not any(map(text.known, ([one] for one in texts))):
+    if not any(text.known([one])[0] for one in texts):
         raise InputError(
             f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
             "document",

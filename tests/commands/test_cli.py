@@ -414,7 +414,7 @@ def test_a_number_that_nothing_could_take_is_refused(verb, capsys, digits, told)
     assert capsys.readouterr().err.startswith(f"dsi: {told}")
 
 
-def test_a_seed_may_have_63_bits(verb):
+def test_a_seed_has_at_most_63_bits_and_no_sign(verb):
     def fake(*, seed: int = 0) -> TableReport:
         """Takes a seed."""
         return TableReport(data={})
@@ -422,6 +422,7 @@ def test_a_seed_may_have_63_bits(verb):
     verb(fake)
     assert cli.main(["fake", "--seed", str(2**63 - 1)]) == 0
     assert cli.main(["fake", "--seed", str(2**63)]) == 2
+    assert cli.main(["fake", "--seed", "-1"]) == 2
 
 
 def test_a_limit_of_the_size_of_files_leaves_nothing_half_written(tmp_path):

@@ -50,3 +50,10 @@ def test_a_choice_is_one_of_those_there_are_or_not_made():
         InputError, match=r"^--a\.form 'flat' is unknown\. Choose from: round, square\.$"
     ):
         check_choices(Options(form="flat"), "a", form=("round", "square"))
+
+
+@pytest.mark.parametrize("count", [2**31, -(2**31), 10**20])
+def test_whole_numbers_that_nothing_could_take_are_refused_in_any_field(count):
+    check_numbers(Options(count=2**31 - 1))
+    with pytest.raises(InputError, match=rf"--zoo\.count {count} is too large"):
+        check_numbers(Options(count=count), "zoo")

@@ -155,6 +155,11 @@ def test_the_later_file_wins(tmp_path):
         ("shape:\n  width: x\n", ["shape.width: 'x' is not a whole number or null"]),
         ("out: [a\n", ["not valid YAML at line 2"]),
         ("- a\n", ["not a list"]),
+        (f"per_doc: {'9' * 5000}\n", ["a value that YAML cannot read (Exceeds the limit"]),
+        ("out: !!timestamp x\n", ["a value that YAML cannot read ("]),
+        ("out: 2001-99-99\n", ["a value that YAML cannot read (month must be in"]),
+        ("out: " + "[" * 5000, ["a value that YAML cannot read (maximum recursion"]),
+        ("? [a]\n: b\n", ["not valid YAML at line 1"]),
     ],
 )
 def test_a_bad_file_is_told_with_its_name_and_key(tmp_path, content, parts):
@@ -207,7 +212,7 @@ def test_switches_of_every_command_are_not_handed_to_the_function():
     call = Arguments("build", build).parse(["x", "--out", "y", "--json", "--quiet", "--debug"])
     assert (call.json, call.debug) == (True, True)
     assert set(call.values) == {
-        "source", "words", "out", "shape", "kind", "per_doc", "flag", "names",
+        "source", "words", "out", "shape", "kind", "per_doc", "flag", "decided", "names",
     }  # fmt: skip
 
 

@@ -17,6 +17,12 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def without_dev(tmp_path_factory):
+    """The same documents without dev queries: the last weights of a training are kept."""
+    return small.write(tmp_path_factory.mktemp("small") / "without-dev", splits=("train", "test"))
+
+
+@pytest.fixture(scope="session")
 def unlabelled(tmp_path_factory):
     """The same documents without any query."""
     return small.write(tmp_path_factory.mktemp("small") / "unlabelled", splits=())

@@ -17,6 +17,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from docids.kinds import TreeOptions
+from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import ObjectiveOptions
 from dsi.training.options import (
     LoopOptions,
@@ -70,6 +71,7 @@ def with_groups(groups: dict[str, Any], changes: dict[str, Any]) -> Any:
         "optimiser": OptimiserOptions(lr=1e-3, warmup=2),
         "lora": LoraOptions(),
         "sam": SamOptions(),
+        "lexical": LexicalOptions(),
         "loop": LoopOptions(steps=8, batch=16, precision="fp32", beams=10),
         **groups,
     }

@@ -107,12 +107,12 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(dataset,
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_option_has_an_effect(change, dataset, tmp_path):
-    base = {"loop__steps": 4, "loop__evaluate_every": 4, "optimiser__warmup": 1}
+def test_every_option_has_an_effect(change, without_dev, tmp_path):
+    base = {"loop__steps": 4, "loop__score": "model", "optimiser__warmup": 1}
     plain = tmp_path.parent / "plain_options"
     if not plain.exists():
-        train_index(dataset, plain, small.options(**base))
-    train_index(dataset, tmp_path / "index", small.options(**{**base, **change}))
+        train_index(without_dev, plain, small.options(**base))
+    train_index(without_dev, tmp_path / "index", small.options(**{**base, **change}))
     assert small.weights(plain) != small.weights(tmp_path / "index")
 
 
@@ -261,9 +261,10 @@ def test_evaluations_are_written_once_each_though_steps_are_made_again(
 
     monkeypatch.setattr(build, "_write", write)
     manifest = train_index(dataset, out, wanted)
-    assert [row["step"] for row in rows] == [3, 6, 8]
+    assert [row["step"] for row in rows] == [0, 3, 6, 8]
     best = max(rows, key=lambda row: row[SELECTION_MEASURE])
     assert manifest.metrics["best"] == best
+    assert manifest.metrics["start"] == rows[0]
 
 
 def test_a_damaged_checkpoint_is_told(dataset, tmp_path, monkeypatch):
@@ -282,7 +283,7 @@ def test_a_damaged_checkpoint_is_told(dataset, tmp_path, monkeypatch):
 
 
 def test_the_best_weights_by_dev_are_kept(dataset, tmp_path, monkeypatch):
-    scripted = iter([0.2, 0.9, 0.5, 0.9])
+    scripted = iter([0.1, 0.2, 0.9, 0.5, 0.9])
     seen: list[torch.Tensor] = []
 
     def measured(model: Any, *words: Any) -> dict[str, float]:
@@ -294,11 +295,35 @@ def test_the_best_weights_by_dev_are_kept(dataset, tmp_path, monkeypatch):
     manifest = train_index(dataset, tmp_path / "index", wanted)
     assert manifest.metrics["best"]["step"] == 4
     kept = Index.open(tmp_path / "index").model.get_output_embeddings().weight
-    assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
+    assert [torch.equal(kept, weight) for weight in seen] == [False, False, True, False, False]
     log = tmp_path / "index/versions/0001/log"
     rows = [json.loads(line) for line in (log / "evaluations.jsonl").read_text().splitlines()]
-    assert [row[SELECTION_MEASURE] for row in rows] == [0.2, 0.9, 0.5, 0.9]
+    assert [row[SELECTION_MEASURE] for row in rows] == [0.1, 0.2, 0.9, 0.5, 0.9]
     assert list((log / "tensorboard").iterdir())
+
+
+def test_a_training_that_only_does_harm_leaves_the_start(dataset, tmp_path, monkeypatch):
+    scripted = iter([0.9, 0.2, 0.5, 0.3, 0.9])
+    seen: list[torch.Tensor] = []
+
+    def measured(model: Any, *words: Any) -> dict[str, float]:
+        seen.append(model.get_output_embeddings().weight.detach().clone())
+        return {"Success@1": 0.0, "Success@10": 0.0, SELECTION_MEASURE: next(scripted)}
+
+    monkeypatch.setattr("dsi.training.loop.validate", measured)
+    manifest = train_index(dataset, tmp_path / "index", small.options(loop__evaluate_every=2))
+    assert manifest.metrics["best"]["step"] == 0
+    kept = Index.open(tmp_path / "index").model.get_output_embeddings().weight
+    assert [torch.equal(kept, weight) for weight in seen] == [True, False, False, False, False]
+
+
+def test_without_steps_the_network_is_as_it_starts(dataset, tmp_path):
+    manifest = train_index(dataset, tmp_path / "index", small.options(loop__steps=0))
+    assert manifest.metrics["steps"] == manifest.metrics["best"]["step"] == 0
+    assert share_found(tmp_path / "index") > 0.9
+    again = train_index(dataset, tmp_path / "again", small.options(loop__steps=0, generator="none"))
+    assert again.metrics == manifest.metrics
+    assert small.weights(tmp_path / "again") == small.weights(tmp_path / "index")
 
 
 def test_test_queries_have_no_say(dataset, tmp_path):

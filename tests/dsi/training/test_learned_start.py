@@ -65,7 +65,12 @@ def test_it_finds_documents_by_what_the_codes_were_taught(start, dataset, tmp_pa
     index, checkpoint = start
     assert found_among_ten(index, dataset) > 0.6  # chance is a quarter
     # The same identifiers without what was learned with them: about chance.
-    untaught = wanted(checkpoint, model__pretrained=str(checkpoint), model__warm_start="none")
+    untaught = wanted(
+        checkpoint,
+        model__pretrained=str(checkpoint),
+        model__warm_start="none",
+        lexical__enabled=False,
+    )
     train_index(dataset, tmp_path / "index", untaught, assignment(index))
     assert found_among_ten(tmp_path / "index", dataset) < 0.4
 
