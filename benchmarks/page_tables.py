@@ -168,51 +168,14 @@ def _mean(systems: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 
 def _by_group(systems: dict[str, tuple[Any, list[Row]]], digits: int) -> Table:
-    cells = best([hits(system) for system, _ in systems.values()], digits)
+    groups = [each for each in GROUPS if all(each in system for system, _ in systems.values())]
+    cells = best([hits(system, groups) for system, _ in systems.values()], digits)
     lines = [
         Line([label, *pairs(line)], rows)
         for (label, (_, rows)), line in zip(systems.items(), cells, strict=True)
     ]
-    return Table(GROUP_COLUMNS, lines)
-
-
-KINDS = (
-    "atomic,url,keywords,semantic,pq,random,rq,learned,description,description+share,title,"
-    "title+share,naive"
-)
-
-
-@table
-def squad_dev_every_kind() -> Table:
-    """Every kind of identifiers on 500 SQuAD paragraphs."""
-    return _every_kind("squad-dev", 500, GROUPS)
-
-
-def _every_kind(dataset: str, documents: int, groups: Sequence[str]) -> Table:
-    found: list[tuple[str, Row | None, dict[str, Any]]] = []
-    for kind in KINDS.split(","):
-        codes = "-node" if kind in ("semantic", "random") else ""
-        cell = row("effectiveness", f"{dataset}-{kind}-{documents}documents{codes}-seed0")
-        label = kind.replace("+share", ", shared").replace("random", "random (the control)")
-        found.append((label, cell, cell["systems"]["index"]))
-    found.sort(key=lambda each: hits(each[2], ["all"]), reverse=True)
-    found.append(
-        (
-            "BM25",
-            None,
-            row("effectiveness", f"{dataset}-atomic-{documents}documents-seed0")["systems"]["bm25"],
-        )
-    )
-    cells = best([hits(system, groups) for *_, system in found], 3)
-    lines = []
-    for (label, cell, system), line in zip(found, cells, strict=True):
-        times = ["", ""]
-        if cell is not None:
-            times = [f"{cell['training minutes']:.1f}", f"{cell['seconds']['index']:.1f}"]
-        shown = [label, *pairs(line), f"{system['all']['RR@10']:.3f}", *times]
-        lines.append(Line(shown, [] if cell is None else [cell]))
-    columns = GROUP_COLUMNS[: 1 + len(groups)]
-    return Table([*columns, "RR@10", "training, minutes", "search, seconds"], lines)
+    columns = dict(zip(GROUPS, GROUP_COLUMNS[1:], strict=True))
+    return Table([GROUP_COLUMNS[0], *(columns[group] for group in groups)], lines)
 
 
 # docs/identifiers.md
@@ -432,6 +395,18 @@ def guidance() -> Table:
         for label, line, found in zip(labels.values(), cells, rows, strict=True)
     ]
     return Table(["search", "Hits@1", "Hits@10", "RR@10", "cost"], lines)
+
+
+@table
+def throughput() -> Table:
+    """Queries a second of the default index beside bm25s."""
+    found = row("throughput", "debian-20k-batch32")
+    speeds = found["queries a second"]
+    lines = [
+        Line([system, f"{speeds[system]:,.0f}", f"{speeds[system] / speeds['bm25s']:.2f}"], [found])
+        for system in ("index", "bm25s")
+    ]
+    return Table(["debian-20k, batches of 32", "queries a second", "over bm25s"], lines)
 
 
 @table

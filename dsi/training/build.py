@@ -69,7 +69,7 @@ def train_index(
         InputError: The folder holds an index or a run of other options, an option does not fit
             the data, or the loss is no finite number.
     """
-    options = decided(options, docids_folder, dataset.info.qrels.get("train", 0))
+    options = decided(options, docids_folder)
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
     check_codebooks(options, docids_folder)

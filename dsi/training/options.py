@@ -314,9 +314,9 @@ class LoopOptions:
     """How long, how large, how precise, how safe."""
 
     steps: int | None = None
-    """Optimiser steps of the network. By default 0 for the small network from scratch, whose rows
-    are in place and whose lexical layer is trained by itself; 40 with --model.encoder and enough
-    labelled queries; else 160"""
+    """Optimiser steps of the network. By default 0 for the small network from scratch and behind
+    --model.encoder, which rank before any step and whose lexical layer is trained by itself,
+    unless an option of mix, rehearsal, objectives, optimiser, lora or sam is given; else 160"""
     batch: int | None = None
     """Examples per step, over all processes and accumulation steps; 512 unless --loop.tokens says
     how many"""

@@ -70,7 +70,7 @@ def plan_training(
     labelled = 0
     if dataset.exists():
         labelled = Dataset.open(dataset).info.qrels.get("train", 0)
-    options = decided(options, docids_folder, labelled)
+    options = decided(options, docids_folder)
     check_codebooks(options, docids_folder)
     steps: list[str] = []
     opened = Dataset.open(dataset) if dataset.exists() else None
@@ -105,9 +105,7 @@ def plan_training(
         )
         steps.append(f"weigh the words of the documents (training: {how})")
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
-    steps.append(
-        f"train the network {loop.total:,} steps of {size}" if loop.total else "build the network"
-    )
+    steps.append(f"train {loop.total:,} steps of {size}" if loop.total else "build the network")
     started = options.model.pretrained
     if options.model.start == "learned":
         steps.insert(-1, "start from the model that the identifiers were trained with")

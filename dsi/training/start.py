@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,6 @@ FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 DEFAULT_STEPS = 160
 """Optimiser steps of a network that has everything to learn."""
-ENCODER_STEPS = 40
-"""Optimiser steps of the map between a pretrained encoder and its document vectors."""
 _OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
 """The kinds of identifiers that are made from document vectors."""
 
@@ -55,9 +53,7 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         )
 
 
-def decided(
-    options: TrainingOptions, docids_folder: Path | None, labelled: int = 0
-) -> TrainingOptions:
+def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
     """Returns options with the number of steps, and whether the warm start is `learned`.
 
     Where an encoder-decoder was, or will be, trained with the identifiers, it is what `auto`
@@ -66,20 +62,37 @@ def decided(
     Args:
         options: As the user gave them.
         docids_folder: Identifiers that exist already; None to assign those of `options.docids`.
-        labelled: How many labelled training queries there are.
 
     Raises:
         InputError: Another network is asked for besides, or `learned` where there is none.
     """
     options = _with_score(_with_start(options, docids_folder))
+    asked = _about_steps(options)
+    if options.loop.steps == 0 and asked is not None:
+        raise InputError(
+            f"--{asked} is about the training of the network, and --loop.steps is 0",
+            mend="Leave one of them out",
+        )
     if options.loop.steps is not None:
         return options
-    start, steps = options.model.start, DEFAULT_STEPS
-    if start == "spectral" and options.lexical.enabled:
-        steps = 0
-    elif start == "encoder":
-        steps = ENCODER_STEPS if labelled >= FEWEST_LABELLED else 0
+    ranks = options.model.start == "encoder" or (
+        options.model.start == "spectral" and options.lexical.enabled
+    )
+    steps = 0 if ranks and asked is None else DEFAULT_STEPS
     return replace(options, loop=replace(options.loop, steps=steps))
+
+
+def _about_steps(options: TrainingOptions) -> str | None:
+    """Returns the first option given that is about the steps of the network; None without one."""
+    for group in ("mix", "rehearsal", "objectives", "optimiser", "lora", "sam"):
+        value = getattr(options, group)
+        usual = type(value)()
+        for entry in fields(value):
+            if entry.name == "query_length":  # a search reads as much
+                continue
+            if getattr(value, entry.name) != getattr(usual, entry.name):
+                return f"{group}.{entry.name}"
+    return None
 
 
 def _with_score(options: TrainingOptions) -> TrainingOptions:

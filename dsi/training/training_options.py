@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import dsi.generation  # noqa: F401  (registers the generators that need a network)
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.rehearsal import RehearsalOptions

@@ -18,6 +18,7 @@ from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from docids.kinds.quantisation import QuantisationOptions
 from dsi import Index, versions
+from dsi.lexical.options import LexicalOptions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
 from dsi.training import build, loop, step
@@ -25,6 +26,9 @@ from dsi.training.batching import Batches
 from dsi.training.build import train_index
 from dsi.training.examples import gather_examples
 from dsi.training.loop import SELECTION_MEASURE
+from dsi.training.options import LoopOptions, MixOptions, ModelOptions, SamOptions
+from dsi.training.start import decided
+from dsi.training.training_options import TrainingOptions
 from dsi.training.validation import validate
 
 
@@ -318,12 +322,24 @@ def test_a_training_that_only_does_harm_leaves_the_start(dataset, tmp_path, monk
 
 
 def test_without_steps_the_network_is_as_it_starts(dataset, tmp_path):
-    manifest = train_index(dataset, tmp_path / "index", small.options(loop__steps=0))
+    """The default from scratch: nothing is trained but the lexical layer."""
+    manifest = train_index(dataset, tmp_path / "index", TrainingOptions())
     assert manifest.metrics["steps"] == manifest.metrics["best"]["step"] == 0
     assert share_found(tmp_path / "index") > 0.9
-    again = train_index(dataset, tmp_path / "again", small.options(loop__steps=0, generator="none"))
+    again = train_index(dataset, tmp_path / "again", TrainingOptions(generator="none"))
     assert again.metrics == manifest.metrics
     assert small.weights(tmp_path / "again") == small.weights(tmp_path / "index")
+
+
+def test_options_about_steps_ask_for_steps_and_are_refused_with_none():
+    moved = TrainingOptions(sam=SamOptions(rho=0.05))
+    assert decided(moved, None).loop.steps == 160
+    assert decided(TrainingOptions(mix=MixOptions(query_length=8)), None).loop.steps == 0
+    assert decided(TrainingOptions(model=ModelOptions(size="tiny")), None).loop.steps == 160
+    off = TrainingOptions(lexical=LexicalOptions(enabled=False))
+    assert decided(off, None).loop.steps == 160
+    with pytest.raises(InputError, match=r"--sam.rho .* --loop.steps is 0"):
+        decided(TrainingOptions(sam=SamOptions(rho=0.05), loop=LoopOptions(steps=0)), None)
 
 
 def test_test_queries_have_no_say(dataset, tmp_path):

@@ -59,7 +59,15 @@ def bert(dataset, tmp_path_factory) -> str:
 
 def trained(dataset, out, encoder: str, **changes: Any):
     """The manifest of an index behind an encoder."""
+    # What is looked at is the network: its ranking, and the weights of its last step.
+    changes = {"lexical__enabled": False, **changes}
     return train_index(dataset, out, small.options(model__encoder=encoder, **changes))
+
+
+@pytest.fixture(scope="module")
+def dataset(without_dev):
+    """Without dev queries the last weights are kept, and not the best."""
+    return without_dev
 
 
 def moved(dataset, tmp_path, encoder: str, **changes: Any) -> set[str]:

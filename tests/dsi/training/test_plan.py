@@ -68,6 +68,7 @@ def test_steps_follow_what_is_there(tmp_path):
     assert plan.steps == [
         "make 4 pseudo-queries a document (extractive)",
         f"first: dsi docids {unlabelled.path} --out {tmp_path / 'ids'}",
+        "weigh the words of the documents (training: none)",
         "train 7 steps of 8 examples",
     ]
     assert plan.shares == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), "no labelled query"
@@ -104,6 +105,8 @@ def test_the_command_says_it_and_does_nothing(unlabelled, tmp_path, capsys):
     assert main([*words, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["documents"] == small.DOCUMENTS
     assert main([*words, "--dry-run"]) == 0
+    assert "build the network" in capsys.readouterr().out
+    assert main([*words, "--dry-run", "--sam.rho", "0.1"]) == 0
     assert "train 160 steps of 512 examples" in capsys.readouterr().out
     assert not out.exists()
     assert main([*words, "--documents", "5"]) == 2

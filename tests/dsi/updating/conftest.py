@@ -20,13 +20,17 @@ def corpora(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(corpora, tmp_path_factory):
-    """Kind of identifier -> an index of the old documents, trained when first asked for."""
+    """Kind of identifier -> an index of the old documents, trained when first asked for.
+
+    With `lexical=False`, its network has no lexical layer beside it.
+    """
     folder = tmp_path_factory.mktemp("trained")
 
-    def of(kind):
-        if not (folder / kind).exists():
-            growing_corpus.train(corpora["old"], folder / kind, kind)
-        return folder / kind
+    def of(kind, lexical=True):
+        out = folder / (kind if lexical else f"{kind}-network")
+        if not out.exists():
+            growing_corpus.train(corpora["old"], out, kind, lexical=lexical)
+        return out
 
     return of
 
@@ -35,6 +39,12 @@ def trained(corpora, tmp_path_factory):
 def index(trained, tmp_path):
     """A copy of the atomic index, to be changed."""
     return Path(shutil.copytree(trained("atomic"), tmp_path / "index"))
+
+
+@pytest.fixture
+def network_index(trained, tmp_path):
+    """A copy of the atomic index without a lexical layer, to be changed."""
+    return Path(shutil.copytree(trained("atomic", lexical=False), tmp_path / "network"))
 
 
 @pytest.fixture

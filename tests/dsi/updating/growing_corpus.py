@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import small
 
 from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_dataset
+from dsi.lexical.options import LexicalOptions
+
+if TYPE_CHECKING:
+    from dsi.training.training_options import TrainingOptions
 
 OLD, NEW = range(30), range(30, 40)
 
@@ -38,11 +43,23 @@ def part(full: Dataset, path: Path, numbers: Iterable[int], splits: tuple[str, .
     return write_dataset(path, InMemorySource(documents, queries, qrels, name=path.name))
 
 
-def train(dataset: Dataset, out: Path, kind: str) -> None:
+def options(kind: str, *, lexical: bool = True, **changes: Any) -> TrainingOptions:
+    """Returns how an index is trained.
+
+    Without the lexical layer, what is found is what the network has learned: words alone find a
+    document otherwise, new or old.
+    """
+    codes = {"semantic__codes": "node"} if kind == "semantic" else {}
+    layer = LexicalOptions(enabled=lexical)
+    return small.options(
+        **{"docids": kind, "loop__steps": 16, "lexical": layer, **codes, **changes}
+    )
+
+
+def train(dataset: Dataset, out: Path, kind: str, *, lexical: bool = True) -> None:
     from dsi.training.build import train_index
 
-    changes = {"semantic__codes": "node"} if kind == "semantic" else {}
-    train_index(dataset, out, small.options(docids=kind, loop__steps=16, **changes))
+    train_index(dataset, out, options(kind, lexical=lexical))
 
 
 def found(index: Path, full: Dataset, numbers: Iterable[int], k: int = 10) -> float:

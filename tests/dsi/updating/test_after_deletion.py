@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import growing_corpus
 import pytest
 import small
 from growing_corpus import NEW, found
@@ -48,7 +49,7 @@ def test_a_document_that_came_back_is_retrained_under_its_new_identifier(index, 
 
 
 def options():
-    return small.options(docids="atomic", loop__steps=16)
+    return growing_corpus.options("atomic")
 
 
 def test_training_again_where_an_index_has_grown_changes_nothing(index, corpora):

@@ -6,9 +6,9 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import growing_corpus
 import numpy as np
 import pytest
-import small
 import torch
 from growing_corpus import NEW, OLD, found
 
@@ -26,10 +26,9 @@ GENERATIVE = UpdateOptions(strategy="generative", steps=30, ratio=0.0)
 def trained(corpora, tmp_path_factory):
     """An index of the old documents that names most of them right."""
     folder = tmp_path_factory.mktemp("pawa") / "index"
-    wanted = small.options(
-        docids="semantic", semantic__codes="node", model__size="tiny", model__head="pawa",
-        model__head_layers=1, loop__steps=60, loop__batch=32, optimiser__body=1.0,
-        mix__negatives="all",
+    wanted = growing_corpus.options(
+        "semantic", lexical=False, model__size="tiny", model__head="pawa", model__head_layers=1,
+        loop__steps=60, loop__batch=32, optimiser__body=1.0, mix__negatives="all",
     )  # fmt: skip
     train_index(corpora["old"], folder, wanted)
     return folder

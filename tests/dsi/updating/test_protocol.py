@@ -120,10 +120,11 @@ def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp
     protocol.update_index(index, corpora["new"], update, watchers=[watch])
     rows = read_curve(watch.file)
     assert [row["step"] for row in rows] == [0, 1, 2, 4]
-    table = seen["update"].assignment.table
+    table, lexical = seen["update"].assignment.table, seen["update"].lexical
+    assert lexical is not None
     for some, found in zip(asked, rows[0]["corpora"], strict=True):
-        tokens = seen["update"].text.encode(some.queries, 32)
-        queries = DevQueries(tokens, table.find(some.targets).tolist())
+        targets = table.find(some.targets).tolist()
+        queries = DevQueries.of(some.queries, targets, seen["update"].text, 32, lexical)
         ranks = ranks_of(seen["model"], queries, TorchTrie.from_trie(Trie.build(table)), 10)
         assert found["Hits@1"] == pytest.approx((ranks <= 1).mean())
         assert found["Hits@10"] == pytest.approx((ranks <= 10).mean())

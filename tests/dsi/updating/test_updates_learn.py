@@ -23,6 +23,7 @@ from growing_corpus import NEW
 
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
+from dsi.lexical.options import LexicalOptions
 from dsi.training.build import train_index
 from dsi.training.curves import read_scalars
 from dsi.training.options import MixOptions, ModelOptions, OptimiserOptions
@@ -57,6 +58,7 @@ def memorised(corpora, tmp_path_factory):
         out = folder / precision
         if not out.exists():
             groups = {
+                "lexical": LexicalOptions(enabled=False),
                 "model": ModelOptions(size="tiny", warm_start="none"),
                 "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
                 "optimiser": OptimiserOptions(lr=1e-3, body=1.0, warmup=2),
