@@ -316,7 +316,8 @@ class LoopOptions:
     steps: int | None = None
     """Optimiser steps of the network. By default 0 for the small network from scratch and behind
     --model.encoder, which rank before any step and whose lexical layer is trained by itself,
-    unless an option of mix, rehearsal, objectives, optimiser, lora or sam is given; else 160"""
+    unless a generator or an option of mix, rehearsal, objectives, optimiser, lora or sam is given;
+    else 160"""
     batch: int | None = None
     """Examples per step, over all processes and accumulation steps; 512 unless --loop.tokens says
     how many"""

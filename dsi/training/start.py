@@ -84,6 +84,8 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
 
 def _about_steps(options: TrainingOptions) -> str | None:
     """Returns the first option given that is about the steps of the network; None without one."""
+    if options.generator not in ("auto", "none"):
+        return "generator"
     for group in ("mix", "rehearsal", "objectives", "optimiser", "lora", "sam"):
         value = getattr(options, group)
         usual = type(value)()

@@ -336,6 +336,7 @@ def test_options_about_steps_ask_for_steps_and_are_refused_with_none():
     assert decided(moved, None).loop.steps == 160
     assert decided(TrainingOptions(mix=MixOptions(query_length=8)), None).loop.steps == 0
     assert decided(TrainingOptions(model=ModelOptions(size="tiny")), None).loop.steps == 160
+    assert decided(TrainingOptions(generator="extractive"), None).loop.steps == 160
     off = TrainingOptions(lexical=LexicalOptions(enabled=False))
     assert decided(off, None).loop.steps == 160
     with pytest.raises(InputError, match=r"--sam.rho .* --loop.steps is 0"):
