@@ -55,7 +55,8 @@ def update(
     }
     metrics = dict(manifest.metrics) if done.wrote else {}
     probe = metrics.pop("probe", None)
-    metrics.pop("best", None)
+    for name in ("best", "start", "lexical"):
+        metrics.pop(name, None)
     rows: list[tuple[str, object]] = [*counts.items(), ("documents", manifest.documents)]
     rows += list(metrics.items())
     if probe:

@@ -34,7 +34,11 @@ def training_options(manifest: Manifest) -> TrainingOptions:
 
 
 def _in_new_names(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the options of an index with sizes that earlier versions called something else."""
+    """Returns the options of an index of an earlier version as this one knows them.
+
+    Sizes had other names, and without options of a lexical layer there was none.
+    """
+    stored = {"lexical": {"enabled": False}, **stored}
     model = stored.get("model")
     if not isinstance(model, Mapping) or model.get("size") not in FORMER_SIZES:
         return stored

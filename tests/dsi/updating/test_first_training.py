@@ -27,3 +27,9 @@ def test_sizes_of_earlier_versions_are_read_by_the_name_that_they_have_now(forme
     stored = manifest(size=former)
     del stored.configuration["options"]["model"]["latent_weight"]  # there was none
     assert training_options(stored).model == ModelOptions(size="latent")
+
+
+def test_an_index_from_before_there_was_a_lexical_layer_is_retrained_without():
+    stored = manifest()
+    del stored.configuration["options"]["lexical"]
+    assert not training_options(stored).lexical.enabled
