@@ -14,7 +14,8 @@ from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
 
 AUTO = "auto"
-"""The strategy that goes with how the index was trained."""
+"""The strategy that goes with how the index was trained: append, or this one."""
+TRAINING = "generative+ewc"
 
 
 def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions:
@@ -31,7 +32,7 @@ def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions
         return options
     rows = optimiser_of(training, training.docids).rows
     frozen = rows == "frozen" or not training.loop.steps
-    strategy = "append" if frozen and training.lexical.enabled else "generative+ewc"
+    strategy = "append" if frozen and training.lexical.enabled else TRAINING
     chosen = dataclasses.replace(options, strategy=strategy)
     refuse_unused(chosen)
     return chosen
@@ -39,12 +40,12 @@ def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions
 
 def refuse_unused(options: UpdateOptions) -> None:
     """Raises InputError for unknown strategies, and an option that the named ones do not read."""
-    if options.strategy == AUTO:
-        return  # the index says which it is
-    strategies = parse_strategies(options.strategy)
+    # The index says what `auto` is: options of one of the two are let through until then.
+    auto = options.strategy == AUTO
+    strategies = parse_strategies(TRAINING if auto else options.strategy)
     read = {group for strategy in strategies for group in strategy.reads}
     default = UpdateOptions()
-    for strategy in strategies:
+    for strategy in [] if auto else strategies:
         for name in sorted(strategy.ignores):
             value = getattr(options, name)
             if value != getattr(default, name):

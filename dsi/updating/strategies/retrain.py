@@ -38,7 +38,8 @@ class Retrain(Standalone):
         options = dataclasses.replace(
             training,
             docids=update.assignment.table.kind,
-            generator=update.generator or "none",
+            # What makes no step reads no pseudo-queries.
+            generator=(update.generator or "none") if loop.steps else "none",
             per_doc=asked.per_doc or training.per_doc,
             loop=loop,
             optimiser=optimiser,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import growing_corpus
 import numpy as np
 import pytest
 from growing_corpus import NEW, OLD, found
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from dsi import Index, versions
 from dsi.lexical.building import open_layer
 from dsi.training.build import train_index
+from dsi.training.training_options import TrainingOptions
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
@@ -32,7 +32,7 @@ def scores(index: Path, query: str) -> np.ndarray:
 def untrained(corpora, tmp_path_factory):
     """An index as `dsi train` makes it by default: no step is made."""
     out = tmp_path_factory.mktemp("untrained") / "index"
-    manifest = train_index(corpora["old"], out, growing_corpus.options("atomic", loop__steps=None))
+    manifest = train_index(corpora["old"], out, TrainingOptions())
     assert manifest.metrics["steps"] == 0
     return out
 
@@ -83,7 +83,7 @@ def test_rolling_back_brings_the_layer_of_before(default, corpora):
 
 def test_an_index_that_was_retrained_scores_as_one_trained_at_once(default, corpora, tmp_path):
     update_index(default, corpora["new"], UpdateOptions(strategy="retrain"))
-    options = growing_corpus.options("atomic", loop__steps=None)
+    options = TrainingOptions()
     train_index(corpora["full"], tmp_path / "once", options)
     for query in ("cityvek31 market", "seazor0", "where is the tide"):
         np.testing.assert_array_equal(scores(default, query), scores(tmp_path / "once", query))
