@@ -121,7 +121,7 @@ def test_weight_decay_and_beta2_reach_the_optimiser():
         (OptimiserOptions, {"rows": "few"}, "--optimiser.rows 'few'"),
         (OptimiserOptions, {"rows": "touched", "name": "adafactor"}, "--optimiser.name is adaf"),
         (OptimiserOptions, {"beta2": 1.0}, "--optimiser.beta2 1.0"),
-        (LoopOptions, {"steps": 0}, "--loop.steps 0"),
+        (LoopOptions, {"steps": -1}, "--loop.steps -1"),
         (LoopOptions, {"batch": 0}, "--loop.batch 0"),
         (LoopOptions, {"tokens": 0}, "--loop.tokens 0"),
         (LoopOptions, {"batch": 512, "tokens": 99}, "--loop.batch 512 and --loop.tokens 99"),

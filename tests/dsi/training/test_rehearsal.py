@@ -12,6 +12,7 @@ from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.rehearsal import RehearsalOptions
 from docids.table import DocidTable
 from dsi import versions
+from dsi.text_encoder import TextEncoder
 from dsi.training.batching import Batches
 from dsi.training.build import train_index
 from dsi.training.examples import gather_examples, task_shares
@@ -24,18 +25,21 @@ DOCUMENTS = [
 MIX = MixOptions(indexing=0.8, pseudo=0.2, labelled=0.0, document_length=100)
 
 
-class Words:
+class Words(TextEncoder):
     """One token a word, numbered by first appearance."""
 
     def __init__(self):
-        self.known = {}
+        self.seen = {}
 
     def encode(self, texts, max_length):
         lines = [text.split()[:max_length] for text in texts]
-        return [[self.known.setdefault(word, len(self.known)) for word in line] for line in lines]
+        return [[self.seen.setdefault(word, len(self.seen)) for word in line] for line in lines]
+
+    def save(self, folder):
+        raise NotImplementedError
 
     def decode(self, line):
-        names = list(self.known)
+        names = list(self.seen)
         return " ".join(names[token] for token in line.tolist())
 
 
