@@ -7,7 +7,8 @@ number of its own; queries are sentences with every other word left out. Each st
 command in a process of its own: `dsi prepare`, `dsi docids`, `dsi train` (the default index),
 `dsi search` with 1,000 queries, `dsi update` with 1,000 documents, `dsi delete` of one; and a
 training with a few steps of the network (`--steps`). Seconds are of the clock, memory is the peak
-of the process. Cells in `results/scale.jsonl` are not measured again.
+of the process. Cells in `results/scale.jsonl` are not measured again; with `--work FOLDER`, neither
+are the stages that a stopped run has finished.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--texts", required=True, type=Path, help="folder with corpus.jsonl")
     parser.add_argument("--sizes", default="20000,100000,1000000")
     parser.add_argument("--steps", type=int, default=3, help="of the network")
+    parser.add_argument("--work", type=Path, help="where what is made is kept; default: nowhere")
     arguments = parser.parse_args()
     rows = []
     for size in map(int, arguments.sizes.split(",")):
@@ -49,9 +53,7 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     pool = _sentences(arguments.texts)
     rng = random.Random(0)
-    found: dict[str, dict[str, float]] = {}
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
+    with _working_folder(arguments.work, size) as root:
         _write_documents(root / "documents.jsonl", pool, rng, range(size))
         _write_documents(root / "more.jsonl", pool, rng, range(size, size + 1000))
         _write_queries(root / "queries.tsv", pool, rng)
@@ -68,15 +70,32 @@ def _measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
             "delete": ["delete", index, "d7"],
             "train steps": ["train", dataset, "--out", f"{index}-steps", *few],
         }
+        finished = root / "stages.json"
+        found = json.loads(finished.read_text()) if finished.is_file() else {}
         for stage, words in commands.items():
+            if stage in found:
+                continue
             found[stage] = _run(words)
             if stage in ("train", "update"):
                 found[stage]["index MiB"] = _size(root / "index") / 2**20
             print(size, stage, found[stage], file=sys.stderr, flush=True)
+            finished.write_text(json.dumps(found))
     return {
         "settings": {"texts": arguments.texts.name, "steps": arguments.steps},
         "stages": found,
     }
+
+
+@contextmanager
+def _working_folder(work: Path | None, size: int) -> Iterator[Path]:
+    """Yields the folder of one size: under `work`, or a temporary one."""
+    if work is None:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    root = work / str(size)
+    root.mkdir(parents=True, exist_ok=True)
+    yield root
 
 
 def _sentences(folder: Path) -> list[str]:
