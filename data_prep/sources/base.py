@@ -132,13 +132,13 @@ def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> No
 SOURCES: Registry[type[Source]] = Registry("source")
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str], noun: str = "file or folder") -> Path:
     """Returns `path` as a Path; `-` as that of standard input.
 
     Raises:
-        InputError: Nothing is there.
+        InputError: Nothing is there; the message calls it a `noun`.
     """
     meant = standard_input(path)
     if not meant.exists():
-        raise InputError("no such file or folder", where=path)
+        raise InputError(f"no such {noun}", where=path)
     return meant

@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 from data_prep.errors import InputError
@@ -27,20 +27,32 @@ _BUFFER = 2**20
 _OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
 
 
-def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+def lines(
+    path: str | os.PathLike[str],
+    encoding: str = "utf-8",
+    *,
+    noun: str = "file",
+    mend: str = "Name the encoding with --encoding, for example latin-1",
+) -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
 
     Lines end with "\n", or with "\r" where the file begins with more of those. What is not said
     to be in another encoding is read as UTF-16 where it begins with the mark of that, or with two
     ASCII characters of two bytes.
 
+    Args:
+        path: The file; "-" is standard input.
+        encoding: As Python names it.
+        noun: What an error calls a file that is missing.
+        mend: What an error advises where the file is in another encoding.
+
     Raises:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
             is longer than LONGEST_LINE.
     """
-    path = existing(path)
+    path = existing(path, "file or folder" if noun == "file" else noun)
     if path.is_dir():
-        raise InputError("a folder where a file is needed", where=path)
+        raise InputError(f"a folder where a {noun} is needed", where=path)
     try:
         one_byte = "\n".encode(encoding) == b"\n"
     except (LookupError, ValueError):
@@ -75,7 +87,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
             raise InputError(
                 f"not {encoding}{byte}",
                 where=f"{path}:{number + 1}",
-                mend="Name the encoding with --encoding, for example latin-1",
+                mend=mend,
             ) from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"damaged gzip file ({error})", where=path) from None

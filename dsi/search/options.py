@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 from data_prep.checks import check_numbers
 from data_prep.errors import InputError
-from data_prep.once import open_input
+from data_prep.sources.lines import lines
 
 
 @dataclass(frozen=True)
@@ -100,21 +99,20 @@ class SearchOptions:
 
 
 def read_doc_ids(path: Path) -> list[str]:
-    r"""Reads document ids, one a line; blank lines are passed over.
+    """Reads document ids, one a line; blank lines are skipped.
 
-    An id is all of its line, blanks at its ends too: they can be part of it. Lines end with "\n",
-    "\r\n" or "\r".
+    An id is all of its line, spaces at its ends too: they can be part of it. The file may be
+    compressed or in UTF-16, as any other input file.
 
     Raises:
-        InputError: There is no such file, it is not text in UTF-8, or there is no id in it.
+        InputError: There is no such file, it is not text, or there is no id in it.
     """
-    try:
-        with io.TextIOWrapper(open_input(path), encoding="utf-8-sig") as file:
-            ids = [line.removesuffix("\n") for line in file if line.strip()]
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError("no such file of document ids", where=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
+    found = lines(path, noun="file of document ids", mend="Write it in UTF-8")
+    ids = [_without_end(line) for _, line in found if line.strip()]
     if not ids:
         raise InputError("no document id in it", where=path, mend="Write one id a line")
     return ids
+
+
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")

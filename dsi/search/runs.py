@@ -9,21 +9,16 @@ A field of a run file holds no white space. In an id that has some, `\u0020` sta
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 import os
 import re
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.files import writing
-from data_prep.once import open_input
+from data_prep.sources.lines import lines
 
 Run = dict[str, dict[str, float]]
 
@@ -73,30 +68,21 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Reads a TREC run file: query id, Q0, document id, rank, score and tag in each line.
 
     The score decides the ranking, as in trec_eval; the rank field is not read. Empty lines are
-    passed over. The file may be gzipped.
+    skipped. The file may be compressed or in UTF-16, as any other input file.
 
     Returns:
         The queries in the order of the file, the documents of each best first.
 
     Raises:
-        InputError: There is no such file, it is not text in UTF-8 or a damaged gzip file, or a
-            line has not six fields, a score that is not a finite number, or a document that the
+        InputError: There is no such file, it is not text or a damaged gzip file, or a line has
+            not six fields, a score that is not a finite number, or a document that the
             query has already.
     """
-    path = Path(path)
     run: Run = {}
-    try:
-        with _opened(path) as file:
-            for number, line in enumerate(file, start=1):
-                fields = line.split()
-                if fields:
-                    _read_line(fields, run, f"{path}, line {number}")
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError("no such run file", where=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not text in UTF-8 ({error.reason})", where=path) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"damaged gzip file ({error})", where=path) from None
+    for number, line in lines(path, noun="run file", mend="Write it in UTF-8"):
+        fields = line.split()
+        if fields:
+            _read_line(fields, run, f"{path}, line {number}")
     return {query: {doc: scores[doc] for doc in ranked(scores)} for query, scores in run.items()}
 
 
@@ -127,17 +113,6 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
             mend="List each document once for a query",
         )
     scores[doc_id] = score
-
-
-_GZIP = b"\x1f\x8b"
-
-
-def _opened(path: Path) -> IO[str]:
-    """Opens a run file, gzipped or not: its first bytes decide, as in a pipe it has no suffix."""
-    file = open_input(path)
-    if file.peek(2).startswith(_GZIP):
-        return io.TextIOWrapper(gzip.GzipFile(fileobj=file), encoding="utf-8")
-    return io.TextIOWrapper(file, encoding="utf-8")
 
 
 def _field(name: str, noun: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from data_prep.errors import InputError
@@ -15,6 +17,10 @@ from dsi.search.options import read_doc_ids
         (b"\xef\xbb\xbfa\r\nb", ["a", "b"]),
         (b"a \n  b\n\n \t\nc\td\n", ["a ", "  b", "c\td"]),
         ("a\u2028b\nc\x0bd\x1c\n".encode(), ["a\u2028b", "c\x0bd\x1c"]),
+        (b"a\rb\r", ["a", "b"]),
+        (gzip.compress(b"a\nb\n"), ["a", "b"]),
+        ("a\nå\n".encode("utf-16"), ["a", "å"]),
+        ("a\nb\n".encode("utf-16-le"), ["a", "b"]),
     ],
 )
 def test_an_id_is_all_of_its_line(tmp_path, content, ids):

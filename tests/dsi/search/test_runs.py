@@ -68,11 +68,12 @@ def test_a_broken_line_is_named(tmp_path, second, words):
 
 def test_a_file_that_is_not_text_or_not_there_is_refused(tmp_path):
     (tmp_path / "run").write_bytes(b"q Q0 d\xff 1 1 t\n")
-    with pytest.raises(InputError, match="UTF-8"):
+    with pytest.raises(InputError, match="not utf-8"):
         read_run(tmp_path / "run")
-    for missing in (tmp_path / "other", tmp_path):
-        with pytest.raises(InputError, match="no such run file"):
-            read_run(missing)
+    with pytest.raises(InputError, match="no such run file"):
+        read_run(tmp_path / "other")
+    with pytest.raises(InputError, match="a folder where a run file is needed"):
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("run", [{"": {"d": 1.0}}, {"q": {"": 1.0}}])
