@@ -278,7 +278,7 @@ def test_a_query_of_100_000_characters_is_cut_and_searched(index):
         (["zebra", "--score", "best"], "--score"),
         (["zebra", "--only", "{dir}/none"], "no such file of document ids"),
         (["zebra", "--only", "{dir}/empty"], "no document id in it"),
-        (["zebra", "--exclude", "{dir}/binary"], "not utf-8"),
+        (["zebra", "--exclude", "{dir}/binary"], "binary:1: not utf-16"),
         (["zebra", "--exclude", "{dir}/unknown"], "no document 'd99' among 6 identifiers"),
         (["zebra", "--exclude", "{dir}/all"], "no document is left to search among"),
         (["zebra", "--guidance.starts", "0"], "--guidance.starts 0 is less than 1"),
