@@ -218,7 +218,7 @@ def sharpness(run: Any) -> tuple[float, float]:
 
     from dsi.objectives.base import Forward
     from dsi.objectives.cross_entropy import CrossEntropy
-    from dsi.training.sam import Ascent, WholeWeights
+    from dsi.training.sam import Perturbation, WholeWeights
 
     model = run.model
     count = len(run.batches.examples["indexing"])
@@ -236,7 +236,7 @@ def sharpness(run: Any) -> tuple[float, float]:
 
     model.zero_grad()
     here = loss(gradients=True)
-    with Ascent(WholeWeights(model.parameters()), rho=0.05).climbed():
+    with Perturbation(WholeWeights(model.parameters()), rho=0.05).applied():
         there = loss(gradients=False)
     return here, there - here
 

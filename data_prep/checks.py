@@ -87,7 +87,7 @@ def check_number(name: str, value: object) -> None:
         raise InputError(f"{name} {value} is negative")
     most = 2**63 - 1 if is_seed else LARGEST
     if isinstance(value, int) and abs(value) > most:
-        raise InputError(f"{name} {value!s:.24} is too large", mend=f"Give at most {most:,}")
+        raise InputError(f"{name} {value!s:.24} is too large", hint=f"Give at most {most:,}")
 
 
 def check_choices(options: DataclassInstance, group: str = "", **choices: Names) -> None:
@@ -106,7 +106,7 @@ def check_choices(options: DataclassInstance, group: str = "", **choices: Names)
         if value is not None and value not in known:
             raise InputError(
                 f"{option_name(group, name)} {value!r} is unknown",
-                mend=f"Choose from: {', '.join(known)}",
+                hint=f"Choose from: {', '.join(known)}",
             )
 
 

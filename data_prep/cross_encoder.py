@@ -43,7 +43,7 @@ class CrossEncoder:
             raise InputError(
                 f"cannot load the cross-encoder {name!r} ({str(error).splitlines()[0]})",
                 where="--filter.cross_encoder",
-                mend="Give a hub id that this machine can reach, or the path of a folder",
+                hint="Give a hub id that this machine can reach, or the path of a folder",
             ) from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.to(self._device).eval()

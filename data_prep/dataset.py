@@ -154,7 +154,7 @@ class InMemorySource:
 
 
 @dataclass
-class Tally:
+class ExampleCounter:
     """How often something happened, with the first few examples."""
 
     count: int = 0
@@ -190,8 +190,8 @@ class DatasetInfo:
     queries: int
     qrels: dict[str, int]
     content_hash: str
-    dropped: dict[str, Tally]
-    noted: dict[str, Tally]
+    dropped: dict[str, ExampleCounter]
+    noted: dict[str, ExampleCounter]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the value that `dataset.json` holds."""
@@ -210,11 +210,13 @@ class DatasetInfo:
             raise InputError(
                 f"dataset format version {version!r} where {FORMAT_VERSION} is read",
                 where=where,
-                mend="Prepare the dataset again with this version of dsi-toolkit",
+                hint="Prepare the dataset again with this version of dsi-toolkit",
             )
         try:
             for part in ("dropped", "noted"):
-                fields[part] = {name: Tally(**tally) for name, tally in fields[part].items()}
+                fields[part] = {
+                    name: ExampleCounter(**counter) for name, counter in fields[part].items()
+                }
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"a damaged dataset.json ({error})", where=where) from None
@@ -244,7 +246,7 @@ class Dataset:
             raise InputError(
                 "no dataset here" if path.is_dir() else "no such folder",
                 where=path,
-                mend="Make one with: dsi prepare SOURCE --out DATASET",
+                hint="Make one with: dsi prepare SOURCE --out DATASET",
             )
         return cls(
             path, DatasetInfo.from_json(read_json(path / "dataset.json"), path / "dataset.json")
@@ -292,7 +294,7 @@ class Dataset:
             InputError: There is no split of that name.
         """
         if split not in SPLITS:
-            raise InputError(f"unknown split {split!r}", mend=f"Choose from: {', '.join(SPLITS)}")
+            raise InputError(f"unknown split {split!r}", hint=f"Choose from: {', '.join(SPLITS)}")
         found: dict[str, dict[str, int]] = {}
         for query_id, doc_id, relevance, its_split in arrow.read_rows(
             self.path / "qrels", list(QREL_COLUMNS)
@@ -322,7 +324,7 @@ class Dataset:
             raise InputError(
                 f"no pseudo-queries of the generator {generator!r}",
                 where=self.path,
-                mend="Make them with: "
+                hint="Make them with: "
                 + command_line("queries", self.path, "--generator", generator),
             )
         names = self.generators if generator is None else [generator]
@@ -359,7 +361,7 @@ class _PartWriter:
         except UnicodeEncodeError:
             raise InputError(
                 f"the text of {row[0]!a} holds half a surrogate pair, which is no character",
-                mend="Write the source file as valid UTF-8",
+                hint="Write the source file as valid UTF-8",
             ) from None
         self.file.append(row)
 
@@ -400,8 +402,8 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     """
     path = Path(path)
     refuse_other_content(path)
-    dropped: dict[str, Tally] = {}
-    noted: dict[str, Tally] = {}
+    dropped: dict[str, ExampleCounter] = {}
+    noted: dict[str, ExampleCounter] = {}
     with replacing_named_folder(path, PARTS.__contains__) as fresh:
         with _PartWriter(fresh / "corpus", CORPUS_COLUMNS) as corpus:
             doc_ids, instead = _write_documents(corpus, source, dropped)
@@ -438,13 +440,13 @@ def _made_of(path: Path, content_hash: str) -> list[str]:
     made = [name for name in KEPT if (path / name).is_dir()]
     if not made or Dataset.open(path).info.content_hash == content_hash:
         return made
-    dear = [folder for folder in path.glob("pseudo/[!.]*") if folder.name not in MADE_AGAIN]
-    dear += path.glob("memory")
-    if dear:
+    expensive = [folder for folder in path.glob("pseudo/[!.]*") if folder.name not in MADE_AGAIN]
+    expensive += path.glob("memory")
+    if expensive:
         raise InputError(
             "the dataset that is here has another content, and what was made of it would be lost",
             where=path,
-            mend=f"Choose another --out, or remove {' and '.join(map(str, sorted(dear)))}",
+            hint=f"Choose another --out, or remove {' and '.join(map(str, sorted(expensive)))}",
         )
     return []
 
@@ -455,10 +457,10 @@ def refuse_other_content(path: Path) -> None:
         raise InputError(
             "this folder holds something that is not a dataset",
             where=path,
-            mend="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this one is left as it is",
         )
     if path.exists() and not path.is_dir():
-        raise InputError("this is a file, not a folder", where=path, mend="Choose another --out")
+        raise InputError("this is a file, not a folder", where=path, hint="Choose another --out")
     refuse_irreplaceable(path, PARTS.__contains__)
 
 
@@ -470,7 +472,7 @@ def _check_id(value: object, kind: str, example: object) -> None:
 
 
 def _write_documents(
-    part: _PartWriter, source: SourceData, dropped: dict[str, Tally]
+    part: _PartWriter, source: SourceData, dropped: dict[str, ExampleCounter]
 ) -> tuple[dict[str, bool], dict[str, str]]:
     """Writes the corpus.
 
@@ -492,11 +494,13 @@ def _write_documents(
             raise InputError(
                 f"the document id {document.doc_id!r} appears twice, again in document {number:,}",
                 where=source.source,
-                mend="Give each document its own id",
+                hint="Give each document its own id",
             )
         if not document.title.strip() and not document.text.strip():
             seen[document.doc_id] = False
-            dropped.setdefault("document without title and text", Tally()).add(document.doc_id)
+            dropped.setdefault("document without title and text", ExampleCounter()).add(
+                document.doc_id
+            )
             continue
         if source.drop_duplicate_texts:
             key = hashlib.blake2b(
@@ -506,9 +510,9 @@ def _write_documents(
             if first != document.doc_id:
                 seen[document.doc_id] = False
                 instead[document.doc_id] = first
-                dropped.setdefault("document with the text of an earlier one", Tally()).add(
-                    document.doc_id
-                )
+                dropped.setdefault(
+                    "document with the text of an earlier one", ExampleCounter()
+                ).add(document.doc_id)
                 continue
         seen[document.doc_id] = True
         part.append(document.doc_id, document.title, document.text, document.url)
@@ -516,13 +520,13 @@ def _write_documents(
         raise InputError(
             "no document with a title or a text",
             where=source.source,
-            mend="Check that it is the right file, and which columns or fields are read",
+            hint="Check that it is the right file, and which columns or fields are read",
         )
     return seen, instead
 
 
 def _write_queries(
-    part: _PartWriter, source: SourceData, dropped: dict[str, Tally]
+    part: _PartWriter, source: SourceData, dropped: dict[str, ExampleCounter]
 ) -> dict[str, str | None]:
     """Writes the labelled queries; returns query_id -> text, None where it was dropped."""
     seen: dict[str, str | None] = {}
@@ -535,12 +539,12 @@ def _write_queries(
                 raise InputError(
                     f"the query id {query.query_id!r} appears twice with different texts",
                     where=source.source,
-                    mend="Give each query its own id",
+                    hint="Give each query its own id",
                 )
-            dropped.setdefault("query that appears again", Tally()).add(query.query_id)
+            dropped.setdefault("query that appears again", ExampleCounter()).add(query.query_id)
         elif not query.text.strip():
             seen[query.query_id] = None
-            dropped.setdefault("query without text", Tally()).add(query.query_id)
+            dropped.setdefault("query without text", ExampleCounter()).add(query.query_id)
         else:
             seen[query.query_id] = query.text
             part.append(query.query_id, query.text, query.origin)
@@ -553,13 +557,13 @@ def _write_qrels(
     query_ids: dict[str, str | None],
     doc_ids: dict[str, bool],
     instead: dict[str, str],
-    dropped: dict[str, Tally],
-    noted: dict[str, Tally],
+    dropped: dict[str, ExampleCounter],
+    noted: dict[str, ExampleCounter],
 ) -> dict[str, int]:
     """Writes the judgements; returns split -> how many."""
     counts: Counter[str] = Counter()
     seen: dict[tuple[str, str, str], Qrel] = {}
-    unknown = Tally()
+    unknown = ExampleCounter()
     total = 0
     splits_of: dict[str, str] = {}
     for qrel in source.qrels():
@@ -578,13 +582,13 @@ def _write_qrels(
             _refuse_contradiction(seen[qrel.query_id, doc_id, qrel.split], qrel, source.source)
             reason = "judgement that appears again"
         if reason is not None:
-            dropped.setdefault(reason, Tally()).add(example)
+            dropped.setdefault(reason, ExampleCounter()).add(example)
             continue
         seen[qrel.query_id, doc_id, qrel.split] = qrel
         if splits_of.setdefault(qrel.query_id, qrel.split) != qrel.split:
-            noted.setdefault("judgement of a query that is in two splits (kept)", Tally()).add(
-                example
-            )
+            noted.setdefault(
+                "judgement of a query that is in two splits (kept)", ExampleCounter()
+            ).add(example)
         counts[qrel.split] += 1
         part.append(qrel.query_id, doc_id, qrel.relevance, qrel.split)
     if unknown.count > MOST_UNKNOWN * total:
@@ -592,11 +596,11 @@ def _write_qrels(
             f"{unknown.count:,} of {total:,} judgements name a query or document that does not"
             f" exist (the first: {unknown.examples[0]!r})",
             where=source.source,
-            mend="Check that queries, documents and judgements use the same ids",
+            hint="Check that queries, documents and judgements use the same ids",
         )
     for query_id, text in query_ids.items():
         if text is not None and query_id not in splits_of:
-            noted.setdefault("query without a judgement (kept)", Tally()).add(query_id)
+            noted.setdefault("query without a judgement (kept)", ExampleCounter()).add(query_id)
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
@@ -607,7 +611,7 @@ def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
             f"the pair {again.query_id!r} {again.doc_id!r} is judged {first.relevance} and"
             f" {again.relevance} in {again.split}",
             where=where,
-            mend="Keep one judgement of each pair",
+            hint="Keep one judgement of each pair",
         )
 
 
@@ -620,5 +624,5 @@ def _check_qrel(qrel: Qrel) -> None:
         raise InputError(f"the relevance {qrel.relevance} does not fit in 32 bits (in {qrel!r})")
     if qrel.split not in SPLITS:
         raise InputError(
-            f"unknown split {qrel.split!r} (in {qrel!r})", mend=f"Choose from: {', '.join(SPLITS)}"
+            f"unknown split {qrel.split!r} (in {qrel!r})", hint=f"Choose from: {', '.join(SPLITS)}"
         )

@@ -1,4 +1,4 @@
-"""The one error that means: the input or the call is wrong; and commands that mend it."""
+"""The one error that means: the input or the call is wrong; and commands that fix it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 
 class InputError(Exception):
-    """Wrong input, told in one line: what is wrong, where, and how to mend it.
+    """Wrong input, told in one line: what is wrong, where, and how to fix it.
 
     The command line prints the line and exits with code 2; every other exception is a
     defect or a failing machine and exits with code 1.
@@ -15,17 +15,17 @@ class InputError(Exception):
     Args:
         what: What is wrong, with the offending value.
         where: The file, line, column or option it was found in.
-        mend: What the user should do about it.
+        hint: What the user should do about it.
     """
 
     def __init__(
-        self, what: str, *, where: str | os.PathLike[str] | None = None, mend: str | None = None
+        self, what: str, *, where: str | os.PathLike[str] | None = None, hint: str | None = None
     ) -> None:
         parts = [what.rstrip(".")]
         if where is not None:
             parts[0] = f"{os.fspath(where)}: {parts[0]}"
-        if mend is not None:
-            parts.append(mend.rstrip("."))
+        if hint is not None:
+            parts.append(hint.rstrip("."))
         super().__init__(". ".join(_one_line(part) for part in parts) + ".")
 
 

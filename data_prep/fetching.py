@@ -23,15 +23,15 @@ class Fetching:
     Args:
         what: What the library cannot do.
         where: What the user asked for.
-        mend: What the user should check.
+        hint: What the user should check.
     """
 
     what: str
     where: str
-    mend: str
+    hint: str
 
     @contextlib.contextmanager
-    def told(self, *passed: type[Exception]) -> Iterator[None]:
+    def translated(self, *passed: type[Exception]) -> Iterator[None]:
         """Turns an error of the block into one line.
 
         Args:
@@ -49,7 +49,7 @@ class Fetching:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InputError(
-                f"{self.what} ({_said(error)})", where=self.where, mend=self.mend
+                f"{self.what} ({_said(error)})", where=self.where, hint=self.hint
             ) from None
 
     def rows(self, read: Callable[[], Iterable[T]]) -> Iterator[T]:
@@ -58,10 +58,10 @@ class Fetching:
         Raises:
             InputError: The library failed, at the first row or at a later one.
         """
-        with self.told():
+        with self.translated():
             rows = iter(read())
         while True:
-            with self.told(StopIteration):
+            with self.translated(StopIteration):
                 try:
                     row = next(rows)
                 except StopIteration:

@@ -280,7 +280,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
         raise InputError(
             f"{what}, and the command replaces the folder as a whole",
             where=target,
-            mend=f"Name a folder inside it, such as {os.path.join(target, 'new')}",
+            hint=f"Name a folder inside it, such as {os.path.join(target, 'new')}",
         )
     inside = [] if ours is None else [name for name in os.listdir(folder) if not ours(name)]
     for name in inside:
@@ -288,7 +288,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
             raise InputError(
                 "a disk is mounted here, and the command replaces the folder around it",
                 where=folder / name,
-                mend="Choose another --out",
+                hint="Choose another --out",
             )
 
 

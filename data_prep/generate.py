@@ -143,27 +143,27 @@ def generate_queries(
 def used_as_they_are(dataset: Dataset, name: str) -> bool:
     """Tells whether training takes the pseudo-queries that are there, however they were made.
 
-    Those of a model are not made anew for another number or seed: they are dear. Nor are those
+    Those of a model are not made anew for another number or seed: they are expensive. Nor are those
     that a filter has chosen, or that were made with options which only `dsi queries` has.
 
     Raises:
         InputError: They are a model's, and not there.
     """
-    dear = GENERATORS[name].dear
+    expensive = GENERATORS[name].expensive
     file = dataset.path / "pseudo" / name / "generator.json"
     made = read_json(file) if file.is_file() else {}
     if made.get("content_hash") == dataset.info.content_hash:
         chosen = _chosen_options(name, made)
-        if chosen and not dear:
+        if chosen and not expensive:
             note(f"training takes the pseudo-queries of {name} that are here, made with {chosen}")
-        if dear or "filter" in made or chosen:
+        if expensive or "filter" in made or chosen:
             return True
-    if not dear:
+    if not expensive:
         return False
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
-        mend=f"Make them first: {command_line('queries', dataset.path, '--generator', name)}",
+        hint=f"Make them first: {command_line('queries', dataset.path, '--generator', name)}",
     )
 
 
@@ -221,7 +221,7 @@ def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None
         raise InputError(
             f"{what} kept in the dataset, and it is read-only ({error.strerror})",
             where=dataset.path,
-            mend="Copy the dataset to where you may write, and go on with the copy",
+            hint="Copy the dataset to where you may write, and go on with the copy",
         ) from None
 
 

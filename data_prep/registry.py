@@ -43,9 +43,9 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
+            near_hint = f"Did you mean {near[0]!r}? " if near else ""
             raise InputError(
-                f"unknown {self.noun} {name!r}", mend=f"{hint}Choose from: {', '.join(self)}"
+                f"unknown {self.noun} {name!r}", hint=f"{near_hint}Choose from: {', '.join(self)}"
             )
         return self._entries[name]
 

@@ -63,7 +63,7 @@ class RehearsalOptions:
         if not any(self.shares.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",
-                mend="Give one of them a share",
+                hint="Give one of them a share",
             )
 
     @property

@@ -48,7 +48,7 @@ def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]
                     raise InputError(
                         f"{key} {one!r:.80} is none of the installed libraries'",
                         where=where,
-                        mend=f"Choose from: {', '.join(BUILT_IN)}, or leave it out",
+                        hint=f"Choose from: {', '.join(BUILT_IN)}, or leave it out",
                     )
         elif isinstance(value, Mapping):
             refuse_foreign_code(value, where)

@@ -40,7 +40,7 @@ class FilterOptions:
         if bool(self.best) != (self.cross_encoder is not None):
             raise InputError(
                 f"--filter.best {self.best} with --filter.cross_encoder {self.cross_encoder}",
-                mend="Give both: the model, and how many queries a document keeps",
+                hint="Give both: the model, and how many queries a document keeps",
             )
 
     def __bool__(self) -> bool:

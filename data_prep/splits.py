@@ -84,7 +84,7 @@ class SplitSource:
                     f"--{split}-share {share}: there is a {split} split of {sizes[split]:,}"
                     " judgements already",
                     where=source.source,
-                    mend=f"Leave out --{split}-share",
+                    hint=f"Leave out --{split}-share",
                 )
         judged: dict[str, set[str]] = {}
         for qrel in source.qrels():

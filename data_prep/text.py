@@ -188,7 +188,7 @@ def stopwords(language: str = "english") -> frozenset[str]:
         )
         raise InputError(
             f"no stop words for language {language!r}",
-            mend=f"Choose from: english, none, {', '.join(known)}",
+            hint=f"Choose from: english, none, {', '.join(known)}",
         )
     return frozenset(getattr(lists, name))
 
@@ -222,6 +222,6 @@ def snowball(language: str) -> Any:
     if language not in Stemmer.algorithms():
         raise InputError(
             f"no stemmer for language {language!r}",
-            mend=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
+            hint=f"Choose from: none, {', '.join(Stemmer.algorithms())}",
         )
     return Stemmer.Stemmer(language)

@@ -108,7 +108,7 @@ class Assignment:
         if self.embedder is None:
             raise InputError(
                 f"these {self.table.kind!r} identifiers were saved without their embedder",
-                mend="Assign them again",
+                hint="Assign them again",
             )
         return self.embedder.encode(texts)
 
@@ -155,7 +155,7 @@ class Assignment:
             raise InputError(
                 f"not a folder of identifiers ({MANIFEST} is missing)",
                 where=folder,
-                mend="Make one with `dsi docids`",
+                hint="Make one with `dsi docids`",
             )
         manifest = read_json(folder / MANIFEST)
         embedder = open_embedder(folder / "embedder")[0] if (folder / "embedder").exists() else None
@@ -212,7 +212,7 @@ def assign(
     """
     chosen = KINDS[kind]
     if seed < 0:
-        raise InputError(f"seed is {seed}", mend="Give 0 or more")
+        raise InputError(f"seed is {seed}", hint="Give 0 or more")
     if not len(doc_ids):
         raise InputError("no document to give an identifier to")
     embedding = embedding or EmbeddingOptions()
@@ -242,12 +242,12 @@ def refuse_other_content(folder: str | os.PathLike[str]) -> None:
     """Raises InputError where `folder` is a file, or holds something that is not identifiers."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=folder, mend="Choose another --out")
+        raise InputError("this is a file, not a folder", where=folder, hint="Choose another --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise InputError(
             "this folder holds something that is not identifiers",
             where=folder,
-            mend="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this one is left as it is",
         )
     refuse_irreplaceable(folder, PARTS.__contains__)
 

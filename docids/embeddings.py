@@ -36,7 +36,7 @@ class EmbeddingOptions:
     def __post_init__(self) -> None:
         for name in ("dimensions", "sample"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", mend="Give 1 or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint="Give 1 or more")
 
 
 class Embedder(Protocol):

@@ -44,7 +44,7 @@ class EncoderEmbedder:
             raise InputError(
                 f"no encoder-decoder {model!r} ({str(error).splitlines()[0]})",
                 where="--embedding.model",
-                mend="Give a hub id, or the folder of a downloaded model",
+                hint="Give a hub id, or the folder of a downloaded model",
             ) from None
         self._encoder = whole.get_encoder().eval()
 

@@ -77,7 +77,7 @@ class Pieces:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"no vocabulary of {size} pieces for the identifiers ({reason})",
-                mend="Raise vocabulary",
+                hint="Raise vocabulary",
             ) from None
         model = np.frombuffer(written.getvalue(), np.uint8)
         return cls(model, np.full(_processor(model).vocab_size(), -1, np.int32))
@@ -124,7 +124,7 @@ class Pieces:
         except KeyError as error:
             raise InputError(
                 f"the identifiers lack their vocabulary ({error.args[0]!r} is missing)",
-                mend="Assign them again",
+                hint="Assign them again",
             ) from None
 
 

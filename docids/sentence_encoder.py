@@ -217,8 +217,8 @@ class SentenceEncoder:
                 most = part.num_embeddings - part.padding_idx - 1
                 self.module.max_seq_length = min(self.module.max_seq_length or most, most)
 
-    def _error(self, what: str, mend: str) -> InputError:
-        return InputError(what, where=self._where, mend=mend)
+    def _error(self, what: str, hint: str) -> InputError:
+        return InputError(what, where=self._where, hint=hint)
 
 
 def _load(model: str, where: str | None) -> Any:
@@ -240,7 +240,7 @@ def _load(model: str, where: str | None) -> Any:
         raise InputError(
             f"no encoder {model!r} ({_first_line(error)})",
             where=where,
-            mend="Give a hub id that this machine can reach, or the folder of a downloaded model",
+            hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         ) from None
     return loaded.float().eval()
 
@@ -256,7 +256,7 @@ def _package(model: str, where: str | None) -> Any:
         raise InputError(
             f"the encoder {model!r} needs the package sentence-transformers, version 6 or later",
             where=where,
-            mend="pip install 'dsi-toolkit[embeddings]'",
+            hint="pip install 'dsi-toolkit[embeddings]'",
         ) from None
     return sentence_transformers
 
@@ -265,7 +265,7 @@ def _code_error(model: str, where: str | None) -> InputError:
     return InputError(
         f"the encoder {model!r} asks to run code of its own, which is refused",
         where=where,
-        mend="Choose an encoder that transformers or sentence-transformers can run by itself",
+        hint="Choose an encoder that transformers or sentence-transformers can run by itself",
     )
 
 

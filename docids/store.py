@@ -71,7 +71,7 @@ def open_store(
         raise InputError(
             f"format {header.get('format')!r}, and this version reads format {FORMAT}",
             where=header_file,
-            mend=f"Make the {noun} again with this version",
+            hint=f"Make the {noun} again with this version",
         )
     arrays = {}
     for name, size in header["bytes"].items():
@@ -82,7 +82,7 @@ def open_store(
         if found != size:
             state = "missing" if found is None else f"{found} bytes long instead of {size}"
             raise InputError(
-                f"the file is {state}", where=file, mend=f"Make the {noun} again, or copy it whole"
+                f"the file is {state}", where=file, hint=f"Make the {noun} again, or copy it whole"
             )
         arrays[name] = _open_array(file)
     return header, arrays
@@ -112,7 +112,7 @@ def _open_array(file: Path) -> np.ndarray:
         raise InputError(
             f"damaged: not a numpy array ({error})",
             where=file,
-            mend="Make it again, or copy it whole",
+            hint="Make it again, or copy it whole",
         ) from None
     return array
 
@@ -151,10 +151,10 @@ def naming(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error), where=folder, mend="Make it again, or copy it whole") from None
+        raise InputError(str(error), where=folder, hint="Make it again, or copy it whole") from None
     except KeyError as error:
         raise InputError(f"it lacks its {error.args[0]!r}", where=folder) from None
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise InputError(
-            f"damaged ({error})", where=folder, mend="Make it again, or copy it whole"
+            f"damaged ({error})", where=folder, hint="Make it again, or copy it whole"
         ) from None

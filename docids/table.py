@@ -312,7 +312,7 @@ class DocidTable:
         if row < 0:
             raise InputError(
                 f"no document {doc_id!r} among {len(self)} identifiers",
-                mend="Ids are compared letter by letter: mind case and blanks",
+                hint="Ids are compared letter by letter: mind case and blanks",
             )
         if self.retired[row]:
             raise InputError(f"document {doc_id!r} was deleted and has no identifier any more")
@@ -454,7 +454,7 @@ class DocidTable:
         raise InputError(
             f"the identifier {shorter} of document {name} is a prefix of "
             f"{longer} of document {other_name}",
-            mend="Append END to every identifier",
+            hint="Append END to every identifier",
         )
 
     def _owner(self, number: int) -> int:

@@ -88,6 +88,6 @@ class TermWeights:
         except KeyError as error:
             raise InputError(
                 f"the identifiers lack their term weights ({error.args[0]!r} is missing)",
-                mend="Assign them again",
+                hint="Assign them again",
             ) from None
         return cls(frequency, int(documents), length, language)

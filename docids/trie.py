@@ -68,7 +68,7 @@ class Trie:
         if not len(numbers):
             raise InputError(
                 "no document to search: the identifier table has no live row",
-                mend="Assign identifiers to at least one document",
+                hint="Assign identifiers to at least one document",
             )
         lengths = table.lengths[numbers].astype(np.int32)
         rows = (numbers if table.one_each else table.owners[numbers]).astype(np.int32)

@@ -103,7 +103,7 @@ class Arguments:
                 if _is_list(self.hints[name]):
                     given.values[name] = "[]"
                 else:
-                    raise InputError(f"{name.upper()} is missing", mend=self._usage_hint())
+                    raise InputError(f"{name.upper()} is missing", hint=self._usage_hint())
         try:
             space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
             for name in self.hints:
@@ -152,7 +152,7 @@ class Arguments:
                         raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
                     text = "true"
                 elif not rest or _looks_like_option(rest[0]):
-                    raise InputError(f"--{name} needs a value", mend=self._usage_hint())
+                    raise InputError(f"--{name} needs a value", hint=self._usage_hint())
                 else:
                     text = rest.pop(0)
                 if name == "config":
@@ -186,7 +186,7 @@ class Arguments:
             given.where[name] = name.upper()
         if rest:
             raise InputError(
-                f"{rest[0]!r} is one word too many for dsi {self.verb}", mend=self._usage_hint()
+                f"{rest[0]!r} is one word too many for dsi {self.verb}", hint=self._usage_hint()
             )
 
     def _read_config(self, file: Path) -> dict[str, str]:
@@ -296,8 +296,8 @@ class Arguments:
         if not near:  # `--steps` for `--train.steps`
             near = [known for known in self.hints if known.rpartition(".")[2] == name][:1]
         see = f"see dsi {self.verb} --help"
-        mend = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
-        return InputError(f"unknown {what}", where=where, mend=mend)
+        hint = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
+        return InputError(f"unknown {what}", where=where, hint=hint)
 
     def _explain(self, message: str, given: _Given) -> InputError:
         """Returns jsonargparse's complaint as one line about the user's own words."""
@@ -305,7 +305,7 @@ class Arguments:
             r'(?:Key|Option) ["\'](.+?)["\'] is required', message
         )
         if missing:
-            return InputError(f"--{missing[1]} is missing", mend=self._usage_hint())
+            return InputError(f"--{missing[1]} is missing", hint=self._usage_hint())
         key = re.search(r'key "([\w.]+)"', message)
         name = key[1] if key else ""
         if name in given.values and name in self.hints:
@@ -313,7 +313,7 @@ class Arguments:
                 f"{given.values[name]!r:.200} is not {described(self.hints[name])}",
                 where=given.where[name],
             )
-        return InputError(" ".join(message.split()), mend=self._usage_hint())
+        return InputError(" ".join(message.split()), hint=self._usage_hint())
 
 
 @dataclasses.dataclass
@@ -340,7 +340,7 @@ def _switched(name: str, given: _Given) -> bool:
         raise InputError(
             f"{text!r} is not true or false",
             where=given.where[name],
-            mend=f"Leave the value out: --{name}",
+            hint=f"Leave the value out: --{name}",
         )
     return text == "true"
 

@@ -98,7 +98,7 @@ def from_scratch(
     from transformers import T5Config, T5ForConditionalGeneration
 
     if size not in SIZES:
-        raise InputError(f"unknown model size {size!r}", mend=f"Choose from: {', '.join(SIZES)}")
+        raise InputError(f"unknown model size {size!r}", hint=f"Choose from: {', '.join(SIZES)}")
     shape = SIZES[size]
     settings: dict[str, Any] = {
         "vocab_size": alphabet_size,
@@ -146,7 +146,7 @@ def from_pretrained(
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
-            mend="Give a hub id that this machine can reach, or the path of a folder",
+            hint="Give a hub id that this machine can reach, or the path of a folder",
         ) from None
     text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
     with torch.random.fork_rng(devices=[]):
@@ -216,7 +216,7 @@ def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
     if not config.is_encoder_decoder:
         raise InputError(
             f"{name!r} is a {config.model_type}, no encoder-decoder",
-            mend="Choose a T5, mT5, Flan-T5, BART or mBART",
+            hint="Choose a T5, mT5, Flan-T5, BART or mBART",
         )
     if decoder_layers is not None:
         _cut_decoder(config, decoder_layers, name)
@@ -234,7 +234,7 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
     if layers > has:
         raise InputError(
             f"--model.decoder_layers {layers} is more than the {has} of {name!r}",
-            mend=f"Give {has} or less",
+            hint=f"Give {has} or less",
         )
     setattr(config, key, layers)
 
@@ -329,7 +329,7 @@ def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str
         raise InputError(
             f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, the model rows for "
             f"{rows}",
-            mend="Take the tokenizer that belongs to this checkpoint",
+            hint="Take the tokenizer that belongs to this checkpoint",
         )
 
 
@@ -393,7 +393,7 @@ def load_backbone(
     except unusable as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, mend=COPY
+            f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, hint=COPY
         ) from error
     placed: Any = model
     return placed.to(device).eval()
@@ -428,7 +428,7 @@ def _network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
             raise InputError(
                 f"{ENCODER} has {text_rows(model)} rows for tokens, not {stored[_TEXT_ROWS]}",
                 where=folder / _CONFIG,
-                mend=COPY,
+                hint=COPY,
             )
     model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
     return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
@@ -443,21 +443,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / _CONFIG
     stored = read_json(file)
     if not isinstance(stored, dict):
-        raise InputError("not the configuration of a model", where=file, mend=COPY)
+        raise InputError("not the configuration of a model", where=file, hint=COPY)
     refuse_foreign_code(stored, file)
     for key in ("auto_map", "quantization_config", "custom_pipelines"):
         if stored.get(key):
             raise InputError(f"{key!r} has no place in an index", where=file)
     architectures = stored.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
-        raise InputError("it names no architecture", where=file, mend=COPY)
+        raise InputError("it names no architecture", where=file, hint=COPY)
     _architecture(architectures[0], folder)
     from dsi.pawa import LAYERS
 
     for key, least in ((_TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
         value = stored.get(key, least if key == LAYERS else None)
         if type(value) is not int or value < least:
-            raise InputError(f"{key} is {value!r:.60}", where=file, mend=COPY)
+            raise InputError(f"{key} is {value!r:.60}", where=file, hint=COPY)
     if ENCODER in stored:
         from dsi.pooled_encoder import check_settings
 
@@ -467,7 +467,7 @@ def read_config(folder: Path) -> dict[str, Any]:
                 f"{ENCODER} has a place in T5ForConditionalGeneration only, not in "
                 f"{architectures[0]}",
                 where=file,
-                mend=COPY,
+                hint=COPY,
             )
     return stored
 
@@ -529,9 +529,9 @@ def check_weights(file: Path) -> dict[str, list[int]]:
         with opened_file as tensors:
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise InputError("no such file", where=file, mend=COPY) from None
+        raise InputError("no such file", where=file, hint=COPY) from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"damaged or cut short ({error})", where=file, mend=COPY) from None
+        raise InputError(f"damaged or cut short ({error})", where=file, hint=COPY) from None
 
 
 def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
@@ -545,13 +545,13 @@ def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path
             raise InputError(
                 f"{name!r:.100} has shape {shape}, the configuration asks for {asked}",
                 where=file,
-                mend=COPY,
+                hint=COPY,
             )
         if name in parameters:
             there.add(id(parameters[name]))
     for name, parameter in parameters.items():
         if id(parameter) not in there:
-            raise InputError(f"{name!r} is missing", where=file, mend=COPY)
+            raise InputError(f"{name!r} is missing", where=file, hint=COPY)
 
 
 def _check_finite(model: PreTrainedModel, file: Path) -> None:
@@ -562,7 +562,7 @@ def _check_finite(model: PreTrainedModel, file: Path) -> None:
         if parameter.numel() and not bool(
             torch.stack(parameter.detach().aminmax()).isfinite().all()
         ):
-            raise InputError(f"the weights {name!r} are no finite numbers", where=file, mend=COPY)
+            raise InputError(f"the weights {name!r} are no finite numbers", where=file, hint=COPY)
 
 
 def _architecture(name: Any, folder: Path) -> Any:

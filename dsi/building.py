@@ -102,10 +102,10 @@ def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         InputError: It is something else than mappings.
     """
-    mend = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
+    hint = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
     if not isinstance(documents, Iterable):
-        raise InputError(f"{documents!r:.80} is no documents", mend=mend)
+        raise InputError(f"{documents!r:.80} is no documents", hint=hint)
     for number, record in enumerate(documents, 1):
         if not isinstance(record, Mapping):
-            raise InputError(f"document {number} is no mapping but {record!r:.80}", mend=mend)
+            raise InputError(f"document {number} is no mapping but {record!r:.80}", hint=hint)
         yield number, dict(record)

@@ -109,7 +109,7 @@ def _run(words: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"Did you mean dsi {near[0]}? " if near else ""
         noun = "option" if verb.startswith("-") else "verb"
-        raise InputError(f"unknown {noun} {verb!r}", mend=f"{hint}Choose from: {', '.join(VERBS)}")
+        raise InputError(f"unknown {noun} {verb!r}", hint=f"{hint}Choose from: {', '.join(VERBS)}")
     from dsi.libraries import hush
 
     hush(progress=not _switched_on("quiet", rest))

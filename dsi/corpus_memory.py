@@ -72,7 +72,7 @@ class Memory:
             raise InputError(
                 "this version was written without a memory of its documents, which updating needs",
                 where=version,
-                mend="Give the dataset that the index was trained on: --old DATASET",
+                hint="Give the dataset that the index was trained on: --old DATASET",
             )
         dataset = Dataset.open(folder)
         _, arrays = open_store(folder / "digests", "digests")

@@ -135,7 +135,7 @@ def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
         raise InputError(
             f"the lexical layer is of {len(layer)} documents, the identifiers of {rows}",
             where=folder / "lexical",
-            mend=COPY,
+            hint=COPY,
         )
     return layer
 
@@ -213,14 +213,14 @@ class Index:
         titles = open_titles(folder)
         if len(titles) != len(table):
             raise InputError(
-                f"{len(titles)} titles for {len(table)} identifiers", where=folder, mend=COPY
+                f"{len(titles)} titles for {len(table)} identifiers", where=folder, hint=COPY
             )
         if manifest.documents != len(table.live):
             raise InputError(
                 f"the manifest counts {manifest.documents} documents, the identifiers are of "
                 f"{len(table.live)}",
                 where=folder,
-                mend=COPY,
+                hint=COPY,
             )
         place = usable_device(device)
         text = TextEncoder.open(folder / "text")
@@ -233,7 +233,7 @@ class Index:
                 raise InputError(
                     f"the model knows {rows} {what}, and {wanted} are used",
                     where=folder,
-                    mend=COPY,
+                    hint=COPY,
                 )
         lexical = open_lexical(folder, len(table))
         return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles, lexical)
@@ -303,7 +303,7 @@ class Index:
             if not query.strip():
                 raise InputError(f"query {number} of {len(queries)} is empty")
         if batch_size < 1:
-            raise InputError(f"a batch of {batch_size} queries", mend="Ask for at least 1")
+            raise InputError(f"a batch of {batch_size} queries", hint="Ask for at least 1")
         options = options or SearchOptions()
         options.score_in(self.manifest.score)
         if self.lexical is not None:
@@ -384,7 +384,7 @@ class Index:
                 raise InputError(
                     "the model gives no document a number: its weights are damaged",
                     where=f"version {self.manifest.version} of the index",
-                    mend=COPY,
+                    hint=COPY,
                 )
         else:
             rows, scores = unconstrained_search(*asked, k=k, beams=beams, document_scores=added)
@@ -436,7 +436,7 @@ class Index:
             unknown = named[int(np.flatnonzero(rows < 0)[0])]
             raise InputError(
                 f"no document {unknown!r} among {len(self.table)} identifiers",
-                mend="Ids are compared letter by letter: mind case and blanks",
+                hint="Ids are compared letter by letter: mind case and blanks",
             )
         return rows
 
@@ -452,7 +452,7 @@ class Index:
             raise InputError(
                 "the lexical layer gives scores that are no numbers: its weights are damaged",
                 where=f"version {self.manifest.version} of the index",
-                mend=COPY,
+                hint=COPY,
             )
         return torch.from_numpy(scores).to(self.trie.device)
 
@@ -495,6 +495,6 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"cannot use the device {str(device)!r} ({str(error).splitlines()[0]})",
-            mend="Choose cpu, or cuda where there is an accelerator",
+            hint="Choose cpu, or cuda where there is an accelerator",
         ) from None
     return place

@@ -231,5 +231,5 @@ def _unknown(loaded: SentenceEncoder, module: Any) -> InputError:
     )
 
 
-def _error(what: str, mend: str) -> InputError:
-    return InputError(what, where=WHERE, mend=mend)
+def _error(what: str, hint: str) -> InputError:
+    return InputError(what, where=WHERE, hint=hint)

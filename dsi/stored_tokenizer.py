@@ -40,7 +40,7 @@ def keepable(tokenizer: Any, name: str) -> None:
     if type(tokenizer).__name__ not in PYTHON_CLASSES:
         raise InputError(
             f"an index cannot keep the tokenizer of {name!r}, a {type(tokenizer).__name__}",
-            mend=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or take another "
+            hint=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or take another "
             "checkpoint",
         )
 
@@ -106,7 +106,7 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
         raise InputError(
             f"the tokenizer {name!r:.80} is none that an index can have",
             where=folder / _SETTINGS,
-            mend="Copy the index again as a whole, or do not trust it",
+            hint="Copy the index again as a whole, or do not trust it",
         )
     for key in settings:
         if key.endswith(("_file", "_map")) or key == "backend":

@@ -54,7 +54,7 @@ class VocabularyOptions:
         if self.pieces not in ("auto", "word", "bpe", "unigram"):
             raise InputError(
                 f"--vocabulary.pieces {self.pieces!r} is unknown",
-                mend="Choose from: auto, word, bpe, unigram",
+                hint="Choose from: auto, word, bpe, unigram",
             )
 
 
@@ -157,7 +157,7 @@ class SentencepieceEncoder(TextEncoder):
         if not lines:
             raise InputError(
                 "the texts hold no word to make a vocabulary of",
-                mend="Check the text column, or try --vocabulary.language none",
+                hint="Check the text column, or try --vocabulary.language none",
             )
         types = _types(lines)
         pieces = options.pieces
@@ -195,7 +195,7 @@ class SentencepieceEncoder(TextEncoder):
         except RuntimeError as error:
             raise InputError(
                 f"sentencepiece cannot make a vocabulary of {options.size} tokens ({error})",
-                mend="Change --vocabulary.size",
+                hint="Change --vocabulary.size",
             ) from None
         return cls(written.getvalue(), options.language, pairs)
 
@@ -311,7 +311,7 @@ class PretrainedEncoder(TextEncoder):
         from dsi.stored_tokenizer import keepable
 
         never_ask()
-        mend = (
+        hint = (
             "Give a hub id that this machine can reach, or the path of a folder with "
             "the checkpoint and its tokenizer"
         )
@@ -323,13 +323,13 @@ class PretrainedEncoder(TextEncoder):
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"cannot load the tokenizer of {name!r} ({told})",
-                mend=mend,
+                hint=hint,
             ) from None
         # Where there is no file of a tokenizer, transformers makes an empty one without a word.
         added = getattr(encoder._tokenizer, "added_tokens_decoder", ())
         pieces = set(encoder._tokenizer.get_vocab().values()).difference(encoder._marks, added)
         if len(pieces) < _FEWEST_PIECES:
-            raise InputError(f"the tokenizer of {name!r} has no vocabulary", mend=mend)
+            raise InputError(f"the tokenizer of {name!r} has no vocabulary", hint=hint)
         keepable(encoder._tokenizer, name)
         return encoder
 

@@ -62,12 +62,12 @@ def _walk(
     folder: Path, prefix: str, depth: int, skip: frozenset[str], seen: list[int]
 ) -> Iterator[tuple[str, int]]:
     if depth > MOST_DEPTH:
-        raise InputError(f"folders in folders, {depth} deep", where=folder, mend=COPY)
+        raise InputError(f"folders in folders, {depth} deep", where=folder, hint=COPY)
     with os.scandir(folder) as entries:
         for entry in entries:
             seen[0] += 1
             if seen[0] > MOST_FILES:
-                raise InputError(f"more than {MOST_FILES:,} files", where=folder, mend=COPY)
+                raise InputError(f"more than {MOST_FILES:,} files", where=folder, hint=COPY)
             found = entry.stat(follow_symlinks=False)
             name = prefix + entry.name
             if stat.S_ISDIR(found.st_mode):
@@ -106,7 +106,7 @@ def _refuse(path: Path, mode: int) -> None:
     raise InputError(
         f"{what} has no place here: an index is made of plain files and folders of its own",
         where=path,
-        mend="Copy what it leads to in its place (cp -rL), or copy the index again"
+        hint="Copy what it leads to in its place (cp -rL), or copy the index again"
         if what == "a link"
         else COPY,
     )
@@ -143,7 +143,7 @@ def read_text(path: Path, most: int) -> str:
     with os.fdopen(open_regular(path), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise InputError(f"more than {most:,} bytes", where=path, mend=COPY)
+        raise InputError(f"more than {most:,} bytes", where=path, hint=COPY)
     return content.decode("utf-8", errors="replace")
 
 
@@ -156,7 +156,7 @@ def read_manifest(path: Path) -> Any:
     try:
         text = read_text(path, MOST_MANIFEST)
         if text.count("[") + text.count("{") > MOST_CONTAINERS:
-            raise InputError("too many lists and objects for a manifest", where=path, mend=COPY)
+            raise InputError("too many lists and objects for a manifest", where=path, hint=COPY)
         return json.loads(text)
     except FileNotFoundError:
         raise InputError("no such file", where=path) from None
@@ -204,7 +204,7 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         most = _most_bytes(name)
         if size > most:
             raise InputError(
-                f"{size:,} bytes, where {most:,} are the most", where=folder / name, mend=COPY
+                f"{size:,} bytes, where {most:,} are the most", where=folder / name, hint=COPY
             )
     if files is None:
         return
@@ -212,7 +212,7 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         size = found.get(name, -1)
         if size != entry["bytes"]:
             state = "missing" if size < 0 else f"{size} bytes long instead of {entry['bytes']}"
-            raise InputError(f"the file is {state}", where=folder / name, mend=COPY)
+            raise InputError(f"the file is {state}", where=folder / name, hint=COPY)
     for name in found:
         top, _, rest = name.partition("/")
         hidden = name.rpartition("/")[2].startswith(".")  # a file browser's notes
@@ -221,7 +221,7 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         raise InputError(
             "this file was not here when the version was written",
             where=folder / name,
-            mend="Move it elsewhere: a version never changes",
+            hint="Move it elsewhere: a version never changes",
         )
 
 
@@ -257,7 +257,7 @@ def check_content(
             raise InputError(
                 "the content is not what was written (its checksum differs)",
                 where=folder / name,
-                mend=COPY,
+                hint=COPY,
             )
         compared += 1
     return compared

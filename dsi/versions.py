@@ -144,7 +144,7 @@ class Manifest:
             raise InputError(
                 f"format {number}, and this version of dsi-toolkit reads up to {FORMAT}",
                 where=file,
-                mend="Install a newer dsi-toolkit",
+                hint="Install a newer dsi-toolkit",
             )
         wanted = {entry.name for entry in dataclasses.fields(cls)}
         missing = sorted(wanted.difference(content, ["files"]))
@@ -153,7 +153,7 @@ class Manifest:
         for name, makes_sense in _SENSE.items():
             if not makes_sense(content.get(name)):
                 value = f"{content.get(name)!r:.60}"
-                raise InputError(f"the manifest has {name} {value}", where=file, mend=_COPY)
+                raise InputError(f"the manifest has {name} {value}", where=file, hint=_COPY)
         version_files.check_tree(folder, content.get("files"))
         return cls(**{name: content[name] for name in wanted if name in content})
 
@@ -219,7 +219,7 @@ def live(index: str | os.PathLike[str]) -> str:
     index = Path(index)
     pointer = index / "live"
     if not index.is_dir():
-        raise InputError("no such index folder", where=index, mend="dsi train makes one")
+        raise InputError("no such index folder", where=index, hint="dsi train makes one")
     version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
     try:
         name = version_files.read_text(pointer, _MOST_POINTER).strip()
@@ -227,7 +227,7 @@ def live(index: str | os.PathLike[str]) -> str:
         raise InputError(
             "not an index, or one whose first version is not finished (there is no file 'live')",
             where=index,
-            mend="dsi train makes one, and finishes it when run again",
+            hint="dsi train makes one, and finishes it when run again",
         ) from None
     wrong = None
     if not _NAME.fullmatch(name):
@@ -240,7 +240,7 @@ def live(index: str | os.PathLike[str]) -> str:
         if there:
             back = command_line("rollback", Path(index), "--to", there[-1])
             choose = f", or choose a version: {back}"
-        raise InputError(wrong, where=pointer, mend=f"Copy the index again as a whole{choose}")
+        raise InputError(wrong, where=pointer, hint=f"Copy the index again as a whole{choose}")
     return name
 
 
@@ -288,7 +288,7 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
             raise InputError(
                 f"another command is writing to this index: {holder or 'another process'}",
                 where=index,
-                mend="Wait until it ends, or stop it, and run this again",
+                hint="Wait until it ends, or stop it, and run this again",
             ) from None
         _say(file, f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         try:
@@ -466,7 +466,7 @@ class Writer:
             raise InputError(
                 f"no version {version!r}",
                 where=self.index,
-                mend=f"There are: {', '.join(known)}",
+                hint=f"There are: {', '.join(known)}",
             )
 
 
@@ -524,7 +524,7 @@ def _parent(index: str | os.PathLike[str]) -> str:
         raise InputError(
             f"version {current} is live and has no version before it",
             where=index,
-            mend=f"Give one with --to; there are: {', '.join(names(index))}",
+            hint=f"Give one with --to; there are: {', '.join(names(index))}",
         )
     return parent
 

@@ -118,7 +118,7 @@ class Benchmark:
                 f"{count:,} {what if what == 'documents' else f'{what} queries'} where the recipe "
                 f"of {self.name} gives {wanted}",
                 where=self.release or self.source,
-                mend="Check the release's files, or take it as it is with --any_size",
+                hint="Check the release's files, or take it as it is with --any_size",
             )
 
 
@@ -136,7 +136,7 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
     fetching = Fetching(
         "cannot fetch it",
         where=hub,
-        mend="Check the connection, or give a folder of its files with --release",
+        hint="Check the connection, or give a folder of its files with --release",
     )
     yield from fetching.rows(
         lambda: datasets.load_dataset(hub, configuration, split=split, streaming=True)

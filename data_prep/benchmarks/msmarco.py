@@ -25,7 +25,7 @@ def _file(folder: Path, *names: str) -> Path:
     raise InputError(
         f"no file {' or '.join(names)}",
         where=folder,
-        mend="Give the folder of the MS MARCO release",
+        hint="Give the folder of the MS MARCO release",
     )
 
 

@@ -57,7 +57,7 @@ def pages(release: Path | None) -> Iterator[Page]:
             raise InputError(
                 f"no file *{word}*.jsonl or *{word}*.jsonl.gz",
                 where=release,
-                mend="Give the folder of the Natural Questions release",
+                hint="Give the folder of the Natural Questions release",
             )
         for file in part:
             for number, record in records(file):

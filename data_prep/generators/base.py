@@ -54,7 +54,7 @@ class Generator(ABC):
     """Raised whenever the same options give other queries than before."""
     shard_documents: ClassVar[int | None] = None
     """Documents per shard: what a kill can cost; None for that of `data_prep.generate`."""
-    dear: ClassVar[bool] = False
+    expensive: ClassVar[bool] = False
     """Whether its queries cost so much that `dsi train` makes none by itself."""
 
     @abstractmethod

@@ -158,7 +158,7 @@ class Selective(Generator):
             raise InputError(
                 "the training queries share no words with their documents",
                 where=dataset.path,
-                mend="Use the generator 'extractive'",
+                hint="Use the generator 'extractive'",
             )
         self._model = LogisticRegression(C=1.0, max_iter=200).fit(x, y)
         # A word that few queries use tells more about its own document than about queries.
@@ -241,7 +241,7 @@ def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
             f"{len(pairs)} labelled training pairs, and 'selective' learns from {FEWEST_PAIRS}"
             " or more",
             where=dataset.path,
-            mend="Use the generator 'extractive', which needs none",
+            hint="Use the generator 'extractive', which needs none",
         )
     order = np.random.default_rng([seed, len(pairs)]).permutation(len(pairs))[:MOST_PAIRS]
     return [pairs[position] for position in sorted(order.tolist())]

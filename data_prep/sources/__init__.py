@@ -43,4 +43,4 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
             return kind(argument, options)
     found = "no source reads this" if Path(argument).exists() else "no such file or folder"
     forms = "; ".join(kind.form for kind in kinds)
-    raise InputError(found, where=argument, mend=f"Give one of: {forms}")
+    raise InputError(found, where=argument, hint=f"Give one of: {forms}")

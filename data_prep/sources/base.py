@@ -125,7 +125,7 @@ def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> No
             used = ", ".join("--" + name.replace("_", "-") for name in sorted(uses))
             raise InputError(
                 f"{flag} means nothing for {form}",
-                mend=f"It takes: {used}" if used else "It takes no such options",
+                hint=f"It takes: {used}" if used else "It takes no such options",
             )
 
 

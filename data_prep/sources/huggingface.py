@@ -47,7 +47,7 @@ class HuggingFace(JudgedByFiles):
         self._fetching = Fetching(
             "datasets cannot load it",
             where=self.source,
-            mend="Check the id or path, --subset, and the connection",
+            hint="Check the id or path, --subset, and the connection",
         )
         self.configurations = [] if self._saved() else self._configurations()
         self.retrieval_layout = {"corpus", "queries"} <= set(self.configurations)
@@ -116,12 +116,12 @@ class HuggingFace(JudgedByFiles):
     def _configurations(self) -> list[str]:
         import datasets
 
-        with self._fetching.told():
+        with self._fetching.translated():
             return list(datasets.get_dataset_config_names(self.argument))
 
     def _load(self, configuration: str | None) -> dict[str, Iterator[dict[str, Any]]]:
         """Returns split -> its rows, to be read once."""
-        with self._fetching.told():
+        with self._fetching.translated():
             loaded = self._load_splits(configuration)
         return {
             str(split): self._fetching.rows(functools.partial(loaded.__getitem__, split))
@@ -152,7 +152,7 @@ class HuggingFace(JudgedByFiles):
             raise InputError(
                 f"{told}; there are: {', '.join(loaded)}",
                 where=self.source,
-                mend="Name the split of the documents with --documents-split",
+                hint="Name the split of the documents with --documents-split",
             )
         return loaded[split]
 

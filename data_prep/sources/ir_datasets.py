@@ -42,7 +42,7 @@ def ids_of_beir(name: str) -> str:
         raise InputError(
             f"BEIR has no collection {name!r} in ir_datasets, and there is no such folder",
             where=f"beir:{name}",
-            mend="Give a name such as scifact, nq or cqadupstack/english, or a folder",
+            hint="Give a name such as scifact, nq or cqadupstack/english, or a folder",
         )
     # Where there are splits, the whole collection has their queries once more.
     return ",".join(found[:-1] or found)
@@ -55,7 +55,7 @@ def _library(source: str) -> Any:
         raise InputError(
             "the package ir_datasets is not installed",
             where=source,
-            mend="Install it with: pip install 'dsi-toolkit[ir-datasets]'",
+            hint="Install it with: pip install 'dsi-toolkit[ir-datasets]'",
         ) from None
 
 
@@ -72,7 +72,7 @@ class IrDatasets(Source):
         self._fetching = Fetching(
             "ir_datasets cannot read it",
             where=self.source,
-            mend="Check the connection, and what ir_datasets says of this collection",
+            hint="Check the connection, and what ir_datasets says of this collection",
         )
         library = _library(self.source)
         self.parts: dict[str, Any] = {}
@@ -82,19 +82,19 @@ class IrDatasets(Source):
 
     def _load(self, library: Any, dataset_id: str) -> Any:
         try:
-            with self._fetching.told(KeyError):
+            with self._fetching.translated(KeyError):
                 return library.load(dataset_id)
         except KeyError:
             raise InputError(
                 f"ir_datasets has no dataset {dataset_id!r}",
                 where=self.source,
-                mend="The ids are listed at https://ir-datasets.com",
+                hint="The ids are listed at https://ir-datasets.com",
             ) from None
 
     def _refuse_other_corpora(self) -> None:
         """Refuses ids that bring other documents than the first, which would not be read."""
         (first_id, first), *others = self.parts.items()
-        with self._fetching.told():
+        with self._fetching.translated():
             if not first.has_docs():
                 raise InputError("this dataset has no documents", where=self.source)
             for dataset_id, part in others:
@@ -102,7 +102,7 @@ class IrDatasets(Source):
                     raise InputError(
                         f"{dataset_id} has other documents than {first_id}",
                         where=self.source,
-                        mend="Prepare each of them for itself",
+                        hint="Prepare each of them for itself",
                     )
 
     @classmethod

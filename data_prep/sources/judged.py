@@ -69,7 +69,7 @@ class JudgedByFiles(Source):
                 raise InputError(
                     "judgements without queries",
                     where=f"--{split}-qrels {path}",
-                    mend="Name the file of the queries with --queries",
+                    hint="Name the file of the queries with --queries",
                 )
             existing(path)
 
@@ -150,14 +150,14 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
                 raise InputError(
                     f"topic {count} has no field {name!r}; it has: {', '.join(fields) or 'none'}",
                     where=f"{path}:{line}",
-                    mend="Name the field with --topic-field" if name != "num" else None,
+                    hint="Name the field with --topic-field" if name != "num" else None,
                 )
         yield Query(fields["num"], fields[options.topic_field.lower()])
     if not count:
         raise InputError(
             "neither TREC topics (<top> ... </top>) nor lines of `id<tab>text`",
             where=path,
-            mend=f"Give a file of queries as topics, or as {', '.join(TABLE_SUFFIXES)}",
+            hint=f"Give a file of queries as topics, or as {', '.join(TABLE_SUFFIXES)}",
         )
 
 
@@ -196,7 +196,7 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
         yield qrel
     if not count:
         raise InputError(
-            "no judgement in it", where=path, mend="Remove the file, or put judgements into it"
+            "no judgement in it", where=path, hint="Remove the file, or put judgements into it"
         )
 
 
@@ -279,7 +279,7 @@ def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: st
             raise InputError(
                 f"column {name!r:.60} may be the relevance",
                 where=where,
-                mend="Name the column of the relevance with --qrels-relevance-column",
+                hint="Name the column of the relevance with --qrels-relevance-column",
             )
 
 

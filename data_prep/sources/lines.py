@@ -32,7 +32,7 @@ def lines(
     encoding: str = "utf-8",
     *,
     noun: str = "file",
-    mend: str = "Name the encoding with --encoding, for example latin-1",
+    hint: str = "Name the encoding with --encoding, for example latin-1",
 ) -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
 
@@ -44,7 +44,7 @@ def lines(
         path: The file; "-" is standard input.
         encoding: As Python names it.
         noun: What an error calls a file that is missing.
-        mend: What an error advises where the file is in another encoding.
+        hint: What an error advises where the file is in another encoding.
 
     Raises:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
@@ -77,7 +77,7 @@ def lines(
                     raise InputError(
                         f"a line of more than {LONGEST_LINE:,} bytes",
                         where=f"{path}:{number}",
-                        mend="Part it into several documents",
+                        hint="Part it into several documents",
                     )
                 yield number, line
         except UnicodeError as error:
@@ -87,7 +87,7 @@ def lines(
             raise InputError(
                 f"not {encoding}{byte}",
                 where=f"{path}:{number + 1}",
-                mend=mend,
+                hint=hint,
             ) from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"damaged gzip file ({error})", where=path) from None

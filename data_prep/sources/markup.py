@@ -81,7 +81,7 @@ def marked(
                     raise InputError(
                         f"a second <{inside}> in the <{name}> of line {begun}",
                         where=where,
-                        mend=f"End each record with </{name}>",
+                        hint=f"End each record with </{name}>",
                     )
             elif not closing:
                 if begun is not None:

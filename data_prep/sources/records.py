@@ -49,7 +49,7 @@ def records(
             raise InputError(
                 "--header names the columns of CSV and TSV; JSON names its own",
                 where=path,
-                mend="Leave --header away, or name columns with --id-column and the like",
+                hint="Leave --header away, or name columns with --id-column and the like",
             )
         return _json_records(path, encoding)
     numbered = lines(path, encoding)
@@ -67,7 +67,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             raise InputError(
                 f"not JSON ({error.msg})",
                 where=f"{path}:{number}",
-                mend="Write one JSON object a line",
+                hint="Write one JSON object a line",
             ) from None
         except RecursionError:
             raise InputError("JSON nested too deeply", where=f"{path}:{number}") from None
@@ -75,17 +75,17 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             raise InputError(
                 "a number of too many digits",
                 where=f"{path}:{number}",
-                mend="Write it as a text, in quotes",
+                hint="Write it as a text, in quotes",
             ) from None
         if not isinstance(record, dict):
             raise InputError(
-                "not a JSON object", where=f"{path}:{number}", mend="Write one JSON object a line"
+                "not a JSON object", where=f"{path}:{number}", hint="Write one JSON object a line"
             )
         if isinstance(record, _Repeating):
             raise InputError(
                 f"the key {record.key!r:.60} is there twice",
                 where=f"{path}:{number}",
-                mend="Give each key of an object a name of its own",
+                hint="Give each key of an object a name of its own",
             )
         yield number, record
 
@@ -139,14 +139,14 @@ def _table_records(
         raise InputError(
             f"the column {twice[0]!r:.60} is there twice",
             where=path,
-            mend="Give each column a name of its own",
+            hint="Give each column a name of its own",
         )
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(
                 f"{len(row)} fields where the header has {len(header)}",
                 where=f"{path}:{number}",
-                mend="Give every record a field for each column",
+                hint="Give every record a field for each column",
             )
         yield number, dict(zip(header, row, strict=True))
 
@@ -188,7 +188,7 @@ def pick(
     raise InputError(
         f"{missing}; there are: {', '.join(f'{name!r:.40}' for name in columns)}",
         where=where,
-        mend=f"Name the column of the {what} with {option}"
+        hint=f"Name the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
     )
 
@@ -308,7 +308,7 @@ def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
         return value
     state = "is missing" if column not in record else f"is {value!r:.60}"
     raise InputError(
-        f"the id in column {column!r} {state}", where=where, mend="Give it a text or a whole number"
+        f"the id in column {column!r} {state}", where=where, hint="Give it a text or a whole number"
     )
 
 

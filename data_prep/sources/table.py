@@ -43,7 +43,7 @@ class Table(JudgedByFiles):
         self.path = existing(argument)
         if suffix(self.path) not in TABLE_SUFFIXES:
             raise InputError(
-                "not a table by its name", where=argument, mend=f"Give it as {self.form}"
+                "not a table by its name", where=argument, hint=f"Give it as {self.form}"
             )
 
     @classmethod

@@ -26,13 +26,13 @@ class Checkpoint:
     tokenizer: Any
 
     @classmethod
-    def load(cls, name: str, *, where: str | Path, mend: str) -> Checkpoint:
+    def load(cls, name: str, *, where: str | Path, hint: str) -> Checkpoint:
         """Loads a checkpoint; no code of it is run.
 
         Args:
             name: Hub id, or path of a folder.
             where: Who asks, for the error.
-            mend: What to do where there is none.
+            hint: What to do where there is none.
 
         Raises:
             InputError: It is not to be had, or is no encoder-decoder with safetensors.
@@ -51,7 +51,7 @@ class Checkpoint:
             raise InputError(
                 f"no encoder-decoder {name!r} ({str(error).splitlines()[0]})",
                 where=where,
-                mend=mend,
+                hint=hint,
             ) from None
         return cls(name, model, tokenizer)
 

@@ -76,14 +76,14 @@ class Learner:
         Raises:
             InputError: A codebook has collapsed, or the loss is no finite number.
         """
-        from docids.code_learning.course import Course
         from docids.code_learning.networks import VectorNetwork
+        from docids.code_learning.trainer import CodebookTrainer
 
         network = VectorNetwork(pairs, levels, size, options.width, seed)
-        course = Course(network, levels, size, options, seed)
-        course.run(folder)
-        weights = {name: value.detach().numpy() for name, value in course.weights.items()}
-        return cls(weights), Learned(course.codes, int(course.moved.sum()))
+        trainer = CodebookTrainer(network, levels, size, options, seed)
+        trainer.run(folder)
+        weights = {name: value.detach().numpy() for name, value in trainer.weights.items()}
+        return cls(weights), Learned(trainer.codes, int(trainer.moved.sum()))
 
     def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Returns the likeliest code at each position after those before it; int64 [n, levels].
@@ -96,7 +96,7 @@ class Learner:
             raise InputError(
                 f"document vectors of {vectors.shape[1]} dimensions, and the network reads "
                 f"{len(weights['inner'])}",
-                mend="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were made with",
             )
         codes = np.zeros((len(vectors), self.levels), np.int64)
         for start in range(0, len(vectors), _CHUNK):
@@ -131,6 +131,6 @@ class Learner:
         if missing:
             raise InputError(
                 f"the identifiers lack their network ({missing[0]!r} is missing)",
-                mend="Assign them again",
+                hint="Assign them again",
             )
         return cls({name: extras[name] for name in names})

@@ -58,17 +58,17 @@ class LearningOptions:
     def __post_init__(self) -> None:
         for name, least in (("width", 1), ("warmup_epochs", 0), ("epochs", 1), ("batch", 2)):
             if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
         if self.model is not None and self.width != LearningOptions.width:
             raise InputError(
                 f"--learned.width {self.width} is about the small network, which --learned.model "
                 f"{self.model} replaces",
-                mend="Leave one of the two out",
+                hint="Leave one of the two out",
             )
         if not self.lr > 0:
-            raise InputError(f"lr is {self.lr}", mend="Give a number above 0")
+            raise InputError(f"lr is {self.lr}", hint="Give a number above 0")
         for name in ("retrieval", "commitment", "codes", "reconstruction"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}", mend="Give 0 or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint="Give 0 or more")
         if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", mend="Give a share from 0 to 1")
+            raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")

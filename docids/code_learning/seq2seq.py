@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from docids.code_learning.checkpoint import Checkpoint
-from docids.code_learning.course import TEMPERATURE, Course
 from docids.code_learning.learner import Learned
 from docids.code_learning.options import LearningOptions
+from docids.code_learning.trainer import TEMPERATURE, CodebookTrainer
 
 if TYPE_CHECKING:
     import torch
@@ -153,28 +153,30 @@ def train(
         What `CodeVectors.of` reads, and the codes of the documents.
     """
     network = Seq2SeqNetwork(checkpoint, queries, owners, documents)
-    course = Course(network, levels, size, options, seed)
-    course.run(folder)
+    trainer = CodebookTrainer(network, levels, size, options, seed)
+    trainer.run(folder)
     arrays = {
-        "codebook": course.codebooks.detach().cpu().numpy(),
+        "codebook": trainer.codebooks.detach().cpu().numpy(),
         "start": network.start.detach().cpu().numpy().copy(),
-        "lengths": _lengths_of_states(network, course),
+        "lengths": _lengths_of_states(network, trainer),
     }
-    return arrays, Learned(course.codes, int(course.moved.sum()))
+    return arrays, Learned(trainer.codes, int(trainer.moved.sum()))
 
 
-def _lengths_of_states(network: Seq2SeqNetwork, course: Course) -> npt.NDArray[np.float32]:
+def _lengths_of_states(
+    network: Seq2SeqNetwork, trainer: CodebookTrainer
+) -> npt.NDArray[np.float32]:
     """Returns how long the states of documents before each code are, on average; [levels]."""
     import torch
 
-    levels = course.codes.shape[1]
-    codes = torch.from_numpy(course.codes).to(network.device)
+    levels = trainer.codes.shape[1]
+    codes = torch.from_numpy(trainer.codes).to(network.device)
     first = len(network.owners) - network.documents
     lengths = torch.zeros(levels, device=network.device)
     with torch.no_grad():
         for rows in torch.arange(network.documents).split(network.chunk):
             read = network.read(first + rows)
-            states = network.states(read, codes[rows], course.codebooks, levels)
+            states = network.states(read, codes[rows], trainer.codebooks, levels)
             lengths += torch.stack([state.norm(dim=1).sum() for state in states])
     return (lengths / max(network.documents, 1)).cpu().numpy()
 
@@ -204,7 +206,7 @@ class CodeVectors:
         if missing:
             raise InputError(
                 f"the identifiers lack their codebooks ({missing[0]!r} is missing)",
-                mend="Assign them again",
+                hint="Assign them again",
             )
         return cls(*(np.array(extras[name], np.float32) for name in _ARRAYS))
 
@@ -214,7 +216,7 @@ class CodeVectors:
             raise InputError(
                 f"codebooks of {self.codebook.shape[2]} dimensions, and the model beside them has "
                 f"{width}",
-                mend="Assign the identifiers again",
+                hint="Assign the identifiers again",
             )
 
     def outputs(self) -> npt.NDArray[np.float32]:

@@ -27,7 +27,7 @@ class DescriptionOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.candidates < 1:
-            raise InputError(f"candidates is {self.candidates}", mend="Give 1 or more queries")
+            raise InputError(f"candidates is {self.candidates}", hint="Give 1 or more queries")
 
 
 class Description(TextKind):

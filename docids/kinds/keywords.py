@@ -23,7 +23,7 @@ class KeywordOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.count < 1:
-            raise InputError(f"count is {self.count}", mend="Give 1 or more keywords")
+            raise InputError(f"count is {self.count}", hint="Give 1 or more keywords")
 
 
 class Keywords(TextKind):

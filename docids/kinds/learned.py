@@ -40,10 +40,10 @@ class LearnedOptions(LearningOptions):
         for name, least in (("levels", 1), ("codebook", 2)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise InputError(f"{name} is {value}", mend=f"Give {least} or more")
+                raise InputError(f"{name} is {value}", hint=f"Give {least} or more")
         if self.collisions not in ("extend", "share"):
             raise InputError(
-                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
             )
 
 
@@ -87,7 +87,7 @@ class Learned:
             model = Checkpoint.load(
                 options.model,
                 where="--learned.model",
-                mend="Give a hub id, or the folder of a downloaded model",
+                hint="Give a hub id, or the folder of a downloaded model",
             )
             arrays, learned = seq2seq.train(model, texts, owners, documents.texts, **how)
         else:
@@ -134,8 +134,8 @@ def _checkpoint(built: Built) -> Checkpoint:
     if isinstance(built.model, Checkpoint):
         return built.model
     if built.model is None:
-        raise InputError("the identifiers lack their model", mend="Assign them again")
-    return Checkpoint.load(str(built.model), where=built.model, mend="Assign them again")
+        raise InputError("the identifiers lack their model", hint="Assign them again")
+    return Checkpoint.load(str(built.model), where=built.model, hint="Assign them again")
 
 
 KINDS.register("learned")(Learned())

@@ -65,7 +65,7 @@ class KindOptions:
             raise InputError(
                 f"--collisions {self.collisions} does not fit the kind {kind!r}, whose identifiers "
                 "are unique as they are made",
-                mend="Leave it out",
+                hint="Leave it out",
             )
         return replace(options, collisions=self.collisions)
 
@@ -91,7 +91,7 @@ class KindOptions:
                 ]
                 raise InputError(
                     f"--{entry.name}.* changes nothing with {chosen}",
-                    mend=f"Leave it out: it is about the kind {' or '.join(readers)}",
+                    hint=f"Leave it out: it is about the kind {' or '.join(readers)}",
                 )
             if kind is None:
-                raise InputError(f"--collisions changes nothing with {chosen}", mend="Leave it out")
+                raise InputError(f"--collisions changes nothing with {chosen}", hint="Leave it out")

@@ -42,18 +42,18 @@ class QuantisationOptions:
     def __post_init__(self) -> None:
         for name in ("levels", "iterations"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", mend="Give 1 or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint="Give 1 or more")
         size = 2 if self.codebook is None else self.codebook
         if size < 2 or size & (size - 1) or size > 1 << 16:
             raise InputError(
-                f"codebook is {self.codebook}", mend="Give a power of 2 from 2 to 65536"
+                f"codebook is {self.codebook}", hint="Give a power of 2 from 2 to 65536"
             )
         if self.collisions not in ("extend", "share"):
             raise InputError(
-                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
             )
         if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", mend="Give a share from 0 to 1")
+            raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")
 
 
 class Quantised(ABC):
@@ -169,7 +169,7 @@ class Quantised(ABC):
             raise InputError(
                 f"document vectors of {vectors.shape[1]} dimensions, and the codebooks have "
                 f"{dimensions}",
-                mend="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were made with",
             )
         vectors = vectors @ rotation if len(rotation) else vectors
         quantiser = self.quantiser(dimensions, levels, bits)
@@ -215,7 +215,7 @@ def _kept(
     except KeyError as error:
         raise InputError(
             f"the identifiers lack their codebooks ({error.args[0]!r} is missing)",
-            mend="Assign them again",
+            hint="Assign them again",
         ) from None
     dimensions, levels, bits = shape.tolist()
     return books, rotation, (dimensions, levels, bits)

@@ -51,7 +51,7 @@ class Semantic:
             raise InputError(
                 f"document vectors of {vectors.shape[1]} dimensions, and the clusters have "
                 f"{centroid.shape[1]}",
-                mend="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were made with",
             )
         return graft(built, documents.doc_ids, _descend(vectors, built.extras["parent"], centroid))
 

@@ -45,10 +45,10 @@ class TextOptions:
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 2), ("vocabulary", 1), ("identifiers", 1)):
             if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
         if self.collisions not in ("extend", "share"):
             raise InputError(
-                f"collisions is {self.collisions!r}", mend="Choose from: extend, share"
+                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
             )
 
 

@@ -37,9 +37,9 @@ class TreeOptions:
     def __post_init__(self) -> None:
         for name, least in (("branching", 2), ("leaf_capacity", 1), ("iterations", 1)):
             if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", mend=f"Give {least} or more")
+                raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
         if self.codes not in (choices := ("auto", "shared", "level", "node")):
-            raise InputError(f"codes is {self.codes!r}", mend=f"Choose from: {', '.join(choices)}")
+            raise InputError(f"codes is {self.codes!r}", hint=f"Choose from: {', '.join(choices)}")
 
     def resolved(self, documents: int) -> TreeOptions:
         """Returns the options with `codes` decided for this number of documents."""
@@ -188,7 +188,7 @@ class CodedTree:
         except KeyError as error:
             raise InputError(
                 f"the identifiers lack their tree of clusters ({error.args[0]!r} is missing)",
-                mend="Assign them again",
+                hint="Assign them again",
             ) from None
 
 

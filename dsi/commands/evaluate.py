@@ -59,7 +59,7 @@ def evaluate(
     names = _baseline_names(baselines)
     beams = flags.beams
     if beams is not None and beams < 1:
-        raise InputError(f"{beams} beams", where="--beams", mend="Ask for at least 1")
+        raise InputError(f"{beams} beams", where="--beams", hint="Ask for at least 1")
     texts = opened.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
 
@@ -110,7 +110,7 @@ def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
         raise InputError(
             f"no split {split!r} with judgements",
             where=dataset.path,
-            mend=f"Choose from: {', '.join(there)}"
+            hint=f"Choose from: {', '.join(there)}"
             if there
             else f"Prepare it with --queries FILE --{split}-qrels FILE",
         )
@@ -149,7 +149,7 @@ def _refuse_search_flags(flags: SearchFlags) -> None:
     for name in flags.given():
         raise InputError(
             f"--{name} is for an index, and a run file was given",
-            mend=f"Leave --{name} out, or give the folder of an index",
+            hint=f"Leave --{name} out, or give the folder of an index",
         )
 
 
@@ -168,7 +168,7 @@ def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) ->
         raise InputError(
             f"the index has no document that its queries ask for (such as {named[0]!r})",
             where=dataset.path,
-            mend="Give the dataset of this index, or the index of this dataset",
+            hint="Give the dataset of this index, or the index of this dataset",
         )
     return (
         [f"{beyond:,} of {len(wanted):,} queries ask for documents that the index lacks."]
@@ -208,6 +208,6 @@ def _read(path: Path, qrels: dict[str, dict[str, int]], split: str) -> Run:
             f"no query of the run is in split {split!r} (the run has {next(iter(run))!r},"
             f" the split {next(iter(qrels))!r})",
             where=path,
-            mend="Give the run of this dataset's queries, or another --split",
+            hint="Give the run of this dataset's queries, or another --split",
         )
     return run

@@ -12,7 +12,7 @@ from data_prep.errors import command_line
 from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
-    from data_prep.dataset import Dataset, SourceData, Tally
+    from data_prep.dataset import Dataset, ExampleCounter, SourceData
 
 SAMPLES = 3
 _SAMPLE_WIDTH = 100
@@ -175,11 +175,11 @@ def report_of(dataset: Dataset) -> Report:
     )
 
 
-def told(kind: str, tallies: Mapping[str, Tally]) -> list[str]:
+def told(kind: str, counters: Mapping[str, ExampleCounter]) -> list[str]:
     """Returns a line for each reason why something was left out or noted, with examples."""
     return [
-        _short(f"{kind}: {tally.count:,} x {reason}: {', '.join(tally.examples)}")
-        for reason, tally in tallies.items()
+        _short(f"{kind}: {counter.count:,} x {reason}: {', '.join(counter.examples)}")
+        for reason, counter in counters.items()
     ]
 
 

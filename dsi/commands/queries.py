@@ -92,7 +92,7 @@ def queries(
         if not isinstance(options, MemoryOptions) or options.folder is not None:
             raise InputError(
                 "--train-generator trains the generator 'memory'",
-                mend="Leave out --generator and --memory.folder, or --train-generator",
+                hint="Leave out --generator and --memory.folder, or --train-generator",
             )
         trained = options
         Processes().first_alone(lambda: train_memory(opened, trained))
@@ -126,7 +126,7 @@ def _options_of(
         if type(given) is not needed and given != type(given)():
             raise InputError(
                 f"--{group}.* changes nothing with --generator {generator}",
-                mend=f"Leave it out, or take --generator {group}",
+                hint=f"Leave it out, or take --generator {group}",
             )
     options = next((given for given in groups.values() if type(given) is needed), needed())
     said = {"per_doc": per_doc, "seed": seed}

@@ -63,18 +63,18 @@ def search(
 
     versions.live(index)  # tells at once, before torch is imported
     if k < 1:
-        raise InputError(f"cannot show {k} documents", where="--k", mend="Ask for at least 1")
+        raise InputError(f"cannot show {k} documents", where="--k", hint="Ask for at least 1")
     if flags.beams is not None and flags.beams < k:
         raise InputError(
             f"{flags.beams} beams cannot find {k} documents",
             where="--beams",
-            mend=f"Give at least {k}, or a smaller --k",
+            hint=f"Give at least {k}, or a smaller --k",
         )
     if queries is not None and query:
         raise InputError(
             "queries both on the command line and in a file",
             where=f"--queries {queries}",
-            mend="Give one of the two",
+            hint="Give one of the two",
         )
     asked: list[Query] | None = None
     if queries is not None:
@@ -92,7 +92,7 @@ def search(
 
     processes = Processes()
     if processes.count > 1 and asked is None:
-        raise InputError("several processes cannot share a prompt", mend="Give --queries FILE")
+        raise InputError("several processes cannot share a prompt", hint="Give --queries FILE")
     opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
@@ -232,7 +232,7 @@ def _numbered(texts: Sequence[str], where: str) -> list[Query]:
         except UnicodeEncodeError:
             raise InputError(f"query {number} is not valid UTF-8", where=where) from None
         if not text.strip():
-            raise InputError(f"query {number} is empty", where=where, mend="Type some words")
+            raise InputError(f"query {number} is empty", where=where, hint="Type some words")
     return [Query(str(number), text) for number, text in enumerate(texts, 1)]
 
 
@@ -244,7 +244,7 @@ def _lines() -> list[str]:
         raise InputError("not valid UTF-8", where="standard input") from None
     if not found:
         raise InputError(
-            "no query", where="standard input", mend="Give one after INDEX, or one a line"
+            "no query", where="standard input", hint="Give one after INDEX, or one a line"
         )
     return found
 

@@ -41,7 +41,7 @@ class SearchFlags:
     def __post_init__(self) -> None:
         if self.run is not None and self.run.is_dir():
             raise InputError(
-                "this is a folder", where=f"--run {self.run}", mend="Name a file in it"
+                "this is a folder", where=f"--run {self.run}", hint="Name a file in it"
             )
 
     def options(self) -> SearchOptions:

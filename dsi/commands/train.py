@@ -62,7 +62,7 @@ def train(
 
         return _planned(plan_training(dataset, options, docids_folder, documents))
     if documents is not None:
-        raise InputError("--documents means nothing without --dry-run", mend="Leave it out")
+        raise InputError("--documents means nothing without --dry-run", hint="Leave it out")
     opened = Dataset.open(dataset)
     manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
     checked = Processes().first_alone(lambda: _check(out))

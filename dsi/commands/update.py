@@ -77,7 +77,7 @@ def update(
             "metrics": dict(manifest.metrics) if done.wrote else {},
             "warnings": done.warnings,
             "left_out": done.left_out,
-            "dropped": {reason: asdict(tally) for reason, tally in done.dropped.items()},
+            "dropped": {reason: asdict(counter) for reason, counter in done.dropped.items()},
             "timing": dict(done.timing),
         },
         title=f"{index}: {live}" if done.wrote else f"{index}: nothing is new; {live}",

@@ -47,7 +47,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot load the model {name!r} ({told})",
-            mend="Give a hub id that this machine can reach, the path of a folder with the "
+            hint="Give a hub id that this machine can reach, the path of a folder with the "
             "checkpoint and its tokenizer, or a GGUF file of a causal model",
         ) from None
     return model, tokenizer
@@ -72,7 +72,7 @@ def _place(name: str) -> tuple[str, dict[str, str]]:
         raise InputError(
             "reading a GGUF file needs the package gguf, which is not installed",
             where=file,
-            mend="pip install 'dsi-toolkit[gguf]'",
+            hint="pip install 'dsi-toolkit[gguf]'",
         )
     return str(file.parent), {"gguf_file": file.name}
 
@@ -97,10 +97,10 @@ def check_stored(folder: Path) -> None:
 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise InputError("no weights here (*.safetensors)", where=folder, mend=COPY)
+        raise InputError("no weights here (*.safetensors)", where=folder, hint=COPY)
     for file in folder.iterdir():
         if file not in weights and file.stat().st_size > MOST_TOKENIZER:
-            raise InputError(f"more than {MOST_TOKENIZER:,} bytes", where=file, mend=COPY)
+            raise InputError(f"more than {MOST_TOKENIZER:,} bytes", where=file, hint=COPY)
     shapes = [shape for file in weights for shape in check_weights(file).values()]
     stored = sum(math.prod(shape) for shape in shapes)
     _check_depth(read_json(folder / "config.json"), len(shapes), folder / "config.json")
@@ -118,14 +118,14 @@ def check_stored(folder: Path) -> None:
         raise InputError(
             f"it names a network of {asked:,} weights, and {stored:,} are here",
             where=folder / "config.json",
-            mend=COPY,
+            hint=COPY,
         )
 
 
 def _check_depth(config: Any, tensors: int, where: Path) -> None:
     """Refuses more layers than there are tensors, which take time even where they take no room."""
     if not isinstance(config, dict):
-        raise InputError("not the configuration of a model", where=where, mend=COPY)
+        raise InputError("not the configuration of a model", where=where, hint=COPY)
     for key, value in config.items():
         if isinstance(value, dict):
             _check_depth(value, tensors, where)

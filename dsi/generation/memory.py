@@ -135,7 +135,7 @@ def describe(folder: Path) -> dict[str, Any]:
         raise InputError(
             "no generative memory here",
             where=folder,
-            mend="Train one with: dsi queries DATASET --train-generator",
+            hint="Train one with: dsi queries DATASET --train-generator",
         )
     about = read_json(folder / _ABOUT)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -182,7 +182,7 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
             f"{len(pairs)} labelled training pairs, and a generative memory learns from"
             f" {FEWEST_PAIRS} or more",
             where=dataset.path,
-            mend="Use the generator 'extractive', which needs none, or --memory.folder",
+            hint="Use the generator 'extractive', which needs none, or --memory.folder",
         )
     return pairs
 
@@ -249,7 +249,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
         raise InputError(
             "this dataset has no generative memory",
             where=dataset.path,
-            mend=f"Train one with: {command_line('queries', dataset.path, '--train-generator')}",
+            hint=f"Train one with: {command_line('queries', dataset.path, '--train-generator')}",
         )
     return found
 

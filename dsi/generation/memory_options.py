@@ -53,5 +53,5 @@ class MemoryOptions(SamplingOptions):
         if self.folder is not None and self.pretrained is not None:
             raise InputError(
                 "--memory.folder is a trained memory, --memory.pretrained a model to train",
-                mend="Give one of them",
+                hint="Give one of them",
             )

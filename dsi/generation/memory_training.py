@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHECKPOINTS = 10
-"""Checkpoints in the course of a training."""
+"""Checkpoints during training."""
 HEAD_WIDTH = 64
 QUIET = 0.1
 """What the outputs of a layer are multiplied by at the start of a model from scratch."""
@@ -88,7 +88,7 @@ def fit(
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss of the generative memory is {loss} at step {step + 1}",
-                mend="Lower --memory.lr, or take --memory.precision fp32",
+                hint="Lower --memory.lr, or take --memory.precision fp32",
             )
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(placed.parameters(), 1.0)
@@ -153,7 +153,7 @@ def _start(
             raise InputError(
                 f"{options.pretrained!r} is a {model.config.model_type}, no encoder-decoder",
                 where="--memory.pretrained",
-                mend="Choose a T5, mT5, Flan-T5, BART or mBART",
+                hint="Choose a T5, mT5, Flan-T5, BART or mBART",
             )
         return model, tokenizer
     from transformers import AutoTokenizer
@@ -212,7 +212,7 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     except RuntimeError as error:
         raise InputError(
             f"no vocabulary for the generative memory ({str(error).splitlines()[0]})",
-            mend="Lower --memory.vocabulary",
+            hint="Lower --memory.vocabulary",
         ) from None
     trained = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     pieces = [(trained.id_to_piece(n), trained.get_score(n)) for n in range(trained.vocab_size())]

@@ -10,7 +10,7 @@ class ModelGenerator(Generator):
     """Writes for several documents at once (`generate_batch`), and is never started unasked."""
 
     shard_documents = 64
-    dear = True
+    expensive = True
 
     def generate(self, document: Document) -> list[str]:
         """Returns the pseudo-queries of one document."""

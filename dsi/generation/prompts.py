@@ -80,7 +80,7 @@ def fitted(
     least = len(encode(prompt.without(*_CUT).text))
     raise InputError(
         f"the prompt has {least} tokens without the document, and {most} are read",
-        mend="Shorten --seq2seq.prompt, or raise --seq2seq.document_length",
+        hint="Shorten --seq2seq.prompt, or raise --seq2seq.document_length",
     )
 
 

@@ -50,7 +50,7 @@ class SamplingOptions(GeneratorOptions):
             raise InputError(f"temperature {self.temperature} is not above 0")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise InputError(
-                f"precision {self.precision!r} is unknown", mend="Choose from: auto, bf16, fp32"
+                f"precision {self.precision!r} is unknown", hint="Choose from: auto, bf16, fp32"
             )
 
 
@@ -115,7 +115,7 @@ class Sampler:
             what = "its tokenizer has no chat template" if self.causal else "it does not chat"
             raise InputError(
                 f"--seq2seq.chat is for instruction-tuned models, and {what}",
-                mend="Leave it out, or give the -it or -instruct version of the model",
+                hint="Leave it out, or give the -it or -instruct version of the model",
             )
         self._system = system
 

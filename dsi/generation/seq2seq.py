@@ -49,24 +49,24 @@ class Seq2SeqOptions(SamplingOptions):
         if unknown:
             raise InputError(
                 f"--seq2seq.prompt has no field {{{unknown[0]}}}",
-                mend="Use {title}, {text} and {language}",
+                hint="Use {title}, {text} and {language}",
             )
         if "{text}" not in self.prompt:
             raise InputError("--seq2seq.prompt says nothing of the document's {text}")
         if self.system and not self.chat:
             raise InputError(
                 "--seq2seq.system is the first message of a chat, and --seq2seq.chat is not set",
-                mend="Give --seq2seq.chat true, or leave it out",
+                hint="Give --seq2seq.chat true, or leave it out",
             )
         if ("{language}" in self.prompt) != bool(self.spoken):
             raise InputError(
                 f"--seq2seq.languages {self.languages!r} and the prompt {self.prompt!r} do not fit",
-                mend="Give languages, and a prompt with {language}, or neither",
+                hint="Give languages, and a prompt with {language}, or neither",
             )
         if len(self.spoken) > self.per_doc:
             raise InputError(
                 f"{len(self.spoken)} languages for {self.per_doc} queries a document",
-                mend="Raise --per-doc",
+                hint="Raise --per-doc",
             )
 
     @property

@@ -52,14 +52,14 @@ class LexicalOptions:
                 raise InputError(
                     f"--lexical.{entry.name} {value} changes nothing while --lexical.enabled is "
                     "false",
-                    mend="Leave one of them out",
+                    hint="Leave one of them out",
                 )
         if self.b <= 0:
             raise InputError(
-                "--lexical.b 0 cannot be trained from", mend="Give a number between 0 and 1"
+                "--lexical.b 0 cannot be trained from", hint="Give a number between 0 and 1"
             )
         if self.candidates < 2:
             raise InputError(
                 f"--lexical.candidates {self.candidates} leaves nothing to choose among",
-                mend="Give 2 or more",
+                hint="Give 2 or more",
             )

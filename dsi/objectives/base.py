@@ -15,7 +15,7 @@ from docids.table import PAD
 
 if TYPE_CHECKING:
     from dsi.lexical.examples import ExampleScores
-    from dsi.objectives.siblings import Siblings
+    from dsi.objectives.constrained_cross_entropy import AllowedContinuations
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.batching import Batch
 
@@ -34,14 +34,14 @@ class Targets:
         codes: The codes of every identifier, `IGNORED` past the end; int64 [identifiers, longest].
         competitors: Which codes a labelled query competes with at each position; bool
             [longest, alphabet], or None for all.
-        siblings: Where the codes stand in the trie, for a loss among those that may follow a
+        continuations: Where the codes stand in the trie, for a loss among those that may follow a
             prefix; None for one over the whole alphabet.
         lexical: Scores that are added to the logits; None for none.
     """
 
     codes: torch.Tensor
     competitors: torch.Tensor | None
-    siblings: Siblings | None = None
+    continuations: AllowedContinuations | None = None
     lexical: ExampleScores | None = None
 
     @classmethod
@@ -68,18 +68,18 @@ class Targets:
                 allowed[position, matrix[labelled, position]] = True
             competitors = torch.from_numpy(allowed)
         codes = codes.masked_fill(codes == PAD, IGNORED)
-        siblings = None
+        continuations = None
         if trie is not None:
-            from dsi.objectives.siblings import Siblings
+            from dsi.objectives.constrained_cross_entropy import AllowedContinuations
 
-            siblings = Siblings.of(trie, codes.to(trie.device))
-        return cls(codes, competitors, siblings)
+            continuations = AllowedContinuations.of(trie, codes.to(trie.device))
+        return cls(codes, competitors, continuations)
 
     def to(self, device: torch.device) -> Targets:
         """Returns them on a device."""
         among = None if self.competitors is None else self.competitors.to(device)
-        siblings = None if self.siblings is None else self.siblings.to(device)
-        return Targets(self.codes.to(device), among, siblings, self.lexical)
+        continuations = None if self.continuations is None else self.continuations.to(device)
+        return Targets(self.codes.to(device), among, continuations, self.lexical)
 
 
 class Forward:

@@ -1,4 +1,4 @@
-"""What a teacher said about queries, and what the model says about the same documents."""
+"""Candidate documents of a teacher, with the scores of teacher and model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from dsi.objectives.base import IGNORED, Forward, Objective, decoder_inputs
 
 if TYPE_CHECKING:
-    from dsi.teachers.lessons import Lessons
+    from dsi.teachers.scores import TeacherScores
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Documents for each query that the teacher was asked about, the right one first.
+    """Candidate documents of each query that the teacher scored, the relevant one first.
 
     Attributes:
-        taught: The teacher's scores over the temperature, -inf where there is no document;
+        teacher_scores: The teacher's scores over the temperature, -inf where there is no document;
             float32 [queries, documents].
         codes: Their identifiers, `IGNORED` past the end and where there is no document; int64
             [queries, documents, positions].
@@ -28,7 +28,7 @@ class Candidates:
         code_logs: The log-probability of each code, 0 past the end; float32, same shape.
     """
 
-    taught: torch.Tensor
+    teacher_scores: torch.Tensor
     codes: torch.Tensor
     code_logits: torch.Tensor
     code_logs: torch.Tensor
@@ -36,7 +36,7 @@ class Candidates:
     @property
     def present(self) -> torch.Tensor:
         """Where there is a document; bool [queries, documents]."""
-        return self.taught > -torch.inf
+        return self.teacher_scores > -torch.inf
 
     @property
     def logs(self) -> torch.Tensor:
@@ -44,40 +44,40 @@ class Candidates:
         return self.code_logs.sum(-1)
 
 
-class TaughtObjective(Objective, ABC):
-    """A term that looks at the documents that a teacher names.
+class TeacherObjective(Objective, ABC):
+    """A loss term over the candidate documents of a teacher.
 
     Args:
-        weight: What the term is multiplied with.
-        lessons: What the teacher said; several terms of a run share it, and what the model
-            says about the same documents is then computed once.
+        weight: Factor of the term.
+        teacher_scores: Candidates and scores of the teacher. Terms that share them also share the
+            model's scores of these candidates, which are computed once.
     """
 
     encoder_states = True
 
-    def __init__(self, weight: float, lessons: Lessons) -> None:
+    def __init__(self, weight: float, teacher_scores: TeacherScores) -> None:
         super().__init__(weight)
-        self.lessons = lessons
+        self.teacher_scores = teacher_scores
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over the queries of a micro-batch that the teacher was asked about."""
-        return self.of_candidates(forward.once(self.lessons, _look_up), forward)
+        """Sums over the queries of a micro-batch that the teacher scored."""
+        return self.of_candidates(forward.once(self.teacher_scores, _look_up), forward)
 
     @abstractmethod
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
         """Returns the sum over queries; a batch of none gives 0, with a gradient of 0."""
 
 
-def _look_up(lessons: Lessons, forward: Forward) -> Candidates:
-    """Finds the examples that were asked about, and scores their candidates with the model."""
+def _look_up(teacher_scores: TeacherScores, forward: Forward) -> Candidates:
+    """Finds the examples that the teacher scored, and scores their candidates with the model."""
     device = forward.codes.device
-    rows, scores = lessons.of(forward.batch.numbers)
+    rows, scores = teacher_scores.of(forward.batch.numbers)
     asked = np.flatnonzero((rows >= 0).any(axis=1))
     # A pass without any example would fail; the first one stands in and counts for nothing.
     numbers = asked if len(asked) else np.zeros(1, np.int64)
     places = torch.from_numpy(numbers).to(device)
     picked = torch.from_numpy(rows[numbers]).to(device)
-    taught = torch.from_numpy(scores[numbers]).to(device)
+    wanted = torch.from_numpy(scores[numbers]).to(device)
     codes = forward.targets.codes[picked.clamp_min(0)]
     codes = codes.masked_fill((picked < 0).unsqueeze(-1), IGNORED)
     longest = int((codes != IGNORED).sum(-1).max())
@@ -90,7 +90,7 @@ def _look_up(lessons: Lessons, forward: Forward) -> Candidates:
     raw = chosen.masked_fill(~kept, 0.0)
     logs = (chosen - normaliser).masked_fill(~kept, 0.0)
     kept_lines = slice(len(asked))
-    return Candidates(taught[kept_lines], codes[kept_lines], raw[kept_lines], logs[kept_lines])
+    return Candidates(wanted[kept_lines], codes[kept_lines], raw[kept_lines], logs[kept_lines])
 
 
 def _logits(forward: Forward, places: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Objective
-from dsi.objectives.siblings import sibling_cross_entropy
+from dsi.objectives.constrained_cross_entropy import constrained_cross_entropy
 
 
 @OBJECTIVES.register("cross_entropy")
@@ -40,15 +40,15 @@ class CrossEntropy(Objective):
         self, forward: Forward, group: Any, competitors: torch.Tensor | None
     ) -> torch.Tensor:
         logits, codes = forward.logits[group], forward.codes[group]
-        if forward.targets.siblings is None:
+        if forward.targets.continuations is None:
             return docid_cross_entropy(
                 logits, codes, label_smoothing=self.label_smoothing, competitors=competitors
             )
-        return sibling_cross_entropy(
+        return constrained_cross_entropy(
             logits,
             codes,
             forward.rows[group],
-            forward.targets.siblings,
+            forward.targets.continuations,
             label_smoothing=self.label_smoothing,
             competitors=competitors,
         )

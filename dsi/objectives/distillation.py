@@ -6,12 +6,12 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import OBJECTIVES, Forward
-from dsi.objectives.candidates import Candidates, TaughtObjective
-from dsi.teachers.lessons import Lessons
+from dsi.objectives.candidates import Candidates, TeacherObjective
+from dsi.teachers.scores import TeacherScores
 
 
 @OBJECTIVES.register("distillation")
-class Distillation(TaughtObjective):
+class Distillation(TeacherObjective):
     """KL(t || p) for each query (Hinton et al. 2015), t = softmax(teacher's scores / temperature).
 
     Over candidates, p is the softmax of the candidates' log-probabilities. Over all, p is the
@@ -20,14 +20,14 @@ class Distillation(TaughtObjective):
 
     Args:
         weight: What the term is multiplied with.
-        lessons: What the teacher said.
+        teacher_scores: Candidates and scores of the teacher.
         over: "all", "candidates" or "auto": all for identifiers of one code.
     """
 
     name = "distillation"
 
-    def __init__(self, weight: float, lessons: Lessons, over: str = "auto") -> None:
-        super().__init__(weight, lessons)
+    def __init__(self, weight: float, teacher_scores: TeacherScores, over: str = "auto") -> None:
+        super().__init__(weight, teacher_scores)
         self.over = over
 
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
@@ -38,17 +38,17 @@ class Distillation(TaughtObjective):
         logs = candidates.logs
         if over == "candidates":
             logs = functional.log_softmax(logs.masked_fill(~candidates.present, -torch.inf), dim=-1)
-        return divergence(candidates.taught, logs)
+        return divergence(candidates.teacher_scores, logs)
 
 
-def divergence(taught: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-    """Returns KL(softmax(taught) || exp(logs)), summed over queries.
+def divergence(teacher_scores: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+    """Returns KL(softmax(teacher_scores) || exp(logs)), summed over queries.
 
     Args:
-        taught: Scores, -inf where there is no document; float [queries, documents].
+        teacher_scores: Scores, -inf where there is no document; float [queries, documents].
         logs: Log-probabilities, of any value where there is no document; same shape.
     """
-    present = taught > -torch.inf
-    target = functional.log_softmax(taught, dim=-1)
+    present = teacher_scores > -torch.inf
+    target = functional.log_softmax(teacher_scores, dim=-1)
     gap = target.masked_fill(~present, 0.0) - logs.masked_fill(~present, 0.0)
     return (target.exp() * gap).sum()

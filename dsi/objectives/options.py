@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 
-TAUGHT = ("prefix_margin", "rank", "distillation")
+TEACHER_TERMS = ("prefix_margin", "rank", "distillation")
 """The terms that ask a teacher."""
 
 
@@ -91,7 +91,7 @@ class ObjectiveOptions:
         if not any(self.weights.values()):
             raise InputError(
                 "every term of --objectives has weight 0",
-                mend="Give --objectives.cross_entropy.weight 1, or another term a weight",
+                hint="Give --objectives.cross_entropy.weight 1, or another term a weight",
             )
         check_choices(self.rank, "objectives.rank", form=("margin", "listmle"))
         check_choices(
@@ -109,12 +109,12 @@ class ObjectiveOptions:
             raise InputError(
                 f"--objectives.teacher.kind {teacher.kind} "
                 + ("takes no model" if teacher.kind == "bm25" else "needs a model"),
-                mend="Give --objectives.teacher.model with the kinds embeddings and cross-encoder",
+                hint="Give --objectives.teacher.model with the kinds embeddings and cross-encoder",
             )
-        if not self.taught and teacher != TeacherOptions():
+        if not self.needs_teacher and teacher != TeacherOptions():
             raise InputError(
                 "--objectives.teacher is set, but no term asks the teacher",
-                mend=f"Give one of {', '.join(TAUGHT)} a weight: "
+                hint=f"Give one of {', '.join(TEACHER_TERMS)} a weight: "
                 "--objectives.distillation.weight 1",
             )
 
@@ -128,6 +128,6 @@ class ObjectiveOptions:
         }
 
     @property
-    def taught(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether a term asks the teacher."""
-        return any(self.weights[name] for name in TAUGHT)
+        return any(self.weights[name] for name in TEACHER_TERMS)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from dsi.objectives.base import OBJECTIVES, Forward
-from dsi.objectives.candidates import Candidates, TaughtObjective
+from dsi.objectives.candidates import Candidates, TeacherObjective
 
 _SHARES = ((1, 8, 0.5), (1, 4, 0.75), (1, 2, 0.875), (1, 1, 1.0))
 """Prefix length as a share of the whole, and its alpha: RIPOR's 4, 8, 16 and 32 of 32 codes."""
 
 
 @OBJECTIVES.register("prefix_margin")
-class PrefixMargin(TaughtObjective):
+class PrefixMargin(TeacherObjective):
     """The squared gap between the model's and the teacher's margins, for growing prefixes.
 
     L_i = (S_i(q, right) - S_i(q, wrong) - alpha_i T)^2, where S_i is the sum of the first i
@@ -35,7 +35,7 @@ class PrefixMargin(TaughtObjective):
         return prefix_margins(
             candidates.code_logits,
             candidates.codes,
-            candidates.taught,
+            candidates.teacher_scores,
             prefixes[: min(stage, len(prefixes) - 1) + 1],
         )
 
@@ -55,7 +55,7 @@ def prefix_lengths(longest: int) -> list[tuple[int, float]]:
 def prefix_margins(
     code_logits: torch.Tensor,
     codes: torch.Tensor,
-    taught: torch.Tensor,
+    teacher_scores: torch.Tensor,
     prefixes: list[tuple[int, float]],
 ) -> torch.Tensor:
     """Returns the sum of L_i over prefix lengths and queries, the mean over wrong documents.
@@ -63,12 +63,12 @@ def prefix_margins(
     Args:
         code_logits: 0 past the end; float [queries, documents, positions].
         codes: `IGNORED` past the end; int64, same shape; the right document first.
-        taught: The teacher's scores, -inf where there is no document; float
+        teacher_scores: The teacher's scores, -inf where there is no document; float
             [queries, documents].
         prefixes: Lengths and alphas.
     """
-    wrong = taught[:, 1:] > -torch.inf
-    margin = (taught[:, :1] - taught[:, 1:]).masked_fill(~wrong, 0.0)
+    wrong = teacher_scores[:, 1:] > -torch.inf
+    margin = (teacher_scores[:, :1] - teacher_scores[:, 1:]).masked_fill(~wrong, 0.0)
     total = code_logits.sum() * 0
     for length, alpha in prefixes:
         scores = code_logits[..., :length].sum(-1)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 
 from dsi.objectives.base import OBJECTIVES, Forward
-from dsi.objectives.candidates import Candidates, TaughtObjective
-from dsi.teachers.lessons import Lessons
+from dsi.objectives.candidates import Candidates, TeacherObjective
+from dsi.teachers.scores import TeacherScores
 
 
 @OBJECTIVES.register("rank")
-class Rank(TaughtObjective):
+class Rank(TeacherObjective):
     """Ranks the right document above the teacher's candidates, by log-probability.
 
     Args:
         weight: What the term is multiplied with.
-        lessons: What the teacher said.
+        teacher_scores: Candidates and scores of the teacher.
         form: "margin" or "listmle".
         margin: Of the form margin.
     """
@@ -23,16 +23,20 @@ class Rank(TaughtObjective):
     name = "rank"
 
     def __init__(
-        self, weight: float, lessons: Lessons, form: str = "margin", margin: float = 1.0
+        self,
+        weight: float,
+        teacher_scores: TeacherScores,
+        form: str = "margin",
+        margin: float = 1.0,
     ) -> None:
-        super().__init__(weight, lessons)
+        super().__init__(weight, teacher_scores)
         self.form = form
         self.margin = margin
 
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
         """Sums over queries."""
         if self.form == "listmle":
-            return list_likelihood(candidates.logs, candidates.taught)
+            return list_likelihood(candidates.logs, candidates.teacher_scores)
         return margin_loss(candidates.logs, candidates.present, self.margin)
 
 
@@ -53,7 +57,7 @@ def margin_loss(scores: torch.Tensor, present: torch.Tensor, margin: float) -> t
     return (mean + hinges.amax(dim=1)).sum()
 
 
-def list_likelihood(scores: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+def list_likelihood(scores: torch.Tensor, teacher_scores: torch.Tensor) -> torch.Tensor:
     """Returns the negative log-likelihood of the teacher's order, summed over queries.
 
     Documents are drawn one by one, each with probability softmax(scores) among those left: the
@@ -61,16 +65,16 @@ def list_likelihood(scores: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
 
     Args:
         scores: The right document first; float [queries, documents].
-        taught: The teacher's scores, -inf where there is no document; same shape.
+        teacher_scores: The teacher's scores, -inf where there is no document; same shape.
     """
     order = torch.cat(
         [
-            torch.zeros_like(taught[:, :1], dtype=torch.int64),
-            1 + taught[:, 1:].argsort(dim=1, descending=True, stable=True),
+            torch.zeros_like(teacher_scores[:, :1], dtype=torch.int64),
+            1 + teacher_scores[:, 1:].argsort(dim=1, descending=True, stable=True),
         ],
         dim=1,
     )
-    present = taught.gather(1, order) > -torch.inf
+    present = teacher_scores.gather(1, order) > -torch.inf
     ordered = scores.gather(1, order)
     left = ordered.masked_fill(~present, torch.finfo(ordered.dtype).min)
     # The logarithm of the sum over a document and all after it.

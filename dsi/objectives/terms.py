@@ -8,25 +8,28 @@ from data_prep.errors import InputError
 from data_prep.registry import import_entries
 from dsi import objectives
 from dsi.objectives.base import OBJECTIVES, Objective
-from dsi.objectives.candidates import TaughtObjective
+from dsi.objectives.candidates import TeacherObjective
 from dsi.objectives.options import ObjectiveOptions
-from dsi.teachers.lessons import Lessons
+from dsi.teachers.scores import TeacherScores
 
 import_entries(objectives.__name__, objectives.__path__)
 
 
 def make_objectives(
-    options: ObjectiveOptions, *, label_smoothing: float = 0.0, lessons: Lessons | None = None
+    options: ObjectiveOptions,
+    *,
+    label_smoothing: float = 0.0,
+    teacher_scores: TeacherScores | None = None,
 ) -> list[Objective]:
     """Returns the terms that have a weight.
 
     Args:
         options: Weights and knobs.
         label_smoothing: Of the cross-entropy.
-        lessons: What the teacher said; needed where a term asks it.
+        teacher_scores: Candidates and scores of the teacher; required by terms that use them.
 
     Raises:
-        InputError: A term asks a teacher, and there are no lessons.
+        InputError: A term needs teacher scores, and there are none.
     """
     terms: list[Objective] = []
     for name, weight in options.weights.items():
@@ -34,10 +37,10 @@ def make_objectives(
             continue
         kind = OBJECTIVES[name]
         knobs: dict[str, Any] = {**vars(getattr(options, name)), "weight": weight}
-        if issubclass(kind, TaughtObjective):
-            if lessons is None:
+        if issubclass(kind, TeacherObjective):
+            if teacher_scores is None:
                 raise InputError(f"the term {name} asks a teacher, and there is none")
-            knobs["lessons"] = lessons
+            knobs["teacher_scores"] = teacher_scores
         if name == "cross_entropy":
             knobs["label_smoothing"] = label_smoothing
         terms.append(kind(**knobs))

@@ -111,7 +111,7 @@ def beam_search(
     """
     refuse_narrow(k, beams)
     if score not in SCORES:
-        raise InputError(f"unknown score {score!r}", mend=f"Choose from: {', '.join(SCORES)}")
+        raise InputError(f"unknown score {score!r}", hint=f"Choose from: {', '.join(SCORES)}")
     if document_scores is not None:
         refuse_other_scores(document_scores, len(input_ids), trie)
     input_ids, attention_mask = readable(input_ids, attention_mask)
@@ -545,10 +545,10 @@ def _best_of_each(
 def refuse_narrow(k: int, beams: int) -> None:
     """Raises InputError where so many beams cannot return so many documents."""
     if k < 1:
-        raise InputError(f"cannot return {k} documents", mend="Ask for at least 1")
+        raise InputError(f"cannot return {k} documents", hint="Ask for at least 1")
     if beams < k:
         raise InputError(
-            f"{beams} beams cannot find {k} documents", mend=f"Search with at least {k} beams"
+            f"{beams} beams cannot find {k} documents", hint=f"Search with at least {k} beams"
         )
 
 
@@ -574,7 +574,7 @@ def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> 
         raise InputError(
             f"document scores [{', '.join(map(str, scores.shape))}] for {queries} queries and "
             f"{rows} table rows",
-            mend="Give one number for each query and row",
+            hint="Give one number for each query and row",
         )
 
 

@@ -33,7 +33,7 @@ class GuidanceOptions:
             raise InputError(
                 f"--guidance.first_levels {self.first_levels} changes nothing without "
                 "--guidance.first_beams",
-                mend="Give both, or leave it out",
+                hint="Give both, or leave it out",
             )
 
 
@@ -67,7 +67,7 @@ class SearchOptions:
         if not self.constraint and self.guidance != GuidanceOptions():
             raise InputError(
                 "--guidance.* leads beams to documents, which --constraint false does not want",
-                mend="Leave one of the two out",
+                hint="Leave one of the two out",
             )
         for name, known in (
             ("score", (None, "model", "constrained")),
@@ -76,7 +76,7 @@ class SearchOptions:
             if getattr(self, name) not in known:
                 raise InputError(
                     f"unknown {name} {getattr(self, name)!r}",
-                    mend=f"Choose from: {', '.join(filter(None, known))}",
+                    hint=f"Choose from: {', '.join(filter(None, known))}",
                 )
 
     def score_in(self, index: str) -> str:
@@ -93,7 +93,7 @@ class SearchOptions:
             raise InputError(
                 "--constraint false writes any code, and scores that are constrained count only "
                 "those that lead to a document",
-                mend="Give --score model",
+                hint="Give --score model",
             )
         return score
 
@@ -107,10 +107,10 @@ def read_doc_ids(path: Path) -> list[str]:
     Raises:
         InputError: There is no such file, it is not text, or there is no id in it.
     """
-    found = lines(path, noun="file of document ids", mend="Write it in UTF-8")
+    found = lines(path, noun="file of document ids", hint="Write it in UTF-8")
     ids = [_without_end(line) for _, line in found if line.strip()]
     if not ids:
-        raise InputError("no document id in it", where=path, mend="Write one id a line")
+        raise InputError("no document id in it", where=path, hint="Write one id a line")
     return ids
 
 

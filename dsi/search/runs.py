@@ -49,7 +49,7 @@ def write_run(
     if not tag or tag.split() != [tag]:
         raise InputError(
             f"the run tag {tag!r} cannot stand in a TREC run",
-            mend="Give it a run tag that is not empty and holds no white space",
+            hint="Give it a run tag that is not empty and holds no white space",
         )
     with writing(path) as file:
         for query_id, scores in run.items():
@@ -79,7 +79,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             query has already.
     """
     run: Run = {}
-    for number, line in lines(path, noun="run file", mend="Write it in UTF-8"):
+    for number, line in lines(path, noun="run file", hint="Write it in UTF-8"):
         fields = line.split()
         if fields:
             _read_line(fields, run, f"{path}, line {number}")
@@ -92,7 +92,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
         raise InputError(
             f"{len(fields)} fields where a TREC run has 6",
             where=where,
-            mend="Write each line as: query_id Q0 doc_id rank score tag",
+            hint="Write each line as: query_id Q0 doc_id rank score tag",
         )
     query_id, _, doc_id, _, word, _ = map(_id_of, fields)
     try:
@@ -103,14 +103,14 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
         raise InputError(
             f"the score {word!r} is not a finite number",
             where=where,
-            mend="Write each line as: query_id Q0 doc_id rank score tag",
+            hint="Write each line as: query_id Q0 doc_id rank score tag",
         )
     scores = run.setdefault(query_id, {})
     if doc_id in scores:
         raise InputError(
             f"document {doc_id!r} appears twice for query {query_id!r}",
             where=where,
-            mend="List each document once for a query",
+            hint="List each document once for a query",
         )
     scores[doc_id] = score
 

@@ -26,7 +26,7 @@ def refuse_other_stages(config: dict[str, Any]) -> None:
         raise InputError(
             f"ZeRO {stage} spreads what training keeps, and a search keeps weights only",
             where="--deepspeed",
-            mend="Give a configuration with zero_optimization.stage 3",
+            hint="Give a configuration with zero_optimization.stage 3",
         )
 
 

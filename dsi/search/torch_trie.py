@@ -132,7 +132,7 @@ class TorchTrie:
         if not stays[0]:
             raise InputError(
                 "no document is left to search among",
-                mend="Name documents of the index that were not deleted",
+                hint="Name documents of the index that were not deleted",
             )
         before = _counted(stays)
         kept = stays.nonzero().squeeze(1)

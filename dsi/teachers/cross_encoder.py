@@ -64,7 +64,7 @@ def _load(model: str | None) -> Any:
         raise InputError(
             f"the teacher {model!r} needs the package sentence-transformers",
             where="--objectives.teacher.model",
-            mend="pip install 'dsi-toolkit[embeddings]', or take --objectives.teacher.kind bm25",
+            hint="pip install 'dsi-toolkit[embeddings]', or take --objectives.teacher.kind bm25",
         ) from None
     never_ask()
     try:
@@ -73,5 +73,5 @@ def _load(model: str | None) -> Any:
         raise InputError(
             f"no CrossEncoder {model!r} ({str(error).splitlines()[0]})",
             where="--objectives.teacher.model",
-            mend="Give a hub id that this machine can reach, or the folder of a downloaded model",
+            hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         ) from None

@@ -12,14 +12,14 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from dsi.training.options import BODY_SHARE, OptimiserOptions
-from dsi.training.preparation import LESSONS, Parts
+from dsi.training.preparation import TEACHER_SCORES, Parts
 from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dsi.lexical.examples import ExampleScores
-    from dsi.teachers.lessons import Lessons
+    from dsi.teachers.scores import TeacherScores
     from dsi.training.examples import Examples
     from dsi.training.loop import Run
 
@@ -71,7 +71,7 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
             f"through dropout, and {parts.checkpoint or options.model.encoder!r} has none",
-            mend="Leave the term out",
+            hint="Leave the term out",
         )
     return Run(
         model=model.to(device),
@@ -90,7 +90,7 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
         objectives=make_objectives(
             options.objectives,
             label_smoothing=options.loop.label_smoothing,
-            lessons=_lessons(work, examples, options),
+            teacher_scores=_teacher_scores(work, examples, options),
         ),
         trie=trie,
         dev=_dev_queries(dataset, parts, options),
@@ -155,18 +155,22 @@ def without_training(
     return model, reached
 
 
-def _lessons(
+def _teacher_scores(
     work: Path, examples: Mapping[str, Examples], options: TrainingOptions
-) -> Lessons | None:
+) -> TeacherScores | None:
     """Opens what the teacher said, where it was asked."""
-    if not options.objectives.taught:
+    if not options.objectives.needs_teacher:
         return None
-    from dsi.teachers.lessons import Lessons
+    from dsi.teachers.scores import TeacherScores
 
     first = len(examples.get("indexing", ()))
-    lessons = Lessons.open(work / LESSONS, options.objectives.teacher.temperature, first)
-    assert len(lessons.rows) == sum(len(examples.get(task, ())) for task in ("pseudo", "labelled"))
-    return lessons
+    teacher_scores = TeacherScores.open(
+        work / TEACHER_SCORES, options.objectives.teacher.temperature, first
+    )
+    assert len(teacher_scores.rows) == sum(
+        len(examples.get(task, ())) for task in ("pseudo", "labelled")
+    )
+    return teacher_scores
 
 
 _BODIES = {"spectral": 0.0, "encoder": 1.0}
@@ -238,7 +242,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
                 raise InputError(
                     f"--mix.{name} {wanted} is more than the {positions} tokens that "
                     f"{parts.checkpoint!r} reads",
-                    mend=f"Give {positions} or less",
+                    hint=f"Give {positions} or less",
                 )
     elif options.model.encoder is not None:
         from dsi.loaded_encoder import load_encoder

@@ -44,7 +44,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def thinned(self, share: float, offset: int = 0) -> Batch:
+    def subsampled(self, share: float, offset: int = 0) -> Batch:
         """Returns a share of the examples, at least one, spread evenly over the batch.
 
         Args:

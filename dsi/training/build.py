@@ -18,8 +18,8 @@ from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.training.assembly import make_run, without_training
 from dsi.training.preparation import (
     LEARNING,
-    LESSONS,
     LEXICAL,
+    TEACHER_SCORES,
     VECTORS,
     Parts,
     check_codebooks,
@@ -79,7 +79,7 @@ def train_index(
 
         zero = read_zero_config(deepspeed)
     if out.exists() and not out.is_dir():
-        raise InputError("this is a file, not a folder", where=out, mend="Choose another --out")
+        raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
     processes = Processes()
     finished = processes.first_before_others(lambda: _finished(out, wanted))
     if finished is not None:
@@ -95,7 +95,7 @@ def train_index(
             return finished
         processes.first_alone(lambda: _claim(work, wanted))
         if processes.rank == 0:
-            stack.enter_context(freed_when_refused(work, (LEARNING, LESSONS, VECTORS)))
+            stack.enter_context(freed_when_refused(work, (LEARNING, TEACHER_SCORES, VECTORS)))
         parts = processes.first_before_others(
             lambda: prepare(dataset, work, options, docids_folder)
         )
@@ -191,7 +191,7 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
             raise InputError(
                 f"an index of {_difference(made, wanted)} is here",
                 where=out,
-                mend="Choose another --out, or remove this folder",
+                hint="Choose another --out, or remove this folder",
             )
         # A training that was killed after its last step but one has left this.
         remove_folder(work)
@@ -204,7 +204,7 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
             raise InputError(
                 "this folder holds something that is not an index",
                 where=out,
-                mend="Choose another --out; this one is left as it is",
+                hint="Choose another --out; this one is left as it is",
             )
     return None
 
@@ -222,7 +222,7 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
         raise InputError(
             f"a training run of {_difference(read_json(file), wanted)} was interrupted here",
             where=work,
-            mend="Run it again with its own options, remove this folder, or choose another --out",
+            hint="Run it again with its own options, remove this folder, or choose another --out",
         )
 
 

@@ -112,7 +112,7 @@ def load_checkpoint(
         raise InputError(
             f"the checkpoint is damaged ({str(error).splitlines()[0]})",
             where=newest,
-            mend="Remove this folder; training then starts again from the beginning",
+            hint="Remove this folder; training then starts again from the beginning",
         ) from None
 
 

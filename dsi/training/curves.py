@@ -31,7 +31,7 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
             written.
     """
     if file.suffix not in (".png", ".pdf", ".svg") or not file.parent.is_dir():
-        raise InputError("cannot draw this file", where=file, mend=_NAMES)
+        raise InputError("cannot draw this file", where=file, hint=_NAMES)
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -39,14 +39,14 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
         raise InputError(
             "drawing curves needs the package matplotlib",
             where="--curves",
-            mend="pip install 'dsi-toolkit[figures]'",
+            hint="pip install 'dsi-toolkit[figures]'",
         ) from None
     panels = _panels(log)
     if not panels:
         raise InputError(
             "this version has no training curves",
             where=log,
-            mend="Only versions that were trained have some; see the versions in dsi info",
+            hint="Only versions that were trained have some; see the versions in dsi info",
         )
     columns = 2 if len(panels) > 1 else 1
     rows = -(-len(panels) // columns)
@@ -83,7 +83,7 @@ def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
     }
     panels: dict[str, tuple[Series, tuple[float, float] | None]] = {}
     for panel, tags in wanted.items():
-        found = {name: _thinned(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
+        found = {name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
         if found:
             panels[panel] = (found, None)
     measured = {name for row in rows for name in row} - {"step", "loss"}
@@ -122,7 +122,7 @@ def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
-def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+def _subsampled(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
     """Returns at most `_POINTS` points, each the mean of neighbours."""
     group = -(-len(steps) // _POINTS)
     starts = range(0, len(steps), group)

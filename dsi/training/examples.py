@@ -106,7 +106,7 @@ def gather_examples(
         raise InputError(
             "nothing to train on: the tasks with a share have no examples",
             where=dataset.path,
-            mend="Give --mix.pseudo or --mix.indexing a share",
+            hint="Give --mix.pseudo or --mix.indexing a share",
         )
     return found
 

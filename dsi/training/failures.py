@@ -27,7 +27,7 @@ class LostProcessError(RuntimeError):
 
 
 @contextmanager
-def told_in_one_line(folder: Path, step: int) -> Iterator[None]:
+def translate_errors(folder: Path, step: int) -> Iterator[None]:
     """Turns what can befall any step into errors that say how to go on.
 
     Args:
@@ -48,14 +48,14 @@ def told_in_one_line(folder: Path, step: int) -> Iterator[None]:
             raise InputError(
                 f"memory did not suffice for step {step}",
                 where=folder,
-                mend="Raise --loop.accumulation (2, 4, ...: the same step in smaller parts) or "
+                hint="Raise --loop.accumulation (2, 4, ...: the same step in smaller parts) or "
                 "take --loop.gradient_checkpointing true; the last checkpoint is kept, but other "
                 "options start a run of their own (another --out)",
             ) from error
         if any(sign in text for sign in _NO_PEER):
             raise LostProcessError(
                 f"{folder}: another process of this run ended during step {step}. See what it "
-                "printed, mend that, and run the same command again: it continues from the last "
+                "printed, fix that, and run the same command again: it continues from the last "
                 "checkpoint"
             ) from error
         raise

@@ -81,7 +81,7 @@ def check_wandb(project: str) -> None:
     if importlib.util.find_spec("wandb") is None:
         raise InputError(
             f"--loop.wandb {project!r} needs the package wandb",
-            mend="pip install 'dsi-toolkit[wandb]', or leave the option out: TensorBoard files "
+            hint="pip install 'dsi-toolkit[wandb]', or leave the option out: TensorBoard files "
             "are written anyway",
         )
 

@@ -26,7 +26,7 @@ from dsi.training.batching import Batch, Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.dropout import cheap_dropout
 from dsi.training.engines import Engine
-from dsi.training.failures import told_in_one_line
+from dsi.training.failures import translate_errors
 from dsi.training.feed_forward import cheap_feed_forward
 from dsi.training.forgetting import Forgetting
 from dsi.training.log import Log
@@ -42,7 +42,7 @@ from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
 from dsi.training.passes import best_passes, tokens_of_a_pass
 from dsi.training.products import onednn_products
-from dsi.training.sam import Ascent, weights_to_perturb
+from dsi.training.sam import Perturbation, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
 from dsi.training.unpadded import can_do_without, without_padding
 from dsi.training.validation import DevQueries, ranks_of, validate
@@ -146,7 +146,7 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     """Trains in a precision; see `train_loop`."""
     engine, start, progress = _start(run, precision)
     accelerator, loop, steps = engine.accelerator, run.loop, run.loop.total
-    ascent = _ascent(run, engine)
+    perturbation = _perturbation(run, engine)
     targets = run.targets.to(accelerator.device)
     for objective in run.objectives:
         objective.prepare(accelerator.device)
@@ -167,18 +167,18 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     loss = float(progress.get("loss", math.nan))
     for step in range(start, steps):
         set_learning_rate(engine, learning_rate(run.optimiser, step, steps))
-        with told_in_one_line(run.folder, step + 1):
+        with translate_errors(run.folder, step + 1):
             parts = run.batches.parts(
                 step, loop.accumulation, accelerator.process_index, accelerator.num_processes
             )
-            reached, sharpness = _gradients(run, engine, ascent, parts, targets, step)
+            reached, sharpness = _gradients(run, engine, perturbation, parts, targets, step)
             tokens += sum(int(part.attention_mask.sum()) for part in parts)
             loss = reached.loss
             if not math.isfinite(loss):
                 raise InputError(
                     f"the loss is {loss} at step {step + 1}",
                     where=run.folder,
-                    mend="Lower --optimiser.lr or take --loop.precision fp32; the last checkpoint "
+                    hint="Lower --optimiser.lr or take --loop.precision fp32; the last checkpoint "
                     "is kept, but other options start a run of their own (another --out)",
                 )
             engine.step(run.optimiser.clip)
@@ -235,12 +235,12 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
         raise InputError(
             f"{asked} {size} one example for each of {processes} processes x "
             f"{run.loop.accumulation} parts",
-            mend=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
+            hint=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
         )
     if run.optimiser.rows == "touched" and processes > 1 and run.deepspeed is None:
         raise InputError(
             f"--optimiser.rows touched is for one process, and there are {processes}",
-            mend="Take --optimiser.rows all",
+            hint="Take --optimiser.rows all",
         )
     if run.loop.gradient_checkpointing:
         # Not the reentrant form: it gives no gradients to those who ask for them by weight.
@@ -305,19 +305,19 @@ def _check_memory(run: Run, processes: int) -> None:
     )
 
 
-def _ascent(run: Run, engine: Engine) -> Ascent | None:
+def _perturbation(run: Run, engine: Engine) -> Perturbation | None:
     """Returns SAM's perturbation; None where it is off."""
     if not run.sam.rho:
         return None
     names = weights_to_perturb(run.model, run.sam.weights)
     shards = engine.shards(names, own=run.sam.perturbation == "process")
-    return Ascent(shards, rho=run.sam.rho, adaptive=run.sam.adaptive)
+    return Perturbation(shards, rho=run.sam.rho, adaptive=run.sam.adaptive)
 
 
 def _gradients(
     run: Run,
     engine: Engine,
-    ascent: Ascent | None,
+    perturbation: Perturbation | None,
     parts: Sequence[Batch],
     targets: Targets,
     step: int,
@@ -351,12 +351,12 @@ def _gradients(
             ),
         )
 
-    if ascent is None or not run.sam.due(step):
+    if perturbation is None or not run.sam.due(step):
         return once(parts), {}
     fraction = run.sam.fraction
-    thinned = [part.thinned(fraction, step) for part in parts]
-    here = once(thinned, own=run.sam.perturbation == "process", share=fraction)
-    with ascent.climbed():
+    subsampled = [part.subsampled(fraction, step) for part in parts]
+    here = once(subsampled, own=run.sam.perturbation == "process", share=fraction)
+    with perturbation.applied():
         there = once(parts)
     if fraction < 1:
         return there, {}

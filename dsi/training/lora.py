@@ -44,7 +44,7 @@ def add_adapters(
     except ImportError:
         raise InputError(
             f"--lora.rank {options.rank} needs the package peft",
-            mend="pip install 'dsi-toolkit[peft]', or leave the option out",
+            hint="pip install 'dsi-toolkit[peft]', or leave the option out",
         ) from None
     targets = _targets(model, options.targets, encoder)
     config = LoraConfig(
@@ -91,6 +91,6 @@ def _targets(model: PreTrainedModel, wanted: Sequence[str], encoder: bool) -> li
         if name not in known:
             raise InputError(
                 f"--lora.targets: this model has no linear layer {name!r}",
-                mend=f"Choose from: {', '.join(known)}",
+                hint=f"Choose from: {', '.join(known)}",
             )
     return [name for name in layers if name.rpartition(".")[2] in wanted]

@@ -240,15 +240,15 @@ def refuse_what_cannot_fit(
         parts = accumulation
         while need.batch * accumulation > rest * parts:
             parts *= 2
-        mend = f"Take --loop.accumulation {parts} (the same step in smaller parts)"
+        hint = f"Take --loop.accumulation {parts} (the same step in smaller parts)"
         if not checkpointing:
-            mend += " or --loop.gradient_checkpointing true"
+            hint += " or --loop.gradient_checkpointing true"
     else:
-        mend = (
+        hint = (
             "Take --optimiser.name adafactor, a smaller --model.size, or --deepspeed over several "
             "processes"
         )
-    raise InputError(told, mend=f"{mend}; --loop.check_memory false tries all the same")
+    raise InputError(told, hint=f"{hint}; --loop.check_memory false tries all the same")
 
 
 def neighbours(device: torch.device) -> int:

@@ -61,8 +61,8 @@ class _Norm(torch.autograd.Function):
         states, weight, root = ctx.saved_tensors
         gradient = gradient.to(states.dtype)
         normal = states * root
-        slope = gradient * normal
-        of_weight = slope.view(-1, len(weight)).sum(dim=0) if ctx.needs_input_grad[1] else None
-        along = slope.mul_(weight).sum(dim=-1, keepdim=True).div_(-states.shape[-1])
+        scaled = gradient * normal
+        of_weight = scaled.view(-1, len(weight)).sum(dim=0) if ctx.needs_input_grad[1] else None
+        along = scaled.mul_(weight).sum(dim=-1, keepdim=True).div_(-states.shape[-1])
         of_states = (gradient * weight).addcmul_(normal, along).mul_(root)
         return of_states, of_weight, None, None

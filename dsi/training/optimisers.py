@@ -87,7 +87,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
     if not groups:
         raise InputError(
             "nothing would be trained: every weight is frozen",
-            mend="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
+            hint="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
         )
     return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
 
@@ -107,7 +107,7 @@ def _frozen(model: PreTrainedModel, options: OptimiserOptions) -> set[int]:
         if not any(_CROSS.search(name) for name, _ in named):
             raise InputError(
                 "--optimiser.decoder cross-attention: this decoder has no layer of that name",
-                mend="Take --optimiser.decoder all",
+                hint="Take --optimiser.decoder all",
             )
         resting = encoder | codes
         frozen |= {

@@ -56,7 +56,7 @@ class ModelOptions:
         if self.size in FORMER_SIZES:
             raise InputError(
                 f"--model.size {self.size} is no longer there",
-                mend=f"Take --model.size {FORMER_SIZES[self.size]}, the default: its width does "
+                hint=f"Take --model.size {FORMER_SIZES[self.size]}, the default: its width does "
                 "not follow the corpus",
             )
         check_numbers(
@@ -79,31 +79,31 @@ class ModelOptions:
         if self.pretrained is not None and self.warm_start == "spectral":
             raise InputError(
                 "--model.warm_start spectral would overwrite --model.pretrained",
-                mend="Take --model.warm_start encodings, or drop --model.pretrained",
+                hint="Take --model.warm_start encodings, or drop --model.pretrained",
             )
         if self.start != "spectral" and self.latent_weight != ModelOptions.latent_weight:
             raise InputError(
                 f"--model.latent_weight {self.latent_weight} changes nothing: it belongs to the "
                 f"spectral warm start, and this one is {self.start}",
-                mend="Leave it out, or take --model.warm_start spectral",
+                hint="Leave it out, or take --model.warm_start spectral",
             )
         if self.decoder_layers is not None and self.pretrained is None:
             raise InputError(
                 f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "
                 "is none",
-                mend="Give --model.pretrained, or choose a --model.size",
+                hint="Give --model.pretrained, or choose a --model.size",
             )
         if self.head == "linear" and self.head_layers != 4:
             raise InputError(
                 f"--model.head_layers {self.head_layers} changes nothing while --model.head is "
                 "linear",
-                mend="Leave it out, or take --model.head pawa",
+                hint="Leave it out, or take --model.head pawa",
             )
         if self.head == "pawa" and self.start == "spectral":
             raise InputError(
                 "--model.head pawa is trained with the rest of a network, and a spectral warm "
                 "start makes one that hardly needs training",
-                mend="Take --model.pretrained or --model.size tiny, or --model.head linear",
+                hint="Take --model.pretrained or --model.size tiny, or --model.head linear",
             )
 
     def _check_encoder(self) -> None:
@@ -113,20 +113,20 @@ class ModelOptions:
                 raise InputError(
                     "--model.warm_start encoder starts from the vectors of a pretrained encoder, "
                     "and there is none",
-                    mend="Give --model.encoder, or take another --model.warm_start",
+                    hint="Give --model.encoder, or take another --model.warm_start",
                 )
             if self.encoder_weight != ModelOptions.encoder_weight:
                 raise InputError(
                     f"--model.encoder_weight {self.encoder_weight} changes nothing without "
                     "--model.encoder",
-                    mend="Leave it out, or give --model.encoder",
+                    hint="Leave it out, or give --model.encoder",
                 )
             return
         if self.warm_start not in ("auto", "encoder"):
             raise InputError(
                 f"--model.warm_start {self.warm_start} does not start from the vectors of "
                 f"--model.encoder {self.encoder}",
-                mend="Leave one of them out",
+                hint="Leave one of them out",
             )
         for name in ("pretrained", "size", "dropout", "decoder_layers", "head"):
             value = getattr(self, name)
@@ -134,7 +134,7 @@ class ModelOptions:
                 raise InputError(
                     f"--model.{name} {value} and --model.encoder {self.encoder} both say what the "
                     "network is",
-                    mend="Leave one of them out",
+                    hint="Leave one of them out",
                 )
 
     def refuse_other_networks(self) -> None:
@@ -145,7 +145,7 @@ class ModelOptions:
                 raise InputError(
                     f"--model.{name} {value} says what the network is, and learned identifiers "
                     "bring the one that they were trained with (--model.warm_start learned)",
-                    mend=f"Leave --model.{name} out, or choose another --model.warm_start: "
+                    hint=f"Leave --model.{name} out, or choose another --model.warm_start: "
                     "spectral, encodings or none",
                 )
 
@@ -196,17 +196,17 @@ class MixOptions:
             raise InputError(
                 f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both say how much "
                 "is indexing",
-                mend="Leave one of them out",
+                hint="Leave one of them out",
             )
         if self.ratio is not None and not (self.pseudo or self.labelled):
             raise InputError(
                 f"--mix.ratio {self.ratio} of --mix.pseudo 0 and --mix.labelled 0 is nothing",
-                mend="Give queries a share, or --mix.indexing 1 in place of the ratio",
+                hint="Give queries a share, or --mix.indexing 1 in place of the ratio",
             )
         if not (self.indexing or self.pseudo or self.labelled):
             raise InputError(
                 "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
-                mend="Give one of them a share",
+                hint="Give one of them a share",
             )
 
     @property
@@ -277,7 +277,7 @@ class OptimiserOptions:
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
                 f"--optimiser.rows touched is a way of AdamW, and --optimiser.name is {self.name}",
-                mend="Take --optimiser.name adamw, or --optimiser.rows all",
+                hint="Take --optimiser.name adamw, or --optimiser.rows all",
             )
 
 
@@ -305,7 +305,7 @@ class LoraOptions:
         if not self.rank and (self.alpha is not None or self.dropout or self.targets):
             raise InputError(
                 "--lora is set, but --lora.rank is 0, which is no adapter",
-                mend="Give --lora.rank, for example 8",
+                hint="Give --lora.rank, for example 8",
             )
 
 
@@ -382,12 +382,12 @@ class LoopOptions:
             raise InputError(
                 f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both say how much a "
                 "step reads",
-                mend="Leave one of them out, or give it as null",
+                hint="Leave one of them out, or give it as null",
             )
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
                 f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
-                mend="Take no more parts than there are examples",
+                hint="Take no more parts than there are examples",
             )
 
     @property
@@ -456,7 +456,7 @@ class SamOptions:
             if not self.rho and getattr(self, entry.name) != entry.default:
                 raise InputError(
                     f"--sam.{entry.name} changes nothing while --sam.rho is 0",
-                    mend="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
+                    hint="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
                 )
 
     def due(self, step: int) -> bool:

@@ -95,7 +95,7 @@ def plan_training(
         raise InputError(
             "nothing to train on: the tasks with a share have no examples",
             where=dataset,
-            mend="Give --mix.pseudo or --mix.indexing a share",
+            hint="Give --mix.pseudo or --mix.indexing a share",
         )
     loop = options.loop
     if options.lexical.enabled:
@@ -133,7 +133,7 @@ def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOption
         return [f"make {options.per_doc} pseudo-queries a document (selective or extractive)"]
     if opened is not None and name in opened.generators:
         return [f"read the pseudo-queries of {name}"]
-    if GENERATORS[name].dear:
+    if GENERATORS[name].expensive:
         return [f"first: {command_line('queries', dataset, '--generator', name)}"]
     return [f"make {options.per_doc} pseudo-queries a document ({name})"]
 

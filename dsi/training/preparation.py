@@ -22,7 +22,7 @@ from docids.kinds.quantisation import Quantised
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.document_vectors import vectors_of
-from dsi.objectives.options import TAUGHT
+from dsi.objectives.options import TEACHER_TERMS
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
 from dsi.training.start import FEWEST_LABELLED
 from dsi.training.training_options import TrainingOptions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dsi.lexical.training import Labelled
     from dsi.warm_starts import Codebooks
 
-LESSONS = "lessons"
+TEACHER_SCORES = "teacher_scores"
 """The folder in the working folder where what a teacher said is kept."""
 LEXICAL = "lexical"
 """The folder of the lexical layer, in the working folder and in a version."""
@@ -115,7 +115,7 @@ def prepare(
         raise InputError(
             f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
             "document",
-            mend="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
+            hint="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
             "files are whole",
         )
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
@@ -218,7 +218,7 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     if options.model.codebooks and not isinstance(KINDS[kind], Quantised):
         raise InputError(
             f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
-            mend="Take --docids rq or --docids pq, or leave it out",
+            hint="Take --docids rq or --docids pq, or leave it out",
         )
 
 
@@ -251,7 +251,7 @@ def _docids(
             raise InputError(
                 "these identifiers are of other documents than the dataset's",
                 where=given,
-                mend="Assign them again: " + command_line("docids", dataset.path, "--out", given),
+                hint="Assign them again: " + command_line("docids", dataset.path, "--out", given),
             )
         return assignment
     folder = work / "docids"
@@ -303,27 +303,27 @@ def _ask_teacher(
     options: TrainingOptions,
 ) -> None:
     """Asks the teacher about every training query, unless that is done or no term wants it."""
-    folder = work / LESSONS
-    if not options.objectives.taught or (folder / "lessons.json").is_file():
+    folder = work / TEACHER_SCORES
+    if not options.objectives.needs_teacher or (folder / "teacher_scores.json").is_file():
         return
     from dsi.teachers import TEACHERS
-    from dsi.teachers.lessons import teach
+    from dsi.teachers.scores import write_teacher_scores
     from dsi.training.examples import task_queries
 
     table = assignment.table
     if not table.one_each:
-        asking = next(name for name in TAUGHT if options.objectives.weights[name])
+        asking = next(name for name in TEACHER_TERMS if options.objectives.weights[name])
         raise InputError(
             f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
             "about documents with one identifier, and here some have several",
-            mend="Leave the term out, or take a kind that gives one identifier to each",
+            hint="Leave the term out, or take a kind that gives one identifier to each",
         )
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
     asked = task_queries(dataset, table, options.mix, generator)
     known = options.objectives.teacher
     teacher = TEACHERS[known.kind](in_rows, known.model, options.vocabulary.language)
-    teach(
+    write_teacher_scores(
         folder,
         teacher,
         [query for queries, _ in asked.values() for query in queries],

@@ -47,9 +47,9 @@ class RowAdamW(torch.optim.AdamW):
             state["exp_avg_sq"] = torch.zeros_like(weight)
         state["step"] += 1
         steps, (beta1, beta2), lr = float(state["step"]), group["betas"], group["lr"]
-        rows, slope = gradient.indices()[0], gradient.values()
-        mean = state["exp_avg"][rows].lerp_(slope, 1 - beta1)
-        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
+        rows, values = gradient.indices()[0], gradient.values()
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
         size = square.sqrt_().div_((1 - beta2**steps) ** 0.5).add_(group["eps"])
         moved = weight[rows].mul_(1 - lr * group["weight_decay"])

@@ -1,17 +1,17 @@
-"""Sharpness-aware minimisation: a step downhill from the worst point nearby, not from here.
+"""Sharpness-aware minimization: the gradient is taken at the worst point near the weights.
 
-Every step first climbs: it moves the weights w by a perturbation e of length rho in the direction
-in which the loss rises fastest. The gradient there is what the optimiser steps with, from w.
+Each step first moves the weights w by a perturbation e of norm rho, along the gradient of the loss.
+The optimizer then updates w with the gradient at w + e.
 
 - SAM (Foret et al. 2021, arXiv 2010.01412, equation 2): e = rho * g / ||g||
 - ASAM (Kwon et al. 2021, arXiv 2102.11600, equation 8, T = |w|):
   e = rho * w^2 * g / || |w| * g ||
 
-Norms run over all perturbed weights at once. DSI++ (Mehta et al. 2023, arXiv 2212.09744) trains
-its index this way so that documents, once memorised, are forgotten less often.
+Norms are taken over all perturbed weights together. DSI++ (Mehta et al. 2023, arXiv 2212.09744)
+trains its index with SAM so that memorized documents are forgotten less often.
 
-`SAM` wraps any optimiser of PyTorch. The training loop uses `Ascent` below it, which also perturbs
-weights that are cut up over several processes.
+`SAM` wraps any PyTorch optimizer. The training loop uses the lower-level `Perturbation`, which also
+handles weights that are sharded over several processes.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ class WholeWeights(Shards):
             weight.grad = None
 
 
-class Ascent:
-    """The perturbation: where it goes, and the way back.
+class Perturbation:
+    """Perturbs weights along their gradients, and restores them.
 
     Args:
-        shards: What is perturbed.
-        rho: Its length, above 0.
-        adaptive: Whether it is measured in units of each weight's own size (ASAM).
+        shards: The weights to perturb.
+        rho: Norm of the perturbation, above 0.
+        adaptive: Scale the perturbation by the magnitude of each weight (ASAM).
     """
 
     def __init__(self, shards: Shards, *, rho: float, adaptive: bool = False) -> None:
@@ -105,10 +105,10 @@ class Ascent:
         self._spare: list[torch.Tensor] = []
 
     @contextmanager
-    def climbed(self) -> Iterator[None]:
-        """Perturbs the weights by the gradients they have, which are then forgotten.
+    def applied(self) -> Iterator[None]:
+        """Perturbs the weights inside the block, then clears their gradients.
 
-        On the way out, also after an error, every weight has the very bits it had before.
+        On exit, also after an error, every weight is restored bit for bit.
         """
         pieces = self._shards.pieces()
         before = self._shards.swap(self._perturbed(pieces))
@@ -123,7 +123,7 @@ class Ascent:
     def _perturbed(self, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
         """Returns w + e of every piece, in the memory of the last time where that fits."""
         # Where nothing has to be cast, a gradient makes room for its product with the weight.
-        slopes = [
+        directions = [
             gradient
             if not self._adaptive
             else gradient.mul_(weight)
@@ -132,23 +132,25 @@ class Ascent:
             for weight, gradient in pieces
         ]
         device = pieces[0][0].device if pieces else torch.device("cpu")
-        norm = get_total_norm([slope.float() for slope in slopes]).to(device)
+        norm = get_total_norm([direction.float() for direction in directions]).to(device)
         total = self._shards.total(norm.square()).sqrt()
         scale = self._rho / (float(total) + _SMALLEST_NORM)
         moved = []
-        for number, ((weight, gradient), slope) in enumerate(zip(pieces, slopes, strict=True)):
+        for number, ((weight, gradient), direction) in enumerate(
+            zip(pieces, directions, strict=True)
+        ):
             spare = self._spare[number] if number < len(self._spare) else None
             if spare is None or spare.shape != weight.shape or spare.dtype != weight.dtype:
                 spare = torch.empty_like(weight)
             single = _single(weight, gradient)
             if self._adaptive and single:
-                torch.addcmul(weight, weight, slope, value=scale, out=spare)
+                torch.addcmul(weight, weight, direction, value=scale, out=spare)
             elif single:
-                torch.add(weight, slope, alpha=scale, out=spare)
+                torch.add(weight, direction, alpha=scale, out=spare)
             elif self._adaptive:
-                spare.copy_(weight.float() + weight.float() * slope * scale)
+                spare.copy_(weight.float() + weight.float() * direction * scale)
             else:
-                spare.copy_(weight.float() + slope.float() * scale)
+                spare.copy_(weight.float() + direction.float() * scale)
             moved.append(spare)
         self._spare = []
         return moved
@@ -201,18 +203,18 @@ class SAM(torch.optim.Optimizer):
         self.state = base.state
         self.every = every
         self.steps = 0
-        """Steps made; which of them climb follows from it."""
+        """Steps made; which of them perturb follows from it."""
         held = [weight for group in base.param_groups for weight in group["params"]]
         self._all = WholeWeights(held)
         chosen = held if weights is None else list(weights)
-        self._ascent = Ascent(WholeWeights(chosen, held), rho=rho, adaptive=adaptive)
+        self._perturbation = Perturbation(WholeWeights(chosen, held), rho=rho, adaptive=adaptive)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Makes one step.
 
         Args:
             closure: Computes the loss, calls `backward` on it and returns it. Called once, or
-                twice in a step that climbs. Gradients are forgotten before each call.
+                twice in a step that perturbs. Gradients are forgotten before each call.
 
         Returns:
             What the closure returned at the weights as they were.
@@ -223,7 +225,7 @@ class SAM(torch.optim.Optimizer):
             self._all.clear()
             loss = closure()
             if self.steps % self.every == 0:
-                with self._ascent.climbed():
+                with self._perturbation.applied():
                     closure()
         self.base.step()
         self.steps += 1
@@ -285,6 +287,6 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     if not names:
         raise InputError(
             f"--sam.weights {which}: none of these weights is trained",
-            mend="Take --sam.weights all; --optimiser.body 0 freezes all but the rows",
+            hint="Take --sam.weights all; --optimiser.body 0 freezes all but the rows",
         )
     return names

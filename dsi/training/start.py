@@ -44,12 +44,12 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         if options.docids not in ("atomic", found):
             raise InputError(
                 f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
-                mend="Leave out --docids or --docids_folder",
+                hint="Leave out --docids or --docids_folder",
             )
     if kind not in _OF_VECTORS and options.embedding != EmbeddingOptions():
         raise InputError(
             f"--embedding.* changes nothing with {chosen}",
-            mend=f"Leave it out: it is about the kinds {', '.join(_OF_VECTORS)}",
+            hint=f"Leave it out: it is about the kinds {', '.join(_OF_VECTORS)}",
         )
 
 
@@ -71,7 +71,7 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
     if options.loop.steps == 0 and asked is not None:
         raise InputError(
             f"--{asked} is about the training of the network, and --loop.steps is 0",
-            mend="Leave one of them out",
+            hint="Leave one of them out",
         )
     if options.loop.steps is not None:
         return options
@@ -105,7 +105,9 @@ def _with_score(options: TrainingOptions) -> TrainingOptions:
     """
     if options.loop.score != "auto":
         return options
-    in_place = options.model.start in ("spectral", "encoder") and not options.objectives.taught
+    in_place = (
+        options.model.start in ("spectral", "encoder") and not options.objectives.needs_teacher
+    )
     score = "constrained" if in_place else "model"
     return replace(options, loop=replace(options.loop, score=score))
 
@@ -118,7 +120,7 @@ def _with_start(options: TrainingOptions, docids_folder: Path | None) -> Trainin
         raise InputError(
             f"--model.warm_start learned starts from the encoder-decoder that identifiers were "
             f"trained with, and those of {whose} were trained with none",
-            mend="Take --docids learned --learned.model NAME, or another --model.warm_start",
+            hint="Take --docids learned --learned.model NAME, or another --model.warm_start",
         )
     if model.warm_start != "auto" or not brings:
         return options

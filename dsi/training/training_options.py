@@ -12,7 +12,7 @@ from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
 from dsi.lexical.options import LexicalOptions
-from dsi.objectives.options import TAUGHT, ObjectiveOptions
+from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
 from dsi.text_encoder import VocabularyOptions
 from dsi.training.log import check_wandb
 from dsi.training.options import (
@@ -76,7 +76,7 @@ class TrainingOptions(KindOptions):
             if getattr(self, name) not in choices:
                 raise InputError(
                     f"--{name} {getattr(self, name)!r} is unknown",
-                    mend=f"Choose from: {', '.join(choices)}",
+                    hint=f"Choose from: {', '.join(choices)}",
                 )
         GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
         self.of_kind(self.docids)
@@ -87,13 +87,13 @@ class TrainingOptions(KindOptions):
         if not self.mix.shares["indexing"] and self.rehearsal != RehearsalOptions():
             raise InputError(
                 "--rehearsal.* changes nothing while the indexing task has no share",
-                mend="Give --mix.indexing a share, for example 1, or leave it out",
+                hint="Give --mix.indexing a share, for example 1, or leave it out",
             )
         if self.optimiser.rows == "touched" and self.sam.rho:
             raise InputError(
                 f"--sam.rho {self.sam.rho} perturbs all weights, and --optimiser.rows touched has "
                 "gradients of some rows only",
-                mend="Leave one of them out",
+                hint="Leave one of them out",
             )
         if self.loop.wandb is not None:
             check_wandb(self.loop.wandb)
@@ -112,7 +112,7 @@ class TrainingOptions(KindOptions):
             if taken and body == 0:
                 raise InputError(
                     f"{way} is about the body of the network, which --optimiser.body 0 freezes",
-                    mend="Give --optimiser.body a share, for example 1, or leave the other out",
+                    hint="Give --optimiser.body a share, for example 1, or leave the other out",
                 )
 
     def _check_head(self) -> None:
@@ -124,13 +124,13 @@ class TrainingOptions(KindOptions):
                 f"--model.head {self.model.head} is about identifiers of several codes of one "
                 f"alphabet, and --docids {self.docids} gives "
                 + ("one code" if self.docids == "atomic" else "text"),
-                mend=f"Choose --docids from: {', '.join(CODE_KINDS)}; or --model.head linear",
+                hint=f"Choose --docids from: {', '.join(CODE_KINDS)}; or --model.head linear",
             )
         if self.lora.rank:
             raise InputError(
                 f"--model.head {self.model.head} and --lora.rank {self.lora.rank} do not go "
                 "together: a search runs the adapted output layer on plain layers only",
-                mend="Leave one of them out",
+                hint="Leave one of them out",
             )
 
     def _check_tokens(self) -> None:
@@ -143,7 +143,7 @@ class TrainingOptions(KindOptions):
                 raise InputError(
                     f"--loop.tokens {self.loop.tokens} is less than one text of --mix.{name} "
                     f"{length}",
-                    mend=f"Give {length} or more, many times that for a batch of many texts",
+                    hint=f"Give {length} or more, many times that for a batch of many texts",
                 )
 
     def _check_objectives(self) -> None:
@@ -154,20 +154,20 @@ class TrainingOptions(KindOptions):
             raise InputError(
                 f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
                 "dropout, and --model.dropout is 0",
-                mend="Give --model.dropout 0.1, or leave the term out",
+                hint="Give --model.dropout 0.1, or leave the term out",
             )
-        if not self.objectives.taught:
+        if not self.objectives.needs_teacher:
             return
-        asking = next(name for name in TAUGHT if weights[name])
+        asking = next(name for name in TEACHER_TERMS if weights[name])
         if self.loop.score == "constrained":
             raise InputError(
                 f"--objectives.{asking}.weight {weights[asking]} is about probabilities over the "
                 "whole alphabet, and --loop.score is constrained",
-                mend="Take --loop.score model, or leave the term out",
+                hint="Take --loop.score model, or leave the term out",
             )
         if not (self.mix.pseudo or self.mix.labelled):
             raise InputError(
                 f"--objectives.{asking}.weight {weights[asking]} asks a teacher about queries, "
                 "and --mix.pseudo and --mix.labelled are 0",
-                mend="Give queries a share, or leave the term out",
+                hint="Give queries a share, or leave the term out",
             )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from data_prep.rehearsal import RehearsalOptions
-from dsi.objectives.options import TAUGHT
+from dsi.objectives.options import TEACHER_TERMS
 
 if TYPE_CHECKING:
     from dsi.objectives.base import Objective
@@ -27,16 +27,17 @@ def carried_terms(training: TrainingOptions, main: Objective | None) -> list[Obj
     from dsi.objectives.terms import make_objectives
 
     options = training.objectives
-    untaught = replace(
+    without_teacher = replace(
         options,
-        **{name: replace(getattr(options, name), weight=0.0) for name in TAUGHT},
+        **{name: replace(getattr(options, name), weight=0.0) for name in TEACHER_TERMS},
         teacher=type(options.teacher)(),
-        # A loss of taught terms alone leaves nothing to learn identifiers by.
+        # A loss of such terms alone leaves nothing to learn identifiers by.
         cross_entropy=replace(
-            options.cross_entropy, weight=options.cross_entropy.weight or float(options.taught)
+            options.cross_entropy,
+            weight=options.cross_entropy.weight or float(options.needs_teacher),
         ),
     )
-    terms = make_objectives(untaught, label_smoothing=training.loop.label_smoothing)
+    terms = make_objectives(without_teacher, label_smoothing=training.loop.label_smoothing)
     if main is None:
         return terms
     return [main, *(term for term in terms if not isinstance(term, CrossEntropy))]
@@ -52,10 +53,10 @@ def left_out(training: TrainingOptions, strategies: Collection[str]) -> list[str
     if {"retrain", "instant", "append"} & set(strategies):
         return []  # which repeat the first training, or train nothing
     found = []
-    taught = [name for name in TAUGHT if training.objectives.weights[name]]
-    if taught:
+    dropped = [name for name in TEACHER_TERMS if training.objectives.weights[name]]
+    if dropped:
         found.append(
-            f"The first training's terms {', '.join(taught)} ask a teacher; an update is without"
+            f"The first training's terms {', '.join(dropped)} ask a teacher; an update is without"
         )
     if training.lora.rank and not set(ADAPTERS) & set(strategies):
         found.append(

@@ -51,7 +51,7 @@ def refuse_unused(options: UpdateOptions) -> None:
             if value != getattr(default, name):
                 raise InputError(
                     f"--{name} {value} changes nothing with --strategy {strategy.name}",
-                    mend="Leave it out, or take another strategy",
+                    hint="Leave it out, or take another strategy",
                 )
     for group in sorted({group for name in STRATEGIES for group in STRATEGIES[name].reads} - read):
         if getattr(options, group) != getattr(default, group):
@@ -59,7 +59,7 @@ def refuse_unused(options: UpdateOptions) -> None:
             readers.sort(key=lambda name: len(STRATEGIES[name].reads))
             raise InputError(
                 f"--{group}.* changes nothing without the strategy {' or '.join(readers)}",
-                mend=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
+                hint=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
             )
 
 
@@ -88,11 +88,11 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
         name, _, value = change.partition("=")
         if name not in plain - {"strategy", "seed"}:
             raise InputError(
-                f"{text!r}: no option {name!r} to set", mend="Such as generative@ratio=32"
+                f"{text!r}: no option {name!r} to set", hint="Such as generative@ratio=32"
             )
         if name in ignored:
             raise InputError(
-                f"{text!r}: {name} changes nothing with {strategy}", mend="Leave it out"
+                f"{text!r}: {name} changes nothing with {strategy}", hint="Leave it out"
             )
         hint = str(typing.get_type_hints(UpdateOptions)[name])
         try:

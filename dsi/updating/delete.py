@@ -84,7 +84,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
     """
     named = list(dict.fromkeys(doc_ids))
     if not named:
-        raise InputError("no document to delete", mend="Name their ids")
+        raise InputError("no document to delete", hint="Name their ids")
     versions.live(index)  # the lock would make a folder where none is
     with versions.lock(index) as writer:
         parent = versions.live(index)
@@ -99,7 +99,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             raise InputError(
                 "these are all documents of the index, and one must be left",
                 where=index,
-                mend="To be rid of all of them, remove the folder",
+                hint="To be rid of all of them, remove the folder",
             )
         memory = Memory.open(folder) if (folder / FOLDER).is_dir() else None
         found = (

@@ -42,7 +42,7 @@ def _pyplot() -> Any:
     except ImportError:
         raise InputError(
             "figures need the package matplotlib",
-            mend="pip install 'dsi-toolkit[figures]', or add --no-figures",
+            hint="pip install 'dsi-toolkit[figures]', or add --no-figures",
         ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -28,7 +28,7 @@ def training_options(manifest: Manifest) -> TrainingOptions:
     if not isinstance(stored, Mapping):
         raise InputError(
             "this version does not say how it was trained",
-            mend="Train the index again with dsi train",
+            hint="Train the index again with dsi train",
         )
     return from_plain(TrainingOptions, _in_new_names(stored))
 

@@ -94,7 +94,7 @@ def split_dataset(
         raise InputError(
             "this folder holds something that is not a split dataset",
             where=out,
-            mend="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this one is left as it is",
         )
     refuse_irreplaceable(out, _is_part)
     if documents is not None and documents < 1:
@@ -134,7 +134,7 @@ def _refuse_losses(out: Path) -> None:
             raise InputError(
                 "another split of a dataset is here, and this in it would be lost",
                 where=inside,
-                mend="Choose another --out, or remove it",
+                hint="Choose another --out, or remove it",
             )
 
 
@@ -163,6 +163,6 @@ def read_split(folder: Path) -> dict[str, Any]:
         raise InputError(
             "not a split dataset (split.json is missing)",
             where=folder,
-            mend="Make one with: dsi split DATASET --out FOLDER",
+            hint="Make one with: dsi split DATASET --out FOLDER",
         )
     return read_json(folder / _SPLIT)

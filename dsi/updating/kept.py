@@ -36,7 +36,7 @@ def read_kept(version: Path, strategy: str) -> dict[str, torch.Tensor]:
         raise InputError(
             f"what {strategy} keeps cannot be read ({str(error).splitlines()[0]})",
             where=file,
-            mend="Go back with dsi rollback, or remove this file to do without",
+            hint="Go back with dsi rollback, or remove this file to do without",
         ) from None
 
 

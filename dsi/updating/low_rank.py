@@ -32,7 +32,7 @@ def move_body(plan: Plan, strategy: str) -> None:
         raise InputError(
             f"--strategy {strategy} is about the body of the network, which the index was "
             "trained to leave alone (--optimiser.body 0)",
-            mend="Take another --strategy",
+            hint="Take another --strategy",
         )
     plan.optimiser = replace(plan.optimiser, body=1.0 if asked is None else asked)
 

@@ -114,7 +114,7 @@ class DistillOptions:
         if not (self.kl or self.pcd or self.scd):
             raise InputError(
                 "--distill.kl, --distill.pcd and --distill.scd are all 0",
-                mend="Give one of them a weight, or leave distill out of --strategy",
+                hint="Give one of them a weight, or leave distill out of --strategy",
             )
 
 

@@ -43,6 +43,6 @@ def check_parent(folder: Path, manifest: Manifest) -> Assignment:
     )
     if not same or manifest.documents != len(table.live) or len(open_titles(folder)) != len(table):
         raise InputError(
-            "its identifiers, titles and manifest are not of one version", where=folder, mend=COPY
+            "its identifiers, titles and manifest are not of one version", where=folder, hint=COPY
         )
     return assignment

@@ -60,7 +60,7 @@ class ContinualOptions(ComparisonOptions):
             raise InputError("--strategies names one twice")
         if self.update.strategy != UpdateOptions().strategy:
             raise InputError(
-                "--update.strategy changes nothing here", mend="Name it among --strategies"
+                "--update.strategy changes nothing here", hint="Name it among --strategies"
             )
 
 
@@ -111,14 +111,14 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
     if not file.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise InputError(
-                "this folder holds something else", where=out, mend="Choose another --out"
+                "this folder holds something else", where=out, hint="Choose another --out"
             )
         write_json(file, wanted)
     elif read_json(file) != wanted:
         raise InputError(
             "results of another split or other options are here",
             where=out,
-            mend="Choose another --out; strategies and seeds may be added to the same one",
+            hint="Choose another --out; strategies and seeds may be added to the same one",
         )
 
 

@@ -69,13 +69,13 @@ def add_memories(
         raise InputError(
             f"--strategy locas knows the feed-forward networks of T5 and its kin, and this is a "
             f"{type(model).__name__}",
-            mend="Take --strategy lora",
+            hint="Take --strategy lora",
         )
     least = min(_linear(host, "wo").in_features for host in hosts.values())
     if units > least:
         raise InputError(
             f"--locas.units {units} is more than the {least} hidden units of this model",
-            mend=f"Give {least} or less",
+            hint=f"Give {least} or less",
         )
     active = activity(model, hosts, batches)
     for name, host in hosts.items():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep import arrow
-from data_prep.dataset import Dataset, Document, Tally
+from data_prep.dataset import Dataset, Document, ExampleCounter
 from data_prep.errors import InputError
 from data_prep.files import (
     read_json,
@@ -91,7 +91,7 @@ class Updated:
     warnings: list[str] = field(default_factory=list)
     timing: Mapping[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    dropped: Mapping[str, Tally] = field(default_factory=dict)
+    dropped: Mapping[str, ExampleCounter] = field(default_factory=dict)
 
 
 def update_index(
@@ -122,7 +122,7 @@ def update_index(
     strategies = parse_strategies(options.strategy)
     processes = Processes()
     work = index / WORK
-    dropped: dict[str, Tally] = {}
+    dropped: dict[str, ExampleCounter] = {}
     with contextlib.ExitStack() as stack:
         writer = processes.first_alone(lambda: stack.enter_context(versions.lock(index)))
 
@@ -252,7 +252,7 @@ def _give_up(work: Path, claim: Mapping[str, Any]) -> None:
         raise InputError(
             "an update of other documents or options was interrupted here",
             where=work,
-            mend="Run it again with its own options, or remove this folder",
+            hint="Run it again with its own options, or remove this folder",
         )
     note(f"begins anew: what was interrupted here grew out of version {found['parent']}")
     for part in work.iterdir():
@@ -269,7 +269,7 @@ def _memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -
         raise InputError(
             f"this is not the dataset that the index was trained on ({manifest.dataset})",
             where=old.path,
-            mend="Give the same one as --old",
+            hint="Give the same one as --old",
         )
     remember(work / "old", old, old.generators[0] if old.generators else None)
     return Memory.open(work / "old")
@@ -561,7 +561,7 @@ def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) ->
         raise InputError(
             f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the version before "
             "stays live",
-            mend="Take another --strategy, or fewer --steps",
+            hint="Take another --strategy, or fewer --steps",
         )
     return [f"{said}. dsi rollback goes back"] if lost > options.warn_loss else []
 

@@ -39,7 +39,7 @@ def encoder(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     if not pooled(model) or not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
             "--model.warm_start encoder starts from the vectors of a pretrained encoder",
-            mend="Give --model.encoder, or take another --model.warm_start",
+            hint="Give --model.encoder, or take another --model.warm_start",
         )
     vectors = corpus.vectors
     if vectors is None:

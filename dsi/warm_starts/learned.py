@@ -30,7 +30,7 @@ def learned(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
         raise InputError(
             "these codes were not trained with a model",
             where="--model.warm_start learned",
-            mend="Assign identifiers with --kind learned and --learned.model",
+            hint="Assign identifiers with --kind learned and --learned.model",
         )
     outputs = corpus.codes.outputs()
     levels, size, width = outputs.shape
@@ -40,7 +40,7 @@ def learned(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     if len(output) < first_number:
         raise InputError(
             f"codebooks of {levels} x {size} codes, and identifiers of {len(output)} codes",
-            mend="Assign the identifiers again",
+            hint="Assign the identifiers again",
         )
     rows = output.detach().float().cpu().numpy().copy()
     rows[FIRST_CODE:first_number] = outputs.reshape(-1, width)

@@ -53,7 +53,7 @@ def failing(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (InputError("too odd", where="f.txt:3", mend="Even it"), 2, "f.txt:3: too odd. Even it."),
+        (InputError("too odd", where="f.txt:3", hint="Even it"), 2, "f.txt:3: too odd. Even it."),
         (ValueError("a\nb"), 1, "ValueError: a b. Run it again with --debug to see where."),
         (KeyError(), 1, "KeyError: no message. Run it again with --debug to see where."),
         (KeyboardInterrupt(), 130, "interrupted. Run the same command again to continue."),

@@ -12,7 +12,7 @@ from data_prep.errors import InputError, command_line
 
 
 def test_an_error_is_one_line_of_sentences():
-    error = InputError("too odd.\n  Really", where=Path("a  b"), mend="Even it.")
+    error = InputError("too odd.\n  Really", where=Path("a  b"), hint="Even it.")
     assert str(error) == "a  b: too odd. Really. Even it."
 
 

@@ -9,7 +9,7 @@ import pytest
 from data_prep.errors import InputError
 from data_prep.fetching import Fetching
 
-FETCHING = Fetching("cannot fetch it", where="zoo", mend="Check the connection")
+FETCHING = Fetching("cannot fetch it", where="zoo", hint="Check the connection")
 
 
 def failing_at_the_third(error: Exception):

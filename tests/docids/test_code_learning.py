@@ -18,8 +18,8 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import Assignment
 from docids.code_learning import Learner, LearningOptions, Pairs, balanced
-from docids.code_learning.course import Course
 from docids.code_learning.networks import VectorNetwork
+from docids.code_learning.trainer import CodebookTrainer
 from docids.kinds import KINDS, Documents
 from docids.kinds.learned import LearnedOptions
 from docids.kinds.options import KindOptions
@@ -100,18 +100,18 @@ class StopError(Exception):
 
 
 @pytest.mark.parametrize("at", [1, 4, 9, 14, 17])
-def test_a_course_that_was_interrupted_ends_with_the_same_bits(at, tmp_path, monkeypatch):
+def test_a_training_that_was_interrupted_ends_with_the_same_bits(at, tmp_path, monkeypatch):
     options = dataclasses.replace(SMALL, epochs=3, least_use=0)
     alone = trained(options)
-    passes, done = Course._pass, []
+    passes, done = CodebookTrainer._pass, []
 
-    def dying(course, *words):
+    def dying(trainer, *words):
         done.append(words)
         if len(done) == at:
             raise StopError
-        passes(course, *words)
+        passes(trainer, *words)
 
-    monkeypatch.setattr(Course, "_pass", dying)
+    monkeypatch.setattr(CodebookTrainer, "_pass", dying)
     with pytest.raises(StopError) if at <= 11 else contextlib.nullcontext():
         trained(options, folder=tmp_path)
     first = len(done)
@@ -122,7 +122,7 @@ def test_a_course_that_was_interrupted_ends_with_the_same_bits(at, tmp_path, mon
     assert len(done) - first == max(0, 11 - at + 1)
 
 
-def test_the_state_of_another_course_is_not_taken_up(tmp_path):
+def test_the_state_of_another_training_is_not_resumed(tmp_path):
     options = dataclasses.replace(SMALL, epochs=1, least_use=0)
     trained(options, seed=3, folder=tmp_path)
     learner, codes = trained(options, folder=tmp_path)
@@ -144,8 +144,8 @@ def test_a_killed_process_is_taken_up(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert died.returncode == -9
-    state = tmp_path / ".ids.partial" / "course"
-    assert read_json(state / "course.json")["done"] == 5
+    state = tmp_path / ".ids.partial" / "trainer"
+    assert read_json(state / "trainer.json")["done"] == 5
     wanted = KindOptions(learned=LearnedOptions(levels=2, codebook=4, width=16, least_use=0))
     for name in ("ids", "alone"):
         docids(tmp_path / "set", out=tmp_path / name, kind="learned", kinds=wanted)
@@ -156,16 +156,16 @@ def test_a_killed_process_is_taken_up(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from docids.code_learning.course import Course
+from docids.code_learning.trainer import CodebookTrainer
 from docids.code_learning.networks import VectorNetwork
 from dsi.cli import main
-passes, done = Course._pass, []
-def dying(course, *words):
+passes, done = CodebookTrainer._pass, []
+def dying(trainer, *words):
     done.append(words)
     if len(done) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    passes(course, *words)
-Course._pass = dying
+    passes(trainer, *words)
+CodebookTrainer._pass = dying
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -174,16 +174,16 @@ def test_a_network_that_tells_documents_apart_by_balance_alone_is_an_error():
     """One code is the nearest to all documents, over which balance spreads them all the same."""
     vectors = (0.2 * DOCUMENTS + 1).astype(np.float32)
     pairs = Pairs(vectors, np.empty((0, 8), np.float32), np.empty(0, np.int64))
-    course = Course(VectorNetwork(pairs, 2, SIZE, 32, 0), 2, SIZE, SMALL, 0)
-    states = course._states_of_documents(0)
+    trainer = CodebookTrainer(VectorNetwork(pairs, 2, SIZE, 32, 0), 2, SIZE, SMALL, 0)
+    states = trainer._states_of_documents(0)
     noise = np.random.default_rng(0).normal(size=(SIZE, 32)).astype(np.float32)
     book = states.mean(axis=0) + 0.3 * noise * (np.arange(SIZE) > 0)[:, None]
     with torch.no_grad():
-        course.codebooks[0] = torch.from_numpy(book)
+        trainer.codebooks[0] = torch.from_numpy(book)
     with pytest.raises(InputError, match=r"level 1 has collapsed: \d of 4 codes are likeliest"):
-        course._settle(0)
-    assert len(set(course.codes[:, 0])) == SIZE
-    assert course.moved.sum() > 60
+        trainer._settle(0)
+    assert len(set(trainer.codes[:, 0])) == SIZE
+    assert trainer.moved.sum() > 60
 
 
 def test_codes_that_balance_cannot_spread_are_an_error():

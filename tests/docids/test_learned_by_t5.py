@@ -13,8 +13,8 @@ from transformers import T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.code_learning.checkpoint import Checkpoint
-from docids.code_learning.course import TEMPERATURE, Course
 from docids.code_learning.seq2seq import CodeVectors, Seq2SeqNetwork, encode
+from docids.code_learning.trainer import TEMPERATURE, CodebookTrainer
 from docids.kinds.learned import LearnedOptions
 
 COUNT, SIZE = 32, 4
@@ -73,7 +73,7 @@ def test_a_query_leads_to_codes_of_its_document(alone):
 
 
 def test_a_state_does_not_depend_on_the_texts_beside_it(checkpoint):
-    loaded = Checkpoint.load(checkpoint, where="", mend="")
+    loaded = Checkpoint.load(checkpoint, where="", hint="")
     network = Seq2SeqNetwork(loaded, ["cats hunt mice"], np.array([1]), ["dogs", "mice"])
     codes = torch.tensor([[1, 0], [2, 0], [0, 0]])
     books = torch.randn(2, SIZE, 16, generator=torch.Generator().manual_seed(0))
@@ -92,15 +92,15 @@ def test_a_state_does_not_depend_on_the_texts_beside_it(checkpoint):
 
 @pytest.mark.parametrize("at", [9])
 def test_interrupted_it_ends_with_the_same_bits(at, alone, checkpoint, tmp_path, monkeypatch):
-    passes, done = Course._pass, []
+    passes, done = CodebookTrainer._pass, []
 
-    def dying(course, *words):
+    def dying(trainer, *words):
         done.append(words)
         if len(done) == at:
             raise KeyboardInterrupt
-        passes(course, *words)
+        passes(trainer, *words)
 
-    monkeypatch.setattr(Course, "_pass", dying)
+    monkeypatch.setattr(CodebookTrainer, "_pass", dying)
     with pytest.raises(KeyboardInterrupt):
         learned(checkpoint, tmp_path)
     again = learned(checkpoint, tmp_path)

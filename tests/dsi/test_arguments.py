@@ -24,7 +24,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.width == 13:
-            raise InputError("13 is too many", where="--shape.width", mend="Give fewer")
+            raise InputError("13 is too many", where="--shape.width", hint="Give fewer")
 
 
 def build(

@@ -83,13 +83,13 @@ def parse(name: str) -> tuple[str, str]:
         raise InputError(
             f"the baseline {kind!r} needs an encoder",
             where="--baselines",
-            mend=f"Give {kind}:NAME_OR_PATH",
+            hint=f"Give {kind}:NAME_OR_PATH",
         )
     if colon and not BASELINES[kind].takes_model:
         raise InputError(
             f"the baseline {kind!r} takes no encoder, and {model!r} was given",
             where="--baselines",
-            mend=f"Give {kind}",
+            hint=f"Give {kind}",
         )
     return kind, model
 

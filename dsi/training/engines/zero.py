@@ -48,7 +48,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
     zero: Any = config.get("zero_optimization") if isinstance(config, dict) else None
     stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (1, 2, 3):
-        raise InputError(f"zero_optimization.stage is {stage!r}", where=file, mend="Give 1, 2 or 3")
+        raise InputError(f"zero_optimization.stage is {stage!r}", where=file, hint="Give 1, 2 or 3")
     ours = {
         "optimizer": "--optimiser.name",
         "scheduler": "--optimiser.schedule",
@@ -61,7 +61,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
     for key, option in ours.items():
         if config.get(key, "auto") != "auto":
             raise InputError(
-                f"{key} is decided by {option}", where=file, mend='Leave it out, or give "auto"'
+                f"{key} is decided by {option}", where=file, hint='Leave it out, or give "auto"'
             )
     for part in ("offload_optimizer", "offload_param"):
         device = zero.get(part, {}).get("device", "none")
@@ -69,7 +69,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
             raise InputError(
                 f"zero_optimization.{part}.device {device!r} is not supported",
                 where=file,
-                mend="Give cpu or none",
+                hint="Give cpu or none",
             )
     return config
 
@@ -86,13 +86,13 @@ def refuse_with_zero(
         raise InputError(
             "--optimiser.name adafactor keeps rows and columns of matrices, which --deepspeed "
             "cuts up as long vectors",
-            mend="Take --optimiser.name adamw",
+            hint="Take --optimiser.name adamw",
         )
     if optimiser.rows == "touched":
         raise InputError(
             "--optimiser.rows touched has gradients of some rows only, which --deepspeed does not "
             "share out",
-            mend="Take --optimiser.rows all, or leave out --deepspeed",
+            hint="Take --optimiser.rows all, or leave out --deepspeed",
         )
     for objective in objectives:
         kind = type(objective)
@@ -103,7 +103,7 @@ def refuse_with_zero(
             raise InputError(
                 f"the objective {objective.name!r} reads whole weights, which --deepspeed with "
                 f"ZeRO {config['zero_optimization']['stage']} does not keep up to date",
-                mend="Leave out --deepspeed, or the objective",
+                hint="Leave out --deepspeed, or the objective",
             )
 
 
@@ -121,7 +121,7 @@ def start_deepspeed() -> None:
     except ImportError:
         raise InputError(
             "--deepspeed needs DeepSpeed, which is not installed",
-            mend="pip install 'dsi-toolkit[deepspeed]'",
+            hint="pip install 'dsi-toolkit[deepspeed]'",
         ) from None
     if not torch.cuda.is_available():
         _build_collectives()
@@ -283,7 +283,7 @@ class ZeroEngine(Engine):
             raise InputError(
                 "--sam.perturbation process needs whole weights in every process, which ZeRO 3 "
                 "does not keep",
-                mend="Take --sam.perturbation global, or ZeRO 2",
+                hint="Take --sam.perturbation global, or ZeRO 2",
             )
         self._own = _OwnGradients(weights)
         return self._own

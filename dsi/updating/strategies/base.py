@@ -221,13 +221,13 @@ def parse_strategies(text: str) -> list[Strategy]:
             if alone or both or named:
                 raise InputError(
                     f"--strategy {other.name} and {strategy.name} do not go together",
-                    mend=f"Leave one of them out of {text!r}",
+                    hint=f"Leave one of them out of {text!r}",
                 )
     if not any(strategy.role in ("examples", "all") for strategy in found):
         choices = [name for name in STRATEGIES if STRATEGIES[name].role == "examples"]
         raise InputError(
             f"--strategy {text!r} does not say what is learned from",
-            mend=f"Join it with one of: {', '.join(choices)}",
+            hint=f"Join it with one of: {', '.join(choices)}",
         )
     return found
 
@@ -247,5 +247,5 @@ def refuse_other_heads(strategies: Sequence[Strategy], head: str) -> None:
             raise InputError(
                 f"--strategy {strategy.name} knows the plain output layer only, and this index was "
                 f"trained with --model.head {head}",
-                mend="Take another --strategy, such as generative",
+                hint="Take another --strategy, such as generative",
             )

@@ -21,7 +21,7 @@ class Episodic(Strategy):
         if not plan.update.memory.dataset.info.qrels.get("train"):
             raise InputError(
                 "--strategy episodic replays labelled training queries, and this index has none",
-                mend="Take --strategy generative",
+                hint="Take --strategy generative",
             )
         plan.queries["labelled"] = 1.0
         plan.old = True

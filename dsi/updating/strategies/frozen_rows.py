@@ -40,7 +40,7 @@ class FrozenRows(Strategy):
         if plan.optimiser.weight_decay:
             raise InputError(
                 "--strategy frozen-rows and a weight decay do not go together",
-                mend="Train the index with --optimiser.weight_decay 0",
+                hint="Train the index with --optimiser.weight_decay 0",
             )
         known = plan.update.known_codes()
 

@@ -25,7 +25,7 @@ class Generative(Strategy):
         if plan.update.generator is None:
             raise InputError(
                 "--strategy generative needs pseudo-queries, and there are none",
-                mend="Name a --generator",
+                hint="Name a --generator",
             )
         plan.queries["pseudo"] = 1.0
         plan.old = True

@@ -185,7 +185,7 @@ class Instant(Standalone):
         if update.generator is None:
             raise InputError(
                 "--strategy instant needs pseudo-queries, and there are none",
-                mend="Name a --generator",
+                hint="Name a --generator",
             )
         model = grown_model(update)
         grown = time.perf_counter()
@@ -197,7 +197,7 @@ class Instant(Standalone):
             raise InputError(
                 "--strategy instant writes rows that only new documents have, and all codes of "
                 "these identifiers are shared with old ones",
-                mend="Take --strategy generative",
+                hint="Take --strategy generative",
             )
         options = update.options.instant
         live = [*update.old_rows.tolist(), *solvable]

@@ -83,12 +83,12 @@ class ViewBatch(Strategy):
             raise InputError(
                 "--strategy view-batch needs batches of so many examples, and the index was "
                 "trained on batches of so many tokens",
-                mend="Give --batch",
+                hint="Give --batch",
             )
         if plan.loop.size % options.views:
             raise InputError(
                 f"--batch {plan.loop.size} is no multiple of --view_batch.views {options.views}",
-                mend="Change one of them",
+                hint="Change one of them",
             )
         plan.views = options.views
         if options.weight:

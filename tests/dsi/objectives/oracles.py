@@ -28,10 +28,10 @@ def r_drop(logits, others, codes, ignored):
     return total
 
 
-def distillation(taught, logs, over):
+def distillation(teacher_scores, logs, over):
     """`None` stands for a document that is not there."""
     total = 0.0
-    for scores, line in zip(taught, logs, strict=True):
+    for scores, line in zip(teacher_scores, logs, strict=True):
         there = [place for place, score in enumerate(scores) if score is not None]
         teacher = softmax([scores[place] for place in there])
         model = [math.exp(line[place]) for place in there]
@@ -41,9 +41,9 @@ def distillation(taught, logs, over):
     return total
 
 
-def rank_margin(taught, logs, margin):
+def rank_margin(teacher_scores, logs, margin):
     total = 0.0
-    for scores, line in zip(taught, logs, strict=True):
+    for scores, line in zip(teacher_scores, logs, strict=True):
         wrong = [line[place] for place in range(1, len(line)) if scores[place] is not None]
         hinges = [max(0.0, value - line[0] + margin) for value in wrong]
         if hinges:
@@ -51,9 +51,9 @@ def rank_margin(taught, logs, margin):
     return total
 
 
-def listmle(taught, logs):
+def listmle(teacher_scores, logs):
     total = 0.0
-    for scores, line in zip(taught, logs, strict=True):
+    for scores, line in zip(teacher_scores, logs, strict=True):
         others = [place for place in range(1, len(line)) if scores[place] is not None]
         order = [0, *sorted(others, key=lambda place: -scores[place])]
         for first in range(len(order)):
@@ -62,9 +62,9 @@ def listmle(taught, logs):
     return total
 
 
-def prefix_margin(taught, code_logits, codes, prefixes):
+def prefix_margin(teacher_scores, code_logits, codes, prefixes):
     total = 0.0
-    for scores, logits, lines in zip(taught, code_logits, codes, strict=True):
+    for scores, logits, lines in zip(teacher_scores, code_logits, codes, strict=True):
         wrong = [place for place in range(1, len(lines)) if scores[place] is not None]
         for length, alpha in prefixes:
             for place in wrong:

@@ -27,7 +27,7 @@ from dsi.objectives.prefix_margin import prefix_lengths, prefix_margins
 from dsi.objectives.r_drop import symmetric_divergence
 from dsi.objectives.rank import list_likelihood, margin_loss
 from dsi.objectives.terms import make_objectives
-from dsi.teachers.lessons import Lessons
+from dsi.teachers.scores import TeacherScores
 from dsi.training.batching import Batch
 
 NONE = -torch.inf
@@ -56,39 +56,41 @@ def test_r_drop_is_its_definition():
 def random_candidates(seed: int):
     """Scores of teacher and model for 4 queries and 5 documents, of which some are missing."""
     rng = np.random.default_rng(seed)
-    taught = [[float(value) for value in line] for line in rng.normal(size=(4, 5))]
-    taught[1][3] = taught[1][4] = taught[2][4] = None
-    taught[3][1:] = [None] * 4
+    teacher_scores = [[float(value) for value in line] for line in rng.normal(size=(4, 5))]
+    teacher_scores[1][3] = teacher_scores[1][4] = teacher_scores[2][4] = None
+    teacher_scores[3][1:] = [None] * 4
     logs = rng.normal(size=(4, 5)) - 3
-    scores = torch.tensor([[NONE if value is None else value for value in row] for row in taught])
-    return taught, scores, logs
+    scores = torch.tensor(
+        [[NONE if value is None else value for value in row] for row in teacher_scores]
+    )
+    return teacher_scores, scores, logs
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_distillation_and_rank_losses_are_their_definitions(seed):
-    taught, scores, logs = random_candidates(seed)
+    teacher_scores, scores, logs = random_candidates(seed)
     model = torch.tensor(logs, dtype=torch.float32)
     lines = logs.tolist()
     there = scores > NONE
     assert divergence(scores, model).item() == pytest.approx(
-        oracles.distillation(taught, lines, "all"), rel=1e-5
+        oracles.distillation(teacher_scores, lines, "all"), rel=1e-5
     )
     among = model.masked_fill(~there, NONE).log_softmax(-1)
     assert divergence(scores, among).item() == pytest.approx(
-        oracles.distillation(taught, lines, "candidates"), rel=1e-5
+        oracles.distillation(teacher_scores, lines, "candidates"), rel=1e-5
     )
     for margin in (0.0, 1.0, 3.0):
         assert margin_loss(model, there, margin).item() == pytest.approx(
-            oracles.rank_margin(taught, lines, margin), rel=1e-5
+            oracles.rank_margin(teacher_scores, lines, margin), rel=1e-5
         )
     assert list_likelihood(model, scores).item() == pytest.approx(
-        oracles.listmle(taught, lines), rel=1e-5
+        oracles.listmle(teacher_scores, lines), rel=1e-5
     )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_prefix_margins_are_their_definition(seed):
-    taught, scores, _ = random_candidates(seed)
+    teacher_scores, scores, _ = random_candidates(seed)
     rng = np.random.default_rng(seed)
     codes = rng.integers(2, 5, (4, 5, 8))
     codes[0, 1, :2] = codes[0, 0, :2]  # a shared prefix of two codes has no margin to learn
@@ -100,7 +102,9 @@ def test_prefix_margins_are_their_definition(seed):
     for stage in range(1, 5):
         loss = prefix_margins(torch.tensor(logits), torch.tensor(codes), scores, prefixes[:stage])
         assert loss.item() == pytest.approx(
-            oracles.prefix_margin(taught, logits.tolist(), codes.tolist(), prefixes[:stage]),
+            oracles.prefix_margin(
+                teacher_scores, logits.tolist(), codes.tolist(), prefixes[:stage]
+            ),
             rel=1e-5,
         )
 
@@ -116,7 +120,7 @@ SEQUENCES = np.array(
 )
 ATOMIC = np.array([[2], [3], [4], [5], [6]], np.int32)
 # Five queries after one document of the indexing task; the last two rows lack documents.
-LESSONS = Lessons(
+TEACHER_SCORES = TeacherScores(
     np.array([[0, 1, 2], [1, 0, 3], [2, 4, -1], [3, -1, -1], [4, 0, 1]], np.int32),
     np.array(
         [[3.0, 2.5, 1.0], [2.0, 4.0, 0.5], [1.0, 3.0, NONE], [2.0, NONE, NONE], [5.0, 1.0, 2.0]],
@@ -128,7 +132,7 @@ LESSONS = Lessons(
 
 
 def forward_of(matrix, *, dropout=0.0, numbers=(0, 1, 2, 4, 5), step=0, steps=1):
-    """A micro-batch: example number 0 is of the indexing task, number n asks lesson n - 1."""
+    """A micro-batch: example number 0 is of the indexing task, number n asks query n - 1."""
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=9, d_model=16, d_kv=4, num_heads=2, d_ff=16, num_layers=1, dropout_rate=dropout
@@ -138,7 +142,7 @@ def forward_of(matrix, *, dropout=0.0, numbers=(0, 1, 2, 4, 5), step=0, steps=1)
         model.get_output_embeddings().weight.mul_(3)
     places = np.array(numbers)
     ids = np.random.default_rng(0).integers(2, 9, (len(places), 4))
-    rows = np.array([0, *LESSONS.rows[:, 0]])[places]
+    rows = np.array([0, *TEACHER_SCORES.rows[:, 0]])[places]
     labelled = np.zeros(len(rows), bool)
     batch = Batch(ids, np.ones_like(ids), rows.astype(np.int64), labelled, places)
     return Forward(model.train(), batch, Targets.of(matrix, 7, None), step=step, steps=steps)
@@ -146,14 +150,16 @@ def forward_of(matrix, *, dropout=0.0, numbers=(0, 1, 2, 4, 5), step=0, steps=1)
 
 def scored_by_hand(forward, matrix):
     """Teacher's scores, and code logits and log-probabilities from one pass per document."""
-    taught, codes, raw, logs = [], [], [], []
+    teacher_scores, codes, raw, logs = [], [], [], []
     for place, number in enumerate(forward.batch.numbers):
-        if number < LESSONS.first:
+        if number < TEACHER_SCORES.first:
             continue
-        lesson = number - LESSONS.first
-        taught.append([None if s == NONE else float(s) / 2 for s in LESSONS.scores[lesson]])
+        query = number - TEACHER_SCORES.first
+        teacher_scores.append(
+            [None if s == NONE else float(s) / 2 for s in TEACHER_SCORES.scores[query]]
+        )
         codes.append([]), raw.append([]), logs.append([])
-        for row in LESSONS.rows[lesson]:
+        for row in TEACHER_SCORES.rows[query]:
             line = [int(code) for code in matrix[row] if code] if row >= 0 else []
             values, chances = [], []
             if line:
@@ -167,28 +173,34 @@ def scored_by_hand(forward, matrix):
             codes[-1].append(line)
             raw[-1].append(values)
             logs[-1].append(sum(chances))
-    return taught, codes, raw, logs
+    return teacher_scores, codes, raw, logs
 
 
 @pytest.mark.parametrize("matrix", [ATOMIC, SEQUENCES], ids=["atomic", "sequences"])
-def test_taught_terms_score_the_teachers_documents_with_the_model(matrix):
+def test_teacher_terms_score_the_teachers_documents_with_the_model(matrix):
     forward = forward_of(matrix)
-    taught, codes, raw, logs = scored_by_hand(forward, matrix)
+    teacher_scores, codes, raw, logs = scored_by_hand(forward, matrix)
     longest = matrix.shape[1]
     expected = {
-        ("distillation", "all"): oracles.distillation(taught, logs, "all"),
-        ("distillation", "candidates"): oracles.distillation(taught, logs, "candidates"),
-        ("rank", "margin"): oracles.rank_margin(taught, logs, 1.0),
-        ("rank", "listmle"): oracles.listmle(taught, logs),
-        ("prefix_margin", ""): oracles.prefix_margin(taught, raw, codes, prefix_lengths(longest)),
+        ("distillation", "all"): oracles.distillation(teacher_scores, logs, "all"),
+        ("distillation", "candidates"): oracles.distillation(teacher_scores, logs, "candidates"),
+        ("rank", "margin"): oracles.rank_margin(teacher_scores, logs, 1.0),
+        ("rank", "listmle"): oracles.listmle(teacher_scores, logs),
+        ("prefix_margin", ""): oracles.prefix_margin(
+            teacher_scores, raw, codes, prefix_lengths(longest)
+        ),
     }
     knobs = {"distillation": "over", "rank": "form"}
     for (name, value), wanted in expected.items():
         given = {knobs[name]: value} if value else {}
-        term = OBJECTIVES[name](weight=1.0, lessons=LESSONS, **given)
+        term = OBJECTIVES[name](weight=1.0, teacher_scores=TEACHER_SCORES, **given)
         forward.step, forward.steps = 99, 100
         assert term.of_examples(forward).item() == pytest.approx(wanted, rel=1e-4), (name, value)
-    auto = OBJECTIVES["distillation"](weight=1.0, lessons=LESSONS).of_examples(forward).item()
+    auto = (
+        OBJECTIVES["distillation"](weight=1.0, teacher_scores=TEACHER_SCORES)
+        .of_examples(forward)
+        .item()
+    )
     over = "all" if longest == 1 else "candidates"
     assert auto == pytest.approx(expected["distillation", over], rel=1e-4)
 
@@ -199,7 +211,7 @@ def test_terms_share_one_pass_over_the_candidates(monkeypatch):
     real = Forward.run
     monkeypatch.setattr(Forward, "run", lambda *a, **b: (passes.append(1), real(*a, **b))[1])
     for name in ("distillation", "rank", "prefix_margin"):
-        OBJECTIVES[name](weight=1.0, lessons=LESSONS).of_examples(forward)
+        OBJECTIVES[name](weight=1.0, teacher_scores=TEACHER_SCORES).of_examples(forward)
     assert len(passes) == 2, "the examples' own, and the candidates'"
 
 
@@ -207,7 +219,7 @@ def test_terms_share_one_pass_over_the_candidates(monkeypatch):
 def test_a_part_that_asks_no_teacher_costs_nothing_and_has_a_gradient(matrix):
     forward = forward_of(matrix, numbers=(0, 0))
     for name in ("distillation", "rank", "prefix_margin"):
-        loss = OBJECTIVES[name](weight=1.0, lessons=LESSONS).of_examples(forward)
+        loss = OBJECTIVES[name](weight=1.0, teacher_scores=TEACHER_SCORES).of_examples(forward)
         assert loss.item() == 0.0
         assert loss.requires_grad
 
@@ -216,7 +228,7 @@ def test_the_curriculum_adds_longer_prefixes_and_keeps_the_shorter_ones():
     losses = []
     for step in range(8):
         forward = forward_of(SEQUENCES, step=step, steps=8)
-        term = OBJECTIVES["prefix_margin"](weight=1.0, lessons=LESSONS)
+        term = OBJECTIVES["prefix_margin"](weight=1.0, teacher_scores=TEACHER_SCORES)
         losses.append(term.of_examples(forward).item())
     # Prefixes of 1, 2 and 4 codes: three stages of 8 / 3 steps.
     assert losses == [losses[0]] * 3 + [losses[3]] * 3 + [losses[6]] * 2
@@ -239,7 +251,7 @@ def test_r_drop_makes_a_pass_with_other_dropout():
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_term_can_be_learned(name):
     """Some steps down its gradient make each term smaller."""
-    knobs = {} if name in ("cross_entropy", "r_drop") else {"lessons": LESSONS}
+    knobs = {} if name in ("cross_entropy", "r_drop") else {"teacher_scores": TEACHER_SCORES}
     term = OBJECTIVES[name](weight=1.0, **knobs)
     forward = forward_of(SEQUENCES, dropout=0.1 if name == "r_drop" else 0.0)
     optimiser = torch.optim.Adam(forward.model.parameters(), lr=1e-2)
@@ -265,7 +277,7 @@ def test_options_become_terms_with_their_weights_and_knobs():
             distillation=DistillationOptions(0.7, "all"),
         ),
         label_smoothing=0.1,
-        lessons=LESSONS,
+        teacher_scores=TEACHER_SCORES,
     )
     assert {term.name: term.weight for term in terms} == {
         "cross_entropy": 0.5,

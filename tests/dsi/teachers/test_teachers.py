@@ -11,7 +11,7 @@ from data_prep.bm25 import Bm25
 from data_prep.errors import InputError
 from dsi.teachers import TEACHERS
 from dsi.teachers.base import right_then_best
-from dsi.teachers.lessons import Lessons, teach
+from dsi.teachers.scores import TeacherScores, write_teacher_scores
 
 TEXTS = [
     "the harbour and the whale",
@@ -144,13 +144,13 @@ def test_a_model_that_is_not_there_is_told(tmp_path, monkeypatch):
         TEACHERS["embeddings"](TEXTS, "some/model", "english")
 
 
-def test_lessons_are_of_the_examples_that_were_asked_about(tmp_path, monkeypatch):
+def test_teacher_scores_are_of_the_examples_that_were_asked_about(tmp_path, monkeypatch):
     teacher = TEACHERS["bm25"](TEXTS, None, "english")
     monkeypatch.setattr(type(teacher), "batch", 3)
-    teach(tmp_path / "lessons", teacher, QUERIES, RIGHT, 2)
+    write_teacher_scores(tmp_path / "teacher_scores", teacher, QUERIES, RIGHT, 2)
     found, scores = teacher.rank(QUERIES, RIGHT, 2)
-    lessons = Lessons.open(tmp_path / "lessons", temperature=4.0, first=10)
-    rows, values = lessons.of(np.array([11, 2, 13, 14]))
+    teacher_scores = TeacherScores.open(tmp_path / "teacher_scores", temperature=4.0, first=10)
+    rows, values = teacher_scores.of(np.array([11, 2, 13, 14]))
     assert rows.tolist() == [found[1].tolist(), [-1] * 3, found[3].tolist(), [-1] * 3]
     np.testing.assert_allclose(values[[0, 2]], scores[[1, 3]] / 4)
     assert (values[[1, 3]] == -np.inf).all()

@@ -29,7 +29,7 @@ from dsi.training.engines.zero import ZeroEngine, read_zero_config, zero_acceler
 from dsi.training.optimisers import make_optimiser
 from dsi.training.options import OptimiserOptions
 from dsi.training.processes import Processes
-from dsi.training.sam import Ascent
+from dsi.training.sam import Perturbation
 from dsi.training.step import backward_step
 
 CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
@@ -112,10 +112,10 @@ def train(
 ) -> Iterator[bool]:
     """Makes steps; yields for each whether un-perturbed weights had their old bits."""
     rank, count = engine.accelerator.process_index, engine.accelerator.num_processes
-    ascent = None
+    perturbation = None
     if own is not None:
         names = [name for name, weight in engine.network.named_parameters() if weight.requires_grad]
-        ascent = Ascent(engine.shards(names, own=own), rho=0.05)
+        perturbation = Perturbation(engine.shards(names, own=own), rho=0.05)
     engine.model.train()
     for step in range(start, stop):
         for group in engine.param_groups:
@@ -133,14 +133,14 @@ def train(
                 own=own,
             )
 
-        if ascent is None:
+        if perturbation is None:
             gradients()
             engine.step(OPTIONS.clip)
             yield True
             continue
         gradients(own=bool(own))
         before = digest(engine)
-        with ascent.climbed():
+        with perturbation.applied():
             gradients()
             assert digest(engine) != before
         kept = digest(engine) == before

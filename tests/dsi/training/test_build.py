@@ -528,7 +528,7 @@ def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(
         interrupt(patch, 3)
         with pytest.raises(StopError):
             train_index(without_dev, tmp_path / "index", wanted)
-    monkeypatch.setattr("dsi.teachers.lessons.teach", None)
+    monkeypatch.setattr("dsi.teachers.scores.write_teacher_scores", None)
     train_index(without_dev, tmp_path / "index", wanted)
     monkeypatch.undo()
     train_index(without_dev, tmp_path / "alone", wanted)
@@ -717,14 +717,14 @@ def test_what_took_long_stays_for_the_same_training_and_blocks_no_other(
     work = tmp_path / "index" / "training"
 
     def refuse(*words):
-        (work / "lessons").mkdir()
+        (work / "teacher_scores").mkdir()
         raise InputError("does not fit")
 
     with monkeypatch.context() as patched:
         patched.setattr(build, "make_run", refuse)
         with pytest.raises(InputError, match="does not fit"):
             train_index(dataset, tmp_path / "index", small.options())
-    assert (work / "lessons").is_dir()
+    assert (work / "teacher_scores").is_dir()
     train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
     left = sorted(entry.name for entry in (tmp_path / "index").iterdir())
     assert left == ["live", "lock", "versions"]

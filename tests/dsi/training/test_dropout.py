@@ -31,9 +31,9 @@ def test_the_gradient_passes_where_the_state_did():
     layer, states = nn.Dropout(0.3), torch.randn(7, 9, requires_grad=True)
     with cheap_dropout(layer):
         found = layer(states)
-    [slope] = torch.autograd.grad(found.sum(), states)
-    torch.testing.assert_close(slope, torch.where(found == 0, 0.0, 1 / 0.7), rtol=1e-4, atol=0)
-    torch.testing.assert_close(found, states * slope)
+    [grad] = torch.autograd.grad(found.sum(), states)
+    torch.testing.assert_close(grad, torch.where(found == 0, 0.0, 1 / 0.7), rtol=1e-4, atol=0)
+    torch.testing.assert_close(found, states * grad)
 
 
 def test_the_seed_fixes_what_is_dropped_and_the_next_call_drops_other_elements():
@@ -50,8 +50,8 @@ def test_what_is_computed_again_drops_the_same():
     layer, states = nn.Dropout(0.5), torch.randn(64, requires_grad=True)
     with cheap_dropout(layer):
         found = checkpoint(layer, states, use_reentrant=False)
-        [slope] = torch.autograd.grad(found.sum(), states)
-    torch.testing.assert_close(found, states * slope)
+        [grad] = torch.autograd.grad(found.sum(), states)
+    torch.testing.assert_close(found, states * grad)
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-9, 1.0])

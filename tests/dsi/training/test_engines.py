@@ -58,11 +58,11 @@ def alone(form: str, folder: Path | None = None, resume: Path | None = None):
             halves = [[0, 1, 4], [2, 3]]  # as the two processes share out five examples
             total = [torch.zeros_like(weight) for weight in weights]
             for half in halves:
-                slope = torch.autograd.grad(mean_loss(model, step, half), weights)
-                norm = torch.sqrt(sum(each.square().sum() for each in slope))
+                grad = torch.autograd.grad(mean_loss(model, step, half), weights)
+                norm = torch.sqrt(sum(each.square().sum() for each in grad))
                 kept = [weight.detach().clone() for weight in weights]
                 with torch.no_grad():
-                    for weight, each in zip(weights, slope, strict=True):
+                    for weight, each in zip(weights, grad, strict=True):
                         weight += 0.05 * each / norm
                 there = torch.autograd.grad(mean_loss(model, step, half), weights)
                 with torch.no_grad():

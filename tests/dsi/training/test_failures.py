@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from dsi.training import loop
 from dsi.training.build import train_index
 from dsi.training.checkpoints import steps_saved
-from dsi.training.failures import LostProcessError, told_in_one_line
+from dsi.training.failures import LostProcessError, translate_errors
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from dsi.training.failures import LostProcessError, told_in_one_line
     ],
 )
 def test_too_little_memory_is_told_with_what_to_change(error):
-    with pytest.raises(InputError) as told, told_in_one_line(Path("run"), 7):
+    with pytest.raises(InputError) as told, translate_errors(Path("run"), 7):
         raise error
     assert "run: memory did not suffice for step 7" in str(told.value)
     assert "--loop.accumulation" in str(told.value)
@@ -39,12 +39,12 @@ def test_too_little_memory_is_told_with_what_to_change(error):
 )
 def test_a_lost_process_is_told_with_how_to_go_on(text):
     again = pytest.raises(LostProcessError, match="run the same command again")
-    with again, told_in_one_line(Path("run"), 7):
+    with again, translate_errors(Path("run"), 7):
         raise RuntimeError(text)
 
 
 def test_any_other_error_is_left_as_it_is():
-    with pytest.raises(RuntimeError, match="shape mismatch"), told_in_one_line(Path("run"), 7):
+    with pytest.raises(RuntimeError, match="shape mismatch"), translate_errors(Path("run"), 7):
         raise RuntimeError("shape mismatch")
 
 

@@ -36,10 +36,10 @@ def test_values_and_gradients_are_those_of_the_layer(kind, autocast):
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected, wanted = gradients(layer, states)
         with cheap_feed_forward(layer):
-            found, slopes = gradients(layer, states)
+            found, grads = gradients(layer, states)
     assert torch.equal(found, expected)
-    for slope, other in zip(slopes, wanted, strict=True):
-        torch.testing.assert_close(slope, other)
+    for grad, other in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(grad, other)
 
 
 def test_relu_and_dropout_pass_on_what_is_positive_and_kept_scaled_up():

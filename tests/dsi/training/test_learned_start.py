@@ -67,13 +67,13 @@ def test_it_finds_documents_by_what_the_codes_were_taught(start, dataset, tmp_pa
     index, checkpoint = start
     assert found_among_ten(index, dataset) > 0.6  # chance is a quarter
     # The same identifiers without what was learned with them: about chance.
-    untaught = wanted(
+    unrelated = wanted(
         checkpoint,
         model__pretrained=str(checkpoint),
         model__warm_start="none",
         lexical__enabled=False,
     )
-    train_index(dataset, tmp_path / "index", untaught, assignment(index))
+    train_index(dataset, tmp_path / "index", unrelated, assignment(index))
     assert found_among_ten(tmp_path / "index", dataset) < 0.4
 
 
@@ -127,7 +127,9 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             train_index(dataset, tmp_path / "index", wanted(checkpoint))
     with monkeypatch.context() as patched:
-        patched.setattr("docids.code_learning.course.Course.run", killed)  # no code is learned anew
+        patched.setattr(
+            "docids.code_learning.trainer.CodebookTrainer.run", killed
+        )  # no code is learned anew
         train_index(dataset, tmp_path / "index", wanted(checkpoint))
     assert small.weights(tmp_path / "index") == small.weights(index)
 

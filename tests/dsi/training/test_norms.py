@@ -20,16 +20,16 @@ def norm(kind=T5LayerNorm, width=6):
 @pytest.mark.parametrize("shape", [(6,), (5, 6), (2, 5, 6)])
 def test_values_and_gradients_are_those_of_the_layer(kind, shape):
     layer, states = norm(kind), torch.randn(shape, requires_grad=True)
-    slopes = torch.randn(shape)
+    grads = torch.randn(shape)
     wanted = [states, layer.weight]
     expected = layer(states)
-    by_layer = torch.autograd.grad(expected, wanted, slopes)
+    by_layer = torch.autograd.grad(expected, wanted, grads)
     with cheap_norms(nn.Sequential(layer)):
         found = layer(states)
-        ours = torch.autograd.grad(found, wanted, slopes)
+        ours = torch.autograd.grad(found, wanted, grads)
     torch.testing.assert_close(found, expected)
-    for slope, other in zip(ours, by_layer, strict=True):
-        torch.testing.assert_close(slope, other)
+    for grad, other in zip(ours, by_layer, strict=True):
+        torch.testing.assert_close(grad, other)
 
 
 def test_the_gradient_is_that_of_finite_differences():
@@ -37,8 +37,8 @@ def test_the_gradient_is_that_of_finite_differences():
 
     with cheap_norms(layer):
         assert torch.autograd.gradcheck(layer, states)
-        [slope] = torch.autograd.grad(layer(states).sum(), layer.weight)
-    torch.testing.assert_close(slope, (layer(states) / layer.weight).sum(0))
+        [grad] = torch.autograd.grad(layer(states).sum(), layer.weight)
+    torch.testing.assert_close(grad, (layer(states) / layer.weight).sum(0))
 
 
 def test_a_frozen_weight_gets_no_gradient():
@@ -59,8 +59,8 @@ def test_under_autocast_the_next_product_reads_what_it_would_have_cast():
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, layer(states).bfloat16())
     assert states.grad.dtype == layer.weight.grad.dtype == torch.float32
-    slope = torch.autograd.grad(layer(states).sum(), states)[0]
-    torch.testing.assert_close(states.grad, slope)
+    grad = torch.autograd.grad(layer(states).sum(), states)[0]
+    torch.testing.assert_close(states.grad, grad)
 
 
 def test_other_dtypes_and_layers_are_left_alone_and_no_trace_is_left():

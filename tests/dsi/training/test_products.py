@@ -26,10 +26,10 @@ def test_values_and_gradients_are_those_of_the_layers(bias, shape):
     expected = torch.autograd.grad((model(states) ** 2).sum(), wanted)
     with onednn_products(model):
         found = model(states)
-        slopes = torch.autograd.grad((found**2).sum(), wanted)
+        grads = torch.autograd.grad((found**2).sum(), wanted)
     torch.testing.assert_close(found, model(states))
-    for slope, other in zip(slopes, expected, strict=True):
-        torch.testing.assert_close(slope, other)
+    for grad, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, other)
 
 
 def test_frozen_weights_get_no_gradient():

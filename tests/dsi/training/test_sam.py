@@ -15,16 +15,16 @@ from data_prep.errors import InputError
 from dsi.backbone import from_scratch
 from dsi.training.build import train_index
 from dsi.training.options import SamOptions
-from dsi.training.sam import SAM, Ascent, WholeWeights, weights_to_perturb
+from dsi.training.sam import SAM, Perturbation, WholeWeights, weights_to_perturb
 
 
 def parameter(*values: float) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.tensor(values))
 
 
-def climb(weights, rho, adaptive=False):
+def perturbed(weights, rho, adaptive=False):
     """Returns the perturbed values, inside, of weights that have gradients."""
-    with Ascent(WholeWeights(weights), rho=rho, adaptive=adaptive).climbed():
+    with Perturbation(WholeWeights(weights), rho=rho, adaptive=adaptive).applied():
         return [weight.detach().clone() for weight in weights]
 
 
@@ -79,7 +79,7 @@ def test_the_perturbation_is_the_papers(tensors, rho, adaptive):
     else:
         norm = math.sqrt(sum(g * g for _, g in flat))
         expected = [w + (rho * g / norm if norm else 0.0) for w, g in flat]
-    found = torch.cat(climb(weights, rho, adaptive)).tolist()
+    found = torch.cat(perturbed(weights, rho, adaptive)).tolist()
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -90,10 +90,10 @@ def test_every_bit_is_back_afterwards_even_after_an_error(adaptive, dtype):
     weights = [torch.nn.Parameter((torch.randn(31) * 10**scale).to(dtype)) for scale in (-6, 0, 6)]
     bits = {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
     before = [weight.detach().clone().view(bits) for weight in weights]
-    ascent = Ascent(WholeWeights(weights), rho=0.7, adaptive=adaptive)
+    perturbation = Perturbation(WholeWeights(weights), rho=0.7, adaptive=adaptive)
 
-    def fail_on_top(ascent, weights):
-        with ascent.climbed():
+    def fail_on_top(perturbation, weights):
+        with perturbation.applied():
             assert any(
                 not torch.equal(weight.detach().view(bits), old)
                 for weight, old in zip(weights, before, strict=True)
@@ -105,7 +105,7 @@ def test_every_bit_is_back_afterwards_even_after_an_error(adaptive, dtype):
         for weight in weights:
             weight.grad = torch.randn(31).to(dtype)
         with pytest.raises(KeyError):
-            fail_on_top(ascent, weights)
+            fail_on_top(perturbation, weights)
         for weight, old in zip(weights, before, strict=True):
             assert torch.equal(weight.detach().view(bits), old)
 
@@ -113,7 +113,7 @@ def test_every_bit_is_back_afterwards_even_after_an_error(adaptive, dtype):
 def test_a_gradient_of_zero_perturbs_nothing():
     weight = parameter(1.0, 2.0)
     weight.grad = torch.zeros(2)
-    assert torch.equal(climb([weight], 1.0)[0], weight.data)
+    assert torch.equal(perturbed([weight], 1.0)[0], weight.data)
 
 
 def test_only_chosen_weights_are_perturbed_and_all_are_trained():

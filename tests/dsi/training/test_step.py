@@ -85,19 +85,19 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     batch = [batch_of([0, 1, 2, 0])]
     terms = [CrossEntropy(1.0), Logits(0.5), Norm(0.01)]
     alone = [gradients([type(term)(1.0)], batch) for term in terms]
-    together, slopes = gradients(terms, batch)
+    together, grads = gradients(terms, batch)
     assert list(together.terms) == ["cross_entropy", "logits", "norm"]
     for term, (single, _) in zip(terms, alone, strict=True):
         assert together.terms[term.name] == pytest.approx(single.loss, rel=1e-5)
     expected = sum(t.weight * single.loss for t, (single, _) in zip(terms, alone, strict=True))
     assert together.loss == pytest.approx(expected, rel=1e-5)
-    for name, slope in slopes.items():
+    for name, grad in grads.items():
         parts = [
             t.weight * found[name]
             for t, (_, found) in zip(terms, alone, strict=True)
             if found[name] is not None
         ]
-        torch.testing.assert_close(slope, sum(parts), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(grad, sum(parts), atol=1e-5, rtol=1e-4)
 
 
 def uneven_batch(lengths: list[int]) -> Batch:
@@ -135,13 +135,13 @@ class Pairs(Objective):
 def test_groups_of_like_lengths_compute_the_same_on_less_padding():
     batch = uneven_batch([2, 9, 3, 9, 2, 8])
     one, two = Shapes(), Shapes()
-    whole, slopes = gradients([CrossEntropy(), Norm(0.1), one], [batch])
-    parted, parted_slopes = gradients([CrossEntropy(), Norm(0.1), two], [batch], groups=2)
+    whole, grads = gradients([CrossEntropy(), Norm(0.1), one], [batch])
+    parted, parted_grads = gradients([CrossEntropy(), Norm(0.1), two], [batch], groups=2)
     assert one.seen == [(6, 9)]
     assert two.seen == [(3, 3), (3, 9)]
     assert parted.loss == pytest.approx(whole.loss, rel=1e-5)
-    for name, slope in slopes.items():
-        torch.testing.assert_close(parted_slopes[name], slope, atol=1e-6, rtol=1e-4)
+    for name, grad in grads.items():
+        torch.testing.assert_close(parted_grads[name], grad, atol=1e-6, rtol=1e-4)
 
 
 def test_a_term_that_looks_at_examples_together_sees_them_all():
@@ -165,14 +165,14 @@ def test_parts_change_nothing_and_a_term_of_the_weights_counts_once():
     other, theirs = gradients(terms, [part([0, 1]), part([2]), part([3])])
     assert other.loss == pytest.approx(one.loss, rel=1e-5)
     assert other.terms == pytest.approx(one.terms, rel=1e-5)
-    for name, slope in ours.items():
-        torch.testing.assert_close(slope, theirs[name], atol=1e-5, rtol=1e-4)
+    for name, grad in ours.items():
+        torch.testing.assert_close(grad, theirs[name], atol=1e-5, rtol=1e-4)
 
 
 def test_a_term_of_the_weights_alone_makes_no_forward_pass():
-    _, slopes = gradients([Norm(0.5)], [batch_of([0, 1])])
+    _, grads = gradients([Norm(0.5)], [batch_of([0, 1])])
     for name, weight in small_model().named_parameters():
-        torch.testing.assert_close(slopes[name], weight.detach())
+        torch.testing.assert_close(grads[name], weight.detach())
 
 
 TWO = """
@@ -201,8 +201,8 @@ print(reached.loss, *[float(w.grad.double().pow(2).sum()) for w in plain.paramet
 
 def test_two_processes_have_the_gradients_of_one():
     terms = [CrossEntropy(), Logits(0.5), Norm(0.1)]
-    reached, slopes = gradients(terms, [batch_of([0, 1]), batch_of([2, 0])])
-    expected = [reached.loss, *[float(slope.double().pow(2).sum()) for slope in slopes.values()]]
+    reached, grads = gradients(terms, [batch_of([0, 1]), batch_of([2, 0])])
+    expected = [reached.loss, *[float(grad.double().pow(2).sum()) for grad in grads.values()]]
     script = TWO.format(folder=str(small.__file__).rpartition("/")[0])
     for code, out, err in finish(start(script=script)):
         assert code == 0, err

@@ -78,15 +78,15 @@ def computed(model, given):
 
 
 def assert_same(found, expected, mask):
-    (found, slopes), (expected, wanted) = found, expected
+    (found, grads), (expected, wanted) = found, expected
     torch.testing.assert_close(found.logits, expected.logits)
     kept = mask.bool()
     torch.testing.assert_close(
         found.encoder_last_hidden_state[kept], expected.encoder_last_hidden_state[kept]
     )
-    for name, slope in wanted.items():
+    for name, grad in wanted.items():
         # T5 takes the mean of squares in single precision whatever the network is in.
-        torch.testing.assert_close(slopes[name], slope, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(grads[name], grad, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 9])
@@ -121,10 +121,10 @@ def test_states_that_nobody_asks_for_are_not_padded_and_nothing_else_changes(nam
     model, given = made(name), inputs()
     expected, wanted = computed(model, given)
     with without_padding(model, 2, states=False):
-        found, slopes = computed(model, given)
+        found, grads = computed(model, given)
     assert len(found.encoder_last_hidden_state) == 1
     torch.testing.assert_close(found.logits, expected.logits)
-    torch.testing.assert_close(slopes, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(grads, wanted, rtol=1e-5, atol=1e-6)
 
 
 class Read(Objective):

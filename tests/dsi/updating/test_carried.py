@@ -47,13 +47,13 @@ def test_what_takes_the_place_of_cross_entropy_leaves_the_others():
     assert list(found) == ["batch_softmax", "r_drop"]
 
 
-def test_a_loss_of_taught_terms_alone_becomes_cross_entropy():
-    taught = ObjectiveOptions(
+def test_a_loss_of_teacher_terms_alone_becomes_cross_entropy():
+    imitating = ObjectiveOptions(
         cross_entropy=CrossEntropyOptions(weight=0.0), distillation=DistillationOptions(weight=2.0)
     )
     found = {
         term.name: term.weight
-        for term in carried_terms(dataclasses.replace(small.options(), objectives=taught), None)
+        for term in carried_terms(dataclasses.replace(small.options(), objectives=imitating), None)
     }
     assert found == {"cross_entropy": 1.0}
 
@@ -70,7 +70,7 @@ def test_a_loss_of_taught_terms_alone_becomes_cross_entropy():
             "--rehearsal",
         ),
     ],
-    ids=["taught", "lora", "sam", "rehearsal"],
+    ids=["teacher", "lora", "sam", "rehearsal"],
 )
 def test_what_is_left_out_is_said(changes, joined, said):
     import re

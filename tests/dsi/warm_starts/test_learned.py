@@ -18,8 +18,8 @@ from transformers import (
 
 from data_prep.errors import InputError
 from docids.code_learning.checkpoint import Checkpoint
-from docids.code_learning.course import TEMPERATURE
 from docids.code_learning.seq2seq import CodeVectors, Seq2SeqNetwork
+from docids.code_learning.trainer import TEMPERATURE
 from docids.table import FIRST_CODE, PAD, DocidTable
 from dsi.backbone import graft_docids
 from dsi.warm_starts import WARM_STARTS, Corpus

@@ -1,4 +1,4 @@
-"""What a teacher said about every training query, on the disk."""
+"""The candidates and scores of a teacher for every training query, on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsi.teachers.base import Ranked, Teacher
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class TeacherScores:
     """The teacher's candidates for each training query, in the order of `Batch.numbers`.
 
     Attributes:
@@ -43,27 +43,27 @@ class Lessons:
     @classmethod
     def open(
         cls, folder: str | os.PathLike[str], temperature: float = 1.0, first: int = 0
-    ) -> Lessons:
-        """Opens what `teach` wrote, by memory map."""
-        _, arrays = open_store(folder, "lessons")
+    ) -> TeacherScores:
+        """Opens what `write_teacher_scores` wrote, by memory map."""
+        _, arrays = open_store(folder, "teacher_scores")
         return cls(arrays["rows"], arrays["scores"], temperature, first)
 
 
-def teach(
+def write_teacher_scores(
     folder: str | os.PathLike[str],
     teacher: Teacher,
     queries: Sequence[str],
     rows: npt.NDArray[np.int64],
     candidates: int,
 ) -> None:
-    """Asks a teacher about every training query and writes what it says.
+    """Scores candidates for every training query with a teacher, and writes them.
 
     Args:
-        folder: The folder to make.
-        teacher: Who is asked.
-        queries: Texts.
+        folder: The folder to create.
+        teacher: The teacher.
+        queries: The texts of the queries.
         rows: The row of each query's document; int64 [queries].
-        candidates: How many documents besides the right one.
+        candidates: Number of candidates per query besides the relevant document.
     """
     found = np.full((len(queries), 1 + candidates), -1, np.int32)
     scores = np.full(found.shape, -np.inf, np.float32)
@@ -71,4 +71,4 @@ def teach(
     for start in track(starts, "asking the teacher") if len(starts) > 1 else starts:
         part = slice(start, start + teacher.batch)
         found[part], scores[part] = teacher.rank(queries[part], rows[part], candidates)
-    write_store(folder, "lessons", {}, {"rows": found, "scores": scores})
+    write_store(folder, "teacher_scores", {}, {"rows": found, "scores": scores})

@@ -16,7 +16,7 @@ from dsi.search.torch_trie import TorchTrie
 
 
 @dataclass(frozen=True)
-class Siblings:
+class AllowedContinuations:
     """Where in the trie the codes of identifiers stand.
 
     Attributes:
@@ -29,7 +29,7 @@ class Siblings:
     nodes: torch.Tensor
 
     @classmethod
-    def of(cls, trie: TorchTrie, codes: torch.Tensor) -> Siblings:
+    def of(cls, trie: TorchTrie, codes: torch.Tensor) -> AllowedContinuations:
         """Walks all identifiers at once.
 
         Args:
@@ -43,45 +43,47 @@ class Siblings:
             nodes[:, position] = at
         return cls(trie, nodes)
 
-    def to(self, device: torch.device) -> Siblings:
+    def to(self, device: torch.device) -> AllowedContinuations:
         """Returns them on a device."""
-        return Siblings(self.trie.to(device), self.nodes.to(device))
+        return AllowedContinuations(self.trie.to(device), self.nodes.to(device))
 
 
-def sibling_cross_entropy(
+def constrained_cross_entropy(
     logits: torch.Tensor,
     targets: torch.Tensor,
     rows: torch.Tensor,
-    siblings: Siblings,
+    continuations: AllowedContinuations,
     *,
     label_smoothing: float = 0.0,
     competitors: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Returns the summed cross-entropy of identifiers, each code among those of its siblings.
+    """Returns the summed cross-entropy of identifiers over the continuations of each prefix.
 
-    A code without siblings costs nothing.
+    A code that is the only continuation costs nothing.
 
     Args:
         logits: Of every code at every position, float [batch, positions, alphabet].
         targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
         rows: Table rows of the examples' identifiers, int64 [batch].
-        siblings: Where these stand in the trie.
-        label_smoothing: Share of the target that is spread over the siblings; 0 for none.
+        continuations: Where these stand in the trie.
+        label_smoothing: Share of the target that is spread over the continuations; 0 for none.
         competitors: Which codes an example's softmax runs over besides, bool broadcastable to
             the logits; the right code must be among them. None for all.
 
     Returns:
         A scalar, float32: the sum over examples and positions.
     """
-    trie = siblings.trie
+    trie = continuations.trie
     total = logits.sum(dtype=torch.float32) * 0
     for position in range(targets.shape[1]):
-        node = siblings.nodes[rows, position]
+        node = continuations.nodes[rows, position]
         kept = (targets[:, position] != IGNORED) & (node >= 0)
         if not kept.any():
             continue
         node = node[kept]
-        before = siblings.nodes[rows, position - 1][kept] if position else torch.zeros_like(node)
+        before = (
+            continuations.nodes[rows, position - 1][kept] if position else torch.zeros_like(node)
+        )
         children, among = trie.children(before, trie.branching[position])
         codes = trie.code[children].long()
         if competitors is not None:

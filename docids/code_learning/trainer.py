@@ -31,7 +31,7 @@ _LAST = 1000
 """Where the passes of the last fit are counted from; random numbers go by the count."""
 
 
-class Course:
+class CodebookTrainer:
     """One run of the learning; the network's weights, `codebooks` and `codes` are its state.
 
     Args:
@@ -74,7 +74,7 @@ class Course:
         """
         if not self.network.documents:
             return
-        state = None if folder is None else folder / "course"
+        state = None if folder is None else folder / "trainer"
         if state is not None:
             self._restore(state)
         steps = self._steps()
@@ -121,15 +121,15 @@ class Course:
             moments = [state.get(part, zero) for state, zero in zip(states, zeros, strict=True)]
             arrays[part] = _flat(moments)
         arrays["steps"] = np.array([float(state.get("step", 0)) for state in states], np.float32)
-        write_store(folder, "course", {"key": self._key, "done": self._done}, arrays)
+        write_store(folder, "trainer", {"key": self._key, "done": self._done}, arrays)
 
     def _restore(self, folder: Path) -> None:
         """Takes up the state of the same learning, where there is one."""
         import torch
 
-        if not (folder / "course.json").is_file():
+        if not (folder / "trainer.json").is_file():
             return
-        header, arrays = open_store(folder, "course")
+        header, arrays = open_store(folder, "trainer")
         if header["key"] != self._key:
             return
         self._done = header["done"]
@@ -167,7 +167,7 @@ class Course:
                 raise InputError(
                     f"the loss of learned codes is {loss.item()} at position {level + 1}",
                     where=f"--learned.lr {self.options.lr:g}",
-                    mend="Take a lower learning rate",
+                    hint="Take a lower learning rate",
                 )
             self.optimiser.zero_grad()
             loss.backward()
