@@ -29,11 +29,18 @@ from data_prep.dataset import Dataset
 from data_prep.files import read_json
 from docids.kinds import TreeOptions
 from dsi.commands.prepare import prepare
+from dsi.continual import increments, protocol
+from dsi.continual.summary import (
+    MEASURES,
+    curves_of,
+    last_of,
+    measures_of,
+    results_of,
+    stability_of,
+)
+from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions, OptimiserOptions
-from dsi.training.training_options import TrainingOptions
-from dsi.updating import increments, protocol
 from dsi.updating.options import UpdateOptions
-from dsi.updating.summary import MEASURES, curves_of, last_of, measures_of, results_of, stability_of
 
 STRATEGIES = (
     "finetune,reindex,episodic,generative@ratio=32,generative@ratio=2,generative@ratio=0,"

@@ -42,9 +42,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 from docids.table import FIRST_CODE, DocidTable
 from docids.trie import Trie
 from dsi.backbone import SIZES, graft_docids
+from dsi.kernels.packed_linear import PackedLinear, packed
 from dsi.search import beam
 from dsi.search.beam import beam_search
-from dsi.search.packing import PackedLinear, packed
 from dsi.search.torch_trie import TorchTrie
 
 TEXT_TOKENS = 8000

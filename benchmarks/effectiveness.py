@@ -140,10 +140,10 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.commands.search_flags import SearchFlags
+    from dsi.indexing.build import train_index
+    from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
-    from dsi.training.build import train_index
     from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
-    from dsi.training.training_options import TrainingOptions
 
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"

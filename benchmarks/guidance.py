@@ -77,9 +77,9 @@ class _Ready:
         from docids.kinds import TreeOptions
         from dsi import Index
         from dsi.commands.prepare import prepare
-        from dsi.training.build import train_index
+        from dsi.indexing.build import train_index
+        from dsi.indexing.options import TrainingOptions
         from dsi.training.options import LoopOptions
-        from dsi.training.training_options import TrainingOptions
 
         if not (self.work / "dataset").is_dir():
             prepare(self.source, out=self.work / "dataset")

@@ -29,11 +29,11 @@ from record import cell, show, usable
 
 from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
-from dsi.training.build import train_index
+from dsi.continual import increments
+from dsi.continual.evaluation_queries import Questions, measure
+from dsi.indexing.build import train_index
+from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions
-from dsi.training.training_options import TrainingOptions
-from dsi.updating import increments
-from dsi.updating.questions import Questions, measure
 from dsi.updating.update import link_or_copy
 
 FORMS = {

@@ -107,10 +107,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def as_in_training(layer: Any, half: bool) -> Iterator[None]:
     """Lets a layer compute as `dsi train` has it, until the end."""
-    from dsi.training.dropout import cheap_dropout
-    from dsi.training.feed_forward import cheap_feed_forward
-    from dsi.training.norms import cheap_norms
-    from dsi.training.products import onednn_products
+    from dsi.kernels.dropout import cheap_dropout
+    from dsi.kernels.feed_forward import cheap_feed_forward
+    from dsi.kernels.linear import onednn_products
+    from dsi.kernels.norms import cheap_norms
 
     with ExitStack() as stack:
         for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
@@ -124,7 +124,7 @@ def products(arguments: argparse.Namespace, half: bool) -> None:
     """Multiplies what the layer multiplies, forward and backward, by the faster library."""
     import torch
 
-    from dsi.products import can_multiply, product
+    from dsi.kernels.matmul import can_multiply, product
 
     kind = torch.bfloat16 if half else torch.float32
     for tokens in (arguments.tokens, arguments.tokens * 5 // 6):

@@ -139,9 +139,9 @@ class Systems:
         from dataclasses import replace
 
         from dsi import Index
-        from dsi.training.build import train_index
+        from dsi.indexing.build import train_index
+        from dsi.indexing.options import TrainingOptions
         from dsi.training.options import LoopOptions
-        from dsi.training.training_options import TrainingOptions
 
         loop = LoopOptions()
         if self._arguments.steps is not None:

@@ -46,7 +46,7 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
 
     from dsi.backbone import from_scratch
     from dsi.training.engines.plain import PlainEngine
-    from dsi.training.optimisers import make_optimiser
+    from dsi.training.optimization.optimizers import make_optimiser
     from dsi.training.options import OptimiserOptions
 
     network: Any = from_scratch(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsi.objectives.base import Objective
 
 if TYPE_CHECKING:
+    from dsi.indexing.options import TrainingOptions
     from dsi.training.loop import Run
-    from dsi.training.training_options import TrainingOptions
 
 
 class Clock(Objective):
@@ -50,7 +50,7 @@ def make_run(source: str, folder: Path, options: TrainingOptions) -> Run:
     """
     from data_prep.dataset import Dataset
     from dsi.commands.prepare import prepare
-    from dsi.training import build
+    from dsi.indexing import build
 
     if not (folder / "dataset").is_dir():
         prepare(source, out=folder / "dataset")

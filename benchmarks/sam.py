@@ -83,6 +83,7 @@ def main() -> None:
 
 def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: int) -> Any:
     """Returns the options of one training of the indexing task."""
+    from dsi.indexing.options import TrainingOptions
     from dsi.training.options import (
         LoopOptions,
         MixOptions,
@@ -90,7 +91,6 @@ def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: in
         OptimiserOptions,
         SamOptions,
     )
-    from dsi.training.training_options import TrainingOptions
 
     return TrainingOptions(
         generator="none",
@@ -218,7 +218,7 @@ def sharpness(run: Any) -> tuple[float, float]:
 
     from dsi.objectives.base import Forward
     from dsi.objectives.cross_entropy import CrossEntropy
-    from dsi.training.sam import Perturbation, WholeWeights
+    from dsi.training.optimization.sam import Perturbation, WholeWeights
 
     model = run.model
     count = len(run.batches.examples["indexing"])

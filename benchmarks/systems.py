@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.options import TrainingOptions
 
 LABELLED = 0.15
 """Share of labelled queries where there are others besides."""

@@ -46,8 +46,8 @@ def _measure(source: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from data_prep.dataset import Dataset
     from dsi.commands.prepare import prepare
     from dsi.index import Index
-    from dsi.training.build import train_index
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.build import train_index
+    from dsi.indexing.options import TrainingOptions
 
     with TemporaryDirectory() as folder:
         dataset, out = Path(folder) / "dataset", Path(folder) / "index"

@@ -63,8 +63,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the blocks by turns."""
     import torch
 
+    from dsi.indexing.options import TrainingOptions
     from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
-    from dsi.training.training_options import TrainingOptions
 
     options = TrainingOptions(
         generator="extractive",
@@ -288,7 +288,7 @@ def product_rate(model: Any, precision: str, batch: int) -> float:
     """
     import torch
 
-    from dsi.products import can_multiply, product
+    from dsi.kernels.matmul import can_multiply, product
 
     device = next(model.parameters()).device
     kind = torch.bfloat16 if precision == "bf16" else torch.float32

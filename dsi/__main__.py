@@ -9,7 +9,7 @@ def run() -> None:
     """Runs the command line of this process and ends it with the exit code."""
     code = main()
     # Imported here: `dsi --help` needs none of it.
-    from dsi.training.processes import leave
+    from dsi.distributed.processes import leave
 
     leave(code)
     sys.exit(code)

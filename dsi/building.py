@@ -1,7 +1,7 @@
 """An index from documents in hand, and more documents for it: the short way from Python.
 
 `dsi.build` is `dsi prepare` and `dsi train` in one, `dsi.update` is `dsi update`. Each stage can be
-called by itself too: `data_prep.dataset.write_dataset`, `dsi.training.build.train_index`,
+called by itself too: `data_prep.dataset.write_dataset`, `dsi.indexing.build.train_index`,
 `dsi.updating.update.update_index`.
 """
 
@@ -18,7 +18,7 @@ from data_prep.errors import InputError
 from dsi.index import Index
 
 if TYPE_CHECKING:
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
 
 Given = Iterable[Mapping[str, Any]] | str | os.PathLike[str] | Dataset
@@ -41,8 +41,8 @@ def build(
         InputError: A document is no mapping, or lacks its id or text; two have the same id; the
             folder holds something else; an option does not fit.
     """
-    from dsi.training.build import train_index
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.build import train_index
+    from dsi.indexing.options import TrainingOptions
 
     with tempfile.TemporaryDirectory() as scratch:
         dataset = dataset_of(documents, Path(scratch) / "dataset")
@@ -65,8 +65,8 @@ def update(
     Raises:
         InputError: A document lacks its id or text, there is no index, or an option does not fit.
     """
-    from dsi.updating.chosen import refuse_unused
     from dsi.updating.options import UpdateOptions
+    from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 
     options = options or UpdateOptions()

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from dsi.distributed.processes import Processes
     from dsi.search.document_scores import DocumentScores
     from dsi.search.options import SearchOptions
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
-    from dsi.training.processes import Processes
 
 _MAX_SCORES = 2**27
 """How many document scores a search holds at once; a batch has one for each query and table row."""
@@ -409,7 +409,7 @@ class Index:
     def _model_in(self, precision: str) -> PreTrainedModel:
         """Returns the model to search with in a precision; each is made once."""
         if precision not in self._models:
-            from dsi.search.packing import packed
+            from dsi.kernels.packed_linear import packed
 
             self._models[precision] = packed(self.model, precision)
         return self._models[precision]

@@ -19,5 +19,6 @@ settings.load_profile("repeatable")
 
 # What tests of several packages share lies in a folder of its own, oracles beside the tests that
 # they judge. Benchmarks are scripts, not a package.
-for folder in ("helpers", "docids", "dsi/objectives", "dsi/search", "../benchmarks"):
+SHARED = ("docids", "dsi/objectives", "dsi/search", "dsi/training", "dsi/updating")
+for folder in ("helpers", *SHARED, "../benchmarks"):
     sys.path.append(str((Path(__file__).parent / folder).resolve()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data_prep.errors import InputError
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
-from docids.round_trip import rank_by_round_trip
+from docids.query_ranking import rank_by_round_trip
 from docids.term_weights import TermWeights
 
 _KEYWORDS = 5

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from dsi.arguments import SPREAD
+from dsi.continual.comparison import BaseOptions, ComparisonOptions, IncrementOptions
 from dsi.report import Report, TableReport
-from dsi.updating.comparison import BaseOptions, ComparisonOptions, IncrementOptions
 
 _COMPARISON = ComparisonOptions()
 _BASE = BaseOptions()
@@ -42,9 +42,9 @@ def continual(
         base: How the index of D0 is trained.
         increments: What the updates of all strategies share.
     """
-    from dsi.updating.figures import TABLE, cell_text, write_pictures
-    from dsi.updating.increments import open_split
-    from dsi.updating.protocol import ContinualOptions, run_continual
+    from dsi.continual.figures import TABLE, cell_text, write_pictures
+    from dsi.continual.increments import open_split
+    from dsi.continual.protocol import ContinualOptions, run_continual
 
     options = ContinualOptions(
         strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),

@@ -13,10 +13,10 @@ from dsi.report import Report
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
+    from dsi.distributed.processes import Processes
     from dsi.index import Index
     from dsi.search.options import SearchOptions
     from dsi.search.runs import Run
-    from dsi.training.processes import Processes
 
 _FLAGS = SearchFlags()
 DEPTH = 100
@@ -69,8 +69,8 @@ def evaluate(
     seconds: dict[str, float] = {}
     remarks: list[str] = []
     if index_or_run.is_dir():
+        from dsi.distributed.processes import Processes
         from dsi.index import Index
-        from dsi.training.processes import Processes
 
         processes = Processes()
         options = flags.options()

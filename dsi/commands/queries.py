@@ -74,7 +74,7 @@ def queries(
     """
     from data_prep.dataset import Dataset
     from data_prep.generate import generate_queries
-    from dsi.training.processes import Processes
+    from dsi.distributed.processes import Processes
 
     if round_trip is not None and round_trip < 0:
         raise InputError(f"--round_trip {round_trip} is negative")

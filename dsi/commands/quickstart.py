@@ -44,9 +44,9 @@ def quickstart(
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.index import Index
-    from dsi.training.build import train_index
+    from dsi.indexing.build import train_index
+    from dsi.indexing.options import TrainingOptions
     from dsi.training.options import LoopOptions
-    from dsi.training.training_options import TrainingOptions
 
     began = time.monotonic()
     dataset, index = out / "dataset", out / "index"

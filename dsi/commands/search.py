@@ -87,8 +87,8 @@ def search(
     options = flags.options()
     zero = None if deepspeed is None else _zero_config(deepspeed)
 
+    from dsi.distributed.processes import Processes
     from dsi.index import Index
-    from dsi.training.processes import Processes
 
     processes = Processes()
     if processes.count > 1 and asked is None:

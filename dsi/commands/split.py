@@ -32,7 +32,7 @@ def split(
         seed: Of the choice.
     """
     from data_prep.dataset import Dataset
-    from dsi.updating.increments import split_dataset
+    from dsi.continual.increments import split_dataset
 
     parts = split_dataset(
         Dataset.open(dataset),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
 from dsi.arguments import SPREAD
+from dsi.indexing.build import train_index
+from dsi.indexing.options import TrainingOptions
 from dsi.report import Report, TableReport
-from dsi.training.build import train_index
-from dsi.training.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from dsi.evaluation.self_check import SelfCheck
-    from dsi.training.plan import Plan
+    from dsi.indexing.dry_run import Plan
 
 _OPTIONS = TrainingOptions()
 _FAILED = (
@@ -53,12 +53,12 @@ def train(
         options: All that decides an index besides the dataset.
     """
     from data_prep.dataset import Dataset
-    from dsi.training.processes import Processes
-    from dsi.training.start import refuse_unused
+    from dsi.distributed.processes import Processes
+    from dsi.indexing.start import refuse_unused
 
     refuse_unused(options, docids_folder)
     if dry_run:
-        from dsi.training.plan import plan_training
+        from dsi.indexing.dry_run import plan_training
 
         return _planned(plan_training(dataset, options, docids_folder, documents))
     if documents is not None:

@@ -38,7 +38,7 @@ def update(
     from data_prep.dataset import Dataset
     from dsi.building import dataset_of
     from dsi.commands.prepare import told
-    from dsi.updating.chosen import refuse_unused
+    from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 
     refuse_unused(options)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dsi import versions
 from dsi.corpus_memory import Memory
+from dsi.evaluation.probe import Probe
 from dsi.index import Index
-from dsi.updating.probe import Probe
 
 QUERIES = 200
 """How many queries are asked at most."""

@@ -14,10 +14,10 @@ from data_prep.registry import Registry
 from docids.table import PAD
 
 if TYPE_CHECKING:
+    from dsi.data.batching import Batch
     from dsi.lexical.examples import ExampleScores
     from dsi.objectives.constrained_cross_entropy import AllowedContinuations
     from dsi.search.torch_trie import TorchTrie
-    from dsi.training.batching import Batch
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

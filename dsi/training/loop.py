@@ -21,30 +21,30 @@ from tqdm import tqdm
 
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder, write_json
+from dsi.data.batching import Batch, Batches
+from dsi.kernels.bucket_count import best_passes, tokens_of_a_pass
+from dsi.kernels.dropout import cheap_dropout
+from dsi.kernels.feed_forward import cheap_feed_forward
+from dsi.kernels.linear import onednn_products
+from dsi.kernels.norms import cheap_norms
+from dsi.kernels.unpadded import can_do_without, without_padding
 from dsi.objectives.base import Objective, Targets
-from dsi.training.batching import Batch, Batches
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
-from dsi.training.dropout import cheap_dropout
 from dsi.training.engines import Engine
 from dsi.training.failures import translate_errors
-from dsi.training.feed_forward import cheap_feed_forward
 from dsi.training.forgetting import Forgetting
 from dsi.training.log import Log
-from dsi.training.memory import (
+from dsi.training.memory_estimate import (
     Shape,
     available,
     estimate,
     neighbours,
     refuse_what_cannot_fit,
 )
-from dsi.training.norms import cheap_norms
-from dsi.training.optimisers import learning_rate, make_optimiser, set_learning_rate
+from dsi.training.optimization.optimizers import learning_rate, make_optimiser, set_learning_rate
+from dsi.training.optimization.sam import Perturbation, weights_to_perturb
 from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
-from dsi.training.passes import best_passes, tokens_of_a_pass
-from dsi.training.products import onednn_products
-from dsi.training.sam import Perturbation, weights_to_perturb
 from dsi.training.step import StepLoss, backward_step
-from dsi.training.unpadded import can_do_without, without_padding
 from dsi.training.validation import DevQueries, ranks_of, validate
 
 if TYPE_CHECKING:

@@ -397,7 +397,7 @@ class LoopOptions:
 
     @property
     def total(self) -> int:
-        """Optimiser steps, where they have been decided (`dsi.training.start.decided`)."""
+        """Optimiser steps, where they have been decided (`dsi.indexing.start.decided`)."""
         assert self.steps is not None
         return self.steps
 

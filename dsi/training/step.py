@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from dsi.data.batching import Batch
 from dsi.objectives.base import Forward, Objective, Targets
-from dsi.training.batching import Batch
 from dsi.training.engines.base import Engine
 
 

@@ -25,7 +25,7 @@ from docids.trie import Trie
 from dsi import versions
 from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
 from dsi.index import open_titles, write_titles
-from dsi.training.preparation import LEXICAL
+from dsi.indexing.preparation import LEXICAL
 from dsi.updating.parent import check_parent
 from dsi.updating.update import link_or_copy
 from dsi.versions import Manifest

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from data_prep.errors import InputError
 from dsi.backbone import FORMER_SIZES
-from dsi.training.training_options import TrainingOptions
+from dsi.indexing.options import TrainingOptions
 from dsi.versions import Manifest
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsi.training.start import DEFAULT_STEPS
-from dsi.updating.carried import carried_terms
-from dsi.updating.growing import grown_model
+from dsi.indexing.start import DEFAULT_STEPS
+from dsi.updating.expansion import grown_model
+from dsi.updating.inherited_options import carried_terms
 from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def planned_steps(update: Update) -> int:
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     """Returns the plan of an update after all of its strategies have shaped it."""
-    from dsi.training.assembly import body_share, optimiser_of
+    from dsi.indexing.assembly import body_share, optimiser_of
 
     asked, training = update.options, update.training
     steps = planned_steps(update)
@@ -66,11 +66,11 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     import torch
 
     from docids.trie import Trie
+    from dsi.data.examples import labelled_rows, per_identifier
     from dsi.objectives.base import Targets
     from dsi.search.torch_trie import TorchTrie
-    from dsi.training.examples import labelled_rows, per_identifier
     from dsi.training.loop import Run
-    from dsi.updating.examples import gather, make_batches
+    from dsi.updating.data.gathering import gather, make_batches
 
     update = plan.update
     table = update.assignment.table

@@ -41,21 +41,21 @@ from dsi.corpus_memory import (
     write_memory,
     write_pseudo,
 )
+from dsi.distributed.processes import Processes
+from dsi.evaluation.probe import Probe
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import LEXICAL
+from dsi.indexing.start import FEWEST_LABELLED
 from dsi.text_encoder import TextEncoder
-from dsi.training.preparation import LEXICAL
-from dsi.training.processes import Processes
-from dsi.training.start import FEWEST_LABELLED
-from dsi.training.training_options import TrainingOptions
-from dsi.updating.carried import left_out
-from dsi.updating.chosen import resolved
 from dsi.updating.first_training import training_options
-from dsi.updating.kept import write_kept
+from dsi.updating.inherited_options import left_out
 from dsi.updating.options import UpdateOptions
 from dsi.updating.parent import check_parent
-from dsi.updating.probe import Probe
 from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
+from dsi.updating.strategy_parsing import resolved
+from dsi.updating.strategy_state import write_kept
 from dsi.versions import Manifest
 from dsi.working_folder import freed_when_refused
 

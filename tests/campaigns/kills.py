@@ -148,7 +148,7 @@ def start_method() -> Any:
     """Returns where children start in no time, with the libraries imported and nothing else."""
     started = multiprocessing.get_context("forkserver")
     started.set_forkserver_preload(
-        ["dsi.cli", "dsi.training.build", "dsi.training.loop", "dsi.updating.training", "dsi.index",
+        ["dsi.cli", "dsi.indexing.build", "dsi.training.loop", "dsi.updating.training", "dsi.index",
          "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "data_prep.generators",
          "docids.kinds", "sentencepiece", "Stemmer", "bm25s", "torch._dynamo", "faiss"]
     )  # fmt: skip

@@ -9,12 +9,12 @@ from data_prep.errors import InputError
 from dsi.arguments import Arguments
 from dsi.cli import main
 from dsi.commands.continual import continual
+from dsi.continual import protocol
+from dsi.continual.increments import open_split
+from dsi.continual.protocol import ContinualOptions
+from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions
-from dsi.training.training_options import TrainingOptions
-from dsi.updating import protocol
-from dsi.updating.increments import open_split
 from dsi.updating.options import UpdateOptions
-from dsi.updating.protocol import ContinualOptions
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.cli import main
 from dsi.commands.train import train
+from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions
-from dsi.training.training_options import TrainingOptions
 
 WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern", "badger"]
 WORDS += ["moss", "acorn", "tram"]

@@ -11,7 +11,7 @@ import pytest
 import dsi
 from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
-from dsi.training import build
+from dsi.indexing import build
 from dsi.updating import update
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"

@@ -21,9 +21,9 @@ from data_prep.errors import InputError
 from docids.table import PAD, DocidTable
 from docids.trie import Trie
 from dsi.backbone import graft_docids, load_backbone, save_backbone
+from dsi.kernels.packed_linear import packed
 from dsi.pawa import add_pawa, plain_class
 from dsi.search.beam import SCORES, beam_search
-from dsi.search.packing import packed
 from dsi.search.torch_trie import TorchTrie
 
 ALPHABET, WIDTH = 9, 16

@@ -19,9 +19,9 @@ from docids.sentence_encoder import SentenceEncoder
 from docids.table import FIRST_CODE, PAD, DocidTable
 from dsi.backbone import from_encoder, load_backbone, save_backbone
 from dsi.document_vectors import vectors_of
+from dsi.kernels.packed_linear import packed
 from dsi.loaded_encoder import load_encoder
 from dsi.pooled_encoder import POOLINGS, PooledEncoder, pooled
-from dsi.search.packing import packed
 from dsi.text_encoder import TextEncoder
 from dsi.warm_starts import WARM_STARTS, Corpus
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from dsi.kernels.packed_linear import plain
 from dsi.search.decoders.tree import TreeDecoder
-from dsi.search.packing import plain
 
 _MODELS = ("BartForConditionalGeneration", "MBartForConditionalGeneration")
 

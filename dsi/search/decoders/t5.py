@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from dsi.kernels.packed_linear import plain, products_of, together
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 from dsi.search.decoders.tree import TreeDecoder
-from dsi.search.packing import plain, products_of, together
 
 _MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "PawaT5", "PawaMT5")
 

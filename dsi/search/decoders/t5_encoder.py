@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from dsi.kernels.packed_linear import plain, products_of, together
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
-from dsi.search.packing import plain, products_of, together
 
 _ENCODERS = ("T5Stack", "MT5Stack")
 

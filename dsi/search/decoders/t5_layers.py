@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsi.search.packing import products_of, relu_of
+from dsi.kernels.packed_linear import products_of, relu_of
 
 _FEED_FORWARDS = (
     "T5DenseActDense",

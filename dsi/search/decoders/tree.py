@@ -17,9 +17,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from docids.table import PAD
-from dsi.products import linear
+from dsi.kernels.matmul import linear
+from dsi.kernels.packed_linear import rounded_head
 from dsi.search.decoders.base import log_probabilities_of
-from dsi.search.packing import rounded_head
 
 _FEW = 256
 """Of how many codes one is asked for at most, so that rounded logits serve for the others. The

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsi.training.sam import Shards
+from dsi.training.optimization.sam import Shards
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsi.training.engines.base import Engine, OptimiserState
-from dsi.training.row_adamw import clip_sparse_too
-from dsi.training.sam import Shards, WholeWeights
+from dsi.training.optimization.row_adamw import clip_sparse_too
+from dsi.training.optimization.sam import Shards, WholeWeights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

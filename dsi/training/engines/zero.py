@@ -24,7 +24,7 @@ import torch
 from data_prep.errors import InputError
 from dsi.objectives.base import Objective
 from dsi.training.engines.base import Engine, OptimiserState
-from dsi.training.sam import Shards
+from dsi.training.optimization.sam import Shards
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -19,7 +19,7 @@ class Append(Standalone):
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Grows the network; see `dsi.updating.growth`."""
-        from dsi.updating.growing import grown_model
+        from dsi.updating.expansion import grown_model
 
         return Outcome(grown_model(update), update.text, {"steps": 0, "batch": 0})
 

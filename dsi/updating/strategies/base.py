@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from docids.assignment import Assignment
     from dsi.corpus_memory import Memory
+    from dsi.indexing.options import TrainingOptions
     from dsi.objectives.base import Objective
     from dsi.search.document_scores import DocumentScores
     from dsi.text_encoder import TextEncoder
     from dsi.training.options import LoopOptions, OptimiserOptions
-    from dsi.training.training_options import TrainingOptions
     from dsi.updating.options import UpdateOptions
     from dsi.versions import Manifest
 
@@ -106,8 +106,8 @@ class Plan:
             checkpoint was found, such as adding hooks.
         after_training: What is done to the model after the last step.
         more: Further fields of the training run, such as those of SAM.
-        kept: Strategy -> what it keeps with the new version (`dsi.updating.kept`); what is done
-            after the last step may write into it.
+        kept: Strategy -> what it keeps with the new version (`dsi.updating.strategy_state`); what
+            is done after the last step may write into it.
     """
 
     update: Update

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import IGNORED, Forward, Objective
-from dsi.updating.samples import is_old
+from dsi.updating.regularization.per_sample_gradients import is_old
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 

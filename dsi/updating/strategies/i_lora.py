@@ -23,10 +23,10 @@ import torch
 from torch.func import functional_call
 
 from dsi.objectives.base import IGNORED, Forward, Objective
-from dsi.training.lora import is_adapter
-from dsi.updating.low_rank import add_low_rank, merge_at_end
-from dsi.updating.samples import is_old
+from dsi.training.optimization.lora import is_adapter
+from dsi.updating.regularization.per_sample_gradients import is_old
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.structures.low_rank import add_low_rank, merge_at_end
 
 
 def distance(

@@ -179,7 +179,7 @@ class Instant(Standalone):
         """
         import torch
 
-        from dsi.updating.growing import grown_model, newcomers_of
+        from dsi.updating.expansion import grown_model, newcomers_of
 
         began = time.perf_counter()
         if update.generator is None:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsi.training.batching import Batches
-from dsi.updating.examples import gather
-from dsi.updating.low_rank import move_body
-from dsi.updating.side_memory import add_memories, drop_memories, merge_memories
+from dsi.data.batching import Batches
+from dsi.updating.data.gathering import gather
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.structures.low_rank import move_body
+from dsi.updating.structures.side_memory import add_memories, drop_memories, merge_memories
 
 _READ, _TOGETHER = 256, 32
 """Texts of new documents whose hidden units are looked at, and how many at once."""

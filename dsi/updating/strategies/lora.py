@@ -7,8 +7,8 @@ into W, so that the next update begins with a new one and searching costs what i
 
 from __future__ import annotations
 
-from dsi.updating.low_rank import add_low_rank, merge_at_end
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.structures.low_rank import add_low_rank, merge_at_end
 
 
 class Lora(Strategy):

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from dsi.updating.anchored import AnchoredPenalty, anchor_of
-from dsi.updating.samples import old_batches, sample_gradients, targets_of, trained_weights
+from dsi.updating.regularization.per_sample_gradients import (
+    old_batches,
+    sample_gradients,
+    targets_of,
+    trained_weights,
+)
+from dsi.updating.regularization.weight_penalty import AnchoredPenalty, anchor_of
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 Gradients = Iterable[Mapping[str, torch.Tensor]]

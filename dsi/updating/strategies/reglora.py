@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from dsi.objectives.base import Objective
-from dsi.updating.kept import read_kept
-from dsi.updating.low_rank import add_low_rank, factors, merge_at_end
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.strategy_state import read_kept
+from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 
 
 def largest(change: torch.Tensor, share: float) -> torch.Tensor:

@@ -21,11 +21,11 @@ class Retrain(Standalone):
         """Trains in a folder of its own, which continues where it stopped."""
         from dsi import versions
         from dsi.backbone import load_backbone
+        from dsi.distributed.processes import Processes
+        from dsi.indexing.build import train_index
+        from dsi.indexing.preparation import LEXICAL
         from dsi.lexical.building import LexicalIndex
         from dsi.text_encoder import TextEncoder
-        from dsi.training.build import train_index
-        from dsi.training.preparation import LEXICAL
-        from dsi.training.processes import Processes
 
         asked = update.options
         training = update.training

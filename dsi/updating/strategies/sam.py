@@ -1,7 +1,7 @@
 """`sam`: steps downhill from the worst point nearby, so that what is learned lies flat.
 
 DSI++ (Mehta et al., EMNLP 2023, section 4) finds that documents are then forgotten less often. See
-`dsi.training.sam`.
+`dsi.training.optimization.sam`.
 """
 
 from __future__ import annotations

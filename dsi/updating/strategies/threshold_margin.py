@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from dsi.data.batching import Batch
 from dsi.objectives.base import IGNORED, Objective, Targets, decoder_inputs
-from dsi.training.batching import Batch
-from dsi.updating.samples import old_batches, targets_of
+from dsi.updating.regularization.per_sample_gradients import old_batches, targets_of
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 

@@ -274,9 +274,9 @@ def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
 def test_an_index_behind_a_real_encoder_ranks_as_it_does_before_any_step(small, tmp_path):
     """The same model as the encoder of an index, and as a baseline."""
     from dsi import Index
-    from dsi.training.build import train_index
+    from dsi.indexing.build import train_index
+    from dsi.indexing.options import TrainingOptions
     from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
-    from dsi.training.training_options import TrainingOptions
 
     name = real_encoder(tmp_path)
     options = TrainingOptions(

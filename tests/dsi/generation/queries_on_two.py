@@ -10,7 +10,7 @@ import sys
 import dsi.generation  # noqa: F401  (enters the generators that are models)
 from data_prep.generators import GENERATORS
 from dsi.cli import main
-from dsi.training.processes import leave
+from dsi.distributed.processes import leave
 
 if __name__ == "__main__":
     for name in GENERATORS:

@@ -12,6 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from dsi.backbone import graft_docids
+from dsi.data.batching import Batch
 from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Targets
 from dsi.objectives.distillation import divergence
 from dsi.objectives.options import (
@@ -28,7 +29,6 @@ from dsi.objectives.r_drop import symmetric_divergence
 from dsi.objectives.rank import list_likelihood, margin_loss
 from dsi.objectives.terms import make_objectives
 from dsi.teachers.scores import TeacherScores
-from dsi.training.batching import Batch
 
 NONE = -torch.inf
 

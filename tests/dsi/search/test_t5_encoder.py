@@ -6,9 +6,9 @@ from search_oracles import queries, tiny_model
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
+from dsi.kernels.packed_linear import packed
 from dsi.search.decoders import t5_encoder, t5_layers
 from dsi.search.decoders.t5 import T5Decoder
-from dsi.search.packing import packed
 
 
 def encoded_by_transformers(model, ids, mask):

@@ -16,7 +16,7 @@ import torch
 from dsi.objectives.base import Forward, Objective
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.objectives.r_drop import symmetric_divergence
-from dsi.training.lora import add_adapters
+from dsi.training.optimization.lora import add_adapters
 from dsi.training.options import LoraOptions
 
 
@@ -89,7 +89,7 @@ def trained(case: Case) -> dict[str, torch.Tensor] | None:
 
 def main(folder: Path) -> None:
     """Trains every case, and leaves weights or the error of each."""
-    from dsi.training.processes import Processes
+    from dsi.distributed.processes import Processes
 
     rank = Processes().rank
     failed = {}

@@ -19,17 +19,17 @@ from accelerate.state import AcceleratorState
 from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi.backbone import graft_docids
+from dsi.data.batching import Batch
+from dsi.distributed.processes import Processes
 from dsi.objectives.base import Objective, Targets
 from dsi.objectives.cross_entropy import CrossEntropy
-from dsi.training.batching import Batch
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
 from dsi.training.engines.plain import PlainEngine
 from dsi.training.engines.zero import ZeroEngine, read_zero_config, zero_accelerator
-from dsi.training.optimisers import make_optimiser
+from dsi.training.optimization.optimizers import make_optimiser
+from dsi.training.optimization.sam import Perturbation
 from dsi.training.options import OptimiserOptions
-from dsi.training.processes import Processes
-from dsi.training.sam import Perturbation
 from dsi.training.step import backward_step
 
 CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
@@ -179,6 +179,6 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    from dsi.training.processes import leave
+    from dsi.distributed.processes import leave
 
     leave(0)

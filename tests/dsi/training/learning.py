@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep.dataset import Dataset
 from dsi import Index, versions
+from dsi.indexing import build
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import (
     CrossEntropyOptions,
@@ -28,7 +29,6 @@ from dsi.objectives.options import (
     RankOptions,
     RDropOptions,
 )
-from dsi.training import build
 from dsi.training.curves import read_scalars
 from dsi.training.options import LoraOptions, MixOptions, ModelOptions, OptimiserOptions, SamOptions
 

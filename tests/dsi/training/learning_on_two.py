@@ -8,8 +8,8 @@ from pathlib import Path
 import learning
 
 from data_prep.dataset import Dataset
-from dsi.training.build import train_index
-from dsi.training.processes import Processes
+from dsi.distributed.processes import Processes
+from dsi.indexing.build import train_index
 
 
 def main(folder: str, dataset: str, quick: bool) -> None:

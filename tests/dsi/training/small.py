@@ -71,7 +71,7 @@ def options(**changes: Any) -> Any:
 
 def with_groups(groups: dict[str, Any], changes: dict[str, Any]) -> Any:
     """Returns training options with whole groups replaced, and then single fields."""
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.options import TrainingOptions
 
     given: dict[str, Any] = {
         "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),
@@ -182,7 +182,7 @@ def context() -> Any:
     os.environ[_THREADS] = str(torch.get_num_threads())
     started = multiprocessing.get_context("forkserver")
     started.set_forkserver_preload(
-        ["dsi.training.build", "dsi.training.loop", "dsi.index", "transformers.models.t5",
+        ["dsi.indexing.build", "dsi.training.loop", "dsi.index", "transformers.models.t5",
          "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "data_prep.generators",
          "docids.kinds", "sentencepiece", "Stemmer", "bm25s", "torch._dynamo", "faiss"]
     )  # fmt: skip
@@ -236,6 +236,6 @@ def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str)
         last: As in `die_at`.
     """
     die_at(operations, last)
-    from dsi.training.build import train_index
+    from dsi.indexing.build import train_index
 
     train_index(Dataset.open(dataset), Path(out), wanted)

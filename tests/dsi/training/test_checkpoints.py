@@ -11,7 +11,7 @@ import torch
 from data_prep.errors import InputError
 from dsi.backbone import from_scratch
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint, steps_saved
-from dsi.training.optimisers import make_optimiser, set_learning_rate
+from dsi.training.optimization.optimizers import make_optimiser, set_learning_rate
 from dsi.training.options import OptimiserOptions
 
 

@@ -14,7 +14,7 @@ import combinations_on_two as combined
 import engines_on_two as two
 import pytest
 import torch
-from test_processes import finish, start
+from two_processes import finish, start
 
 pytest.importorskip("peft")
 pytest.importorskip("deepspeed")

@@ -16,16 +16,16 @@ from pathlib import Path
 import engines_on_two as two
 import pytest
 import torch
-from test_processes import finish, start
+from two_processes import finish, start
 
 from data_prep.errors import InputError
 from dsi.objectives.base import Forward, Objective
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines.zero import read_zero_config, refuse_with_zero
-from dsi.training.optimisers import make_optimiser
+from dsi.training.optimization.optimizers import make_optimiser
+from dsi.training.optimization.sam import SAM
 from dsi.training.options import OptimiserOptions
-from dsi.training.sam import SAM
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 NAMES = [

@@ -9,8 +9,8 @@ import small
 import torch
 
 from data_prep.errors import InputError
+from dsi.indexing.build import train_index
 from dsi.training import loop
-from dsi.training.build import train_index
 from dsi.training.checkpoints import steps_saved
 from dsi.training.failures import LostProcessError, translate_errors
 

@@ -10,11 +10,11 @@ import pytest
 import small
 from hypothesis import given
 from hypothesis import strategies as st
-from test_build import StopError, interrupt
+from interruption import StopError, interrupt
 
 from dsi import Index
+from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
-from dsi.training.build import train_index
 from dsi.training.forgetting import Forgetting
 
 

@@ -17,9 +17,9 @@ import pytest
 import small
 import torch
 from learning import ALONE, TOGETHER, WAYS, Cell, Learned
-from test_processes import finish, start
+from two_processes import finish, start
 
-from dsi.training.build import train_index
+from dsi.indexing.build import train_index
 from dsi.training.options import LoopOptions
 
 pytest.importorskip("peft")

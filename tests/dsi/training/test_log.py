@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import small
-from test_build import StopError, interrupt
+from interruption import StopError, interrupt
 
 from data_prep.errors import InputError
 from dsi.commands.info import info
+from dsi.indexing.build import train_index
 from dsi.training import log as logs
-from dsi.training.build import train_index
 from dsi.training.curves import draw_curves, read_scalars
 from dsi.training.log import Log
 

@@ -8,16 +8,16 @@ import small
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from test_processes import finish, start
 from transformers import T5Config, T5ForConditionalGeneration
+from two_processes import finish, start
 
 from dsi import Index
 from dsi.backbone import graft_docids
+from dsi.data.batching import Batch
+from dsi.indexing import build
+from dsi.indexing.build import train_index
 from dsi.objectives.base import Objective, Targets
 from dsi.objectives.cross_entropy import CrossEntropy
-from dsi.training import build
-from dsi.training.batching import Batch
-from dsi.training.build import train_index
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines.plain import PlainEngine
 from dsi.training.step import backward_step

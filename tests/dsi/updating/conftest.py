@@ -1,15 +1,10 @@
-"""Lets the tests of this folder import the helpers beside them, and gives them trained indexes."""
+"""Trained indexes for the tests of this folder."""
 
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
-
 import growing_corpus
+import pytest
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_datase
 from dsi.lexical.options import LexicalOptions
 
 if TYPE_CHECKING:
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.options import TrainingOptions
 
 OLD, NEW = range(30), range(30, 40)
 
@@ -57,7 +57,7 @@ def options(kind: str, *, lexical: bool = True, **changes: Any) -> TrainingOptio
 
 
 def train(dataset: Dataset, out: Path, kind: str, *, lexical: bool = True) -> None:
-    from dsi.training.build import train_index
+    from dsi.indexing.build import train_index
 
     train_index(dataset, out, options(kind, lexical=lexical))
 

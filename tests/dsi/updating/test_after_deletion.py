@@ -13,7 +13,7 @@ from growing_corpus import NEW, found
 
 from data_prep.errors import InputError
 from dsi import Index, versions
-from dsi.training.build import train_index
+from dsi.indexing.build import train_index
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from dsi.indexing.options import TrainingOptions
 from dsi.training.options import ModelOptions
-from dsi.training.training_options import TrainingOptions
 from dsi.updating.first_training import training_options
 from dsi.versions import Manifest
 

@@ -11,9 +11,9 @@ from growing_corpus import NEW, OLD, found
 from safetensors.torch import load_file
 
 from dsi import Index, versions
+from dsi.indexing.build import train_index
+from dsi.indexing.options import TrainingOptions
 from dsi.lexical.building import open_layer
-from dsi.training.build import train_index
-from dsi.training.training_options import TrainingOptions
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

@@ -15,7 +15,7 @@ from growing_corpus import NEW, OLD, found
 from data_prep.errors import InputError
 from docids.table import PAD
 from dsi import Index
-from dsi.training.build import train_index
+from dsi.indexing.build import train_index
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 

@@ -15,7 +15,7 @@ from docids.kinds.keywords import KeywordOptions
 from docids.pieces import Pieces
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
-from dsi.training.build import train_index
+from dsi.indexing.build import train_index
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
@@ -48,7 +48,7 @@ def test_they_go_through_training_updating_and_deleting(corpora, tmp_path):
 
 
 def test_what_keeps_old_documents_looks_at_the_right_identifiers(corpora, tmp_path, monkeypatch):
-    from dsi.updating import samples
+    from dsi.updating.regularization import per_sample_gradients as samples
 
     index = tmp_path / "index"
     options = KeywordOptions(count=1, identifiers=2, collisions="share")

@@ -19,7 +19,6 @@ from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
-from dsi.updating.chosen import refuse_unused, with_changes
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
     EwcOptions,
@@ -28,6 +27,7 @@ from dsi.updating.options import (
     UpdateOptions,
 )
 from dsi.updating.strategies import STRATEGIES
+from dsi.updating.strategy_parsing import refuse_unused, with_changes
 from dsi.updating.update import update_index
 
 QUICK = UpdateOptions(strategy="generative", steps=6, ratio=0.0)

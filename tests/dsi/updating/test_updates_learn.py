@@ -23,8 +23,8 @@ from growing_corpus import NEW
 
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
+from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
-from dsi.training.build import train_index
 from dsi.training.curves import read_scalars
 from dsi.training.options import MixOptions, ModelOptions, OptimiserOptions
 from dsi.updating.options import EwcOptions, RankOneOptions, UpdateOptions

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsi.backbone import from_scratch
-from dsi.training.lora import add_adapters, is_adapter, merge_adapters
+from dsi.training.optimization.lora import add_adapters, is_adapter, merge_adapters
 from dsi.training.options import LoraOptions
-from dsi.updating.low_rank import factors
 from dsi.updating.strategies.i_lora import SlowAdapter, distance
 from dsi.updating.strategies.reglora import MarkedEntries, largest
+from dsi.updating.structures.low_rank import factors
 
 pytest.importorskip("peft")
 
@@ -78,8 +78,8 @@ def test_a_checkpoint_has_the_slow_adapter():
 def forward_of(model, rows):
     import numpy as np
 
+    from dsi.data.batching import Batch
     from dsi.objectives.base import Forward, Targets
-    from dsi.training.batching import Batch
 
     size = len(rows)
     ids = np.array([[2, 3, 4], [5, 6, 0]])[:size]

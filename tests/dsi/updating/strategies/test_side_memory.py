@@ -10,13 +10,13 @@ from data_prep.errors import InputError
 from docids.table import DocidTable
 from docids.trie import Trie
 from dsi.backbone import from_scratch, load_backbone, save_backbone
+from dsi.data.batching import Batch
+from dsi.kernels.packed_linear import packed
 from dsi.search.beam import beam_search
-from dsi.search.packing import packed
 from dsi.search.torch_trie import TorchTrie
-from dsi.training.batching import Batch
-from dsi.training.optimisers import make_optimiser
+from dsi.training.optimization.optimizers import make_optimiser
 from dsi.training.options import OptimiserOptions
-from dsi.updating.side_memory import (
+from dsi.updating.structures.side_memory import (
     WithMemory,
     add_memories,
     drop_memories,

@@ -15,9 +15,7 @@ from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.backbone import load_backbone
 from dsi.objectives.base import Objective
-from dsi.updating.chosen import refuse_unused
 from dsi.updating.delete import delete_documents
-from dsi.updating.kept import read_kept
 from dsi.updating.options import (
     AdapterOptions,
     InterpolationOptions,
@@ -26,6 +24,8 @@ from dsi.updating.options import (
     UpdateOptions,
     ViewBatchOptions,
 )
+from dsi.updating.strategy_parsing import refuse_unused
+from dsi.updating.strategy_state import read_kept
 from dsi.updating.update import update_index
 
 pytest.importorskip("peft")

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsi.training.examples import Examples
+from dsi.data.examples import Examples
+from dsi.updating.data.view_batches import ViewBatches
 from dsi.updating.strategies.view_batch import first_of, self_distillation
-from dsi.updating.view_batches import ViewBatches
 
 OLD, NEW = range(6), range(6, 9)
 

@@ -1,0 +1,114 @@
+"""What happens to all corpora so far while an update trains: curves, a row an evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.files import read_json_lines, write_json_lines
+from dsi.continual.evaluation_queries import Questions
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from dsi.objectives.base import Objective
+    from dsi.updating.strategies.base import Update
+
+
+class Watch:
+    """Measures all corpora so far before an update and every few steps, into a JSONL file.
+
+    Args:
+        questions: What each corpus is asked, the newest last.
+        file: Where to write a row for each evaluation.
+        interval: Steps between evaluations.
+        beams: Width of the search; None for the index's own.
+
+    Attributes:
+        seconds: How long the evaluations took.
+    """
+
+    def __init__(
+        self, questions: Sequence[Questions], file: Path, interval: int, beams: int | None
+    ) -> None:
+        self.questions = questions
+        self.file = file
+        self.interval = interval
+        self.beams = beams
+        self.seconds = 0.0
+
+    def __call__(self, update: Update, model: PreTrainedModel) -> Objective:
+        """Returns the term, which costs nothing, that looks at the model of an update."""
+        return _watching(self, update, model)
+
+    def write(self, step: int, corpora: list[dict[str, Any]]) -> None:
+        """Adds a row; a step that is made again after an interruption replaces its row."""
+        rows = {row["step"]: row for row in read_curve(self.file)}
+        rows[step] = {"step": step, "corpora": corpora}
+        write_json_lines(self.file, [rows[number] for number in sorted(rows)])
+
+
+def read_curve(file: Path) -> list[dict[str, Any]]:
+    """Returns the evaluations during one update, oldest first; empty where there is no file."""
+    return read_json_lines(file)
+
+
+def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objective:
+    from docids.trie import Trie
+    from dsi.objectives.base import Objective
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.validation import DevQueries, ranks_of
+    from dsi.updating.training import planned_steps
+
+    table, steps = update.assignment.table, planned_steps(update)
+    length, texts = update.manifest.query_length, update.training.mix.document_length
+    queries = [
+        DevQueries.of(
+            some.queries, table.find(some.targets).tolist(), update.text, length, update.lexical
+        )
+        for some in watch.questions
+    ]
+    documents = [
+        DevQueries(
+            update.text.encode_documents(some.texts, texts),
+            table.find(some.doc_ids).tolist(),
+            some.texts,
+            update.lexical,
+        )
+        for some in watch.questions
+    ]
+    beams = watch.beams or update.manifest.beams
+
+    class Watching(Objective):
+        name = "watch"
+
+        def prepare(self, device: torch.device) -> None:
+            self.trie = TorchTrie.from_trie(Trie.build(table), device)
+            # Before any checkpoint: a run that continues from one has this row.
+            if not read_curve(watch.file):
+                self.look(0)
+
+        def after_step(self, model: torch.nn.Module, step: int) -> None:
+            if step + 1 in (1, steps) or (step + 1) % watch.interval == 0:
+                self.look(step + 1)
+
+        def look(self, done: int) -> None:
+            began = time.perf_counter()
+            rows = []
+            for asked_for, own in zip(queries, documents, strict=True):
+                ranks = ranks_of(network, asked_for, self.trie, beams)
+                right = ranks_of(network, own, self.trie, beams) <= 1
+                rows.append(
+                    {
+                        "Hits@1": float((ranks <= 1).mean()),
+                        "Hits@10": float((ranks <= 10).mean()),
+                        "indexed": "".join("1" if each else "0" for each in right.tolist()),
+                    }
+                )
+            watch.write(done, rows)
+            watch.seconds += time.perf_counter() - began
+
+    return Watching()

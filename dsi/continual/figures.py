@@ -1,0 +1,262 @@
+"""Pictures of a comparison, and one HTML page that holds them and the tables."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import replacing_file
+from dsi.continual.summary import MEASURES, curves_of
+
+TABLE = (
+    ("A Hits@10", "A Hits@10"),
+    ("F Hits@10", "F Hits@10"),
+    ("LA Hits@10", "LA Hits@10"),
+    ("A Hits@1", "A Hits@1"),
+    ("F Hits@1", "F Hits@1"),
+    ("A indexing", "A indexing"),
+    ("F indexing", "F indexing"),
+    ("min-ACC", "min-ACC"),
+    ("WC-ACC", "WC-ACC"),
+    ("WF10", "WF10"),
+    ("never forgotten", "never forgotten"),
+)
+"""Figure -> heading; all of them shares, shown in per cent."""
+_EXPLAINED = (
+    "A: mean over all corpora after the last update. F: what old corpora have lost since they were"
+    " at their best. LA: each new corpus right after its own update. min-ACC, WC-ACC and WF10 are"
+    " of Hits@10 during the updates, on a sample of the queries: the lowest point of old corpora,"
+    " that and the newest corpus, and the largest fall within ten evaluations. Never forgotten:"
+    " documents that never went from right to wrong in the indexing task."
+)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise InputError(
+            "figures need the package matplotlib",
+            hint="pip install 'dsi-toolkit[figures]', or add --no-figures",
+        ) from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def measures_figure(summary: Mapping[str, Any]) -> Any:
+    """Draws A_n, F_n and LA_n over the increments, a line for each strategy."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(
+        len(MEASURES), 3, figsize=(13, 3.4 * len(MEASURES)), squeeze=False, sharex=True
+    )
+    titles = {"A": "average (A_n)", "F": "forgetting (F_n)", "LA": "learning (LA_n)"}
+    colours = _colours(list(summary["strategies"]))
+    for row, measure in enumerate(MEASURES):
+        for column, letter in enumerate(titles):
+            axis = axes[row][column]
+            for strategy, entry in summary["strategies"].items():
+                lines = [run[measure][letter] for run in entry["runs"]]
+                points = [
+                    (n, [100 * line[n] for line in lines])
+                    for n in range(min(map(len, lines)))
+                    if all(line[n] is not None for line in lines)
+                ]
+                means = [sum(values) / len(values) for _, values in points]
+                numbers = [n for n, _ in points]
+                colour, marker, line = colours[strategy]
+                axis.plot(
+                    numbers,
+                    means,
+                    marker=marker,
+                    ls=line,
+                    ms=5,
+                    mfc="none",
+                    label=strategy,
+                    color=colour,
+                )
+                if len(lines) > 1:
+                    axis.fill_between(
+                        numbers,
+                        [min(values) for _, values in points],
+                        [max(values) for _, values in points],
+                        alpha=0.15,
+                        color=colour,
+                        linewidth=0,
+                    )
+            _wide_enough(axis)
+            axis.set_title(f"{measure}: {titles[letter]}", fontsize=10)
+            axis.grid(alpha=0.3)
+            if column == 0:
+                axis.set_ylabel("per cent")
+            if row == len(MEASURES) - 1:
+                axis.set_xlabel("after corpus")
+                axis.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | None:
+    """Draws Hits@10 of every corpus during the updates; None where nothing was measured.
+
+    A line begins with the update that brings its corpus. What falls on a dotted line, where an
+    update begins, is lost by making room for new documents, before the first step; what falls right
+    after it and rises again is the stability gap.
+    """
+    drawn = []
+    for strategy in strategies:
+        corpora = len(list((out / "results" / f"{strategy}-seed{seed}").glob("d*.json")))
+        curves = curves_of(out, strategy, seed, corpora)
+        if curves and all(curves):
+            drawn.append((strategy, curves))
+    if not drawn:
+        return None
+    pyplot = _pyplot()
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(6.5 * columns, 3.2 * rows), squeeze=False, sharey=True
+    )
+    for place, (strategy, curves) in enumerate(drawn):
+        axis = axes[place // columns][place % columns]
+        lines: dict[int, list[tuple[int, float]]] = {}
+        begun = 0
+        for rows_of_increment in curves:
+            axis.axvline(begun, color="grey", ls=":", lw=0.8)
+            for row in rows_of_increment:
+                for corpus, values in enumerate(row["corpora"]):
+                    lines.setdefault(corpus, []).append(
+                        (begun + row["step"], 100 * values["Hits@10"])
+                    )
+            begun += rows_of_increment[-1]["step"]
+        for corpus, points in lines.items():
+            axis.plot(
+                [step for step, _ in points],
+                [value for _, value in points],
+                marker=".",
+                ms=4,
+                lw=1.2,
+                label=f"D{corpus}",
+                color=pyplot.get_cmap("viridis")(corpus / max(len(lines) - 1, 1)),
+            )
+        axis.set_title(strategy, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.set_xlabel("optimiser steps over all updates")
+        if place % columns == 0:
+            axis.set_ylabel("Hits@10, per cent")
+    _wide_enough(*axes.flat[: len(drawn)])
+    for empty in range(len(drawn), rows * columns):
+        axes[empty // columns][empty % columns].set_visible(False)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def _colours(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
+    """Returns a colour, a marker and a kind of line for each: lines may lie on one another."""
+    palette = _pyplot().get_cmap("tab10")
+    return {
+        name: (palette(place % 10), "osD^vPX*"[place % 8], ("-", "--", "-.", ":")[place % 4])
+        for place, name in enumerate(strategies)
+    }
+
+
+def _wide_enough(*axes: Any) -> None:
+    """Lets axes of per cent show two points at least, so that nothing looks like a lot."""
+    low = min(axis.dataLim.intervaly[0] for axis in axes)
+    high = max(axis.dataLim.intervaly[1] for axis in axes)
+    span = max(2.0, 1.1 * (high - low))
+    top = min((low + high + span) / 2, 100 + span / 20)  # nothing is above 100
+    for axis in axes:
+        axis.set_ylim(top - span, top)
+
+
+def png(figure: Any) -> bytes:
+    """Returns a figure as a PNG file, and lets go of it."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
+    _pyplot().close(figure)
+    return content.getvalue()
+
+
+def cell_text(value: Mapping[str, float | None] | None, *, share: bool = True) -> str:
+    """Returns a mean and its deviation as people read them."""
+    if value is None or value["mean"] is None:
+        return "-"
+    mean, deviation = value["mean"], value["sd"]
+    if not share:
+        return f"{mean:,.0f}"
+    text = f"{100 * mean:.1f}"
+    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
+
+
+def write_pictures(out: Path, summary: Mapping[str, Any], title: str) -> list[Path]:
+    """Writes `measures.png`, `curves.png` and `report.html`, which needs no other file.
+
+    Returns:
+        The files that were written.
+    """
+    pictures = {"measures.png": png(measures_figure(summary))}
+    curves = curves_figure(out, list(summary["strategies"]))
+    if curves is not None:
+        pictures["curves.png"] = png(curves)
+    written = []
+    for name, content in pictures.items():
+        with replacing_file(out / name) as fresh:
+            fresh.write_bytes(content)
+        written.append(out / name)
+    with replacing_file(out / "report.html") as fresh:
+        fresh.write_text(_page(summary, pictures, title), encoding="utf-8")
+    return [*written, out / "report.html"]
+
+
+def _seeds(summary: Mapping[str, Any]) -> str:
+    count = summary["seeds"]
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str) -> str:
+    headings = ["strategy", *(heading for _, heading in TABLE), "updates", "seconds"]
+    rows = []
+    for strategy, entry in summary["strategies"].items():
+        last = entry["last"]
+        cells = [html.escape(strategy), *(cell_text(last.get(name)) for name, _ in TABLE)]
+        cells += [cell_text(last.get(name), share=False) for name in ("updates", "seconds")]
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    captions = {
+        "measures.png": "After each increment; the band is from the lowest to the highest seed.",
+        "curves.png": "During the increments, first seed; dotted: an update begins. What falls on a"
+        " dotted line is lost by making room for new documents, before the first step.",
+    }
+    images = "\n".join(
+        f'<figure><img alt="{html.escape(captions[name])}" src="data:image/png;base64,'
+        f'{base64.b64encode(content).decode()}"><figcaption>{captions[name]}</figcaption></figure>'
+        for name, content in pictures.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>
+body {{ font: 15px/1.5 sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }}
+table {{ border-collapse: collapse; font-size: 13px; }}
+th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd; }}
+td {{ white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; font-family: monospace; }}
+figure {{ margin: 1.5em 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; }}
+</style></head><body>
+<h1>{html.escape(title)}</h1>
+<p>Per cent, mean of {_seeds(summary)} ± sample deviation. {_EXPLAINED}</p>
+<div style="overflow-x:auto"><table><tr>{"".join(f"<th>{name}</th>" for name in headings)}</tr>
+{"".join(f"<tr>{row}</tr>" for row in rows)}
+</table></div>
+{images}
+</body></html>
+"""

@@ -1,0 +1,225 @@
+"""The continual-indexing protocol: D0, then increments, one index for each strategy and seed.
+
+    OUT/base/seed0/              an index of D0, trained once for all strategies
+    OUT/indexes/STRATEGY-seed0/  grows by one increment after another
+    OUT/results/STRATEGY-seed0/  d0.json, d1.json, ...: what was measured after each
+    OUT/curves/STRATEGY-seed0/   d1.jsonl, ...: what was measured during each
+
+Every step leaves its result before the next one begins: run again, it continues where it stopped.
+New corpora come without labelled training queries; test queries of every corpus are asked after
+every update of the whole index, which is not told which corpus a query is of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import read_json, replacing_folder, write_json
+from dsi import versions
+from dsi.continual.callback import Watch
+from dsi.continual.comparison import ComparisonOptions
+from dsi.continual.evaluation_queries import Questions, measure
+from dsi.continual.increments import open_split, read_split
+from dsi.freed_memory import give_back
+from dsi.indexing.options import TrainingOptions
+from dsi.updating.options import UpdateOptions
+from dsi.updating.strategy_parsing import with_changes
+from dsi.updating.update import link_or_copy, update_index
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualOptions(ComparisonOptions):
+    """How strategies are compared.
+
+    Attributes:
+        strategies: As `with_changes` reads them.
+        train: How the index of D0 is trained.
+        update: Options that all strategies share.
+    """
+
+    strategies: tuple[str, ...]
+    train: TrainingOptions = field(default_factory=TrainingOptions)
+    update: UpdateOptions = field(default_factory=UpdateOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.strategies:
+            raise InputError("--strategies names none")
+        for name in self.strategies:
+            with_changes(self.update, name)
+        if len(set(self.strategies)) < len(self.strategies):
+            raise InputError("--strategies names one twice")
+        if self.update.strategy != UpdateOptions().strategy:
+            raise InputError(
+                "--update.strategy changes nothing here", hint="Name it among --strategies"
+            )
+
+
+def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str, Any]:
+    """Runs every strategy with every seed over all increments; continues where it stopped.
+
+    Args:
+        split: The folder of a split dataset.
+        out: Where indexes and results are.
+        options: What to run.
+
+    Returns:
+        What `summarise` makes of all results.
+
+    Raises:
+        InputError: `out` holds results of another split or other options.
+    """
+    from dsi.continual.summary import summarise
+
+    corpora = open_split(split)
+    claim(out, split, options)
+    for seed in range(options.seeds):
+        base, first = train_base(corpora, out, options, seed)
+        for strategy in options.strategies:
+            run_strategy(corpora, out, options, strategy, seed, base, first)
+    return summarise(out, options.strategies, options.seeds)
+
+
+def claim(out: Path, split: Path, options: ContinualOptions) -> None:
+    """Makes a folder this comparison's own.
+
+    Raises:
+        InputError: It holds results of another split or other options.
+    """
+    wanted = json.loads(
+        json.dumps(
+            {
+                "split": read_split(split),
+                "interval": options.interval,
+                "curve_queries": options.curve_queries,
+                "beams": options.beams,
+                "train": dataclasses.asdict(options.train),
+                "update": dataclasses.asdict(options.update),
+            }
+        )
+    )
+    file = out / "continual.json"
+    if not file.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(
+                "this folder holds something else", where=out, hint="Choose another --out"
+            )
+        write_json(file, wanted)
+    elif read_json(file) != wanted:
+        raise InputError(
+            "results of another split or other options are here",
+            where=out,
+            hint="Choose another --out; strategies and seeds may be added to the same one",
+        )
+
+
+def train_base(
+    corpora: Sequence[Dataset], out: Path, options: ContinualOptions, seed: int
+) -> tuple[Path, dict[str, Any]]:
+    """Trains the index of D0 that all strategies start from, and measures it.
+
+    Args:
+        corpora: D0 and the increments.
+        out: Where indexes and results are.
+        options: How it is trained.
+        seed: Of the training.
+
+    Returns:
+        The folder of the index, and what was measured.
+    """
+    from dsi.indexing.build import train_index
+
+    base = out / "base" / f"seed{seed}"
+    file = out / "base" / f"seed{seed}.json"
+    began = time.perf_counter()
+    manifest = train_index(corpora[0], base, dataclasses.replace(options.train, seed=seed))
+    if not file.is_file():
+        seconds = time.perf_counter() - began
+        measured = measure(base, [Questions.of(corpora[0])], options.beams)
+        write_json(
+            file,
+            {
+                "corpus": 0,
+                "steps": manifest.metrics["steps"],
+                "updates": manifest.metrics["examples"],
+                "seconds": seconds,
+                "performance": measured,
+            },
+        )
+    return base, read_json(file)
+
+
+def run_strategy(
+    corpora: Sequence[Dataset],
+    out: Path,
+    options: ContinualOptions,
+    strategy: str,
+    seed: int,
+    base: Path,
+    first: dict[str, Any],
+) -> None:
+    """Grows one index by all increments, and measures it after each.
+
+    Args:
+        corpora: D0 and the increments.
+        out: Where indexes and results are; results are written after each increment.
+        options: What all strategies share.
+        strategy: As `with_changes` reads it.
+        seed: Of the updates.
+        base: The index of D0.
+        first: What was measured of it.
+    """
+    name = f"{strategy}-seed{seed}"
+    results, index = out / "results" / name, out / "indexes" / name
+    last = results / f"d{len(corpora) - 1}.json"
+    if last.is_file():
+        return
+    if not index.is_dir():
+        with replacing_folder(index) as fresh:
+            shutil.copytree(
+                base,
+                fresh,
+                copy_function=link_or_copy,
+                dirs_exist_ok=True,
+                ignore=lambda folder, _: ["lock"] if Path(folder) == base else [],
+            )
+    write_json(results / "d0.json", first)
+    questions = [Questions.of(corpus) for corpus in corpora]
+    wanted = dataclasses.replace(with_changes(options.update, strategy), seed=seed)
+    for number in range(1, len(corpora)):
+        file = results / f"d{number}.json"
+        if file.is_file():
+            continue
+        watchers = []
+        curve = out / "curves" / name / f"d{number}.jsonl"
+        if options.interval:
+            asked = [some.sample(options.curve_queries, seed) for some in questions[: number + 1]]
+            watchers = [Watch(asked, curve, options.interval, options.beams)]
+        began = time.perf_counter()
+        done = update_index(index, corpora[number], wanted, watchers=watchers)
+        seconds = time.perf_counter() - began
+        watched = sum(watch.seconds for watch in watchers)
+        metrics = done.manifest.metrics
+        value = {
+            "corpus": number,
+            "steps": metrics["steps"],
+            "updates": metrics.get("examples", 0),
+            "seconds": seconds - watched,
+            "timing": dict(done.timing),
+            "performance": measure(index, questions[: number + 1], options.beams),
+        }
+        write_json(file, value)
+        for older in versions.names(index):
+            if older != versions.live(index):
+                shutil.rmtree(versions.folder(index, older))
+        give_back()
+    shutil.rmtree(index, ignore_errors=True)

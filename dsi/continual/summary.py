@@ -1,0 +1,138 @@
+"""From the results of a comparison to what is reported: measures, means, deviations."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.files import read_json, write_json
+from dsi.continual import performance_matrix as continual
+from dsi.continual.callback import read_curve
+
+MEASURES = ("Hits@1", "Hits@10", "indexing")
+WINDOWS = (10, 100)
+SUMMARY = "summary.json"
+
+
+def performance_of(results: Sequence[dict[str, Any]], measure: str) -> npt.NDArray[np.float64]:
+    """Returns P[n, o] of one measure, NaN for corpora that had not come; [corpora, corpora]."""
+    table = np.full((len(results), len(results)), np.nan)
+    for n, result in enumerate(results):
+        table[n, : n + 1] = [corpus[measure] for corpus in result["performance"]]
+    return table
+
+
+def results_of(out: Path, strategy: str, seed: int) -> list[dict[str, Any]]:
+    """Returns what was measured after D0 and each increment, as far as there is something."""
+    folder = out / "results" / f"{strategy}-seed{seed}"
+    found: list[dict[str, Any]] = []
+    while (file := folder / f"d{len(found)}.json").is_file():
+        found.append(read_json(file))
+    return found
+
+
+def curves_of(out: Path, strategy: str, seed: int, corpora: int) -> list[list[dict[str, Any]]]:
+    """Returns the evaluations during each increment, from the first one on."""
+    folder = out / "curves" / f"{strategy}-seed{seed}"
+    return [read_curve(folder / f"d{number}.jsonl") for number in range(1, corpora)]
+
+
+def measures_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns A_n, F_n and LA_n of every measure after each increment, and what it took."""
+    found: dict[str, Any] = {}
+    for measure in MEASURES:
+        table = performance_of(results, measure)
+        steps = range(len(results))
+        found[measure] = {
+            "A": [continual.average_performance(table, n) for n in steps],
+            "F": [continual.forgetting(table, n) for n in steps],
+            "LA": [continual.learning_performance(table, n) for n in steps],
+        }
+    after = results[1:]
+    found["updates"] = sum(result["updates"] for result in after)
+    found["steps"] = sum(result["steps"] for result in after)
+    found["seconds"] = sum(result["seconds"] for result in after)
+    return found
+
+
+def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """Returns what the evaluations during the increments tell; empty where there are none.
+
+    Args:
+        curves: The rows of each increment, the first one first. Corpus o, from 0, is in those of
+            increment o and of every later one.
+    """
+    if not curves or not all(curves):
+        return {}
+    corpora = len(curves) + 1
+    # After a corpus's own update: its last evaluation there, and all later ones.
+    histories: list[list[float]] = []
+    right: list[list[str]] = []
+    for corpus in range(corpora):
+        before = [] if corpus == 0 else curves[corpus - 1][-1:]
+        later = [row for rows in curves[corpus:] for row in rows]
+        histories.append([row["corpora"][corpus]["Hits@10"] for row in [*before, *later]])
+        right.append([row["corpora"][corpus]["indexed"] for row in [*before, *later]])
+    old, newest = histories[:-1], histories[-1]
+    events = [
+        continual.forgetting_events(np.array([[mark == "1" for mark in row] for row in rows]))
+        for rows in right[:-1]
+    ]
+    counts = np.concatenate(events)
+    found: dict[str, Any] = {
+        "min-ACC": continual.min_acc(old),
+        "WC-ACC": continual.worst_case_acc(newest[-1], old),
+        "forgetting events": float(counts.mean()),
+        "never forgotten": float((counts == 0).mean()),
+    }
+    for window in WINDOWS:
+        found[f"WF{window}"] = continual.windowed_forgetting(old, window)
+        found[f"WP{window}"] = continual.windowed_plasticity(old, window)
+    return found
+
+
+def summarise(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
+    """Sums up all strategies whose runs are complete, and writes `summary.json`.
+
+    Returns:
+        strategy -> mean and deviation over seeds of every figure, and the figures themselves.
+    """
+    summary: dict[str, Any] = {"seeds": seeds, "strategies": {}}
+    for strategy in strategies:
+        runs = []
+        for seed in range(seeds):
+            results = results_of(out, strategy, seed)
+            if len(results) > 1:
+                run = measures_of(results)
+                run["stability"] = stability_of(curves_of(out, strategy, seed, len(results)))
+                run["results"] = results
+                runs.append(run)
+        if runs:
+            summary["strategies"][strategy] = {"last": last_of(runs), "runs": runs}
+    write_json(out / SUMMARY, summary)
+    return summary
+
+
+def last_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Returns the mean and the sample deviation over seeds of the figures after the last corpus."""
+    rows = []
+    for run in runs:
+        row = {
+            f"{letter} {measure}": run[measure][letter][-1]
+            for measure in MEASURES
+            for letter in ("A", "F", "LA")
+        }
+        row.update({name: run[name] for name in ("updates", "steps", "seconds")})
+        row.update(run["stability"])
+        rows.append(row)
+    found: dict[str, dict[str, float | None]] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        found[name] = {"mean": statistics.mean(values), "sd": deviation}
+    return found

@@ -1,0 +1,1 @@
+"""Training examples: what they are made from, and the batches of every step."""

@@ -1,0 +1,318 @@
+"""Which examples make up a step: a pure function of the seed and the step's number.
+
+Nothing has to be saved or replayed to continue at any step, and every process of many knows
+every batch.
+"""
+
+from __future__ import annotations
+
+import bisect
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dsi.data.examples import TASKS, Examples
+from dsi.kernels.length_buckets import grouped, packed
+
+WINDOW = 16
+"""Steps whose examples are sorted by length together: like lengths meet in a batch, so that
+little is computed on padding, and which ones meet changes with every pass."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples of one step, or one process's part of them.
+
+    Attributes:
+        input_ids: Token ids, padded with 0; int64 [examples, longest].
+        attention_mask: 1 for tokens, 0 for padding; int64, same shape.
+        rows: Table rows of the documents; int64 [examples].
+        labelled: Which examples are labelled queries; bool [examples].
+        numbers: Each example's place among all examples of all tasks, tasks in the order of
+            `TASKS` and then those that are none of them; int64 [examples].
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    labelled: npt.NDArray[np.bool_]
+    numbers: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subsampled(self, share: float, offset: int = 0) -> Batch:
+        """Returns a share of the examples, at least one, spread evenly over the batch.
+
+        Args:
+            share: Above 0, at most 1.
+            offset: Which ones; another number takes others, and none is always left out.
+        """
+        kept = max(1, round(share * len(self))) if len(self) else 0
+        if kept == len(self):
+            return self
+        return self._at(np.sort((np.arange(kept) * len(self) // kept + offset) % len(self)))
+
+    def by_length(self, groups: int) -> list[Batch]:
+        """Returns the examples in groups of like lengths, the shortest texts first.
+
+        Args:
+            groups: How many; fewer where there are fewer examples, but one at least.
+        """
+        groups = max(1, min(groups, len(self)))
+        if groups == 1:
+            return [self]
+        lengths = self.attention_mask.sum(axis=1)
+        return [self._at(places) for places in grouped(lengths, groups)]
+
+    def _at(self, places: npt.NDArray[np.int64]) -> Batch:
+        """Returns the examples at some places, without the padding that they do not need."""
+        longest = max(1, int(self.attention_mask[places].sum(axis=1).max()))
+        return Batch(
+            self.input_ids[places, :longest],
+            self.attention_mask[places, :longest],
+            self.rows[places],
+            self.labelled[places],
+            self.numbers[places],
+        )
+
+
+class Batches:
+    """The batches of a training run.
+
+    Each task is an endless stream: a fresh permutation of its examples, pass after pass. Every
+    batch takes the task's share from its stream, to the fraction: over many steps the mix is
+    exact.
+
+    Batches of so many tokens take as many examples as fit: many short texts, or few long ones.
+    The examples of a window are then sorted by length over all tasks, so that one batch may have
+    more of one task; the mix is exact over windows.
+
+    Args:
+        examples: Task -> examples.
+        shares: Task -> its share; shares of tasks without examples go to the others.
+        size: Examples per batch; None: as many as `tokens` allow.
+        seed: Of the permutations.
+        tokens: Most tokens of text per batch, padding counted in; at least those of the longest
+            text.
+
+    Attributes:
+        tasks: Those with a share and examples, in the order in which their examples are numbered.
+        shares: Theirs, in that order.
+        size: Examples per batch; with `tokens` about their mean.
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, Examples],
+        shares: Mapping[str, float],
+        size: int | None,
+        seed: int,
+        *,
+        tokens: int | None = None,
+    ) -> None:
+        if (size is None) == (tokens is None):
+            raise ValueError("a batch has either a size or a budget of tokens")
+        self.examples = examples
+        self.seed = seed
+        self.tokens = tokens
+        # What is not one of the tasks proper ("pseudo/old") comes after them, as it was given.
+        ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
+        self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
+        self.shares = [shares[task] for task in self.tasks]
+        self.size = self._mean_size() if size is None else size
+        present = [task for task in ordered if task in examples]
+        before = np.cumsum([0, *(len(examples[task]) for task in present)])
+        self._first = dict(zip(present, before.tolist(), strict=False))
+        self._window: tuple[int, list[list[tuple[str, npt.NDArray[np.int64]]]]] = (-1, [])
+        self._starts = [0]
+        """First steps of the windows that have been counted, and of the one after them."""
+        self._turns: dict[int, tuple[int, npt.NDArray[np.int64]]] = {}
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(int(self.examples[task].lengths.max()) for task in self.tasks)
+
+    @property
+    def fewest(self) -> int:
+        """Examples that every batch has at least."""
+        if self.tokens is None:
+            return self.size
+        # What is left at the end of a window is evened out with the batch before it.
+        return max(1, (self.tokens // max(self.longest, 1) + 1) // 2)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns examples and tokens of the longest text of batches such as there will be."""
+        if self.tokens is None:
+            return [(self.size, self.longest)]
+        longest = max(self.longest, 1)
+        return [
+            (self.tokens // longest, longest),
+            *(
+                (
+                    sum(len(numbers) for _, numbers in members),
+                    max(
+                        int(self.examples[task].lengths[numbers].max()) for task, numbers in members
+                    ),
+                )
+                for members in self._deal(0)
+            ),
+        ]
+
+    def _mean_size(self) -> int:
+        """How many examples of mean length a batch of `tokens` has."""
+        assert self.tokens is not None
+        means = [max(float(self.examples[task].lengths.mean()), 1.0) for task in self.tasks]
+        return max(1, int(self.tokens / np.average(means, weights=self.shares)))
+
+    def counts(self, step: int) -> list[int]:
+        """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
+        if self.tokens is not None:
+            members = dict(self.members(step))
+            return [len(members.get(task, ())) for task in self.tasks]
+        starts, ends = self._drawn(step), self._drawn(step + 1)
+        return [end - start for start, end in zip(starts, ends, strict=True)]
+
+    def lengths(self, step: int) -> npt.NDArray[np.int64]:
+        """Returns the tokens of every text of step `step`; int64 [examples]."""
+        parts = [self.examples[task].lengths[numbers] for task, numbers in self.members(step)]
+        return np.concatenate(parts).astype(np.int64)
+
+    def total(self, steps: int) -> int:
+        """Returns how many examples the first `steps` steps take."""
+        if self.tokens is None:
+            return steps * self.size
+        return sum(sum(self.counts(step)) for step in range(steps))
+
+    def _drawn(self, step: int) -> list[int]:
+        """How many examples of each of `tasks` all steps before `step` take.
+
+        Each task takes its part of what the tasks before it have left: so the numbers add up,
+        and none of them falls from one step to the next, however small a share is.
+        """
+        left = step * self.size
+        drawn = []
+        for task, share in enumerate(self.shares):
+            last = task == len(self.shares) - 1
+            drawn.append(left if last else int(left * (share / sum(self.shares[task:]))))
+            left -= drawn[-1]
+        return drawn
+
+    def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Returns the example numbers of each task in step `step`; a task may be left out."""
+        window, place = self._place(step)
+        if self._window[0] != window:
+            self._window = (window, self._deal(window))
+        return self._window[1][place]
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Returns the window of a step, and which of its batches the step takes."""
+        if self.tokens is None:
+            return divmod(step, WINDOW)
+        while self._starts[-1] <= step:
+            # How many batches a window has is known by packing it.
+            window = len(self._starts) - 1
+            self._window = (window, self._deal(window))
+            self._starts.append(self._starts[-1] + len(self._window[1]))
+        window = bisect.bisect_right(self._starts, step) - 1
+        return window, step - self._starts[window]
+
+    def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
+        """Draws the examples of a window and deals them to its steps, like lengths together."""
+        starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
+        drawn = [
+            self._stream(number, start, end - start)
+            for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+        rng = np.random.default_rng([self.seed, 5, window])
+        if self.tokens is not None:
+            return self._packed(drawn, self.tokens, rng)
+        first = window * WINDOW
+        order = rng.permutation(WINDOW)
+        dealt: list[list[tuple[str, npt.NDArray[np.int64]]]] = [[] for _ in range(WINDOW)]
+        for number, (task, numbers) in enumerate(zip(self.tasks, drawn, strict=True)):
+            ordered = numbers[np.argsort(self.examples[task].lengths[numbers], kind="stable")]
+            counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
+            # The shortest examples go to the step that comes first in the shuffled order.
+            cuts = np.concatenate([[0], np.cumsum(counts[order])])
+            for rank, place in enumerate(order):
+                dealt[place].append((task, ordered[cuts[rank] : cuts[rank + 1]]))
+        return dealt
+
+    def _packed(
+        self, drawn: list[npt.NDArray[np.int64]], tokens: int, rng: np.random.Generator
+    ) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
+        """Packs the examples of a window, of all tasks, into batches of so many tokens."""
+        numbers = np.concatenate(drawn)
+        owners = np.repeat(np.arange(len(self.tasks)), [len(part) for part in drawn])
+        lengths = np.concatenate(
+            [
+                self.examples[task].lengths[part]
+                for task, part in zip(self.tasks, drawn, strict=True)
+            ]
+        )
+        batches = packed(lengths, tokens)
+        return [
+            [
+                (task, numbers[places[owners[places] == number]])
+                for number, task in enumerate(self.tasks)
+                if (owners[places] == number).any()
+            ]
+            for places in (batches[place] for place in rng.permutation(len(batches)))
+        ]
+
+    def _stream(self, task: int, start: int, count: int) -> npt.NDArray[np.int64]:
+        """Returns examples `start` to `start + count` of a task's endless stream."""
+        size = len(self.examples[self.tasks[task]])
+        drawn: list[npt.NDArray[np.int64]] = []
+        while count > 0:
+            turn, place = divmod(start, size)
+            piece = self._turn(task, turn)[place : place + count]
+            drawn.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+
+    def _turn(self, task: int, turn: int) -> npt.NDArray[np.int64]:
+        """Returns the order of a task's examples in a pass, kept until another is asked for."""
+        name = self.tasks[task]
+        if self._turns.get(task, (-1,))[0] != turn:
+            rng = np.random.default_rng([self.seed, 6, _number(name), turn])
+            self._turns[task] = (turn, rng.permutation(len(self.examples[name])))
+        return self._turns[task][1]
+
+    def parts(self, step: int, parts: int, rank: int = 0, world: int = 1) -> list[Batch]:
+        """Returns the batches that one process works through in step `step`.
+
+        Args:
+            step: From 0.
+            parts: How many; each takes every `parts`-th example.
+            rank: Which process, from 0.
+            world: How many processes share the step.
+        """
+        picked = [
+            (task, number) for task, numbers in self.members(step) for number in numbers.tolist()
+        ]
+        shards = [picked[rank * parts + part :: world * parts] for part in range(parts)]
+        return [self._collate(shard) for shard in shards]
+
+    def _collate(self, picked: list[tuple[str, int]]) -> Batch:
+        lines = [self.examples[task].line(number) for task, number in picked]
+        longest = max((len(line) for line in lines), default=1)
+        input_ids = np.zeros((len(lines), longest), np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for place, line in enumerate(lines):
+            input_ids[place, : len(line)] = line
+            attention_mask[place, : len(line)] = 1
+        rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
+        labelled = np.array([task.startswith("labelled") for task, _ in picked], bool)
+        numbers = np.array([self._first[task] + number for task, number in picked], np.int64)
+        return Batch(input_ids, attention_mask, rows, labelled, numbers)
+
+
+def _number(task: str) -> int:
+    """The number of a task in seeds; that of a stream which is no task proper is made from it."""
+    return TASKS.index(task) if task in TASKS else zlib.crc32(task.encode())

@@ -1,0 +1,1 @@
+"""Several processes: their ranks, and DeepSpeed."""

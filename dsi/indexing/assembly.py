@@ -1,0 +1,328 @@
+"""What the training loop runs on: network, batches, terms of the loss, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import TEACHER_SCORES, Parts
+from dsi.training.options import BODY_SHARE, OptimiserOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.data.examples import Examples
+    from dsi.lexical.examples import ExampleScores
+    from dsi.teachers.scores import TeacherScores
+    from dsi.training.loop import Run
+
+
+def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts) -> Run:
+    """Returns what the training loop is given.
+
+    Args:
+        dataset: The corpus and its queries.
+        work: The folder of what is under way.
+        options: How.
+        parts: What the steps before have made.
+
+    Raises:
+        InputError: An option does not fit the network or the identifiers.
+    """
+    import torch
+
+    from docids.trie import Trie
+    from dsi.backbone import drops
+    from dsi.data.batching import Batches
+    from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_shares
+    from dsi.objectives.base import Targets
+    from dsi.objectives.terms import make_objectives
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.checkpoints import steps_saved
+    from dsi.training.loop import Run
+
+    table = parts.assignment.table
+    examples = gather_examples(
+        dataset,
+        parts.tokens,
+        table,
+        parts.text,
+        options.mix,
+        generator=parts.generator,
+        seed=options.seed,
+        rehearsal=options.rehearsal,
+    )
+    examples = {task: per_identifier(each, table) for task, each in examples.items()}
+    shares = task_shares(options.mix, options.rehearsal)
+    labelled = None
+    if options.mix.negatives == "labelled" and "labelled" in examples:
+        labelled, _ = table.numbers_of(labelled_rows(dataset, table))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trie = TorchTrie.from_trie(Trie.build(table), device)
+    model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
+    if options.objectives.r_drop.weight and not drops(model):
+        raise InputError(
+            f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
+            f"through dropout, and {parts.checkpoint or options.model.encoder!r} has none",
+            hint="Leave the term out",
+        )
+    return Run(
+        model=model.to(device),
+        batches=Batches(
+            examples, shares, options.loop.size, options.seed, tokens=options.loop.tokens
+        ),
+        targets=replace(
+            Targets.of(
+                table.matrix(),
+                table.alphabet_size,
+                labelled,
+                trie if options.loop.score == "constrained" else None,
+            ),
+            lexical=_example_scores(dataset, parts, options, examples),
+        ),
+        objectives=make_objectives(
+            options.objectives,
+            label_smoothing=options.loop.label_smoothing,
+            teacher_scores=_teacher_scores(work, examples, options),
+        ),
+        trie=trie,
+        dev=_dev_queries(dataset, parts, options),
+        documents=_watched_documents(parts, options),
+        optimiser=optimiser_of(options, table.kind),
+        loop=options.loop,
+        seed=options.seed,
+        folder=work,
+        sam=options.sam,
+    )
+
+
+def _example_scores(
+    dataset: Dataset, parts: Parts, options: TrainingOptions, examples: Mapping[str, Examples]
+) -> ExampleScores | None:
+    """Returns the lexical scores of all examples, for identifiers of one code; None for others."""
+    from dsi.data.examples import TASKS, task_queries
+    from dsi.lexical.examples import ExampleScores
+
+    table = parts.assignment.table
+    if parts.lexical is None or not table.one_each or not (table.lengths == 1).all():
+        return None
+    queries = task_queries(dataset, table, options.mix, parts.generator)
+    ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
+    texts: list[str] = []
+    for task in ordered:
+        if task in examples:
+            texts += queries[task][0] if task in queries else [""] * len(examples[task])
+    return ExampleScores.of(parts.lexical, texts, np.asarray(table.codes, np.int64))
+
+
+def without_training(
+    dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Returns the network as it starts, and what it reaches on the dev queries.
+
+    Args:
+        dataset: The corpus and its queries.
+        work: The folder of what is under way.
+        options: How.
+        parts: What the steps before have made.
+    """
+    import torch
+
+    from docids.trie import Trie
+    from dsi.search.torch_trie import TorchTrie
+    from dsi.training.log import Log
+    from dsi.training.validation import validate
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = _make_model(options, parts, fresh=True)
+    model = model.to(device).eval()
+    reached: dict[str, Any] = {"steps": 0, "examples": 0}
+    log = Log(work, 0, active=True, wandb=options.loop.wandb)
+    dev = _dev_queries(dataset, parts, options)
+    if dev is not None:
+        trie = TorchTrie.from_trie(Trie.build(parts.assignment.table), device)
+        measured = validate(model, dev, trie, options.loop.beams, options.loop.score)
+        log.evaluation(0, measured)
+        reached["best"] = {"step": 0, **measured}
+    log.close()
+    return model, reached
+
+
+def _teacher_scores(
+    work: Path, examples: Mapping[str, Examples], options: TrainingOptions
+) -> TeacherScores | None:
+    """Opens what the teacher said, where it was asked."""
+    if not options.objectives.needs_teacher:
+        return None
+    from dsi.teachers.scores import TeacherScores
+
+    first = len(examples.get("indexing", ()))
+    teacher_scores = TeacherScores.open(
+        work / TEACHER_SCORES, options.objectives.teacher.temperature, first
+    )
+    assert len(teacher_scores.rows) == sum(
+        len(examples.get(task, ())) for task in ("pseudo", "labelled")
+    )
+    return teacher_scores
+
+
+_BODIES = {"spectral": 0.0, "encoder": 1.0}
+"""Shares of the body with atomic identifiers, by warm start."""
+
+
+def body_share(options: TrainingOptions, kind: str) -> float:
+    """The share of the learning rate for the body of the network, where none was asked for.
+
+    With one code a document, a latent model has nothing to learn between words and documents
+    that their own rows could not hold, and moving the body costs accuracy and time.
+    """
+    if options.optimiser.body is not None:
+        return options.optimiser.body
+    if kind == "atomic" and options.model.start in _BODIES:
+        return _BODIES[options.model.start]
+    return BODY_SHARE
+
+
+def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
+    """Returns how weights move in the first training, with the body's share decided."""
+    share = body_share(options, kind)
+    if options.lora.rank and options.optimiser.body is None:
+        share = 1.0  # adapters are few and start from nothing
+    return replace(options.optimiser, body=share, **_resting(options, kind))
+
+
+def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
+    """Decides what of the network rests where the user has not.
+
+    A pretrained encoder ranks before anything is trained. What labels teach flows through what all
+    documents share, so that those without labelled queries stay comparable.
+    """
+    asked, behind = options.optimiser, options.model.start == "encoder"
+    shared = behind and kind == "atomic"
+    frozen, decoder, rows = asked.freeze_encoder, asked.decoder, asked.rows
+    if frozen is None:
+        frozen = behind and not options.lora.rank
+    return {
+        "freeze_encoder": frozen,
+        "decoder": decoder or ("cross-attention" if shared else "all"),
+        "rows": rows or ("frozen" if shared else "all"),
+    }
+
+
+def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTrainedModel:
+    """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
+    from dsi.backbone import (
+        from_encoder,
+        from_pretrained,
+        from_scratch,
+        longest_text,
+        refuse_small_vocabulary,
+    )
+
+    table = parts.assignment.table
+    if parts.checkpoint is not None:
+        model = from_pretrained(
+            parts.checkpoint,
+            alphabet_size=table.alphabet_size,
+            decoder_layers=options.model.decoder_layers,
+            seed=options.seed,
+        )
+        refuse_small_vocabulary(model, parts.text, parts.checkpoint)
+        positions = longest_text(model)
+        for name in ("query_length", "document_length"):
+            wanted = getattr(options.mix, name)
+            if positions is not None and wanted > positions:
+                raise InputError(
+                    f"--mix.{name} {wanted} is more than the {positions} tokens that "
+                    f"{parts.checkpoint!r} reads",
+                    hint=f"Give {positions} or less",
+                )
+    elif options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        model = from_encoder(
+            load_encoder(options.model.encoder).encoder,
+            alphabet_size=table.alphabet_size,
+            weight=options.model.encoder_weight,
+            seed=options.seed,
+        )
+        refuse_small_vocabulary(model, parts.text, options.model.encoder)
+    else:
+        model = from_scratch(
+            options.model.size,
+            text_vocabulary=parts.text.vocabulary_size,
+            alphabet_size=table.alphabet_size,
+            dropout=options.model.dropout,
+            seed=options.seed,
+        )
+    if fresh:
+        from dsi.warm_starts import WARM_STARTS, Corpus
+
+        corpus = Corpus(
+            parts.tokens,
+            table,
+            parts.title_tokens,
+            options.model.title_weight,
+            options.model.latent_weight,
+            parts.codebooks,
+            parts.codes,
+            parts.vectors,
+        )
+        WARM_STARTS[options.model.start](model, corpus, options.seed)
+    return with_extras(model, options)
+
+
+def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:
+    """Gives a network, in place, what options put beside its own layers."""
+    if options.model.head == "pawa":
+        from dsi.pawa import add_pawa
+
+        model = add_pawa(model, options.model.head_layers, seed=options.seed)
+    if options.lora.rank:
+        from dsi.training.optimization.lora import add_adapters
+
+        add_adapters(
+            model,
+            options.lora,
+            seed=options.seed,
+            encoder=not _resting(options, options.docids)["freeze_encoder"],
+        )
+    return model
+
+
+def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the dev split, or None where it is empty."""
+    from dsi.training.validation import DevQueries
+
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], max(relevant, key=lambda doc_id: relevant[doc_id]))
+        for query_id, relevant in dataset.qrels_of("dev").items()
+        if query_id in texts and max(relevant.values()) > 0
+    ]
+    if not pairs:
+        return None
+    rng = np.random.default_rng([options.seed, 8])
+    picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
+    rows = parts.assignment.table.find([pairs[number][1] for number in picked])
+    asked = [pairs[number][0] for number in picked]
+    return DevQueries.of(asked, rows.tolist(), parts.text, options.mix.query_length, parts.lexical)
+
+
+def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:
+    """Returns a seeded sample of the documents, or None where none are to be watched."""
+    from dsi.training.validation import DevQueries
+
+    if not options.loop.evaluate_documents:
+        return None
+    rng = np.random.default_rng([options.seed, 9])
+    rows = rng.permutation(len(parts.tokens))[: options.loop.evaluate_documents].tolist()
+    length = options.mix.document_length
+    return DevQueries([parts.text.part(parts.tokens[row], 0, length) for row in rows], rows)

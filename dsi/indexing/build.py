@@ -1,0 +1,271 @@
+"""From a Dataset to an index: does every step that is missing, trains, writes the version."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import is_leftover, read_json, remove_folder, write_json
+from dsi import versions
+from dsi.corpus_memory import remember
+from dsi.distributed.processes import Processes
+from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.indexing.assembly import make_run, without_training
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import (
+    LEARNING,
+    LEXICAL,
+    TEACHER_SCORES,
+    VECTORS,
+    Parts,
+    check_codebooks,
+    prepare,
+)
+from dsi.indexing.start import decided
+from dsi.versions import Manifest
+from dsi.working_folder import free_refused, freed_when_refused
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_CLAIM = "training.json"
+"""The file in the working folder that says which run it belongs to."""
+
+
+def train_index(
+    dataset: Dataset,
+    out: Path,
+    options: TrainingOptions,
+    docids_folder: Path | None = None,
+    memory_folder: Path | None = None,
+    deepspeed: Path | None = None,
+) -> Manifest:
+    """Trains an index; run again after an interruption, it continues.
+
+    Under `torchrun`, the first process writes all files.
+
+    Args:
+        dataset: The corpus, and the queries there are.
+        out: The index folder. Its `training/` holds what is under way and is removed when the
+            first version is live.
+        options: How.
+        docids_folder: Identifiers that exist already, as `dsi docids` wrote them; None to
+            assign those of `options.docids`.
+        memory_folder: A generative memory to keep with the index; None for the dataset's own,
+            where it has one.
+        deepspeed: A DeepSpeed configuration; None for DDP. It says how the work is shared out,
+            not what is computed: a run may continue with another one, or without.
+
+    Returns:
+        The manifest of the version that is live now.
+
+    Raises:
+        InputError: The folder holds an index or a run of other options, an option does not fit
+            the data, or the loss is no finite number.
+    """
+    options = decided(options, docids_folder)
+    wanted = _fingerprint(dataset, options, docids_folder)
+    memory = GenerativeMemory.find(dataset, memory_folder)
+    check_codebooks(options, docids_folder)
+    zero = None
+    if deepspeed is not None:
+        from dsi.training.engines.zero import read_zero_config
+
+        zero = read_zero_config(deepspeed)
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
+    processes = Processes()
+    finished = processes.first_before_others(lambda: _finished(out, wanted))
+    if finished is not None:
+        return finished
+    work = out / "training"
+    with contextlib.ExitStack() as stack:
+        if processes.rank == 0 and not out.exists():
+            stack.enter_context(_none_left_empty(out))
+        writer = processes.first_alone(lambda: stack.enter_context(versions.lock(out)))
+        # A version that a kill kept from going live is live now.
+        finished = processes.first_before_others(lambda: _finished(out, wanted))
+        if finished is not None:
+            return finished
+        processes.first_alone(lambda: _claim(work, wanted))
+        if processes.rank == 0:
+            stack.enter_context(freed_when_refused(work, (LEARNING, TEACHER_SCORES, VECTORS)))
+        parts = processes.first_before_others(
+            lambda: prepare(dataset, work, options, docids_folder)
+        )
+        if options.loop.total:
+            run = processes.together(lambda: make_run(dataset, work, options, parts))
+            run = replace(run, deepspeed=zero)
+            from dsi.training.loop import train_loop
+            from dsi.training.optimization.lora import merge_adapters
+
+            reached = train_loop(run)
+            model = run.model
+            merge_adapters(model)
+        else:
+            model, reached = processes.first_before_others(
+                lambda: without_training(dataset, work, options, parts)
+            )
+        if parts.lexical is not None:
+            reached["lexical"] = parts.lexical.outcome
+
+        def write() -> None:
+            assert writer is not None
+            with writer.version() as fresh:
+                _write(fresh, dataset, options, parts, model, reached, wanted)
+                if parts.lexical is not None:
+                    shutil.copytree(work / LEXICAL, fresh / LEXICAL)
+                _keep_logs(work, fresh / "log")
+                if memory is not None:
+                    shutil.copytree(memory, fresh / IN_VERSION)
+            remove_folder(work)
+
+        processes.first_alone(write)
+    return Manifest.load(versions.folder(out, versions.live(out)))
+
+
+@contextlib.contextmanager
+def _none_left_empty(out: Path) -> Iterator[None]:
+    """Removes the index folder that a refused training has made, where nothing is in it."""
+    try:
+        yield
+    except InputError:
+        if not (out / "live").is_file() and {entry.name for entry in out.iterdir()} == {"lock"}:
+            (out / "lock").unlink()
+            out.rmdir()
+        raise
+
+
+def _fingerprint(
+    dataset: Dataset, options: TrainingOptions, docids_folder: Path | None
+) -> dict[str, Any]:
+    """What decides the outcome: two runs of one fingerprint end in the same weights."""
+    given = None if docids_folder is None else read_json(docids_folder / "docids.json")
+    return {
+        "dataset": {"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        "options": asdict(options),
+        "given_docids": given,
+    }
+
+
+def _difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Says what a training that is there already was made of that is not wanted now."""
+    if made.get("dataset") != wanted["dataset"]:
+        return f"another dataset ({made.get('dataset', {}).get('name')})"
+    here, asked = (_flat(each.get("options", {})) for each in (made, wanted))
+    for name, value in asked.items():
+        if here.get(name) != value:
+            return f"other options (--{name} {here.get(name)} there, {value} here)"
+    return "other identifiers"
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns options by their full names, as they come back from JSON."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
+    """Returns the live manifest where this very training has been done already.
+
+    Raises:
+        InputError: The folder holds an index of other options, or something else.
+    """
+    work = out / "training"
+    if (out / "live").is_file():
+        manifest = Manifest.load(versions.folder(out, versions.live(out)))
+        # Updates that came since say so beside what the first version was made of.
+        made = {name: part for name, part in manifest.configuration.items() if name != "update"}
+        if made != wanted:
+            raise InputError(
+                f"an index of {_difference(made, wanted)} is here",
+                where=out,
+                hint="Choose another --out, or remove this folder",
+            )
+        # A training that was killed after its last step but one has left this.
+        remove_folder(work)
+        versions.clear_up(out)
+        return manifest
+    if out.is_dir() and not (work / _CLAIM).is_file():
+        found = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
+        inside = [entry.name for entry in work.iterdir()] if work.is_dir() else []
+        if not found <= {"lock", "versions", "training"} or not all(map(is_leftover, inside)):
+            raise InputError(
+                "this folder holds something that is not an index",
+                where=out,
+                hint="Choose another --out; this one is left as it is",
+            )
+    return None
+
+
+def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
+    """Makes the working folder this run's own.
+
+    Raises:
+        InputError: A run of other options was interrupted there.
+    """
+    file = work / _CLAIM
+    if not file.is_file() or (read_json(file) != wanted and free_refused(work)):
+        write_json(file, wanted)
+    elif read_json(file) != wanted:
+        raise InputError(
+            f"a training run of {_difference(read_json(file), wanted)} was interrupted here",
+            where=work,
+            hint="Run it again with its own options, remove this folder, or choose another --out",
+        )
+
+
+def _keep_logs(work: Path, folder: Path) -> None:
+    """Copies what was measured during training into the version: curves and evaluations."""
+    folder.mkdir()
+    shutil.copytree(work / "tensorboard", folder / "tensorboard")
+    evaluations = work / "evaluations.jsonl"
+    if evaluations.is_file():
+        shutil.copy(evaluations, folder)
+    if (work / "wandb").is_dir():
+        # A run made offline is uploaded later, from here. Its links are conveniences.
+        shutil.copytree(work / "wandb", folder / "wandb", ignore=_links)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_symlink()]
+
+
+def _write(
+    folder: Path,
+    dataset: Dataset,
+    options: TrainingOptions,
+    parts: Parts,
+    model: PreTrainedModel,
+    reached: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+) -> None:
+    """Writes a version, and with it what later versions need to name new documents."""
+    from dsi.index import write_parts
+
+    table = parts.assignment.table
+    write_parts(folder, model=model, text=parts.text, table=table, titles=parts.titles)
+    parts.assignment.save(folder / "assignment")
+    remember(folder, dataset, parts.generator)
+    Manifest(
+        documents=len(table),
+        added=len(table),
+        origin=f"trained on {dataset.info.name}",
+        dataset={"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        configuration=configuration,
+        metrics=dict(reached),
+        query_length=options.mix.query_length,
+        beams=options.loop.beams,
+        score=options.loop.score,
+    ).save(folder)

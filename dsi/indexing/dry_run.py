@@ -1,0 +1,206 @@
+"""What a training would do, without doing it: steps, sizes, and the memory they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError, command_line
+from data_prep.generators import GENERATORS
+from docids.kinds import KINDS
+from dsi.data.examples import task_shares
+from dsi.indexing.start import FEWEST_LABELLED, codes_model, decided
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.indexing.options import TrainingOptions
+
+FULL_PRECISION = 4
+"""Bytes of a weight."""
+_MANY = 1 << 20
+"""Documents that are reckoned with where nobody says how many: enough to fill any codebook."""
+_SMALL_ALPHABET = 4096
+"""Codes that are reckoned with for kinds whose alphabet only the data can tell."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training would do.
+
+    Attributes:
+        steps: What would be done, in order, in a sentence each.
+        documents: How many there are; None where the dataset is not there yet.
+        parameters: Of the network; None where the checkpoint cannot be reached.
+        memory: Bytes for weights, gradients and the optimiser's states on every process; None
+            where the parameters are not known. What a batch adds is not in it.
+        shares: Task -> its share of a batch.
+        examples: How many examples all steps together read; None where --loop.tokens decides.
+    """
+
+    steps: list[str]
+    documents: int | None
+    parameters: int | None
+    memory: int | None
+    shares: dict[str, float]
+    examples: int | None
+
+
+def plan_training(
+    dataset: Path,
+    options: TrainingOptions,
+    docids_folder: Path | None = None,
+    documents: int | None = None,
+) -> Plan:
+    """Checks everything that can be checked before work starts, and says what would be done.
+
+    Args:
+        dataset: The folder of the dataset, which need not be there yet.
+        options: As for `train_index`.
+        docids_folder: Identifiers made with `dsi docids`, which need not be there yet.
+        documents: How many documents to reckon with where the dataset is not there.
+
+    Raises:
+        InputError: An option does not fit the data that is there.
+    """
+    from dsi.indexing.preparation import check_codebooks
+
+    labelled = 0
+    if dataset.exists():
+        labelled = Dataset.open(dataset).info.qrels.get("train", 0)
+    options = decided(options, docids_folder)
+    check_codebooks(options, docids_folder)
+    steps: list[str] = []
+    opened = Dataset.open(dataset) if dataset.exists() else None
+    if opened is None:
+        steps.append(f"first: {command_line('prepare', 'SOURCE', '--out', dataset)}")
+    else:
+        documents = opened.info.documents
+    steps += _queries_step(opened, dataset, options)
+    if docids_folder is None:
+        steps.append(f"assign {options.docids} identifiers")
+    elif (docids_folder / "docids.json").is_file():
+        steps.append(f"read the identifiers in {docids_folder}")
+    else:
+        steps.append(f"first: {command_line('docids', dataset, '--out', docids_folder)}")
+    shares = task_shares(options.mix, options.rehearsal)
+    if opened is not None and not opened.info.qrels.get("train"):
+        shares["labelled"] = 0.0
+    if options.generator == "none":
+        shares["pseudo"] = 0.0
+    total = sum(shares.values())
+    if not total and options.loop.total:
+        raise InputError(
+            "nothing to train on: the tasks with a share have no examples",
+            where=dataset,
+            hint="Give --mix.pseudo or --mix.indexing a share",
+        )
+    loop = options.loop
+    if options.lexical.enabled:
+        trained = labelled >= FEWEST_LABELLED and options.lexical.steps
+        how = (
+            f"at most {options.lexical.steps} steps on the labelled queries" if trained else "none"
+        )
+        steps.append(f"weigh the words of the documents (training: {how})")
+    size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
+    steps.append(f"train {loop.total:,} steps of {size}" if loop.total else "build the network")
+    started = options.model.pretrained
+    if options.model.start == "learned":
+        steps.insert(-1, "start from the model that the identifiers were trained with")
+        started = codes_model(options, docids_folder)
+    network = _network(options, documents, started)
+    parameters = memory = None
+    if network is not None:
+        parameters = sum(weight.numel() for weight in network.parameters())
+        memory = parameters * FULL_PRECISION + _states(network, options)
+    return Plan(
+        steps,
+        documents,
+        parameters,
+        memory,
+        {task: share / total for task, share in shares.items() if share} if loop.total else {},
+        loop.total * loop.size if loop.size else None,
+    )
+
+
+def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOptions) -> list[str]:
+    name = options.generator
+    if name == "none" or not options.mix.pseudo or not options.loop.total:
+        return []
+    if name == "auto":
+        return [f"make {options.per_doc} pseudo-queries a document (selective or extractive)"]
+    if opened is not None and name in opened.generators:
+        return [f"read the pseudo-queries of {name}"]
+    if GENERATORS[name].expensive:
+        return [f"first: {command_line('queries', dataset, '--generator', name)}"]
+    return [f"make {options.per_doc} pseudo-queries a document ({name})"]
+
+
+def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
+    """How many codes the output layer has a row for, as far as it can be told beforehand."""
+    if options.docids == "atomic":
+        return None if documents is None else documents + 2
+    if options.docids in ("rq", "pq"):
+        chosen: Any = getattr(options, options.docids)
+        kind: Any = KINDS[options.docids]
+        size, _ = kind.codebook_size(chosen, _MANY if documents is None else documents)
+        return chosen.levels * size + 2
+    return _SMALL_ALPHABET
+
+
+def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
+    """Returns the bytes for what training keeps of the weights that it moves."""
+    from dsi.indexing.assembly import optimiser_of
+    from dsi.training.memory_estimate import state_bytes
+    from dsi.training.optimization.optimizers import parameter_groups
+
+    groups = parameter_groups(network, optimiser_of(options, options.docids))
+    return state_bytes(
+        sum(weight.numel() for group in groups for weight in group["params"]),
+        optimiser=options.optimiser.name,
+        sam=options.sam.rho > 0,
+    )
+
+
+def _network(
+    options: TrainingOptions, documents: int | None, checkpoint: str | None
+) -> PreTrainedModel | None:
+    """Builds the network without memory for its weights; None where its shape is not known."""
+    import torch
+
+    from dsi.backbone import from_encoder, from_scratch, graft_docids, pretrained_config
+    from dsi.indexing.assembly import with_extras
+    from dsi.pooled_encoder import PooledEncoder
+
+    encoder = None
+    if options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        encoder = load_encoder(options.model.encoder)  # which refuses what cannot be one
+    alphabet = _alphabet(options, documents)
+    if alphabet is None:
+        return None
+    try:
+        with torch.device("meta"):
+            if encoder is not None:
+                model: Any = from_encoder(
+                    PooledEncoder(encoder.encoder.settings), alphabet_size=alphabet, weight=1.0
+                )
+            elif checkpoint is None:
+                model = from_scratch(
+                    options.model.size,
+                    text_vocabulary=options.vocabulary.size,
+                    alphabet_size=alphabet,
+                )
+            else:
+                from transformers import AutoModelForSeq2SeqLM
+
+                config = pretrained_config(checkpoint, options.model.decoder_layers)
+                model = AutoModelForSeq2SeqLM.from_config(config)
+                rows = model.get_encoder().get_input_embeddings().weight.shape[0]
+                model = graft_docids(model, rows, alphabet)
+            return with_extras(model, options)
+    except (OSError, ValueError):
+        return None  # a hub id that this machine cannot reach: the training will say so

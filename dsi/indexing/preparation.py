@@ -1,0 +1,342 @@
+"""The steps before training that are missing, from the vocabulary to the lexical layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError, command_line
+from data_prep.files import read_json, replacing_folder
+from data_prep.generators import GENERATORS
+from data_prep.progress import note
+from docids.assignment import Assignment, text_of
+from docids.code_learning.seq2seq import CodeVectors
+from docids.kinds import KINDS
+from docids.kinds.quantisation import Quantised
+from docids.pseudo_queries import queries_of
+from docids.table import DocidTable
+from dsi.document_vectors import vectors_of
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.start import FEWEST_LABELLED
+from dsi.objectives.options import TEACHER_TERMS
+from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
+
+if TYPE_CHECKING:
+    from dsi.lexical.layer import LexicalLayer
+    from dsi.lexical.training import Labelled
+    from dsi.warm_starts import Codebooks
+
+TEACHER_SCORES = "teacher_scores"
+"""The folder in the working folder where what a teacher said is kept."""
+LEXICAL = "lexical"
+"""The folder of the lexical layer, in the working folder and in a version."""
+LEARNING = "assigning"
+"""Where identifiers that are learned keep what they have under way."""
+VECTORS = "vectors"
+"""The folder in the working folder with what a pretrained encoder has made of the documents."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What training stands on, made once and kept for a run that continues.
+
+    Attributes:
+        text: The encoder of texts.
+        assignment: The identifiers; rows of its table are the order of all that follows.
+        titles: The title of every document.
+        tokens: The token ids of every document, title first.
+        title_tokens: Those of its title alone; empty where it has none.
+        generator: Whose pseudo-queries are trained on; None for none.
+        checkpoint: Hub id or folder of the model that training starts from; None from scratch.
+        codebooks: Those of the identifiers, where the rows of codes start from them.
+        codes: What learned identifiers bring for the rows of their codes.
+        lexical: Scores documents by the words they share with a query; None without.
+        vectors: What `options.model.encoder` makes of every document; float32 [documents, width].
+            None without one.
+    """
+
+    text: TextEncoder
+    assignment: Assignment
+    titles: list[str]
+    tokens: list[list[int]]
+    title_tokens: list[list[int]]
+    generator: str | None
+    checkpoint: str | None = None
+    codebooks: Codebooks | None = None
+    codes: CodeVectors | None = None
+    lexical: LexicalLayer | None = None
+    vectors: npt.NDArray[np.float32] | None = None
+
+
+def prepare(
+    dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
+) -> Parts:
+    """Does the steps before training that are missing; what is there is used.
+
+    Args:
+        dataset: The corpus and its queries; pseudo-queries are written into it.
+        work: The folder of what is under way.
+        options: How.
+        docids_folder: Identifiers that exist already; None to assign those of the options.
+
+    Raises:
+        InputError: Identifiers are of other documents, a model cannot be loaded, or an option
+            does not fit the data.
+    """
+    documents = list(dataset.documents())
+    titles = [document.title for document in documents]
+    texts = text_of(titles, (document.text for document in documents))
+    doc_ids = [document.doc_id for document in documents]
+    learned = options.model.start == "learned"
+    # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
+    encoder = None
+    if options.model.encoder is not None:
+        from dsi.loaded_encoder import load_encoder
+
+        encoder = load_encoder(options.model.encoder)
+    text: TextEncoder | None = None
+    if not learned:
+        text = _text_encoder(texts, work, options) if encoder is None else encoder.text
+    generator = _pseudo_queries(dataset, options)
+    ask = queries_of(dataset, generator or "extractive")
+    urls = [document.url for document in documents]
+    assignment = _docids(doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder)
+    checkpoint = str(assignment.built.model) if learned else options.model.pretrained
+    if text is None:
+        note("training starts from the model that the identifiers were trained with")
+        text = PretrainedEncoder.from_checkpoint(str(checkpoint))
+    if not any(text.known([one])[0] for one in texts):
+        raise InputError(
+            f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
+            "document",
+            hint="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
+            "files are whole",
+        )
+    _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
+    tokens = text.encode_documents(texts, text.longest)
+    encoded = text.encode_documents(titles, text.longest)
+    title_tokens = [
+        line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
+    ]
+    # Rows of the table are the order in which everything after this counts documents.
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
+    in_rows = [documents[number] for number in picked]
+    vectors = None
+    if encoder is not None:
+        import torch
+
+        network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        vectors = vectors_of(network, tokens, work / VECTORS)[picked]
+    return Parts(
+        text,
+        assignment,
+        [titles[number] for number in picked],
+        [tokens[number] for number in picked],
+        [title_tokens[number] for number in picked],
+        generator,
+        checkpoint,
+        _codebooks(assignment, [texts[number] for number in picked], options),
+        CodeVectors.of(assignment.built.extras) if learned else None,
+        _lexical(dataset, in_rows, assignment.table, work, options),
+        vectors,
+    )
+
+
+def _lexical(
+    dataset: Dataset,
+    documents: list[Document],
+    table: DocidTable,
+    work: Path,
+    options: TrainingOptions,
+) -> LexicalLayer | None:
+    """Makes the lexical layer unless it is there.
+
+    Args:
+        dataset: The corpus and its queries.
+        documents: In the row order of the table.
+        table: The identifiers.
+        work: The folder of what is under way.
+        options: How.
+    """
+    if not options.lexical.enabled:
+        return None
+    from dsi.lexical.building import LexicalIndex, open_layer
+
+    folder = work / LEXICAL
+    if not (folder / "source").is_dir():
+        labelled = _judged(dataset, table, "train")
+        if len(labelled) < FEWEST_LABELLED:
+            labelled = labelled.part(np.zeros(0, np.int64))
+        LexicalIndex.build(
+            [document.title for document in documents],
+            [document.text for document in documents],
+            language=options.vocabulary.language,
+            options=options.lexical,
+            labelled=labelled,
+            dev=_judged(dataset, table, "dev"),
+            seed=options.seed,
+        ).save(folder)
+    return open_layer(folder)
+
+
+def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
+    """Returns the queries of a split with each relevant document of the corpus."""
+    from dsi.lexical.training import Labelled
+
+    texts = dataset.query_texts()
+    pairs = [
+        (texts[query_id], doc_id)
+        for query_id, judged in dataset.qrels_of(split).items()
+        for doc_id, relevance in judged.items()
+        if relevance > 0 and query_id in texts
+    ]
+    rows = table.find([doc_id for _, doc_id in pairs])
+    every = Labelled([text for text, _ in pairs], rows)
+    return every.part(np.flatnonzero(rows >= 0))
+
+
+def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
+    """Refuses codebooks as the start of rows where the identifiers have none.
+
+    Args:
+        options: Of the training.
+        docids_folder: Identifiers that exist already; None where the options say which.
+
+    Raises:
+        InputError: They are asked for, and there are none.
+    """
+    kind = options.docids
+    if docids_folder is not None and (docids_folder / "docids.json").is_file():
+        kind = read_json(docids_folder / "docids.json")["kind"]
+    if options.model.codebooks and not isinstance(KINDS[kind], Quantised):
+        raise InputError(
+            f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
+            hint="Take --docids rq or --docids pq, or leave it out",
+        )
+
+
+def _codebooks(
+    assignment: Assignment, texts: list[str], options: TrainingOptions
+) -> Codebooks | None:
+    kind = KINDS[assignment.table.kind]
+    if not (options.model.codebooks and isinstance(kind, Quantised)):
+        return None
+    from dsi.warm_starts import Codebooks
+
+    vectors = assignment.embed(texts)
+    return Codebooks(kind.codewords(assignment.built, vectors.shape[1]), vectors)
+
+
+def _docids(
+    doc_ids: list[str],
+    titles: list[str],
+    urls: list[str],
+    texts: list[str],
+    ask: Callable[[str], list[list[str]]],
+    dataset: Dataset,
+    work: Path,
+    options: TrainingOptions,
+    given: Path | None,
+) -> Assignment:
+    if given is not None:
+        assignment = Assignment.open(given)
+        if sorted(assignment.table.doc_ids) != sorted(doc_ids):
+            raise InputError(
+                "these identifiers are of other documents than the dataset's",
+                where=given,
+                hint="Assign them again: " + command_line("docids", dataset.path, "--out", given),
+            )
+        return assignment
+    folder = work / "docids"
+    if not (folder / "docids.json").is_file():
+        from docids.assignment import assign
+
+        origin = {"dataset": dataset.info.name, "content_hash": dataset.info.content_hash}
+        assignment, quality = assign(
+            doc_ids,
+            texts,
+            kind=options.docids,
+            options=options.of_kind(options.docids),
+            embedding=options.embedding,
+            seed=options.seed,
+            origin=origin,
+            titles=titles,
+            urls=urls,
+            queries=ask,
+            scratch=work / LEARNING,
+        )
+        assignment.save(folder, quality)
+    return Assignment.open(folder)
+
+
+def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
+    """Generates pseudo-queries unless they are there; returns whose are to be used."""
+    if options.generator == "none" or not options.mix.pseudo or not options.loop.total:
+        return None
+    from data_prep.generate import generate_queries, used_as_they_are
+
+    name = options.generator
+    if name == "auto":
+        enough = dataset.info.qrels.get("train", 0) >= FEWEST_LABELLED
+        name = "selective" if enough else "extractive"
+    if used_as_they_are(dataset, name):
+        return name
+    chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
+    generate_queries(dataset, name, chosen)
+    return name
+
+
+def _ask_teacher(
+    dataset: Dataset,
+    doc_ids: list[str],
+    texts: list[str],
+    assignment: Assignment,
+    generator: str | None,
+    work: Path,
+    options: TrainingOptions,
+) -> None:
+    """Asks the teacher about every training query, unless that is done or no term wants it."""
+    folder = work / TEACHER_SCORES
+    if not options.objectives.needs_teacher or (folder / "teacher_scores.json").is_file():
+        return
+    from dsi.data.examples import task_queries
+    from dsi.teachers import TEACHERS
+    from dsi.teachers.scores import write_teacher_scores
+
+    table = assignment.table
+    if not table.one_each:
+        asking = next(name for name in TEACHER_TERMS if options.objectives.weights[name])
+        raise InputError(
+            f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
+            "about documents with one identifier, and here some have several",
+            hint="Leave the term out, or take a kind that gives one identifier to each",
+        )
+    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
+    in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
+    asked = task_queries(dataset, table, options.mix, generator)
+    known = options.objectives.teacher
+    teacher = TEACHERS[known.kind](in_rows, known.model, options.vocabulary.language)
+    write_teacher_scores(
+        folder,
+        teacher,
+        [query for queries, _ in asked.values() for query in queries],
+        np.concatenate([rows for _, rows in asked.values()]),
+        known.candidates,
+    )
+
+
+def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
+    if options.model.pretrained is not None:
+        return PretrainedEncoder.from_checkpoint(options.model.pretrained)
+    folder = work / "text"
+    if not (folder / "text.json").is_file():
+        with replacing_folder(folder) as fresh:
+            SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
+    return TextEncoder.open(folder)

@@ -1,0 +1,140 @@
+"""Which model a training starts from: one that identifiers were trained with, or another."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import InputError
+from data_prep.files import read_json
+from docids.assignment import MODEL
+from docids.embeddings import EmbeddingOptions
+
+if TYPE_CHECKING:
+    from dsi.indexing.options import TrainingOptions
+
+
+FEWEST_LABELLED = 200
+"""With fewer labelled training queries, nothing is learned from them about how people ask."""
+DEFAULT_STEPS = 160
+"""Optimiser steps of a network that has everything to learn."""
+_OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
+"""The kinds of identifiers that are made from document vectors."""
+
+
+def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
+    """Refuses options about identifiers that this training does not make.
+
+    Args:
+        options: As the user gave them.
+        docids_folder: Identifiers that exist already, or will when training begins.
+
+    Raises:
+        InputError: One is of another kind than is made here, or than is in the folder.
+    """
+    if docids_folder is None:
+        kind, chosen = options.docids, f"--docids {options.docids}"
+        options.refuse_unused(kind, chosen)
+    else:
+        kind, chosen = None, f"--docids_folder {docids_folder}"
+        options.refuse_unused(kind, chosen)
+        file = docids_folder / "docids.json"
+        found = read_json(file).get("kind") if file.is_file() else options.docids
+        if options.docids not in ("atomic", found):
+            raise InputError(
+                f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
+                hint="Leave out --docids or --docids_folder",
+            )
+    if kind not in _OF_VECTORS and options.embedding != EmbeddingOptions():
+        raise InputError(
+            f"--embedding.* changes nothing with {chosen}",
+            hint=f"Leave it out: it is about the kinds {', '.join(_OF_VECTORS)}",
+        )
+
+
+def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
+    """Returns options with the number of steps, and whether the warm start is `learned`.
+
+    Where an encoder-decoder was, or will be, trained with the identifiers, it is what `auto`
+    takes; with small networks over document vectors there is none.
+
+    Args:
+        options: As the user gave them.
+        docids_folder: Identifiers that exist already; None to assign those of `options.docids`.
+
+    Raises:
+        InputError: Another network is asked for besides, or `learned` where there is none.
+    """
+    options = _with_score(_with_start(options, docids_folder))
+    asked = _about_steps(options)
+    if options.loop.steps == 0 and asked is not None:
+        raise InputError(
+            f"--{asked} is about the training of the network, and --loop.steps is 0",
+            hint="Leave one of them out",
+        )
+    if options.loop.steps is not None:
+        return options
+    ranks = options.model.start == "encoder" or (
+        options.model.start == "spectral" and options.lexical.enabled
+    )
+    steps = 0 if ranks and asked is None else DEFAULT_STEPS
+    return replace(options, loop=replace(options.loop, steps=steps))
+
+
+def _about_steps(options: TrainingOptions) -> str | None:
+    """Returns the first option given that is about the steps of the network; None without one."""
+    if options.generator not in ("auto", "none"):
+        return "generator"
+    for group in ("mix", "rehearsal", "objectives", "optimiser", "lora", "sam"):
+        value = getattr(options, group)
+        usual = type(value)()
+        for entry in fields(value):
+            if entry.name == "query_length":  # a search reads as much
+                continue
+            if getattr(value, entry.name) != getattr(usual, entry.name):
+                return f"{group}.{entry.name}"
+    return None
+
+
+def _with_score(options: TrainingOptions) -> TrainingOptions:
+    """Returns options that say what a code is compared with.
+
+    Over the whole alphabet a code without an alternative costs as much as any other, until training
+    has taught it better: identifiers of many codes would come last.
+    """
+    if options.loop.score != "auto":
+        return options
+    in_place = (
+        options.model.start in ("spectral", "encoder") and not options.objectives.needs_teacher
+    )
+    score = "constrained" if in_place else "model"
+    return replace(options, loop=replace(options.loop, score=score))
+
+
+def _with_start(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
+    model = options.model
+    brings = codes_model(options, docids_folder) is not None
+    if model.warm_start == "learned" and not brings:
+        whose = f"--docids {options.docids}" if docids_folder is None else str(docids_folder)
+        raise InputError(
+            f"--model.warm_start learned starts from the encoder-decoder that identifiers were "
+            f"trained with, and those of {whose} were trained with none",
+            hint="Take --docids learned --learned.model NAME, or another --model.warm_start",
+        )
+    if model.warm_start != "auto" or not brings:
+        return options
+    model.refuse_other_networks()
+    return replace(options, model=replace(model, warm_start="learned"))
+
+
+def codes_model(options: TrainingOptions, docids_folder: Path | None) -> str | None:
+    """Returns the encoder-decoder that codes are trained with, for its shape; None without one.
+
+    Args:
+        options: How identifiers are made where there are none yet.
+        docids_folder: Identifiers that exist already, or will when training begins.
+    """
+    if docids_folder is not None:
+        return str(docids_folder / MODEL) if (docids_folder / MODEL).is_dir() else None
+    return options.learned.model if options.docids == "learned" else None

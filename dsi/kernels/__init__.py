@@ -1,0 +1,1 @@
+"""Hand-made fast paths of layers: the same values in less time, behind one call."""

@@ -1,0 +1,171 @@
+"""Linear layers for searching on a CPU: weights in the order in which oneDNN reads them.
+
+A search multiplies a few rows by the same weights over and over. In each product a library would
+put the weights in its order anew; here they are put there once. Where oneDNN cannot multiply
+(`dsi.kernels.matmul`), layers stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from dsi.kernels.matmul import can_multiply, product
+
+_TOGETHER = {"SelfAttention": ("q", "k", "v"), "EncDecAttention": ("k", "v")}
+"""Layers of T5 that read the same states, by the name of the module that has them."""
+_EXACT = {"EncDecAttention": ("k", "v", "o"), "encoder_attn": ("k_proj", "v_proj", "out_proj")}
+"""Layers that stay in float32 in bf16: through them a query comes into the states, and their errors
+move the ranking most (`benchmarks/guidance.py`)."""
+
+_ROUNDED_HEAD = "rounded_head"
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that can be applied, and neither trained nor saved.
+
+    Args:
+        layer: The layer whose weights it has, on a CPU.
+        dtype: What the products are computed in: float32 or bfloat16. They are summed in float32.
+    """
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.in_features = layer.in_features
+        self.out_features = layer.out_features
+        weight = layer.weight.detach().to(dtype or layer.weight.dtype)
+        # An attribute and no parameter: models ask for the dtype of `weight`.
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self.bias = None if layer.bias is None else layer.bias.detach().to(weight.dtype)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the products, [..., out], in the dtype of the states, floating [..., in]."""
+        return self.products(states).to(states.dtype)
+
+    def products(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
+        """Returns the products in the dtype they are computed in.
+
+        Args:
+            states: What is multiplied; floating [..., in].
+            activation: What is made of the products: "none" or "relu".
+        """
+        return product(states.to(self.weight.dtype), self.weight, self.bias, activation)
+
+
+class PackedPart(nn.Module):
+    """One of several layers that read the same states, and are one product together.
+
+    Args:
+        whole: All of them.
+        outputs: Which of its outputs are this layer's.
+    """
+
+    def __init__(self, whole: PackedLinear, outputs: slice) -> None:
+        super().__init__()
+        self.whole = whole
+        self.outputs = outputs
+        self.in_features = whole.in_features
+        self.out_features = outputs.stop - outputs.start
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns this part of the products, for which all are computed; see `together`."""
+        return self.whole(states)[..., self.outputs]
+
+
+def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
+    """Returns what layers make of the same states, one after the other: floating [..., outs].
+
+    It is in the dtype the products are computed in.
+    """
+    parts = [layer for layer in layers if isinstance(layer, PackedPart)]
+    if len(parts) == len(layers):
+        whole = parts[0].whole
+        outputs = sum(part.out_features for part in parts if part.whole is whole)
+        if outputs == whole.out_features:
+            return whole.products(states)
+    return torch.cat([layer(states) for layer in layers], dim=-1)
+
+
+def products_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """Returns what a layer makes of states, in the dtype it computes in, to add to others."""
+    return layer.products(states) if isinstance(layer, PackedLinear) else layer(states)
+
+
+def relu_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """Returns the positive part of what a layer makes of states, in the dtype it computes in."""
+    if isinstance(layer, PackedLinear):
+        return layer.products(states, "relu")
+    return layer(states).relu_()
+
+
+def plain(*modules: Any) -> bool:
+    """Whether all of these are linear layers with nothing around them or their weights.
+
+    Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
+    """
+    return all(
+        type(module) in (PackedLinear, PackedPart)
+        or (type(module) is nn.Linear and not hasattr(module.weight, "ds_id"))
+        for module in modules
+    )
+
+
+def rounded_head(model: PreTrainedModel) -> PackedLinear | None:
+    """Returns the output layer in bfloat16 that a packed model has beside its own, if it has."""
+    return getattr(model, _ROUNDED_HEAD, None)
+
+
+def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
+    """Returns a model for searching, which shares all but its linear layers with this one.
+
+    Layers that are more than `nn.Linear`, the output layer, whose rows a search looks up one by
+    one, and layers that are not on a CPU in float32 or bfloat16 stay as they are.
+
+    Args:
+        model: Any model; it is not changed.
+        precision: "fp32", or "bf16": linear layers multiply in bfloat16, and whatever lies between
+            them stays as it is, with the keys, values and output of the cross-attention. The output
+            layer stays as well, and has a rounded one beside it (`rounded_head`). Where oneDNN
+            cannot multiply the whole model is in bfloat16 instead.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else None
+    if dtype and not can_multiply(model.get_output_embeddings().weight, dtype):
+        whole: Any = copy.deepcopy(model)
+        return whole.to(dtype)
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    other: Any = copy.deepcopy(model, shared)
+    head = other.get_output_embeddings()
+
+    def can_pack(layer: Any) -> bool:
+        return type(layer) is nn.Linear and layer is not head and can_multiply(layer.weight)
+
+    for path, parent in list(other.named_modules()):
+        own_name = path.rpartition(".")[2]
+        names, exact = _TOGETHER.get(own_name, ()), _EXACT.get(own_name, ())
+        layers: list[Any] = [getattr(parent, name, None) for name in names]
+        if layers and all(can_pack(layer) and layer.bias is None for layer in layers):
+            rounded = None if set(names) <= set(exact) else dtype
+            for name, part in zip(names, _parts_of_one(layers, rounded), strict=True):
+                setattr(parent, name, part)
+        for name, layer in list(parent.named_children()):
+            if can_pack(layer):
+                setattr(parent, name, PackedLinear(layer, None if name in exact else dtype))
+    if dtype is not None and type(head) is nn.Linear and not hasattr(model, "pawa"):
+        setattr(other, _ROUNDED_HEAD, PackedLinear(head, dtype))
+    return other
+
+
+def _parts_of_one(layers: list[Any], dtype: torch.dtype | None) -> list[PackedPart]:
+    """Packs layers of one input and without bias as a single one, and returns its parts."""
+    sizes = [layer.out_features for layer in layers]
+    whole = nn.Linear(layers[0].in_features, sum(sizes), bias=False, device="meta")
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    whole.weight = nn.Parameter(weight, requires_grad=False)
+    packed_whole = PackedLinear(whole, dtype)
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [PackedPart(packed_whole, slice(*pair)) for pair in itertools.pairwise(ends)]

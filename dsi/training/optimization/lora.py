@@ -1,0 +1,96 @@
+"""Low-rank adapters (LoRA, Hu et al. 2022) in place of moving a network's body, through peft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from data_prep.errors import InputError
+from dsi.training.options import LoraOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_MARKS = ("lora_", "side_memory.")
+"""In the name of every weight that peft adds, and of side memories (`updating.structures`)."""
+
+
+def is_adapter(name: str) -> bool:
+    """Returns whether a weight of this name belongs to an adapter, or to a side memory."""
+    return any(mark in name for mark in _MARKS)
+
+
+def add_adapters(
+    model: PreTrainedModel, options: LoraOptions, *, seed: int, encoder: bool = True
+) -> None:
+    """Puts an adapter beside linear layers, in place: their output gains scale * B A x.
+
+    B starts at zero, so that the model computes what it did before.
+
+    Args:
+        model: The model.
+        options: Which layers, and of what rank.
+        seed: Of the random weights of A.
+        encoder: Whether the encoder's layers get adapters too.
+
+    Raises:
+        InputError: peft is not installed, or no layer has a name that was asked for.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise InputError(
+            f"--lora.rank {options.rank} needs the package peft",
+            hint="pip install 'dsi-toolkit[peft]', or leave the option out",
+        ) from None
+    targets = _targets(model, options.targets, encoder)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=2 * options.rank if options.alpha is None else options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=targets,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model)
+
+
+def merge_adapters(model: PreTrainedModel) -> None:
+    """Adds every adapter to the weights of its layer and removes it, in place.
+
+    The model then is of the class and the layers that it had before `add_adapters`.
+    """
+    if not any(is_adapter(name) for name, _ in model.named_parameters()):
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [name for name, part in model.named_modules() if isinstance(part, BaseTunerLayer)]
+    for name in adapted:
+        layer: Any = model.get_submodule(name)
+        layer.merge()
+        owner, _, own_name = name.rpartition(".")
+        setattr(model.get_submodule(owner), own_name, layer.get_base_layer())
+
+
+def _targets(model: PreTrainedModel, wanted: Sequence[str], encoder: bool) -> list[str]:
+    """Returns the full names of the linear layers that get an adapter."""
+    head = model.get_output_embeddings()
+    inside = set() if encoder else set(model.get_encoder().modules())
+    layers = [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and part is not head and part not in inside
+    ]
+    if not wanted:
+        return layers
+    known = sorted({name.rpartition(".")[2] for name in layers})
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"--lora.targets: this model has no linear layer {name!r}",
+                hint=f"Choose from: {', '.join(known)}",
+            )
+    return [name for name in layers if name.rpartition(".")[2] in wanted]

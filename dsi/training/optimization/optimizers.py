@@ -1,0 +1,169 @@
+"""Optimisers by name, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from data_prep.errors import InputError
+from dsi.pooled_encoder import pooled
+from dsi.training.optimization.lora import is_adapter
+from dsi.training.optimization.row_adamw import RowAdamW
+from dsi.training.options import BODY_SHARE, OptimiserOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.training.engines.base import Engine
+
+_LAYER = re.compile(r"(encoder|decoder)\.(?:network\.(?:[a-z_]+\.)??)??(?:block|layers?)\.(\d+)\.")
+_CROSS = re.compile(r"\.(EncDecAttention|encoder_attn|crossattention)\.")
+
+
+def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
+    """Returns the optimiser that the options name, over the weights of `parameter_groups`."""
+    groups = parameter_groups(model, options)
+    tables: list[Any] = [
+        each.get_input_embeddings() for each in (model.get_encoder(), model.get_decoder())
+    ]
+    for table in tables:
+        # Gradients are then of the rows that were read.
+        table.sparse = options.rows == "touched"
+    if options.name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=options.weight_decay)
+    kind = RowAdamW if options.rows == "touched" else torch.optim.AdamW
+    return kind(
+        groups,
+        lr=options.lr,
+        betas=(0.9, options.beta2),
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+
+
+def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[dict[str, Any]]:
+    """Returns the weights that move, in groups of one share of the learning rate each.
+
+    Embeddings and output rows (with `dsi.pawa`) have the whole of it, the body of the network its
+    share, which `layer_decay` lowers from layer to layer. Where the body has adapters, they move in
+    its place. All other weights are frozen: their gradients are not computed either.
+
+    Raises:
+        InputError: No weight moves.
+    """
+    body = BODY_SHARE if options.body is None else options.body
+    adapted = any(is_adapter(name) for name, _ in model.named_parameters())
+    text = model.get_encoder().get_input_embeddings().weight
+    rows = {
+        id(model.get_decoder().get_input_embeddings().weight),
+        id(model.get_output_embeddings().weight),
+    }
+    if not pooled(model):  # whose tokens are as old as its layers
+        rows.add(id(text))
+    frozen = _frozen(model, options)
+    depths = _depths(name for name, _ in model.named_parameters())
+    shares: dict[int, float] = {}
+    for name, weight in model.named_parameters():
+        if id(weight) in frozen:
+            continue
+        if name.startswith("pawa."):
+            shares[id(weight)] = 1.0  # of the output layer, and as new
+        elif id(weight) in rows:
+            # The rows of identifiers are new; those of tokens are the encoder's lowest layer.
+            depth = depths[name] if weight is text else 0
+            shares[id(weight)] = options.layer_decay**depth
+        elif is_adapter(name) or not adapted:
+            shares[id(weight)] = body * options.layer_decay ** depths[name]
+    groups: dict[tuple[bool, float], list[torch.Tensor]] = {}
+    for weight in model.parameters():
+        share = shares.get(id(weight), 0.0)
+        weight.requires_grad_(share > 0)
+        if share > 0:
+            groups.setdefault((id(weight) not in rows, -share), []).append(weight)
+    if not groups:
+        raise InputError(
+            "nothing would be trained: every weight is frozen",
+            hint="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
+        )
+    return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
+
+
+def _frozen(model: PreTrainedModel, options: OptimiserOptions) -> set[int]:
+    """Returns which weights rest because the options name them, whatever their share."""
+    encoder = set(map(id, model.get_encoder().parameters()))
+    codes = {
+        id(model.get_decoder().get_input_embeddings().weight),
+        id(model.get_output_embeddings().weight),
+    }
+    frozen = set(encoder) if options.freeze_encoder else set()
+    if options.rows == "frozen":
+        frozen |= codes
+    if options.decoder == "cross-attention":
+        named = list(model.named_parameters())
+        if not any(_CROSS.search(name) for name, _ in named):
+            raise InputError(
+                "--optimiser.decoder cross-attention: this decoder has no layer of that name",
+                hint="Take --optimiser.decoder all",
+            )
+        resting = encoder | codes
+        frozen |= {
+            id(weight)
+            for name, weight in named
+            if id(weight) not in resting and not _CROSS.search(name) and not is_adapter(name)
+        }
+    return frozen
+
+
+def _depths(names: Iterable[str]) -> dict[str, int]:
+    """Returns how many layers are above each weight in its stack, by its name.
+
+    What comes before the first layer of a stack is below all of them; what comes after the last
+    one, and the output layer, below none.
+    """
+    listed = list(names)
+    found = {name: _LAYER.search(name) for name in listed}
+    layers = {"encoder": 0, "decoder": 0}
+    for match in found.values():
+        if match:
+            layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
+    depths = {}
+    for name, match in found.items():
+        stack = "encoder" if "encoder." in name else "decoder"
+        if match:
+            depths[name] = layers[stack] - 1 - int(match[2])
+        else:
+            depths[name] = layers[stack] if "emb" in name or name.startswith("shared") else 0
+    return depths
+
+
+def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
+    """Returns the learning rate of step `step` (from 0) of `steps`.
+
+    It rises linearly over the warm-up, then follows the schedule; linear and cosine end at 0
+    one step after the last.
+
+    Args:
+        options: The highest rate, the steps of the warm-up and the schedule.
+        step: Which one, from 0.
+        steps: How many there are.
+    """
+    if step < options.warmup:
+        return options.lr * (step + 1) / (options.warmup + 1)
+    if options.schedule == "constant":
+        return options.lr
+    if options.schedule == "inverse-sqrt":
+        return options.lr * math.sqrt(max(options.warmup, 1) / max(step, 1))
+    done = (step - options.warmup) / max(steps - options.warmup, 1)
+    if options.schedule == "cosine":
+        return options.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return options.lr * (1 - done)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer | Engine, lr: float) -> None:
+    """Sets the learning rate of every group to its share of `lr`."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["share"]

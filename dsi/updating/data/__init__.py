@@ -1,0 +1,1 @@
+"""The data mix of an update: new documents and rehearsal of old ones."""

@@ -1,0 +1,167 @@
+"""What an update trains on: the examples of each task, of old documents and of new ones apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dsi.data.batching import WINDOW, Batches
+from dsi.data.examples import Examples, gather_examples
+from dsi.updating.data.proportions import NEW, OLD, apportion
+from dsi.updating.data.view_batches import ViewBatches
+
+if TYPE_CHECKING:
+    from dsi.updating.strategies.base import Plan, Update
+
+
+def gather(plan: Plan) -> dict[str, Examples]:
+    """Returns the examples of the plan's tasks; "TASK/old" and "TASK/new", empty ones left out.
+
+    Raises:
+        InputError: Nothing is left to train on.
+    """
+    from dataclasses import replace
+
+    update, tasks = plan.update, plan.tasks()
+    mix = replace(
+        update.training.mix,
+        indexing=tasks.get("indexing", 0.0),
+        pseudo=tasks.get("pseudo", 0.0),
+        labelled=tasks.get("labelled", 0.0),
+        ratio=None,
+    )
+    found = gather_examples(
+        update.memory.dataset,
+        update.tokens,
+        update.assignment.table,
+        update.text,
+        mix,
+        generator=update.generator,
+        seed=update.options.seed,
+    )
+    new = update.is_new()
+    retired = np.asarray(update.assignment.table.retired)
+    parts: dict[str, Examples] = {}
+    for task, examples in found.items():
+        marks = new[examples.rows]
+        parts[f"{task}/{NEW}"] = examples.take(np.flatnonzero(marks))
+        if plan.old:
+            kept = ~marks & ~retired[examples.rows]
+            parts[f"{task}/{OLD}"] = examples.take(np.flatnonzero(kept))
+    return {name: examples for name, examples in parts.items() if len(examples)}
+
+
+def corpora_shares(plan: Plan, examples: Mapping[str, Examples]) -> dict[str, float]:
+    """Returns the share of a batch that each of the examples gets.
+
+    Every task keeps its share. Within a task, new documents get `new_share`, or as much as they
+    are of all documents; where a task has examples of one side only, that side gets all.
+
+    Args:
+        plan: The plan.
+        examples: What `gather` returned.
+
+    Returns:
+        The keys of `examples` -> shares, in any unit.
+    """
+    update = plan.update
+    new = update.options.new_share
+    if new is None:
+        new = len(update.new_rows) / max(len(update.assignment.table.live), 1)
+    shares: dict[str, float] = {}
+    for task, share in plan.tasks().items():
+        sides = {NEW: new, OLD: 1 - new}
+        there = {side: part for side, part in sides.items() if f"{task}/{side}" in examples}
+        total = sum(there.values())
+        for side, part in there.items():
+            shares[f"{task}/{side}"] = share * part / total if total else 0.0
+    return shares
+
+
+class ReplayBatches(Batches):
+    """Batches of old and new documents whose shares may change from step to step.
+
+    Args:
+        examples: "TASK/old" and "TASK/new" -> examples.
+        shares: The same keys -> their share.
+        size: Examples per batch; None: as many as `tokens` allow.
+        seed: Of the permutations.
+        steps: How many steps there will be.
+        tokens: Most tokens of text per batch, in place of `size`.
+        factors: What the share of new documents is multiplied with in each step, in [0, 1]; what
+            they lose goes to the old documents of the same task, where it has some;
+            float64 [steps], or None for 1.
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, Examples],
+        shares: Mapping[str, float],
+        size: int | None,
+        seed: int,
+        *,
+        steps: int,
+        tokens: int | None = None,
+        factors: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__(examples, shares, size, seed, tokens=tokens)
+        length = -(-steps // WINDOW) * WINDOW
+        if factors is None:
+            factors = np.ones(steps)
+        wanted = np.array(
+            [
+                self._shares_at(shares, float(factors[min(step, steps - 1)]))
+                for step in range(length)
+            ]
+        )
+        counts = apportion(wanted * self.size / wanted.sum(axis=1, keepdims=True), self.size)
+        self._sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(0)])
+
+    def _shares_at(self, shares: Mapping[str, float], factor: float) -> list[float]:
+        now = dict(zip(self.tasks, self.shares, strict=True))
+        for name in list(now):
+            task, side = name.split("/")
+            other = f"{task}/{OLD}"
+            if side == NEW and other in now:
+                moved = now[name] * (1 - factor)
+                now[name] -= moved
+                now[other] += moved
+        return [now[name] for name in self.tasks]
+
+    def _drawn(self, step: int) -> list[int]:
+        # Batches of so many tokens may take more examples than so many of mean length.
+        last = len(self._sums) - 1
+        beyond = max(step - last, 0) * (self._sums[last] - self._sums[last - 1])
+        return [int(count) for count in self._sums[min(step, last)] + beyond]
+
+
+def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -> Batches:
+    """Returns the batches of an update as its plan wants them."""
+    steps = plan.loop.total
+    factors = None
+    if plan.schedule is not None:
+        factors = np.array([plan.schedule(step, steps) for step in range(steps)])
+    shares = corpora_shares(plan, examples)
+    if plan.views > 1:
+        assert plan.loop.size is not None  # the strategy has seen to it
+        return ViewBatches(
+            examples,
+            shares,
+            plan.loop.size,
+            update.options.seed,
+            views=plan.views,
+            steps=steps,
+            factors=factors,
+        )
+    return ReplayBatches(
+        examples,
+        shares,
+        plan.loop.size,
+        update.options.seed,
+        steps=steps,
+        tokens=plan.loop.tokens,
+        factors=factors,
+    )

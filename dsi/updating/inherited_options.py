@@ -1,0 +1,76 @@
+"""What of the first training an update goes on with, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from data_prep.rehearsal import RehearsalOptions
+from dsi.objectives.options import TEACHER_TERMS
+
+if TYPE_CHECKING:
+    from dsi.indexing.options import TrainingOptions
+    from dsi.objectives.base import Objective
+
+ADAPTERS = ("lora", "i-lora", "reglora")
+
+
+def carried_terms(training: TrainingOptions, main: Objective | None) -> list[Objective]:
+    """Returns the terms of the loss that go on: all that need no teacher.
+
+    Args:
+        training: The options of the first training.
+        main: What takes the place of cross-entropy; None for nothing.
+    """
+    from dsi.objectives.cross_entropy import CrossEntropy
+    from dsi.objectives.terms import make_objectives
+
+    options = training.objectives
+    without_teacher = replace(
+        options,
+        **{name: replace(getattr(options, name), weight=0.0) for name in TEACHER_TERMS},
+        teacher=type(options.teacher)(),
+        # A loss of such terms alone leaves nothing to learn identifiers by.
+        cross_entropy=replace(
+            options.cross_entropy,
+            weight=options.cross_entropy.weight or float(options.needs_teacher),
+        ),
+    )
+    terms = make_objectives(without_teacher, label_smoothing=training.loop.label_smoothing)
+    if main is None:
+        return terms
+    return [main, *(term for term in terms if not isinstance(term, CrossEntropy))]
+
+
+def left_out(training: TrainingOptions, strategies: Collection[str]) -> list[str]:
+    """Returns sentences on what the first training did and an update of these strategies does not.
+
+    Args:
+        training: The options of the first training.
+        strategies: Their names.
+    """
+    if {"retrain", "instant", "append"} & set(strategies):
+        return []  # which repeat the first training, or train nothing
+    found = []
+    dropped = [name for name in TEACHER_TERMS if training.objectives.weights[name]]
+    if dropped:
+        found.append(
+            f"The first training's terms {', '.join(dropped)} ask a teacher; an update is without"
+        )
+    if training.lora.rank and not set(ADAPTERS) & set(strategies):
+        found.append(
+            f"The first training moved adapters (--lora.rank {training.lora.rank}); this update "
+            f"moves the network itself. For adapters: --strategy {'+'.join(strategies)}+lora"
+        )
+    if training.sam.rho and "sam" not in strategies:
+        found.append(
+            f"The first training was sharpness-aware (--sam.rho {training.sam.rho:g}); this "
+            f"update is not. For that: --strategy {'+'.join(strategies)}+sam"
+        )
+    if training.rehearsal != RehearsalOptions():
+        found.append(
+            "The first training read parts of documents (--rehearsal); an update reads their "
+            "beginnings"
+        )
+    return found

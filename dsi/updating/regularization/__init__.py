@@ -1,0 +1,1 @@
+"""What protects old weights: per-sample gradients and weight penalties."""

@@ -1,0 +1,109 @@
+"""What regularisers look at: examples of old documents, and the gradient of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from dsi.data.batching import Batch, Batches
+from dsi.data.examples import per_identifier
+from dsi.objectives.base import IGNORED, Targets, decoder_inputs
+from dsi.updating.data.gathering import gather
+from dsi.updating.strategies.base import Plan
+
+
+def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
+    """Draws examples of old documents: queries where there are some, else texts.
+
+    All corpora that came before have their part in them, the first one included.
+
+    Args:
+        plan: The plan.
+        count: How many examples in all.
+        size: How many in a batch.
+    """
+    queries = dict(plan.queries) or ({"pseudo": 1.0} if plan.update.generator else {})
+    asking = Plan(plan.update, plan.model, plan.optimiser, plan.loop, queries=queries, old=True)
+    table = plan.update.assignment.table
+    found = {
+        name: per_identifier(some, table)
+        for name, some in gather(asking).items()
+        if name.endswith("/old")
+    }
+    asked = {name: some for name, some in found.items() if not name.startswith("indexing")}
+    chosen = asked or found
+    count = min(count, sum(map(len, chosen.values())))
+    if not count:
+        return []
+    size = min(size, count)
+    shares = dict.fromkeys(chosen, 1.0)
+    drawn = Batches(chosen, shares, size, plan.update.options.seed + 1)
+    return [drawn.parts(step, 1)[0] for step in range(count // size)]
+
+
+def targets_of(plan: Plan) -> Targets:
+    """Returns the identifiers, on the CPU; every code competes."""
+    table = plan.update.assignment.table
+    return Targets.of(table.matrix(), table.alphabet_size, None)
+
+
+def log_probability(model: torch.nn.Module, batch: Batch, targets: Targets) -> torch.Tensor:
+    """Returns the summed log-probability of the identifiers of a batch, a scalar."""
+    codes = targets.codes[torch.from_numpy(batch.rows)]
+    codes = codes[:, : int((codes != IGNORED).sum(dim=1).max())]
+    logits = model(
+        input_ids=torch.from_numpy(batch.input_ids),
+        attention_mask=torch.from_numpy(batch.attention_mask),
+        decoder_input_ids=decoder_inputs(codes),
+        use_cache=False,
+    ).logits
+    logs = logits.float().log_softmax(dim=-1)
+    picked = logs.gather(-1, codes.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    return (picked * (codes != IGNORED)).sum()
+
+
+def trained_weights(plan: Plan) -> dict[str, torch.nn.Parameter]:
+    """Returns the weights that the update will move, by name."""
+    from dsi.training.optimization.optimizers import make_optimiser
+
+    make_optimiser(plan.model, plan.optimiser)  # decides which weights have gradients
+    return {name: weight for name, weight in plan.model.named_parameters() if weight.requires_grad}
+
+
+def sample_gradients(
+    model: PreTrainedModel,
+    weights: dict[str, torch.nn.Parameter],
+    batches: Sequence[Batch],
+    targets: Targets,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yields the gradient of log p(identifier | text) of one example after another.
+
+    Args:
+        model: The model, without dropout meanwhile.
+        weights: By name; what the gradients are of.
+        batches: Of one example each.
+        targets: The identifiers.
+    """
+    was_training = model.training
+    model.eval()
+    for batch in batches:
+        if len(batch) != 1:
+            raise ValueError(f"a batch of {len(batch)} examples has no gradient of one")
+        found = torch.autograd.grad(
+            log_probability(model, batch, targets), list(weights.values()), allow_unused=True
+        )
+        yield {
+            name: torch.zeros_like(weight) if gradient is None else gradient
+            for (name, weight), gradient in zip(weights.items(), found, strict=True)
+        }
+    model.train(was_training)
+
+
+def is_old(plan: Plan) -> torch.Tensor:
+    """Returns which identifiers are of old documents; bool [identifiers]."""
+    table = plan.update.assignment.table
+    old = ~plan.update.is_new() & ~np.asarray(table.retired)
+    return torch.from_numpy(old[table.owners])

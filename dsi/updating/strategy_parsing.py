@@ -1,0 +1,104 @@
+"""The strategies that an update names, and whether each option given means something to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from data_prep.errors import InputError
+from dsi.indexing.assembly import optimiser_of
+from dsi.indexing.options import TrainingOptions
+from dsi.updating.options import UpdateOptions
+from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
+
+AUTO = "auto"
+"""The strategy that goes with how the index was trained: append, or this one."""
+TRAINING = "generative+ewc"
+
+
+def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions:
+    """Returns options whose strategy has a name.
+
+    Args:
+        options: Of an update.
+        training: Of the first training of the index.
+
+    Raises:
+        InputError: An option means nothing to the strategy that is chosen.
+    """
+    if options.strategy != AUTO:
+        return options
+    rows = optimiser_of(training, training.docids).rows
+    frozen = rows == "frozen" or not training.loop.steps
+    strategy = "append" if frozen and training.lexical.enabled else TRAINING
+    chosen = dataclasses.replace(options, strategy=strategy)
+    refuse_unused(chosen)
+    return chosen
+
+
+def refuse_unused(options: UpdateOptions) -> None:
+    """Raises InputError for unknown strategies, and an option that the named ones do not read."""
+    # The index says what `auto` is: options of one of the two are let through until then.
+    auto = options.strategy == AUTO
+    strategies = parse_strategies(TRAINING if auto else options.strategy)
+    read = {group for strategy in strategies for group in strategy.reads}
+    default = UpdateOptions()
+    for strategy in [] if auto else strategies:
+        for name in sorted(strategy.ignores):
+            value = getattr(options, name)
+            if value != getattr(default, name):
+                raise InputError(
+                    f"--{name} {value} changes nothing with --strategy {strategy.name}",
+                    hint="Leave it out, or take another strategy",
+                )
+    for group in sorted({group for name in STRATEGIES for group in STRATEGIES[name].reads} - read):
+        if getattr(options, group) != getattr(default, group):
+            readers = [name for name in STRATEGIES if group in STRATEGIES[name].reads]
+            readers.sort(key=lambda name: len(STRATEGIES[name].reads))
+            raise InputError(
+                f"--{group}.* changes nothing without the strategy {' or '.join(readers)}",
+                hint=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
+            )
+
+
+def _with(strategies: Sequence[Strategy], name: str) -> str:
+    """Returns what to write for `name` to take part: by itself where nothing can be joined."""
+    if "all" in (STRATEGIES[name].role, *(strategy.role for strategy in strategies)):
+        return name if STRATEGIES[name].role == "all" else f"generative+{name}"
+    return "+".join([*(strategy.name for strategy in strategies), name])
+
+
+def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
+    """Returns options with a strategy and, after it, single values: `generative@ratio=32`.
+
+    Raises:
+        InputError: There is no such option, or the value is of another type.
+    """
+    strategy, *changes = text.split("@")
+    ignored = {name for each in parse_strategies(strategy) for name in each.ignores}
+    values: dict[str, Any] = {"strategy": strategy}
+    plain = {
+        entry.name
+        for entry in dataclasses.fields(options)
+        if not dataclasses.is_dataclass(getattr(options, entry.name))
+    }
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in plain - {"strategy", "seed"}:
+            raise InputError(
+                f"{text!r}: no option {name!r} to set", hint="Such as generative@ratio=32"
+            )
+        if name in ignored:
+            raise InputError(
+                f"{text!r}: {name} changes nothing with {strategy}", hint="Leave it out"
+            )
+        hint = str(typing.get_type_hints(UpdateOptions)[name])
+        try:
+            values[name] = (
+                int(value) if "int" in hint else float(value) if "float" in hint else value
+            )
+        except ValueError:
+            raise InputError(f"{text!r}: {value!r} is no number") from None
+    return dataclasses.replace(options, **values)

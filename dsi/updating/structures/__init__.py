@@ -1,0 +1,1 @@
+"""What an update puts beside the weights: low-rank adapters, side memories."""

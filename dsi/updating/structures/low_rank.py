@@ -1,0 +1,92 @@
+"""A new low-rank adapter for an update: put in before its first step, merged after its last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+from dsi.training.options import LoraOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsi.updating.strategies.base import Plan
+
+RANK = 8
+"""Of the adapters of an update where neither it nor the first training says."""
+
+
+def move_body(plan: Plan, strategy: str) -> None:
+    """Lets what a strategy adds to the body of the network move at the full learning rate.
+
+    Where the first training left the share of the body to the toolkit, which may have frozen it,
+    that says nothing about weights that are few and start from nothing.
+
+    Raises:
+        InputError: The first training froze the body on demand.
+    """
+    asked = plan.update.training.optimiser.body
+    if asked == 0:
+        raise InputError(
+            f"--strategy {strategy} is about the body of the network, which the index was "
+            "trained to leave alone (--optimiser.body 0)",
+            hint="Take another --strategy",
+        )
+    plan.optimiser = replace(plan.optimiser, body=1.0 if asked is None else asked)
+
+
+def add_low_rank(plan: Plan, strategy: str) -> None:
+    """Gives the model of a plan adapters as `--lora.*` wants them.
+
+    Raises:
+        InputError: The body is frozen, or peft is not installed.
+    """
+    from dsi.training.optimization.lora import add_adapters
+
+    move_body(plan, strategy)
+    asked, first = plan.update.options.lora, plan.update.training.lora
+    options = LoraOptions(
+        rank=asked.rank or first.rank or RANK,
+        alpha=asked.alpha or (first.alpha if asked.rank is None else None),
+        dropout=asked.dropout,
+        targets=first.targets if first.rank else [],
+    )
+    add_adapters(
+        plan.model,
+        options,
+        seed=plan.update.options.seed,
+        encoder=not plan.optimiser.freeze_encoder,
+    )
+
+
+def merge_at_end(plan: Plan) -> None:
+    """Has the adapters merged into the weights that they stand beside, after the last step."""
+    from dsi.training.optimization.lora import merge_adapters
+
+    def merge(model: Any) -> Any:
+        merge_adapters(model)
+        return model
+
+    plan.after_training.append(merge)
+
+
+def factors(
+    model: torch.nn.Module,
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, float]]:
+    """Yields every adapter: the name of its layer, B [out, rank], A [rank, in] and its scale.
+
+    What it adds to the layer's weight is scale * B A.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, part in model.named_modules():
+        if isinstance(part, LoraLayer):
+            layer: Any = part
+            yield (
+                name,
+                layer.lora_B["default"].weight,
+                layer.lora_A["default"].weight,
+                float(layer.scaling["default"]),
+            )

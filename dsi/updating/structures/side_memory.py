@@ -1,0 +1,188 @@
+"""Small feed-forward networks beside those of a model: put in, and merged or dropped again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dsi.data.batching import Batch
+
+
+class WithMemory(nn.Module):
+    """A feed-forward network and a side memory, which both read a state and add what they say.
+
+    Args:
+        host: The network; linear layers `wi` (or `wi_0` and `wi_1`) and `wo`.
+        side_memory: One of the same form.
+    """
+
+    def __init__(self, host: nn.Module, side_memory: nn.Module) -> None:
+        super().__init__()
+        self.host = host
+        self.side_memory = side_memory
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns host(states) + side_memory(states)."""
+        total: torch.Tensor = self.host(states) + self.side_memory(states)
+        return total
+
+
+def feed_forwards(model: nn.Module) -> dict[str, nn.Module]:
+    """Returns the feed-forward networks of a T5 or its kin, by name."""
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(getattr(part, "wo", None), nn.Linear)
+        and any(isinstance(getattr(part, key, None), nn.Linear) for key in ("wi", "wi_0"))
+    }
+
+
+def add_memories(
+    model: PreTrainedModel, units: int, batches: Iterable[Batch], *, encoder: bool = True
+) -> None:
+    """Puts a side memory beside feed-forward networks, in place; the model says what it did.
+
+    A memory's first layer is a copy of those of the host's hidden units that are most active, by
+    mean size, on the given texts; its second layer is zero.
+
+    Args:
+        model: A T5 or its kin.
+        units: Hidden units of each memory.
+        batches: Texts.
+        encoder: Whether the encoder's networks get one, too.
+
+    Raises:
+        InputError: The model has no such networks, or fewer units.
+    """
+    inside = set() if encoder else set(model.get_encoder().modules())
+    hosts = {name: part for name, part in feed_forwards(model).items() if part not in inside}
+    if not hosts:
+        raise InputError(
+            f"--strategy locas knows the feed-forward networks of T5 and its kin, and this is a "
+            f"{type(model).__name__}",
+            hint="Take --strategy lora",
+        )
+    least = min(_linear(host, "wo").in_features for host in hosts.values())
+    if units > least:
+        raise InputError(
+            f"--locas.units {units} is more than the {least} hidden units of this model",
+            hint=f"Give {least} or less",
+        )
+    active = activity(model, hosts, batches)
+    for name, host in hosts.items():
+        picked = active[name].topk(units).indices.sort().values
+        owner, _, own_name = name.rpartition(".")
+        setattr(model.get_submodule(owner), own_name, WithMemory(host, _memory(host, picked)))
+
+
+def activity(
+    model: PreTrainedModel, hosts: dict[str, nn.Module], batches: Iterable[Batch]
+) -> dict[str, torch.Tensor]:
+    """Returns the mean size of every hidden unit of each host over texts; float32 [units].
+
+    The decoder reads what it starts with only. Padding counts as any other token: it is the same
+    for all units.
+    """
+    sums = {name: torch.zeros(_linear(host, "wo").in_features) for name, host in hosts.items()}
+
+    def look(name: str) -> Any:
+        def seen(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            hidden = given[0].detach().float()
+            sums[name] += hidden.abs().flatten(0, -2).mean(dim=0).cpu()
+
+        return seen
+
+    hooks = [
+        _linear(host, "wo").register_forward_pre_hook(look(name)) for name, host in hosts.items()
+    ]
+    was_training = model.training
+    model.eval()
+    network: Any = model
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                network(
+                    input_ids=torch.from_numpy(batch.input_ids),
+                    attention_mask=torch.from_numpy(batch.attention_mask),
+                    decoder_input_ids=torch.zeros((len(batch), 1), dtype=torch.int64),
+                    use_cache=False,
+                )
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    return sums
+
+
+def merge_memories(model: PreTrainedModel) -> None:
+    """Makes side memories further hidden units of their hosts, in place.
+
+    Networks that have none get units of zero, for a T5's are all equally wide.
+    """
+    with_memory = _with_memory(model)
+    units = max(_linear(part.side_memory, "wo").in_features for part in with_memory.values())
+    for name, part in with_memory.items():
+        _widen(part.host, part.side_memory)
+        _put_back(model, name, part.host)
+    hosts = [part.host for part in with_memory.values()]
+    for other in feed_forwards(model).values():
+        if other not in hosts:
+            empty = _memory(other, torch.zeros(units, dtype=torch.int64))
+            _widen(other, empty)
+    model.config.d_ff += units
+
+
+def drop_memories(model: PreTrainedModel) -> None:
+    """Removes side memories, in place."""
+    for name, part in _with_memory(model).items():
+        _put_back(model, name, part.host)
+
+
+def _with_memory(model: nn.Module) -> dict[str, WithMemory]:
+    return {name: part for name, part in model.named_modules() if isinstance(part, WithMemory)}
+
+
+def _put_back(model: nn.Module, name: str, host: nn.Module) -> None:
+    owner, _, own_name = name.rpartition(".")
+    setattr(model.get_submodule(owner), own_name, host)
+
+
+def _linear(network: nn.Module, name: str) -> nn.Linear:
+    found: nn.Linear = getattr(network, name)
+    return found
+
+
+def _keys(network: nn.Module) -> list[nn.Linear]:
+    names = [key for key in ("wi", "wi_0", "wi_1") if hasattr(network, key)]
+    return [_linear(network, name) for name in names]
+
+
+def _memory(host: nn.Module, picked: torch.Tensor) -> nn.Module:
+    """Returns a network of the host's form with some of its first layer's units, and no output."""
+    memory = copy.deepcopy(host)
+    for layer in _keys(memory):
+        layer.weight = nn.Parameter(layer.weight.detach()[picked].clone())
+        layer.out_features = len(picked)
+    out = _linear(memory, "wo")
+    out.weight = nn.Parameter(out.weight.new_zeros(out.out_features, len(picked)))
+    out.in_features = len(picked)
+    return memory
+
+
+def _widen(host: nn.Module, more: nn.Module) -> None:
+    """Gives a network the hidden units of another, in place."""
+    for mine, other in zip(_keys(host), _keys(more), strict=True):
+        mine.weight = nn.Parameter(torch.cat([mine.weight.detach(), other.weight.detach()]))
+        mine.out_features += other.out_features
+    out, other_out = _linear(host, "wo"), _linear(more, "wo")
+    out.weight = nn.Parameter(torch.cat([out.weight.detach(), other_out.weight.detach()], dim=1))
+    out.in_features += other_out.in_features

@@ -1,0 +1,113 @@
+"""What a training would do, in figures that can be checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import small
+import torch
+
+from data_prep.errors import InputError
+from data_prep.generate import generate_queries
+from docids.kinds.quantisation import QuantisationOptions
+from dsi.backbone import from_scratch
+from dsi.cli import main
+from dsi.indexing.dry_run import plan_training
+from dsi.training.options import SamOptions
+
+
+def test_parameters_are_those_of_the_network(tmp_path):
+    options = small.options(model__size="tiny", optimiser__name="adamw")
+    plan = plan_training(tmp_path / "none", options, documents=100)
+    model = from_scratch("tiny", text_vocabulary=options.vocabulary.size, alphabet_size=102)
+    assert plan.parameters == sum(weight.numel() for weight in model.parameters())
+    assert plan.memory == plan.parameters * 16
+    assert plan_training(
+        tmp_path / "none", small.options(model__size="tiny", optimiser__name="adafactor"),
+        documents=100,
+    ).memory == plan.parameters * 8  # fmt: skip
+    perturbed = dataclasses.replace(options, sam=SamOptions(rho=0.1))
+    assert plan_training(tmp_path / "none", perturbed, documents=100).memory == plan.parameters * 20
+
+
+def test_only_what_is_trained_has_gradients_and_states(tmp_path):
+    """A latent model with atomic identifiers moves its rows; the rest costs its weights."""
+    plan = plan_training(tmp_path / "none", small.options(), documents=100)
+    rows = (small.options().vocabulary.size + 2 * 102) * 256
+    assert plan.memory == 4 * plan.parameters + 12 * rows < 16 * plan.parameters
+
+
+def test_an_adaptor_of_the_output_layer_is_counted(tmp_path):
+    wanted = small.options(
+        docids="rq", rq=QuantisationOptions(levels=2, codebook=8), model__size="tiny"
+    )
+    model = dataclasses.replace(wanted.model, head="pawa", head_layers=1)
+    with_one = plan_training(
+        tmp_path / "none", dataclasses.replace(wanted, model=model), documents=100
+    )
+    plain = plan_training(tmp_path / "none", wanted, documents=100)
+    layer = torch.nn.TransformerDecoderLayer(256, 4, 1024)
+    own = sum(weight.numel() for weight in layer.parameters())
+    assert with_one.parameters - plain.parameters == own + 256 + 18 * 256 * 256
+
+
+def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tmp_path):
+    plan = plan_training(tmp_path / "none", small.options())
+    assert (plan.parameters, plan.memory, plan.documents) == (None, None, None)
+    assert plan.steps[0].startswith("first: dsi prepare")
+
+
+def test_steps_follow_what_is_there(tmp_path):
+    unlabelled = small.write(tmp_path / "unlabelled", splits=())
+    options = small.options(loop__steps=7, loop__batch=8)
+    plan = plan_training(unlabelled.path, options, tmp_path / "ids")
+    assert plan.documents == small.DOCUMENTS
+    assert plan.examples == 56
+    assert plan.steps == [
+        "make 4 pseudo-queries a document (extractive)",
+        f"first: dsi docids {unlabelled.path} --out {tmp_path / 'ids'}",
+        "weigh the words of the documents (training: none)",
+        "train 7 steps of 8 examples",
+    ]
+    assert plan.shares == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), "no labelled query"
+    assert any(
+        step == f"first: dsi queries {unlabelled.path} --generator seq2seq"
+        for step in plan_training(unlabelled.path, small.options(generator="seq2seq")).steps
+    )
+
+
+def test_a_budget_of_tokens_is_told(unlabelled):
+    plan = plan_training(unlabelled.path, small.options(loop__batch=None, loop__tokens=4096))
+    assert plan.examples is None
+    assert plan.steps[-1] == "train 8 steps of at most 4,096 tokens of text"
+
+
+def test_pseudo_queries_that_are_there_are_read(tmp_path):
+    dataset = small.write(tmp_path / "set")
+    generate_queries(dataset, "extractive")
+    plan = plan_training(dataset.path, small.options())
+    assert plan.steps[0] == "read the pseudo-queries of extractive"
+    assert set(plan.shares) == {"indexing", "pseudo", "labelled"}
+
+
+def test_nothing_to_train_on_is_told_before(unlabelled):
+    options = small.options()
+    mix = dataclasses.replace(options.mix, indexing=0.0, pseudo=0.0)
+    with pytest.raises(InputError, match="nothing to train on"):
+        plan_training(unlabelled.path, dataclasses.replace(options, mix=mix))
+
+
+def test_the_command_says_it_and_does_nothing(unlabelled, tmp_path, capsys):
+    out = tmp_path / "index"
+    words = ["train", str(unlabelled.path), "--out", str(out)]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == small.DOCUMENTS
+    assert main([*words, "--dry-run"]) == 0
+    assert "build the network" in capsys.readouterr().out
+    assert main([*words, "--dry-run", "--sam.rho", "0.1"]) == 0
+    assert "train 160 steps of 512 examples" in capsys.readouterr().out
+    assert not out.exists()
+    assert main([*words, "--documents", "5"]) == 2
+    assert "--dry-run" in capsys.readouterr().err

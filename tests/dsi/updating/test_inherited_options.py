@@ -1,0 +1,119 @@
+"""What an update takes over from the first training, and what it says it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import growing_corpus
+import pytest
+import small
+
+from data_prep.rehearsal import RehearsalOptions
+from dsi.indexing.build import train_index
+from dsi.objectives.options import (
+    CrossEntropyOptions,
+    DistillationOptions,
+    ObjectiveOptions,
+    RDropOptions,
+)
+from dsi.training.options import LoraOptions, SamOptions
+from dsi.updating.inherited_options import carried_terms, left_out
+from dsi.updating.options import UpdateOptions
+from dsi.updating.strategies.batch_softmax import BatchSoftmax
+from dsi.updating.update import update_index
+
+
+def terms(main=None, **changes):
+    return {term.name: term for term in carried_terms(small.options(**changes), main)}
+
+
+def test_smoothing_and_weights_go_on():
+    found = terms(
+        loop__label_smoothing=0.1,
+        model__dropout=0.1,
+        objectives__cross_entropy=CrossEntropyOptions(weight=0.5),
+        objectives__r_drop=RDropOptions(weight=0.15),
+    )
+    assert list(found) == ["cross_entropy", "r_drop"]
+    assert (found["cross_entropy"].weight, found["r_drop"].weight) == (0.5, 0.15)
+    assert found["cross_entropy"].label_smoothing == 0.1
+
+
+def test_what_takes_the_place_of_cross_entropy_leaves_the_others():
+    found = terms(
+        BatchSoftmax(0.1), model__dropout=0.1, objectives__r_drop=RDropOptions(weight=0.15)
+    )
+    assert list(found) == ["batch_softmax", "r_drop"]
+
+
+def test_a_loss_of_teacher_terms_alone_becomes_cross_entropy():
+    imitating = ObjectiveOptions(
+        cross_entropy=CrossEntropyOptions(weight=0.0), distillation=DistillationOptions(weight=2.0)
+    )
+    found = {
+        term.name: term.weight
+        for term in carried_terms(dataclasses.replace(small.options(), objectives=imitating), None)
+    }
+    assert found == {"cross_entropy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "joined", "said"),
+    [
+        ({"objectives__distillation": DistillationOptions(weight=1.0)}, "ewc", "distillation ask"),
+        ({"lora": 4, "optimiser__body": 1.0}, "lora", r"generative\+lora"),
+        ({"sam": 0.1}, "sam", r"generative\+sam"),
+        (
+            {"rehearsal": RehearsalOptions(passages=1.0), "mix__indexing": 1.0},
+            "ewc",
+            "--rehearsal",
+        ),
+    ],
+    ids=["teacher", "lora", "sam", "rehearsal"],
+)
+def test_what_is_left_out_is_said(changes, joined, said):
+    import re
+
+    made = {"lora": LoraOptions, "sam": SamOptions}
+    plain = {
+        name: value if name not in made else made[name](value) for name, value in changes.items()
+    }
+    groups = {name: plain.pop(name) for name in ("lora", "sam", "rehearsal") if name in plain}
+    training = dataclasses.replace(small.options(**plain), **groups)
+    found = left_out(training, ["generative"])
+    assert len(found) == 1
+    assert re.search(said, found[0])
+    assert left_out(training, ["retrain"]) == left_out(training, ["instant"]) == []
+    if joined in said:
+        assert left_out(training, ["generative", joined]) == []
+
+
+def test_nothing_is_said_of_a_plain_training():
+    assert left_out(small.options(), ["generative"]) == []
+
+
+def test_r_drop_of_the_first_training_changes_the_update(corpora, tmp_path):
+    ends = []
+    for weight in (0.0, 5.0):
+        index = tmp_path / str(weight)
+        options = small.options(
+            docids="atomic",
+            loop__steps=4,
+            model__dropout=0.2,
+            objectives__r_drop=RDropOptions(weight=weight),
+        )
+        train_index(corpora["old"], index, options)
+        ends.append(index)
+    for index in ends:
+        small.without_checksums(index / "versions" / "0001")
+    # The same start for both: only what their manifests say of the loss differs.
+    shutil.copy(
+        ends[0] / "versions" / "0001" / "model" / "model.safetensors",
+        ends[1] / "versions" / "0001" / "model" / "model.safetensors",
+    )
+    for index in ends:
+        done = update_index(index, corpora["new"], UpdateOptions(steps=4, ratio=0.0))
+        assert done.left_out == []
+    assert small.weights(ends[0]) != small.weights(ends[1])
+    assert growing_corpus.found(ends[1], corpora["full"], growing_corpus.NEW) >= 0.9
