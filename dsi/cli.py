@@ -42,10 +42,11 @@ VERBS = {
     "evaluate": "dsi.commands.evaluate:evaluate",
     "info": "dsi.commands.info:info",
     "rollback": "dsi.commands.rollback:rollback",
+    "prune": "dsi.commands.prune:prune",
 }
 """Where the function behind each verb is, in the order in which a newcomer meets them."""
 
-_OF_ONE_PROCESS = ("prepare", "docids", "delete", "split", "info", "rollback")
+_OF_ONE_PROCESS = ("prepare", "docids", "delete", "split", "info", "rollback", "prune")
 """Verbs that share no work: of the processes that `torchrun` starts, the first does all of it."""
 
 _WRONG_PLACE = (

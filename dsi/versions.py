@@ -382,7 +382,7 @@ class Writer:
 
     def clean(self) -> None:
         """Finishes what a killed writer left complete, and removes what it left half-written."""
-        for leftover in self.versions.glob(".new-*"):
+        for leftover in (*self.versions.glob(".new-*"), *self.versions.glob(".*.gone-*")):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.index.glob(".live.*"):
             leftover.unlink(missing_ok=True)
@@ -398,7 +398,7 @@ class Writer:
         ):
             self.make_live(there[-1])
             self.finished = there[-1]
-        self._remember(there[-1])
+        self.remember(there[-1])
 
     def _newest(self) -> int:
         """Returns the highest number of a version that has been live; 0 where none is known."""
@@ -408,7 +408,7 @@ class Writer:
             return 0
         return int(name) if _NAME.fullmatch(name) else 0
 
-    def _remember(self, version: str) -> None:
+    def remember(self, version: str) -> None:
         """Writes down that a version has been live."""
         if int(version) > self._newest():
             with replacing_file(self.versions / "newest") as fresh:
@@ -446,7 +446,7 @@ class Writer:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         self.make_live(name)
-        self._remember(name)
+        self.remember(name)
         self.intent.unlink(missing_ok=True)  # no rollback is to be gone on with any more
 
     def make_live(self, version: str) -> None:

@@ -18,10 +18,10 @@ def delete(
     """Deletes documents from an index, as a new version. Nothing is trained.
 
     No search returns them any more, and the new version keeps none of their texts and titles.
-    Versions before it still do: remove their folders where that matters. What it does keep: their
-    ids, identifiers that are text, their words in the vocabulary, and what the model has learned;
-    only an index trained without them has none of that. The audit asks the model for the deleted
-    documents as if they were still there, and reports how often it would rank them.
+    Versions before it still do: dsi prune removes them where that matters. What it does keep:
+    their ids, identifiers that are text, their words in the vocabulary, and what the model has
+    learned; only an index trained without them has none of that. The audit asks the model for the
+    deleted documents as if they were still there, and reports how often it would rank them.
 
     Args:
         index: The folder of the index.

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.errors import command_line
 from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
+    from dsi.updating.prune import Pruning
     from dsi.versions import Manifest
 
 
@@ -28,6 +30,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
     from docids.table import DocidTable
     from dsi import versions
     from dsi.prompted_encoder import prompts_of
+    from dsi.updating.prune import plan_pruning, used_bytes
 
     live = versions.live(index)
     folder = versions.folder(index, live)
@@ -47,6 +50,8 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
     lengths = table.lengths[table.live_identifiers]
     prompts = prompts_of(folder / "text")
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
+    total = used_bytes(index)
+    prunable = plan_pruning(index, keep=1)
     data = {
         "index": str(index),
         "live": live,
@@ -59,7 +64,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
             "options": table.options,
         },
         **({"prompts": prompts} if prompts else {}),
-        "bytes": {**sizes, "total": _size(index)},
+        "bytes": {**sizes, "total": total, "prunable": prunable.freed},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
     }
@@ -76,6 +81,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,
         "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
+        "size of all versions": decimal(total),
         **{f"metric {name}": value for name, value in _leaves(current.metrics)},
         **{f"option {name}": value for name, value in _leaves(current.configuration)},
     }
@@ -91,7 +97,13 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         title=f"{index}, version {live}",
         columns=("", ""),
         rows=list(facts.items()),
-        closing=("", "versions (* is live):", *history, *_told(compared)),
+        closing=(
+            "",
+            "versions (* is live):",
+            *history,
+            *_told(compared),
+            *_freeable(index, prunable),
+        ),
     )
 
 
@@ -105,6 +117,17 @@ def _verified(index: Path, manifest: Manifest) -> int | None:
     open_identifiers(folder)
     open_titles(folder)
     return None if manifest.files is None else files
+
+
+def _freeable(index: Path, prunable: Pruning) -> list[str]:
+    """Returns a line on what the old versions take, where there are some."""
+    from rich.filesize import decimal
+
+    if not prunable.removed:
+        return []
+    count, freed = len(prunable.removed), decimal(prunable.freed)
+    others = "the other version" if count == 1 else f"the {count} other versions"
+    return [f"removing {others} frees {freed}: {command_line('prune', index, '--keep', '1')}"]
 
 
 def _told(compared: Mapping[str, int | None]) -> list[str]:

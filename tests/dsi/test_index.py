@@ -222,9 +222,18 @@ def test_info_tells_what_is_in_the_index(saved, capsys):
     assert data["bytes"]["model"] > 1000
     assert data["bytes"]["total"] > 2 * data["bytes"]["model"]
     assert [entry["parent"] for entry in data["versions"]] == [None, "0001"]
+    assert 0 < data["bytes"]["prunable"] < data["bytes"]["total"]
     assert cli.main(["info", str(saved)]) == 0
     text = capsys.readouterr().out
-    for part in ("version 0002", "train.steps", "Success@1", "* 0002", "tiny", "abcdef012345"):
+    for part in (
+        "version 0002",
+        "train.steps",
+        "Success@1",
+        "* 0002",
+        "tiny",
+        "abcdef012345",
+        "dsi prune",
+    ):
         assert part in text
 
 

@@ -1,24 +1,15 @@
-import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_versions import add_version, kill_at
 
 from data_prep.errors import InputError
 from data_prep.files import write_json
 from dsi import versions
 from dsi.versions import Manifest
-
-
-def add_version(index: Path, text: str, parent: str | None = None) -> None:
-    with versions.write_version(index, parent) as fresh:
-        (fresh / "model").mkdir()
-        (fresh / "model" / "weights").write_text(text)
-        Manifest(documents=3, added=3, origin=text).save(fresh)
 
 
 def live_content(index: Path) -> str:
@@ -67,46 +58,6 @@ def test_an_error_while_writing_leaves_the_index_as_it_was(index):
         pass  # a version without a manifest is none
     assert sorted(index.rglob("*")) == before
     assert live_content(index) == "one"
-
-
-def add_second_version(index: Path) -> None:
-    add_version(index, "two", parent="0001")
-
-
-def kill_at(step: int, index: Path, work: Callable[[Path], object] = add_second_version) -> bool:
-    """Does `work` in a child that kills itself before its n-th step towards the disk.
-
-    Returns:
-        Whether the child was killed; False when it had fewer steps and finished.
-    """
-    child = os.fork()
-    if child == 0:
-        taken = 0
-
-        def deadly(name):
-            plain = getattr(os, name)
-
-            def call(*args, **kwargs):
-                nonlocal taken
-                taken += 1
-                if taken > step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return plain(*args, **kwargs)
-
-            setattr(os, name, call)
-
-        for name in ("mkdir", "fsync", "rename", "replace", "rmdir", "unlink"):
-            deadly(name)
-        try:
-            work(index)
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
 
 
 def test_a_writer_killed_at_any_step_leaves_a_readable_index_that_can_be_written(tmp_path):

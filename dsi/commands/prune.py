@@ -1,0 +1,51 @@
+"""`dsi prune`: free the disk space of old versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_prep.errors import command_line
+from dsi.report import Report, TableReport
+
+
+def prune(index: Path, *, keep: int, dry_run: bool = False) -> Report:
+    """Removes old versions of an index for good, and says which. The live one always stays.
+
+    Of the other versions the newest stay. There is no way back to a version that was removed:
+    --dry-run shows what would go.
+
+    Args:
+        index: The folder of the index.
+        keep: How many versions to keep, the live one among them.
+        dry_run: Show what would be removed, and remove nothing.
+    """
+    from rich.filesize import decimal
+
+    from dsi.updating.prune import plan_pruning, prune_versions
+
+    done = plan_pruning(index, keep) if dry_run else prune_versions(index, keep)
+    count = f"{len(done.removed)} version{'s' if len(done.removed) != 1 else ''}"
+    if not done.removed:
+        title = f"{index}: nothing to remove; {len(done.kept)} of at most {keep} versions are there"
+    elif dry_run:
+        title = f"{index}: {count} would be removed, which frees {decimal(done.freed)}"
+    else:
+        title = f"{index}: {count} removed, {decimal(done.freed)} freed"
+    go_on = command_line("prune", index, "--keep", str(keep))
+    return TableReport(
+        data={
+            "index": str(index),
+            "live": done.live,
+            "kept": done.kept,
+            "removed": [vars(old) for old in done.removed],
+            "freed_bytes": done.freed,
+            "dry_run": dry_run,
+        },
+        title=title,
+        columns=("removed", "documents", "made") if done.removed else (),
+        rows=[(old.version, old.documents, old.created or None) for old in done.removed],
+        closing=(
+            f"kept: {', '.join(done.kept)}; version {done.live} is live",
+            *([f"remove them: {go_on}"] if dry_run and done.removed else []),
+        ),
+    )

@@ -1,0 +1,145 @@
+"""Pruning: old versions of an index are removed, and the disk space that only they use is free.
+
+Deletions and some updates give a new version the files of the one before under a second name (hard
+links). Such a file is free only when the last version that has it goes, and counts once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.files import remove_folder
+from dsi import versions
+from dsi.versions import Manifest
+
+
+@dataclass(frozen=True)
+class OldVersion:
+    """A version that is to be removed.
+
+    Attributes:
+        version: Its name.
+        documents: How many documents could be found in it; None where its manifest is damaged.
+        created: When it was made; empty where its manifest is damaged.
+    """
+
+    version: str
+    documents: int | None
+    created: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What a pruning removes.
+
+    Attributes:
+        live: The live version, which stays.
+        kept: All versions that stay, oldest first.
+        removed: Those that go, oldest first.
+        freed: Bytes that no version that stays has a share in.
+    """
+
+    live: str
+    kept: list[str]
+    removed: list[OldVersion]
+    freed: int
+
+
+def plan_pruning(index: str | os.PathLike[str], keep: int) -> Pruning:
+    """Tells what a pruning would remove, and removes nothing.
+
+    The live version always stays. Of the others, the `keep` - 1 newest do.
+
+    Args:
+        index: The folder of the index.
+        keep: How many versions are to be left, at least 1.
+
+    Raises:
+        InputError: There is no index, or `keep` is less than 1.
+    """
+    if keep < 1:
+        raise InputError(
+            f"cannot keep {keep} versions",
+            where="--keep",
+            hint="Keep at least 1, the live version",
+        )
+    live = versions.live(index)
+    others = [name for name in versions.names(index) if name != live]
+    gone = others[: max(0, len(others) - (keep - 1))]
+    kept = [name for name in versions.names(index) if name not in gone]
+    removed = [_described(Path(index), name) for name in gone]
+    freed = freed_bytes(versions.folder(index, name) for name in gone)
+    return Pruning(live, kept, removed, freed)
+
+
+def prune_versions(index: str | os.PathLike[str], keep: int) -> Pruning:
+    """Removes old versions of an index, the oldest first.
+
+    Each of them goes by one rename before its files do, so that a kill at any moment leaves whole
+    versions alone. What is left of a removed one goes with the next command that writes.
+
+    Args:
+        index: The folder of the index.
+        keep: How many versions are to be left, at least 1; the live one always is.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        InputError: There is no index, `keep` is less than 1, another command writes to the index,
+            or a version cannot be removed.
+    """
+    plan_pruning(index, keep)  # refuses before the lock, which would make a folder
+    with versions.lock(index) as writer:
+        plan = plan_pruning(index, keep)
+        writer.remember(versions.names(index)[-1])  # its number is not to be given again
+        for old in plan.removed:
+            folder = versions.folder(index, old.version)
+            remove_folder(folder)
+            if folder.exists():
+                raise InputError("this version cannot be removed", where=folder)
+    return plan
+
+
+def freed_bytes(folders: Iterable[str | os.PathLike[str]]) -> int:
+    """Returns the bytes that removing folders frees: those of files with no name elsewhere.
+
+    Args:
+        folders: The folders; links in them are not followed.
+    """
+    names: dict[tuple[int, int], int] = {}
+    files: dict[tuple[int, int], os.stat_result] = {}
+    for found in _files(folders):
+        place = (found.st_dev, found.st_ino)
+        names[place] = names.get(place, 0) + 1
+        files[place] = found
+    return sum(found.st_size for place, found in files.items() if names[place] >= found.st_nlink)
+
+
+def used_bytes(folder: str | os.PathLike[str]) -> int:
+    """Returns the bytes of the files in a folder, each once however many names it has."""
+    return sum({(one.st_dev, one.st_ino): one.st_size for one in _files([folder])}.values())
+
+
+def _files(folders: Iterable[str | os.PathLike[str]]) -> Iterable[os.stat_result]:
+    for folder in folders:
+        for inside, _, names in os.walk(folder):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # another command has removed it
+                    found = os.lstat(os.path.join(inside, name))
+                    if stat.S_ISREG(found.st_mode):
+                        yield found
+
+
+def _described(index: Path, version: str) -> OldVersion:
+    try:
+        manifest = Manifest.load(versions.folder(index, version))
+    except InputError:
+        return OldVersion(version, None, "")
+    return OldVersion(version, manifest.documents, manifest.created)
