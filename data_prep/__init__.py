@@ -1,1 +1,1 @@
-"""Text: everything that happens before a document identifier exists."""
+"""Datasets: sources, splits and pseudo-queries; everything that precedes document identifiers."""

@@ -1,7 +1,7 @@
-"""Tables on disk: Arrow folders that `datasets.load_from_disk` opens by memory map.
+"""Arrow tables on disk, which `datasets.load_from_disk` opens memory-mapped.
 
-They are written with pyarrow alone, batch by batch, so that writing and checking need neither
-the import of `datasets` nor its cache, and the fingerprint is the caller's, not the clock's.
+They are written with pyarrow alone, batch by batch: writing and checking need neither the import of
+`datasets` nor its cache, and the caller sets the fingerprint, so that it does not depend on time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import datasets
 
 BATCH_ROWS = 4096
-"""Rows per record batch: what is held in memory while a table is written or read."""
+"""Rows per record batch, which is all that is held in memory while a table is written or read."""
 
 
 class TableFile:
@@ -86,7 +86,7 @@ def describe_table(
         folder: Where the Arrow files are.
         files: Their names, in row order.
         columns: Column name -> "string" or "int32", in order.
-        fingerprint: What `datasets` takes as the identity of the content, in hexadecimal.
+        fingerprint: The fingerprint by which `datasets` identifies the content, in hexadecimal.
     """
     write_json(
         folder / "dataset_info.json",
@@ -110,7 +110,7 @@ def open_dataset(folder: Path) -> datasets.Dataset:
     """Opens a table of `describe_table` by memory map.
 
     Raises:
-        InputError: The folder is no such table, or a file of it is damaged.
+        InputError: The folder is not such a table, or one of its files is damaged.
     """
     import datasets
 
@@ -126,7 +126,7 @@ def columns_of(folder: Path) -> list[str]:
     """Returns the names of the columns of a table of `describe_table`.
 
     Raises:
-        InputError: The folder is no such table.
+        InputError: The folder is not such a table.
     """
     described = read_json(folder / "dataset_info.json")
     try:
@@ -141,7 +141,7 @@ def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any
     The files are memory-mapped; only one batch is held as Python objects at a time.
 
     Raises:
-        InputError: The folder is no such table, or a file of it is damaged.
+        InputError: The folder is not such a table, or one of its files is damaged.
     """
     for file in _files(folder):
         for batch in read_stream(file, list(columns)):
@@ -165,7 +165,7 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"damaged table ({error})", where=folder / "state.json") from None
     for name in names:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise InputError(f"{name!r:.80} is no file of it", where=folder / "state.json")
+            raise InputError(f"{name!r:.80} is not one of its files", where=folder / "state.json")
         if not stat.S_ISREG((folder / name).lstat().st_mode if (folder / name).exists() else 0):
             raise InputError("no such file", where=folder / name)
     return [folder / name for name in names]

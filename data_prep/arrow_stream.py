@@ -1,8 +1,8 @@
-"""Reads Arrow streams that a stranger may have written, in memory that their files bound.
+"""Reads untrusted Arrow streams in memory bounded by the size of their files.
 
-A few bytes of Arrow can stand for gigabytes: compressed buffers, dictionaries, repeated runs and
-views of one buffer, columns without any. Our tables are written with none of these, and a stream
-that has some is refused before anything of it is unpacked.
+A few bytes of Arrow can expand to gigabytes: through compressed buffers, dictionaries, run-end
+encoding, views of one buffer, or columns without a buffer. The toolkit writes none of these, and
+refuses a stream that contains them before decoding any of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HEADER = 8
 _COMPRESSION = 10
-"""Places of fields in the flatbuffers of Arrow's format: of a message, and of a record batch."""
+"""Slots of the fields that are read from Arrow's flatbuffers: of a message and a record batch."""
 
 
 def read_stream(file: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
@@ -27,11 +27,11 @@ def read_stream(file: Path, columns: list[str] | None = None) -> Iterator[pyarro
 
     Args:
         file: An Arrow stream of texts and numbers.
-        columns: The columns that are wanted; all when None.
+        columns: The columns to read; None reads all.
 
     Raises:
-        InputError: It is damaged or cut short, has gaps or lacks a column, or holds more than its
-            bytes.
+        InputError: It is damaged or truncated, has nulls, lacks a column, or expands to more than
+            its bytes.
     """
     import pyarrow as pa
 
@@ -48,10 +48,10 @@ def read_stream(file: Path, columns: list[str] | None = None) -> Iterator[pyarro
 
 
 def check_stream(file: Path) -> None:
-    """Refuses what `read_stream` refuses for its form, without reading the values.
+    """Makes the structural checks of `read_stream` without reading the values.
 
     Raises:
-        InputError: The stream is damaged, or holds more than its bytes.
+        InputError: The stream is damaged, or expands to more than its bytes.
     """
     import pyarrow as pa
 
@@ -84,7 +84,7 @@ def _messages(file: Path) -> Iterator[tuple[pyarrow.Message, pyarrow.Schema]]:
 
 
 def _is_plain(kind: pyarrow.DataType) -> bool:
-    """Tells whether each value of a type has bytes of its own."""
+    """Returns whether every value of a type is stored in bytes of its own."""
     import pyarrow.types as types
 
     return bool(
@@ -96,7 +96,7 @@ def _is_plain(kind: pyarrow.DataType) -> bool:
 
 
 def _is_compressed(metadata: pyarrow.Buffer) -> bool:
-    """Tells whether the record batch of a message has compressed buffers."""
+    """Returns whether the record batch of a message has compressed buffers."""
     content = metadata.to_pybytes()
     (message,) = struct.unpack_from("<I", content)
     header = _field(content, message, _HEADER)
@@ -107,7 +107,7 @@ def _is_compressed(metadata: pyarrow.Buffer) -> bool:
 
 
 def _field(content: bytes, table: int, slot: int) -> int | None:
-    """Returns where a field of a table of flatbuffers is, None where the table has none."""
+    """Returns the position of a field in a flatbuffers table, or None if it is absent."""
     (back,) = struct.unpack_from("<i", content, table)
     (size,) = struct.unpack_from("<H", content, table - back)
     if slot >= size:

@@ -1,4 +1,4 @@
-"""BM25 as Lucene computes it: the ranking that everything learned is set beside."""
+"""BM25 as Lucene computes it: the baseline of every learned ranking."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _WORD = rf"(?<![{IN_WORDS}])[{IN_WORDS}]{{2,}}(?![{IN_WORDS}])"
 class Bm25:
     """BM25 over texts (bm25s, Lucene variant, k1 = 1.5, b = 0.75).
 
-    A word is lower-case and has two or more letters, without the stop words of the language, and
-    stemmed; in scripts without blanks, any two characters in a row.
+    Terms are lower-cased and stemmed words of two or more letters, without stop words; in scripts
+    that do not separate words, all pairs of adjacent characters.
 
     Args:
-        texts: What is searched.
-        language: Of stop words and stemmer, such as "english"; "none" for neither.
+        texts: The texts to search.
+        language: Language of stop words and stemmer, such as "english"; "none" for neither.
 
     Raises:
         InputError: The language has no stop words or no stemmer.
@@ -34,7 +34,7 @@ class Bm25:
         self._stemmer = snowball(language)
         self._rows = len(texts)
         tokens = list(self.tokenize(texts))
-        # bm25s cannot index a corpus without any word.
+        # bm25s cannot index a corpus without terms.
         self._index = None
         if any(tokens):
             self._index = bm25s.BM25(method="lucene")
@@ -77,7 +77,7 @@ class Bm25:
         if self._index is None:
             return sparse.csr_matrix((len(queries), self._rows), dtype=np.float32)
         stored, known = self._index.scores, self._index.vocab_dict
-        # bm25s keeps the score that each word gives each text; a query's is their sum.
+        # bm25s stores the score of every term in every text; the score of a query is their sum.
         words = sparse.csr_matrix(
             (stored["data"], stored["indices"], stored["indptr"]),
             shape=(len(stored["indptr"]) - 1, self._rows),
@@ -96,11 +96,11 @@ class Bm25:
 
         Args:
             queries: The queries.
-            rows: For each, the number of the text that it should find.
+            rows: For each query, the row of its relevant text.
 
         Returns:
-            int64 [queries]: 1 for the first; of texts with one score the one with the lower
-            number comes first; 0 where the two share no word.
+            int64 [queries], from 1. Ties are broken by the lower row. 0 where query and text share
+            no term.
         """
         found = np.zeros(len(queries), np.int64)
         for place, (words, row) in enumerate(zip(self.tokenize(queries), rows, strict=True)):

@@ -1,6 +1,6 @@
-"""What options may be: each refusal is one line that names the option as a user writes it.
+"""Validation of options; each error is one line that names the option as users write it.
 
-A dataclass of options calls these in its `__post_init__`. None stands for "not given" and passes.
+Dataclasses of options call these functions in `__post_init__`. None means "not given" and passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Names = tuple[str, ...]
 
 LARGEST = 2**31 - 1
-"""The largest whole number that an option may have; a seed may have 63 bits."""
+"""Largest integer of an option; seeds may have 63 bits."""
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "positive": (lambda value: value > 0, "is not above 0"),
@@ -39,19 +39,19 @@ def check_numbers(
     below_one: Names = (),
     share: Names = (),
 ) -> None:
-    """Refuses numbers out of their range, and in any field those that `check_number` refuses.
+    """Checks the ranges of numeric options, and every field by `check_number`.
 
     Args:
         options: The options.
-        group: What stands before their names on the command line: `ewc` in `--ewc.weight`.
-        positive: Fields that are to be above 0.
-        not_negative: Fields that are to be 0 or more.
-        at_least_one: Fields that are to be 1 or more.
-        below_one: Fields that are to be 0 or more, and below 1.
-        share: Fields that are to be above 0, and at most 1.
+        group: Their prefix on the command line: `ewc` in `--ewc.weight`.
+        positive: Fields that must be above 0.
+        not_negative: Fields that must be 0 or more.
+        at_least_one: Fields that must be 1 or more.
+        below_one: Fields that must be in [0, 1).
+        share: Fields that must be in (0, 1].
 
     Raises:
-        InputError: One of them is not.
+        InputError: A value is out of its range.
     """
     for entry in dataclasses.fields(options):
         check_number(option_name(group, entry.name), getattr(options, entry.name))
@@ -71,17 +71,17 @@ def check_numbers(
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuses `nan`, `inf`, negative seeds, and whole numbers that no array or file could take.
+    """Refuses `nan`, `inf`, negative seeds, and integers beyond any array or file size.
 
     Args:
-        name: The option as a user writes it.
-        value: What was given for it; what is no number passes.
+        name: The option as users write it.
+        value: Its value; values that are not numbers pass.
 
     Raises:
-        InputError: It is such a number.
+        InputError: The value is one of these.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{name} {value} is no finite number")
+        raise InputError(f"{name} {value} is not a finite number")
     is_seed = name.endswith("seed")
     if is_seed and isinstance(value, int) and value < 0:
         raise InputError(f"{name} {value} is negative")
@@ -91,15 +91,15 @@ def check_number(name: str, value: object) -> None:
 
 
 def check_choices(options: DataclassInstance, group: str = "", **choices: Names) -> None:
-    """Refuses values that are none of those that a field may have.
+    """Checks options against their choices.
 
     Args:
         options: The options.
-        group: What stands before their names on the command line.
-        choices: Field -> what it may be.
+        group: Their prefix on the command line.
+        choices: Field -> its choices.
 
     Raises:
-        InputError: One of them is something else.
+        InputError: A value is not one of the choices.
     """
     for name, known in choices.items():
         value = getattr(options, name)
@@ -111,5 +111,5 @@ def check_choices(options: DataclassInstance, group: str = "", **choices: Names)
 
 
 def option_name(group: str, name: str) -> str:
-    """Returns an option as a user writes it, such as `--ewc.weight`, or `--seed` in no group."""
+    """Returns an option as users write it, such as `--ewc.weight`, or `--seed` without a group."""
     return f"--{group}.{name}" if group else f"--{name}"

@@ -1,4 +1,4 @@
-"""A model that reads query and document together and scores how well they fit."""
+"""Cross-encoders, which score a query and a document that are read together."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from data_prep.errors import InputError
 from data_prep.remote_code import checked_config
 
 LONGEST = 512
-"""Tokens of query and document that are read."""
+"""Maximum length of query and document in tokens."""
 BATCH = 32
 
 
 class CrossEncoder:
-    """A sequence classifier of transformers, such as cross-encoder/ms-marco-MiniLM-L6-v2.
+    """A transformers sequence classifier, such as cross-encoder/ms-marco-MiniLM-L6-v2.
 
-    Its one output is the score; of a classifier with several, the last one's logit.
+    The score is its only logit, or the last one where it has several.
 
     Args:
         name: A hub id, or the path of a folder.

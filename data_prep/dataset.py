@@ -1,14 +1,14 @@
 """The Dataset: a corpus with its queries and judgements, in one folder.
 
     DATASET/
-        dataset.json        name, source, licence, counts, content hash, what was dropped and why
+        dataset.json        name, source, license, counts, content hash, dropped rows and reasons
         corpus/             doc_id, title, text, url
         queries/            query_id, text, origin ("labelled")
         qrels/              query_id, doc_id, relevance, split ("train", "dev" or "test")
         pseudo/<generator>/ query_id, doc_id, text, origin (the generator), generator.json
-        memory/             a generative memory, where one was trained (`dsi.generation.memory`)
+        memory/             the generative memory, if one was trained (`dsi.generation.memory`)
 
-The tables are Arrow, and `datasets.load_from_disk` opens each of them.
+The tables are Arrow; `datasets.load_from_disk` opens each of them.
 """
 
 from __future__ import annotations
@@ -47,30 +47,30 @@ QREL_COLUMNS = {"query_id": "string", "doc_id": "string", "relevance": "int32", 
 PSEUDO_COLUMNS = {"query_id": "string", "doc_id": "string", "text": "string", "origin": "string"}
 
 OPTIONAL_COLUMNS = ("url",)
-"""What a table may lack, and what does not enter the hash of a row where it is empty."""
+"""Columns that a table may lack, and that are not hashed where they are empty."""
 
 KEPT = ("pseudo", "memory", "memory.partial")
-"""What was made for a Dataset, and stays when it is written again with the same content."""
+"""Artifacts of a Dataset that are kept when it is rewritten with the same content."""
 
 TABLES = ("dataset.json", "corpus", "queries", "qrels")
-"""What a Dataset is written as."""
+"""The files and folders of a Dataset."""
 
 PARTS = (*TABLES, *KEPT)
-"""What we make in the folder of a Dataset; what else is in it is the user's, and stays."""
+"""What the toolkit writes into the folder of a Dataset; other files are the user's and are kept."""
 
 MADE_AGAIN = ("extractive", "selective")
-"""Generators of pseudo-queries that need no model: a training makes theirs again by itself."""
+"""Generators that need no model, so that training regenerates their pseudo-queries."""
 
 MOST_UNKNOWN = 0.2
-"""The share of judgements with an unknown query or document above which a source is refused."""
+"""Largest fraction of judgements that may name an unknown query or document."""
 
 EXAMPLES = 5
-"""How many examples of each reason for dropping something are kept."""
+"""Number of examples to report for each reason why rows were dropped."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document; `doc_id` is the source's own and is never renumbered; `url` may be empty."""
+    """A document; `doc_id` is the id of the source and never changes; `url` may be empty."""
 
     doc_id: str
     title: str
@@ -98,12 +98,12 @@ class Qrel:
 
 
 class SourceData(Protocol):
-    """What `write_dataset` reads: each method may be called more than once."""
+    """The input of `write_dataset`; each method may be called more than once."""
 
     name: str
     """A short name of the collection."""
     source: str
-    """Where it came from: a path or an identifier."""
+    """Where the collection came from: a path or an identifier."""
     licence: str
     """The licence of the content, or "unknown"."""
     drop_duplicate_texts: bool
@@ -125,7 +125,7 @@ class SourceData(Protocol):
 
 @dataclass
 class InMemorySource:
-    """A source whose documents, queries and judgements are in memory; iterators become lists."""
+    """A source whose documents, queries and judgements are in memory; iterables become lists."""
 
     document_list: Iterable[Document]
     query_list: Iterable[Query] = ()
@@ -155,7 +155,7 @@ class InMemorySource:
 
 @dataclass
 class ExampleCounter:
-    """How often something happened, with the first few examples."""
+    """A count of events, with the first few examples."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -173,14 +173,14 @@ class DatasetInfo:
 
     Attributes:
         name: A short name of the collection.
-        source: Where it came from.
-        licence: The licence of the content, or "unknown".
-        documents: How many documents there are.
-        queries: How many labelled queries there are.
-        qrels: Split -> how many judgements it has.
-        content_hash: SHA-256 over documents, labelled queries and judgements, order included.
-        dropped: Reason -> what was left out for it.
-        noted: Remark -> what it applies to; these rows were kept.
+        source: Where the collection came from.
+        licence: The license of the content, or "unknown".
+        documents: Number of documents.
+        queries: Number of labelled queries.
+        qrels: Split -> number of judgements.
+        content_hash: SHA-256 of documents, labelled queries and judgements in their order.
+        dropped: Reason -> the rows that were dropped for it.
+        noted: Remark -> the rows it applies to, which were kept.
     """
 
     name: str
@@ -202,7 +202,7 @@ class DatasetInfo:
         """Reads the value that `dataset.json` holds.
 
         Raises:
-            InputError: It is of another format version, or lacks a field.
+            InputError: Its format version is another, or a field is missing.
         """
         fields = dict(value) if isinstance(value, dict) else {}
         version = fields.pop("format_version", None)
@@ -223,11 +223,11 @@ class DatasetInfo:
 
 
 class Dataset:
-    """A Dataset folder, opened; the tables are read only when asked for.
+    """An open Dataset folder; tables are read on demand.
 
     Args:
         path: The folder.
-        info: What its `dataset.json` says.
+        info: The content of its `dataset.json`.
     """
 
     def __init__(self, path: Path, info: DatasetInfo) -> None:
@@ -239,7 +239,7 @@ class Dataset:
         """Opens the Dataset in the folder `path`; reads `dataset.json` only.
 
         Raises:
-            InputError: There is no Dataset in that folder, or it is of another format version.
+            InputError: The folder holds no Dataset, or one of another format version.
         """
         path = Path(path)
         if not (path / "dataset.json").is_file():
@@ -312,7 +312,7 @@ class Dataset:
         """Returns pseudo-queries: columns query_id, doc_id, text, origin; memory-mapped.
 
         Args:
-            generator: The generator that wrote them; all generators when None. The table is
+            generator: The generator that wrote them; None for all generators. The table is
                 empty when there is none.
 
         Raises:
@@ -341,7 +341,7 @@ class Dataset:
 
 
 class _PartWriter:
-    """One table of a Dataset under way: its file, and the hash over its rows."""
+    """A table of a Dataset being written, with the hash of its rows."""
 
     def __init__(self, folder: Path, columns: dict[str, str]) -> None:
         folder.mkdir()
@@ -360,7 +360,7 @@ class _PartWriter:
             self.hash.update(json.dumps(hashed, ensure_ascii=False).encode("utf-8") + b"\n")
         except UnicodeEncodeError:
             raise InputError(
-                f"the text of {row[0]!a} holds half a surrogate pair, which is no character",
+                f"the text of {row[0]!a} contains an unpaired surrogate, which is not a character",
                 hint="Write the source file as valid UTF-8",
             ) from None
         self.file.append(row)
@@ -376,29 +376,29 @@ class _PartWriter:
 
 
 def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
-    """Writes a source as a Dataset folder, checked, in one piece or not at all.
+    """Validates a source and writes it as a Dataset folder, atomically.
 
-    Left out, and counted with examples in `info.dropped`: documents without title and text,
-    documents with the text of an earlier one where the source asks for it, queries without
-    text, repeated queries and judgements, and judgements of what was left out or never existed.
-    Queries without a judgement are kept and counted in `info.noted`.
+    Dropped, and counted with examples in `info.dropped`: documents without title and text,
+    documents that repeat the text of an earlier one (if the source asks for it), queries without
+    text, repeated queries and judgements, and judgements of dropped or unknown queries and
+    documents. Queries without a judgement are kept and counted in `info.noted`.
 
-    A Dataset that is already there is replaced, and what else the folder holds stays.
-    Pseudo-queries and a generative memory that were made of it are kept if the content is the
-    same; otherwise what a model was needed for is not thrown away for it.
+    An existing Dataset is replaced; other files in the folder are kept. Its pseudo-queries and
+    generative memory are kept if the content is the same. If it differs, artifacts that a model
+    produced are not deleted, and the call fails.
 
     Args:
         path: The folder to write.
-        source: What to write; documents are read one at a time and not held.
+        source: The source; documents are read one at a time and not held in memory.
 
     Returns:
-        The Dataset, opened.
+        The open Dataset.
 
     Raises:
-        InputError: `path` holds something that is not a Dataset; an id is empty or repeated; a
+        InputError: `path` holds something other than a Dataset; an id is empty or repeated; a
             value has the wrong type; there is no document; more than a fifth of the judgements
-            name an unknown query or document; or a model wrote pseudo-queries for a Dataset that
-            is there, or learned from it, and its content is another.
+            name an unknown query or document; or the content differs from that of an existing
+            Dataset from which a model learned or for which one wrote pseudo-queries.
     """
     path = Path(path)
     refuse_other_content(path)
@@ -430,10 +430,10 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
 
 
 def _made_of(path: Path, content_hash: str) -> list[str]:
-    """Returns which folders of a Dataset that is there were made of content of this hash.
+    """Returns the artifacts of an existing Dataset that were made from content of this hash.
 
     Raises:
-        InputError: They were made of another content, and a model was needed for that.
+        InputError: A model made them from other content.
     """
     for name in KEPT:
         recover(path / name)
@@ -444,7 +444,7 @@ def _made_of(path: Path, content_hash: str) -> list[str]:
     expensive += path.glob("memory")
     if expensive:
         raise InputError(
-            "the dataset that is here has another content, and what was made of it would be lost",
+            "a dataset with other content is here, and what was generated from it would be lost",
             where=path,
             hint=f"Choose another --out, or remove {' and '.join(map(str, sorted(expensive)))}",
         )
@@ -452,7 +452,7 @@ def _made_of(path: Path, content_hash: str) -> list[str]:
 
 
 def refuse_other_content(path: Path) -> None:
-    """Raises InputError when `path` cannot be replaced by a Dataset, or holds no Dataset."""
+    """Raises InputError if `path` is a file or holds something other than a Dataset."""
     if path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").is_file():
         raise InputError(
             "this folder holds something that is not a dataset",
@@ -477,8 +477,8 @@ def _write_documents(
     """Writes the corpus.
 
     Returns:
-        doc_id -> whether the document was kept; and the id of each document dropped as a
-        duplicate -> the id of the one that was kept.
+        doc_id -> whether the document was kept; and id of a dropped duplicate -> id of the document
+        that was kept.
     """
     seen: dict[str, bool] = {}
     texts: dict[bytes, str] = {}
@@ -605,7 +605,7 @@ def _write_qrels(
 
 
 def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
-    # Of two documents with one text, which become one, each may have been judged for itself.
+    # Duplicate documents, which become one, may each have their own judgement.
     if first.doc_id == again.doc_id and first.relevance != again.relevance:
         raise InputError(
             f"the pair {again.query_id!r} {again.doc_id!r} is judged {first.relevance} and"

@@ -1,4 +1,4 @@
-"""The one error that means: the input or the call is wrong; and commands that fix it."""
+"""`InputError`, the error of invalid input or calls, and command lines to print in hints."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import shlex
 
 
 class InputError(Exception):
-    """Wrong input, told in one line: what is wrong, where, and how to fix it.
+    """Invalid input, described in one line: what is wrong, where, and how to fix it.
 
-    The command line prints the line and exits with code 2; every other exception is a
-    defect or a failing machine and exits with code 1.
+    The command line prints the line and exits with code 2. Any other exception is a bug or a
+    system failure and exits with code 1.
 
     Args:
         what: What is wrong, with the offending value.
@@ -35,10 +35,10 @@ def _one_line(text: str) -> str:
 
 
 def command_line(*words: str | os.PathLike[str]) -> str:
-    """Returns a command of `dsi` that a user can copy into a shell.
+    """Returns a `dsi` command line that users can paste into a shell.
 
     Args:
-        words: The verb and what follows it, each one word, however many blanks it has.
+        words: The verb and its arguments; each is quoted as one argument.
     """
     return shlex.join(["dsi", *map(_word, words)])
 

@@ -1,4 +1,4 @@
-"""What other libraries fetch: whatever they, a host or the network say becomes one line."""
+"""Translation of download errors of other libraries into one line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from data_prep.errors import InputError
 T = TypeVar("T")
 
 _MOST_SAID = 200
-"""Characters of a library's own words that are told."""
+"""Characters of a library's message that are quoted."""
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """Says what was being fetched when a library failed.
+    """Describes a download for the errors of the library that makes it.
 
     Args:
-        what: What the library cannot do.
+        what: What failed.
         where: What the user asked for.
         hint: What the user should check.
     """
@@ -32,10 +32,10 @@ class Fetching:
 
     @contextlib.contextmanager
     def translated(self, *passed: type[Exception]) -> Iterator[None]:
-        """Turns an error of the block into one line.
+        """Translates errors of the block into an `InputError`.
 
         Args:
-            passed: Errors that the caller explains itself.
+            passed: Errors that the caller handles.
 
         Raises:
             InputError: The library failed.
@@ -53,10 +53,10 @@ class Fetching:
             ) from None
 
     def rows(self, read: Callable[[], Iterable[T]]) -> Iterator[T]:
-        """Yields what `read` returns; errors of the library are told, those of the reader not.
+        """Yields the items of `read()`, translating errors of the library but not of the consumer.
 
         Raises:
-            InputError: The library failed, at the first row or at a later one.
+            InputError: The library failed, at the first item or at a later one.
         """
         with self.translated():
             rows = iter(read())
@@ -70,7 +70,7 @@ class Fetching:
 
 
 def _said(error: Exception) -> str:
-    """Returns the first line of an error, without the end of a very long one."""
+    """Returns the first line of an error, truncated."""
     first = error.args[0] if error.args else None
     text = first if isinstance(first, str) else str(error)
     said = next(iter(text.strip().splitlines()), type(error).__name__)

@@ -1,17 +1,17 @@
-"""Files that are never half-written: written beside their name, then renamed onto it.
+"""Atomic file writes: everything is written under a temporary name and then renamed.
 
-What is under way has a hidden name beside its target, and its writer holds a lock on it:
+Temporary files and folders are hidden siblings of their target, and their writer locks them:
 
     .NAME.new-*     being written
-    .NAME.old-*     holds what stood under NAME, between the two renames that replace a folder
+    .NAME.old-*     the previous NAME, between the two renames that replace a folder
     .NAME.gone-*    being removed
 
-The lock of a process that was killed is free. So the next writer of NAME can tell what is left
-over from what another process is writing now: it puts an old folder back where the kill came
-between the two renames, and removes the rest.
+A killed process releases its locks, so that the next writer of NAME can tell leftovers from files
+that another process is writing. It restores the previous folder if the kill came between the two
+renames, and removes the rest.
 
-What a user names is replaced by `replacing_named_folder` and `writing` alone: links are followed,
-pipes and devices are written to, and nothing that we did not make is removed.
+Paths that users name are replaced only by `replacing_named_folder` and `writing`, which follow
+links, write to pipes and devices, and keep files that the toolkit did not write.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from typing import IO, Any
 from data_prep.errors import InputError
 
 Ours = Callable[[str], bool]
-"""Tells by its name whether we made something in a folder."""
+"""Returns whether the toolkit writes an entry of this name into a folder."""
 
 
 def sync(path: Path) -> None:
-    """Flushes a file or folder to the disk, so that a rename never outlives its content."""
+    """Flushes a file or folder to disk, so that its content is there before it is renamed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,7 +47,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Flushes a folder and every file and folder inside it to the disk."""
+    """Flushes a folder and all of its content to disk."""
     for inside in folder.rglob("*"):
         if inside.is_dir() or inside.is_file():
             sync(inside)
@@ -56,7 +56,7 @@ def sync_tree(folder: Path) -> None:
 
 @contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Lets an error about the hidden name beside `target` name `target`, which the user gave."""
+    """Makes errors about the temporary file of `target` name `target` instead."""
     beside = os.path.abspath(target.parent / f".{target.name}.")
     try:
         yield
@@ -70,19 +70,19 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<state>new|old|gone)-[a-z0-9_]+", re
 
 
 def is_leftover(name: str) -> bool:
-    """Tells whether a file or folder of this name is under way, or was when its writer ended."""
+    """Returns whether this is the name of a temporary file or folder."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
 def without_leftovers(folder: str, names: list[str]) -> set[str]:
-    """Returns the names that `shutil.copytree` is to leave out, as its `ignore`."""
+    """Returns temporary names in a folder; an `ignore` function for `shutil.copytree`."""
     return {name for name in names if is_leftover(name)}
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Locks an open file or folder for this process; False where another process has it.
+    """Locks an open file or folder; returns False if another process holds the lock.
 
-    Where the file system has no such locks, nothing counts as left over.
+    On file systems without locks, nothing is treated as a leftover.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 @contextmanager
 def _beside(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
-    """Yields a new hidden file or folder beside `target`, which stays locked for the block."""
+    """Yields a new temporary file or folder beside `target`, locked while the block runs."""
     prefix = f".{target.name}.{state}-"
     while True:
         with _naming(target):
@@ -118,14 +118,14 @@ def _beside(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
 
 
 def recover(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
-    """Clears up after killed writers of `target`, as every writer of it does first.
+    """Cleans up after killed writers of `target`; every writer does this first.
 
-    A folder that was moved aside, and not replaced, is put back. What another process is writing
-    is left alone, and so is everything in a folder that cannot be changed.
+    A previous folder that was not replaced is restored. Files that another process is writing, and
+    read-only folders, are left alone.
 
     Args:
         target: The file or folder.
-        ours: Which names in the folder we made; what else was in it is put back, too.
+        ours: Which names in the folder the toolkit writes; other files are restored, too.
     """
     target = Path(target)
     try:
@@ -159,10 +159,10 @@ def _remove(path: Path) -> None:
 
 
 def remove_folder(folder: str | os.PathLike[str]) -> None:
-    """Removes a folder: its name goes in one rename, so that no half of it is found under it.
+    """Removes a folder atomically, by renaming it first.
 
     Args:
-        folder: The folder; nothing happens where there is none.
+        folder: The folder; a missing one is ignored.
     """
     folder = Path(folder)
     recover(folder)
@@ -174,7 +174,7 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _hand_over(aside: Path, target: Path, ours: Ours | None) -> None:
-    """Moves what is not ours from the folder that was replaced into the one that replaced it."""
+    """Moves the user's own files from the replaced folder into the new one."""
     if ours is None:
         return
     for name in os.listdir(aside):
@@ -183,15 +183,14 @@ def _hand_over(aside: Path, target: Path, ours: Ours | None) -> None:
 
 
 def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
-    """Renames a complete folder to `target`, and removes what was there.
+    """Renames a complete folder to `target`, and removes the previous one.
 
-    A kill at any moment leaves a complete folder, under the name of `target` or where `recover`
-    finds it.
+    A kill at any moment leaves a complete folder at `target` or where `recover` finds it.
 
     Args:
         fresh: The folder.
-        target: What it becomes.
-        ours: Which names in `target` we made. What else is in it stays; None: all are ours.
+        target: Its new path.
+        ours: Which names in `target` the toolkit writes; other files are kept. None for all.
     """
     if os.path.lexists(target):
         with _beside(target, "old", folder=True) as old:
@@ -203,7 +202,7 @@ def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
                 old.rmdir()
                 raise
             _hand_over(old / target.name, target, ours)
-            # Half a folder must not be taken for the old one.
+            # A partial folder must not be mistaken for the previous one.
             gone = old.with_name(old.name.replace(".old-", ".gone-"))
             os.rename(old, gone)
             shutil.rmtree(gone, ignore_errors=True)
@@ -214,14 +213,14 @@ def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
 
 @contextmanager
 def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -> Iterator[Path]:
-    """Yields an empty folder beside `target` that becomes `target` when the block ends well.
+    """Yields an empty folder beside `target` that replaces `target` if the block succeeds.
 
-    An exception inside the block removes the new folder and leaves `target` as it was. What a
-    killed writer of `target` left is cleared up before the block begins.
+    An exception inside the block removes the new folder and leaves `target` unchanged. Leftovers of
+    killed writers of `target` are removed before the block begins.
 
     Args:
         target: The folder.
-        ours: Which names in `target` we made. What else is in it stays; None: all are ours.
+        ours: Which names in `target` the toolkit writes; other files are kept. None for all.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -240,13 +239,13 @@ def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -
 
 @contextmanager
 def replacing_named_folder(target: str | os.PathLike[str], ours: Ours) -> Iterator[Path]:
-    """Does what `replacing_folder` does, for a folder that a user named.
+    """Like `replacing_folder`, for a folder that a user named.
 
-    A link stays a link: what it leads to is replaced. What is not ours in the folder stays.
+    The target of a link is replaced, not the link. The user's own files in the folder are kept.
 
     Args:
         target: The folder.
-        ours: Which names in it we made.
+        ours: Which names in it the toolkit writes.
 
     Raises:
         InputError: The folder cannot be replaced.
@@ -257,15 +256,14 @@ def replacing_named_folder(target: str | os.PathLike[str], ours: Ours) -> Iterat
 
 
 def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
-    """Refuses a folder that cannot make way for another: one in use, or where a disk is mounted.
+    """Refuses a folder that cannot be replaced: one in use, or a mount point.
 
     Args:
-        target: The folder; nothing happens where there is none.
-        ours: Which names in it we made.
+        target: The folder; a missing one passes.
+        ours: Which names in it the toolkit writes.
 
     Raises:
-        InputError: It is the current folder, one above it or a mount point, or holds one that is
-            not ours.
+        InputError: It is the current folder or a parent of it, or is or contains a mount point.
     """
     folder = Path(os.path.realpath(target))
     if not folder.is_dir():
@@ -294,7 +292,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
 
 @contextmanager
 def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path beside `target`; what is written there becomes `target` in one rename."""
+    """Yields a path beside `target`, which is renamed to `target` at the end of the block."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
@@ -316,10 +314,10 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(?P<number>\d+)|/dev/std(?P<nam
 
 @contextmanager
 def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """Yields a text file in UTF-8 that becomes what a user named when the block ends well.
+    """Yields a UTF-8 text file that replaces the file a user named if the block succeeds.
 
-    Pipes, terminals and other devices are written to as they are, and stay what they are. A link
-    stays a link: the file that it leads to is replaced. A name that ends in `.gz` is gzipped.
+    Pipes, terminals and other devices are written to directly. The target of a link is replaced,
+    not the link. A file whose name ends in `.gz` is gzipped.
 
     Args:
         target: The file; `-` for standard output.
@@ -327,7 +325,7 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
     target = Path(target)
     open_one = _DESCRIPTOR.fullmatch(os.fspath(target))
     if open_one is not None:
-        # Opened by its name, a file would be written from its beginning again.
+        # Opened by name, a file would be overwritten from its beginning.
         number = int(open_one["number"] or {"err": 2}.get(open_one["name"], 1))
         with os.fdopen(os.dup(number), "w", encoding="utf-8") as stream:
             yield stream
@@ -351,7 +349,7 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Tells whether there is a pipe, terminal or other device: neither a file nor a folder."""
+    """Returns whether a path is a pipe, terminal or other device: neither a file nor a folder."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -369,7 +367,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads a JSON file.
 
     Raises:
-        InputError: The file is missing, or is not JSON in UTF-8.
+        InputError: The file is missing, or is not valid JSON in UTF-8.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -380,10 +378,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[Any]:
-    """Reads a file that grows by a JSON value a line, without a half-written last one.
+    """Reads a JSON Lines file that is appended to, ignoring an incomplete last line.
 
     Returns:
-        The values, oldest first; none where there is no such file.
+        The values, oldest first; none if there is no such file.
     """
     values: list[Any] = []
     if not Path(path).is_file():

@@ -1,7 +1,7 @@
-"""Runs a generator over a Dataset: in shards, on any number of processes, resumable at any kill.
+"""Runs a pseudo-query generator over a Dataset: sharded, in parallel, and resumable.
 
-Finished shards lie in `pseudo/<generator>.partial/<key>/`, where the key stands for generator,
-options and content; when the last one is there, the folder becomes `pseudo/<generator>/`.
+Finished shards are stored in `pseudo/<generator>.partial/<key>/`, where the key hashes generator,
+options and content. When all are complete, the folder becomes `pseudo/<generator>/`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from data_prep.progress import note, track
 from data_prep.round_trip import Filter, FilterOptions
 
 _OF_TRAINING = ("per_doc", "seed")
-"""Options of generators that `dsi train` sets itself."""
+"""Generator options that `dsi train` sets itself."""
 SHARD_DOCUMENTS = 2048
-"""Documents per shard: what a kill can cost, and what one process does at a time."""
+"""Documents per shard: the unit of work of a process, and the most that a kill can lose."""
 
 
 @dataclass(frozen=True)
 class GenerationOutcome:
-    """What a call of `generate_queries` found or did.
+    """The outcome of `generate_queries`.
 
     Attributes:
-        folder: Where the pseudo-queries are, or will be.
-        complete: Whether all shards of all processes are there.
-        shards: How many shards there are in all.
-        written: How many shards this call wrote; 0 where everything was there already.
-        queries: How many pseudo-queries there are; 0 until complete.
+        folder: Folder of the pseudo-queries, existing or to be created.
+        complete: Whether all shards of all processes are complete.
+        shards: Total number of shards.
+        written: Number of shards that this call wrote; 0 if all of them existed.
+        queries: Number of pseudo-queries; 0 until complete.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class GenerationOutcome:
 def provenance(
     dataset: Dataset, name: str, options: GeneratorOptions, keep: FilterOptions | None = None
 ) -> dict[str, Any]:
-    """Returns what decides the pseudo-queries: the content of `generator.json`."""
+    """Returns everything that determines the pseudo-queries: the content of `generator.json`."""
     kind = GENERATORS[name]
     return {
         "generator": name,
@@ -79,28 +79,28 @@ def generate_queries(
     rank: int = 0,
     world: int = 1,
 ) -> GenerationOutcome:
-    """Gives every document of a Dataset pseudo-queries.
+    """Generates pseudo-queries for every document of a Dataset.
 
-    Running it again continues after an interruption, does nothing where the same options have
-    run to the end, and replaces the pseudo-queries of this generator where they were others.
-    The result does not depend on how many processes shared the work.
+    A repeated call resumes after an interruption, does nothing if the same options have been
+    completed, and replaces the pseudo-queries of this generator if the options differ. The result
+    does not depend on the number of processes.
 
     Args:
         dataset: The Dataset; its `pseudo/` folder is written to.
         name: The generator.
-        options: An instance of the generator's `options_class`; its defaults when None.
-        keep: Which of its queries are kept; all when None.
-        rank: Which of the processes this is, from 0.
-        world: How many processes share the work; each writes every `world`-th shard, and the
-            one that finds all of them complete puts them in place.
+        options: An instance of the generator's `options_class`; None for the defaults.
+        keep: A filter of the queries; None keeps all.
+        rank: The rank of this process, from 0.
+        world: Number of processes. Each writes every `world`-th shard; the one that finds all
+            shards complete moves them to their final folder.
 
     Raises:
-        InputError: There is no generator of that name, or it cannot work on this Dataset.
+        InputError: There is no generator of that name, or it cannot run on this Dataset.
     """
     kind = GENERATORS[name]
     options = options if options is not None else kind.options_class()
     if not isinstance(options, kind.options_class):
-        raise InputError(f"{type(options).__name__} are no options of the generator {name!r}")
+        raise InputError(f"{type(options).__name__} are not options of the generator {name!r}")
     if not 0 <= rank < world:
         raise InputError(f"rank {rank} of {world} processes does not exist")
     wanted = provenance(dataset, name, options, keep)
@@ -141,13 +141,13 @@ def generate_queries(
 
 
 def used_as_they_are(dataset: Dataset, name: str) -> bool:
-    """Tells whether training takes the pseudo-queries that are there, however they were made.
+    """Returns whether training uses the existing pseudo-queries, whatever their options.
 
-    Those of a model are not made anew for another number or seed: they are expensive. Nor are those
-    that a filter has chosen, or that were made with options which only `dsi queries` has.
+    Pseudo-queries of a model are expensive and are not regenerated for another count or seed. Nor
+    are filtered ones, or those generated with options that only `dsi queries` has.
 
     Raises:
-        InputError: They are a model's, and not there.
+        InputError: The generator needs a model, and has not been run.
     """
     expensive = GENERATORS[name].expensive
     file = dataset.path / "pseudo" / name / "generator.json"
@@ -155,7 +155,7 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
     if made.get("content_hash") == dataset.info.content_hash:
         chosen = _chosen_options(name, made)
         if chosen and not expensive:
-            note(f"training takes the pseudo-queries of {name} that are here, made with {chosen}")
+            note(f"training uses the existing pseudo-queries of {name}, generated with {chosen}")
         if expensive or "filter" in made or chosen:
             return True
     if not expensive:
@@ -168,7 +168,7 @@ def used_as_they_are(dataset: Dataset, name: str) -> bool:
 
 
 def _chosen_options(name: str, made: dict[str, Any]) -> str:
-    """Returns the options of pseudo-queries that a training could not have set; "" for none."""
+    """Returns the options of pseudo-queries that `dsi train` cannot set; "" for none."""
     plain = json.loads(json.dumps(asdict(GENERATORS[name].options_class())))
     given = made.get("options", {})
     return ", ".join(
@@ -180,13 +180,13 @@ def _chosen_options(name: str, made: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class DocumentCounts:
-    """How many pseudo-queries documents have.
+    """Statistics of the number of pseudo-queries per document.
 
     Attributes:
-        without: Documents that have none.
-        fewest: The fewest of a document that has some.
-        mean: Of all documents.
-        most: The most of a document.
+        without: Documents without pseudo-queries.
+        fewest: Minimum over documents with pseudo-queries.
+        mean: Mean over all documents.
+        most: Maximum.
     """
 
     without: int
@@ -196,7 +196,7 @@ class DocumentCounts:
 
 
 def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
-    """Counts the pseudo-queries of a generator, document by document."""
+    """Counts the pseudo-queries of a generator per document."""
     doc_ids = (doc_id for (doc_id,) in arrow.read_rows(dataset.path / "pseudo" / name, ["doc_id"]))
     counts = [sum(1 for _ in group) for _, group in groupby(doc_ids)]
     documents = dataset.info.documents
@@ -208,10 +208,10 @@ def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
 
 @contextlib.contextmanager
 def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None]:
-    """Tells that something is kept in a dataset, where that may not be written to.
+    """Explains errors of a block that writes into a read-only dataset.
 
     Raises:
-        InputError: The block could not write there.
+        InputError: The dataset is read-only.
     """
     try:
         yield
@@ -221,13 +221,13 @@ def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None
         raise InputError(
             f"{what} kept in the dataset, and it is read-only ({error.strerror})",
             where=dataset.path,
-            hint="Copy the dataset to where you may write, and go on with the copy",
+            hint="Copy the dataset to a writable folder and use the copy",
         ) from None
 
 
 @contextlib.contextmanager
 def _nothing_left_empty(partial: Path) -> Iterator[None]:
-    """Removes the folder of shards after an error where there is none yet."""
+    """Removes the folder of shards after an error if it is empty."""
     try:
         yield
     except BaseException:
@@ -274,10 +274,10 @@ def _write_shard(
 
 
 def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any]) -> None:
-    """Makes the folder of all shards the generator's folder, and removes what it replaces.
+    """Moves the complete shards to the generator's folder, replacing the previous ones.
 
-    Two processes may both find the last shard in place: the one that comes second finds the
-    folder gone, and the same pseudo-queries where they belong.
+    Two processes may both find all shards complete. The slower one finds the folder gone and the
+    same pseudo-queries in their final place.
     """
     files = [_shard(number) for number in range(shards)]
     fingerprint = partial.name
@@ -293,7 +293,7 @@ def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any
 
 
 def _clear_up(final: Path) -> None:
-    """Removes what killed processes have left: files half written, and folders moved aside."""
+    """Removes leftovers of killed processes: partial files and temporary folders."""
     for unfinished in final.glob(".*"):
         unfinished.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # others may be at work in it

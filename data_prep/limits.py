@@ -1,17 +1,17 @@
-"""How large one piece of input may be: every limit of the readers, in one place.
+"""Size limits of the input readers.
 
-Whatever is over a limit of a file is refused with its line. A document may be as long as
-`LONGEST_RECORD` allows; nothing of it is left out of a vocabulary for its length.
+Input over a limit is refused with its line number. A document may be as long as `LONGEST_RECORD`;
+no part of it is excluded from a vocabulary because of its length.
 """
 
 LONGEST_LINE = 2**26
-"""Characters of one line of a text file. A small compressed file can hold a line of gigabytes."""
+"""Maximum characters per line of a text file; a small compressed file can hold a huge line."""
 
 LONGEST_RECORD = 2**26
-"""Characters of one record that spans lines: a TREC document or topic, a CSV record."""
+"""Maximum characters of a record that spans lines: a TREC document or topic, a CSV record."""
 
 LONGEST_WORD = 1_000
-"""Characters of one word. A longer one is read as several words; sentencepiece fails on it."""
+"""Maximum characters of a word. Longer ones, on which sentencepiece fails, are split."""
 
 LONGEST_SENTENCE = 2**18
-"""Characters that sentencepiece is trained on at once. It passes over more than 2^20 bytes."""
+"""Maximum characters of a sentencepiece training line, which it ignores beyond 2^20 bytes."""

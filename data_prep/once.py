@@ -1,4 +1,4 @@
-"""Input that can be read only once, such as a pipe, opened as often as it is asked for."""
+"""Repeated reading of input that can be read only once, such as a pipe."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import BinaryIO
 from data_prep.files import is_stream
 
 _KEPT: dict[tuple[str, int, int], _Kept] = {}
-"""What has been read of each stream, as long as the process lives."""
+"""What has been read of each stream, until the process ends."""
 
 
 class _Kept:
-    """A stream and, in a temporary file without a name, what has been read of it."""
+    """A stream, with what has been read of it in an anonymous temporary file."""
 
     def __init__(self, path: Path) -> None:
         self.stream: BinaryIO | None = path.open("rb", buffering=0)
@@ -23,7 +23,7 @@ class _Kept:
         self.size = 0
 
     def read(self, position: int, count: int) -> bytes:
-        """Returns at most `count` bytes from a position that has been reached; b"" at the end."""
+        """Returns at most `count` bytes from a position; b"" at the end."""
         if position == self.size and self.stream is not None:
             more = self.stream.read(count)
             if more:
@@ -38,7 +38,7 @@ class _Kept:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a stream from its beginning, whoever else reads it."""
+    """Reads a stream from its beginning, independently of other readers."""
 
     def __init__(self, kept: _Kept) -> None:
         self._kept = kept
@@ -55,21 +55,21 @@ class _Reader(io.RawIOBase):
 
 
 def standard_input(path: str | os.PathLike[str]) -> Path:
-    """Returns the path that a user means: `-` is standard input, unless there is such a file."""
+    """Returns the path of an argument: `-` is standard input, unless a file has that name."""
     return Path("/dev/stdin") if os.fspath(path) == "-" and not Path("-").exists() else Path(path)
 
 
 def open_input(
     path: str | os.PathLike[str], buffer: int = io.DEFAULT_BUFFER_SIZE
 ) -> io.BufferedReader:
-    """Opens a file that a user named, for reading from its beginning.
+    """Opens a file that a user named, at its beginning.
 
-    A pipe or other device gives its content once. What is read of it is kept in a temporary file,
-    so that opening it again in this process begins at the beginning, too.
+    The content of a pipe or other device can be read only once. It is cached in a temporary file,
+    so that this process can open it again.
 
     Args:
         path: The file; `-` for standard input.
-        buffer: Bytes read at once.
+        buffer: Buffer size in bytes.
 
     Raises:
         OSError: It cannot be opened.

@@ -1,4 +1,4 @@
-"""Progress bars and notes: always on standard error; standard output stays a program's to read."""
+"""Progress bars and notes, on standard error: standard output is reserved for results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
     Args:
         items: What to iterate over.
-        description: A few words, shown left of the bar.
-        total: How many items there are, where `items` has no length.
+        description: A label, shown to the left of the bar.
+        total: Number of items, if `items` has no length.
     """
-    # By itself tqdm looks at this variable only once, when it is imported.
+    # tqdm reads this variable only when it is imported.
     disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
     bar = tqdm(
         items,
@@ -34,6 +34,6 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def note(text: str) -> None:
-    """Prints a line that a user should know of on standard error, above any progress bar."""
+    """Prints a note to the user on standard error, above any progress bar."""
     if os.environ.get("RANK", "0") == "0":  # one process of a `torchrun` says it for all
         tqdm.write(f"dsi: {text}.", file=sys.stderr)

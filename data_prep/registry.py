@@ -1,4 +1,4 @@
-"""Things a user chooses by name: one registry per kind of thing, one entry per file."""
+"""Registries of what users choose by name, with one entry per file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps a name to a class or function, and explains itself when the name is unknown.
+    """Maps names to classes or functions, with a helpful error for unknown names.
 
     Args:
         noun: What the entries are, in the singular ("docid kind"), for error messages.
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
 
 
 def import_entries(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, each of which enters what it defines in its registry.
+    """Imports every module of a package, so that each registers what it defines.
 
     Args:
         package: The name of the package.

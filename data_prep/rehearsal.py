@@ -1,8 +1,8 @@
-"""Rehearsal contents: the parts of a document that stand for it in the indexing task.
+"""Rehearsal contents: the inputs of the indexing task other than the start of the document.
 
-SE-DSI (Tang et al., KDD 2023, section 4.2) lets a model rehearse passages and single sentences
-beside the document; DSI (Tay et al., NeurIPS 2022, section 3.1) compares the first tokens with
-the set of tokens. A part is a text; how many tokens of it are read is decided in training.
+SE-DSI (Tang et al., KDD 2023, section 4.2) also trains on passages and single sentences. DSI (Tay
+et al., NeurIPS 2022, section 3.1) compares the first tokens with the set of tokens. Contents are
+texts; training truncates them to a number of tokens.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from data_prep.text import sentences, stemmer, stopwords, terms
 
 STYLES = ("leading", "summary", "random")
 PASSAGES = {"leading": 3, "summary": 1, "random": 1}
-"""Passages of a document by style, as in the paper; random takes as many as the summary."""
+"""Passages per document by style, as in the paper; random takes as many as summary."""
 LONGEST = 1000
-"""Units (sentences or passages) of a document beyond which TextRank does not look."""
+"""Maximum number of sentences or passages of a document that TextRank ranks."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class RehearsalOptions:
 
 
 def passages(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
-    """Returns the passages of a document that its style chooses, in the order of the text.
+    """Returns the passages that the style selects from a document, in text order.
 
-    A document with fewer passages than the leading style wants gives its first one only, as in
-    the paper.
+    A document with fewer passages than the leading style takes contributes only its first one, as
+    in the paper.
     """
     found = _all_passages(sentences(document.text), options)
     most = options.most_passages or PASSAGES[options.style]
@@ -86,12 +86,12 @@ def passages(document: Document, options: RehearsalOptions, seed: int) -> list[s
 
 
 def single_sentences(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
-    """Returns the sentences of a document that its style chooses, in the order of the text."""
+    """Returns the sentences that the style selects from a document, in text order."""
     return _choose(sentences(document.text), options.most_sentences, document, options, seed)
 
 
 def token_set(document: Document, options: RehearsalOptions, seed: int) -> list[str]:
-    """Returns the words of title and text, each once, without stop words, as one text."""
+    """Returns the distinct words of title and text, without stop words, as one text."""
     left_out = stopwords(options.language)
     different = dict.fromkeys(terms(f"{document.title} {document.text}"))
     kept = " ".join(word for word in different if word not in left_out)
@@ -103,11 +103,11 @@ CONTENTS: dict[str, Callable[[Document, RehearsalOptions, int], list[str]]] = {
     "sentences": single_sentences,
     "tokens": token_set,
 }
-"""Contents besides the document itself: name of the share -> what makes them."""
+"""Contents besides the document itself: name -> the function that produces them."""
 
 
 def _all_passages(units: Sequence[str], options: RehearsalOptions) -> list[str]:
-    """Returns every passage; the last one reaches to the end of the text."""
+    """Returns all passages; the last one extends to the end of the text."""
     size, step = options.passage_sentences, options.stride
     if len(units) <= size:
         return [" ".join(units)] if units else []
@@ -132,17 +132,17 @@ def _choose(
 
 
 def text_rank(units: Sequence[str], language: str = "english") -> npt.NDArray[np.float64]:
-    """Returns how central each of some texts is among them (Mihalcea and Tarau, EMNLP 2004).
+    """Returns the TextRank centrality of texts (Mihalcea and Tarau, EMNLP 2004).
 
-    PageRank over a graph whose edge weights are the terms that two texts share, divided by the
-    sum of the logarithms of their numbers of terms.
+    PageRank on a graph whose edge weights are the number of terms that two texts share, divided by
+    the sum of the logarithms of their lengths in terms.
 
     Args:
         units: The texts.
-        language: Of stop words and stems.
+        language: Language of stop words and stemmer.
 
     Returns:
-        float64 [texts]; together 1.
+        float64 [texts]; sums to 1.
     """
     left_out, stem = stopwords(language), stemmer(language)
     bags = [set(stem([word for word in terms(unit) if word not in left_out])) for unit in units]
@@ -152,7 +152,7 @@ def text_rank(units: Sequence[str], language: str = "english") -> npt.NDArray[np
         matrix[row, [columns[term] for term in bag]] = 1.0
     sizes = np.log(np.maximum(matrix.sum(axis=1), 1.0))
     lengths = np.add.outer(sizes, sizes)
-    # Two texts of one term each have no length to divide by; then they count as they are.
+    # For two texts of one term each the divisor would be 0; their overlap is not normalized.
     weights = (matrix @ matrix.T) / np.where(lengths > 0, lengths, 1.0)
     np.fill_diagonal(weights, 0.0)
     return page_rank(weights.astype(np.float64))
@@ -164,12 +164,12 @@ def page_rank(
     """Returns the PageRank of every node of a weighted graph, by power iteration.
 
     Args:
-        weights: float64 [nodes, nodes]: of the edge from a row's node to a column's.
-        damping: Chance to follow an edge and not to jump anywhere.
-        tolerance: Largest change of any rank at which the iteration stops.
+        weights: Weights of the edges from row to column; float64 [nodes, nodes].
+        damping: Probability of following an edge instead of jumping to a random node.
+        tolerance: The iteration stops when no rank changes by more than this.
 
     Returns:
-        float64 [nodes]; together 1. A node without edges passes its rank on to all.
+        float64 [nodes]; sums to 1. A node without edges distributes its rank over all nodes.
     """
     nodes = len(weights)
     out = weights.sum(axis=1, keepdims=True)

@@ -1,9 +1,9 @@
-"""No code that comes with a checkpoint is run, and nobody is asked whether it should be.
+"""Never runs code from a checkpoint, and never prompts for it.
 
-`trust_remote_code=False` is not enough for that: where a file of a checkpoint names one of
-transformers' own `Auto` classes as its tokenizer, the flag is lost on the way, transformers asks
-on the terminal, and a "y" runs what the folder holds. An implementation of attention that looks
-like "user/kernel" is fetched from a hub and run without any question.
+`trust_remote_code=False` is not sufficient. If a checkpoint names one of transformers' own `Auto`
+classes as its tokenizer, the flag is lost, transformers prompts on the terminal, and "y" runs code
+from the folder. An attention implementation such as "user/kernel" is downloaded and run without a
+prompt.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 from data_prep.errors import InputError
 
 BUILT_IN = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-"""Implementations of attention that come with the installed libraries."""
+"""Attention implementations of the installed libraries."""
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 def never_ask() -> None:
-    """Lets transformers refuse remote code where it would ask; to be called before it loads."""
+    """Makes transformers refuse remote code instead of prompting; call it before loading."""
     from transformers import dynamic_module_utils
 
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
-    """Refuses the JSON of a configuration that names code from elsewhere, at any depth.
+    """Refuses a configuration that names external code, at any depth.
 
     Args:
         config: The content of a `config.json`.
         where: The file or the name of the checkpoint.
 
     Raises:
-        InputError: It names an implementation that is no part of the installed libraries.
+        InputError: It names an implementation that is not part of the installed libraries.
     """
     for key, value in config.items():
         if key.strip("_").removesuffix("_internal") in _IMPLEMENTATIONS:
@@ -55,16 +55,16 @@ def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]
 
 
 def checked_config(name: str, **options: Any) -> Any:
-    """Returns the configuration of a checkpoint, by transformers' own classes alone.
+    """Returns the configuration of a checkpoint, using only transformers' own classes.
 
     Args:
         name: A hub id, or the path of a folder.
         options: Further options of transformers, such as `gguf_file`.
 
     Raises:
-        InputError: It names code from elsewhere.
+        InputError: It names external code.
         OSError: It cannot be reached.
-        ValueError: It is unknown to transformers, or asks for code of its own.
+        ValueError: It is unknown to transformers, or needs its own code.
     """
     from transformers import AutoConfig
     from transformers.configuration_utils import PretrainedConfig

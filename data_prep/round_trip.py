@@ -1,7 +1,6 @@
-"""Does a pseudo-query find its document? The measure of a generator, and a filter.
+"""Round-trip consistency of pseudo-queries (Alberti et al., ACL 2019), as a measure and a filter.
 
-A query that BM25 does not lead back to its document is about something else, or about too much
-(round-trip consistency, Alberti et al., ACL 2019).
+A query by which BM25 does not retrieve its document is off topic or too general.
 """
 
 from __future__ import annotations
@@ -57,16 +56,16 @@ class PairScorer(Protocol):
 
 
 def read_by(document: Document) -> str:
-    """Returns what BM25 and a cross-encoder read of a document."""
+    """Returns the text of a document that BM25 and a cross-encoder read."""
     return f"{document.title} {document.text}".strip()
 
 
 class Filter:
-    """Keeps the pseudo-queries that the options ask for.
+    """Filters pseudo-queries.
 
     Args:
-        dataset: All documents, among which a query must find its own.
-        options: What is asked for.
+        dataset: The documents, among which a query must retrieve its own.
+        options: The filter options.
 
     Raises:
         InputError: The cross-encoder cannot be loaded, or the language is unknown.
@@ -87,7 +86,7 @@ class Filter:
     def keep(
         self, documents: Sequence[Document], written: Sequence[Sequence[PseudoQuery]]
     ) -> list[list[PseudoQuery]]:
-        """Returns those of the queries of each document that are kept, in their order."""
+        """Returns the queries of each document that pass the filter, in their order."""
         return [
             self._best(document, self._returning(document, list(queries)))
             for document, queries in zip(documents, written, strict=True)
@@ -113,17 +112,17 @@ class Filter:
 def measure_round_trip(
     dataset: Dataset, generator: str, *, sample: int, language: str = "english", seed: int = 0
 ) -> dict[str, Any]:
-    """Measures how often the pseudo-queries of a generator find their document by BM25.
+    """Measures how often BM25 retrieves a document by its pseudo-queries.
 
     Args:
         dataset: The documents and the pseudo-queries.
-        generator: Whose.
-        sample: How many of them to ask, drawn at random; all where there are fewer.
-        language: Of stop words and stemmer.
-        seed: Of the draw.
+        generator: The generator of the pseudo-queries.
+        sample: Number of pseudo-queries to sample.
+        language: Language of stop words and stemmer.
+        seed: Seed of the sample.
 
     Returns:
-        "queries" asked, "Success@1", "Success@10" and "RR" (1 / rank; 0 where it is not found).
+        The number of "queries", "Success@1", "Success@10" and "RR" (0 if not retrieved).
     """
     folder = dataset.path / "pseudo" / generator
     rows = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}

@@ -17,20 +17,20 @@ def split_queries(
 ) -> dict[str, str]:
     """Assigns queries to train, dev and test at random.
 
-    Queries of the same text (but for case and white space) go together, so that no test query
-    is trained on under another id. The outcome does not depend on the order of `texts`.
+    Queries of the same text (ignoring case and white space) stay together, so that no test query is
+    trained on under another id. The outcome does not depend on the order of `texts`.
 
     Args:
         texts: query_id -> text.
-        dev_share: The share of the different texts that goes to dev, rounded.
-        test_share: The share of the different texts that goes to test, rounded.
-        seed: Of the random choice.
+        dev_share: Fraction of the distinct texts that goes to dev, rounded.
+        test_share: Fraction of the distinct texts that goes to test, rounded.
+        seed: Random seed.
 
     Returns:
         query_id -> "train", "dev" or "test", in the order of `texts`.
 
     Raises:
-        InputError: A share is negative, or both together leave nothing to train on.
+        InputError: A fraction is negative, or the two leave nothing to train on.
     """
     _check_shares(dev_share, test_share)
     groups = sorted({normalise(text) for text in texts.values()})
@@ -46,21 +46,20 @@ def split_queries(
 
 
 class SplitSource:
-    """A source whose queries are split anew into train, dev and test.
+    """A source whose queries are split again into train, dev and test.
 
-    The shares are taken from the training queries of the source. Where all its judgements are
-    in one split, whatever that is called, it counts as not split at all and the shares are
-    taken from all queries.
+    The new splits are taken from the training queries of the source. If all its judgements are in
+    one split, whatever its name, they are taken from all queries.
 
     Args:
         source: The source to split.
-        dev_share: The share that goes to dev.
-        test_share: The share that goes to test.
-        seed: Of the random choice.
+        dev_share: Fraction of the queries that goes to dev.
+        test_share: Fraction of the queries that goes to test.
+        seed: Random seed.
 
     Raises:
-        InputError: A share is impossible, the source has such a split already, or there is
-            nothing to take it from.
+        InputError: A fraction is invalid, the source already has such a split, or there are no
+            queries to split.
     """
 
     def __init__(
@@ -112,10 +111,10 @@ class SplitSource:
 
 
 def increment_shares(first: float, increments: int) -> list[float]:
-    """Returns the shares of D0 and of `increments` equal parts of the rest: they sum to 1.
+    """Returns the fractions of D0 and of `increments` equal parts of the rest; they sum to 1.
 
     Raises:
-        InputError: D0 would be empty or everything, or there is no increment.
+        InputError: D0 would be empty or the whole, or there is no increment.
     """
     if not 0 < first < 1:
         raise InputError(f"a share of {first} for D0 is not between 0 and 1")
@@ -128,16 +127,15 @@ def split_documents(doc_ids: Sequence[str], shares: Sequence[float], seed: int) 
     """Splits documents at random into D0, D1, ..., Dn.
 
     Args:
-        doc_ids: The documents; each once.
-        shares: The share of each part; together 1. A part is never more than one document away
-            from its share.
-        seed: Of the random choice, which does not depend on the order of `doc_ids`.
+        doc_ids: The distinct ids of the documents.
+        shares: The fraction of each part; they sum to 1. Parts are rounded by at most one document.
+        seed: Random seed. The outcome does not depend on the order of `doc_ids`.
 
     Returns:
-        The parts: disjoint, together everything, each in the order of `doc_ids`.
+        A partition of the documents; each part is in the order of `doc_ids`.
 
     Raises:
-        InputError: The shares are not a split, or a part would be empty.
+        InputError: The fractions do not sum to 1, or a part would be empty.
     """
     if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise InputError(f"shares {list(shares)} of the documents do not sum to 1")
@@ -161,17 +159,17 @@ def split_documents(doc_ids: Sequence[str], shares: Sequence[float], seed: int) 
 def queries_of_parts(
     qrels: Mapping[str, Mapping[str, int]], parts: Sequence[Sequence[str]]
 ) -> list[list[str]]:
-    """Assigns each query to the part with which the last of its relevant documents comes.
+    """Assigns each query to the first part at which all its relevant documents have arrived.
 
-    Used with D0, ..., Di only, a query of part i never asks for a document that has not come.
+    A query of part i therefore needs no document beyond D0, ..., Di.
 
     Args:
         qrels: query_id -> {doc_id: relevance}, as `Dataset.qrels_of` returns it.
         parts: The documents of D0, D1, ..., Dn.
 
     Returns:
-        The query ids of each part, in the order of `qrels`. A query without a relevant
-        document, or with one that is in no part, is in none.
+        The query ids of each part, in the order of `qrels`. Queries without a relevant document, or
+        with one that is in no part, are omitted.
     """
     part_of = {doc_id: number for number, part in enumerate(parts) for doc_id in part}
     found: list[list[str]] = [[] for _ in parts]

@@ -1,4 +1,4 @@
-"""Words and sentences: the one place that says how text is taken apart."""
+"""Text normalization, and splitting into words and sentences."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 from data_prep.errors import InputError
 from data_prep.limits import LONGEST_SENTENCE, LONGEST_WORD
 
-# Vowel signs and points (Hindi, Thai, Arabic, Hebrew, ...), which `\w` leaves out.
+# Vowel signs and points (Hindi, Thai, Arabic, Hebrew, ...), which `\w` does not match.
 _MARKS = "".join(
     chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc")
 )
 IN_WORDS = rf"\w{_MARKS}"
-"""What words are made of, underscores included, to stand in a class of a regular expression."""
+"""Characters of words, including underscores, for a regular-expression character class."""
 APOSTROPHES = "\u2018\u2019\u201b\u02bb\u02bc\u02bd\u02b9\u2032\u05f3\uff07\ua78c"
 """What stands for U+0027 in a word: O\u2019Brien is O'Brien."""
 INVISIBLE = (
-    # Soft hyphens, joiners, direction marks, variation selectors, and the Arabic stretch of lines.
+    # Soft hyphens, joiners, direction marks, variation selectors, and the Arabic tatweel.
     "\u00ad\u034f\u061c\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200c-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff"
 )
-"""What no one types and no one sees, for a class of a regular expression."""
+"""Invisible characters, for a regular-expression character class."""
 _APOSTROPHE = re.compile(rf"[{APOSTROPHES}]|(?<=\w)[`\u00b4](?=\w)")
 # A soft hyphen at the end of a line joins the two halves of its word.
 _UNSEEN = re.compile(rf"\u00ad[ \t]*\r?\n[ \t]*|[{INVISIBLE}]")
-# In Arabic script it parts what is one word elsewhere, and is typed as a blank.
+# In Arabic script it separates the parts of a word, and people type a space instead.
 _PERSIAN_GAP = re.compile(r"(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
-# Of no text; the last two are sentencepiece's own marks, which it takes no line with.
+# Not text; the last two are sentencepiece's own markers, and it rejects lines that contain them.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ud800-\udfff\u2581\u2585]")
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 _WORD = re.compile(rf"[{IN_WORDS}]+(?:['’][{IN_WORDS}]+)*")
-# Arabic, Urdu, Hindi, Ethiopic and Armenian have end marks of their own before the white space.
+# Arabic, Urdu, Hindi, Ethiopic and Armenian have their own sentence-final punctuation.
 _SENTENCE_END = re.compile(
     r"(?<=[.!?…؟۔।॥።։])[\"'”’»)\]]*\s+(?=[\"'“‘«(\[¿¡]*[^\Wa-z])"
     r"|\n\s*\n"
     r"|(?<=[。！？｡])(?![。！？｡」』）】》〉〕”’\"')\]])"
 )
-# Han, kana, Thai, Lao, Burmese, Khmer: written without blanks between words.
+# Han, kana, Thai, Lao, Burmese, Khmer: written without spaces between words.
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff]+"
@@ -51,14 +51,14 @@ _ABBREVIATION = re.compile(
 
 
 def as_typed(text: str) -> str:
-    """Returns `text` in the characters that people type, in Unicode form NFKC.
+    """Returns `text` as people would type it, in Unicode form NFKC.
 
-    Apostrophes are U+0027; soft hyphens and other characters without a width are gone; control
-    characters, and what is no character, are blanks. Case and white space stay.
+    Apostrophes become U+0027; soft hyphens and other zero-width characters are removed; control
+    characters and non-characters become spaces. Case and white space are kept.
     """
     if not text.isascii() or "`" in text:
         text = _PERSIAN_GAP.sub(" ", _APOSTROPHE.sub("'", text))
-        # Composed forms may hold them, too.
+        # Composed forms may contain them, too.
         text = _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text)))
     return _NO_TEXT.sub(_blank, text)
 
@@ -68,15 +68,15 @@ def _blank(character: re.Match[str]) -> str:
 
 
 def normalise(text: str) -> str:
-    """Returns `text` as people type it, in lower case, with white space folded to one blank.
+    """Returns `text` in its typed form, lower-cased, with white space collapsed.
 
-    This is how words of documents and queries are compared everywhere; see `as_typed`.
+    Words of documents and queries are always compared in this form; see `as_typed`.
     """
     return " ".join(as_typed(text).lower().split())
 
 
 def one_line(text: str) -> str:
-    """Returns `text` with white space folded to one blank, and none at its ends."""
+    """Returns `text` with white space collapsed and stripped."""
     return " ".join(text.split())
 
 
@@ -86,27 +86,27 @@ def words(text: str) -> list[str]:
 
 
 def surface_words(text: str) -> list[str]:
-    """Returns the words of `text` in order and in the case they are written in."""
+    """Returns the words of `text` in order, in their original case."""
     return _cut(_WORD.findall(as_typed(text).replace("_", " ")))
 
 
 def _cut(found: list[str]) -> list[str]:
-    """Returns words, those that are longer than LONGEST_WORD in several parts."""
+    """Returns words, splitting those that are longer than LONGEST_WORD."""
     if max(map(len, found), default=0) <= LONGEST_WORD:
         return found
     return [part for word in found for part in short_words(word).split()]
 
 
 def short_words(text: str) -> str:
-    """Returns `text` with a blank after LONGEST_WORD characters that have none between them."""
+    """Returns `text` with a space inserted after every LONGEST_WORD characters without one."""
     return _LONG_WORD.sub(r"\g<0> ", text) if len(text) > LONGEST_WORD else text
 
 
 def training_lines(texts: Iterable[str]) -> Iterator[str]:
-    """Yields texts as lines that sentencepiece learns from, without the empty ones.
+    """Yields texts as training lines for sentencepiece, without empty ones.
 
-    It passes over long lines, and those with one of its own marks, without a word: a long text is
-    cut at blanks, where it has any, and a mark is a blank.
+    Sentencepiece silently skips long lines, and lines with its own markers. Long texts are split at
+    spaces where possible, and markers become spaces.
     """
     for text in texts:
         rest = _NO_TEXT.sub(_blank, text).strip()
@@ -120,10 +120,10 @@ def training_lines(texts: Iterable[str]) -> Iterator[str]:
 
 
 def spaced(text: str) -> str:
-    """Returns `text` with blanks between its terms where its script has none.
+    """Returns `text` with spaces between terms, also in scripts without them.
 
-    A run of such characters becomes all pairs of neighbours in it, which match wherever a run
-    begins; a run of one stays. Other text is left as it is.
+    A run of characters of such a script becomes its character bigrams, which match wherever the run
+    begins; a single character is kept. Other text is unchanged.
     """
     return UNSPACED.sub(_in_pairs, text)
 
@@ -135,20 +135,21 @@ def _in_pairs(run: re.Match[str]) -> str:
 
 
 def terms(text: str) -> list[str]:
-    """Returns the words of `text` as `words` does, in scripts without blanks pairs of characters.
+    """Returns the words of `text`, or character bigrams in scripts that do not separate words.
 
-    What is counted to compare texts: in Chinese, `words` are whole clauses.
+    Use these to compare texts; in Chinese, `words` returns whole clauses.
     """
     return words(spaced(as_typed(text)))
 
 
 def sentences(text: str) -> list[str]:
-    """Splits `text` into sentences, in order and without the white space between them.
+    """Splits `text` into sentences, in order and stripped.
 
-    A sentence ends at `.`, `!` or `?` before white space and something other than a lower-case
-    letter (or at the like of Arabic, Urdu, Hindi, Ethiopic and Armenian), at an empty line, or
-    at a full-width end mark (Chinese, Japanese) that closes no quotation. Initials and common
-    abbreviations do not end one. Thai, which marks no end, is one sentence a paragraph.
+    A sentence ends at `.`, `!` or `?` (or the equivalent of Arabic, Urdu, Hindi, Ethiopic and
+    Armenian) followed by white space and no lower-case letter, at an empty line, or at full-width
+    punctuation (Chinese, Japanese) that does not close a quotation. Initials and common
+    abbreviations do not end a sentence. Thai, which has no sentence punctuation, is split into
+    paragraphs.
     """
     pieces: list[str] = []
     start = 0
@@ -194,13 +195,13 @@ def stopwords(language: str = "english") -> frozenset[str]:
 
 
 def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:
-    """Returns a function that gives the stem of each word of a list (Snowball, by PyStemmer).
+    """Returns a function that stems a list of words (Snowball, by PyStemmer).
 
     Args:
-        language: "english", "german", ... or "none" for words as they are.
+        language: "english", "german", ... or "none" for no stemming.
 
     Raises:
-        InputError: PyStemmer has none for that language.
+        InputError: PyStemmer does not support that language.
     """
     made = snowball(language)
     if made is None:
@@ -213,7 +214,7 @@ def snowball(language: str) -> Any:
     """Returns PyStemmer's stemmer of a language; None for "none".
 
     Raises:
-        InputError: PyStemmer has none for that language.
+        InputError: PyStemmer does not support that language.
     """
     if language == "none":
         return None

@@ -368,7 +368,7 @@ def load_backbone(
 
     Raises:
         InputError: A file is missing or damaged, the weights do not fit the configuration or are
-            no finite numbers, or the architecture is no encoder-decoder of transformers.
+            not finite, or the architecture is not an encoder-decoder of transformers.
     """
     import torch
     from safetensors import SafetensorError
@@ -555,14 +555,14 @@ def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path
 
 
 def _check_finite(model: PreTrainedModel, file: Path) -> None:
-    """Refuses weights that are no finite numbers, with which nothing would be found."""
+    """Refuses weights that are not finite, with which nothing would be found."""
     import torch
 
     for name, parameter in model.named_parameters():
         if parameter.numel() and not bool(
             torch.stack(parameter.detach().aminmax()).isfinite().all()
         ):
-            raise InputError(f"the weights {name!r} are no finite numbers", where=file, hint=COPY)
+            raise InputError(f"the weights {name!r} are not finite", where=file, hint=COPY)
 
 
 def _architecture(name: Any, folder: Path) -> Any:

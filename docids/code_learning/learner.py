@@ -74,7 +74,7 @@ class Learner:
                 continues; None for nowhere.
 
         Raises:
-            InputError: A codebook has collapsed, or the loss is no finite number.
+            InputError: A codebook has collapsed, or the loss is not a finite number.
         """
         from docids.code_learning.networks import VectorNetwork
         from docids.code_learning.trainer import CodebookTrainer

@@ -70,7 +70,7 @@ class CodebookTrainer:
                 same learning was interrupted; None for nowhere.
 
         Raises:
-            InputError: A codebook has collapsed, or the loss is no finite number.
+            InputError: A codebook has collapsed, or the loss is not a finite number.
         """
         if not self.network.documents:
             return

@@ -54,7 +54,7 @@ def fit(
         The model, its tokenizer, and the loss of the last step: the mean cross-entropy of a token.
 
     Raises:
-        InputError: The model cannot be loaded, or the loss is no finite number.
+        InputError: The model cannot be loaded, or the loss is not a finite number.
     """
     model, tokenizer = _start(pairs, corpus, options, work)
     sources = _tokens(tokenizer, [text for text, _ in pairs], options.document_length)

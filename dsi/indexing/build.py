@@ -67,7 +67,7 @@ def train_index(
 
     Raises:
         InputError: The folder holds an index or a run of other options, an option does not fit
-            the data, or the loss is no finite number.
+            the data, or the loss is not a finite number.
     """
     options = decided(options, docids_folder)
     wanted = _fingerprint(dataset, options, docids_folder)

@@ -61,7 +61,7 @@ class Postings:
         """Checks postings from a store.
 
         Raises:
-            InputError: They do not belong together, or a weight is no finite number.
+            InputError: They do not belong together, or a weight is not a finite number.
         """
         check_offsets(self.offsets, len(self.rows), "the offsets of postings")
         if len(self.offsets) != words + len(self.pairs) + 1:
@@ -71,7 +71,7 @@ class Postings:
         if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < self.documents:
             raise InputError(f"a posting beyond the {self.documents} documents")
         if len(self.weights) and not np.isfinite(np.sum(self.weights)):
-            raise InputError("a weight is no finite number")
+            raise InputError("a weight is not a finite number")
         if (self.pairs[1:] <= self.pairs[:-1]).any():
             raise InputError("pairs are not in order")
 

@@ -110,7 +110,7 @@ class Weighting(nn.Module):
         """Takes back what `arrays` returned.
 
         Raises:
-            InputError: A parameter has another shape, or is no finite number.
+            InputError: A parameter has another shape, or is not a finite number.
             KeyError: One is missing.
         """
         made = cls(words, k1=1.0, b=0.5, pairs=1.0, title_weight=1.0)
@@ -119,9 +119,9 @@ class Weighting(nn.Module):
                 found = np.array(arrays[name], np.float32)
                 if found.shape != (weight.numel(),):
                     raise InputError(f"{name} has shape {list(found.shape)}")
-                # The logarithm of a weight of 0 is no finite number, and means no pairs.
+                # The logarithm of a weight of 0 is not a finite number, and means no pairs.
                 if not np.isfinite(found).all() and name != "log_pairs":
-                    raise InputError(f"{name} is no finite number")
+                    raise InputError(f"{name} is not a finite number")
                 weight.copy_(torch.from_numpy(found).view(weight.shape))
         return made
 

@@ -124,7 +124,7 @@ def train_loop(run: Run) -> dict[str, Any]:
         the best weights by `SELECTION_MEASURE` on the dev queries, or the last ones without.
 
     Raises:
-        InputError: The loss is no finite number, a checkpoint is damaged, or a batch has too few
+        InputError: The loss is not a finite number, a checkpoint is damaged, or a batch has too few
             examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)

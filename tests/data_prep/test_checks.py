@@ -39,7 +39,7 @@ def test_a_number_out_of_range_is_named_as_the_user_writes_it(kind, good, bad, s
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_no_field_is_without_a_finite_number(value):
-    with pytest.raises(InputError, match=rf"^--rate {value} is no finite number\.$"):
+    with pytest.raises(InputError, match=rf"^--rate {value} is not a finite number\.$"):
         check_numbers(Options(rate=value), at_least_one=("count",))
 
 

@@ -171,7 +171,7 @@ def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none
     (path / "pseudo" / "g").mkdir(parents=True)
     (path / "pseudo" / "g" / "generator.json").write_text("{}")
     assert write_dataset(path, source()).generators == ["g"]
-    with pytest.raises(InputError, match="another content") as refusal:
+    with pytest.raises(InputError, match="other content") as refusal:
         write_dataset(path, source(DOCUMENTS[::-1]))
     assert str(path / "pseudo" / "g") in str(refusal.value)
     assert Dataset.open(path).doc_ids == [document.doc_id for document in DOCUMENTS]
@@ -179,7 +179,7 @@ def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none
     (path / "pseudo" / "g").rename(path / "pseudo" / "extractive")
     assert write_dataset(path, source(DOCUMENTS[::-1])).generators == [], "made again by a training"
     (path / "memory").mkdir()
-    with pytest.raises(InputError, match="another content"):
+    with pytest.raises(InputError, match="other content"):
         write_dataset(path, source())
 
 

@@ -678,14 +678,14 @@ def test_a_training_refused_in_its_steps_is_kept_where_it_has_a_checkpoint(
 
     def refuse(engine, parts, objectives, targets, **options):
         if options["step"] >= 3:
-            raise InputError("the loss is no finite number")
+            raise InputError("the loss is not a finite number")
         return real(engine, parts, objectives, targets, **options)
 
     every = 1 if steps == "checkpoint" else 100
     options = small.options(loop__steps=4, loop__checkpoint_every=every)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "backward_step", refuse)
-        with pytest.raises(InputError, match="no finite number"):
+        with pytest.raises(InputError, match="not a finite number"):
             train_index(dataset, tmp_path / "index", options)
     mended = small.options(loop__steps=2)
     if steps == "no-checkpoint":

@@ -300,7 +300,7 @@ def test_options_become_terms_with_their_weights_and_knobs():
     [
         ({"rank": RankOptions(-1.0)}, r"--objectives\.rank\.weight -1\.0 is negative"),
         ({"rank": RankOptions(1.0, "pairs")}, r"--objectives\.rank\.form 'pairs' is unknown"),
-        ({"rank": RankOptions(1.0, margin=math.nan)}, r"rank\.margin nan is no finite number"),
+        ({"rank": RankOptions(1.0, margin=math.nan)}, r"rank\.margin nan is not a finite number"),
         ({"distillation": DistillationOptions(1.0, "some")}, r"distillation\.over 'some'"),
         ({"cross_entropy": CrossEntropyOptions(0.0)}, r"every term .* has weight 0"),
         ({"teacher": TeacherOptions(candidates=3)}, r"no term asks the teacher"),
