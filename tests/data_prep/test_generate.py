@@ -147,7 +147,7 @@ def test_any_number_of_processes_gives_the_same(dataset, world):
 def test_wrong_calls_are_refused(dataset):
     with pytest.raises(InputError, match="unknown generator"):
         generate_queries(dataset, "doc2query")
-    with pytest.raises(InputError, match="no options of"):
+    with pytest.raises(InputError, match="not options of"):
         generate_queries(dataset, "selective", ExtractiveOptions())
     with pytest.raises(InputError, match="rank 2 of 2"):
         generate_queries(dataset, rank=2, world=2)

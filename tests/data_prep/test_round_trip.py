@@ -152,6 +152,6 @@ def test_impossible_options_are_refused(options):
 def test_queries_of_options_that_a_training_does_not_have_are_kept(dataset, capsys):
     generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2, language="german"))
     assert used_as_they_are(dataset, "extractive")
-    assert "made with language german" in capsys.readouterr().err
+    assert "generated with language german" in capsys.readouterr().err
     generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2))
     assert not used_as_they_are(dataset, "extractive")
