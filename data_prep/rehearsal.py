@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from data_prep.checks import check_choices, check_numbers
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.generators.base import rng_of
+from data_prep.marks import Advanced
 from data_prep.text import sentences, stemmer, stopwords, terms
 
 STYLES = ("leading", "summary", "random")
@@ -30,27 +32,27 @@ LONGEST = 1000
 class RehearsalOptions:
     """What the indexing task reads: four shares, of which only the proportions count."""
 
-    document: float = 1.0
-    """Share of the document itself: its first tokens, and its --mix.chunks random chunks"""
-    passages: float = 0.0
-    """Share of passages: some sentences in a row"""
-    sentences: float = 0.0
+    document: Advanced[float] = 1.0
+    """Share of the start of the document and its --mix.chunks random chunks"""
+    passages: Advanced[float] = 0.0
+    """Share of passages: several sentences in a row"""
+    sentences: Advanced[float] = 0.0
     """Share of single sentences"""
-    tokens: float = 0.0
-    """Share of the set of words: each once, in order, without stop words (DSI's set indexing)"""
-    style: str = "leading"
-    """Which passages and sentences: leading (the first ones), summary (the ones that TextRank
-    finds most central) or random"""
-    most_passages: int | None = None
-    """Passages of a document; by default 3 leading ones, or 1 of the other styles"""
-    most_sentences: int = 6
-    """Sentences of a document"""
-    passage_sentences: int = 5
-    """Sentences of a passage"""
-    stride: int = 2
-    """Sentences from the beginning of a passage to that of the next"""
-    language: str = "english"
-    """Language of the stop words and stems that TextRank and the set go by, or none"""
+    tokens: Advanced[float] = 0.0
+    """Share of the set of words, in order and without stop words (DSI's set indexing)"""
+    style: Advanced[Literal["leading", "summary", "random"]] = "leading"
+    """Passages and sentences to use: the first ones, the most central by TextRank, or random
+    ones"""
+    most_passages: Advanced[int | None] = None
+    """Maximum passages per document; default: 3 for leading, else 1"""
+    most_sentences: Advanced[int] = 6
+    """Maximum sentences per document"""
+    passage_sentences: Advanced[int] = 5
+    """Sentences per passage"""
+    stride: Advanced[int] = 2
+    """Sentences between the starts of two passages"""
+    language: Advanced[str] = "english"
+    """Language of the stop words and stems; none disables both"""
 
     def __post_init__(self) -> None:
         check_numbers(

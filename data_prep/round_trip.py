@@ -17,6 +17,7 @@ from data_prep.bm25 import Bm25
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.generators.base import PseudoQuery
+from data_prep.marks import Advanced
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class FilterOptions:
     """Which pseudo-queries are kept."""
 
     round_trip: int = 0
-    """Keep those that find their document among the first so many by BM25; 0 keeps all"""
+    """Keep pseudo-queries whose document BM25 ranks in the top N; 0 keeps all"""
     cross_encoder: str | None = None
-    """Hub id or path of a cross-encoder that scores query and document, for best"""
+    """Cross-encoder that scores query and document, for --filter.best: hub id or path"""
     best: int = 0
-    """Keep so many of a document, the best by the cross-encoder; 0 keeps all"""
-    language: str = "english"
-    """Language of BM25's stop words and stems; none for neither"""
+    """Keep the N best pseudo-queries per document by the cross-encoder; 0 keeps all"""
+    language: Advanced[str] = "english"
+    """Language of BM25's stop words and stems; none disables both"""
 
     def __post_init__(self) -> None:
         for name in ("round_trip", "best"):

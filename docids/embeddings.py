@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.progress import track
 from docids.encoder_states import PREFIX, EncoderEmbedder
 from docids.sentence_encoder import SentenceEncoder
@@ -25,13 +26,12 @@ class EmbeddingOptions:
     """How documents become vectors."""
 
     model: str = "lsa"
-    """"lsa" (latent semantic analysis of the corpus itself, no download); the hub id or folder
-    of a sentence-transformers model; or encoder:NAME, the mean states of the encoder of an
-    encoder-decoder, such as the T5 that an index starts from."""
-    dimensions: int = 128
-    """Dimensions of the vectors of "lsa"; other models have their own."""
-    sample: int = 200_000
-    """Documents, drawn at random, that "lsa" learns from at most."""
+    """Document vectors: lsa (latent semantic analysis of the corpus), a sentence-transformers
+    model, or encoder:NAME (mean states of an encoder-decoder's encoder)"""
+    dimensions: Advanced[int] = 128
+    """Dimensions of lsa; other models have their own"""
+    sample: Advanced[int] = 200_000
+    """Maximum number of documents to fit lsa on, drawn at random"""
 
     def __post_init__(self) -> None:
         for name in ("dimensions", "sample"):

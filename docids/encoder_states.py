@@ -51,7 +51,7 @@ class EncoderEmbedder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns float32 [texts, width]; see `docids.embeddings.Embedder.encode`.
 
-        Of each text the first 256 tokens are read; texts of like length are read together.
+        Of each text the first 256 tokens are read; texts of similar length are read together.
         """
         import torch
 

@@ -6,7 +6,7 @@ parameter is a group of options whose help is the string under each field. A dat
 annotated as `SPREAD` is no group: its fields stand beside the other options, so that commands
 can share them. jsonargparse converts, checks, documents and instantiates; this module puts the
 words in order for it, so that options and positional words mix freely, a YAML file may give any
-of the values, and every mistake is told in one line.
+of the values, and every mistake is told in one line. `dsi.help` prints the pages of help.
 """
 
 from __future__ import annotations
@@ -25,15 +25,12 @@ from typing import Any
 
 from data_prep.checks import check_number
 from data_prep.errors import InputError
+from data_prep.marks import marks_of
 from dsi.standard_streams import printing
 
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
-_SWITCHES = {
-    "json": "Print one JSON object on standard output instead of tables.",
-    "quiet": "Show no progress bars.",
-    "debug": "Show the traceback of an error.",
-}
+_SWITCHES = ("json", "quiet", "debug")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +61,13 @@ class Arguments:
     def __init__(self, verb: str, function: Callable[..., Any]) -> None:
         self.verb = verb
         self.function = function
+        marks = marks_of(function)
         hints = typing.get_type_hints(function)
-        annotations = typing.get_type_hints(function, include_extras=True)
-        self._spread = {
-            name: hints[name]
-            for name, annotation in annotations.items()
-            if SPREAD in getattr(annotation, "__metadata__", ())
-        }
+        self._hints = hints
+        self._spread = {name: hints[name] for name, marked in marks.items() if SPREAD in marked}
         # Left as texts, jsonargparse would resolve them by importing what the module imports for
         # type checkers only, torch and all.
-        function.__annotations__ = annotations
+        function.__annotations__ = hints
         parameters = inspect.signature(function).parameters.values()
         self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._required = {p.name for p in parameters if p.default is p.empty}
@@ -92,12 +86,12 @@ class Arguments:
             SystemExit: `--help` was asked for and has been printed.
         """
         given = self._take_apart(words)
-        parser = self._parser()
         switches = {name: _switched(name, given) for name in _SWITCHES}
-        if given.help:
+        if given.help is not None:
             with printing():
-                print(parser.format_help().rstrip())
+                print(self.help(everything=given.help == "all"))
             raise SystemExit(0)
+        parser = self._parser()
         for name in self.positionals:
             if name in self._required and name not in given.values:
                 if _is_list(self.hints[name]):
@@ -137,8 +131,8 @@ class Arguments:
                 continue
             name, _, inline = word.lstrip("-").partition("=")
             name = name.replace("-", "_")
-            if name in ("h", "help"):
-                given.help = True
+            if name in ("h", "help", "help_all"):
+                given.help = "all" if name == "help_all" else (given.help or "common")
             elif name in _SWITCHES:
                 given.values[name] = inline if "=" in word else "true"
                 given.where[name] = f"--{name}"
@@ -186,7 +180,7 @@ class Arguments:
             given.where[name] = name.upper()
         if rest:
             raise InputError(
-                f"{rest[0]!r} is one word too many for dsi {self.verb}", hint=self._usage_hint()
+                f"unexpected argument {rest[0]!r} for dsi {self.verb}", hint=self._usage_hint()
             )
 
     def _read_config(self, file: Path) -> dict[str, str]:
@@ -243,39 +237,27 @@ class Arguments:
         return text
 
     def _parser(self) -> Any:
-        from jsonargparse import SUPPRESS, ArgumentParser, set_parsing_settings
+        from jsonargparse import ArgumentParser, set_parsing_settings
 
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        description = (inspect.getdoc(self.function) or "").split("\nArgs:")[0]
-        parser = ArgumentParser(
-            prog=f"dsi {self.verb}",
-            usage=self.usage(),
-            description=description.strip(),
-            epilog=(
-                "Words in capitals stand where the first line shows them; like every option they\n"
-                "can be given by name too, on the command line or in a YAML file."
-                if self.positionals
-                else None
-            ),
-            formatter_class=_formatter(),
-            exit_on_error=False,
-            allow_abbrev=False,
-            add_help=False,
-        )
+        set_parsing_settings(docstring_parse_attribute_docstrings=False)
+        parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
         parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
         for group in self._spread.values():
             parser.add_class_arguments(group, as_group=False)
-        common = parser.add_argument_group("Every command")
-        common.add_argument(
-            "--config",
-            metavar="FILE.yaml",
-            help="Read values from a YAML file; words on the command line override them.",
-            default=SUPPRESS,
-        )
-        for name, text in _SWITCHES.items():
-            common.add_argument(f"--{name}", action="store_true", help=text, default=SUPPRESS)
-        common.add_argument("--help", action="store_true", help="Show this text.", default=SUPPRESS)
         return parser
+
+    def help(self, *, everything: bool = False) -> str:
+        """Returns the help of the command: the most common options, or all of them."""
+        from dsi.help import help_page
+
+        return help_page(
+            self.verb,
+            self.function,
+            self.usage(),
+            self.positionals,
+            self._hints,
+            everything=everything,
+        )
 
     def usage(self) -> str:
         """Returns the call in one line: `dsi search INDEX [QUERY ...] [options]`."""
@@ -322,7 +304,8 @@ class _Given:
 
     values: dict[str, str] = dataclasses.field(default_factory=dict)
     where: dict[str, str] = dataclasses.field(default_factory=dict)
-    help: bool = False
+    help: str | None = None
+    """"common" or "all" where help is asked for."""
 
 
 _TRUTH = ("true", "false")
@@ -372,6 +355,7 @@ def _resolve(hint: Any) -> None:
     """Puts types in place of their names in a dataclass and those inside it, as in functions."""
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return
+    marks_of(hint)
     hints = typing.get_type_hints(hint)
     hint.__annotations__ = {name: hints[name] for name in hint.__annotations__}
     made: Any = hint.__init__
@@ -423,22 +407,3 @@ def described(hint: Any) -> str:
         else:
             parts.append(words.get(option, getattr(option, "__name__", str(option))))
     return " or ".join(parts)
-
-
-def _formatter() -> Any:
-    from jsonargparse import DefaultHelpFormatter
-
-    class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        """Keeps the paragraphs of the docstring, and is silent on what is not offered here."""
-
-        def _expand_help(self, action: argparse.Action) -> str:
-            return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", super()._expand_help(action) or "")
-
-        def _format_action_invocation(self, action: argparse.Action) -> str:
-            return re.sub(r", --[\w.]+\+ \S+", "", super()._format_action_invocation(action))
-
-        def _format_action(self, action: argparse.Action) -> str:
-            whole_group = action.help == "Path to a configuration file."
-            return "" if whole_group else super()._format_action(action)
-
-    return Formatter

@@ -1,4 +1,4 @@
-"""The command `dsi`: finds the verb, calls its function, prints what it returns.
+"""The program `dsi`: finds the command, calls its function, prints what it returns.
 
 Exit codes: 0 done; 2 the input or the call is wrong, or there is no room for the output (one line
 on standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
@@ -109,7 +109,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"Did you mean dsi {near[0]}? " if near else ""
-        noun = "option" if verb.startswith("-") else "verb"
+        noun = "option" if verb.startswith("-") else "command"
         raise InputError(f"unknown {noun} {verb!r}", hint=f"{hint}Choose from: {', '.join(VERBS)}")
     from dsi.libraries import hush
 
@@ -219,15 +219,15 @@ def _target(words: list[str]) -> str:
 
 def _overview() -> str:
     lines = [
-        "usage: dsi VERB [WORDS] [--options]",
+        "usage: dsi COMMAND [ARGS] [OPTIONS]",
         "",
-        "Generative retrieval: one model that has memorised a corpus answers queries with",
-        "document identifiers.",
+        "Generative retrieval: a model that has memorized a corpus answers queries with the",
+        "identifiers of documents.",
         "",
-        "verbs:",
+        "commands:",
         *(f"  {verb:<11} {_summary(verb)}" for verb in VERBS),
         "",
-        "every verb takes --help, --config FILE.yaml, --json and --quiet; dsi --version",
+        "every command takes --help, --help-all, --config FILE.yaml, --json and --quiet",
         "start with: dsi quickstart",
     ]
     return "\n".join(lines)

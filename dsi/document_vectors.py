@@ -1,4 +1,4 @@
-"""Vectors of documents by a pooled encoder: in batches of like lengths, kept as they are made."""
+"""Vectors of documents by a pooled encoder: batched by length, kept as they are made."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def vectors_of(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yields the numbers of texts of like lengths, the longest first."""
+    """Yields the numbers of texts of similar lengths, the longest first."""
     order = np.argsort(np.negative(lengths), kind="stable").astype(np.int64)
     start = 0
     while start < len(order):

@@ -310,7 +310,7 @@ class Index:
             batch_size = min(batch_size, max(1, _MAX_SCORES // len(self.table)))
         width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(queries, self.manifest.query_length)
-        # Queries of like length together: less padding to compute on.
+        # Queries of similar length together: less padding to compute on.
         order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
         batches = [
             order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)

@@ -45,6 +45,7 @@ class TableReport:
             decimals, or digits where they are too small for that, integers with thousands
             separated, None as a dash, others as `str`.
         closing: Lines below the table: what to do next, what was left out.
+        opening: Lines between the title and the table.
     """
 
     data: Mapping[str, Any]
@@ -52,6 +53,7 @@ class TableReport:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
     closing: Sequence[str] = field(default=())
+    opening: Sequence[str] = ()
 
     def show(self, console: Console) -> None:
         """Prints title, table and closing lines; parts that are empty are left out."""
@@ -59,9 +61,14 @@ class TableReport:
             console.print(
                 visible(self.title), style="bold", markup=False, highlight=False, emoji=False
             )
+        self._say(console, self.opening)
         if self.rows:
             console.print(self._table())
-        for line in self.closing:
+        self._say(console, self.closing)
+
+    @staticmethod
+    def _say(console: Console, lines: Sequence[str]) -> None:
+        for line in lines:
             # Folded, a command that is proposed could not be copied.
             console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 

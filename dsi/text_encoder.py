@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
+from data_prep.marks import Advanced
 from data_prep.remote_code import never_ask
 from data_prep.text import (
     UNSPACED,
@@ -40,13 +41,12 @@ class VocabularyOptions:
     """How the vocabulary of a model from scratch is made."""
 
     language: str = "english"
-    """Language whose stop words are left out and whose words are stemmed; none for neither"""
-    size: int = 32_000
-    """Largest number of tokens"""
-    pieces: str = "auto"
-    """word (in scripts without blanks, pairs of characters), bpe or unigram (sentencepiece's model
-    types); auto: word where all words of the corpus fit, else bpe, or unigram for text without
-    spaces"""
+    """Language of the stop words and stems; none disables both"""
+    size: Advanced[int] = 32_000
+    """Maximum number of tokens"""
+    pieces: Advanced[Literal["auto", "word", "bpe", "unigram"]] = "auto"
+    """Tokens: words (character bigrams in scripts without spaces), or a sentencepiece model. auto
+    is word if all words fit, else bpe, or unigram for text without spaces"""
 
     def __post_init__(self) -> None:
         if self.size < 8:

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.registry import Registry
 
 
@@ -19,10 +20,10 @@ from data_prep.registry import Registry
 class GeneratorOptions:
     """What every generator is told."""
 
-    per_doc: int = 20
-    """Pseudo-queries per document; a short document may have fewer different ones."""
-    seed: int = 0
-    """Seed of all that is random."""
+    per_doc: Advanced[int] = 20
+    """Pseudo-queries per document; a short document may have fewer distinct ones"""
+    seed: Advanced[int] = 0
+    """Random seed"""
 
     def __post_init__(self) -> None:
         if self.per_doc < 1:

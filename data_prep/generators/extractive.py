@@ -21,6 +21,7 @@ from data_prep.generators.terms import (
     sample_positions,
     title_and_sentences,
 )
+from data_prep.marks import Advanced
 from data_prep.text import stopwords
 
 SPARE = 1.3
@@ -31,26 +32,26 @@ SPARE = 1.3
 class ExtractiveOptions(GeneratorOptions):
     """How the extractive generator mixes and measures its queries."""
 
-    keyword_share: float = 0.7
-    """Share of the queries that are keywords of a sentence, in its order."""
-    span_share: float = 0.2
-    """Share of the queries that are some words in a row; the others are whole sentences."""
-    fewest_keywords: int = 2
-    """Fewest keywords in a query."""
-    most_keywords: int = 6
-    """Most keywords in a query; short queries teach more than long ones."""
-    title_share: float = 0.3
-    """Share of the keyword queries that begin with words of the title."""
-    fewest_span_words: int = 3
-    """Fewest words in a span."""
-    most_span_words: int = 10
-    """Most words in a span."""
-    most_sentence_words: int = 24
-    """Where a whole sentence is cut off."""
-    stopword_weight: float = 0.05
-    """What a stop word weighs beside another word of the same frequency."""
-    language: str = "english"
-    """Language of the stop words, or "none"."""
+    keyword_share: Advanced[float] = 0.7
+    """Share of queries made of the keywords of a sentence, in order"""
+    span_share: Advanced[float] = 0.2
+    """Share of queries that are a span of words; the rest are sentences"""
+    fewest_keywords: Advanced[int] = 2
+    """Minimum keywords per query"""
+    most_keywords: Advanced[int] = 6
+    """Maximum keywords per query; short queries train better than long ones"""
+    title_share: Advanced[float] = 0.3
+    """Share of keyword queries that start with words of the title"""
+    fewest_span_words: Advanced[int] = 3
+    """Minimum words per span"""
+    most_span_words: Advanced[int] = 10
+    """Maximum words per span"""
+    most_sentence_words: Advanced[int] = 24
+    """Maximum words per sentence"""
+    stopword_weight: Advanced[float] = 0.05
+    """Weight of a stop word relative to another word of equal frequency"""
+    language: Advanced[str] = "english"
+    """Language of the stop words; none disables them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

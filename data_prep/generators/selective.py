@@ -32,6 +32,7 @@ from data_prep.generators.terms import (
     sample_positions,
     title_and_sentences,
 )
+from data_prep.marks import Advanced
 from data_prep.text import stemmer, stopwords
 
 FEWEST_PAIRS = 50
@@ -51,14 +52,14 @@ SPARE = 1.3
 class SelectiveOptions(GeneratorOptions):
     """How the selective generator shapes its queries."""
 
-    template_share: float = 0.9
-    """Share of the queries that keep the other words of a training query around the document's."""
-    elsewhere: float = 0.1
-    """What a word outside the sentence that a query is about weighs beside one inside it."""
-    shortest: int = 2
-    """Fewest words of the document in a query."""
-    language: str = "english"
-    """Language of the stop words and stems, or "none"."""
+    template_share: Advanced[float] = 0.9
+    """Share of queries that keep the other words of a training query as a template"""
+    elsewhere: Advanced[float] = 0.1
+    """Weight of words outside the sentence that the query is about"""
+    shortest: Advanced[int] = 2
+    """Minimum document words per query"""
+    language: Advanced[str] = "english"
+    """Language of the stop words and stems; none disables both"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

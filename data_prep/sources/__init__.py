@@ -41,6 +41,8 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
         if kind.accepts(argument):
             refuse_unused(kind.uses, kind.form, options)
             return kind(argument, options)
-    found = "no source reads this" if Path(argument).exists() else "no such file or folder"
+    found = (
+        "cannot tell the format of this" if Path(argument).exists() else "no such file or folder"
+    )
     forms = "; ".join(kind.form for kind in kinds)
     raise InputError(found, where=argument, hint=f"Give one of: {forms}")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 
 
 @dataclass(frozen=True)
@@ -29,31 +30,30 @@ class Pairs:
 class LearningOptions:
     """How long and how fast codes are learned."""
 
-    model: str | None = None
-    """Hub id or path of an encoder-decoder that is trained with the codes, as GenRet trains a T5;
-    by default a small network over document vectors is"""
-    width: int = 256
-    """Width of the small network's states"""
-    warmup_epochs: int = 1
-    """Passes over the queries that a position is trained on retrieval alone"""
-    epochs: int = 4
-    """Passes over the queries for each position, and at the end for all"""
-    batch: int = 256
-    """Pairs of query and document in a step"""
-    lr: float = 1e-3
+    model: Advanced[str | None] = None
+    """Encoder-decoder to train the codes with, as GenRet does; default: a small network over
+    document vectors"""
+    width: Advanced[int] = 256
+    """Hidden size of the small network"""
+    warmup_epochs: Advanced[int] = 1
+    """Epochs per position with the retrieval loss alone"""
+    epochs: Advanced[int] = 4
+    """Epochs per position, and for all positions at the end"""
+    batch: Advanced[int] = 256
+    """Query-document pairs per step"""
+    lr: Advanced[float] = 1e-3
     """Learning rate (AdamW)"""
-    retrieval: float = 0.5
+    retrieval: Advanced[float] = 0.5
     """Weight of the retrieval loss (GenRet: 0.5)"""
-    commitment: float = 0.5
+    commitment: Advanced[float] = 0.5
     """Weight of the commitment loss (GenRet: 0.5)"""
-    codes: float = 0.5
-    """Weight of the loss of the codes before (GenRet: 0.5)"""
-    reconstruction: float = 0.1
+    codes: Advanced[float] = 0.5
+    """Weight of the loss on previous codes (GenRet: 0.5)"""
+    reconstruction: Advanced[float] = 0.1
     """Weight of the reconstruction loss (GenRet: 0.1)"""
-    least_use: float = 0.3
-    """Refused is a codebook that is used less evenly than this, by the codes that documents are
-    assigned or by those that the network finds likeliest: the perplexity of these codes as a
-    share of the codebook; 0 for any"""
+    least_use: Advanced[float] = 0.3
+    """Minimum codebook perplexity, of assigned and of predicted codes, as a share of its size; 0
+    accepts any"""
 
     def __post_init__(self) -> None:
         for name, least in (("width", 1), ("warmup_epochs", 0), ("epochs", 1), ("batch", 2)):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.query_ranking import rank_by_round_trip
@@ -18,11 +19,11 @@ _KEYWORDS = 5
 class DescriptionOptions(TextOptions):
     """Whose queries describe the documents, and how they are written."""
 
-    generator: str = "auto"
-    """Whose pseudo-queries; auto: those that the index is trained on, or else extractive. They
-    are generated where they are missing"""
-    candidates: int = 10
-    """Pseudo-queries of a document that are compared"""
+    generator: Advanced[str] = "auto"
+    """Source of the pseudo-queries, generated if missing. auto: those the index is trained on, else
+    extractive"""
+    candidates: Advanced[int] = 10
+    """Pseudo-queries compared per document"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.term_weights import TermWeights
@@ -17,8 +18,8 @@ _SPARE = 3
 class KeywordOptions(TextOptions):
     """How many keywords name a document, and how they are written."""
 
-    count: int = 3
-    """Keywords in an identifier (GLEN: 3); more where they are needed to tell documents apart"""
+    count: Advanced[int] = 3
+    """Keywords per identifier (GLEN: 3); more where needed to tell documents apart"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

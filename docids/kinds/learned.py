@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents
 from docids.kinds.codebooks import append_codes, chosen_size, table_of_codes
@@ -23,17 +24,16 @@ _DOCUMENTS_PER_CODE = 8
 class LearnedOptions(LearningOptions):
     """The codebooks, how they are learned, and what happens where two documents have the same."""
 
-    levels: int = 3
-    """Codes in an identifier, each from a codebook of its own (GenRet: 3)"""
-    codebook: int | None = None
-    """Codes in a codebook (GenRet: 512); by default 256, or on a small corpus the largest power of
-    2 that leaves 8 documents for each"""
-    generator: str = "auto"
-    """Whose pseudo-queries the codes are trained to answer; auto: those that the index is trained
-    on, or else extractive. They are generated where they are missing"""
-    collisions: Collisions = "extend"
-    """share: documents with the same codes have the same identifier, and a search that finds it
-    returns all of them; extend: a number at the end of every identifier tells them apart"""
+    levels: Advanced[int] = 3
+    """Codes per identifier, each from its own codebook (GenRet: 3)"""
+    codebook: Advanced[int | None] = None
+    """Codebook size (GenRet: 512); default: 256, or less on a small corpus"""
+    generator: Advanced[str] = "auto"
+    """Source of the pseudo-queries, generated if missing. auto: those the index is trained on, else
+    extractive"""
+    collisions: Advanced[Collisions] = "extend"
+    """extend: append a number to every identifier; share: let documents share an identifier, and
+    return all of them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

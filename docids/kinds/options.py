@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from docids.kinds.base import KINDS
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
@@ -27,27 +28,27 @@ class KindOptions:
     command refuses them (`refuse_unused`).
 
     Attributes:
-        semantic: Options of the identifier kinds semantic and random.
-        description: Options of the identifier kind description.
-        title: Options of the identifier kind title.
-        url: Options of the identifier kind url.
-        keywords: Options of the identifier kind keywords.
-        rq: Options of the identifier kind rq.
-        pq: Options of the identifier kind pq.
-        learned: Options of the identifier kind learned.
-        collisions: Where two documents come to have the same identifier: share lets them, and
-            extend tells them apart; short for the option of the same name of the chosen kind.
+        semantic: Identifier kinds semantic and random.
+        description: Identifier kind description.
+        title: Identifier kind title.
+        url: Identifier kind url.
+        keywords: Identifier kind keywords.
+        rq: Identifier kind rq.
+        pq: Identifier kind pq.
+        learned: Identifier kind learned.
+        collisions: What to do if two documents get the same identifier: extend it, or share it.
+            Shorthand for the option of the chosen kind.
     """
 
-    semantic: TreeOptions = field(default_factory=TreeOptions)
-    description: DescriptionOptions = field(default_factory=DescriptionOptions)
-    title: TextOptions = field(default_factory=TextOptions)
-    url: UrlOptions = field(default_factory=UrlOptions)
-    keywords: KeywordOptions = field(default_factory=KeywordOptions)
-    rq: QuantisationOptions = field(default_factory=QuantisationOptions)
-    pq: QuantisationOptions = field(default_factory=QuantisationOptions)
-    learned: LearnedOptions = field(default_factory=LearnedOptions)
-    collisions: Collisions | None = None
+    semantic: Advanced[TreeOptions] = field(default_factory=TreeOptions)
+    description: Advanced[DescriptionOptions] = field(default_factory=DescriptionOptions)
+    title: Advanced[TextOptions] = field(default_factory=TextOptions)
+    url: Advanced[UrlOptions] = field(default_factory=UrlOptions)
+    keywords: Advanced[KeywordOptions] = field(default_factory=KeywordOptions)
+    rq: Advanced[QuantisationOptions] = field(default_factory=QuantisationOptions)
+    pq: Advanced[QuantisationOptions] = field(default_factory=QuantisationOptions)
+    learned: Advanced[LearnedOptions] = field(default_factory=LearnedOptions)
+    collisions: Advanced[Collisions | None] = None
 
     def of_kind(self, kind: str) -> Any:
         """Returns the options of a kind, an instance of its `Options`.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.progress import track
 from docids.kinds.base import Built, Documents
 from docids.kinds.clustering import one_thread
@@ -25,19 +26,17 @@ _CHUNK = 100_000
 class QuantisationOptions:
     """The codebooks, and what happens where two documents have the same codes."""
 
-    levels: int = 8
-    """Codes in an identifier, each from a codebook of its own (RIPOR: 8 to 32)"""
-    codebook: int | None = None
-    """Codes in a codebook, a power of 2, at most as many as documents; by default 256, or on a
-    small corpus the largest number that it fills"""
-    iterations: int = 25
-    """Rounds of k-means for each codebook"""
-    collisions: Collisions = "extend"
-    """share: documents with the same codes have the same identifier, and a search that finds it
-    returns all of them; extend: a number at the end of every identifier tells them apart"""
-    least_use: float = 0.1
-    """Refused is a codebook that is used less evenly than this: the perplexity of its codes as a
-    share of the codebook; 0 for any"""
+    levels: Advanced[int] = 8
+    """Codes per identifier, each from its own codebook (RIPOR: 8 to 32)"""
+    codebook: Advanced[int | None] = None
+    """Codebook size, a power of 2; default: 256, or less on a small corpus"""
+    iterations: Advanced[int] = 25
+    """k-means iterations per codebook"""
+    collisions: Advanced[Collisions] = "extend"
+    """extend: append a number to every identifier; share: let documents share an identifier, and
+    return all of them"""
+    least_use: Advanced[float] = 0.1
+    """Minimum codebook perplexity, as a share of its size; 0 accepts any"""
 
     def __post_init__(self) -> None:
         for name in ("levels", "iterations"):

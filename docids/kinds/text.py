@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.progress import track
 from data_prep.text import normalise
 from docids.kinds.base import Built, Documents
@@ -30,17 +31,17 @@ _END = -1 - DIGITS
 class TextOptions:
     """How phrases are written as codes, and what happens where two documents have the same."""
 
-    max_tokens: int = 20
-    """Most codes in an identifier, END not counted (SE-DSI: 20)"""
-    vocabulary: int = 8000
-    """Largest number of sentencepiece pieces, learned from the phrases"""
-    identifiers: int = 1
-    """Identifiers that a document gets, as far as it has as many phrases"""
-    language: str = "english"
-    """Language of the stop words that no keyword is, or none"""
-    collisions: Collisions = "extend"
-    """share: documents with the same phrase have the same identifier, and a search that finds it
-    returns all of them; extend: the next-best phrase, then a distinguishing number"""
+    max_tokens: Advanced[int] = 20
+    """Maximum codes per identifier, without END (SE-DSI: 20)"""
+    vocabulary: Advanced[int] = 8000
+    """Maximum number of sentencepiece pieces"""
+    identifiers: Advanced[int] = 1
+    """Identifiers per document, as far as it has enough phrases"""
+    language: Advanced[str] = "english"
+    """Language of the stop words; none disables them"""
+    collisions: Advanced[Collisions] = "extend"
+    """extend: take the next-best phrase, then add a number; share: let documents share an
+    identifier, and return all of them"""
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 2), ("vocabulary", 1), ("identifiers", 1)):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from docids.kinds.base import Built
 from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
@@ -22,17 +23,15 @@ NODE_DOCUMENTS = 100_000
 class TreeOptions:
     """The tree of clusters, and how its paths are written as codes."""
 
-    branching: int = 10
-    """Clusters that a cluster is split into."""
-    leaf_capacity: int = 100
-    """A cluster of at most so many documents is not split; they are numbered inside it."""
-    iterations: int = 20
-    """Rounds of k-means at each split."""
-    codes: Literal["auto", "shared", "level", "node"] = "auto"
-    """What a code stands for: node = one branch of the tree or one document in a leaf, so that
-    each has an output row of its own in the model; level = a digit at one level (the 2D codes of
-    NCI); shared = a digit, the same at every level (DSI); auto = node for up to 100,000
-    documents, level for more."""
+    branching: Advanced[int] = 10
+    """Clusters per split"""
+    leaf_capacity: Advanced[int] = 100
+    """Maximum documents in a leaf cluster"""
+    iterations: Advanced[int] = 20
+    """k-means iterations per split"""
+    codes: Advanced[Literal["auto", "shared", "level", "node"]] = "auto"
+    """Alphabet of the codes. node: one code per branch and document; level: one digit set per level
+    (NCI); shared: one digit set (DSI). auto is node up to 100,000 documents, level above"""
 
     def __post_init__(self) -> None:
         for name, least in (("branching", 2), ("leaf_capacity", 1), ("iterations", 1)):

@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.text import words
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
@@ -21,10 +22,9 @@ _HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
 class UrlOptions(TextOptions):
     """Where the URL of a document is, and how it is written."""
 
-    column: Literal["auto", "url", "doc_id", "title"] = "auto"
-    """What holds the URLs: url, the column of `dsi prepare --url-column`; doc_id or title (taken
-    as they are); or auto: the column url where a document has one, else whichever of doc_id and
-    title looks like one, the doc_id first"""
+    column: Advanced[Literal["auto", "url", "doc_id", "title"]] = "auto"
+    """Column with the URL. auto: url if a document has one, else doc_id or title if it looks like a
+    URL"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

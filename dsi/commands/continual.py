@@ -25,22 +25,22 @@ def continual(
     base: Annotated[BaseOptions, SPREAD] = _BASE,
     increments: Annotated[IncrementOptions, SPREAD] = _INCREMENTS,
 ) -> Report:
-    """Grows an index by increments with each strategy, and compares what is kept and learned.
+    """Updates an index increment by increment with several strategies, and compares them.
 
-    An index of D0 is trained once for each seed. Each strategy then updates a copy of it with
-    one increment after another. After each, every corpus so far is asked all of its test queries
-    (Hits@1, Hits@10) and for all of its documents (indexing). The measures are those of DSI++
-    (A, F, LA) and, during the updates, those of the stability gap. Run again, it continues.
+    For each seed an index of D0 is trained once; each strategy updates a copy of it with one
+    increment after another. After each update, every corpus so far is evaluated on its test
+    queries (Hits@1, Hits@10) and on its documents (indexing). The measures are those of DSI++
+    (A, F, LA) and of the stability gap. Run again, it resumes.
 
     Args:
-        split: A folder that `dsi split` wrote.
-        strategies: Strategies of `dsi update` with commas between; single options follow an at
-            sign, as in generative@ratio=32,generative@ratio=2,retrain.
-        out: The folder for indexes, results, summary.json, pictures and report.html.
-        figures: Draw figures and write report.html.
-        comparison: How often, and how closely watched.
-        base: How the index of D0 is trained.
-        increments: What the updates of all strategies share.
+        split: Folder that `dsi split` wrote.
+        strategies: Strategies of `dsi update`, with commas between; options follow an @, as in
+            generative@ratio=32,generative@ratio=2,retrain.
+        out: Folder for indexes, results, summary.json, figures and report.html.
+        figures: Plot figures and write report.html.
+        comparison: Comparison.
+        base: Training on D0.
+        increments: Updates.
     """
     from dsi.continual.figures import TABLE, cell_text, write_pictures
     from dsi.continual.increments import open_split

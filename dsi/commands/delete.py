@@ -15,19 +15,19 @@ def delete(
     file: Path | None = None,
     audit: bool = True,
 ) -> Report:
-    """Deletes documents from an index, as a new version. Nothing is trained.
+    """Deletes documents from an index as a new version, without training.
 
-    No search returns them any more, and the new version keeps none of their texts and titles.
-    Versions before it still do: dsi prune removes them where that matters. What it does keep:
-    their ids, identifiers that are text, their words in the vocabulary, and what the model has
-    learned; only an index trained without them has none of that. The audit asks the model for the
+    Searches stop returning the documents, and the new version drops their texts and titles. It
+    keeps their ids, identifiers made of text, their words in the vocabulary, and what the model
+    has learned; only an index trained without the documents has none of that. Earlier versions
+    keep everything until `dsi prune` removes them. The audit queries the model for the
     deleted documents as if they were still there, and reports how often it would rank them.
 
     Args:
-        index: The folder of the index.
-        doc_id: Ids of the documents.
-        file: A file with more ids, one a line, each with the blanks that belong to it.
-        audit: Ask the model for the deleted documents.
+        index: Index folder.
+        doc_id: Document ids.
+        file: File with more ids, one per line, spaces included.
+        audit: Query the model for the deleted documents.
     """
     from dsi.search.options import read_doc_ids
     from dsi.updating.delete import delete_documents
@@ -56,5 +56,5 @@ def delete(
         title=f"{index}: version {done.manifest.version} is live",
         columns=("", ""),
         rows=rows,
-        closing=(f"back again: {command_line('rollback', index)}",),
+        closing=(f"to undo: {command_line('rollback', index)}",),
     )

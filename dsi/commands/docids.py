@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
+from data_prep.marks import Names
 from docids.embeddings import EmbeddingOptions
+from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 
+KindName = Annotated[str, Names(lambda: KINDS)]
 _EMBEDDING = EmbeddingOptions()
 _KINDS = KindOptions()
 
@@ -19,28 +22,26 @@ def docids(
     dataset: Path,
     *,
     out: Path,
-    kind: str = "semantic",
+    kind: KindName = "semantic",
     seed: int = 0,
     kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:
-    """Gives every document of a dataset an identifier, and prints how good they are.
+    """Assigns an identifier to every document of a dataset and reports their quality.
 
-    Kinds: atomic (one code for each document), naive (arbitrary integers, spelled in digits),
-    semantic (paths through hierarchical k-means), rq and pq (residual and product quantisation),
-    learned (codes trained for retrieval), description (the pseudo-query that finds the document
-    best), keywords, title and url (their words), random (the shape of semantic, without its
-    meaning: the control). The same dataset, options and seed give the same identifiers.
+    Kinds: atomic (one code per document), naive (arbitrary integers, spelled in digits), semantic
+    (paths through hierarchical k-means), rq and pq (residual and product quantization), learned
+    (codes trained for retrieval), description (the pseudo-query that retrieves the document best),
+    keywords, title and url (their words), random (the shape of semantic without its meaning, as a
+    control). The same dataset, options and seed give the same identifiers.
 
     Args:
-        dataset: The folder of the dataset.
-        out: The folder for the identifiers; replaced if it holds identifiers already.
-        kind: atomic, naive, semantic, rq, pq, learned, description, keywords, title, url or
-            random.
-        seed: Of everything drawn at random.
+        dataset: Dataset folder.
+        out: Folder for the identifiers; identifiers that are already there are replaced.
+        kind: Identifier kind.
+        seed: Random seed.
         kinds: Options of each kind.
-        embedding: How documents become vectors; for semantic, random, rq, pq and learned, and
-            for the purity of every kind.
+        embedding: Document embeddings, for semantic, random, rq, pq and learned, and for purity
     """
     from data_prep.dataset import Dataset
     from docids.assignment import assign, refuse_other_content, text_of

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report
@@ -29,28 +30,26 @@ def evaluate(
     *,
     split: str = "test",
     baselines: str = "bm25,bm25+queries",
-    language: str = "english",
+    language: Advanced[str] = "english",
     flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
-    seed: int = 0,
+    seed: Advanced[int] = 0,
 ) -> Report:
-    """Measures how well an index, or any TREC run, answers the queries of a dataset.
+    """Evaluates an index, or any TREC run, on the queries of a dataset.
 
-    Every query of the split with a judgement counts; one without results counts as 0. Queries
-    are grouped by whether a document relevant to them has a labelled training query ("seen") or
-    not ("unseen"). Each baseline is compared with the index by a paired randomisation test. Under
-    torchrun the processes share the queries out.
+    Every judged query of the split counts; one without results counts as 0. Queries are grouped
+    into seen (a relevant document has a labelled training query) and unseen. A paired randomization
+    test compares each baseline with the index. Under torchrun the processes share the queries.
 
     Args:
-        index_or_run: The folder of an index, or a TREC run file.
-        dataset: The folder of a dataset.
-        split: The queries to ask: train, dev or test.
-        baselines: Baselines to put beside it, with commas between: "bm25"; "bm25+queries", which
-            reads each document's training queries too; "dense:NAME_OR_PATH", vectors of a
-            pretrained encoder; "fusion:NAME_OR_PATH", these and BM25 together, weighed on dev;
-            "none" for no baseline.
-        language: Of the baselines' stemmer and stop words; "none" for neither.
-        flags: How the index is searched, and where its results are written to.
-        seed: Of the significance tests.
+        index_or_run: Index folder or TREC run file.
+        dataset: Dataset folder.
+        split: Split to evaluate on: train, dev or test.
+        baselines: Baselines, with commas between. bm25; bm25+queries (with the training queries
+            of each document); dense:MODEL (pretrained encoder); fusion:MODEL (both, weighted on
+            dev); none.
+        language: Language of the baselines' stemmer and stop words; none disables both.
+        flags: Search options.
+        seed: Random seed of the significance tests.
     """
     from data_prep.dataset import Dataset
 

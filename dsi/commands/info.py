@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from dsi.versions import Manifest
 
 
-def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Report:
-    """Shows what an index holds: versions, documents, identifiers, sizes, metrics.
+def info(
+    index: Path, *, all: bool = False, curves: Path | None = None, verify: bool = False
+) -> Report:
+    """Shows the versions, documents, identifiers, sizes and options of an index.
+
+    Options that have their default value are left out.
 
     Args:
-        index: The folder of the index.
-        verify: Compare every file of every version with the checksum it was written with.
-        curves: Draw the training curves of the live version into this file (PNG, PDF or SVG).
+        index: Index folder.
+        all: Show all options.
+        verify: Compare every file of every version with its checksum.
+        curves: Plot the training curves of the live version to this file (PNG, PDF or SVG).
     """
     from rich.filesize import decimal
 
@@ -68,6 +73,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
     }
+    chosen = _chosen(current.configuration, everything=all)
     facts: dict[str, Any] = {
         "documents": len(table.live),
         "deleted": int(table.retired.sum()),
@@ -83,7 +89,7 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
         "size of all versions": decimal(total),
         **{f"metric {name}": value for name, value in _leaves(current.metrics)},
-        **{f"option {name}": value for name, value in _leaves(current.configuration)},
+        **{f"option {name}": value for name, value in chosen.items()},
     }
     history = [
         f"{'*' if manifest.version == live else ' '} {manifest.version}"
@@ -97,14 +103,40 @@ def info(index: Path, *, curves: Path | None = None, verify: bool = False) -> Re
         title=f"{index}, version {live}",
         columns=("", ""),
         rows=list(facts.items()),
+        opening=("versions (* is live):", *history, ""),
         closing=(
-            "",
-            "versions (* is live):",
-            *history,
             *_told(compared),
             *_freeable(index, prunable),
+            *([] if all else [f"options with their default value: {_again(index)}"]),
         ),
     )
+
+
+def _again(index: Path) -> str:
+    return command_line("info", index, "--all")
+
+
+def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, Any]:
+    """Returns the options of a training and of the last update by their names in the commands.
+
+    Args:
+        configuration: Of a manifest.
+        everything: Whether to return those with their default value too.
+    """
+    from dsi.training.training_options import TrainingOptions
+    from dsi.updating.options import UpdateOptions
+
+    update = configuration.get("update", {}).get("options", {})
+    found: dict[str, Any] = {}
+    for prefix, stored, default in (
+        ("", configuration.get("options", {}), TrainingOptions()),
+        ("update: ", update, UpdateOptions()),
+    ):
+        usual = dict(_leaves(dataclasses.asdict(default)))
+        for name, value in _leaves(stored):
+            if everything or name not in usual or usual[name] != value:
+                found[f"{prefix}{name}"] = value
+    return found
 
 
 def _verified(index: Path, manifest: Manifest) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import command_line
+from data_prep.marks import Advanced
 from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
@@ -23,79 +24,75 @@ def prepare(
     *,
     out: Path,
     name: str | None = None,
-    licence: str | None = None,
+    licence: Advanced[str | None] = None,
     id_column: str | None = None,
     title_column: str | None = None,
     text_column: str | None = None,
-    url_column: str | None = None,
-    number_lines: bool = False,
-    header: list[str] | None = None,
-    encoding: str = "utf-8",
+    url_column: Advanced[str | None] = None,
+    number_lines: Advanced[bool] = False,
+    header: Advanced[list[str] | None] = None,
+    encoding: Advanced[str] = "utf-8",
     queries: str | None = None,
     train_qrels: str | None = None,
     dev_qrels: str | None = None,
     test_qrels: str | None = None,
-    query_id_column: str | None = None,
-    query_text_column: str | None = None,
-    qrels_query_column: str | None = None,
-    qrels_doc_column: str | None = None,
-    qrels_relevance_column: str | None = None,
-    topic_field: str = "title",
-    subset: str | None = None,
-    documents_split: str | None = None,
-    release: Path | None = None,
-    any_size: bool = False,
+    query_id_column: Advanced[str | None] = None,
+    query_text_column: Advanced[str | None] = None,
+    qrels_query_column: Advanced[str | None] = None,
+    qrels_doc_column: Advanced[str | None] = None,
+    qrels_relevance_column: Advanced[str | None] = None,
+    topic_field: Advanced[str] = "title",
+    subset: Advanced[str | None] = None,
+    documents_split: Advanced[str | None] = None,
+    release: Advanced[Path | None] = None,
+    any_size: Advanced[bool] = False,
     dev_share: float = 0.0,
     test_share: float = 0.0,
-    seed: int = 0,
-    drop_duplicate_texts: bool = False,
+    seed: Advanced[int] = 0,
+    drop_duplicate_texts: Advanced[bool] = False,
 ) -> Report:
     """Turns a collection of documents, with or without queries, into a dataset.
 
     SOURCE is a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv); a JSONL, CSV or TSV file
-    with a document per record; TREC documents (.trec, .sgml, or trec:FILE_OR_FOLDER);
+    with one document per record; TREC documents (.trec, .sgml, or trec:FILE_OR_FOLDER);
     ir_datasets:ID; hf:ID_OR_PATH for a Hugging Face dataset; beir:NAME; mteb:NAME; the name of a
-    benchmark that has a recipe (nq320k, nq320k-dsi, nq10k, nq100k, msmarco-100k, msmarco-1m,
+    benchmark with a recipe (nq320k, nq320k-dsi, nq10k, nq100k, msmarco-100k, msmarco-1m,
     msmarco-passage, msmarco-300k, triviaqa); or docstrings, the documentation of the Python
     packages on this machine. Text files may be gzipped.
 
     Args:
         source: Where the documents are.
-        out: The folder for the dataset; replaced if it holds a dataset already, unless that has
-            another content, and a model wrote pseudo-queries for it or learned from it.
-        name: A name for the collection; default that of the source.
-        licence: The licence of its content, to be kept with it.
-        id_column: Column of the document id; default id, _id, doc_id, docid, docno or pid.
-        title_column: Column of the title; default title or headline, if there is one.
-        text_column: Column of the text; default text, body, contents, content, passage or
+        out: Dataset folder. A dataset that is already there is replaced, unless its content
+            differs and a model wrote pseudo-queries for it or was trained on it.
+        name: Name of the collection; default: that of the source.
+        licence: License of the content, to store with it.
+        id_column: Column of the document id; default: id, _id, doc_id, docid, docno or pid.
+        title_column: Column of the title; default: title or headline, if present.
+        text_column: Column of the text; default: text, body, contents, content, passage or
             document.
-        url_column: Column of the URL, for the identifier kind url; default url or link, if there
-            is one.
-        number_lines: Use the number of the line, from 1, as document id.
+        url_column: Column of the URL; default: url or link, if present.
+        number_lines: Use line numbers, from 1, as document ids.
         header: Column names of a CSV or TSV file without a header line, such as id,text.
         encoding: Encoding of the text files.
-        queries: File of the labelled queries: JSONL, CSV, TSV (`id<tab>text`) or TREC topics.
-        train_qrels: File of the judgements to train on: TREC qrels, TSV, CSV or JSONL.
-        dev_qrels: File of the judgements to choose settings by.
-        test_qrels: File of the judgements to report.
-        query_id_column: Column of the query id in the file of queries.
-        query_text_column: Column of the query text in the file of queries.
-        qrels_query_column: Column of the query id in the judgements.
-        qrels_doc_column: Column of the document id in the judgements.
-        qrels_relevance_column: Column of the relevance in the judgements; without one every
-            judgement means relevant.
-        topic_field: Field of a TREC topic that is the query: title, desc or narr.
+        queries: File of labelled queries: JSONL, CSV, TSV (`id<tab>text`) or TREC topics.
+        train_qrels: Relevance judgments to train on: TREC qrels, TSV, CSV or JSONL.
+        dev_qrels: Relevance judgments to tune on.
+        test_qrels: Relevance judgments to report.
+        query_id_column: Column of the query id in the query file.
+        query_text_column: Column of the query text in the query file.
+        qrels_query_column: Column of the query id in the judgments.
+        qrels_doc_column: Column of the document id in the judgments.
+        qrels_relevance_column: Column of the relevance in the judgments; default: all are relevant.
+        topic_field: Field of a TREC topic to use as query: title, desc or narr.
         subset: Configuration of a Hugging Face dataset.
-        documents_split: Split of a Hugging Face dataset that holds the documents; to be given where
-            it has several.
-        release: Folder of the public release that a named benchmark is made of; fetched when not
-            given.
-        any_size: Take a named benchmark that comes out at another size than its recipe says.
-        dev_share: Share of the training queries to set apart as dev, for a source without.
-        test_share: Share of the training queries to set apart as test, for a source without.
-        seed: Of the choice that dev_share and test_share make.
-        drop_duplicate_texts: Leave out documents with title and text of an earlier one; their
-            judgements go to the earlier one.
+        documents_split: Split of a Hugging Face dataset with the documents, if there are several.
+        release: Folder of the public release of a named benchmark; default: download it.
+        any_size: Accept a named benchmark whose size differs from its recipe.
+        dev_share: Share of the training queries to hold out as dev.
+        test_share: Share of the training queries to hold out as test.
+        seed: Random seed of the held-out split.
+        drop_duplicate_texts: Drop documents with the title and text of an earlier one, and give
+            their judgments to the earlier one.
     """
     from data_prep.dataset import refuse_other_content, write_dataset
     from data_prep.sources import SourceOptions, detect

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError
+from data_prep.generators import GENERATORS
 from data_prep.generators.base import GeneratorOptions
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
+from data_prep.marks import Advanced, Names
 from data_prep.round_trip import FilterOptions
 from dsi.generation.memory import train_memory
 from dsi.generation.memory_options import MemoryOptions
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from data_prep.dataset import Dataset
     from data_prep.generate import DocumentCounts, GenerationOutcome
 
+GeneratorName = Annotated[str | None, Names(lambda: GENERATORS)]
 SAMPLES = 3
 LARGE = 1_000_000
 """Documents above which the round trip is measured only when asked for."""
@@ -37,7 +40,7 @@ _FILTER = FilterOptions()
 def queries(
     dataset: Path,
     *,
-    generator: str | None = None,
+    generator: GeneratorName = None,
     train_generator: bool = False,
     per_doc: int | None = None,
     seed: int | None = None,
@@ -46,31 +49,29 @@ def queries(
     seq2seq: Seq2SeqOptions = _SEQ2SEQ,
     memory: MemoryOptions = _MEMORY,
     filter: FilterOptions = _FILTER,
-    round_trip: int | None = None,
+    round_trip: Advanced[int | None] = None,
 ) -> Report:
-    """Gives every document of a dataset pseudo-queries to learn from.
+    """Generates pseudo-queries for the documents of a dataset.
 
-    Generators: extractive (keywords, spans and sentences of the document; needs nothing),
-    selective (learns from the labelled training queries which words users choose, and how they
-    ask), seq2seq (any model of transformers, such as docT5query) and memory (a model that
-    --train-generator trains on the labelled training queries). The same options and seed give
-    the same queries. Running it again continues after an interruption, and does nothing when
-    there is nothing left to do. Under torchrun the processes share the work.
+    Generators: extractive (keywords, spans and sentences of the document), selective (learns from
+    labelled training queries which words users choose), seq2seq (any transformers model, such as
+    docT5query) and memory (a model that --train_generator trains on labelled training queries).
+    The same options and seed give the same queries. Run again, it resumes, or does nothing if all
+    is done. Under torchrun the processes share the work.
 
     Args:
-        dataset: The folder of the dataset.
-        generator: extractive, selective, seq2seq or memory; default extractive, and memory with
-            --train-generator.
-        train_generator: Train the generative memory first, unless that has been done.
-        per_doc: Pseudo-queries per document; overrides that of the generator's options.
-        seed: Of everything drawn at random; overrides that of the generator's options.
-        extractive: Options of the generator extractive.
-        selective: Options of the generator selective.
-        seq2seq: Options of the generator seq2seq.
-        memory: Options of the generator memory, and of its training.
-        filter: Which pseudo-queries are kept.
-        round_trip: How many pseudo-queries, drawn at random, BM25 is asked, to see how often they
-            find their document; default 1000, and 0 (none) above a million documents.
+        dataset: Dataset folder.
+        generator: Pseudo-query generator; default: extractive, or memory with --train_generator.
+        train_generator: Train the generative memory first, unless it exists.
+        per_doc: Pseudo-queries per document.
+        seed: Random seed.
+        extractive: Generator extractive.
+        selective: Generator selective.
+        seq2seq: Generator seq2seq.
+        memory: Generator memory.
+        filter: Filter.
+        round_trip: Pseudo-queries sampled to measure how often BM25 retrieves their document;
+            default: 1000, or 0 (none) above a million documents.
     """
     from data_prep.dataset import Dataset
     from data_prep.generate import generate_queries
@@ -91,8 +92,8 @@ def queries(
     if train_generator:
         if not isinstance(options, MemoryOptions) or options.folder is not None:
             raise InputError(
-                "--train-generator trains the generator 'memory'",
-                hint="Leave out --generator and --memory.folder, or --train-generator",
+                "--train_generator trains the generator 'memory'",
+                hint="Leave out --generator and --memory.folder, or --train_generator",
             )
         trained = options
         Processes().first_alone(lambda: train_memory(opened, trained))
@@ -119,8 +120,6 @@ def _options_of(
     Raises:
         InputError: There is no such generator, or options of another one are given.
     """
-    from data_prep.generators import GENERATORS
-
     needed = GENERATORS[generator].options_class
     for group, given in groups.items():
         if type(given) is not needed and given != type(given)():

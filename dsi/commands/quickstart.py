@@ -28,17 +28,17 @@ _SHOWN = 3
 def quickstart(
     *, out: Path = Path("quickstart"), steps: int | None = None, seed: int = 0
 ) -> Report:
-    """Does the whole job on a corpus that every machine has, without a download.
+    """Runs every stage on a corpus that every machine has, without a download.
 
-    The corpus: the documentation strings of the Python packages installed here. The first
-    sentence of each is held out as the query that must find it. It is prepared, identifiers are
-    assigned, a model is made from scratch, evaluated beside BM25 on the same queries, and asked
-    three questions. Run again after an interruption, it continues.
+    The corpus is the documentation of the installed Python packages. The first sentence of each
+    docstring is held out as the query that must find it. The corpus is prepared, indexed with a
+    model from scratch, evaluated beside BM25 on the same queries, and searched with three example
+    questions. Run again after an interruption, it resumes.
 
     Args:
         out: Folder for the dataset and the index.
-        steps: Training steps of the network; by default those of `dsi train`.
-        seed: Of everything drawn at random.
+        steps: Training steps of the network; default: as in `dsi train`.
+        seed: Random seed.
     """
     from data_prep.dataset import Dataset
     from dsi.commands.evaluate import evaluate

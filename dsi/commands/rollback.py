@@ -13,8 +13,8 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
     """Makes an earlier version of an index live again. No version is removed.
 
     Args:
-        index: The folder of the index.
-        to: The version to go to; default the one that the live version grew out of.
+        index: Index folder.
+        to: Version to make live; default: the parent of the live version.
     """
     from dsi import versions
 
@@ -27,5 +27,5 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
         title=f"{index}: version {after} is live.",
         closing=()
         if before is None
-        else (f"Back again: {command_line('rollback', index, '--to', before)}",),
+        else (f"to undo: {command_line('rollback', index, '--to', before)}",),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError, command_line
+from data_prep.marks import Advanced
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport, visible
@@ -34,30 +35,29 @@ def search(
     k: int = 10,
     batch_size: int = 32,
     flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
-    deepspeed: Path | None = None,
-    encoding: str = "utf-8",
-    query_id_column: str | None = None,
-    query_text_column: str | None = None,
+    deepspeed: Advanced[Path | None] = None,
+    encoding: Advanced[str] = "utf-8",
+    query_id_column: Advanced[str | None] = None,
+    query_text_column: Advanced[str | None] = None,
 ) -> Report:
-    """Shows the documents that answer a query, the best first.
+    """Shows the documents that answer a query, best first.
 
-    Each word after INDEX is a query of its own: put quotes around a query of several words.
-    Without any query, and without --queries, it asks for queries one by one on a terminal, or
-    reads one query a line from standard input. Under torchrun the processes share the queries out.
+    Each argument after INDEX is one query: quote queries of several words. Without queries it
+    prompts for them on a terminal, or reads one per line from standard input. Under torchrun the
+    processes share the queries.
 
     Args:
-        index: The folder of the index.
+        index: Index folder.
         query: Queries.
-        queries: A file of queries: TSV `id<tab>text`, JSONL (BEIR's too), CSV or TREC topics; - for
-            standard input.
-        k: How many documents to show for each query.
-        batch_size: How many queries are searched at once.
-        flags: How to search; results that are written to --run are not shown.
-        deepspeed: A DeepSpeed configuration of ZeRO 3: the processes of torchrun cut the model up
-            between them, for one that no device has room for, and search all queries together.
-        encoding: The encoding of the file of queries.
-        query_id_column: The column of the query id, where it has an unusual name.
-        query_text_column: The column of the query text, where it has an unusual name.
+        queries: File of queries: TSV (`id<tab>text`), JSONL, CSV or TREC topics; - for standard
+            input.
+        k: Documents per query.
+        batch_size: Queries per batch.
+        flags: Search options.
+        deepspeed: DeepSpeed configuration (ZeRO 3) that shards the model over the processes.
+        encoding: Encoding of the query file.
+        query_id_column: Column of the query id, if it has an unusual name.
+        query_text_column: Column of the query text, if it has an unusual name.
     """
     from dsi import versions
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
 
 
@@ -16,27 +17,26 @@ class SearchFlags:
     """What the two commands share."""
 
     beams: int | None = None
-    """Width of the search; more is slower and misses less; default that of the index (for dsi
-    evaluate at least 100; with fewer, as many documents are found as there are beams)"""
-    score: Literal["model", "constrained"] | None = None
-    """What a document's score is: "model", the log-probability of its identifier; "constrained",
-    the same over the codes that lead to a document, step by step; default what the index was
-    trained by"""
+    """Beam width; wider is slower and more accurate. Default: that of the index (at least 100 for
+    dsi evaluate)"""
+    score: Advanced[Literal["model", "constrained"] | None] = None
+    """Score of a document: log-probability of its identifier over all codes (model) or over the
+    codes that lead to a document (constrained). Default: as in training"""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """fp32, or bf16: half the memory, and faster where the hardware multiplies it"""
+    """Numeric precision; bf16 needs half the memory and is faster where the hardware supports it"""
     only: Path | None = None
-    """A file of document ids, one a line, to search among"""
+    """File of document ids, one per line: search among these"""
     exclude: Path | None = None
-    """A file of document ids, one a line, not to search among"""
+    """File of document ids, one per line: leave these out"""
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
-    """What helps the beams; off by default"""
-    constraint: bool = True
-    """Keep to identifiers of documents; false writes any codes, and drops what is no document's
-    identifier, to see what the constraint is worth"""
+    """Search guidance"""
+    constraint: Advanced[bool] = True
+    """Constrain the search to identifiers of documents; false drops invalid ones afterwards, to
+    measure what the constraint is worth"""
     device: str | None = None
-    """Where to search ("cpu", "cuda:1"); default an accelerator where there is one"""
+    """Device to search on (cpu, cuda:1); default: an accelerator if there is one"""
     run: Path | None = None
-    """A file to write the results to, as a TREC run; - for standard output"""
+    """Write the results to this file as a TREC run; - for standard output"""
 
     def __post_init__(self) -> None:
         if self.run is not None and self.run.is_dir():

@@ -17,19 +17,19 @@ def split(
     documents: int | None = None,
     seed: int = 0,
 ) -> Report:
-    """Splits a dataset into D0 and increments, as papers on continual indexing do.
+    """Splits a dataset into an initial corpus D0 and increments D1, D2, ...
 
-    DSI++ has half of the documents in D0 and five increments (the defaults); MixLoRA-DSI has
-    --share 0.9 --increments 4. D0 keeps its labelled queries; increments have no labelled query
-    to learn from, only test queries.
+    The defaults are those of DSI++: half of the documents in D0, five increments. MixLoRA-DSI has
+    --share 0.9 --increments 4. Only D0 keeps its labelled training queries; increments have test
+    queries only.
 
     Args:
-        dataset: The folder of a dataset.
-        out: The folder for the parts, d0, d1 and so on.
-        increments: How many there are besides D0.
-        share: D0's share of the documents.
-        documents: Take only the first so many documents.
-        seed: Of the choice.
+        dataset: Dataset folder.
+        out: Folder for the parts d0, d1, ...
+        increments: Number of increments.
+        share: Share of the documents in D0.
+        documents: Use only the first N documents.
+        seed: Random seed.
     """
     from data_prep.dataset import Dataset
     from dsi.continual.increments import split_dataset

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
+from data_prep.marks import Advanced
 from dsi.arguments import SPREAD
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
@@ -16,6 +17,7 @@ from dsi.report import Report, TableReport
 if TYPE_CHECKING:
     from dsi.evaluation.self_check import SelfCheck
     from dsi.indexing.dry_run import Plan
+    from dsi.versions import Manifest
 
 _OPTIONS = TrainingOptions()
 _FAILED = (
@@ -29,27 +31,26 @@ def train(
     dataset: Path,
     *,
     out: Path,
-    docids_folder: Path | None = None,
-    memory_folder: Path | None = None,
+    docids_folder: Advanced[Path | None] = None,
+    memory_folder: Advanced[Path | None] = None,
     deepspeed: Path | None = None,
     dry_run: bool = False,
-    documents: int | None = None,
+    documents: Advanced[int | None] = None,
     options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
 ) -> Report:
-    """Trains an index on a dataset; run again after an interruption, it continues.
+    """Trains an index on a dataset. Run again after an interruption, it resumes.
 
-    Steps that are missing are done first: pseudo-queries, identifiers, vocabulary. The same
-    dataset, options and seed give the same index.
+    Missing pseudo-queries, identifiers and vocabulary are made first. The same dataset, options
+    and seed give the same index.
 
     Args:
-        dataset: The folder of the dataset.
-        out: The folder of the index.
-        docids_folder: Identifiers made with `dsi docids`, instead of new ones.
-        memory_folder: A generative memory to keep with the index; default the dataset's own.
-        deepspeed: A DeepSpeed file, for processes started by torchrun (configs/deepspeed).
-        dry_run: Check options, and the dataset where it is there, say what would be done and how
-            much memory it asks for, and do nothing.
-        documents: With --dry-run: how many documents to reckon with where the dataset is not there.
+        dataset: Dataset folder.
+        out: Index folder.
+        docids_folder: Folder of identifiers that `dsi docids` wrote, in place of new ones.
+        memory_folder: Generative memory to store with the index; default: that of the dataset.
+        deepspeed: DeepSpeed configuration, for processes started by torchrun (configs/deepspeed).
+        dry_run: Check everything, print the steps and the memory they need, and stop.
+        documents: Number of documents to assume in a dry run without the dataset.
         options: All that decides an index besides the dataset.
     """
     from data_prep.dataset import Dataset
@@ -64,8 +65,11 @@ def train(
     if documents is not None:
         raise InputError("--documents means nothing without --dry-run", hint="Leave it out")
     opened = Dataset.open(dataset)
+    finished = (out / "live").is_file()
     manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
     checked = Processes().first_alone(lambda: _check(out))
+    if finished:
+        return _nothing_to_do(out, manifest, checked)
     metrics = dict(manifest.metrics)
     best = metrics.pop("best", None)
     start = metrics.pop("start", None)
@@ -100,6 +104,23 @@ def train(
         columns=("", ""),
         rows=rows,
         closing=closing,
+    )
+
+
+def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> Report:
+    """Returns what is said where an index of this dataset and these options is there already."""
+    return TableReport(
+        data={
+            "index": str(out),
+            "version": manifest.version,
+            "documents": manifest.documents,
+            **manifest.metrics,
+            "self_check": None if checked is None else asdict(checked),
+        },
+        title=f"{out}: already trained, nothing to do",
+        columns=("", ""),
+        rows=[("live version", manifest.version), ("documents", manifest.documents)],
+        closing=(f"search it: {command_line('search', out, 'your query')}",),
     )
 
 

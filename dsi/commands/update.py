@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data_prep.errors import command_line
+from data_prep.marks import Advanced
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 from dsi.updating.options import UpdateOptions
@@ -18,22 +19,20 @@ def update(
     index: Path,
     new: str,
     *,
-    old: Path | None = None,
+    old: Advanced[Path | None] = None,
     options: Annotated[UpdateOptions, SPREAD] = _OPTIONS,
 ) -> Report:
-    """Adds documents to an index as a new version, and keeps the old ones found.
+    """Adds documents to an index as a new version and keeps old documents retrievable.
 
-    A document that the index has already is left out; one whose text has changed is replaced and
-    keeps its identifier. The version before answers searches until the new one is complete. Run
-    again after an interruption, it continues. Strategies are described in docs/updating.md; names
-    are joined by plus signs, as in generative+ewc.
+    Documents that the index already has are skipped; one whose text has changed is replaced and
+    keeps its identifier. The previous version answers searches until the new one is complete. Run
+    again after an interruption, it resumes. docs/updating.md describes the strategies.
 
     Args:
-        index: The folder of the index.
-        new: The new documents: a dataset, or whatever `dsi prepare` reads by itself.
-        old: The dataset that the index was trained on, for one written before indexes kept
-            their documents.
-        options: How they enter it, and how old documents are kept.
+        index: Index folder.
+        new: New documents: a dataset, or any source that `dsi prepare` recognizes.
+        old: Dataset the index was trained on, for an index that does not store its documents.
+        options: How new documents enter the index, and how old ones are kept.
     """
     from data_prep.dataset import Dataset
     from dsi.building import dataset_of
@@ -88,6 +87,6 @@ def update(
             *done.left_out,
             *told("left out", done.dropped),
             *(["what the index had of documents left out, it keeps"] if done.dropped else []),
-            *([f"back again: {command_line('rollback', index)}"] if done.wrote else []),
+            *([f"to undo: {command_line('rollback', index)}"] if done.wrote else []),
         ),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from data_prep.checks import check_numbers
-from dsi.indexing.options import TrainingOptions
+from data_prep.marks import Advanced
+from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
 from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
 from dsi.updating.options import UpdateOptions
 
@@ -15,13 +16,13 @@ class ComparisonOptions:
     """How often strategies are run, and how closely they are watched."""
 
     seeds: int = 3
-    """How many seeds, from 0"""
-    interval: int = 2
+    """Number of seeds, starting at 0"""
+    interval: Advanced[int] = 2
     """Steps between evaluations during an update; 0 for none"""
-    curve_queries: int = 200
-    """Most queries and documents of each corpus that these ask for"""
+    curve_queries: Advanced[int] = 200
+    """Maximum queries and documents per corpus in these evaluations"""
     beams: int | None = None
-    """Width of the searches; default that of the index"""
+    """Beam width; default: that of the index"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -35,20 +36,20 @@ class ComparisonOptions:
 class BaseOptions:
     """How the index of D0 is trained."""
 
-    docids: str = TrainingOptions.docids
-    """Kind of the identifiers"""
-    generator: str = TrainingOptions.generator
-    """Of the pseudo-queries"""
+    docids: KindName = TrainingOptions.docids
+    """Identifier kind"""
+    generator: GeneratorName = TrainingOptions.generator
+    """Pseudo-query generator"""
     per_doc: int = TrainingOptions.per_doc
-    """Pseudo-queries a document"""
-    model: ModelOptions = field(default_factory=ModelOptions)
-    """The network of D0"""
-    mix: MixOptions = field(default_factory=MixOptions)
-    """What D0 is trained on"""
-    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
-    """How weights move in the training of D0"""
-    loop: LoopOptions = field(default_factory=LoopOptions)
-    """How long D0 is trained"""
+    """Pseudo-queries per document"""
+    model: Advanced[ModelOptions] = field(default_factory=ModelOptions)
+    """Model of D0"""
+    mix: Advanced[MixOptions] = field(default_factory=MixOptions)
+    """Data mix of D0"""
+    optimiser: Advanced[OptimiserOptions] = field(default_factory=OptimiserOptions)
+    """Optimizer of D0"""
+    loop: Advanced[LoopOptions] = field(default_factory=LoopOptions)
+    """Training loop of D0"""
 
     def training(self) -> TrainingOptions:
         """Returns the options of `dsi train`; those that are not offered here as they are there."""
@@ -60,13 +61,13 @@ class IncrementOptions:
     """What the updates of all strategies share."""
 
     update_steps: int | None = None
-    """Steps of each update; by default a tenth of those of the first training"""
+    """Optimizer steps per update; default: a tenth of the first training"""
     update_lr: float | None = None
-    """Highest learning rate of the updates"""
+    """Peak learning rate of the updates"""
     ratio: float = UpdateOptions.ratio
-    """Texts of documents that an update learns for each query; 0 for none"""
+    """Document texts per query in an update; 0 for none"""
     new_share: float | None = None
-    """Share of an update's examples that are about new documents"""
+    """Share of an update's examples from new documents"""
 
     def update(self) -> UpdateOptions:
         """Returns the options of `dsi update`."""

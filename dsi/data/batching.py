@@ -18,7 +18,7 @@ from dsi.data.examples import TASKS, Examples
 from dsi.kernels.length_buckets import grouped, packed
 
 WINDOW = 16
-"""Steps whose examples are sorted by length together: like lengths meet in a batch, so that
+"""Steps whose examples are sorted by length together: similar lengths meet in a batch, so that
 little is computed on padding, and which ones meet changes with every pass."""
 
 
@@ -57,7 +57,7 @@ class Batch:
         return self._at(np.sort((np.arange(kept) * len(self) // kept + offset) % len(self)))
 
     def by_length(self, groups: int) -> list[Batch]:
-        """Returns the examples in groups of like lengths, the shortest texts first.
+        """Returns the examples in groups of similar lengths, the shortest texts first.
 
         Args:
             groups: How many; fewer where there are fewer examples, but one at least.
@@ -222,7 +222,7 @@ class Batches:
         return window, step - self._starts[window]
 
     def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
-        """Draws the examples of a window and deals them to its steps, like lengths together."""
+        """Draws the examples of a window and deals them to its steps, similar lengths together."""
         starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
         drawn = [
             self._stream(number, start, end - start)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from data_prep.checks import check_numbers
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from dsi.generation.sampling import SamplingOptions
 
 
@@ -13,28 +14,28 @@ from dsi.generation.sampling import SamplingOptions
 class MemoryOptions(SamplingOptions):
     """The generative memory: which model, how it is trained, how queries are drawn from it."""
 
-    document_length: int = 96
-    """Tokens of a document that are read"""
-    query_length: int = 32
-    """Most tokens of a query, in training and in writing"""
-    folder: str | None = None
-    """A memory that is there already, such as INDEX/versions/0001/memory"""
+    document_length: Advanced[int] = 96
+    """Maximum tokens of a document"""
+    query_length: Advanced[int] = 32
+    """Maximum tokens per query, in training and in generation"""
+    folder: Advanced[str | None] = None
+    """Trained generative memory to use, such as INDEX/versions/0001/memory"""
     pretrained: str | None = None
-    """Hub id or path of an encoder-decoder to start from; strong where from scratch is weak"""
-    width: int = 256
-    """Width of a model from scratch"""
-    layers: int = 1
-    """Layers of its encoder, and of its decoder"""
-    vocabulary: int = 4000
-    """Most tokens of its vocabulary"""
+    """Encoder-decoder to start from: hub id or path. Much better than from scratch"""
+    width: Advanced[int] = 256
+    """Hidden size of a model from scratch"""
+    layers: Advanced[int] = 1
+    """Encoder layers and decoder layers of a model from scratch"""
+    vocabulary: Advanced[int] = 4000
+    """Maximum vocabulary size"""
     steps: int = 400
     """Training steps"""
-    pairs: int = 16
+    pairs: Advanced[int] = 16
     """Labelled pairs per step"""
-    lr: float = 1e-3
-    """Highest learning rate; take about 1e-4 for a pretrained model"""
-    warmup: int = 50
-    """Steps over which the learning rate rises from 0; it then falls to 0"""
+    lr: Advanced[float] = 1e-3
+    """Peak learning rate; about 1e-4 for a pretrained model"""
+    warmup: Advanced[int] = 50
+    """Warm-up steps; the learning rate then falls to 0"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,12 +6,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.generators.base import GeneratorOptions, distinct
+from data_prep.marks import Advanced
 from data_prep.text import one_line
 from dsi.generation.checkpoints import load_writer
 from dsi.generation.prompts import Prompt, fitted
@@ -28,18 +29,18 @@ ROUNDS = 3
 class SamplingOptions(GeneratorOptions):
     """How queries are drawn from a model."""
 
-    top_k: int = 10
-    """Likeliest tokens that each next token is drawn from; 1 for always the likeliest"""
-    temperature: float = 1.0
-    """Above 1 flattens the distribution over these tokens, below 1 sharpens it"""
-    document_length: int = 256
-    """Tokens that are read: the document, cut where it must be, and the prompt around it"""
-    query_length: int = 48
-    """Most tokens of a query"""
-    batch: int = 128
-    """Queries that are written at once; changes the time and the memory, not the queries"""
-    precision: str = "auto"
-    """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
+    top_k: Advanced[int] = 10
+    """Sample from the top k tokens; 1 is greedy"""
+    temperature: Advanced[float] = 1.0
+    """Sampling temperature"""
+    document_length: Advanced[int] = 256
+    """Maximum input tokens, prompt included"""
+    query_length: Advanced[int] = 48
+    """Maximum tokens per query"""
+    batch: Advanced[int] = 128
+    """Queries per batch; changes speed and memory, not the queries"""
+    precision: Advanced[Literal["auto", "bf16", "fp32"]] = "auto"
+    """Numeric precision; auto is bf16 where the hardware supports it"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

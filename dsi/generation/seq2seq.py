@@ -10,6 +10,7 @@ from typing import Any
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
+from data_prep.marks import Advanced
 from dsi.generation.models import ModelGenerator
 from dsi.generation.prompts import Prompt
 from dsi.generation.sampling import SamplingOptions
@@ -31,17 +32,17 @@ class Seq2SeqOptions(SamplingOptions):
     """Which model writes the queries, and what it is told."""
 
     model: str = DEFAULT_MODEL
-    """Hub id or path of an encoder-decoder or a causal model, or a GGUF file of a causal one"""
+    """Encoder-decoder, causal model or GGUF file: hub id or path"""
     prompt: str = PROMPT
-    """What the model reads: {title} and {text} of the document, {language} of the query. A text
-    that is too long is cut; what stands around it is kept"""
-    chat: bool = False
-    """Put the prompt into the chat template of the tokenizer, for instruction-tuned models"""
-    system: str = ""
-    """System message of the chat; none by default"""
-    languages: str = ""
-    """Languages to ask in, such as English,German, each for its part of the queries; the prompt
-    must name {language}"""
+    """Prompt with {title} and {text} of the document and the {language} of the query. Long texts
+    are truncated, the prompt around them is not"""
+    chat: Advanced[bool] = False
+    """Apply the tokenizer's chat template, for instruction-tuned models"""
+    system: Advanced[str] = ""
+    """System message of the chat"""
+    languages: Advanced[str] = ""
+    """Query languages, such as English,German, in equal shares; the prompt must contain
+    {language}"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

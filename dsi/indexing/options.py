@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import dsi.generation  # noqa: F401  (registers the generators that need a network)
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.marks import Advanced, Names
 from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
@@ -27,6 +29,8 @@ from dsi.training.options import (
 
 CODE_KINDS = ("semantic", "rq", "pq", "learned", "naive", "random")
 """Kinds of identifiers that are sequences of codes, and no text."""
+KindName = Annotated[str, Names(lambda: KINDS)]
+GeneratorName = Annotated[str, Names(lambda: ("auto", "none", *GENERATORS))]
 
 
 @dataclass(frozen=True)
@@ -34,36 +38,35 @@ class TrainingOptions(KindOptions):
     """All that decides an index besides the Dataset.
 
     Attributes:
-        docids: Kind of identifiers: atomic, naive, semantic, rq, pq, learned, description,
-            keywords, title, url or random.
-        generator: Whose pseudo-queries: extractive, selective, none; auto takes selective where
-            there are enough labelled queries to learn from, else extractive. Those of seq2seq
-            and memory must have been made with `dsi queries`, and are used as they are.
+        docids: Identifier kind.
+        generator: Pseudo-query generator. auto: selective with enough labelled queries to learn
+            from, extractive otherwise. Generate those of seq2seq and memory first, with `dsi
+            queries`.
         per_doc: Pseudo-queries per document.
-        seed: Of everything drawn at random.
-        embedding: How documents become vectors, for semantic, random, rq, pq and learned.
-        lexical: The lexical layer beside the network.
-        model: The network.
-        vocabulary: The vocabulary of a model from scratch.
-        mix: What a batch is made of.
-        rehearsal: What the indexing task reads besides documents.
-        objectives: What the loss is made of.
-        optimiser: How weights move.
-        lora: Low-rank adapters.
-        loop: How long, how large, how precise.
-        sam: Sharpness-aware minimisation.
+        seed: Random seed.
+        embedding: Document embeddings, for semantic, random, rq, pq and learned.
+        lexical: Lexical layer.
+        model: Model.
+        vocabulary: Vocabulary of a model from scratch.
+        mix: Data mix.
+        rehearsal: Input of the indexing task.
+        objectives: Loss.
+        optimiser: Optimizer.
+        lora: LoRA.
+        loop: Training loop.
+        sam: SAM.
     """
 
-    docids: str = "atomic"
-    generator: str = "auto"
+    docids: KindName = "atomic"
+    generator: GeneratorName = "auto"
     per_doc: int = 40
     seed: int = 0
-    embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    embedding: Advanced[EmbeddingOptions] = field(default_factory=EmbeddingOptions)
     lexical: LexicalOptions = field(default_factory=LexicalOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)
-    rehearsal: RehearsalOptions = field(default_factory=RehearsalOptions)
+    rehearsal: Advanced[RehearsalOptions] = field(default_factory=RehearsalOptions)
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
@@ -108,7 +108,7 @@ def _with_score(options: TrainingOptions) -> TrainingOptions:
     in_place = (
         options.model.start in ("spectral", "encoder") and not options.objectives.needs_teacher
     )
-    score = "constrained" if in_place else "model"
+    score: Literal["model", "constrained"] = "constrained" if in_place else "model"
     return replace(options, loop=replace(options.loop, score=score))
 
 

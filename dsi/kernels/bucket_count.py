@@ -41,7 +41,7 @@ def tokens_of_a_pass(model: PreTrainedModel) -> float:
 def best_passes(
     lengths: npt.NDArray[np.int64], most: int, tokens_each: float, sharers: float
 ) -> int:
-    """Returns how many groups of like lengths a step is best computed in.
+    """Returns how many groups of similar lengths a step is best computed in.
 
     Args:
         lengths: Tokens of all texts of the step; int64 [texts].

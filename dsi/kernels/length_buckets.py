@@ -1,4 +1,4 @@
-"""Texts of like lengths together: within a budget of tokens, or in so many groups."""
+"""Texts of similar lengths together: within a budget of tokens, or in so many groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def packed(lengths: npt.NDArray[np.int64], tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Packs texts into batches of like lengths, each within a budget that counts padding in.
+    """Packs texts into batches of similar lengths, each within a budget that counts padding in.
 
     Texts are taken from the longest to the shortest, so that the first of a batch says what each
     of them takes. The last batch shares with the one before it, where it would be smaller.
@@ -39,7 +39,7 @@ def packed(lengths: npt.NDArray[np.int64], tokens: int) -> list[npt.NDArray[np.i
 
 
 def grouped(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.int64]]:
-    """Divides texts into groups of like lengths, so that least padding is counted in all.
+    """Divides texts into groups of similar lengths, so that least padding is counted in all.
 
     Args:
         lengths: Tokens of each text, one at least being reckoned with; int64 [texts].
@@ -70,7 +70,7 @@ def grouped(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.
 
 
 def fewest_tokens(lengths: npt.NDArray[np.int64], most: int) -> list[int]:
-    """Returns how many tokens texts take, padding counted in, in 1, 2, ... groups of like lengths.
+    """Returns the tokens of texts, padding counted in, in 1, 2, ... groups of similar lengths.
 
     Args:
         lengths: As in `grouped`.

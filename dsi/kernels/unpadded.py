@@ -1,6 +1,6 @@
 """T5 in training without padding, in one pass over texts of all lengths.
 
-The tokens of a batch's texts stand one after another, in groups of like lengths, as if they were
+The tokens of a batch's texts stand one after another, in groups of similar lengths, as if they were
 one text. So layers that look at one token at a time (products, normalisations, dropout) do their
 work once, on hardly any padding, and a step makes the gradient of each weight once. Attention
 alone sees texts, a group at a time. The values are those of a padded batch.
@@ -35,7 +35,7 @@ from dsi.kernels.patching import computing
 
 @dataclass(frozen=True)
 class Group:
-    """Texts of like lengths.
+    """Texts of similar lengths.
 
     Attributes:
         count: How many.
@@ -123,7 +123,7 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
 
     Args:
         model: One that `can_do_without` tells of.
-        most: Up to how many groups of like lengths attention takes texts in.
+        most: Up to how many groups of similar lengths attention takes texts in.
         states: Whether the encoder gives its last states as a padded batch, for others than the
             decoder; it costs a few walks through memory. Else it gives a row that only the decoder
             of the same call understands.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 
 
 @dataclass(frozen=True)
@@ -13,28 +15,28 @@ class LexicalOptions:
     """The lexical layer: trained weights of the words that a query and a document share."""
 
     enabled: bool = True
-    """Add the lexical layer's scores to the network's"""
-    steps: int = 60
-    """Most steps of training on labelled queries; the best of these is kept, step 0 included"""
-    lr: float = 0.03
-    """Learning rate (Adam, all queries in every step)"""
-    candidates: int = 64
-    """Documents in the softmax for a labelled query: those that rank highest before training"""
-    word_decay: float = 5.0
-    """L2 penalty on the gains of single words, divided by the number of labelled queries"""
-    holdout: float = 0.15
-    """Share of the documents with labelled queries whose queries choose the number of steps"""
-    k1: float = 1.5
-    """BM25's saturation of the term frequency before training"""
-    b: float = 0.75
-    """BM25's normalisation by document length before training"""
-    pairs: float = 0.2
-    """Weight of two neighbouring words beside single ones before training; 0 leaves pairs out"""
-    title_weight: float = 3.0
-    """How often a word in the title counts before training"""
-    code: str = "auto"
-    """Split identifiers of program code (camelCase, snake_case, dotted.paths) into words beside the
-    whole: true, false, or auto for true where a twentieth of the documents hold some"""
+    """Add the scores of the lexical layer to those of the network"""
+    steps: Advanced[int] = 60
+    """Maximum training steps on labelled queries; the best step is kept, step 0 included"""
+    lr: Advanced[float] = 0.03
+    """Learning rate (Adam, full batch)"""
+    candidates: Advanced[int] = 64
+    """Documents in the softmax for a labelled query: the top ones before training"""
+    word_decay: Advanced[float] = 5.0
+    """L2 penalty on word weights, divided by the number of labelled queries"""
+    holdout: Advanced[float] = 0.15
+    """Share of the labelled documents whose queries choose the number of steps"""
+    k1: Advanced[float] = 1.5
+    """BM25's k1 before training"""
+    b: Advanced[float] = 0.75
+    """BM25's b before training"""
+    pairs: Advanced[float] = 0.2
+    """Initial weight of word bigrams relative to words; 0 leaves bigrams out"""
+    title_weight: Advanced[float] = 3.0
+    """Initial weight of a word in the title"""
+    code: Advanced[Literal["auto", "true", "false"]] = "auto"
+    """Also index the parts of program identifiers (camelCase, snake_case, dotted.paths); auto is
+    true if a twentieth of the documents have some"""
 
     def __post_init__(self) -> None:
         check_numbers(

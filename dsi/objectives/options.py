@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 
 TEACHER_TERMS = ("prefix_margin", "rank", "distillation")
 """The terms that ask a teacher."""
@@ -15,37 +17,37 @@ TEACHER_TERMS = ("prefix_margin", "rank", "distillation")
 class CrossEntropyOptions:
     """Negative log-probability of the right identifier."""
 
-    weight: float = 1.0
-    """Weight of the term"""
+    weight: Advanced[float] = 1.0
+    """Weight of the cross-entropy"""
 
 
 @dataclass(frozen=True)
 class RDropOptions:
     """Two passes with different dropout must agree (R-Drop; NCI takes 0.15)."""
 
-    weight: float = 0.0
-    """Weight of the term; needs dropout"""
+    weight: Advanced[float] = 0.0
+    """Weight of R-Drop (0.15 in NCI); needs dropout"""
 
 
 @dataclass(frozen=True)
 class PrefixMarginOptions:
     """The score margins of identifiers' prefixes follow the teacher's (RIPOR)."""
 
-    weight: float = 0.0
-    """Weight of the term; 1 in RIPOR, there without cross-entropy"""
+    weight: Advanced[float] = 0.0
+    """Weight of the prefix-margin loss (1 in RIPOR, without cross-entropy)"""
 
 
 @dataclass(frozen=True)
 class RankOptions:
     """The teacher's candidates are ranked below the right document, or in its order."""
 
-    weight: float = 0.0
-    """Weight of the term"""
-    form: str = "margin"
-    """margin (LTRGR: the right document ahead of the candidates by a margin) or listmle
-    (likelihood of the teacher's order, the right document first)"""
-    margin: float = 1.0
-    """By how much, in log-probability"""
+    weight: Advanced[float] = 0.0
+    """Weight of the ranking loss"""
+    form: Advanced[Literal["margin", "listmle"]] = "margin"
+    """margin: keep the relevant document ahead of the teacher's candidates (LTRGR); listmle:
+    likelihood of the teacher's order, the relevant document first"""
+    margin: Advanced[float] = 1.0
+    """Margin, in log-probability"""
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,24 @@ class DistillationOptions:
     """The model's distribution over documents follows the teacher's."""
 
     weight: float = 0.0
-    """Weight of the term"""
-    over: str = "auto"
-    """all (probabilities of the identifiers as they are), candidates (shared out among the
-    candidates); auto: all where identifiers have one code, else candidates"""
+    """Weight of the distillation loss"""
+    over: Advanced[Literal["auto", "all", "candidates"]] = "auto"
+    """Documents in the softmax. auto is all for identifiers of one code, candidates otherwise"""
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
     """Who is asked, once, before training."""
 
-    kind: str = "bm25"
-    """bm25, embeddings (a sentence-transformers model) or cross-encoder (on BM25's candidates)"""
+    kind: Literal["bm25", "embeddings", "cross-encoder"] = "bm25"
+    """Model that scores the candidates once before training. embeddings: a sentence-transformers
+    model; cross-encoder: rescores BM25's candidates"""
     model: str | None = None
-    """Hub id or folder of the model of the kinds embeddings and cross-encoder"""
-    candidates: int = 8
-    """Documents that the teacher names for a query, besides the right one"""
-    temperature: float = 1.0
-    """The teacher's scores are divided by this; cosines want about 0.05"""
+    """Embedding model or cross-encoder: hub id or path"""
+    candidates: Advanced[int] = 8
+    """Candidates per query, in addition to the relevant document"""
+    temperature: Advanced[float] = 1.0
+    """Temperature of the teacher scores; about 0.05 suits cosines"""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,17 @@ class ObjectiveOptions:
     """The terms of the loss; a term of weight 0 is left out."""
 
     cross_entropy: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
+    """Cross-entropy"""
     r_drop: RDropOptions = field(default_factory=RDropOptions)
+    """R-Drop: two passes with different dropout agree"""
     prefix_margin: PrefixMarginOptions = field(default_factory=PrefixMarginOptions)
+    """Prefix margin: score margins of prefixes follow the teacher's (RIPOR)"""
     rank: RankOptions = field(default_factory=RankOptions)
+    """Ranking loss: the teacher's candidates rank below the relevant document, or in its order"""
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    """Distillation from the teacher"""
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    """Teacher"""
 
     def __post_init__(self) -> None:
         for name in self.weights:

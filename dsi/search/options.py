@@ -9,19 +9,20 @@ from typing import Literal
 
 from data_prep.checks import check_numbers
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.sources.lines import lines
 
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """What helps the beams to keep the right document; all of it is off by default."""
+    """Search guidance, which keeps the right document in the beam; off by default."""
 
-    first_beams: int | None = None
-    """Width of the search on the first levels, where it is to be another one"""
-    first_levels: int = 1
-    """How many levels these are"""
-    starts: int = 1
-    """Keep beams that begin with so many different first codes, where there are so many"""
+    first_beams: Advanced[int | None] = None
+    """Beam width on the first levels"""
+    first_levels: Advanced[int] = 1
+    """Number of levels with --guidance.first_beams"""
+    starts: Advanced[int] = 1
+    """Minimum number of different first codes among the beams"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -51,7 +52,7 @@ class SearchOptions:
             float32.
         only: The documents to search among; None for all of them.
         exclude: Documents not to search among.
-        guidance: What helps the beams.
+        guidance: Search guidance.
         constraint: Whether every beam leads to a document. Without, the search is over all
             sequences of codes, and what is no identifier is dropped from the results.
     """

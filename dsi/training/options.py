@@ -3,54 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
+from data_prep.marks import Advanced, Names
 from dsi.backbone import FORMER_SIZES, SIZES
 
 DEFAULT_BATCH = 512
 """Examples per step where nothing else is said."""
 BODY_SHARE = 0.05
 """Share of the learning rate that the body of a network gets by default."""
+SizeName = Annotated[str, Names(lambda: SIZES)]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """The network."""
 
-    size: str = "latent"
-    """Shape of a T5 from scratch: latent, tiny, mini, small, base or large"""
+    size: SizeName = "latent"
+    """Shape of the T5 built from scratch"""
     pretrained: str | None = None
-    """Hub id or path of an encoder-decoder (T5, mT5, BART, ...) to start from instead"""
+    """Pretrained encoder-decoder to start from (T5, mT5, BART, ...): hub id or path"""
     encoder: str | None = None
-    """Hub id or path of a pretrained encoder of texts, with its own pooling and prompts: BERT,
-    MiniLM, E5, BGE, ModernBERT, XLM-R, a folder of sentence-transformers, or static embeddings
-    (model2vec). A decoder is put behind it, and rows of codes start from its vectors of the
-    documents"""
-    encoder_weight: float = 16.0
-    """Logit of a document whose vector by --model.encoder points where the query's does"""
-    decoder_layers: int | None = None
-    """Layers of a pretrained model's decoder that are kept, the first ones; all by default (NCI
-    keeps 6 of 12)"""
-    head: str = "linear"
-    """Output layer: linear, or pawa, whose weights depend on the codes before (NCI), for T5 and mT5
+    """Pretrained text encoder to put a decoder behind (BERT, MiniLM, E5, BGE, ModernBERT, XLM-R, a
+    sentence-transformers folder, model2vec): hub id or path. It brings its own pooling and
+    prompts"""
+    encoder_weight: Advanced[float] = 16.0
+    """Logit of a document whose --model.encoder vector has cosine 1 with the query's"""
+    decoder_layers: Advanced[int | None] = None
+    """Keep the first N decoder layers of the pretrained model; default: all (NCI keeps 6 of 12)"""
+    head: Advanced[Literal["linear", "pawa"]] = "linear"
+    """Output layer. pawa makes its weights depend on the previous codes (NCI); it needs T5 or mT5
     and identifiers of several codes"""
-    head_layers: int = 4
-    """Layers of the small decoder that reads these codes for pawa"""
-    warm_start: str = "auto"
-    """spectral (from scratch), encodings (pretrained), learned (the encoder-decoder that learned
-    identifiers were trained with, and their codebooks), encoder (the vectors of --model.encoder) or
-    none; auto takes the one that fits"""
-    codebooks: bool = False
-    """Start the rows of codes from the codebooks of rq or pq (RIPOR), brought into the model's
-    space, instead of the mean of the documents that have the code"""
-    title_weight: int = 2
-    """How often a document's title counts beside its text in the spectral warm start"""
-    latent_weight: float = 2.0
-    """Logit of a document whose vector points where the query's does, at the spectral warm start"""
-    dropout: float = 0.0
-    """Share of hidden values dropped in training a model from scratch"""
+    head_layers: Advanced[int] = 4
+    """Decoder layers that read the previous codes for pawa"""
+    warm_start: Literal["auto", "spectral", "encodings", "learned", "encoder", "none"] = "auto"
+    """Initialization of the network: spectral for a model from scratch, encodings for a pretrained
+    one, learned to reuse the model and codebooks of learned identifiers, encoder to use the vectors
+    of --model.encoder"""
+    codebooks: Advanced[bool] = False
+    """Initialize code embeddings from the rq or pq codebooks (RIPOR) instead of document means"""
+    title_weight: Advanced[int] = 2
+    """Times a title is counted in the spectral warm start"""
+    latent_weight: Advanced[float] = 2.0
+    """Logit of a document whose vector has cosine 1 with the query's in the spectral warm start"""
+    dropout: Advanced[float] = 0.0
+    """Dropout rate of a model trained from scratch"""
 
     def __post_init__(self) -> None:
         if self.size in FORMER_SIZES:
@@ -166,23 +165,22 @@ class MixOptions:
     """What a batch is made of: three shares, of which only the proportions count."""
 
     indexing: float = 0.0
-    """Share of the indexing task (document text -> docid)"""
+    """Share of the indexing task (document text to identifier)"""
     pseudo: float = 0.85
-    """Share of pseudo-queries (-> docid)"""
+    """Share of pseudo-queries"""
     labelled: float = 0.15
-    """Share of labelled training queries (-> docid); passed on to pseudo where there are none"""
-    ratio: float | None = None
-    """DSI's r, indexing : the rest (32 there), in place of --mix.indexing"""
-    document_length: int = 64
-    """Tokens of a document that the indexing task reads: its first ones"""
-    chunks: int = 0
-    """Random chunks of that length per document that the indexing task reads besides"""
-    query_length: int = 32
-    """Tokens of a query that are read, in training and in search; the prompt of --model.encoder is
-    read besides"""
-    negatives: str = "labelled"
-    """Against which identifiers a labelled query is trained: labelled (those of documents that
-    have labelled queries, so that the others are not pushed down) or all"""
+    """Share of labelled training queries; given to pseudo-queries if there are none"""
+    ratio: Advanced[float | None] = None
+    """Indexing-to-retrieval ratio r of DSI (32 in the paper); replaces --mix.indexing"""
+    document_length: Advanced[int] = 64
+    """Tokens of a document that the indexing task reads, from the start"""
+    chunks: Advanced[int] = 0
+    """Random chunks of each document that the indexing task reads in addition"""
+    query_length: Advanced[int] = 32
+    """Maximum tokens of a query, in training and in search, without the encoder's prompt"""
+    negatives: Advanced[Literal["labelled", "all"]] = "labelled"
+    """Candidate identifiers in the softmax for labelled queries. labelled: only documents that have
+    labelled queries, so that the others are not pushed down"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -222,40 +220,36 @@ class MixOptions:
 class OptimiserOptions:
     """How weights move."""
 
-    name: str = "adamw"
-    """adamw or adafactor"""
+    name: Advanced[Literal["adamw", "adafactor"]] = "adamw"
+    """Optimizer"""
     lr: float = 3e-5
-    """Highest learning rate"""
-    body: float | None = None
-    """Learning rate of all but embeddings and output rows, as a share of lr; 0 freezes it. By
-    default 0 after a spectral warm start with atomic identifiers, 1 with atomic identifiers behind
-    --model.encoder, else 0.05: wide matrices are moved by every example, a token's or a document's
-    row by few"""
-    layer_decay: float = 1.0
-    """Each layer's learning rate, as a share of that of the layer above it; encoder and decoder
-    count from their own top, and the text embedding is the encoder's lowest layer"""
+    """Peak learning rate"""
+    body: Advanced[float | None] = None
+    """Multiplier of the learning rate for everything except embeddings and output rows; 0 freezes
+    it. Default: 0 after a spectral warm start with atomic identifiers, 1 with atomic identifiers
+    and --model.encoder, 0.05 otherwise"""
+    layer_decay: Advanced[float] = 1.0
+    """Layer-wise learning-rate decay, from the top of the encoder and of the decoder down"""
     freeze_encoder: bool | None = None
-    """Leave the encoder, text embedding included, as it is; by default true for --model.encoder,
-    unless --lora.rank gives it adapters, else false"""
-    decoder: str | None = None
-    """Which layers of the decoder move: all, or cross-attention (what all documents share: how the
-    query is read). By default cross-attention with atomic identifiers behind --model.encoder, else
-    all"""
-    schedule: str = "linear"
-    """What follows the warm-up: linear (to 0), cosine (to 0), constant or inverse-sqrt"""
+    """Freeze the encoder and the text embedding. Default: true with --model.encoder and no LoRA,
+    false otherwise"""
+    decoder: Advanced[Literal["all", "cross-attention"] | None] = None
+    """Decoder layers to train. Default: cross-attention for atomic identifiers with
+    --model.encoder, all otherwise"""
+    schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"] = "linear"
+    """Learning-rate schedule after the warm-up"""
     warmup: int = 20
-    """Steps over which the learning rate rises from 0"""
-    weight_decay: float = 0.0
+    """Warm-up steps"""
+    weight_decay: Advanced[float] = 0.0
     """Decoupled weight decay"""
-    beta2: float = 0.99
-    """AdamW's memory of squared gradients"""
-    clip: float = 1.0
-    """Largest norm of a step's gradient; 0 for no limit"""
-    rows: str | None = None
-    """Which rows of the embeddings of tokens and codes AdamW moves: all, touched (those that the
-    batch reads; the others and their moments rest), or frozen (none of codes, so that documents
-    with and without labelled queries stay comparable). By default frozen with atomic identifiers
-    behind --model.encoder, else all"""
+    beta2: Advanced[float] = 0.99
+    """AdamW's beta2"""
+    clip: Advanced[float] = 1.0
+    """Maximum gradient norm; 0 disables clipping"""
+    rows: Advanced[Literal["all", "touched", "frozen"] | None] = None
+    """Embedding rows that AdamW updates. touched: only rows in the batch; frozen: no identifier
+    rows, so that documents with and without labelled queries stay comparable. Default: frozen for
+    atomic identifiers with --model.encoder, all otherwise"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -286,13 +280,13 @@ class LoraOptions:
     """Low-rank adapters (LoRA) in place of moving the body of the network."""
 
     rank: int = 0
-    """Rank of the adapters; 0 for none. They are merged into the weights of the index"""
-    alpha: int | None = None
-    """Their scale times the rank; by default twice the rank"""
-    dropout: float = 0.0
-    """Share of an adapter's input values dropped in training"""
-    targets: list[str] = field(default_factory=list)
-    """Names of the linear layers that get one, such as q,v; by default all but the output layer"""
+    """Rank of the adapters; 0 disables LoRA. Adapters are merged into the weights at the end"""
+    alpha: Advanced[int | None] = None
+    """LoRA alpha; default: twice the rank"""
+    dropout: Advanced[float] = 0.0
+    """Dropout rate of the adapters' input"""
+    targets: Advanced[list[str]] = field(default_factory=list)
+    """Linear layers to adapt, such as q,v; default: all except the output layer"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -314,48 +308,42 @@ class LoopOptions:
     """How long, how large, how precise, how safe."""
 
     steps: int | None = None
-    """Optimiser steps of the network. By default 0 for the small network from scratch and behind
-    --model.encoder, which rank before any step and whose lexical layer is trained by itself,
-    unless a generator or an option of mix, rehearsal, objectives, optimiser, lora or sam is given;
-    else 160"""
+    """Optimizer steps of the network. Default: 0 where the network ranks without training (small
+    model from scratch, --model.encoder), as long as no option of generator, mix, rehearsal,
+    objectives, optimiser, lora or sam is set; 160 otherwise"""
     batch: int | None = None
-    """Examples per step, over all processes and accumulation steps; 512 unless --loop.tokens says
-    how many"""
-    tokens: int | None = None
-    """Most tokens of text per step, padding counted in, in place of --loop.batch: as many examples
-    as fit, texts of like lengths together"""
+    """Examples per step, over all processes and accumulation steps; default: 512"""
+    tokens: Advanced[int | None] = None
+    """Maximum tokens per step, padding included; replaces --loop.batch"""
     accumulation: int = 1
-    """Parts that a batch is worked through in, to save memory"""
-    length_groups: int = 4
-    """Most groups of texts of like lengths that each part is divided into, so that little is
-    padding: for attention in T5 and mT5, else (and with --deepspeed) each in a pass of its own,
-    where that saves more than it costs; the gradient is the same"""
-    precision: str = "auto"
-    """bf16, fp32, or auto: bf16 where the hardware multiplies it natively"""
-    label_smoothing: float = 0.0
-    """Share of the target that is spread over the docid alphabet"""
+    """Gradient accumulation: parts that a batch is split into"""
+    length_groups: Advanced[int] = 4
+    """Maximum number of length buckets per part of a batch; less padding, the same gradient"""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Numeric precision; auto is bf16 where the hardware supports it"""
+    label_smoothing: Advanced[float] = 0.0
+    """Label smoothing over the identifier alphabet"""
     gradient_checkpointing: bool = False
-    """Compute hidden states again in the backward pass instead of keeping them: less memory, about
-    a third more time"""
-    check_memory: bool = True
-    """Refuse a training whose first step, by an estimate, would not fit into memory"""
+    """Recompute activations in the backward pass: less memory, about a third more time"""
+    check_memory: Advanced[bool] = True
+    """Refuse to start if the first step is estimated not to fit in memory"""
     evaluate_every: int = 0
-    """Steps between evaluations on the dev split; 0: four times in all. The best is kept"""
-    evaluate_queries: int = 500
-    """Most dev queries that an evaluation during training asks"""
-    evaluate_documents: int = 0
-    """Documents whose texts an evaluation asks for too: which are memorised, and which have been
-    forgotten since the evaluation before; 0 for none"""
-    wandb: str | None = None
-    """Project in Weights & Biases to log to, besides the TensorBoard files"""
-    checkpoint_every: int = 0
-    """Steps between checkpoints; 0: eight times in all"""
+    """Steps between evaluations on the dev split; 0: four in total. The best weights are kept"""
+    evaluate_queries: Advanced[int] = 500
+    """Maximum number of dev queries per evaluation"""
+    evaluate_documents: Advanced[int] = 0
+    """Documents whose text each evaluation uses as a query, to count memorized and forgotten
+    ones"""
+    wandb: Advanced[str | None] = None
+    """Weights & Biases project to log to, in addition to TensorBoard"""
+    checkpoint_every: Advanced[int] = 0
+    """Steps between checkpoints; 0: eight in total"""
     beams: int = 20
-    """Width of the beam search, in evaluation and as the index's default"""
-    score: str = "auto"
-    """What cross-entropy and search compare a code with: model (all codes, as published),
-    constrained (the codes that may follow the same prefix), or auto: constrained for a network
-    that starts from the vectors of the documents (latent, or --model.encoder), else model"""
+    """Beam width, in evaluation and as the default of the index"""
+    score: Advanced[Literal["auto", "model", "constrained"]] = "auto"
+    """Codes in the softmax. model: the whole alphabet, as published; constrained: the allowed
+    continuations of the prefix. auto is constrained if the network starts from document vectors,
+    model otherwise"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -423,20 +411,17 @@ class SamOptions:
     """Sharpness-aware minimisation: flat minima, in which less is forgotten."""
 
     rho: float = 0.0
-    """How far weights are perturbed before the gradient is taken; 0: not at all. 0.05 is usual,
-    0.15 with --sam.adaptive"""
+    """Radius of the perturbation; 0 disables SAM. Usual: 0.05, or 0.15 with --sam.adaptive"""
     adaptive: bool = False
-    """Measure the perturbation in units of each weight's own size (ASAM)"""
-    every: int = 1
-    """Perturb in every so manyth step; the steps between cost what they always cost"""
-    fraction: float = 1.0
-    """Share of the batch whose gradient points the way of the perturbation; less is cheaper"""
-    weights: str = "all"
-    """Which weights are perturbed: all, rows (embeddings and output rows), body (all but these),
-    encoder, decoder or norms"""
-    perturbation: str = "global"
-    """With several processes: global (one perturbation, by the gradient of the whole batch) or
-    process (each its own, by the gradient of its part: m-sharpness)"""
+    """Scale the perturbation by the size of each weight (ASAM)"""
+    every: Advanced[int] = 1
+    """Apply SAM every N steps"""
+    fraction: Advanced[float] = 1.0
+    """Fraction of the batch used for the perturbation; smaller is faster"""
+    weights: Advanced[Literal["all", "rows", "body", "encoder", "decoder", "norms"]] = "all"
+    """Weights to perturb. rows: embeddings and output rows; body: everything else"""
+    perturbation: Advanced[Literal["global", "process"]] = "global"
+    """One perturbation for all processes, or one per process (m-sharpness)"""
 
     def __post_init__(self) -> None:
         check_numbers(

@@ -51,7 +51,7 @@ def backward_step(
         step: Which step, from 0.
         steps: How many there will be.
         own: Whether gradients stay each process's own.
-        groups: How many passes each part takes, with texts of like lengths in each, so that
+        groups: How many passes each part takes, with texts of similar lengths in each, so that
             less is computed on padding; as many in every process. One, whatever it says, where a
             term looks at the examples of a part together.
     """

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from data_prep.checks import check_choices, check_numbers
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
+from data_prep.marks import Advanced, Names
+
+GeneratorName = Annotated[str, Names(lambda: ("auto", *GENERATORS))]
 
 
 @dataclass(frozen=True)
 class InstantOptions:
     """How the row of a new document is solved for."""
 
-    solver: str = "lbfgs"
-    """lbfgs (the objective as it is) or closed (its least-squares form, solved at once)"""
-    lam: float = 0.5
-    """What being found weighs; the rest is what leaving old documents alone weighs"""
-    margin_new: float = 1.0
-    """By how much a new document is to lead in the logits of its own queries"""
-    margin_old: float = 1.0
-    """By how much it is to stay behind in those of others"""
-    l2: float = 1.0
-    """How strongly the row is held to where it starts"""
-    anchor: str = "start"
-    """Where that is: start (the row that growing gave it) or zero (as in the paper)"""
-    queries: int = 15
-    """Most queries of a document whose mean stands for it"""
-    competitors: int = 200
-    """Old documents that enter the objective at a time"""
-    iterations: int = 30
-    """Most iterations of L-BFGS"""
+    solver: Advanced[Literal["lbfgs", "closed"]] = "lbfgs"
+    """lbfgs: minimize the objective; closed: solve its least-squares form"""
+    lam: Advanced[float] = 0.5
+    """Weight of the new-document loss; the old-document loss gets the rest"""
+    margin_new: Advanced[float] = 1.0
+    """Margin by which a new document must win its own queries, in logits"""
+    margin_old: Advanced[float] = 1.0
+    """Margin by which a new document must lose the queries of others, in logits"""
+    l2: Advanced[float] = 1.0
+    """L2 penalty on the distance from the anchor"""
+    anchor: Advanced[Literal["start", "zero"]] = "start"
+    """Anchor of the L2 penalty: the initial row, or zero (as in the paper)"""
+    queries: Advanced[int] = 15
+    """Maximum queries averaged per document"""
+    competitors: Advanced[int] = 200
+    """Old documents in the objective at a time"""
+    iterations: Advanced[int] = 30
+    """Maximum L-BFGS iterations"""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -48,10 +52,10 @@ class InstantOptions:
 class EwcOptions:
     """How weights are held."""
 
-    weight: float = 1000.0
-    """What the penalty is multiplied with"""
-    samples: int = 64
-    """Examples of old documents that the Fisher information is measured on"""
+    weight: Advanced[float] = 1000.0
+    """Weight of the EWC penalty"""
+    samples: Advanced[int] = 64
+    """Old examples to estimate the Fisher information on"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "ewc", not_negative=("weight",), at_least_one=("samples",))
@@ -61,10 +65,10 @@ class EwcOptions:
 class RankOneOptions:
     """How moves along the mean gradient are held."""
 
-    weight: float = 1000.0
-    """What the penalty is multiplied with"""
-    samples: int = 64
-    """Examples of old documents that the mean gradient is measured on"""
+    weight: Advanced[float] = 1000.0
+    """Weight of the penalty"""
+    samples: Advanced[int] = 64
+    """Old examples to estimate the mean gradient on"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "rank1", not_negative=("weight",), at_least_one=("samples",))
@@ -74,12 +78,12 @@ class RankOneOptions:
 class MarginOptions:
     """How the pattern of states is kept."""
 
-    weight: float = 1.0
-    """What the term is multiplied with; GeRe has 100 for language models"""
-    samples: int = 256
-    """Queries of old documents whose states are kept"""
-    batch: int = 64
-    """How many of them are looked at in a step"""
+    weight: Advanced[float] = 1.0
+    """Weight of the threshold-margin loss (GeRe: 100, for language models)"""
+    samples: Advanced[int] = 256
+    """Old queries whose hidden states are kept"""
+    batch: Advanced[int] = 64
+    """Old queries per step"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "margin", not_negative=("weight",), at_least_one=("samples", "batch"))
@@ -89,8 +93,8 @@ class MarginOptions:
 class BatchSoftmaxOptions:
     """How sharp the softmax over the batch is."""
 
-    temperature: float = 0.09
-    """What cosines are divided by"""
+    temperature: Advanced[float] = 0.09
+    """Temperature of the cosine similarities"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "batch_softmax", positive=("temperature",))
@@ -100,14 +104,14 @@ class BatchSoftmaxOptions:
 class DistillOptions:
     """How the version before is kept to."""
 
-    kl: float = 1.0
-    """Weight of the divergence from its distribution over codes"""
-    pcd: float = 0.0
-    """Weight of the squared difference of logits; HPCR has 0.1"""
-    scd: float = 0.0
-    """Weight of the cross-entropy of similarities between examples; HPCR has 0.5"""
-    temperature: float = 0.09
-    """What cosines between examples are divided by"""
+    kl: Advanced[float] = 1.0
+    """Weight of the KL divergence from the previous version"""
+    pcd: Advanced[float] = 0.0
+    """Weight of the squared difference of logits (HPCR: 0.1)"""
+    scd: Advanced[float] = 0.0
+    """Weight of the cross-entropy of similarities between examples (HPCR: 0.5)"""
+    temperature: Advanced[float] = 0.09
+    """Temperature of the cosine similarities"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "distill", not_negative=("kl", "pcd", "scd"), positive=("temperature",))
@@ -122,10 +126,10 @@ class DistillOptions:
 class SamStrategyOptions:
     """How far the worst point nearby is looked for."""
 
-    rho: float = 0.05
-    """Length of the perturbation; 0.15 is usual with adaptive"""
-    adaptive: bool = False
-    """Perturb each weight in proportion to its size (ASAM)"""
+    rho: Advanced[float] = 0.05
+    """Radius of the perturbation; 0.15 is usual with --sam.adaptive"""
+    adaptive: Advanced[bool] = False
+    """Scale the perturbation by the size of each weight (ASAM)"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "sam", positive=("rho",))
@@ -135,8 +139,8 @@ class SamStrategyOptions:
 class WarmUpOptions:
     """How long new documents take to reach their share."""
 
-    part: float = 0.5
-    """Part of the steps over which their share rises"""
+    part: Advanced[float] = 0.5
+    """Part of the steps over which the share of new documents rises"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "warm_up", share=("part",))
@@ -146,12 +150,12 @@ class WarmUpOptions:
 class AdapterOptions:
     """The low-rank adapter of an update."""
 
-    rank: int | None = None
-    """Rank; by default that of the first training's adapters, or 8"""
-    alpha: int | None = None
-    """Its scale times the rank; by default twice the rank"""
-    dropout: float = 0.0
-    """Share of its input values dropped in training"""
+    rank: Advanced[int | None] = None
+    """Rank of the adapter; default: that of the first training, or 8"""
+    alpha: Advanced[int | None] = None
+    """LoRA alpha; default: twice the rank"""
+    dropout: Advanced[float] = 0.0
+    """Dropout rate of the adapter's input"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "lora", at_least_one=("rank", "alpha"), below_one=("dropout",))
@@ -161,14 +165,14 @@ class AdapterOptions:
 class InterpolationOptions:
     """The slow adapter beside the fast one."""
 
-    rate: float = 0.99
-    """How much of the slow adapter stays in a step; the authors' code has 0.25"""
-    weight: float = 1.0
-    """What the distance of the states is multiplied with"""
-    target: str = "slow"
-    """What states keep to: slow (those of the slow network) or larger (the larger of both)"""
-    merge: str = "fast"
-    """Which adapter ends in the weights: fast or slow"""
+    rate: Advanced[float] = 0.99
+    """Decay of the slow adapter's moving average (the authors' code: 0.25)"""
+    weight: Advanced[float] = 1.0
+    """Weight of the distance between the two adapters' states"""
+    target: Advanced[Literal["slow", "larger"]] = "slow"
+    """States to stay close to: those of the slow adapter, or the larger of both"""
+    merge: Advanced[Literal["fast", "slow"]] = "fast"
+    """Adapter to merge into the weights at the end"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "i_lora", not_negative=("weight",), below_one=("rate",))
@@ -179,10 +183,10 @@ class InterpolationOptions:
 class RegLoraOptions:
     """How adapters keep off what earlier ones moved."""
 
-    weight: float = 2500.0
-    """What the term is multiplied with"""
-    share: float = 0.02
-    """Share of the entries of each layer that an update marks"""
+    weight: Advanced[float] = 2500.0
+    """Weight of the regularizer"""
+    share: Advanced[float] = 0.02
+    """Share of entries per layer that an update marks as important"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "reglora", not_negative=("weight",), share=("share",))
@@ -192,10 +196,10 @@ class RegLoraOptions:
 class LocasOptions:
     """The side memories of an update."""
 
-    units: int = 16
-    """Hidden units of each"""
-    end: str = "merge"
-    """What becomes of them: merge (further units of the network) or drop"""
+    units: Advanced[int] = 16
+    """Hidden units per side memory"""
+    end: Advanced[Literal["merge", "drop"]] = "merge"
+    """Merge the side memories into the network at the end, or drop them"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "locas", at_least_one=("units",))
@@ -206,10 +210,10 @@ class LocasOptions:
 class ViewBatchOptions:
     """How documents come in views."""
 
-    views: int = 4
-    """Examples of a document in a batch"""
-    weight: float = 1.0
-    """What the divergence of the other views from the first is multiplied with; 0 for none"""
+    views: Advanced[int] = 4
+    """Examples of a document per batch"""
+    weight: Advanced[float] = 1.0
+    """Weight of the divergence between views; 0 disables it"""
 
     def __post_init__(self) -> None:
         check_numbers(self, "view_batch", not_negative=("weight",))
@@ -222,59 +226,56 @@ class UpdateOptions:
     """How new documents enter an index. None stands for what the index was trained with."""
 
     strategy: str = "auto"
-    """What the model learns from, and how old documents are kept; joined by plus signs. auto:
-    append where the network was not trained or its output rows stayed as they were, else
-    generative+ewc"""
+    """Combine strategies with +, as in generative+ewc (docs/updating.md). auto: append if the
+    network was not trained or its output rows are frozen, generative+ewc otherwise"""
     ratio: float = 2.0
-    """DSI++'s r: texts of documents that are learned for each query, labelled or pseudo; 0 for
-    none"""
+    """Document texts per query in training (r of DSI++); 0 for none"""
     new_share: float | None = None
-    """Share of the examples that are about new documents; by default their share of all
-    documents"""
+    """Share of examples from new documents; default: their share of all documents"""
     steps: int | None = None
-    """Optimiser steps; by default a tenth of those of the first training"""
+    """Optimizer steps; default: a tenth of the first training"""
     batch: int | None = None
-    """Examples per step; by default that of the first training"""
+    """Examples per step; default: as in the first training"""
     lr: float | None = None
-    """Highest learning rate; by default that of the first training"""
-    generator: str = "auto"
-    """Whose pseudo-queries new documents get; auto is that of the old ones"""
+    """Peak learning rate; default: as in the first training"""
+    generator: GeneratorName = "auto"
+    """Pseudo-query generator for new documents; auto is that of the old ones"""
     per_doc: int | None = None
-    """Pseudo-queries a document; by default as many as the old ones have"""
+    """Pseudo-queries per document; default: as many as the old ones have"""
     seed: int = 0
-    """Of everything drawn at random"""
+    """Random seed"""
     warn_loss: float = 1.0
-    """Points of Hits@10 on the kept probe queries whose loss is warned of"""
+    """Warn if Hits@10 on the probe queries falls by more than this many points"""
     refuse_loss: float | None = None
-    """Points of Hits@10 on the kept probe queries with whose loss the new version is not written"""
-    probe_queries: int = 500
-    """Most queries of the probe set"""
-    instant: InstantOptions = field(default_factory=InstantOptions)
-    """Options of the strategy instant"""
-    ewc: EwcOptions = field(default_factory=EwcOptions)
-    """Options of the strategy ewc"""
-    rank1: RankOneOptions = field(default_factory=RankOneOptions)
-    """Options of the strategy rank1-ewc"""
-    margin: MarginOptions = field(default_factory=MarginOptions)
-    """Options of the strategy threshold-margin"""
-    batch_softmax: BatchSoftmaxOptions = field(default_factory=BatchSoftmaxOptions)
-    """Options of the strategy batch-softmax"""
-    distill: DistillOptions = field(default_factory=DistillOptions)
-    """Options of the strategy distill"""
-    sam: SamStrategyOptions = field(default_factory=SamStrategyOptions)
-    """Options of the strategy sam"""
-    warm_up: WarmUpOptions = field(default_factory=WarmUpOptions)
-    """Options of the strategy warm-up"""
-    view_batch: ViewBatchOptions = field(default_factory=ViewBatchOptions)
-    """Options of the strategy view-batch"""
-    lora: AdapterOptions = field(default_factory=AdapterOptions)
-    """The adapter of the strategies lora, i-lora and reglora"""
-    i_lora: InterpolationOptions = field(default_factory=InterpolationOptions)
-    """Options of the strategy i-lora"""
-    reglora: RegLoraOptions = field(default_factory=RegLoraOptions)
-    """Options of the strategy reglora"""
-    locas: LocasOptions = field(default_factory=LocasOptions)
-    """Options of the strategy locas"""
+    """Refuse the update if Hits@10 on the probe queries falls by this many points"""
+    probe_queries: Advanced[int] = 500
+    """Maximum number of probe queries"""
+    instant: Advanced[InstantOptions] = field(default_factory=InstantOptions)
+    """Strategy instant"""
+    ewc: Advanced[EwcOptions] = field(default_factory=EwcOptions)
+    """Strategy ewc"""
+    rank1: Advanced[RankOneOptions] = field(default_factory=RankOneOptions)
+    """Strategy rank1-ewc"""
+    margin: Advanced[MarginOptions] = field(default_factory=MarginOptions)
+    """Strategy threshold-margin"""
+    batch_softmax: Advanced[BatchSoftmaxOptions] = field(default_factory=BatchSoftmaxOptions)
+    """Strategy batch-softmax"""
+    distill: Advanced[DistillOptions] = field(default_factory=DistillOptions)
+    """Strategy distill"""
+    sam: Advanced[SamStrategyOptions] = field(default_factory=SamStrategyOptions)
+    """Strategy sam"""
+    warm_up: Advanced[WarmUpOptions] = field(default_factory=WarmUpOptions)
+    """Strategy warm-up"""
+    view_batch: Advanced[ViewBatchOptions] = field(default_factory=ViewBatchOptions)
+    """Strategy view-batch"""
+    lora: Advanced[AdapterOptions] = field(default_factory=AdapterOptions)
+    """LoRA (strategies lora, i-lora and reglora)"""
+    i_lora: Advanced[InterpolationOptions] = field(default_factory=InterpolationOptions)
+    """Strategy i-lora"""
+    reglora: Advanced[RegLoraOptions] = field(default_factory=RegLoraOptions)
+    """Strategy reglora"""
+    locas: Advanced[LocasOptions] = field(default_factory=LocasOptions)
+    """Strategy locas"""
 
     def __post_init__(self) -> None:
         check_numbers(

@@ -62,7 +62,7 @@ def last_states(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yields which texts are read together: of like lengths, few where they are long."""
+    """Yields which texts are read together: of similar lengths, few where they are long."""
     batch: list[int] = []
     for number in np.argsort(lengths, kind="stable").tolist():
         if batch and (len(batch) == _BATCH or (len(batch) + 1) * lengths[number] > _TOKENS):

@@ -81,7 +81,7 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
     trie = TorchTrie.from_trie(Trie.build(table), device)
-    score = update.manifest.score
+    score: Any = update.manifest.score
     terms = carried_terms(update.training, plan.main)
     return Run(
         model=model.to(device),

@@ -138,7 +138,7 @@ def test_debug_shows_the_traceback(verb, capsys):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["serch"], "unknown verb 'serch'. Did you mean dsi search?"),
+        (["serch"], "unknown command 'serch'. Did you mean dsi search?"),
         (["--jsn"], "unknown option '--jsn'"),
         (["search", "x", "--beems", "3"], "unknown option --beems. Did you mean --beams?"),
         (["search", "x", "q", "--k", "ten"], "--k: 'ten' is not a whole number"),
@@ -146,7 +146,7 @@ def test_debug_shows_the_traceback(verb, capsys):
         (["search"], "INDEX is missing"),
         (["search", "nowhere", "q"], "nowhere: no such index folder"),
         (["info", "."], "not an index"),
-        (["info", "a", "b"], "'b' is one word too many"),
+        (["info", "a", "b"], "unexpected argument 'b'"),
         (["rollback", "nowhere"], "nowhere: no such index folder"),
     ],
 )

@@ -472,7 +472,7 @@ class TestIrDatasets:
 def test_what_no_source_takes_lists_the_forms(tmp_path):
     with pytest.raises(InputError, match=r"no such file or folder.*BEIR.*table.*TREC"):
         detect(str(tmp_path / "nowhere.jsonl"))
-    with pytest.raises(InputError, match="no source reads this"):
+    with pytest.raises(InputError, match="cannot tell the format of this"):
         detect(str(write(tmp_path / "a.pdf", "x")))
 
 

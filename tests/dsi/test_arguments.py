@@ -204,7 +204,7 @@ def test_one_word_too_many_is_told():
             source: The one.
         """
 
-    with pytest.raises(InputError, match="'b' is one word too many"):
+    with pytest.raises(InputError, match="unexpected argument 'b'"):
         Arguments("single", single).parse(["a", "b"])
 
 

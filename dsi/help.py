@@ -1,0 +1,242 @@
+"""The help page of a command: the options that most people need, or all of them.
+
+Options that are marked as `Advanced`, alone or with their whole group, are on the page of
+`--help-all` only. What an option takes is printed from its type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.marks import ADVANCED, Names, literals, marks_of
+
+_INDENT = 26
+_WIDEST = 100
+_COMMON = {
+    "config FILE.yaml": "Read options from a YAML file; the command line overrides them.",
+    "json": "Print one JSON object on standard output instead of tables.",
+    "quiet": "Show no progress bars.",
+    "debug": "Show the traceback of an error.",
+    "help": "Show the most common options.",
+    "help-all": "Show all options.",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One value of a command.
+
+    Args:
+        name: Its full name, such as `loop.steps`.
+        hint: Its type.
+        help: What it does.
+        default: Its default; `inspect.Parameter.empty` for none.
+        choices: What it may be, where that is a list of names.
+        advanced: Whether only `--help-all` shows it.
+    """
+
+    name: str
+    hint: Any
+    help: str
+    default: Any
+    choices: tuple[str, ...]
+    advanced: bool
+
+    @property
+    def facts(self) -> str:
+        """Returns type and default in brackets, as far as they say something."""
+        if self.default is inspect.Parameter.empty:
+            return f"(required, type: {spelled(self.hint)})"
+        kind = [] if self.choices or _is_bool(self.hint) else [f"type: {spelled(self.hint)}"]
+        shown = self.default is not None and self.default not in ("", [], ())
+        kind += [f"default: {self._default}"] if shown else []
+        return f"({', '.join(kind)})" if kind else ""
+
+    @property
+    def _default(self) -> str:
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        if isinstance(self.default, (list, tuple)):
+            return ",".join(map(str, self.default))
+        return str(self.default)
+
+    @property
+    def value(self) -> str:
+        """Returns what stands for its value."""
+        if _is_bool(self.hint):
+            return "{true,false}"
+        if self.choices:
+            return f"{{{','.join(self.choices)}}}"
+        return self.name.rpartition(".")[2].upper()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options under one heading."""
+
+    heading: str
+    options: list[Option] = field(default_factory=list)
+
+
+def help_page(
+    verb: str,
+    function: Callable[..., Any],
+    usage: str,
+    positionals: Sequence[str],
+    hints: Mapping[str, Any],
+    *,
+    everything: bool,
+) -> str:
+    """Returns the help of a command.
+
+    Args:
+        verb: Its name.
+        function: The function behind it.
+        usage: How it is called, in one line.
+        positionals: Parameters that are given without a name.
+        hints: The type of each parameter.
+        everything: Whether to show advanced options too.
+    """
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    description = (inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
+    lines = [f"usage: {usage}", "", description]
+    left_out = 0
+    for group in groups_of(function, positionals, hints):
+        shown = [option for option in group.options if everything or not option.advanced]
+        left_out += len(group.options) - len(shown)
+        if shown:
+            lines += ["", f"{group.heading}:"]
+        for option in shown:
+            named = option.name if option.name in positionals else f"--{option.name}"
+            what = f"{named.upper()}" if option.name in positionals else f"{named} {option.value}"
+            lines += _entry(what, f"{option.help} {option.facts}".strip(), width)
+    lines += ["", "Every command:"]
+    for name, text in _COMMON.items():
+        lines += _entry(f"--{name}", text, width)
+    if left_out:
+        lines += ["", f"{left_out} more options: dsi {verb} --help-all"]
+    return "\n".join(lines)
+
+
+def groups_of(
+    function: Callable[..., Any], positionals: Sequence[str], hints: Mapping[str, Any]
+) -> list[Group]:
+    """Returns the options of a command in groups, the ungrouped ones first.
+
+    Args:
+        function: The function behind the command.
+        positionals: Parameters that are given without a name.
+        hints: The type of each parameter.
+    """
+    words, top = Group("Arguments"), Group("Options")
+    groups: list[Group] = []
+    told = _told_by(function)
+    for parameter in inspect.signature(function).parameters.values():
+        name, hint = parameter.name, hints[parameter.name]
+        marks = marks_of(function).get(name, ())
+        if not _is_group(hint):
+            into = words if name in positionals else top
+            into.options.append(_option(name, hint, told, parameter.default, marks))
+        elif "spread" in marks:
+            _fill(top, groups, "", parameter.default, ADVANCED in marks)
+        else:
+            inside = Group(_heading(told.get(name), hint))
+            groups.append(inside)
+            _fill(inside, groups, f"{name}.", parameter.default, ADVANCED in marks)
+    return [group for group in (words, top, *groups) if group.options]
+
+
+def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advanced: bool) -> None:
+    """Adds the fields of a dataclass to a group, and a group for each dataclass inside it."""
+    owner = type(defaults)
+    hints, told, marks = typing.get_type_hints(owner), _told_by(owner), marks_of(owner)
+    for entry in dataclasses.fields(owner):
+        if not entry.init:
+            continue
+        name, default, marked = entry.name, getattr(defaults, entry.name), marks[entry.name]
+        hidden = advanced or ADVANCED in marked
+        if _is_group(hints[name]):
+            inside = Group(_heading(told.get(name), hints[name]))
+            groups.append(inside)
+            _fill(inside, groups, f"{prefix}{name}.", default, hidden)
+        else:
+            made = _option(name, hints[name], told, default, marked)
+            group.options.append(dataclasses.replace(made, name=f"{prefix}{name}", advanced=hidden))
+
+
+def _option(
+    name: str, hint: Any, told: Mapping[str, str], default: Any, marks: tuple[Any, ...]
+) -> Option:
+    names = [list(mark.names()) for mark in marks if isinstance(mark, Names)]
+    choices = tuple(names[0]) if names else literals(hint)
+    text = " ".join(told.get(name, "").split())
+    text = f"{text}." if text and text[-1] not in ".?!" else text
+    return Option(name, hint, text, default, choices, ADVANCED in marks)
+
+
+def _heading(told: str | None, hint: type) -> str:
+    return (told or (hint.__doc__ or "").partition("\n")[0]).strip().rstrip(".")
+
+
+@functools.cache
+def _told_by(owner: Any) -> dict[str, str]:
+    """Returns what is said of each parameter of a function, or field of a dataclass.
+
+    Fields are told by the string below them or under "Attributes" of their class, and inherited.
+    """
+    import docstring_parser
+
+    if not isinstance(owner, type):
+        parsed = docstring_parser.parse(inspect.getdoc(owner) or "")
+        return {param.arg_name: param.description or "" for param in parsed.params}
+    told: dict[str, str] = {}
+    for base in reversed(owner.__mro__):
+        if dataclasses.is_dataclass(base):
+            parsed = docstring_parser.parse_from_object(base)
+            told |= {param.arg_name: param.description or "" for param in parsed.params}
+    return told
+
+
+def _entry(what: str, text: str, width: int) -> Iterator[str]:
+    """Yields an option and its text, side by side where the option is short."""
+    lines = textwrap.wrap(text, width - _INDENT, break_on_hyphens=False) or [""]
+    head = f"  {what}"
+    if len(head) < _INDENT - 1:
+        yield f"{head:<{_INDENT}}{lines.pop(0)}".rstrip()
+    else:
+        yield head
+    for line in lines:
+        yield " " * _INDENT + line
+
+
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(part for part in typing.get_args(hint) if part is not type(None)) if union else ()
+
+
+def _is_bool(hint: Any) -> bool:
+    return hint is bool or _members(hint) == (bool,)
+
+
+def spelled(hint: Any) -> str:
+    """Returns a type in a word: int, float, str, Path, or a list of these with commas between."""
+    members = _members(hint)
+    if members:
+        return " | ".join(map(spelled, members))
+    if typing.get_origin(hint) in (list, tuple):
+        return f"{spelled(typing.get_args(hint)[0])},..."
+    return "path" if hint is Path else getattr(hint, "__name__", str(hint))
