@@ -33,14 +33,24 @@ class Names:
     names: Callable[[], Iterable[str]]
 
 
-@functools.cache
 def marks_of(owner: Any) -> Mapping[str, tuple[Any, ...]]:
-    """Returns the marks on each annotated name of a dataclass or function.
+    """Returns the marks on each annotated name of a dataclass, inherited ones too, or function.
 
     They are read once: the command line replaces annotations by plain types afterwards.
     """
+    if not isinstance(owner, type):
+        return _own_marks(owner)
+    found: dict[str, tuple[Any, ...]] = {}
+    for base in reversed(owner.__mro__[:-1]):
+        found |= _own_marks(base)
+    return found
+
+
+@functools.cache
+def _own_marks(owner: Any) -> Mapping[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(owner, include_extras=True)
-    return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    own = owner.__dict__.get("__annotations__", {}) if isinstance(owner, type) else hints
+    return {name: getattr(hints[name], "__metadata__", ()) for name in own}
 
 
 def literals(hint: Any) -> tuple[str, ...]:
