@@ -11,6 +11,7 @@ where `GeneratorName = Annotated[str, Names(lambda: GENERATORS)]` stands in the 
 from __future__ import annotations
 
 import functools
+import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def marks_of(owner: Any) -> Mapping[str, tuple[Any, ...]]:
 @functools.cache
 def _own_marks(owner: Any) -> Mapping[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(owner, include_extras=True)
-    own = owner.__dict__.get("__annotations__", {}) if isinstance(owner, type) else hints
+    own = inspect.get_annotations(owner)
     return {name: getattr(hints[name], "__metadata__", ()) for name in own}
 
 

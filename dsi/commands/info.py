@@ -123,7 +123,7 @@ def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, 
         configuration: Of a manifest.
         everything: Whether to return those with their default value too.
     """
-    from dsi.training.training_options import TrainingOptions
+    from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
 
     update = configuration.get("update", {}).get("options", {})
