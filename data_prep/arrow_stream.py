@@ -43,6 +43,8 @@ def read_stream(file: Path, columns: list[str] | None = None) -> Iterator[pyarro
             if any(column.null_count for column in batch.columns):
                 raise ValueError("a value is missing")
             yield batch
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError, LookupError, struct.error) as error:
         raise InputError(f"damaged table ({error})", where=file) from error
 
@@ -58,6 +60,8 @@ def check_stream(file: Path) -> None:
     try:
         for _ in _messages(file):
             pass
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise InputError(f"damaged table ({error})", where=file) from error
 

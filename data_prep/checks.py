@@ -6,11 +6,17 @@ Dataclasses of options call these functions in `__post_init__`. None means "not 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import numbers
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.marks import literals
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,8 +57,9 @@ def check_numbers(
         share: Fields that must be in (0, 1].
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of its range, or not of the type of its field.
     """
+    check_types(options, group)
     for entry in dataclasses.fields(options):
         check_number(option_name(group, entry.name), getattr(options, entry.name))
     asked = {
@@ -90,18 +97,86 @@ def check_number(name: str, value: object) -> None:
         raise InputError(f"{name} {value!s:.24} is too large", hint=f"Give at most {most:,}")
 
 
+def check_types(options: DataclassInstance, group: str = "") -> None:
+    """Refuses values that are not of the type of their field.
+
+    Args:
+        options: The options.
+        group: What stands before their names on the command line.
+
+    Raises:
+        InputError: One of them is not.
+    """
+    for name, hint in _hints(type(options)).items():
+        value = getattr(options, name)
+        if not any(_fits(value, member) for member in members(hint)):
+            raise InputError(
+                f"{option_name(group, name)} is {value!r:.80}, not {described(hint)}",
+            )
+
+
+@functools.cache
+def _hints(kind: type[DataclassInstance]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """Returns the members of a union, or the type itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Tells whether a value is of a type; choices are the concern of `check_choices`."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return isinstance(value, str)
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str)
+    abstract: Any = {int: numbers.Integral, float: numbers.Real}.get(hint, hint)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    return not isinstance(abstract, type) or isinstance(value, abstract)
+
+
+def described(hint: Any) -> str:
+    """Returns a type in words, to follow "is not"."""
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        Path: "a path",
+        type(None): "null",
+    }
+    parts = []
+    for option in members(hint):
+        if typing.get_origin(option) is typing.Literal:
+            parts.append(f"one of {', '.join(map(str, typing.get_args(option)))}")
+        elif typing.get_origin(option) in (list, tuple, Sequence):
+            parts.append("a list")
+        else:
+            parts.append(words.get(option, getattr(option, "__name__", str(option))))
+    return " or ".join(parts)
+
+
 def check_choices(options: DataclassInstance, group: str = "", **choices: Names) -> None:
     """Checks options against their choices.
 
     Args:
         options: The options.
         group: Their prefix on the command line.
-        choices: Field -> its choices.
+        choices: Field -> its choices; those of a `Literal` are read from its type.
 
     Raises:
         InputError: A value is not one of the choices.
     """
-    for name, known in choices.items():
+    typed = {name: literals(hint) for name, hint in _hints(type(options)).items()}
+    for name, known in {**typed, **choices}.items():
+        if not known:
+            continue
         value = getattr(options, name)
         if value is not None and value not in known:
             raise InputError(

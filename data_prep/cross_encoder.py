@@ -39,6 +39,8 @@ class CrossEncoder:
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, trust_remote_code=False
             )
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise InputError(
                 f"cannot load the cross-encoder {name!r} ({str(error).splitlines()[0]})",

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
+import re
 import shlex
+from collections.abc import Iterator
+
+_ON_COMMAND_LINE = contextvars.ContextVar("on_command_line", default=False)
+# Commands stay as a shell takes them; what is left are options by their names.
+_OPTION = re.compile(r"`[^`]*`|\bdsi [a-z]+(?: [^\s;,)]+)+|(?<![\w-])--([a-z][\w.-]*)")
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """Invalid input, described in one line: what is wrong, where, and how to fix it.
 
     The command line prints the line and exits with code 2. Any other exception is a bug or a
-    system failure and exits with code 1.
+    system failure and exits with code 1. In Python the message names arguments and fields
+    (`loop.steps`) where the command line names options (`--loop.steps`).
 
     Args:
         what: What is wrong, with the offending value.
@@ -27,6 +36,25 @@ class InputError(Exception):
         if hint is not None:
             parts.append(hint.rstrip("."))
         super().__init__(". ".join(_one_line(part) for part in parts) + ".")
+
+    def __str__(self) -> str:
+        """Returns the line, for the command line or for a caller in Python."""
+        line: str = self.args[0]
+        return line if _ON_COMMAND_LINE.get() else _OPTION.sub(_argument, line)
+
+
+def _argument(found: re.Match[str]) -> str:
+    return found[0] if found[1] is None else found[1].replace("-", "_")
+
+
+@contextlib.contextmanager
+def on_command_line(on: bool = True) -> Iterator[None]:
+    """Lets errors speak of options (`--loop.steps`) inside the block, or of arguments again."""
+    token = _ON_COMMAND_LINE.set(on)
+    try:
+        yield
+    finally:
+        _ON_COMMAND_LINE.reset(token)
 
 
 def _one_line(text: str) -> str:

@@ -61,7 +61,7 @@ class RehearsalOptions:
             not_negative=("document", *CONTENTS),
             at_least_one=("most_passages", "most_sentences", "passage_sentences", "stride"),
         )
-        check_choices(self, "rehearsal", style=tuple(STYLES))
+        check_choices(self, "rehearsal")
         if not any(self.shares.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",

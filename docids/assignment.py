@@ -170,6 +170,8 @@ class Assignment:
         try:
             embedding = EmbeddingOptions(**manifest["embedding"])
             return cls(built, embedder, embedding, int(manifest["seed"]), manifest["origin"])
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"not a manifest of this version ({error})", where=folder / MANIFEST

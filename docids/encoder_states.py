@@ -40,6 +40,8 @@ class EncoderEmbedder:
             whole = AutoModelForSeq2SeqLM.from_pretrained(
                 model, trust_remote_code=False, use_safetensors=True
             )
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no encoder-decoder {model!r} ({str(error).splitlines()[0]})",

@@ -108,6 +108,8 @@ def _open_array(file: Path) -> np.ndarray:
         if not size:  # nothing cannot be mapped
             return np.zeros(shape, dtype, order=order)
         array: np.ndarray = np.memmap(file, dtype, "r", start, shape, order)
+    except InputError:
+        raise
     except (ValueError, KeyError, OSError, EOFError, TypeError, SyntaxError) as error:
         raise InputError(
             f"damaged: not a numpy array ({error})",

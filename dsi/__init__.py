@@ -6,15 +6,86 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dsi.building import build, update
+    from data_prep.errors import InputError
+    from docids.embeddings import EmbeddingOptions
+    from dsi.building import build, delete, evaluate, rollback, update
     from dsi.index import Hit, Index
+    from dsi.indexing.options import TrainingOptions
+    from dsi.lexical.options import LexicalOptions
+    from dsi.objectives.options import ObjectiveOptions
+    from dsi.search.options import GuidanceOptions, SearchOptions
+    from dsi.text_encoder import VocabularyOptions
+    from dsi.training.options import (
+        LoopOptions,
+        LoraOptions,
+        MixOptions,
+        ModelOptions,
+        OptimiserOptions,
+        SamOptions,
+    )
+    from dsi.updating.options import UpdateOptions
 
-__all__ = ["Hit", "Index", "build", "update"]
-_HOMES = {"Hit": "index", "Index": "index", "build": "building", "update": "building"}
+    __version__: str
+
+__all__ = [
+    "EmbeddingOptions",
+    "GuidanceOptions",
+    "Hit",
+    "Index",
+    "InputError",
+    "LexicalOptions",
+    "LoopOptions",
+    "LoraOptions",
+    "MixOptions",
+    "ModelOptions",
+    "ObjectiveOptions",
+    "OptimiserOptions",
+    "SamOptions",
+    "SearchOptions",
+    "TrainingOptions",
+    "UpdateOptions",
+    "VocabularyOptions",
+    "__version__",
+    "build",
+    "delete",
+    "evaluate",
+    "rollback",
+    "update",
+]
+_MODULES = {
+    "data_prep.errors": ("InputError",),
+    "docids.embeddings": ("EmbeddingOptions",),
+    "dsi.building": ("build", "delete", "evaluate", "rollback", "update"),
+    "dsi.index": ("Hit", "Index"),
+    "dsi.indexing.options": ("TrainingOptions",),
+    "dsi.lexical.options": ("LexicalOptions",),
+    "dsi.objectives.options": ("ObjectiveOptions",),
+    "dsi.search.options": ("GuidanceOptions", "SearchOptions"),
+    "dsi.text_encoder": ("VocabularyOptions",),
+    "dsi.training.options": (
+        "LoopOptions",
+        "LoraOptions",
+        "MixOptions",
+        "ModelOptions",
+        "OptimiserOptions",
+        "SamOptions",
+    ),
+    "dsi.updating.options": ("UpdateOptions",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Imports what the package offers when it is first asked for: torch takes seconds."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dsi-toolkit")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"dsi.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns what the package offers, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -17,13 +17,12 @@ import difflib
 import inspect
 import json
 import re
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.checks import check_number
+from data_prep.checks import check_number, described, members
 from data_prep.errors import InputError
 from data_prep.marks import marks_of
 from dsi.standard_streams import printing
@@ -365,45 +364,17 @@ def _resolve(hint: Any) -> None:
         _resolve(hints[entry.name])
 
 
-def _options_of(hint: Any) -> tuple[Any, ...]:
-    """Returns the members of a union, or the type itself."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
 def _is_switch(hint: Any) -> bool:
     """Tells whether an option is true or false; None is what it is by default."""
-    return set(_options_of(hint)) <= {bool, type(None)} and bool in _options_of(hint)
+    return set(members(hint)) <= {bool, type(None)} and bool in members(hint)
 
 
 def _values_of_switch(hint: Any) -> tuple[str, ...]:
-    return (*_TRUTH, "null") if type(None) in _options_of(hint) else _TRUTH
+    return (*_TRUTH, "null") if type(None) in members(hint) else _TRUTH
 
 
 def _is_list(hint: Any) -> bool:
     return any(
         typing.get_origin(option) in (list, tuple, Sequence) or option in (list, tuple)
-        for option in _options_of(hint)
+        for option in members(hint)
     )
-
-
-def described(hint: Any) -> str:
-    """Returns a type in words, to follow "is not"."""
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        Path: "a path",
-        type(None): "null",
-    }
-    parts = []
-    for option in _options_of(hint):
-        if typing.get_origin(option) is typing.Literal:
-            parts.append(f"one of {', '.join(map(str, typing.get_args(option)))}")
-        elif typing.get_origin(option) in (list, tuple, Sequence):
-            parts.append("a list")
-        else:
-            parts.append(words.get(option, getattr(option, "__name__", str(option))))
-    return " or ".join(parts)

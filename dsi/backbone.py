@@ -143,6 +143,8 @@ def from_pretrained(
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name, config=config, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
         )
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
@@ -388,6 +390,8 @@ def load_backbone(
             model = _network(stored, folder)
         load_model(model, folder / _WEIGHTS, strict=True)
         _check_finite(model, folder / _WEIGHTS)
+    except InputError:
+        raise
     except torch.OutOfMemoryError:
         raise
     except unusable as error:

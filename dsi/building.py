@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.dataset import Dataset, InMemorySource, write_dataset
 from data_prep.errors import InputError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
 
+T = TypeVar("T")
 Given = Iterable[Mapping[str, Any]] | str | os.PathLike[str] | Dataset
 """Documents as they may be given; see `build`."""
 
@@ -44,35 +45,150 @@ def build(
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
 
+    folder = _folder(path, "path")
+    chosen = _of_type(options, TrainingOptions) or TrainingOptions()
     with tempfile.TemporaryDirectory() as scratch:
         dataset = dataset_of(documents, Path(scratch) / "dataset")
-        train_index(dataset, Path(path), options or TrainingOptions())
+        train_index(dataset, folder, chosen)
     return Index.open(path)
 
 
 def update(
-    documents: Given, path: str | os.PathLike[str], options: UpdateOptions | None = None
+    index: str | os.PathLike[str], documents: Given, options: UpdateOptions | None = None
 ) -> Index:
     """Adds documents to an index as a new version, and opens it.
 
     Documents that the index has already are left out; one whose text has changed is replaced.
 
     Args:
+        index: The folder of the index.
         documents: As for `build`.
-        path: The folder of the index.
         options: Those of `dsi update`; its defaults where None.
 
     Raises:
-        InputError: A document lacks its id or text, there is no index, or an option does not fit.
+        InputError: A document lacks its id or text, there is no index, an option does not fit, or
+            an argument is of another type.
     """
     from dsi.updating.options import UpdateOptions
     from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 
-    options = options or UpdateOptions()
+    if not isinstance(index, str | os.PathLike) or _swapped(index, documents):
+        raise InputError(
+            f"the index comes first, and {index!r:.80} is given",
+            hint="Call dsi.update(index, documents)",
+        )
+    options = _of_type(options, UpdateOptions) or UpdateOptions()
     refuse_unused(options)
-    update_index(Path(path), lambda folder: dataset_of(documents, folder), options)
-    return Index.open(path)
+    update_index(Path(index), lambda folder: dataset_of(documents, folder), options)
+    return Index.open(index)
+
+
+def delete(index: str | os.PathLike[str], doc_ids: Iterable[str], *, audit: bool = True) -> Index:
+    """Deletes documents from an index as a new version, without training, and opens it.
+
+    Args:
+        index: The folder of the index.
+        doc_ids: Ids of the documents; one id may be given alone.
+        audit: Whether to ask the model for the deleted documents afterwards; the outcome is
+            `manifest.metrics["audit"]` of what is returned.
+
+    Raises:
+        InputError: An id is unknown or no text, or no document would be left.
+    """
+    from dsi.updating.delete import delete_documents
+
+    named = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
+    for doc_id in named:
+        if not isinstance(doc_id, str):
+            raise InputError(f"the document id {doc_id!r:.80} is {_a(doc_id)}, not a str")
+    delete_documents(_folder(index), named, audit=audit)
+    return Index.open(index)
+
+
+def rollback(index: str | os.PathLike[str], to: str | None = None) -> Index:
+    """Makes an earlier version of an index live again, and opens it.
+
+    Args:
+        index: The folder of the index.
+        to: The version, such as "0001"; the parent of the live one where None.
+
+    Raises:
+        InputError: There is no such version.
+    """
+    from dsi import versions
+
+    if to is not None and not isinstance(to, str):
+        raise InputError(f"to is {_a(to)}, not a str", hint='Give a version such as "0001"')
+    versions.rollback(_folder(index), to)
+    return Index.open(index)
+
+
+def evaluate(
+    index_or_run: str | os.PathLike[str],
+    dataset: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    baselines: Iterable[str] = (),
+) -> Mapping[str, Any]:
+    """Evaluates an index, or a TREC run, on the queries of a dataset.
+
+    Args:
+        index_or_run: The folder of an index, or a run file.
+        dataset: The folder of the dataset.
+        split: "train", "dev" or "test".
+        baselines: Baselines to compare with, as for `dsi evaluate --baselines`.
+
+    Returns:
+        What `dsi evaluate --json` prints: under "systems" and a system's name the measures of all,
+        seen and unseen queries.
+
+    Raises:
+        InputError: There is no such split or baseline, or the queries are not of this index.
+    """
+    from dsi.commands.evaluate import evaluate as evaluated
+
+    named = baselines if isinstance(baselines, str) else ",".join(baselines)
+    folder = _folder(dataset, "dataset")
+    return evaluated(
+        _folder(index_or_run, "index_or_run"), folder, split=split, baselines=named or "none"
+    ).data
+
+
+def _folder(path: object, name: str = "index") -> Path:
+    """Returns a path that was given as one.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{name} is {_a(path)}, not a path", hint="Give the path of a folder")
+    return Path(os.fspath(path))
+
+
+def _of_type(options: T | None, wanted: type[T]) -> T | None:
+    """Returns options, once they are known to be of their class.
+
+    Raises:
+        InputError: They are something else.
+    """
+    if options is None or isinstance(options, wanted):
+        return options
+    raise InputError(
+        f"options is {_a(options)}, not a {wanted.__name__}",
+        hint=f"Give dsi.{wanted.__name__}(...), or leave it out",
+    )
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def _swapped(index: object, documents: object) -> bool:
+    """Tells whether two paths come in the order of former versions: documents, index."""
+    paths = [path for path in (index, documents) if isinstance(path, str | os.PathLike)]
+    return [(Path(path) / "live").is_file() for path in paths] == [False, True]
 
 
 def dataset_of(documents: Given, folder: Path) -> Dataset:

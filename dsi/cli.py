@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, on_command_line
 from dsi.standard_streams import (
     StandardOutputError,
     console,
@@ -76,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `dsi`; those of the process when None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with on_command_line():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -247,6 +252,6 @@ def _summary(verb: str) -> str:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from dsi import __version__
 
-    return version("dsi-toolkit")
+    return __version__

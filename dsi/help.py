@@ -158,7 +158,7 @@ def groups_of(
 
 def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advanced: bool) -> None:
     """Adds the fields of a dataclass to a group, and a group for each dataclass inside it."""
-    owner = type(defaults)
+    owner: Any = type(defaults)
     hints, told, marks = typing.get_type_hints(owner), _told_by(owner), marks_of(owner)
     for entry in dataclasses.fields(owner):
         if not entry.init:

@@ -252,6 +252,8 @@ class SentencepieceEncoder(TextEncoder):
                 raise RuntimeError("it is empty")
             # An index from before there were pairs has whole runs of characters for words.
             return cls(content, language, settings.get("pairs") is True)
+        except InputError:
+            raise
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
 
@@ -317,6 +319,8 @@ class PretrainedEncoder(TextEncoder):
         )
         try:
             encoder = cls(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        except InputError:
+            raise
         except (
             OSError, ValueError, LookupError, ImportError, TypeError, AttributeError,
         ) as error:  # fmt: skip

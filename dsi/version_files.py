@@ -158,6 +158,8 @@ def read_manifest(path: Path) -> Any:
         if text.count("[") + text.count("{") > MOST_CONTAINERS:
             raise InputError("too many lists and objects for a manifest", where=path, hint=COPY)
         return json.loads(text)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError("no such file", where=path) from None
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
+from data_prep.errors import on_command_line
+
 # No test may reach a hub: whatever is not on this machine already is missing.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -22,3 +24,8 @@ settings.load_profile("repeatable")
 SHARED = ("docids", "dsi/objectives", "dsi/search", "dsi/training", "dsi/updating")
 for folder in ("helpers", *SHARED, "../benchmarks"):
     sys.path.append(str((Path(__file__).parent / folder).resolve()))
+
+# Tests read messages as the command line tells them; `tests/dsi/test_python_surface.py` reads those
+# of Python.
+SPOKEN = on_command_line()
+SPOKEN.__enter__()

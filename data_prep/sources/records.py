@@ -63,6 +63,8 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             continue
         try:
             record = json.loads(line, object_pairs_hook=_object)
+        except InputError:
+            raise
         except json.JSONDecodeError as error:
             raise InputError(
                 f"not JSON ({error.msg})",

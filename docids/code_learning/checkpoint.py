@@ -47,6 +47,8 @@ class Checkpoint:
             model = AutoModelForSeq2SeqLM.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise InputError(
                 f"no encoder-decoder {name!r} ({str(error).splitlines()[0]})",

@@ -150,6 +150,8 @@ def weights_hash(name: str | os.PathLike[str]) -> str:
         return digest.hexdigest()
     try:
         config = checked_config(str(name))
+    except InputError:
+        raise
     except (OSError, ValueError):
         return "unknown"
     return str(getattr(config, "_commit_hash", None) or "unknown")

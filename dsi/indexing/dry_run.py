@@ -202,5 +202,7 @@ def _network(
                 rows = model.get_encoder().get_input_embeddings().weight.shape[0]
                 model = graft_docids(model, rows, alphabet)
             return with_extras(model, options)
+    except InputError:
+        raise
     except (OSError, ValueError):
         return None  # a hub id that this machine cannot reach: the training will say so

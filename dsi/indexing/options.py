@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import dsi.generation  # noqa: F401  (registers the generators that need a network)
+from data_prep.checks import check_types
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.marks import Advanced, Names
@@ -74,6 +75,7 @@ class TrainingOptions(KindOptions):
     sam: SamOptions = field(default_factory=SamOptions)
 
     def __post_init__(self) -> None:
+        check_types(self)
         known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
         for name, choices in known.items():
             if getattr(self, name) not in choices:

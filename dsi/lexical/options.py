@@ -47,7 +47,7 @@ class LexicalOptions:
             at_least_one=("candidates",),
             below_one=("holdout", "b"),
         )
-        check_choices(self, "lexical", code=("auto", "true", "false"))
+        check_choices(self, "lexical")
         for entry in fields(self)[1:]:
             value = getattr(self, entry.name)
             if not self.enabled and value != entry.default:

@@ -108,6 +108,8 @@ def load_checkpoint(
                 terms[term].restore(kept_state)
         kept = read_json(newest / _STATE)
         return int(kept["step"]), kept["progress"]
+    except InputError:
+        raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"the checkpoint is damaged ({str(error).splitlines()[0]})",

@@ -65,13 +65,7 @@ class ModelOptions:
             at_least_one=("decoder_layers", "head_layers", "title_weight"),
             below_one=("dropout",),
         )
-        check_choices(
-            self,
-            "model",
-            size=tuple(SIZES),
-            warm_start=("auto", "spectral", "encodings", "learned", "encoder", "none"),
-            head=("linear", "pawa"),
-        )
+        check_choices(self, "model", size=tuple(SIZES))
         self._check_encoder()
         if self.warm_start == "learned":
             self.refuse_other_networks()
@@ -189,7 +183,7 @@ class MixOptions:
             not_negative=("indexing", "pseudo", "labelled", "ratio", "chunks"),
             at_least_one=("document_length", "query_length"),
         )
-        check_choices(self, "mix", negatives=("labelled", "all"))
+        check_choices(self, "mix")
         if self.ratio is not None and self.indexing:
             raise InputError(
                 f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both say how much "
@@ -260,14 +254,7 @@ class OptimiserOptions:
             below_one=("beta2",),
             share=("layer_decay",),
         )
-        check_choices(
-            self,
-            "optimiser",
-            name=("adamw", "adafactor"),
-            schedule=("linear", "cosine", "constant", "inverse-sqrt"),
-            decoder=("all", "cross-attention"),
-            rows=("all", "touched", "frozen"),
-        )
+        check_choices(self, "optimiser")
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
                 f"--optimiser.rows touched is a way of AdamW, and --optimiser.name is {self.name}",
@@ -360,12 +347,7 @@ class LoopOptions:
             ),
             below_one=("label_smoothing",),
         )
-        check_choices(
-            self,
-            "loop",
-            precision=("auto", "bf16", "fp32"),
-            score=("auto", "model", "constrained"),
-        )
+        check_choices(self, "loop")
         if self.batch is not None and self.tokens is not None:
             raise InputError(
                 f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both say how much a "
@@ -431,12 +413,7 @@ class SamOptions:
             at_least_one=("every",),
             share=("fraction",),
         )
-        check_choices(
-            self,
-            "sam",
-            weights=("all", "rows", "body", "encoder", "decoder", "norms"),
-            perturbation=("global", "process"),
-        )
+        check_choices(self, "sam")
         for entry in fields(self):
             if not self.rho and getattr(self, entry.name) != entry.default:
                 raise InputError(

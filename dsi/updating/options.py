@@ -43,7 +43,7 @@ class InstantOptions:
             positive=("l2",),
             at_least_one=("queries", "competitors", "iterations"),
         )
-        check_choices(self, "instant", solver=("lbfgs", "closed"), anchor=("start", "zero"))
+        check_choices(self, "instant")
         if not 0 < self.lam < 1:
             raise InputError(f"--instant.lam {self.lam} is not between 0 and 1")
 
@@ -176,7 +176,7 @@ class InterpolationOptions:
 
     def __post_init__(self) -> None:
         check_numbers(self, "i_lora", not_negative=("weight",), below_one=("rate",))
-        check_choices(self, "i_lora", target=("slow", "larger"), merge=("fast", "slow"))
+        check_choices(self, "i_lora")
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class LocasOptions:
 
     def __post_init__(self) -> None:
         check_numbers(self, "locas", at_least_one=("units",))
-        check_choices(self, "locas", end=("merge", "drop"))
+        check_choices(self, "locas")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import pytest
 
+from data_prep.checks import described
 from data_prep.errors import InputError
-from dsi.arguments import SPREAD, Arguments, described
+from dsi.arguments import SPREAD, Arguments
 
 
 @dataclass(frozen=True)
