@@ -13,6 +13,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# With `pytest -n N` each worker gets its part of the cores, and so do the commands that its tests
+# start: two processes of two threads on two cores are slower than two of one.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 # No test fails because the machine is busy, and a change is judged by the same examples wherever it
 # is tested. `--hypothesis-profile explore` draws new ones.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from docids import round_trip
+from docids import query_ranking
 from docids.query_ranking import rank_by_round_trip
 
 TEXTS = [
@@ -38,8 +38,8 @@ def test_a_sample_of_competitors_ranks_about_the_same(monkeypatch):
     texts = [" ".join(rng.choice(words, 6)) for _ in range(60)]
     queries = [[text.split()[0], " ".join(text.split()[:3])] for text in texts]
     everything = ranked(queries, texts)
-    monkeypatch.setattr(round_trip, "_CHUNK", 100)
+    monkeypatch.setattr(query_ranking, "_CHUNK", 100)
     assert ranked(queries, texts) == everything
-    monkeypatch.setattr(round_trip, "_COMPETITORS", 40)
+    monkeypatch.setattr(query_ranking, "_COMPETITORS", 40)
     some = ranked(queries, texts)
     assert sum(a == b for a, b in zip(some, everything, strict=True)) > 45
