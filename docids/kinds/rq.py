@@ -12,7 +12,7 @@ from docids.kinds.quantisation import Quantised
 
 
 class ResidualQuantisation(Quantised):
-    """Codes from coarse to fine (Zeng et al., RIPOR, WWW 2024, section 3.2), by beam search.
+    """Codes from coarse to fine (Zeng et al., RIPOR, WWW 2024, section 3.2), each the nearest.
 
     The first codes of near documents are the same, as in a tree of clusters, but the codebook of
     a level is the same everywhere.
@@ -25,6 +25,9 @@ class ResidualQuantisation(Quantised):
         quantiser = faiss.ResidualQuantizer(dimensions, levels, bits)
         # Progressive in the dimensions, its default, needs more points than dimensions.
         quantiser.train_type = faiss.ResidualQuantizer.Train_default
+        # With a beam, faiss trains a level on what several codes before it leave of each vector,
+        # most of them not its own: a few codewords take the own ones, and the level collapses.
+        quantiser.max_beam_size = 1
         return quantiser
 
     def codebooks(self, quantiser: Any) -> Any:

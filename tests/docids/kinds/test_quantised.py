@@ -149,6 +149,15 @@ def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
     assert built.table.matrix()[:, 7].max() >= FIRST_CODE + 7 * 256
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_levels_below_tight_clusters_use_their_codebook(seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(50, 32))[np.arange(800) % 50] + 0.3 * rng.normal(size=(800, 32))
+    # What is left of a vector in its cluster is small beside the distances between clusters.
+    built = build("rq", vectors, levels=4, codebook=64, least_use=0.4)
+    assert len(built.table) == 800
+
+
 def test_a_collapsed_codebook_is_an_error():
     codes = np.zeros((96, 2), np.int64)
     codes[:, 0] = np.arange(96) % 8
