@@ -25,8 +25,9 @@ class Strings(Sequence[str]):
     """
 
     def __init__(self, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        self.text = text
-        self.offsets = offsets
+        # Plain views of mapped memory: each slice of a memmap is an object of its own.
+        self.text: npt.NDArray[np.uint8] = np.asarray(text)
+        self.offsets: npt.NDArray[np.int64] = np.asarray(offsets)
 
     @classmethod
     def pack(cls, strings: Iterable[str]) -> Strings:

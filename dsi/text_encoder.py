@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
+from data_prep.progress import track
 from data_prep.marks import Advanced
 from data_prep.remote_code import never_ask
 from data_prep.text import (
@@ -32,6 +33,8 @@ _FEWEST_PIECES = 2
 _LONG_ENOUGH = 512
 _MANY = 1000
 """Texts from which on several threads encode them."""
+_CHUNK = 20_000
+"""Texts that are prepared and encoded at a time: bounds the working memory."""
 _CHARACTERS_PER_WORD = 15
 """Where the words of a corpus are longer than this on average, it is not written with spaces."""
 
@@ -153,7 +156,7 @@ class SentencepieceEncoder(TextEncoder):
         """
         import sentencepiece
 
-        lines = [line for line in _Preparation(options.language, pairs=False)(texts) if line]
+        lines = _lines(texts, options.language, pairs=False)
         if not lines:
             raise InputError(
                 "the texts hold no word to make a vocabulary of",
@@ -166,9 +169,7 @@ class SentencepieceEncoder(TextEncoder):
         if pieces in ("auto", "word"):
             paired = lines
             if any(map(UNSPACED.search, types)):
-                paired = [
-                    line for line in _Preparation(options.language, pairs=True)(texts) if line
-                ]
+                paired = _lines(texts, options.language, pairs=True)
             if pieces == "word" or len(_types(paired)) + 3 <= options.size:
                 pieces, pairs, lines = "word", paired is not lines, paired
                 types = _types(lines)
@@ -201,11 +202,22 @@ class SentencepieceEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
-        # Starting threads takes longer than encoding a few queries.
-        threads = -1 if len(texts) > _MANY else 1
-        encoded: list[list[int]] = self._processor.encode(self._prepare(texts), num_threads=threads)
+        lines = self._prepare(texts)
+        encoded: Iterable[list[int]]
+        if len(texts) > _MANY:
+            encoded = self._processor.encode(lines, num_threads=-1)
+        else:  # Starting even one thread takes longer than encoding a few queries.
+            encoded = map(self._processor.encode, lines)
         known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
         return [line[:max_length] or [self.EMPTY] for line in known]
+
+    def encode_documents(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the token ids of documents, as `encode` does."""
+        parts = (
+            self.encode(texts[start : start + _CHUNK], max_length)
+            for start in _chunks(texts, "encoding documents")
+        )
+        return [line for part in parts for line in part]
 
     def known(self, texts: Sequence[str]) -> list[bool]:
         """Tells of each text whether the corpus has a word of it."""
@@ -256,6 +268,23 @@ class SentencepieceEncoder(TextEncoder):
             raise
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(f"cannot read the vocabulary ({error})", where=file) from None
+
+
+def _chunks(texts: Sequence[str], what: str) -> Iterable[int]:
+    """Returns where parts of texts start; says how far they are where there are several."""
+    starts = range(0, len(texts), _CHUNK)
+    return track(starts, what) if len(starts) > 1 else starts
+
+
+def _lines(texts: Sequence[str], language: str, pairs: bool) -> list[str]:
+    """Returns what a vocabulary is made of: texts as they are encoded, without empty ones."""
+    prepare = _Preparation(language, pairs)
+    return [
+        line
+        for start in _chunks(texts, "preparing texts")
+        for line in prepare(texts[start : start + _CHUNK])
+        if line
+    ]
 
 
 def _types(lines: Sequence[str]) -> set[str]:

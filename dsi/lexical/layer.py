@@ -131,12 +131,13 @@ class LexicalLayer:
             float32 [queries, documents], 0 or more.
         """
         found = np.zeros((terms.shape[0], self.postings.documents), np.float32)
-        starts, rows, weights = self.postings.offsets, self.postings.rows, self.postings.weights
-        for query, line in enumerate(found):
-            span = slice(terms.indptr[query], terms.indptr[query + 1])
-            for term, count in zip(terms.indices[span].tolist(), terms.data[span], strict=True):
-                start, end = starts[term], starts[term + 1]
-                line[rows[start:end]] += count * weights[start:end]
+        rows, weights = self.postings.rows, self.postings.weights
+        starts = self.postings.offsets[terms.indices].tolist()
+        ends = self.postings.offsets[terms.indices + 1].tolist()
+        owners = np.repeat(np.arange(len(found)), np.diff(terms.indptr)).tolist()
+        for query, count, start, end in zip(owners, terms.data, starts, ends, strict=True):
+            weight = weights[start:end] if count == 1 else count * weights[start:end]
+            np.add.at(found[query], rows[start:end], weight)
         return found
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -198,29 +199,32 @@ def query_terms(
     Returns:
         CSR float32 [texts, words + pairs].
     """
-    tokens = vocabulary.split([""] * len(texts), texts, grow=False)
+    # As titles, of one sentence each: neighbours in a query may stand in two.
+    tokens = vocabulary.split(texts, [""] * len(texts), grow=False)
     known = tokens.words >= 0
-    keys, owners = neighbours(tokens, across=True)
-    keys, owners = _unique(keys, owners)
+    keys, owners = neighbours(tokens)
+    keys, owners, _ = _counted(keys, owners)
     places = np.searchsorted(pairs, keys)
     places[places == len(pairs)] = 0
     there = pairs[places] == keys if len(pairs) else np.zeros(len(keys), bool)
-    columns = np.concatenate([tokens.words[known], places[there] + len(vocabulary)])
-    rows = np.concatenate([tokens.texts[known], owners[there]])
-    matrix = sparse.csr_matrix(
-        (np.ones(len(rows), np.float32), (rows, columns)),
-        shape=(len(texts), len(vocabulary) + len(pairs)),
-    )
-    matrix.sum_duplicates()
-    return matrix
+    words, of_words, counts = _counted(tokens.words[known], tokens.texts[known])
+    columns = np.concatenate([words, places[there] + len(vocabulary)])
+    rows = np.concatenate([of_words, owners[there]])
+    order = np.argsort(rows, kind="stable")
+    counts = np.concatenate([counts, np.ones(int(there.sum()), np.float32)])
+    ends = np.searchsorted(rows[order], np.arange(len(texts) + 1))
+    shape = (len(texts), len(vocabulary) + len(pairs))
+    return sparse.csr_matrix((counts[order], columns[order], ends), shape=shape)
 
 
-def _unique(
+def _counted(
     keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns the different pairs of each text."""
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Returns the different keys of each text, ascending, their texts, and their occurrences."""
     order = np.lexsort((keys, owners))
     keys, owners = keys[order], owners[order]
     fresh = np.ones(len(keys), bool)
     fresh[1:] = (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1])
-    return keys[fresh], owners[fresh]
+    starts = np.flatnonzero(fresh)
+    counts = np.diff(np.append(starts, len(keys))).astype(np.float32)
+    return keys[starts], owners[starts], counts

@@ -218,12 +218,12 @@ def _count(tokens: Tokens, pairs: bool) -> Lexicon:
     )
 
 
-def neighbours(tokens: Tokens, *, across: bool) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pairs of neighbouring known words, first << 32 | second, and their texts.
 
     Args:
-        tokens: The words. A word that is unknown parts its neighbours, a stop word does not.
-        across: Whether neighbours may stand in two sentences.
+        tokens: The words. A word that is unknown parts its neighbours, and so does the end of a
+            sentence; a stop word does not.
 
     Returns:
         Keys and texts; int64 [pairs] both.
@@ -231,9 +231,8 @@ def neighbours(tokens: Tokens, *, across: bool) -> tuple[np.ndarray, np.ndarray]
     parts = tokens.sentences >= 0  # the whole of an identifier stands beside its parts
     words, texts, places = tokens.words[parts], tokens.texts[parts], tokens.sentences[parts]
     first, second = words[:-1], words[1:]
-    near = (texts[:-1] == texts[1:]) & (first >= 0) & (second >= 0) & (first != second)
-    if not across:
-        near &= places[:-1] == places[1:]
+    near = (texts[:-1] == texts[1:]) & (places[:-1] == places[1:])
+    near &= (first >= 0) & (second >= 0) & (first != second)
     return (first << PAIR_SHIFT | second)[near], texts[:-1][near]
 
 
@@ -242,7 +241,7 @@ def _pairs(tokens: Tokens, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.nda
     if not wanted:
         nothing = np.zeros(0, np.int64)
         return nothing, nothing.astype(np.uint16), np.zeros(tokens.count + 1, np.int64)
-    keys, texts = neighbours(tokens, across=False)
+    keys, texts = neighbours(tokens)
     order = np.lexsort((keys, texts))
     keys, texts = keys[order], texts[order]
     fresh = np.ones(len(keys), bool)
