@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
-from data_prep.progress import track
 from data_prep.marks import Advanced
+from data_prep.progress import track
 from data_prep.remote_code import never_ask
 from data_prep.text import (
     UNSPACED,
