@@ -18,6 +18,7 @@ from data_prep.files import read_json, write_json
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
 
 BATCH_ROWS = 4096
 """Rows per record batch, which is all that is held in memory while a table is written or read."""
@@ -143,11 +144,22 @@ def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any
     Raises:
         InputError: The folder is not such a table, or one of its files is damaged.
     """
+    for batch in mapped_batches(folder, columns):
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            part = batch.slice(start, BATCH_ROWS)
+            yield [column.to_pylist() for column in part.columns]
+
+
+def mapped_batches(folder: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    """Yields the record batches of a table with some columns, each checked as a whole.
+
+    Their values stay in the memory-mapped files until they are looked at.
+
+    Raises:
+        InputError: The folder is no such table, or a file of it is damaged.
+    """
     for file in _files(folder):
-        for batch in read_stream(file, list(columns)):
-            for start in range(0, batch.num_rows, BATCH_ROWS):
-                part = batch.slice(start, BATCH_ROWS)
-                yield [column.to_pylist() for column in part.columns]
+        yield from read_stream(file, list(columns))
 
 
 def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:

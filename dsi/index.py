@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -29,6 +29,7 @@ from docids.strings import Strings
 from docids.table import DocidTable
 from docids.trie import Trie
 from dsi import versions
+from dsi.stored_documents import StoredDocuments
 from dsi.version_files import COPY
 from dsi.versions import Manifest
 
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from data_prep.dataset import Document
     from dsi.distributed.processes import Processes
     from dsi.search.document_scores import DocumentScores
+    from dsi.search.explaining import Explanation
     from dsi.search.options import SearchOptions
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
@@ -57,11 +60,13 @@ class Hit:
         score: Log-probability of its identifier given the query, over all codes or over those that
             may follow, plus its own score where the index has a lexical layer; higher is better.
         title: Its title; empty where it has none.
+        text: Its text; None where it was not asked for.
     """
 
     doc_id: str
     score: float
     title: str
+    text: str | None = None
 
 
 def write_parts(
@@ -168,6 +173,7 @@ class Index:
         trie: The trie over the live identifiers, on the model's device.
         titles: One title for each row of the table.
         lexical: What scores the documents beside the model, if anything does.
+        documents: The documents themselves, if they are kept.
     """
 
     def __init__(
@@ -179,6 +185,7 @@ class Index:
         trie: TorchTrie,
         titles: Sequence[str],
         lexical: DocumentScores | None = None,
+        documents: StoredDocuments | None = None,
     ) -> None:
         self.manifest = manifest
         self.model = model
@@ -187,25 +194,40 @@ class Index:
         self.trie = trie
         self.titles = titles
         self.lexical = lexical
+        self.documents = documents
         self._models: dict[str, PreTrainedModel] = {}
         self._restricted: tuple[Any, TorchTrie] | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> Index:
-        """Opens the live version of an index.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        version: str | None = None,
+    ) -> Index:
+        """Opens a version of an index.
 
         Args:
             path: The folder of the index.
             device: Where to search; default the first accelerator, or the CPU without one.
+            version: The name of the version; default the live one.
 
         Raises:
-            InputError: It is no index, or a part of it is missing, damaged or cut short.
+            InputError: It is no index, it has no such version, or a part of it is missing, damaged
+                or cut short.
         """
         from dsi.backbone import check_weights, load_backbone, text_rows
         from dsi.search.torch_trie import TorchTrie
         from dsi.text_encoder import TextEncoder
 
-        folder = versions.folder(path, versions.live(path))
+        live = versions.live(path)
+        if version is not None and version not in versions.names(path):
+            raise InputError(
+                f"no version {version!r:.40}",
+                where=path,
+                hint=f"Choose from: {', '.join(versions.names(path))}",
+            )
+        folder = versions.folder(path, version or live)
         manifest = Manifest.load(folder)
         check_weights(folder / "model" / "model.safetensors")
         versions.verify(folder, manifest, _READ)
@@ -236,7 +258,9 @@ class Index:
                     hint=COPY,
                 )
         lexical = open_lexical(folder, len(table))
-        return cls(manifest, model, text, table, TorchTrie.from_trie(trie, place), titles, lexical)
+        documents = StoredDocuments(folder, manifest.files)
+        trie_there = TorchTrie.from_trie(trie, place)
+        return cls(manifest, model, text, table, trie_there, titles, lexical, documents)
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
@@ -252,6 +276,7 @@ class Index:
         batch_size: int = ...,
         options: SearchOptions | None = ...,
         processes: Processes | None = ...,
+        with_text: bool = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -263,6 +288,7 @@ class Index:
         batch_size: int = ...,
         options: SearchOptions | None = ...,
         processes: Processes | None = ...,
+        with_text: bool = ...,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -273,6 +299,7 @@ class Index:
         batch_size: int = 32,
         options: SearchOptions | None = None,
         processes: Processes | None = None,
+        with_text: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """Finds the documents whose identifiers the model finds likeliest for each query.
 
@@ -284,24 +311,21 @@ class Index:
             options: How to search; default `SearchOptions()`.
             processes: Processes that share the batches out; all call this with the same values,
                 and every one of them gets all results.
+            with_text: Whether a hit has the text of its document.
 
         Returns:
             One list for each query, in order, the best document first; for one text its list.
 
         Raises:
-            InputError: A query is empty, a number makes no sense, or an option names what is not
-                there.
+            InputError: A query is empty, a number makes no sense, an option names what is not
+                there, or texts are asked for that the index has not.
         """
         from dsi.search.options import SearchOptions
 
         if isinstance(queries, str):
-            return self.search([queries], k, beams, batch_size, options, processes)[0]
+            return self.search([queries], k, beams, batch_size, options, processes, with_text)[0]
         queries = list(queries)
-        for number, query in enumerate(queries, 1):
-            if not isinstance(query, str):
-                raise InputError(f"query {number} is no text but {query!r:.80}")
-            if not query.strip():
-                raise InputError(f"query {number} of {len(queries)} is empty")
+        _refuse_no_text(queries)
         if batch_size < 1:
             raise InputError(f"a batch of {batch_size} queries", hint="Ask for at least 1")
         options = options or SearchOptions()
@@ -339,7 +363,110 @@ class Index:
         hits: list[list[Hit]] = [[] for _ in queries]
         for place, rows, scores in everything:
             hits[place] = self._hits(rows, scores)
+            if with_text:
+                hits[place] = self._with_texts(hits[place])
         return hits
+
+    def document(self, doc_id: str) -> Document:
+        """Returns a document with its title, text and, where it has one, its address.
+
+        Raises:
+            InputError: The id is unknown, its document was deleted, or the index was written
+                without the texts of its documents.
+        """
+        self.table.row_of(doc_id)
+        return self._stored().find([doc_id])[0]
+
+    @overload
+    def explain(  # type: ignore[overload-overlap]
+        self, query: str, doc_ids: str, options: SearchOptions | None = ...
+    ) -> Explanation: ...
+
+    @overload
+    def explain(
+        self, query: str, doc_ids: Sequence[str], options: SearchOptions | None = ...
+    ) -> list[Explanation]: ...
+
+    def explain(
+        self, query: str, doc_ids: str | Sequence[str], options: SearchOptions | None = None
+    ) -> Explanation | list[Explanation]:
+        """Returns what the score of a document is made of.
+
+        Args:
+            query: A query.
+            doc_ids: One document, or several; found by a search or not.
+            options: How the search is made; default `SearchOptions()`.
+
+        Returns:
+            One explanation for one id, a list for several. The parts add up to its score, which is
+            that of a search but for the last digits: these depend on what is computed together. A
+            document with several identifiers counts all of them here, and in a search those that
+            its beams have found.
+
+        Raises:
+            InputError: The query is empty, or a document is unknown, deleted, or not among those
+                of `options`.
+        """
+        from dsi.search.document_scores import ExplainedScores
+        from dsi.search.explaining import Term, explained_paths, explanation
+        from dsi.search.options import SearchOptions
+
+        if isinstance(doc_ids, str):
+            return self.explain(query, [doc_ids], options)[0]
+        _refuse_no_text([query])
+        options = options or SearchOptions()
+        rows = [self.table.row_of(doc_id) for doc_id in doc_ids]
+        if not rows:
+            return []
+        sequences = [self.table.sequences(row) for row in rows]
+        tokens = self.text.encode([query], self.manifest.query_length)
+        paths = explained_paths(
+            self._model_in(options.precision),
+            *self._padded(tokens),
+            self._trie_of(options),
+            [identifier for several in sequences for identifier in several],
+            options.score_in(self.manifest.score),
+        )
+        terms: list[list[Term]] = [[] for _ in rows]
+        if isinstance(self.lexical, ExplainedScores):
+            terms = self.lexical.terms_of(query, rows)
+        elif self.lexical is not None:
+            [line] = self.lexical.scores([query])
+            scores = [float(line[row]) for row in rows]
+            terms = [[Term("(document score)", 1, score, score)] for score in scores]
+        remaining = iter(paths)
+        return [
+            explanation(
+                query,
+                self.table.doc_ids[row],
+                self.titles[row],
+                words,
+                [next(remaining) for _ in several],
+            )
+            for row, words, several in zip(rows, terms, sequences, strict=True)
+        ]
+
+    def _stored(self) -> StoredDocuments:
+        if self.documents is None:
+            raise InputError("this index has been opened without the texts of its documents")
+        return self.documents
+
+    def _with_texts(self, hits: Sequence[Hit]) -> list[Hit]:
+        documents = self._stored().find([hit.doc_id for hit in hits])
+        return [
+            replace(hit, text=document.text) for hit, document in zip(hits, documents, strict=True)
+        ]
+
+    def _padded(self, tokens: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns token ids and mask of queries on the index's device; int64 [queries, longest]."""
+        import torch
+
+        input_ids = torch.zeros((len(tokens), max(map(len, tokens))), dtype=torch.int64)
+        attention_mask = torch.zeros_like(input_ids)
+        for line, query in enumerate(tokens):
+            input_ids[line, : len(query)] = torch.tensor(query)
+            attention_mask[line, : len(query)] = 1
+        return input_ids.to(self.trie.device), attention_mask.to(self.trie.device)
 
     def _search_batch(
         self,
@@ -350,22 +477,13 @@ class Index:
         options: SearchOptions,
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Returns rows and scores of the queries of a batch, given as texts and as tokens."""
-        import torch
-
         from dsi.search.beam import beam_search
         from dsi.search.unconstrained import unconstrained_search
 
-        device = self.trie.device
-        input_ids = torch.zeros((len(tokens), max(map(len, tokens))), dtype=torch.int64)
-        attention_mask = torch.zeros_like(input_ids)
-        for line, query in enumerate(tokens):
-            input_ids[line, : len(query)] = torch.tensor(query)
-            attention_mask[line, : len(query)] = 1
         added = self._document_scores(texts)
         asked = (
             self._model_in(options.precision),
-            input_ids.to(device),
-            attention_mask.to(device),
+            *self._padded(tokens),
             self._trie_of(options),
         )
         if options.constraint:
@@ -463,6 +581,15 @@ class Index:
             for row, score in zip(rows, scores, strict=True)
             if row >= 0
         ]
+
+
+def _refuse_no_text(queries: Sequence[str]) -> None:
+    """Raises InputError where a query is no text, or blank."""
+    for number, query in enumerate(queries, 1):
+        if not isinstance(query, str):
+            raise InputError(f"query {number} is no text but {query!r:.80}")
+        if not query.strip():
+            raise InputError(f"query {number} of {len(queries)} is empty")
 
 
 def _use_one_thread() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from data_prep.dataset import Query
     from dsi.index import Hit, Index
+    from dsi.search.explaining import Explanation
 
 _FLAGS = SearchFlags()
 
@@ -34,6 +35,8 @@ def search(
     queries: Path | None = None,
     k: int = 10,
     batch_size: int = 32,
+    text: bool = False,
+    explain: bool = False,
     flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
     deepspeed: Advanced[Path | None] = None,
     encoding: Advanced[str] = "utf-8",
@@ -53,6 +56,9 @@ def search(
             input.
         k: Documents per query.
         batch_size: Queries per batch.
+        text: Show the text of each document.
+        explain: Show what each score is made of: the query's words with their weights, and the
+            codes of the identifier step by step.
         flags: Search options.
         deepspeed: DeepSpeed configuration (ZeRO 3) that shards the model over the processes.
         encoding: Encoding of the query file.
@@ -76,6 +82,11 @@ def search(
             where=f"--queries {queries}",
             hint="Give one of the two",
         )
+    if flags.run is not None and (text or explain):
+        raise InputError(
+            f"--{'text' if text else 'explain'} adds to what is shown, and --run shows nothing",
+            hint="Leave one of the two out",
+        )
     asked: list[Query] | None = None
     if queries is not None:
         asked = _from_file(queries, encoding, query_id_column, query_text_column)
@@ -91,17 +102,19 @@ def search(
     from dsi.index import Index
 
     processes = Processes()
+    if explain and processes.count > 1 and deepspeed is not None:
+        raise InputError("--explain needs the whole model", hint="Leave --deepspeed out")
     if processes.count > 1 and asked is None:
         raise InputError("several processes cannot share a prompt", hint="Give --queries FILE")
     opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
     if asked is None:
-        return _converse(opened, k, flags.beams, options)
+        return _converse(opened, k, flags.beams, options, text, explain)
     texts = [one.text for one in asked]
     started = time.perf_counter()
     sharing = processes if zero is None else None
-    hits = opened.search(texts, k, flags.beams, batch_size, options, sharing)
+    hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
     known = opened.text.known(texts)
@@ -129,7 +142,13 @@ def search(
                 f"Measure them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
-    return Answers({**facts, "seconds": seconds}, asked, hits, known)
+    parts = None
+    if explain:
+        parts = [
+            opened.explain(query, [hit.doc_id for hit in ranked], options)
+            for query, ranked in zip(texts, hits, strict=True)
+        ]
+    return Answers({**facts, "seconds": seconds}, asked, hits, known, parts)
 
 
 def _zero_config(file: Path) -> dict[str, Any]:
@@ -150,12 +169,14 @@ class Answers:
         queries: The queries.
         hits: What was found for each of them, the best first.
         known: Whether the index knows a word of each.
+        parts: What the score of each hit is made of; None where it was not asked for.
     """
 
     facts: dict[str, Any]
     queries: Sequence[Query]
     hits: Sequence[Sequence[Hit]]
     known: Sequence[bool]
+    parts: Sequence[Sequence[Explanation]] | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -165,17 +186,30 @@ class Answers:
                 "query_id": query.query_id,
                 "query": query.text,
                 "known": known,
-                "hits": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(ranked, 1)],
+                "hits": [
+                    {"rank": rank, **hit_data(hit, parts)}
+                    for rank, (hit, parts) in enumerate(zip(ranked, told, strict=True), 1)
+                ],
             }
-            for query, ranked, known in zip(self.queries, self.hits, self.known, strict=True)
+            for query, ranked, known, told in self._each()
         ]
         return {**self.facts, "results": results}
 
+    def _each(
+        self,
+    ) -> Iterator[tuple[Query, Sequence[Hit], bool, Sequence[Explanation | None]]]:
+        parts: Sequence[Sequence[Explanation | None]]
+        parts = self.parts or [[None] * len(ranked) for ranked in self.hits]
+        yield from zip(self.queries, self.hits, self.known, parts, strict=True)
+
     def show(self, console: Console) -> None:
         """Prints one table for each query."""
-        for query, ranked, known in zip(self.queries, self.hits, self.known, strict=True):
+        for query, ranked, known, told in self._each():
             hits_table(query.text, ranked, known).show(console)
             console.print()
+            for parts in filter(None, told):
+                parts_table(parts).show(console)
+                console.print()
         if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
             console.print("Each word was a query of its own; quotes keep words together.")
 
@@ -191,12 +225,58 @@ def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableRepo
     remark = "no document found" if not hits else ""
     if not known:
         remark = "no word of this query is known to the index: the order says nothing"
+    columns: tuple[str, ...] = ("rank", "score", "doc id", "title")
+    rows: list[tuple[Any, ...]]
+    rows = [(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)]
+    if any(hit.text is not None for hit in hits):
+        columns = (*columns, "text")
+        rows = [(*row, hit.text) for row, hit in zip(rows, hits, strict=True)]
     return TableReport(
         data={},
         title=query,
-        columns=("rank", "score", "doc id", "title"),
-        rows=[(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)],
+        columns=columns,
+        rows=rows,
         closing=(remark,) if remark else (),
+    )
+
+
+def hit_data(hit: Hit, parts: Explanation | None = None) -> dict[str, Any]:
+    """Returns a hit for programs, with its text and the parts of its score where it has them."""
+    data = asdict(hit)
+    if hit.text is None:
+        del data["text"]
+    if parts is not None:
+        data["explanation"] = parts.data
+    return data
+
+
+def parts_table(parts: Explanation) -> TableReport:
+    """Returns what one score is made of, as a table; the last column adds up to the score."""
+    rows: list[tuple[Any, ...]] = [
+        ("word", term.term, f"{term.count} x {term.weight:.3f}", term.adds) for term in parts.terms
+    ]
+    several = len(parts.paths) > 1
+    for number, path in enumerate(parts.paths, 1):
+        name = f"code {number}." if several else "code "
+        rows += [
+            (
+                f"{name}{place}",
+                step.code,
+                f"rank {step.rank:,} of {step.codes:,}, logit {step.logit:.3f}",
+                None if several else step.adds,
+            )
+            for place, step in enumerate(path.steps, 1)
+        ]
+        if several:
+            rows.append((f"identifier {number}", "", f"{path.log_probability:.3f}", None))
+    if several:
+        rows.append(("identifiers", "", "sum of their probabilities", parts.identifier))
+    rows.append(("score", "", "", parts.score))
+    return TableReport(
+        data={},
+        title=f"{parts.doc_id}: {parts.title}" if parts.title else parts.doc_id,
+        columns=("part", "what", "how", "adds"),
+        rows=rows,
     )
 
 
@@ -249,7 +329,9 @@ def _lines() -> list[str]:
     return found
 
 
-def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -> Report:
+def _converse(
+    index: Index, k: int, beams: int | None, options: SearchOptions, text: bool, explain: bool
+) -> Report:
     """Answers queries typed on a terminal until end of file or an interrupt."""
     terminal = standard_console()
     terminal.print(
@@ -257,16 +339,19 @@ def _converse(index: Index, k: int, beams: int | None, options: SearchOptions) -
     )
     asked = 0
     with suppress(KeyboardInterrupt):
-        for text in _typed():
+        for typed in _typed():
             try:
-                [query] = _numbered([text], "query")
-                [hits] = index.search([query.text], k=k, beams=beams, options=options)
+                [query] = _numbered([typed], "query")
+                hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
             except InputError as error:
                 terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             asked += 1
             [known] = index.text.known([query.text])
             hits_table("", hits, known).show(terminal)
+            if explain:
+                for parts in index.explain(query.text, [hit.doc_id for hit in hits], options):
+                    parts_table(parts).show(terminal)
     terminal.print()
     return TableReport(data={"queries": asked})
 

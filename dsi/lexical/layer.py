@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from dsi.lexical.features import Scales, Statistics
 from dsi.lexical.lexicon import Lexicon, neighbours
 from dsi.lexical.weighting import Weighting, weigh
 from dsi.lexical.words import Vocabulary
+
+if TYPE_CHECKING:
+    from dsi.search.explaining import Term
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,41 @@ class LexicalLayer:
             weight = weights[start:end] if count == 1 else count * weights[start:end]
             np.add.at(found[query], rows[start:end], weight)
         return found
+
+    def terms_of(self, text: str, rows: Sequence[int]) -> list[list[Term]]:
+        """Returns what the score of each of some documents is the sum of.
+
+        Args:
+            text: A query.
+            rows: Rows of documents.
+
+        Returns:
+            For each row one entry for each term of the query that is known, in the order in which
+            `scores` adds them up.
+        """
+        from dsi.search.explaining import Term
+
+        line = self.terms([text])
+        known = self.vocabulary.words
+        found: list[list[Term]] = [[] for _ in rows]
+        for term, count in zip(line.indices.tolist(), line.data, strict=True):
+            name = self._name(term, known)
+            start, end = self.postings.offsets[term : term + 2]
+            there = self.postings.rows[start:end]
+            weights = self.postings.weights[start:end]
+            for terms, row in zip(found, rows, strict=True):
+                place = int(np.searchsorted(there, row))
+                has = place < len(there) and there[place] == row
+                weight = weights[place] if has else np.float32(0.0)
+                terms.append(Term(name, int(count), float(weight), float(count * weight)))
+        return found
+
+    def _name(self, term: int, words: Sequence[str]) -> str:
+        """Returns the word of a term, or the two of a pair."""
+        if term < len(words):
+            return words[term]
+        first, second = divmod(int(self.postings.pairs[term - len(words)]), 1 << 32)
+        return f"{words[first]} {words[second]}"
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the layer as `folder`, which is replaced."""

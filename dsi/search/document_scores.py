@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from dsi.search.explaining import Term
 
 
 class DocumentScores(Protocol):
@@ -20,5 +23,22 @@ class DocumentScores(Protocol):
 
         Returns:
             Finite numbers, of retired documents too; float32 [texts, table rows].
+        """
+        ...
+
+
+@runtime_checkable
+class ExplainedScores(Protocol):
+    """Document scores that are sums over words, and can say which."""
+
+    def terms_of(self, text: str, rows: Sequence[int]) -> list[list[Term]]:
+        """Returns the parts of the scores of some documents.
+
+        Args:
+            text: A query.
+            rows: Table rows.
+
+        Returns:
+            For each row the parts; added up in float32 in this order, they are its score.
         """
         ...
