@@ -16,7 +16,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from record import cell, show
@@ -107,16 +107,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def as_in_training(layer: Any, half: bool) -> Iterator[None]:
     """Lets a layer compute as `dsi train` has it, until the end."""
-    from dsi.kernels.dropout import cheap_dropout
-    from dsi.kernels.feed_forward import cheap_feed_forward
-    from dsi.kernels.linear import onednn_products
-    from dsi.kernels.norms import cheap_norms
+    from dsi.kernels.install import install
 
-    with ExitStack() as stack:
-        for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
-            stack.enter_context(cheap(layer))
-        if not half:
-            stack.enter_context(onednn_products(layer))
+    with install(layer, "training", precision="bf16" if half else "fp32"):
         yield
 
 

@@ -527,9 +527,9 @@ class Index:
     def _model_in(self, precision: str) -> PreTrainedModel:
         """Returns the model to search with in a precision; each is made once."""
         if precision not in self._models:
-            from dsi.kernels.packed_linear import packed
+            from dsi.kernels.install import install
 
-            self._models[precision] = packed(self.model, precision)
+            self._models[precision] = install(self.model, "search", precision=precision).model
         return self._models[precision]
 
     def _trie_of(self, options: SearchOptions) -> TorchTrie:

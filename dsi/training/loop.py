@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +22,8 @@ from data_prep.errors import InputError
 from data_prep.files import replacing_folder, write_json
 from dsi.data.batching import Batch, Batches
 from dsi.kernels.bucket_count import best_passes, tokens_of_a_pass
-from dsi.kernels.dropout import cheap_dropout
-from dsi.kernels.feed_forward import cheap_feed_forward
-from dsi.kernels.linear import onednn_products
-from dsi.kernels.norms import cheap_norms
-from dsi.kernels.unpadded import can_do_without, without_padding
+from dsi.kernels.install import install
+from dsi.kernels.unpadded import can_do_without
 from dsi.objectives.base import Objective, Targets
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
@@ -128,17 +124,15 @@ def train_loop(run: Run) -> dict[str, Any]:
             examples for so many processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
-    with ExitStack() as stack:
-        if run.deepspeed is None:  # which takes layers apart and copies them
-            for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
-                stack.enter_context(cheap(run.model))
-            if run.without_padding:
-                asked = any(objective.encoder_states for objective in run.objectives)
-                stack.enter_context(
-                    without_padding(run.model, run.loop.length_groups, states=asked)
-                )
-            if precision == "fp32":  # autocast has its own products
-                stack.enter_context(onednn_products(run.model))
+    if run.deepspeed is not None:  # it takes layers apart and copies them
+        return _train(run, precision)
+    with install(
+        run.model,
+        "training",
+        precision=precision,
+        length_groups=run.loop.length_groups,
+        encoder_states=any(objective.encoder_states for objective in run.objectives),
+    ):
         return _train(run, precision)
 
 
