@@ -1,0 +1,89 @@
+"""Imports inside dsi run one way: no circle between modules, no arrow back between folders.
+
+Every import counts: those inside functions and those for type checkers, too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+LAYERS = (
+    # What everything else may use: files, terminal, processes, text.
+    "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
+    "report", "arguments", "distributed", "corpus_memory",
+    "text_encoder", "stored_tokenizer", "prompted_encoder",
+    # The network, the lexical layer, and how they compute.
+    "pawa", "backbone", "pooled_encoder", "document_vectors", "loaded_encoder",
+    "lexical", "kernels", "search", "index",
+    # From examples to trained weights.
+    "rows", "warm_starts", "data", "teachers", "objectives", "training",
+    "generation", "indexing",
+    # What is done with an index.
+    "evaluation", "updating", "building", "continual", "commands", "cli", "__main__",
+)  # fmt: skip
+"""Folders and modules of dsi; each imports from itself and from those before it."""
+
+
+def modules() -> dict[str, Path]:
+    """Returns the modules of dsi by name, without those that only fill a registry."""
+    files = sorted((ROOT / "dsi").rglob("*.py"))
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    return {name.removesuffix(".__init__"): file for name, file in names.items()}
+
+
+def imports(file: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Yields the modules of dsi that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                yield whole if whole in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def arrows() -> list[tuple[str, str]]:
+    """Returns all pairs of a module of dsi and another one that it imports."""
+    known = modules()
+    return sorted(
+        {
+            (name, other)
+            for name, file in known.items()
+            for other in imports(file, known)
+            if other in known and other not in (name, "dsi") and name != "dsi"
+        }
+    )
+
+
+def layer(module: str) -> str:
+    return module.split(".")[1]
+
+
+def circles(pairs: list[tuple[str, str]]) -> set[str]:
+    """Returns the nodes that lie on a circle: what is left when ends are taken off."""
+    while True:
+        inner = {a for a, _ in pairs} & {b for _, b in pairs}
+        left = [(a, b) for a, b in pairs if a in inner and b in inner]
+        if len(left) == len(pairs):
+            return {node for pair in left for node in pair}
+        pairs = left
+
+
+def test_every_folder_and_module_has_its_layer():
+    assert {layer(name) for name in modules() if name != "dsi"} <= set(LAYERS)
+
+
+def test_no_import_goes_back_up():
+    place = {name: number for number, name in enumerate(LAYERS)}
+    back = [f"{a} -> {b}" for a, b in arrows() if place[layer(a)] < place[layer(b)]]
+    assert not back, "\n".join(back)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    found = circles(arrows())
+    back = [f"{a} -> {b}" for a, b in arrows() if a in found and b in found]
+    assert not back, "\n".join(back)
