@@ -83,14 +83,9 @@ def main() -> None:
 
 def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: int) -> Any:
     """Returns the options of one training of the indexing task."""
+    from dsi.data.options import MixOptions
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import (
-        LoopOptions,
-        MixOptions,
-        ModelOptions,
-        OptimiserOptions,
-        SamOptions,
-    )
+    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions, SamOptions
 
     return TrainingOptions(
         generator="none",

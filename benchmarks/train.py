@@ -63,8 +63,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the blocks by turns."""
     import torch
 
+    from dsi.data.options import MixOptions
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
 
     options = TrainingOptions(
         generator="extractive",

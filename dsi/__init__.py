@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from data_prep.errors import InputError
     from docids.embeddings import EmbeddingOptions
     from dsi.building import build, delete, evaluate, rollback, update
+    from dsi.data.options import MixOptions
     from dsi.index import Hit, Index
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from dsi.training.options import (
         LoopOptions,
         LoraOptions,
-        MixOptions,
         ModelOptions,
         OptimiserOptions,
         SamOptions,
@@ -56,6 +56,7 @@ _MODULES = {
     "data_prep.errors": ("InputError",),
     "docids.embeddings": ("EmbeddingOptions",),
     "dsi.building": ("build", "delete", "evaluate", "rollback", "update"),
+    "dsi.data.options": ("MixOptions",),
     "dsi.index": ("Hit", "Index"),
     "dsi.indexing.options": ("TrainingOptions",),
     "dsi.lexical.options": ("LexicalOptions",),
@@ -65,7 +66,6 @@ _MODULES = {
     "dsi.training.options": (
         "LoopOptions",
         "LoraOptions",
-        "MixOptions",
         "ModelOptions",
         "OptimiserOptions",
         "SamOptions",

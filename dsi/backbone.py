@@ -19,6 +19,7 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import checked_config, refuse_foreign_code
 from docids.table import END, PAD
+from dsi.network_config import ENCODER, known_config
 from dsi.version_files import COPY
 
 if TYPE_CHECKING:
@@ -33,11 +34,8 @@ _CONFIG = "config.json"
 _MOST_HEADER = 16 << 20
 _MOST_NUMBER = 2**31
 _MOST_WINDOW = 2**16
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
 _TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
-ENCODER = "dsi_encoder"
-"""Key in config.json: a pretrained encoder of whole texts (`dsi.pooled_encoder`)."""
 _FEED_FORWARD = 128
 
 
@@ -474,26 +472,6 @@ def read_config(folder: Path) -> dict[str, Any]:
                 hint=COPY,
             )
     return stored
-
-
-def known_config(stored: Mapping[str, Any]) -> Any:
-    """Returns a configuration of transformers from the keys that it and `generate` know."""
-    from transformers import GenerationConfig, PretrainedConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    kind = CONFIG_MAPPING[stored["model_type"]]
-    known = set(GenerationConfig().to_dict())
-    parts = {"encoder", "decoder"} if kind.model_type == "encoder-decoder" else set()
-    known |= parts | set((PretrainedConfig() if parts else kind()).to_dict())
-    if parts:
-        known |= {"vocab_size", "pad_token_id", "decoder_start_token_id"}
-    known -= {"transformers_version", "architectures", "_name_or_path", "model_type", "dtype"}
-    kept = {key: value for key, value in stored.items() if key in known and key[0] != "_"}
-    if stored.get("dtype") in _DTYPES:
-        kept["dtype"] = stored["dtype"]
-    for part in parts:
-        kept[part] = {**known_config(stored[part]).to_dict()}
-    return kind(**kept)
 
 
 def _check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:

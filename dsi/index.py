@@ -218,7 +218,7 @@ class Index:
         """
         from dsi.backbone import check_weights, load_backbone, text_rows
         from dsi.search.torch_trie import TorchTrie
-        from dsi.text_encoder import TextEncoder
+        from dsi.stored_text_encoder import open_text_encoder
 
         live = versions.live(path)
         if version is not None and version not in versions.names(path):
@@ -245,7 +245,7 @@ class Index:
                 hint=COPY,
             )
         place = usable_device(device)
-        text = TextEncoder.open(folder / "text")
+        text = open_text_encoder(folder / "text")
         model = load_backbone(folder / "model", place)
         for rows, wanted, what in (
             (model.get_output_embeddings().weight.shape[0], table.alphabet_size, "codes"),

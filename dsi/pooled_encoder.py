@@ -6,7 +6,7 @@ says. Here that vector stands at every position of the text. A decoder's cross-a
 weighted mean over positions, so it reads the vector whatever the weights, and decoders, masks and
 searches need to know nothing of it.
 
-What the encoder is made of is in the configuration of the model, under `dsi.backbone.ENCODER`.
+The configuration of the model says what the encoder is made of (`dsi.network_config.ENCODER`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
-from dsi.backbone import ENCODER, known_config
+from dsi.network_config import ENCODER, known_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

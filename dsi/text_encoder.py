@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from data_prep.errors import InputError
-from data_prep.files import read_json, write_json
+from data_prep.files import write_json
 from data_prep.marks import Advanced
 from data_prep.progress import track
 from data_prep.remote_code import never_ask
@@ -96,26 +96,6 @@ class TextEncoder(ABC):
     @abstractmethod
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder into a folder, which is made."""
-
-    @staticmethod
-    def open(folder: str | os.PathLike[str]) -> TextEncoder:
-        """Opens what `save` wrote.
-
-        Raises:
-            InputError: It is missing, or of an unknown kind.
-        """
-        folder = Path(folder)
-        settings = read_json(folder / SETTINGS_FILE)
-        from dsi.prompted_encoder import PromptedEncoder
-
-        kinds: dict[str, Any] = {
-            each.kind: each for each in (SentencepieceEncoder, PretrainedEncoder, PromptedEncoder)
-        }
-        kind = settings.get("kind") if isinstance(settings, dict) else None
-        if kind not in kinds:
-            raise InputError(f"unknown text encoder {kind!r}", where=folder / SETTINGS_FILE)
-        opened: TextEncoder = kinds[kind].load(folder, settings)
-        return opened
 
 
 class SentencepieceEncoder(TextEncoder):

@@ -14,16 +14,18 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     # What everything else may use: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "report", "arguments", "distributed", "corpus_memory",
-    "text_encoder", "stored_tokenizer", "prompted_encoder",
+    "report", "help", "arguments", "distributed", "corpus_memory",
+    "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
     # The network, the lexical layer, and how they compute.
-    "pawa", "backbone", "pooled_encoder", "document_vectors", "loaded_encoder",
+    "network_config", "pawa", "pooled_encoder", "backbone", "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",
     # From examples to trained weights.
     "rows", "warm_starts", "data", "teachers", "objectives", "training",
     "generation", "indexing",
     # What is done with an index.
-    "evaluation", "updating", "building", "continual", "commands", "cli", "__main__",
+    "evaluation", "updating", "continual",
+    # Command line and Python.
+    "given_documents", "commands", "building", "cli", "__main__",
 )  # fmt: skip
 """Folders and modules of dsi; each imports from itself and from those before it."""
 

@@ -35,8 +35,8 @@ def update(
         options: How new documents enter the index, and how old ones are kept.
     """
     from data_prep.dataset import Dataset
-    from dsi.building import dataset_of
     from dsi.commands.prepare import told
+    from dsi.given_documents import dataset_of
     from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 
 from data_prep.checks import check_numbers
 from data_prep.marks import Advanced
+from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
 from dsi.updating.options import UpdateOptions
 
 

@@ -13,8 +13,8 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.rehearsal import CONTENTS, RehearsalOptions
 from docids.table import DocidTable
+from dsi.data.options import MixOptions
 from dsi.text_encoder import TextEncoder
-from dsi.training.options import MixOptions
 
 TASKS = ("indexing", "pseudo", "labelled")
 

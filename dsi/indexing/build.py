@@ -75,7 +75,7 @@ def train_index(
     check_codebooks(options, docids_folder)
     zero = None
     if deepspeed is not None:
-        from dsi.training.engines.zero import read_zero_config
+        from dsi.distributed.deepspeed import read_zero_config
 
         zero = read_zero_config(deepspeed)
     if out.exists() and not out.is_dir():

@@ -14,6 +14,7 @@ from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS
 from docids.kinds.options import KindOptions
+from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
 from dsi.text_encoder import VocabularyOptions
@@ -22,7 +23,6 @@ from dsi.training.options import (
     BODY_SHARE,
     LoopOptions,
     LoraOptions,
-    MixOptions,
     ModelOptions,
     OptimiserOptions,
     SamOptions,

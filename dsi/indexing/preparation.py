@@ -25,6 +25,7 @@ from dsi.document_vectors import vectors_of
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.start import FEWEST_LABELLED
 from dsi.objectives.options import TEACHER_TERMS
+from dsi.stored_text_encoder import open_text_encoder
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
 
 if TYPE_CHECKING:
@@ -339,4 +340,4 @@ def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> Tex
     if not (folder / "text.json").is_file():
         with replacing_folder(folder) as fresh:
             SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
-    return TextEncoder.open(folder)
+    return open_text_encoder(folder)

@@ -12,18 +12,15 @@ import torch
 
 from data_prep.registry import Registry
 from docids.table import PAD
+from dsi.objectives.continuations import IGNORED, AllowedContinuations
 
 if TYPE_CHECKING:
     from dsi.data.batching import Batch
     from dsi.lexical.examples import ExampleScores
-    from dsi.objectives.constrained_cross_entropy import AllowedContinuations
     from dsi.search.torch_trie import TorchTrie
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-
-IGNORED = -100
-"""Target of a position past the end of an identifier."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,6 @@ class Targets:
         codes = codes.masked_fill(codes == PAD, IGNORED)
         continuations = None
         if trie is not None:
-            from dsi.objectives.constrained_cross_entropy import AllowedContinuations
-
             continuations = AllowedContinuations.of(trie, codes.to(trie.device))
         return cls(codes, competitors, continuations)
 

@@ -7,45 +7,9 @@ code than those that continue a prefix, so a model need not learn to tell them f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from dsi.objectives.base import IGNORED
-from dsi.search.torch_trie import TorchTrie
-
-
-@dataclass(frozen=True)
-class AllowedContinuations:
-    """Where in the trie the codes of identifiers stand.
-
-    Attributes:
-        trie: The live identifiers.
-        nodes: The node that each code of each table row leads to, -1 past the end of an
-            identifier or for one that is not live; int64 [rows, longest].
-    """
-
-    trie: TorchTrie
-    nodes: torch.Tensor
-
-    @classmethod
-    def of(cls, trie: TorchTrie, codes: torch.Tensor) -> AllowedContinuations:
-        """Walks all identifiers at once.
-
-        Args:
-            trie: The live identifiers.
-            codes: The codes of every table row, `IGNORED` past the end; int64 [rows, longest].
-        """
-        nodes = torch.full_like(codes, -1)
-        at = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
-        for position, branching in enumerate(trie.branching):
-            at = trie.step(at, codes[:, position], branching)
-            nodes[:, position] = at
-        return cls(trie, nodes)
-
-    def to(self, device: torch.device) -> AllowedContinuations:
-        """Returns them on a device."""
-        return AllowedContinuations(self.trie.to(device), self.nodes.to(device))
+from dsi.objectives.continuations import IGNORED, AllowedContinuations
 
 
 def constrained_cross_entropy(

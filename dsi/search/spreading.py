@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
-from dsi.training.engines.zero import quietly, start_deepspeed
+from dsi.distributed.deepspeed import quietly, start_deepspeed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from data_prep.errors import InputError
-from dsi.backbone import ENCODER
+from dsi.network_config import ENCODER
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -182,13 +182,13 @@ def _audit(
     from dsi.backbone import load_backbone
     from dsi.lexical.building import open_layer
     from dsi.search.torch_trie import TorchTrie
-    from dsi.text_encoder import TextEncoder
+    from dsi.stored_text_encoder import open_text_encoder
     from dsi.training.validation import DevQueries, ranks_of
 
     pairs = _asking(memory, doc_ids)
     if not pairs:
         return None
-    text = TextEncoder.open(folder / "text")
+    text = open_text_encoder(folder / "text")
     model = load_backbone(folder / "model")
     queries = DevQueries.of(
         [query for query, _ in pairs],

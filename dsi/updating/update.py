@@ -47,7 +47,7 @@ from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import LEXICAL
 from dsi.indexing.start import FEWEST_LABELLED
-from dsi.text_encoder import TextEncoder
+from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.inherited_options import left_out
 from dsi.updating.options import UpdateOptions
@@ -291,7 +291,7 @@ def _prepare_parts(
     wanted = set(difference.new)
     fresh = [document for document in new.documents() if document.doc_id in wanted]
     texts = text_of((document.title for document in fresh), (document.text for document in fresh))
-    text = TextEncoder.open(parent / "text")
+    text = open_text_encoder(parent / "text")
     with replacing_folder(work / "text") as folder:
         text.extended(texts).save(folder)
     if options.strategy != "append":
@@ -426,7 +426,7 @@ def _prepare(index: Path, options: UpdateOptions) -> Update:
     manifest = Manifest.load(parent)
     memory = Memory.open(work)
     assignment = Assignment.open(work / "docids")
-    text = TextEncoder.open(work / "text")
+    text = open_text_encoder(work / "text")
     table = assignment.table
     documents = {document.doc_id: document for document in memory.dataset.documents()}
     live = ~np.asarray(table.retired)
@@ -450,7 +450,7 @@ def _prepare(index: Path, options: UpdateOptions) -> Update:
         manifest=manifest,
         training=training_options(manifest),
         text=text,
-        known_tokens=TextEncoder.open(parent / "text").vocabulary_size,
+        known_tokens=open_text_encoder(parent / "text").vocabulary_size,
         assignment=assignment,
         memory=memory,
         generator=memory.generator,
@@ -514,7 +514,7 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     how = (manifest.query_length, manifest.beams, manifest.score)
     before = probe.measure(
         update.load_parent(),
-        TextEncoder.open(update.parent / "text"),
+        open_text_encoder(update.parent / "text"),
         Assignment.open(update.parent / "assignment").table,
         *how,
         _lexical(update.parent),

@@ -12,8 +12,9 @@ from dsi.commands.continual import continual
 from dsi.continual import protocol
 from dsi.continual.increments import open_split
 from dsi.continual.protocol import ContinualOptions
+from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
-from dsi.training.options import LoopOptions, MixOptions
+from dsi.training.options import LoopOptions
 from dsi.updating.options import UpdateOptions
 
 

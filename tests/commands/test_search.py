@@ -361,7 +361,7 @@ def test_a_stage_that_does_not_cut_weights_up_is_refused(path, capsys):
 CUT = """
 import sys, json
 from dsi.index import Index
-from dsi.training.engines.zero import read_zero_config
+from dsi.distributed.deepspeed import read_zero_config
 from pathlib import Path
 index = Index.open(sys.argv[1], "cpu")
 before = [(hit.doc_id, hit.score) for hit in index.search(["zebra"])[0]]

@@ -13,8 +13,9 @@ from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.cli import main
 from dsi.commands.train import train
+from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
-from dsi.training.options import LoopOptions, MixOptions
+from dsi.training.options import LoopOptions
 
 WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern", "badger"]
 WORDS += ["moss", "acorn", "tram"]

@@ -22,7 +22,7 @@ from dsi.document_vectors import vectors_of
 from dsi.kernels.packed_linear import packed
 from dsi.loaded_encoder import load_encoder
 from dsi.pooled_encoder import POOLINGS, PooledEncoder, pooled
-from dsi.text_encoder import TextEncoder
+from dsi.stored_text_encoder import open_text_encoder
 from dsi.warm_starts import WARM_STARTS, Corpus
 
 WORDS = [
@@ -195,7 +195,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path, kind):
     lines = text.encode(QUERIES, 32)
     assert np.array_equal(logits(opened, lines), logits(model, lines))
     text.save(tmp_path / "text")
-    again = TextEncoder.open(tmp_path / "text")
+    again = open_text_encoder(tmp_path / "text")
     assert again.encode(QUERIES, 32) == lines
     assert again.encode_documents(TEXTS, 32) == text.encode_documents(TEXTS, 32)
     assert again.vocabulary_size == text.vocabulary_size

@@ -14,7 +14,8 @@ from transformers import BartConfig, PreTrainedTokenizerFast, T5Config
 
 from data_prep.errors import InputError
 from data_prep.text import words
-from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder, VocabularyOptions
+from dsi.stored_text_encoder import open_text_encoder
+from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, VocabularyOptions
 
 TEXTS = [
     "The harbours of the northern sea are frozen in winter.",
@@ -126,7 +127,7 @@ def test_pairs_are_learned_from_more_texts_and_come_back_from_the_disk(tmp_path)
     assert encoder.encode(["温泉"], 9) == [[SentencepieceEncoder.EMPTY]]
     grown = encoder.extended(["日本の温泉が好きです"])
     grown.save(tmp_path)
-    opened = TextEncoder.open(tmp_path)
+    opened = open_text_encoder(tmp_path)
     (token,) = opened.encode(["温泉"], 9)[0]
     assert token >= encoder.vocabulary_size
     assert opened.encode(MIXED, 99) == encoder.encode(MIXED, 99)
@@ -135,7 +136,7 @@ def test_pairs_are_learned_from_more_texts_and_come_back_from_the_disk(tmp_path)
 def test_an_encoder_written_before_there_were_pairs_reads_as_it_did(tmp_path):
     trained(MIXED).save(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "language": "english"}')
-    assert TextEncoder.open(tmp_path).encode(["富士山の高さ"], 9) == [[SentencepieceEncoder.EMPTY]]
+    assert open_text_encoder(tmp_path).encode(["富士山の高さ"], 9) == [[SentencepieceEncoder.EMPTY]]
 
 
 @pytest.mark.parametrize("pieces", ["bpe", "unigram", "word"])
@@ -183,7 +184,7 @@ def test_the_same_corpus_gives_the_same_bytes(texts, options, tmp_path):
 def test_it_comes_back_from_the_disk(language, tmp_path):
     encoder = trained(language=language)
     encoder.save(tmp_path / "deep" / "text")
-    opened = TextEncoder.open(tmp_path / "deep" / "text")
+    opened = open_text_encoder(tmp_path / "deep" / "text")
     assert opened.vocabulary_size == encoder.vocabulary_size
     assert opened.encode([*TEXTS, ""], 9) == encoder.encode([*TEXTS, ""], 9)
 
@@ -223,7 +224,7 @@ def test_a_damaged_folder_is_refused(english, damage, tmp_path):
     english.save(tmp_path)
     damage(tmp_path)
     with pytest.raises(InputError):
-        TextEncoder.open(tmp_path)
+        open_text_encoder(tmp_path)
 
 
 def checkpoint(folder: Path, *, closing: bool = True) -> Path:
@@ -259,7 +260,7 @@ def test_a_checkpoints_tokenizer_comes_back_from_the_disk(tmp_path):
     encoder = PretrainedEncoder.from_checkpoint(str(checkpoint(tmp_path / "checkpoint")))
     for name in ("one", "two"):
         encoder.save(tmp_path / name)
-    opened = TextEncoder.open(tmp_path / "one")
+    opened = open_text_encoder(tmp_path / "one")
     assert opened.vocabulary_size == encoder.vocabulary_size
     assert opened.encode(["falcon sea", ""], 8) == encoder.encode(["falcon sea", ""], 8)
     files = sorted(file for file in (tmp_path / "one").rglob("*") if file.is_file())
@@ -307,7 +308,7 @@ def test_an_extended_vocabulary_knows_new_words_and_keeps_old_tokens(english, tm
     (found,) = longer.encode(["the quasar"], 8)
     assert found[0] >= english.vocabulary_size
     longer.save(tmp_path / "text")
-    assert TextEncoder.open(tmp_path / "text").encode(["quasar"], 8) == [found]
+    assert open_text_encoder(tmp_path / "text").encode(["quasar"], 8) == [found]
     assert longer.extended(TEXTS).vocabulary_size == longer.vocabulary_size
 
 

@@ -25,7 +25,7 @@ class Retrain(Standalone):
         from dsi.indexing.build import train_index
         from dsi.indexing.preparation import LEXICAL
         from dsi.lexical.building import LexicalIndex
-        from dsi.text_encoder import TextEncoder
+        from dsi.stored_text_encoder import open_text_encoder
 
         asked = update.options
         training = update.training
@@ -57,7 +57,7 @@ class Retrain(Standalone):
             live = given.table.live
             whole = LexicalIndex.open(folder / LEXICAL).placed(live, len(given.table))
             Processes().first_alone(lambda: whole.save(work / LEXICAL))
-        model, text = load_backbone(folder / "model"), TextEncoder.open(folder / "text")
+        model, text = load_backbone(folder / "model"), open_text_encoder(folder / "text")
         return Outcome(model, text, reached, afresh=True)
 
 

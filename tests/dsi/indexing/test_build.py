@@ -20,6 +20,7 @@ from docids.assignment import assign, text_of
 from docids.kinds.quantisation import QuantisationOptions
 from dsi import Index, versions
 from dsi.data.examples import gather_examples
+from dsi.data.options import MixOptions
 from dsi.indexing import build
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
@@ -29,7 +30,7 @@ from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
 from dsi.training import loop, step
 from dsi.training.loop import SELECTION_MEASURE
-from dsi.training.options import LoopOptions, MixOptions, ModelOptions, SamOptions
+from dsi.training.options import LoopOptions, ModelOptions, SamOptions
 from dsi.training.validation import validate
 
 

@@ -14,9 +14,9 @@ from docids.table import DocidTable
 from dsi import versions
 from dsi.data.batching import Batches
 from dsi.data.examples import gather_examples, task_shares
+from dsi.data.options import MixOptions
 from dsi.indexing.build import train_index
 from dsi.text_encoder import TextEncoder
-from dsi.training.options import MixOptions
 
 DOCUMENTS = [
     Document(f"d{n}", f"Title{n}", " ".join(f"Word{n}x{s} stands here." for s in range(9)))

@@ -20,13 +20,14 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi.backbone import graft_docids
 from dsi.data.batching import Batch
+from dsi.distributed.deepspeed import read_zero_config
 from dsi.distributed.processes import Processes
 from dsi.objectives.base import Objective, Targets
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
 from dsi.training.engines.plain import PlainEngine
-from dsi.training.engines.zero import ZeroEngine, read_zero_config, zero_accelerator
+from dsi.training.engines.zero import ZeroEngine, zero_accelerator
 from dsi.training.optimization.optimizers import make_optimiser
 from dsi.training.optimization.sam import Perturbation
 from dsi.training.options import OptimiserOptions

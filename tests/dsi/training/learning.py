@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep.dataset import Dataset
 from dsi import Index, versions
+from dsi.data.options import MixOptions
 from dsi.indexing import build
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import (
@@ -30,7 +31,7 @@ from dsi.objectives.options import (
     RDropOptions,
 )
 from dsi.training.curves import read_scalars
-from dsi.training.options import LoraOptions, MixOptions, ModelOptions, OptimiserOptions, SamOptions
+from dsi.training.options import LoraOptions, ModelOptions, OptimiserOptions, SamOptions
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"}

@@ -17,12 +17,12 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
 from docids.kinds import TreeOptions
+from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import ObjectiveOptions
 from dsi.training.options import (
     LoopOptions,
     LoraOptions,
-    MixOptions,
     ModelOptions,
     OptimiserOptions,
     SamOptions,

@@ -19,10 +19,11 @@ import torch
 from two_processes import finish, start
 
 from data_prep.errors import InputError
+from dsi.distributed.deepspeed import read_zero_config
 from dsi.objectives.base import Forward, Objective
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
-from dsi.training.engines.zero import read_zero_config, refuse_with_zero
+from dsi.training.engines.zero import refuse_with_zero
 from dsi.training.optimization.optimizers import make_optimiser
 from dsi.training.optimization.sam import SAM
 from dsi.training.options import OptimiserOptions

@@ -11,7 +11,7 @@ pytest.importorskip("deepspeed")
 START = """
 import os
 
-from dsi.training.engines.zero import start_deepspeed
+from dsi.distributed.deepspeed import start_deepspeed
 
 start_deepspeed()
 print(os.environ["TORCH_EXTENSIONS_DIR"])

@@ -23,10 +23,11 @@ from growing_corpus import NEW
 
 from dsi import Index, versions
 from dsi.corpus_memory import Memory
+from dsi.data.options import MixOptions
 from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
 from dsi.training.curves import read_scalars
-from dsi.training.options import MixOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import ModelOptions, OptimiserOptions
 from dsi.updating.options import EwcOptions, RankOneOptions, UpdateOptions
 from dsi.updating.strategies import STRATEGIES
 from dsi.updating.update import update_index

@@ -11,6 +11,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from data_prep.errors import InputError
 from dsi.backbone import from_scratch, graft_docids
+from dsi.data.options import MixOptions
 from dsi.training.optimization.lora import add_adapters
 from dsi.training.optimization.optimizers import (
     learning_rate,
@@ -18,13 +19,7 @@ from dsi.training.optimization.optimizers import (
     parameter_groups,
     set_learning_rate,
 )
-from dsi.training.options import (
-    LoopOptions,
-    LoraOptions,
-    MixOptions,
-    ModelOptions,
-    OptimiserOptions,
-)
+from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimiserOptions
 
 
 def model():
