@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from data_prep.text import normalise
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.term_weights import TermWeights
@@ -12,21 +14,25 @@ _DISTINGUISHING = 3
 
 
 class Title(TextKind):
-    """The title; where another document has it, with one, two or three of its keywords.
+    """The title; if other documents have the same one, the title with its keywords.
 
-    A document without a title is named by its heaviest terms alone.
+    All documents that share a title get keywords: a bare title is a shorter identifier and would
+    outrank every other document of that title. A document without a title is named by its heaviest
+    terms.
     """
 
     def phrases(
         self, documents: Documents, options: TextOptions, weights: TermWeights, seed: int
     ) -> Iterator[list[str]]:
-        """Yields the title, then the title with ever more keywords."""
+        """Yields the title, then the title with more and more keywords; most first if shared."""
+        having = Counter(map(normalise, documents.titles))
         for title, text in zip(documents.titles, documents.texts, strict=True):
             said = set(weights.ranked(title, len(title)))
             keywords = weights.ranked(text, _DISTINGUISHING + len(said))
             keywords = [term for term in keywords if term not in said][:_DISTINGUISHING]
             several = [" ".join([title, *keywords[:n]]) for n in range(len(keywords) + 1)]
-            yield several if title.strip() else several[:0:-1]
+            alone = having[normalise(title)] == 1 or options.collisions == "share"
+            yield several if title.strip() and alone else several[:0:-1] or several
 
 
 KINDS.register("title")(Title("title"))
