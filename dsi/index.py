@@ -407,8 +407,9 @@ class Index:
             InputError: The query is empty, or a document is unknown, deleted, or not among those
                 of `options`.
         """
+        from dsi.lexical.terms import Term
         from dsi.search.document_scores import ExplainedScores
-        from dsi.search.explaining import Term, explained_paths, explanation
+        from dsi.search.explaining import explained_paths, explanation
         from dsi.search.options import SearchOptions
 
         if isinstance(doc_ids, str):

@@ -19,11 +19,10 @@ from docids.kinds import KINDS
 from dsi.evaluation.baselines import BASELINES
 from dsi.objectives.base import OBJECTIVES
 from dsi.objectives.terms import make_objectives
+from dsi.rows import WARM_STARTS
 from dsi.teachers import TEACHERS
 from dsi.training.options import OptimiserOptions
-from dsi.updating.growth import GROWTHS
 from dsi.updating.strategies import STRATEGIES, parse_strategies
-from dsi.warm_starts import WARM_STARTS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
@@ -32,7 +31,6 @@ REGISTRIES = {
     "GENERATORS": GENERATORS,
     "KINDS": KINDS,
     "WARM_STARTS": WARM_STARTS,
-    "GROWTHS": GROWTHS,
     "OBJECTIVES": OBJECTIVES,
     "TEACHERS": TEACHERS,
     "STRATEGIES": STRATEGIES,

@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     # What everything else may use: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "report", "help", "arguments", "distributed", "corpus_memory",
+    "report", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
     "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
     # The network, the lexical layer, and how they compute.
     "network_config", "pawa", "pooled_encoder", "backbone", "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",
     # From examples to trained weights.
-    "rows", "warm_starts", "data", "teachers", "objectives", "training",
+    "rows", "data", "teachers", "objectives", "training",
     "generation", "indexing",
     # What is done with an index.
     "evaluation", "updating", "continual",

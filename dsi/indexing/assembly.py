@@ -263,7 +263,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             seed=options.seed,
         )
     if fresh:
-        from dsi.warm_starts import WARM_STARTS, Corpus
+        from dsi.rows import WARM_STARTS, Corpus
 
         corpus = Corpus(
             parts.tokens,
@@ -275,7 +275,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             parts.codes,
             parts.vectors,
         )
-        WARM_STARTS[options.model.start](model, corpus, options.seed)
+        WARM_STARTS[options.model.start].start(model, corpus, options.seed)
     return with_extras(model, options)
 
 

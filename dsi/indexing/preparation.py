@@ -31,7 +31,7 @@ from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncode
 if TYPE_CHECKING:
     from dsi.lexical.layer import LexicalLayer
     from dsi.lexical.training import Labelled
-    from dsi.warm_starts import Codebooks
+    from dsi.rows import Codebooks
 
 TEACHER_SCORES = "teacher_scores"
 """The folder in the working folder where what a teacher said is kept."""
@@ -229,7 +229,7 @@ def _codebooks(
     kind = KINDS[assignment.table.kind]
     if not (options.model.codebooks and isinstance(kind, Quantised)):
         return None
-    from dsi.warm_starts import Codebooks
+    from dsi.rows import Codebooks
 
     vectors = assignment.embed(texts)
     return Codebooks(kind.codewords(assignment.built, vectors.shape[1]), vectors)

@@ -20,7 +20,7 @@ from dsi.lexical.weighting import Weighting, weigh
 from dsi.lexical.words import Vocabulary
 
 if TYPE_CHECKING:
-    from dsi.search.explaining import Term
+    from dsi.lexical.terms import Term
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class LexicalLayer:
             For each row one entry for each term of the query that is known, in the order in which
             `scores` adds them up.
         """
-        from dsi.search.explaining import Term
+        from dsi.lexical.terms import Term
 
         line = self.terms([text])
         known = self.vocabulary.words

@@ -16,6 +16,7 @@ import torch
 
 from data_prep.errors import InputError
 from docids.table import PAD
+from dsi.lexical.terms import Term
 from dsi.search.beam import evaluating, readable
 from dsi.search.decoders import start_decoder
 
@@ -23,23 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dsi.search.torch_trie import TorchTrie
-
-
-@dataclass(frozen=True)
-class Term:
-    """What one word of the query, or a pair of neighbours, adds to the score of a document.
-
-    Attributes:
-        term: The word as the lexical layer counts it (a stem), or two of them.
-        count: How often the query has it.
-        weight: Its weight in the document; 0 where the document has it not.
-        adds: `count` times `weight`.
-    """
-
-    term: str
-    count: int
-    weight: float
-    adds: float
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class ModelOptions:
 
     @property
     def start(self) -> str:
-        """The warm start that is meant: a name in `dsi.warm_starts.WARM_STARTS`."""
+        """The warm start that is meant: a name in `dsi.rows.WARM_STARTS`."""
         if self.warm_start != "auto":
             return self.warm_start
         if self.encoder is not None:

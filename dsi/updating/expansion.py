@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsi.updating.growth.base import Newcomers, grow
+from dsi.rows.expansion import expand
+from dsi.rows.new_documents import NewDocuments
 from dsi.updating.strategies.base import Update
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def newcomers_of(update: Update) -> Newcomers:
+def new_documents_of(update: Update) -> NewDocuments:
     """Returns what growing a model for this update is given."""
     encoded = update.text.encode_documents(list(update.titles), 1 << 20)
     titles = [
         line if title.strip() else [] for line, title in zip(encoded, update.titles, strict=True)
     ]
-    return Newcomers(
+    return NewDocuments(
         table=update.assignment.table,
         rows=update.new_rows,
         tokens=update.tokens,
@@ -29,9 +30,9 @@ def newcomers_of(update: Update) -> Newcomers:
 
 def grown_model(update: Update) -> PreTrainedModel:
     """Returns the parent's model with rows for the new documents; the same every time."""
-    return grow(
+    return expand(
         update.load_parent(),
-        newcomers_of(update),
+        new_documents_of(update),
         start=update.training.model.start,
         text_vocabulary=update.text.vocabulary_size,
         seed=update.options.seed,

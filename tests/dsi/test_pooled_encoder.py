@@ -22,8 +22,8 @@ from dsi.document_vectors import vectors_of
 from dsi.kernels.packed_linear import packed
 from dsi.loaded_encoder import load_encoder
 from dsi.pooled_encoder import POOLINGS, PooledEncoder, pooled
+from dsi.rows import WARM_STARTS, Corpus
 from dsi.stored_text_encoder import open_text_encoder
-from dsi.warm_starts import WARM_STARTS, Corpus
 
 WORDS = [
     *("red", "green", "blue", "cat", "dog", "fish"),
@@ -71,7 +71,7 @@ def started(name: str, weight: float = WEIGHT):
     loaded = load_encoder(name)
     model = from_encoder(loaded.encoder, alphabet_size=FIRST_CODE + len(TEXTS), weight=weight)
     tokens = loaded.text.encode_documents(TEXTS, loaded.text.longest)
-    WARM_STARTS["encoder"](model, Corpus(tokens, table()), 0)
+    WARM_STARTS["encoder"].start(model, Corpus(tokens, table()), 0)
     return model.eval(), loaded.text
 
 

@@ -179,7 +179,7 @@ class Instant(Standalone):
         """
         import torch
 
-        from dsi.updating.expansion import grown_model, newcomers_of
+        from dsi.updating.expansion import grown_model, new_documents_of
 
         began = time.perf_counter()
         if update.generator is None:
@@ -191,7 +191,7 @@ class Instant(Standalone):
         grown = time.perf_counter()
         table = update.assignment.table
         lasts = table.last_codes(np.arange(len(table)))
-        own = np.isin(lasts, newcomers_of(update).own_codes())
+        own = np.isin(lasts, new_documents_of(update).own_codes())
         solvable = [row for row in update.new_rows.tolist() if own[row]]
         if not solvable:
             raise InputError(
@@ -290,7 +290,7 @@ def mean_states(
     Returns:
         float32 [rows, width], 0 for a document without queries; and how many each has.
     """
-    from dsi.updating.states import last_states
+    from dsi.rows.states import last_states
 
     table = update.assignment.table
     doc_ids = table.doc_ids

@@ -2,7 +2,7 @@ import numpy as np
 
 from docids.table import END, DocidTable
 from dsi.data.examples import Examples, per_identifier
-from dsi.warm_starts.base import code_vectors
+from dsi.rows.corpus import code_vectors
 
 
 def table_of(counts, identifiers):

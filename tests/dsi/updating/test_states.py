@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dsi import Index
-from dsi.updating import states
+from dsi.rows import states
 
 
 def test_sums_over_tokens_equal_the_network(trained, corpora, monkeypatch):

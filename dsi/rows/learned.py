@@ -6,11 +6,12 @@ from transformers import PreTrainedModel
 
 from data_prep.errors import InputError
 from docids.table import FIRST_CODE, PAD
-from dsi.warm_starts.base import WARM_STARTS, Corpus, set_rows
+from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
+from dsi.rows.corpus import Corpus
+from dsi.rows.encodings import extend
 
 
-@WARM_STARTS.register("learned")
-def learned(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Writes the codebooks of every position into the rows of their codes.
 
     The decoder then reads what it read when the codes were trained, and the logits of a position
@@ -53,3 +54,6 @@ def learned(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     read[PAD] = corpus.codes.start / scale
     read[FIRST_CODE:first_number] = corpus.codes.codebook.reshape(-1, width) / scale
     set_rows(embedding.weight, read)
+
+
+WARM_STARTS.register("learned")(WarmStart(start, extend))

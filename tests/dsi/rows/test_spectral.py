@@ -15,10 +15,10 @@ from docids.kinds import KINDS, Documents, TreeOptions
 from docids.table import FIRST_CODE, PAD, DocidTable
 from docids.trie import Trie
 from dsi.backbone import from_scratch, graft_docids
+from dsi.rows import WARM_STARTS, Corpus
+from dsi.rows.spectral import term_counts, term_weights, token_vectors
 from dsi.search.beam import beam_search
 from dsi.search.torch_trie import TorchTrie
-from dsi.warm_starts import WARM_STARTS, Corpus
-from dsi.warm_starts.spectral import term_counts, term_weights, token_vectors
 
 VOCABULARY = 120
 FIRST_TOKEN = 3
@@ -84,7 +84,7 @@ def start(
     model = from_scratch(
         size, text_vocabulary=VOCABULARY, alphabet_size=table.alphabet_size, seed=seed
     )
-    WARM_STARTS["spectral"](model, Corpus(tokens, table, **settings), seed)
+    WARM_STARTS["spectral"].start(model, Corpus(tokens, table, **settings), seed)
     return model.eval()
 
 
@@ -113,7 +113,7 @@ def test_weights_of_terms_by_hand():
 def test_many_documents_are_counted_as_few_are(monkeypatch):
     corpus = Corpus(draw(20), atomic(20), [[7], *[[]] * 19], 3)
     at_once = term_counts(corpus, VOCABULARY).toarray()
-    monkeypatch.setattr("dsi.warm_starts.spectral._TOGETHER", 6)
+    monkeypatch.setattr("dsi.rows.spectral._TOGETHER", 6)
     np.testing.assert_array_equal(term_counts(corpus, VOCABULARY).toarray(), at_once)
     assert at_once[0, 7] == corpus.tokens[0].count(7) + 2
 
@@ -248,7 +248,7 @@ def test_it_leaves_the_global_random_state_alone():
     model = from_scratch("tiny", text_vocabulary=VOCABULARY, alphabet_size=22)
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    WARM_STARTS["spectral"](model, Corpus(draw(20), atomic(20)), 0)
+    WARM_STARTS["spectral"].start(model, Corpus(draw(20), atomic(20)), 0)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -298,7 +298,7 @@ def test_a_bart_is_refused():
     )
     graft_docids(model, VOCABULARY, 22)
     with pytest.raises(InputError, match=r"not a BartForConditionalGeneration.*encodings"):
-        WARM_STARTS["spectral"](model, Corpus(draw(20), atomic(20)), 0)
+        WARM_STARTS["spectral"].start(model, Corpus(draw(20), atomic(20)), 0)
 
 
 def test_narrow_attention_is_refused():
@@ -309,4 +309,4 @@ def test_narrow_attention_is_refused():
     )
     graft_docids(model, VOCABULARY, 22)
     with pytest.raises(InputError, match=r"heads x head width"):
-        WARM_STARTS["spectral"](model, Corpus(draw(20), atomic(20)), 0)
+        WARM_STARTS["spectral"].start(model, Corpus(draw(20), atomic(20)), 0)

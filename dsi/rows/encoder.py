@@ -18,13 +18,14 @@ from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.document_vectors import vectors_of
 from dsi.pooled_encoder import PooledEncoder, pooled
-from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, set_rows
+from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
+from dsi.rows.corpus import Corpus, code_rows
+from dsi.rows.new_documents import NewDocuments
 
 _SMALL = 0.01
 
 
-@WARM_STARTS.register("encoder")
-def encoder(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Writes the vectors of documents into the output rows and lets queries through to them.
 
     Args:
@@ -82,3 +83,29 @@ def _pass_queries(model: T5ForConditionalGeneration) -> None:
             attention.o.weight.copy_(torch.eye(width))
             if number:
                 attention.o.weight.zero_()
+
+
+def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
+    """Starts new output rows as the warm start of that name does.
+
+    While the encoder is what it was, a document gets the very row that it would have got if it had
+    been there from the beginning; a code that only new documents have gets their mean.
+
+    Args:
+        model: One with a pretrained encoder of texts.
+        new: The documents.
+        seed: Unused; nothing is drawn.
+    """
+    import torch
+
+    own: Any = model.get_encoder()
+    vectors = vectors_of(own, [new.tokens[row] for row in new.rows.tolist()])
+    output = model.get_output_embeddings().weight
+    codes = new.own_codes()
+    rows = new.vectors_of_codes(comparable(own, vectors), len(output))[codes]
+    with torch.no_grad():
+        output[codes] = torch.from_numpy(rows).to(output)
+    return model
+
+
+WARM_STARTS.register("encoder")(WarmStart(start, extend))

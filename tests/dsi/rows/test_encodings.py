@@ -14,8 +14,8 @@ from transformers import (
 
 from docids.table import FIRST_CODE, PAD, DocidTable
 from dsi.backbone import graft_docids
-from dsi.warm_starts import WARM_STARTS, Corpus
-from dsi.warm_starts.base import code_vectors
+from dsi.rows import WARM_STARTS, Corpus
+from dsi.rows.corpus import code_vectors
 
 VOCABULARY, DOCUMENTS = 50, 30
 
@@ -78,7 +78,7 @@ def test_output_rows_are_the_centred_states_of_the_documents_at_length_one(kind)
     states = np.stack([state(network, line) for line in lines])
     states -= states.mean(axis=0)
     expected = states / np.linalg.norm(states, axis=1, keepdims=True)
-    WARM_STARTS["encodings"](network, Corpus(lines, table()), 0)
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
     rows = network.get_output_embeddings().weight.detach().numpy()
     np.testing.assert_allclose(rows[FIRST_CODE:], expected, atol=1e-4)
     assert not rows[:FIRST_CODE].any()
@@ -88,7 +88,7 @@ def test_output_rows_are_the_centred_states_of_the_documents_at_length_one(kind)
 def test_decoder_rows_point_the_same_way_at_their_old_length(kind):
     network, lines = model(kind), documents()
     before = network.get_decoder().get_input_embeddings().weight.detach().clone()
-    WARM_STARTS["encodings"](network, Corpus(lines, table()), 0)
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
     rows = network.get_output_embeddings().weight
     codes = network.get_decoder().get_input_embeddings().weight
     torch.testing.assert_close(codes[FIRST_CODE:], (rows * before.norm(dim=1).mean())[FIRST_CODE:])
@@ -101,7 +101,7 @@ def test_a_documents_text_finds_it(kind):
     with torch.no_grad():  # a random model of usual initialisation tells texts hardly apart
         for weight in network.parameters():
             weight.mul_(3.0)
-    WARM_STARTS["encodings"](network, Corpus(lines, table()), 0)
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
     first = 0
     for row, line in enumerate(lines):
         logits = network.get_output_embeddings()(torch.tensor(state(network, line)))
@@ -112,13 +112,13 @@ def test_a_documents_text_finds_it(kind):
 def test_long_documents_are_cut_and_empty_ones_pass():
     network = model("bart")
     lines = [*documents()[:-2], [5] * 5000, []]
-    WARM_STARTS["encodings"](network, Corpus(lines, table()), 0)
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
     assert all(torch.isfinite(weight).all() for weight in network.parameters())
 
 
 def test_identical_documents_give_finite_rows():
     network = model("t5")
-    WARM_STARTS["encodings"](network, Corpus([[4, 5]] * DOCUMENTS, table()), 0)
+    WARM_STARTS["encodings"].start(network, Corpus([[4, 5]] * DOCUMENTS, table()), 0)
     assert torch.isfinite(network.get_output_embeddings().weight).all()
 
 
@@ -127,7 +127,7 @@ def test_the_mode_is_left_as_it_was_and_dropout_does_not_count(training):
     rows = []
     for _ in range(2):
         network = model("bart").train(training)
-        WARM_STARTS["encodings"](network, Corpus(documents(), table()), 0)
+        WARM_STARTS["encodings"].start(network, Corpus(documents(), table()), 0)
         assert network.training == training
         rows.append(network.get_output_embeddings().weight)
     assert torch.equal(*rows)
@@ -150,5 +150,5 @@ def test_a_code_that_documents_share_gets_their_mean_direction_at_their_mean_len
 def test_without_a_warm_start_nothing_changes():
     network = model("t5")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    WARM_STARTS["none"](network, Corpus(documents(), table()), 0)
+    WARM_STARTS["none"].start(network, Corpus(documents(), table()), 0)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -10,15 +10,18 @@ from transformers import PreTrainedModel
 
 from data_prep.progress import track
 from dsi.backbone import decoder_body, longest_text
-from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, set_rows
+from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
+from dsi.rows.corpus import Corpus, code_rows
+from dsi.rows.new_documents import NewDocuments
 
 _BATCH = 16
 _TOKENS = 256
 """Tokens of a document that are read, unless the model has positions for fewer."""
+_SAMPLE = 200
+"""Old documents whose encodings tell what all encodings have in common."""
 
 
-@WARM_STARTS.register("encodings")
-def encodings(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Starts output rows and decoder embedding from the model's encodings of the documents.
 
     A document's vector is what the first decoder step makes of it (the state that the output
@@ -86,3 +89,35 @@ def decoder_states(
             vectors[rows] = state.float().cpu().numpy()
     model.train(was_training)
     return vectors
+
+
+def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
+    """Starts new output rows from what the decoder's first step makes of the new documents.
+
+    As in the warm start of that name: centred, and as long as the rows that are there.
+
+    Args:
+        model: Any encoder-decoder of the toolkit.
+        new: The documents.
+        seed: Of the choice of old documents that the centre is taken from.
+    """
+    import torch
+
+    old = new.old_rows
+    if len(old) > _SAMPLE:
+        old = np.sort(np.random.default_rng([seed, 12]).choice(old, _SAMPLE, replace=False))
+    read = [*new.rows.tolist(), *old.tolist()]
+    vectors = decoder_states(model, [new.tokens[row] for row in read])
+    vectors = vectors[: len(new.rows)] - vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    output = model.get_output_embeddings().weight
+    own = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors, len(output))[own]
+    kept = np.setdiff1d(np.unique(np.asarray(new.table.codes)), own)
+    typical = float(output.detach()[torch.from_numpy(kept).long()].norm(dim=1).mean())
+    with torch.no_grad():
+        output[own] = torch.from_numpy(of_codes * typical).to(output)
+    return model
+
+
+WARM_STARTS.register("encodings")(WarmStart(start, extend))

@@ -8,9 +8,10 @@ import torch
 
 from docids.table import FIRST_CODE, DocidTable
 from dsi.backbone import from_scratch
-from dsi.updating.growth.base import Newcomers, grow
-from dsi.warm_starts import WARM_STARTS, Corpus
-from dsi.warm_starts.spectral import RESERVED
+from dsi.rows import WARM_STARTS, Corpus
+from dsi.rows.expansion import expand
+from dsi.rows.new_documents import NewDocuments
+from dsi.rows.spectral import RESERVED
 
 FOREST, CITY = FIRST_CODE, FIRST_CODE + 1
 """Branches of the tree; the codes behind them stand for one document each."""
@@ -47,13 +48,13 @@ def started():
         alphabet_size=old.alphabet_size,
         seed=0,
     )
-    WARM_STARTS["spectral"](model, Corpus(TEXTS[: len(old)], old), 0)
+    WARM_STARTS["spectral"].start(model, Corpus(TEXTS[: len(old)], old), 0)
     return model
 
 
 def grown(model):
-    newcomers = Newcomers(table(len(TEXTS)), ROWS, TEXTS, [[]] * len(TEXTS), VOCABULARY - 4)
-    return grow(model, newcomers, start="spectral", text_vocabulary=VOCABULARY, seed=0)
+    new_documents = NewDocuments(table(len(TEXTS)), ROWS, TEXTS, [[]] * len(TEXTS), VOCABULARY - 4)
+    return expand(model, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
 
 
 def logits(model, *words: int) -> torch.Tensor:
@@ -145,17 +146,17 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
     model = from_scratch(
         "latent", text_vocabulary=VOCABULARY, alphabet_size=FIRST_CODE + 40, seed=0
     )
-    WARM_STARTS["spectral"](model, Corpus(texts[:40], atomic(40), titles[:40], 3), 0)
+    WARM_STARTS["spectral"].start(model, Corpus(texts[:40], atomic(40), titles[:40], 3), 0)
     words = model.get_encoder().get_input_embeddings().weight.detach().numpy().copy()
     for number in range(30):
         count = 41 + number
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        newcomers = Newcomers(
+        new_documents = NewDocuments(
             atomic(count), np.array([count - 1]), texts[:count], titles[:count],
             VOCABULARY + number, 3,
         )  # fmt: skip
-        model = grow(
-            model, newcomers, start="spectral", text_vocabulary=VOCABULARY + number + 1, seed=0
+        model = expand(
+            model, new_documents, start="spectral", text_vocabulary=VOCABULARY + number + 1, seed=0
         )
         for name, weight in model.named_parameters():
             assert weight.shape[1:] == before[name].shape[1:], "no width has changed"
@@ -172,8 +173,8 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
 
 def test_a_document_without_a_known_word_gets_a_row_of_zeros(started):
     texts = [*TEXTS[: -len(NEW)], [NEW_WORD], [NEW_WORD + 1, NEW_WORD]]
-    newcomers = Newcomers(table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4)
-    model = grow(started, newcomers, start="spectral", text_vocabulary=VOCABULARY, seed=0)
+    new_documents = NewDocuments(table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4)
+    model = expand(started, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
     rows = rows_of(model)
     assert np.isfinite(rows).all()
     np.testing.assert_allclose(rows[[CITY + 1 + row for row in ROWS.tolist()]], 0, atol=1e-6)

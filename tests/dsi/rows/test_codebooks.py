@@ -9,8 +9,8 @@ import torch
 from docids.kinds import KINDS, Documents
 from docids.table import FIRST_CODE
 from dsi.backbone import from_scratch
-from dsi.warm_starts import WARM_STARTS, Codebooks, Corpus
-from dsi.warm_starts.base import code_rows, code_vectors
+from dsi.rows import WARM_STARTS, Codebooks, Corpus
+from dsi.rows.corpus import code_rows, code_vectors
 
 VOCABULARY, DOCUMENTS, LEVELS, SIZE = 60, 40, 3, 8
 WORDS = LEVELS * SIZE
@@ -69,8 +69,8 @@ def test_rows_are_codewords_by_the_map_from_old_vectors_to_new(kind):
 def test_warm_starts_write_the_projected_codewords(start, kind):
     tokens, table, codebooks = quantised(kind)
     plain, model = model_of(table), model_of(table)
-    WARM_STARTS[start](plain, Corpus(tokens, table), 0)
-    WARM_STARTS[start](model, Corpus(tokens, table, codebooks=codebooks), 0)
+    WARM_STARTS[start].start(plain, Corpus(tokens, table), 0)
+    WARM_STARTS[start].start(model, Corpus(tokens, table, codebooks=codebooks), 0)
     written = rows(model.get_output_embeddings())
     words = written[FIRST_CODE : FIRST_CODE + WORDS]
     # They are an image of the codewords under one linear map, and only they are other rows.
@@ -86,8 +86,8 @@ def test_warm_starts_write_the_projected_codewords(start, kind):
 def test_without_a_warm_start_angles_of_codewords_are_kept(dimensions):
     tokens, table, codebooks = quantised("rq", dimensions)
     plain, model = model_of(table), model_of(table)
-    WARM_STARTS["none"](plain, Corpus(tokens, table), 0)
-    WARM_STARTS["none"](model, Corpus(tokens, table, codebooks=codebooks), 0)
+    WARM_STARTS["none"].start(plain, Corpus(tokens, table), 0)
+    WARM_STARTS["none"].start(model, Corpus(tokens, table, codebooks=codebooks), 0)
     place = slice(FIRST_CODE, FIRST_CODE + WORDS)
     angles = codebooks.words @ codebooks.words.T
     angles /= length(codebooks.words)[:, None] * length(codebooks.words)

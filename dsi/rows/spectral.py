@@ -16,6 +16,12 @@ that the untouched network computes, exactly at any number of documents,
 - output rows: document vectors of length 1, or for a code that several documents share their mean,
   or its codeword;
 - final norm: the weight.
+
+The vectors of tokens stay what they are, so that a new document is exactly where it would be had
+it been there from the beginning with these vectors, and old documents stay where they were
+(folding-in; Deerwester et al., Indexing by Latent Semantic Analysis, 1990). New words count for
+nothing until training gives them a direction. Codes that old documents share with new ones, such
+as a branch of a tree, turn towards what they have in common now.
 """
 
 from __future__ import annotations
@@ -30,7 +36,10 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from data_prep.progress import track
-from dsi.warm_starts.base import WARM_STARTS, Corpus, code_rows, random_rotation, set_rows
+from dsi.rows.base import WARM_STARTS, WarmStart, random_rotation, set_rows
+from dsi.rows.corpus import Corpus, code_rows, members
+from dsi.rows.new_documents import NewDocuments
+from dsi.rows.states import last_states
 
 RESERVED = 3
 """Dimensions at the end of the states: a constant, a token's log weight, what is left of length."""
@@ -44,10 +53,11 @@ _LIGHTEST = 1e-3
 _ITERATIONS = 4
 _TOGETHER = 20_000
 """Documents that are counted at once."""
+_SUMMED = 10_000
+"""Old documents whose states are added up at once."""
 
 
-@WARM_STARTS.register("spectral")
-def spectral(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Writes the latent semantic analysis of a corpus into a T5.
 
     Args:
@@ -279,3 +289,89 @@ def _write_decoder(
     set_rows(model.get_decoder().get_input_embeddings().weight, codes)
     with torch.no_grad():
         model.decoder.final_layer_norm.weight.fill_(corpus.latent_weight * width**-0.5)
+
+
+def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
+    """Writes the state of each new document's text, at length 1, into the rows of its own codes.
+
+    Args:
+        model: A T5 after the spectral warm start, trained or not.
+        new: The documents.
+        seed: Unused; nothing is drawn.
+    """
+    import torch
+
+    silence_tokens(model, new.known_tokens)
+    vectors = document_states(model, new, new.rows)
+    output = model.get_output_embeddings().weight
+    own = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors, len(output))[own]
+    with torch.no_grad():
+        output[own] = torch.from_numpy(of_codes).to(output)
+    _turn_shared_codes(model, new, vectors)
+    return model
+
+
+def document_states(
+    model: PreTrainedModel, new: NewDocuments, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Returns what the output layer reads for whole documents, at length 1.
+
+    Args:
+        model: The model.
+        new: Has the documents; titles count as often as there.
+        rows: Table rows of those that are asked for; int64 [documents].
+
+    Returns:
+        float32 [documents, width]; zero for documents without a token, or without a known one.
+    """
+    texts = new.texts(rows)
+    some = [number for number, text in enumerate(texts) if text]
+    states = np.zeros((len(texts), model.config.d_model), np.float32)
+    if some:
+        states[some] = last_states(model, [texts[number] for number in some], [()] * len(some))
+    # Indexes from before there was a constant keep the start here.
+    states[:, -2] = 0
+    return _directions(states)
+
+
+def _directions(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns rows at length 1, and those of zeros as they are; float32, shaped like them."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _turn_shared_codes(
+    model: PreTrainedModel, new: NewDocuments, vectors: npt.NDArray[np.float32]
+) -> None:
+    """Turns the rows of codes that new documents share with old ones as the warm start would.
+
+    The warm start points such a row at the sum of the vectors of its documents. Of a row that has
+    been trained since, the part that lies along that sum is turned; the rest stays.
+
+    Args:
+        model: The model; changed in place.
+        new: The documents.
+        vectors: Of the new ones; float32 [new, width].
+    """
+    import torch
+
+    table, old = new.table, new.old_rows
+    shared = new.shared_codes()
+    if not len(shared):
+        return
+    before = np.zeros((len(shared), vectors.shape[1]), np.float32)
+    for first in range(0, len(old), _SUMMED):
+        some = old[first : first + _SUMMED]
+        before += members(table, some, shared) @ document_states(model, new, some)
+    after = before + members(table, new.rows, shared) @ vectors
+    turn = _directions(after) - _directions(before)
+    output = model.get_output_embeddings().weight
+    with torch.no_grad():
+        rows = output[shared].float().cpu().numpy()
+        along = np.einsum("ij,ij->i", rows, _directions(before))
+        rows += np.maximum(along, 0)[:, None] * turn
+        output[shared] = torch.from_numpy(rows).to(output)
+
+
+WARM_STARTS.register("spectral")(WarmStart(start, extend))

@@ -1,22 +1,19 @@
-"""What a warm start is given, and the registry of them."""
+"""The documents that rows stand for, and the vectors of their codes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.registry import Registry
 from docids.code_learning.seq2seq import CodeVectors
 from docids.table import FIRST_CODE, DocidTable
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse
-    import torch
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -84,21 +81,6 @@ class Corpus:
         ]
 
 
-class WarmStart(Protocol):
-    """Changes a model's weights before the first step so that it ranks sensibly at once."""
-
-    def __call__(self, model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-        """Changes the weights in place.
-
-        Raises:
-            InputError: The model is of a kind that this warm start cannot prepare.
-        """
-        ...
-
-
-WARM_STARTS: Registry[WarmStart] = Registry("warm start")
-
-
 def code_rows(
     corpus: Corpus, vectors: npt.NDArray[np.float32], alphabet_size: int
 ) -> npt.NDArray[np.float32]:
@@ -118,11 +100,6 @@ def code_rows(
         words = corpus.codebooks.projected(vectors)
         rows[FIRST_CODE : FIRST_CODE + len(words)] = words
     return rows
-
-
-def random_rotation(width: int, seed: int) -> npt.NDArray[np.float64]:
-    """Returns a random orthogonal matrix, by which few factors are spread over all dimensions."""
-    return np.linalg.qr(np.random.default_rng([seed, 1]).standard_normal((width, width)))[0]
 
 
 def code_vectors(
@@ -176,11 +153,3 @@ def members(
         (np.ones(int(both.sum()), np.float32), (places[both], owners[both])),
         shape=(len(codes), len(rows)),
     )
-
-
-def set_rows(weight: torch.Tensor, rows: npt.NDArray[np.float32]) -> None:
-    """Copies an array into the weights of an embedding or output layer, outside the graph."""
-    import torch
-
-    with torch.no_grad():
-        weight.copy_(torch.from_numpy(np.ascontiguousarray(rows)).to(weight))

@@ -1,0 +1,93 @@
+"""The documents that an update adds to an index, and the codes that are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from docids.table import FIRST_CODE, DocidTable
+from dsi.rows.corpus import Corpus, code_vectors
+
+
+@dataclass(frozen=True)
+class NewDocuments:
+    """The documents of an index, and which of them the model has not seen yet.
+
+    Attributes:
+        table: All identifiers.
+        rows: Table rows of the documents that are new or have a new text, ascending;
+            int64 [new].
+        tokens: Token ids of the document of every row, title first; empty for retired rows.
+        titles: Token ids of the titles, likewise.
+        known_tokens: How many tokens the text encoder had before.
+        title_weight: How often a title counts beside its text.
+    """
+
+    table: DocidTable
+    rows: npt.NDArray[np.int64]
+    tokens: Sequence[Sequence[int]]
+    titles: Sequence[Sequence[int]]
+    known_tokens: int
+    title_weight: int = 1
+
+    def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
+        """Returns the tokens of some documents with each title as often as it counts."""
+        part = rows.tolist()
+        return Corpus(
+            [self.tokens[row] for row in part],
+            self.table,
+            [self.titles[row] for row in part],
+            self.title_weight,
+        ).weighted()
+
+    @property
+    def old_rows(self) -> npt.NDArray[np.int64]:
+        """The other live rows, ascending; int64 [old]."""
+        return np.setdiff1d(self.table.live, self.rows)
+
+    def own_codes(self) -> npt.NDArray[np.int64]:
+        """Returns the codes that occur in identifiers of new documents only, ascending.
+
+        Their rows in the model stand for no old document and may be written; int64 [codes].
+        """
+        new, others = self._codes()
+        return np.setdiff1d(new, others)
+
+    def shared_codes(self) -> npt.NDArray[np.int64]:
+        """Returns the codes that occur in identifiers of new and of other documents, ascending."""
+        new, others = self._codes()
+        return np.intersect1d(new, others)
+
+    def _codes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the codes of new documents, and those of all others, retired ones too."""
+        owner = np.repeat(self.table.owners, self.table.lengths)
+        codes = np.asarray(self.table.codes)
+        new = np.isin(owner, self.rows) & (codes >= FIRST_CODE)
+        others = ~new & (codes >= FIRST_CODE)
+        return codes[new].astype(np.int64), codes[others].astype(np.int64)
+
+    def vectors_of_codes(
+        self, vectors: npt.NDArray[np.float32], alphabet_size: int
+    ) -> npt.NDArray[np.float32]:
+        """Returns a vector for each code of new documents: the mean of theirs, as at the start.
+
+        Args:
+            vectors: One for each of `rows`; float32 [new, width].
+            alphabet_size: How many codes there are.
+
+        Returns:
+            float32 [alphabet_size, width]; 0 for other codes.
+        """
+        several = [self.table.sequences(row) for row in self.rows.tolist()]
+        part = DocidTable.from_sequences(
+            [str(row) for row in self.rows.tolist()],
+            [identifier for identifiers in several for identifier in identifiers],
+            alphabet_size=self.table.alphabet_size,
+            kind=self.table.kind,
+            counts=[len(identifiers) for identifiers in several],
+            shared=self.table.shared,
+        )
+        return code_vectors(part, vectors, alphabet_size)

@@ -1,0 +1,80 @@
+"""No warm start: weights as they were drawn or loaded, but for rows that codebooks give."""
+
+from __future__ import annotations
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from docids.table import FIRST_CODE
+from dsi.rows.base import WARM_STARTS, WarmStart, random_rotation, set_rows
+from dsi.rows.corpus import Corpus
+from dsi.rows.new_documents import NewDocuments
+from dsi.rows.spectral import term_counts, term_weights
+
+NEAREST = 5
+"""How many old documents a new one starts from the mean of."""
+
+
+def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
+    """Leaves the weights alone, or starts the rows of codes from their codewords.
+
+    The codewords are rotated into the width of the model at random, which keeps their angles, and
+    scaled to the mean length of the rows that they replace. Where they have more dimensions than
+    the model, those in which they differ most are kept. So RIPOR (Zeng et al., WWW 2024, section
+    3.2) starts its tables of codes, whose model is as wide as the vectors that were quantised.
+
+    Args:
+        model: Any encoder-decoder after `graft_docids`.
+        corpus: The documents and their identifiers.
+        seed: Of the rotation.
+    """
+    if corpus.codebooks is None:
+        return
+    words = corpus.codebooks.words
+    for layer in (model.get_output_embeddings(), model.get_decoder().get_input_embeddings()):
+        rows = layer.weight.detach().float().cpu().numpy().copy()
+        width = rows.shape[1]
+        if words.shape[1] > width:
+            words = words @ np.linalg.svd(words, full_matrices=False)[2][:width].T
+        spread = words @ random_rotation(width, seed)[: words.shape[1]]
+        before = rows[FIRST_CODE : FIRST_CODE + len(words)]
+        typical = np.linalg.norm(before, axis=1).mean() / np.linalg.norm(spread, axis=1).mean()
+        rows[FIRST_CODE : FIRST_CODE + len(words)] = spread * typical
+        set_rows(layer.weight, rows)
+
+
+def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
+    """Starts a new document's row from the mean of the last codes of the most alike old ones.
+
+    Documents are alike by the cosine of their weights (1 + log tf) * idf.
+
+    Args:
+        model: Any encoder-decoder of the toolkit.
+        new: The documents.
+        seed: Unused.
+    """
+    import torch
+
+    table, old = new.table, new.old_rows
+    if not len(old):
+        return model
+    live = table.live
+    vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
+    corpus = Corpus([new.tokens[row] for row in live.tolist()], table)
+    matrix = term_weights(term_counts(corpus, vocabulary))
+    alike = (
+        matrix[np.searchsorted(live, new.rows)] @ matrix[np.searchsorted(live, old)].T
+    ).toarray()
+    nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEAREST]
+    output = model.get_output_embeddings().weight
+    lasts = table.last_codes(old)
+    rows = output.detach().float().cpu().numpy()
+    vectors = rows[lasts[nearest]].mean(axis=1)
+    own = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors.astype(np.float32), len(output))[own]
+    with torch.no_grad():
+        output[own] = torch.from_numpy(of_codes).to(output)
+    return model
+
+
+WARM_STARTS.register("none")(WarmStart(start, extend))
