@@ -181,6 +181,8 @@ class DatasetInfo:
         content_hash: SHA-256 of documents, labelled queries and judgements in their order.
         dropped: Reason -> the rows that were dropped for it.
         noted: Remark -> the rows it applies to, which were kept.
+        passages: How documents were cut into passages (`data_prep.passages`); None where they were
+            not.
     """
 
     name: str
@@ -192,10 +194,20 @@ class DatasetInfo:
     content_hash: str
     dropped: dict[str, ExampleCounter]
     noted: dict[str, ExampleCounter]
+    passages: dict[str, int] | None = None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What an index and a memory keep of the dataset: name, content hash, passages if any."""
+        kept: dict[str, Any] = {"name": self.name, "content_hash": self.content_hash}
+        return kept if self.passages is None else {**kept, "passages": dict(self.passages)}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the value that `dataset.json` holds."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        value = {"format_version": FORMAT_VERSION, **asdict(self)}
+        if self.passages is None:  # as it was before there were passages
+            del value["passages"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any], where: Path) -> DatasetInfo:
@@ -402,11 +414,14 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     """
     path = Path(path)
     refuse_other_content(path)
+    passages = getattr(source, "passages", None)
     dropped: dict[str, ExampleCounter] = {}
     noted: dict[str, ExampleCounter] = {}
     with replacing_named_folder(path, PARTS.__contains__) as fresh:
         with _PartWriter(fresh / "corpus", CORPUS_COLUMNS) as corpus:
             doc_ids, instead = _write_documents(corpus, source, dropped)
+        dropped.update(getattr(source, "passed_over", {}))
+        noted.update(getattr(source, "noted", {}))
         with _PartWriter(fresh / "queries", QUERY_COLUMNS) as queries:
             query_ids = _write_queries(queries, source, dropped)
         with _PartWriter(fresh / "qrels", QREL_COLUMNS) as qrels:
@@ -422,6 +437,7 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
             content_hash=hashlib.sha256(digests.encode()).hexdigest(),
             dropped=dropped,
             noted=noted,
+            passages=passages.to_json() if passages is not None else None,
         )
         write_json(fresh / "dataset.json", info.to_json())
         for name in _made_of(path, info.content_hash):

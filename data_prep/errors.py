@@ -7,7 +7,7 @@ import contextvars
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _ON_COMMAND_LINE = contextvars.ContextVar("on_command_line", default=False)
 # Commands stay as a shell takes them; what is left are options by their names.
@@ -17,6 +17,8 @@ _OPTION = re.compile(r"`[^`]*`|\bdsi [a-z]+(?: [^\s;,)]+)+|(?<![\w-])--([a-z][\w
 class InputError(ValueError):
     """Invalid input, described in one line: what is wrong, where, and how to fix it.
 
+    Where one line has no room for the choices, a line for each of them follows.
+
     The command line prints the line and exits with code 2. Any other exception is a bug or a
     system failure and exits with code 1. In Python the message names arguments and fields
     (`loop.steps`) where the command line names options (`--loop.steps`).
@@ -25,17 +27,25 @@ class InputError(ValueError):
         what: What is wrong, with the offending value.
         where: The file, line, column or option it was found in.
         hint: What the user should do about it.
+        choices: What there is to choose from, a line each.
     """
 
     def __init__(
-        self, what: str, *, where: str | os.PathLike[str] | None = None, hint: str | None = None
+        self,
+        what: str,
+        *,
+        where: str | os.PathLike[str] | None = None,
+        hint: str | None = None,
+        choices: Sequence[str] = (),
     ) -> None:
         parts = [what.rstrip(".")]
         if where is not None:
             parts[0] = f"{os.fspath(where)}: {parts[0]}"
         if hint is not None:
             parts.append(hint.rstrip("."))
-        super().__init__(". ".join(_one_line(part) for part in parts) + ".")
+        line = ". ".join(_one_line(part) for part in parts)
+        lines = [f"{line}:" if choices else f"{line}."]
+        super().__init__("\n".join([*lines, *(f"  {_one_line(choice)}" for choice in choices)]))
 
     def __str__(self) -> str:
         """Returns the line, for the command line or for a caller in Python."""

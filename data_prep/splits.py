@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.dataset import Document, Qrel, Query, SourceData
+from data_prep.dataset import Document, ExampleCounter, Qrel, Query, SourceData
 from data_prep.errors import InputError
 from data_prep.text import normalise
 
@@ -70,6 +70,8 @@ class SplitSource:
         self.source = source.source
         self.licence = source.licence
         self.drop_duplicate_texts = source.drop_duplicate_texts
+        self.passed_over: dict[str, ExampleCounter] = getattr(source, "passed_over", {})
+        self.noted: dict[str, ExampleCounter] = getattr(source, "noted", {})
         self._inner = source
         sizes = Counter(qrel.split for qrel in source.qrels())
         self._taken_from = "train" if len(sizes) != 1 else next(iter(sizes))

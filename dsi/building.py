@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.errors import InputError
-from dsi.given_documents import Given, dataset_of
+from data_prep.passages import PassageOptions
+from data_prep.sources.base import SourceOptions
+from dsi.given_documents import Given, dataset_of, passages_of
 from dsi.index import Index
 
 if TYPE_CHECKING:
@@ -25,16 +27,23 @@ T = TypeVar("T")
 
 
 def build(
-    documents: Given, path: str | os.PathLike[str], options: TrainingOptions | None = None
+    documents: Given,
+    path: str | os.PathLike[str],
+    options: TrainingOptions | None = None,
+    *,
+    source: SourceOptions | None = None,
+    passages: PassageOptions | None = None,
 ) -> Index:
     """Trains an index on documents and opens it; called again after an interruption, it continues.
 
     Args:
         documents: One mapping for each, as a line of JSONL has it: `id` and `text`, and `title`
-            and `url` where there are some. Or whatever `dsi prepare` reads by itself, by its path
-            or name; or a dataset, which may have labelled queries.
+            and `url` where there are some. Or whatever `dsi prepare` reads, by its path or name;
+            or a dataset, which may have labelled queries.
         path: The folder of the index.
         options: Those of `dsi train`; its defaults where None.
+        source: Columns and further files, for documents that are no dataset.
+        passages: How long documents are cut, for documents that are no dataset; default: whole.
 
     Raises:
         InputError: A document is no mapping, or lacks its id or text; two have the same id; the
@@ -45,23 +54,31 @@ def build(
 
     folder = _folder(path, "path")
     chosen = _of_type(options, TrainingOptions) or TrainingOptions()
+    read = _of_type(source, SourceOptions, "source")
+    cut = _of_type(passages, PassageOptions, "passages")
     with tempfile.TemporaryDirectory() as scratch:
-        dataset = dataset_of(documents, Path(scratch) / "dataset")
+        dataset = dataset_of(documents, Path(scratch) / "dataset", read, cut)
         train_index(dataset, folder, chosen)
     return Index.open(path)
 
 
 def update(
-    index: str | os.PathLike[str], documents: Given, options: UpdateOptions | None = None
+    index: str | os.PathLike[str],
+    documents: Given,
+    options: UpdateOptions | None = None,
+    *,
+    source: SourceOptions | None = None,
 ) -> Index:
     """Adds documents to an index as a new version, and opens it.
 
     Documents that the index has already are left out; one whose text has changed is replaced.
+    They are cut into passages as those of the index are.
 
     Args:
         index: The folder of the index.
         documents: As for `build`.
         options: Those of `dsi update`; its defaults where None.
+        source: As for `build`.
 
     Raises:
         InputError: A document lacks its id or text, there is no index, an option does not fit, or
@@ -78,7 +95,9 @@ def update(
         )
     options = _of_type(options, UpdateOptions) or UpdateOptions()
     refuse_unused(options)
-    update_index(Path(index), lambda folder: dataset_of(documents, folder), options)
+    read = _of_type(source, SourceOptions, "source")
+    cut = passages_of(index)
+    update_index(Path(index), lambda folder: dataset_of(documents, folder, read, cut), options)
     return Index.open(index)
 
 
@@ -164,7 +183,7 @@ def _folder(path: object, name: str = "index") -> Path:
     return Path(os.fspath(path))
 
 
-def _of_type(options: T | None, wanted: type[T]) -> T | None:
+def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | None:
     """Returns options, once they are known to be of their class.
 
     Raises:
@@ -173,7 +192,7 @@ def _of_type(options: T | None, wanted: type[T]) -> T | None:
     if options is None or isinstance(options, wanted):
         return options
     raise InputError(
-        f"options is {_a(options)}, not a {wanted.__name__}",
+        f"{name} is {_a(options)}, not a {wanted.__name__}",
         hint=f"Give dsi.{wanted.__name__}(...), or leave it out",
     )
 

@@ -181,7 +181,11 @@ def _fail(code: int, line: str) -> int:
     from dsi.report import visible
 
     with contextlib.suppress(OSError):
-        print(f"dsi: {visible(line).rstrip('.')}.", file=sys.stderr, flush=True)
+        first, *choices = line.splitlines() or [""]
+        end = "" if choices else "."
+        print(f"dsi: {visible(first).rstrip('.')}{end}", file=sys.stderr)
+        print(*map(visible, choices), sep="\n", end="\n" if choices else "", file=sys.stderr)
+        sys.stderr.flush()
     return code
 
 

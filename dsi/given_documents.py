@@ -7,32 +7,62 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.dataset import Dataset, InMemorySource, write_dataset
+from data_prep.dataset import Dataset, InMemorySource, SourceData, write_dataset
 from data_prep.errors import InputError
+from data_prep.passages import PassageOptions, PassageSource
+from data_prep.sources.base import SourceOptions, refuse_unused
+from dsi import versions
+from dsi.versions import Manifest
 
 Given = Iterable[Mapping[str, Any]] | str | os.PathLike[str] | Dataset
 """Documents as they may be given; see `build`."""
 
 
-def dataset_of(documents: Given, folder: Path) -> Dataset:
+def dataset_of(
+    documents: Given,
+    folder: Path,
+    source: SourceOptions | None = None,
+    passages: PassageOptions | None = None,
+) -> Dataset:
     """Opens the dataset that was given, or writes the documents into a folder as one.
 
     Args:
         documents: As for `build`.
         folder: Where to write it.
+        source: Columns and further files, for documents that are no dataset.
+        passages: How long documents are cut, for documents that are no dataset.
+
+    Raises:
+        InputError: There are options of a source for a dataset, which is prepared already.
     """
     from data_prep.sources import detect
-    from data_prep.sources.base import SourceOptions
     from data_prep.sources.table import documents_of_records
 
+    source, passages = source or SourceOptions(), passages or PassageOptions()
+    if isinstance(documents, str | os.PathLike) and (Path(documents) / "dataset.json").is_file():
+        documents = Dataset.open(Path(documents))
     if isinstance(documents, Dataset):
+        refuse_unused(frozenset(), "a dataset, which is prepared already", source)
         return documents
+    found: SourceData
     if isinstance(documents, str | os.PathLike):
-        if (Path(documents) / "dataset.json").is_file():
-            return Dataset.open(Path(documents))
-        return write_dataset(folder, detect(os.fspath(documents)))
-    found = list(documents_of_records(_records(documents), SourceOptions(), "documents"))
-    return write_dataset(folder, InMemorySource(found, name="documents"))
+        found = detect(os.fspath(documents), source)
+    else:
+        rows = documents_of_records(_records(documents), source, "documents")
+        found = InMemorySource(list(rows), name="documents")
+    if passages.passages is not None:
+        found = PassageSource(found, passages)
+    return write_dataset(folder, found)
+
+
+def passages_of(index: str | os.PathLike[str]) -> PassageOptions:
+    """Returns how the documents of an index are cut into passages.
+
+    Raises:
+        InputError: There is no index.
+    """
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    return PassageOptions(**(manifest.passages or {}))
 
 
 def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:

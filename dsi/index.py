@@ -13,9 +13,10 @@ Opening one reads data and runs no code from it: no pickle, no remote code.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from data_prep.errors import InputError
+from data_prep.passages import document_of
 from data_prep.progress import track
 from docids.store import naming, open_store, write_store
 from docids.strings import Strings
@@ -61,12 +63,14 @@ class Hit:
             may follow, plus its own score where the index has a lexical layer; higher is better.
         title: Its title; empty where it has none.
         text: Its text; None where it was not asked for.
+        passage: The id of its best passage, where documents were cut into passages.
     """
 
     doc_id: str
     score: float
     title: str
     text: str | None = None
+    passage: str | None = None
 
 
 def write_parts(
@@ -303,6 +307,8 @@ class Index:
     ) -> list[Hit] | list[list[Hit]]:
         """Finds the documents whose identifiers the model finds likeliest for each query.
 
+        Where documents were cut into passages, a document is found by its best one.
+
         Args:
             queries: Texts, or one text; cut off after the index's `manifest.query_length` tokens.
             k: How many documents to return; fewer where the index or the beam has fewer.
@@ -332,6 +338,28 @@ class Index:
         options.score_in(self.manifest.score)
         if self.lexical is not None:
             batch_size = min(batch_size, max(1, _MAX_SCORES // len(self.table)))
+        if self.manifest.passages is not None:
+            deeper = functools.partial(
+                self._ranked,
+                batch_size=batch_size,
+                options=options,
+                processes=processes,
+                with_text=with_text,
+            )
+            return folded_hits(deeper, queries, k, beams, len(self))
+        return self._ranked(queries, k, beams, batch_size, options, processes, with_text)
+
+    def _ranked(
+        self,
+        queries: list[str],
+        k: int,
+        beams: int | None,
+        batch_size: int,
+        options: SearchOptions,
+        processes: Processes | None,
+        with_text: bool,
+    ) -> list[list[Hit]]:
+        """Returns what `search` does, of rows of the table: documents, or their passages."""
         width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(queries, self.manifest.query_length)
         # Queries of similar length together: less padding to compute on.
@@ -550,6 +578,8 @@ class Index:
     def _rows_of(self, doc_ids: Collection[str]) -> np.ndarray:
         """Returns the rows of documents that were named, each of which is known; int64."""
         named = list(doc_ids)
+        if self.manifest.passages is not None:
+            return self._rows_of_passages(named)
         rows = self.table.find(named)
         if len(rows) and rows.min() < 0:
             unknown = named[int(np.flatnonzero(rows < 0)[0])]
@@ -558,6 +588,23 @@ class Index:
                 hint="Ids are compared letter by letter: mind case and blanks",
             )
         return rows
+
+    def _rows_of_passages(self, named: list[str]) -> np.ndarray:
+        """Returns the rows of all passages of documents that were named; int64."""
+        wanted = dict.fromkeys(named, False)
+        rows = []
+        for row, passage_id in enumerate(self.table.doc_ids):
+            doc_id = document_of(passage_id)
+            if doc_id in wanted:
+                wanted[doc_id] = True
+                rows.append(row)
+        unknown = next((doc_id for doc_id, known in wanted.items() if not known), None)
+        if unknown is not None:
+            raise InputError(
+                f"no document {unknown!r} among {len(self.table)} passages",
+                hint="Ids are compared letter by letter: mind case and blanks",
+            )
+        return np.array(rows, np.int64)
 
     def _document_scores(self, texts: Sequence[str]) -> torch.Tensor | None:
         """Returns what is added to the score of each document; float32 [texts, table rows]."""
@@ -591,6 +638,53 @@ def _refuse_no_text(queries: Sequence[str]) -> None:
             raise InputError(f"query {number} is no text but {query!r:.80}")
         if not query.strip():
             raise InputError(f"query {number} of {len(queries)} is empty")
+
+
+_DEEPER = 4
+"""How many passages are looked for in place of each document, at first."""
+
+
+def folded_hits(
+    ranked: Callable[[list[str], int, int | None], list[list[Hit]]],
+    queries: list[str],
+    k: int,
+    beams: int | None,
+    passages: int,
+) -> list[list[Hit]]:
+    """Finds documents by their best passages, deeper for queries whose first ones are of few.
+
+    Args:
+        ranked: Finds passages: of queries, a number and a width of the search, the hits of each.
+        queries: Texts.
+        k: How many documents to return.
+        beams: Width of the search, which bounds how deep it goes; None for as wide as needed.
+        passages: How many there are.
+
+    Returns:
+        The best `k` documents of each query, each with the score of its best passage.
+    """
+    most = passages if beams is None else min(beams, passages)
+    found: list[list[Hit]] = [[] for _ in queries]
+    open_ones = list(range(len(queries)))
+    depth = min(_DEEPER * k, max(k, most))
+    while open_ones:
+        hits = ranked([queries[place] for place in open_ones], depth, beams)
+        for place, each in zip(open_ones, hits, strict=True):
+            found[place] = _documents_of(each)[:k]
+        if depth >= most:
+            break
+        open_ones = [place for place in open_ones if len(found[place]) < k]
+        depth = min(_DEEPER * depth, most)
+    return found
+
+
+def _documents_of(hits: Sequence[Hit]) -> list[Hit]:
+    """Returns the document of each passage, once, in the order of their best passages."""
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        doc_id = document_of(hit.doc_id)
+        best.setdefault(doc_id, replace(hit, doc_id=doc_id, passage=hit.doc_id))
+    return list(best.values())
 
 
 def _use_one_thread() -> None:

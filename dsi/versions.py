@@ -85,7 +85,8 @@ class Manifest:
         added: How many of them its parent did not have.
         removed: How many documents of its parent it has not.
         origin: Where the added documents come from, or what else made this version.
-        dataset: Name and content hash of the dataset it was trained on.
+        dataset: Name and content hash of the dataset it was trained on, and how its documents
+            were cut into passages, if they were.
         configuration: All options that it was made with.
         metrics: What was measured at the end.
         query_length: Longest query in tokens; what is longer is cut off.
@@ -105,7 +106,7 @@ class Manifest:
     added: int
     removed: int = 0
     origin: str = ""
-    dataset: Mapping[str, str] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
     configuration: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     query_length: int = 64
@@ -117,6 +118,12 @@ class Manifest:
     parent: str | None = None
     files: Mapping[str, Mapping[str, Any]] | None = None
     format: int = FORMAT
+
+    @property
+    def passages(self) -> Mapping[str, int] | None:
+        """How its documents were cut into passages; None where they were not."""
+        cut = self.dataset.get("passages")
+        return cut if isinstance(cut, dict) and set(cut) == {"passages", "overlap"} else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `manifest.json` into the folder of a version."""

@@ -21,8 +21,9 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
     """Picks and opens the source that `argument` names.
 
     Args:
-        argument: A path (a BEIR folder, a table, TREC files, a folder of `datasets`),
-            `PREFIX:REST` (`hf:squad`, `ir_datasets:beir/scifact/test`, `trec:FILE`, ...) or
+        argument: A path (a folder of text, a table, a database, a BEIR folder, TREC files, a
+            folder of `datasets`), `-` for standard input, `PREFIX:REST` (`hf:squad`,
+            `ir_datasets:beir/scifact/test`, `trec:FILE`, ...) or
             `docstrings`.
         options: Column names and further files; defaults when None.
 
@@ -44,5 +45,5 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
     found = (
         "cannot tell the format of this" if Path(argument).exists() else "no such file or folder"
     )
-    forms = "; ".join(kind.form for kind in kinds)
-    raise InputError(found, where=argument, hint=f"Give one of: {forms}")
+    forms = [kind.form for kind in sorted(kinds, key=lambda kind: kind.place)]
+    raise InputError(found, where=argument, hint="Give one of", choices=forms)

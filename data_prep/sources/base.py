@@ -9,10 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from data_prep.dataset import Document, Qrel, Query
+from data_prep.checks import check_choices
+from data_prep.dataset import Document, ExampleCounter, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.marks import Advanced
 from data_prep.once import standard_input
 from data_prep.registry import Registry
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+"""Formats of tables that `--format` can name."""
 
 
 @dataclass(frozen=True)
@@ -23,47 +28,59 @@ class SourceOptions:
     """
 
     id_column: str | None = None
-    """Column of the document id."""
+    """Column of the document id; default id, _id, doc_id, docid, docno or pid."""
     title_column: str | None = None
-    """Column of the title; a source need not have one."""
+    """Column of the title; default title or headline, if there is one."""
     text_column: str | None = None
-    """Column of the text."""
-    url_column: str | None = None
-    """Column of the URL; a source need not have one."""
-    number_lines: bool = False
-    """Use the number of the line (or row), counted from 1, as document id."""
-    header: tuple[str, ...] | None = None
-    """Names of the columns of a CSV or TSV document file that has no header line."""
-    encoding: str = "utf-8"
+    """Column of the text; default text, body, contents, content, passage or document."""
+    url_column: Advanced[str | None] = None
+    """Column of the URL, for the identifier kind url; default url or link, if there is one."""
+    number_lines: Advanced[bool] = False
+    """Use the number of the line (or row), from 1, as document id."""
+    header: Advanced[tuple[str, ...] | None] = None
+    """Column names of a CSV or TSV file without a header line, such as id,text."""
+    format: Advanced[str | None] = None
+    """Format of a table whose name does not say it, such as standard input: jsonl, json, csv, tsv
+    or parquet."""
+    table: Advanced[str | None] = None
+    """Table or view of an SQLite database; to be given where it has several."""
+    split: str = "files"
+    """What a document of a folder of text is: files, or headings for one a heading."""
+    encoding: Advanced[str] = "utf-8"
     """Encoding of the text files."""
     queries: str | None = None
-    """File of the labelled queries: JSONL, CSV, TSV or TREC topics."""
+    """File of the labelled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC
+    topics."""
     train_qrels: str | None = None
-    """File of the judgements to train on: TREC qrels, TSV, CSV or JSONL."""
+    """File of the judgements to train on: TREC qrels, or a table."""
     dev_qrels: str | None = None
     """File of the judgements to choose settings by."""
     test_qrels: str | None = None
     """File of the judgements to report."""
-    query_id_column: str | None = None
-    """Column of the query id in the query file."""
-    query_text_column: str | None = None
-    """Column of the query text in the query file."""
-    qrels_query_column: str | None = None
+    query_id_column: Advanced[str | None] = None
+    """Column of the query id in the file of queries."""
+    query_text_column: Advanced[str | None] = None
+    """Column of the query text in the file of queries."""
+    qrels_query_column: Advanced[str | None] = None
     """Column of the query id in the judgements."""
-    qrels_doc_column: str | None = None
+    qrels_doc_column: Advanced[str | None] = None
     """Column of the document id in the judgements."""
-    qrels_relevance_column: str | None = None
-    """Column of the relevance in the judgements; every judgement means relevant without one."""
-    topic_field: str = "title"
+    qrels_relevance_column: Advanced[str | None] = None
+    """Column of the relevance in the judgements; without one every judgement means relevant."""
+    topic_field: Advanced[str] = "title"
     """Field of a TREC topic that is the query: title, desc or narr."""
-    subset: str | None = None
+    subset: Advanced[str | None] = None
     """Configuration of a Hugging Face dataset."""
-    documents_split: str | None = None
-    """Split of a Hugging Face dataset that holds the documents; needed where it has several."""
-    release: str | None = None
-    """Folder of the public release that a named benchmark is made of; None to fetch it."""
-    any_size: bool = False
-    """Let a named benchmark come out at another size than its recipe says."""
+    documents_split: Advanced[str | None] = None
+    """Split of a Hugging Face dataset that holds the documents; to be given where it has
+    several."""
+    release: Advanced[str | None] = None
+    """Folder of the public release that a named benchmark is made of; fetched when not given."""
+    any_size: Advanced[bool] = False
+    """Take a named benchmark that comes out at another size than its recipe says."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, format=FORMATS, split=("files", "headings"))
 
 
 class Source(ABC):
@@ -78,12 +95,19 @@ class Source(ABC):
     """`PREFIX:ARGUMENT` always means this source."""
     form: ClassVar[str]
     """What an argument of this source looks like, for messages."""
+    place: ClassVar[int] = 9
+    """Where it stands in the list of sources: what more people have comes first."""
     uses: ClassVar[frozenset[str]] = frozenset()
     """The names of the options that mean something here."""
     drop_duplicate_texts: bool = False
     licence: str = "unknown"
+    passed_over: dict[str, ExampleCounter]
+    """Reason -> what was no document, filled in by `documents`."""
+    noted: dict[str, ExampleCounter]
+    """Remark -> the documents that it applies to, filled in by `documents`."""
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
+        self.passed_over, self.noted = {}, {}
         self.name = Path(argument).name.split(".")[0] or Path(argument).resolve().name
         self.source = argument
         self.options = options

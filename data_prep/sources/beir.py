@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from data_prep.compression import COMPRESSED_SUFFIXES
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, Source, SourceOptions, existing, refuse_unused
@@ -19,7 +20,8 @@ _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return _only(p for p in (folder / name, folder / f"{name}.gz") if p.is_file())
+    names = [name, *(f"{name}{suffix}" for suffix in COMPRESSED_SUFFIXES)]
+    return _only(folder / each for each in names if (folder / each).is_file())
 
 
 def _only(files: Iterable[Path]) -> Path | None:
@@ -40,6 +42,7 @@ class Beir(Source):
 
     prefix = "beir"
     form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), or beir:NAME"
+    place = 6
     uses = frozenset({"encoding", "qrels_relevance_column"})
 
     def __init__(self, argument: str, options: SourceOptions) -> None:

@@ -50,6 +50,7 @@ class Mteb(HuggingFace):
     """A retrieval task of MTEB, LMEB or another collection in the hub's retrieval layout."""
 
     prefix = "mteb"
+    place = 9
     form = "mteb:NAME (a retrieval task of the hub's organisation mteb)"
 
     def __init__(self, argument: str, options: SourceOptions) -> None:

@@ -37,7 +37,8 @@ class HuggingFace(JudgedByFiles):
     """
 
     prefix = "hf"
-    form = "hf:ID_OR_PATH (a Hugging Face dataset)"
+    form = "hf:ID_OR_PATH (a Hugging Face dataset), or a folder that save_to_disk wrote"
+    place = 5
     uses = JudgedByFiles.uses | DOCUMENT_OPTIONS | {"subset", "documents_split"}
 
     def __init__(self, argument: str, options: SourceOptions) -> None:

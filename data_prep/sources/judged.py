@@ -13,7 +13,7 @@ from data_prep.sources.base import Source, SourceOptions, existing
 from data_prep.sources.lines import lines
 from data_prep.sources.markup import marked, plain
 from data_prep.sources.records import (
-    JSON_SUFFIXES,
+    NAMING_SUFFIXES,
     TABLE_SUFFIXES,
     Column,
     as_id,
@@ -92,7 +92,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
     Raises:
         InputError: A column is missing, or a line is broken.
     """
-    if suffix(path) in (*JSON_SUFFIXES, ".csv"):
+    if suffix(path) in (*NAMING_SUFFIXES, ".csv"):
         yield from _queries_of_table(path, options, None)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
@@ -127,7 +127,7 @@ def _queries_of_table(
         option="--query-text-column",
         where=path,
         required=True,
-        headed=suffix(path) not in JSON_SUFFIXES,
+        headed=suffix(path) not in NAMING_SUFFIXES,
     )
     assert id_column is not None
     for number, record in rows:
@@ -202,7 +202,7 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
 
 def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Qrel]:
     named = any((options.qrels_query_column, options.qrels_doc_column))
-    if suffix(path) in (*JSON_SUFFIXES, ".csv") or named:
+    if suffix(path) in (*NAMING_SUFFIXES, ".csv") or named:
         yield from _qrels_of_table(path, split, options)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
@@ -252,7 +252,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
         what="relevance",
         option="--qrels-relevance-column",
         where=path,
-        headed=suffix(path) not in JSON_SUFFIXES,
+        headed=suffix(path) not in NAMING_SUFFIXES,
     )
     assert query_column is not None
     assert doc_column is not None

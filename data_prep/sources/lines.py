@@ -1,19 +1,16 @@
-"""The one place that opens a text file of the input: compression, encoding, line ends, limits."""
+"""The one place that opens a text file of the input: encoding, line ends, limits."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import os
 import re
-import zlib
 from collections.abc import Iterator
-from typing import cast
 
+from data_prep.compression import open_uncompressed
 from data_prep.errors import InputError
 from data_prep.limits import LONGEST_LINE
-from data_prep.once import open_input
 from data_prep.sources.base import existing
 
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -34,7 +31,7 @@ def lines(
     noun: str = "file",
     hint: str = "Name the encoding with --encoding, for example latin-1",
 ) -> Iterator[tuple[int, str]]:
-    r"""Yields (line number from 1, line with its end) of a text file, gzipped or not.
+    r"""Yields (line number from 1, line with its end) of a text file, compressed or not.
 
     Lines end with "\n", or with "\r" where the file begins with more of those. What is not said
     to be in another encoding is read as UTF-16 where it begins with the mark of that, or with two
@@ -58,20 +55,18 @@ def lines(
     except (LookupError, ValueError):
         raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
     number = 0
-    with open_input(path, _BUFFER) as raw:
-        zipped = path.suffix.lower() == ".gz" or raw.peek(2).startswith(b"\x1f\x8b")
-        file = io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER) if zipped else raw
+    with open_uncompressed(path, _BUFFER) as file:
         try:
             head = file.peek(1)
-            if _is_utf_8(encoding):
-                encoding = _begun_as(head) or encoding
-                one_byte = _is_utf_8(encoding)
+            if is_utf_8(encoding):
+                encoding = begun_as(head) or encoding
+                one_byte = is_utf_8(encoding)
             returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
             old_mac = returns > 0 and returns >= head.count(b"\n")
             if one_byte and not old_mac:
-                found = _byte_lines(cast(io.BufferedReader, file), encoding)
+                found = _byte_lines(file, encoding)
             else:
-                found = _text_lines(cast(io.BufferedReader, file), encoding)
+                found = _text_lines(file, encoding)
             for number, line in enumerate(found, 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
@@ -89,12 +84,10 @@ def lines(
                 where=f"{path}:{number + 1}",
                 hint=hint,
             ) from None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"damaged gzip file ({error})", where=path) from None
 
 
 def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
-    utf_8 = _is_utf_8(encoding)
+    utf_8 = is_utf_8(encoding)
     first = True
     while raw := file.readline(LONGEST_LINE + 1):
         if first and utf_8:
@@ -104,18 +97,19 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
 
 
-def _begun_as(head: bytes) -> str | None:
+def begun_as(head: bytes) -> str | None:
     """Returns the encoding of UTF-16 that a file begins in; None for another one."""
     marked = (name for mark, name in _MARKS.items() if head.startswith(mark))
     unmarked = (name for begin, name in _UNMARKED.items() if begin.match(head))
     return next(marked, None) or next(unmarked, None)
 
 
-def _is_utf_8(encoding: str) -> bool:
+def is_utf_8(encoding: str) -> bool:
+    """Tells whether a name of an encoding means UTF-8."""
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
 def _text_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig" if _is_utf_8(encoding) else encoding)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig" if is_utf_8(encoding) else encoding)
     while line := text.readline(LONGEST_LINE + 1):
         yield line

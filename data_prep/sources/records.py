@@ -1,4 +1,4 @@
-"""Text files read line by line: records of JSONL, CSV and TSV, with errors that name the line."""
+"""Records of JSONL, JSON, CSV, TSV and Parquet files, with errors that name the line or row."""
 
 from __future__ import annotations
 
@@ -11,46 +11,91 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.compression import without_compression
 from data_prep.errors import InputError
+from data_prep.files import is_stream
 from data_prep.limits import LONGEST_RECORD
+from data_prep.sources.base import FORMATS
+from data_prep.sources.json_array import array_items, begins_with
 from data_prep.sources.lines import lines
+from data_prep.sources.parquet_rows import SUFFIX as PARQUET
+from data_prep.sources.parquet_rows import parquet_rows
 
-JSON_SUFFIXES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+HEADED_SUFFIXES = (".csv", ".tsv")
+NAMING_SUFFIXES = (*JSON_SUFFIXES, PARQUET)
+"""Formats whose records name their own columns, with no line for them."""
+TABLE_SUFFIXES = (*NAMING_SUFFIXES, *HEADED_SUFFIXES)
 
 _MOST_NAMES = 1_000
 """Columns that a message may have to choose from."""
 
 
 def suffix(path: Path) -> str:
-    """Returns the suffix that says the format, in lower case, ignoring a final `.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    """Returns the suffix that says the format, in lower case, ignoring one of compression."""
+    return Path(without_compression(path.name)).suffix
+
+
+def kind_of(path: Path, given: str | None = None) -> str:
+    """Returns the suffix of the format that a table is in, whatever it is called.
+
+    Args:
+        path: A file, or a pipe: what has no suffix and begins like JSON is read as JSON.
+        given: The format that the user named, one of `FORMATS`.
+
+    Raises:
+        InputError: Nothing says it.
+    """
+    if given is not None:
+        return f".{given}"
+    if suffix(path) in TABLE_SUFFIXES:
+        return suffix(path)
+    first = begins_with(path) if is_stream(path) else ""
+    if first in ("{", "["):
+        return ".json"
+    raise InputError(
+        "nothing says the format of this table",
+        where=path,
+        hint=f"Name it with --format: {', '.join(FORMATS)}",
+    )
 
 
 def records(
-    path: Path, *, header: Sequence[str] | None = None, encoding: str = "utf-8"
+    path: Path,
+    *,
+    header: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    kind: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, record) of a JSONL, CSV or TSV file, told apart by the suffix.
+    """Yields (line number, record) of a table; JSON arrays and Parquet number their records.
 
-    A TSV field is whatever stands between two tabs; a quote in it is a quote. CSV follows RFC
-    4180: a quoted field may hold commas and line ends.
+    A file `.json` holds an array of objects, or an object a line. A TSV field is whatever stands
+    between two tabs; a quote in it is a quote. CSV follows RFC 4180: a quoted field may hold commas
+    and line ends.
 
     Args:
-        path: The file; `.gz` may follow the suffix.
+        path: The file; a suffix of compression may follow its own.
         header: The columns of a CSV or TSV file without a header line.
         encoding: Of the file.
+        kind: The suffix of its format; its own where None.
+        columns: Those to read of Parquet; all where None.
 
     Raises:
         InputError: A line is not JSON, or has more or fewer fields than the header.
     """
-    kind = suffix(path)
+    kind = kind or suffix(path)
+    if header is not None and kind not in HEADED_SUFFIXES:
+        raise InputError(
+            "--header names the columns of CSV and TSV; JSON and Parquet name their own",
+            where=path,
+            hint="Leave --header away, or name columns with --id-column and the like",
+        )
+    if kind == PARQUET:
+        return parquet_rows(path, columns)
+    if kind == ".json" and begins_with(path) != "{":
+        return _array_records(path, encoding)
     if kind in JSON_SUFFIXES:
-        if header is not None:
-            raise InputError(
-                "--header names the columns of CSV and TSV; JSON names its own",
-                where=path,
-                hint="Leave --header away, or name columns with --id-column and the like",
-            )
         return _json_records(path, encoding)
     numbered = lines(path, encoding)
     rows = _csv_rows(path, numbered) if kind == ".csv" else _tsv_rows(numbered)
@@ -79,17 +124,25 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
                 where=f"{path}:{number}",
                 hint="Write it as a text, in quotes",
             ) from None
-        if not isinstance(record, dict):
-            raise InputError(
-                "not a JSON object", where=f"{path}:{number}", hint="Write one JSON object a line"
-            )
-        if isinstance(record, _Repeating):
-            raise InputError(
-                f"the key {record.key!r:.60} is there twice",
-                where=f"{path}:{number}",
-                hint="Give each key of an object a name of its own",
-            )
-        yield number, record
+        yield number, _checked(record, f"{path}:{number}", "Write one JSON object a line")
+
+
+def _array_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, record in array_items(path, encoding, _object):
+        yield number, _checked(record, f"{path}:{number}", "Write an array of objects")
+
+
+def _checked(record: Any, where: str, hint: str) -> dict[str, Any]:
+    """Returns a value that is an object with each key once."""
+    if not isinstance(record, dict):
+        raise InputError("not a JSON object", where=where, hint=hint)
+    if isinstance(record, _Repeating):
+        raise InputError(
+            f"the key {record.key!r:.60} is there twice",
+            where=where,
+            hint="Give each key of an object a name of its own",
+        )
+    return record
 
 
 class _Repeating(dict[str, Any]):

@@ -1,20 +1,22 @@
-"""Tables with named columns: one document per record of a JSONL, CSV or TSV file."""
+"""Tables with named columns: one document per record of a JSONL, JSON, CSV or TSV file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from data_prep.dataset import Document
-from data_prep.errors import InputError
+from data_prep.files import is_stream
+from data_prep.once import standard_input
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
 from data_prep.sources.records import (
-    TABLE_SUFFIXES,
+    HEADED_SUFFIXES,
+    JSON_SUFFIXES,
     Column,
     as_id,
     as_text,
+    kind_of,
     pick,
     records,
     suffix,
@@ -32,34 +34,84 @@ DOCUMENT_OPTIONS = frozenset(
 
 @SOURCES.register("table")
 class Table(JudgedByFiles):
-    """A JSONL, CSV or TSV file; queries and judgements, if any, in files of their own."""
+    """A JSONL, JSON, CSV or TSV file, or a pipe; queries and judgements in files of their own."""
 
     prefix = "table"
-    form = f"a table ({', '.join(TABLE_SUFFIXES)}; .gz may follow)"
-    uses = JudgedByFiles.uses | DOCUMENT_OPTIONS | {"header"}
+    form = (
+        f"a table, a document a record ({', '.join((*JSON_SUFFIXES, *HEADED_SUFFIXES))}; .gz, "
+        ".bz2, .xz or .zst may follow), or - for standard input"
+    )
+    place = 2
+    uses = JudgedByFiles.uses | DOCUMENT_OPTIONS | {"header", "format"}
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
         self.path = existing(argument)
-        if suffix(self.path) not in TABLE_SUFFIXES:
-            raise InputError(
-                "not a table by its name", where=argument, hint=f"Give it as {self.form}"
-            )
+        self.kind = kind_of(self.path, options.format)
+        if is_stream(self.path):
+            self.name = "documents"
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a file whose suffix says JSONL, CSV or TSV."""
-        return suffix(Path(argument)) in TABLE_SUFFIXES and Path(argument).is_file()
+        """Takes a file whose suffix says JSONL, JSON, CSV or TSV, and any pipe."""
+        path = standard_input(argument)
+        named = suffix(path) in (*JSON_SUFFIXES, *HEADED_SUFFIXES) and path.is_file()
+        return named or is_stream(path)
 
     def documents(self) -> Iterator[Document]:
         """Yields one document per record."""
         header, encoding = self.options.header, self.options.encoding
-        rows = records(self.path, header=header, encoding=encoding)
-        yield from documents_of_records(rows, self.options, str(self.path))
+        rows = records(self.path, header=header, encoding=encoding, kind=self.kind)
+        headed = self.kind in HEADED_SUFFIXES and header is None
+        yield from documents_of_records(rows, self.options, str(self.path), headed)
+
+
+def document_columns(
+    columns: Sequence[str], options: SourceOptions, where: str
+) -> dict[str, str | None]:
+    """Returns which columns of a table with a schema are read: id, title, text and URL.
+
+    Args:
+        columns: All its columns.
+        options: The names that the user gave.
+        where: The file or dataset, for messages.
+
+    Returns:
+        "id", "title", "text" and "url" -> column; None where there is none.
+
+    Raises:
+        InputError: A column is missing.
+    """
+    chosen: dict[str, str | None] = {}
+    for what, name, usual, said in (
+        ("id", options.id_column, ID_NAMES, "document id"),
+        ("title", options.title_column, TITLE_NAMES, "title"),
+        ("text", options.text_column, TEXT_NAMES, "text"),
+        ("url", options.url_column, URL_NAMES, "URL"),
+    ):
+        counted = what == "id" and options.number_lines
+        more = " (or count the rows with --number-lines)" if what == "id" else ""
+        chosen[what] = (
+            None
+            if counted
+            else pick(
+                columns,
+                name,
+                usual,
+                what=said,
+                option=f"--{what}-column{more}",
+                where=where,
+                required=what in ("id", "text"),
+            )
+        )
+    return chosen
 
 
 def documents_of_records(
-    rows: Iterable[tuple[int, dict[str, Any]]], options: SourceOptions, where: str
+    rows: Iterable[tuple[int, dict[str, Any]]],
+    options: SourceOptions,
+    where: str,
+    headed: bool = False,
 ) -> Iterator[Document]:
     """Yields a document per record, from the columns that `options` names.
 
@@ -67,6 +119,7 @@ def documents_of_records(
         rows: (line or row number, record).
         options: The names of the columns.
         where: The file or dataset, for messages.
+        headed: Whether the columns are what the first line of a file says.
 
     Raises:
         InputError: A column is missing, or a field is of the wrong type.
@@ -74,7 +127,6 @@ def documents_of_records(
     first, all_rows = with_first(iter(rows))
     if not first:
         return
-    headed = suffix(Path(where)) in (".csv", ".tsv") and options.header is None
     id_column = None
     if not options.number_lines:
         id_column = pick(

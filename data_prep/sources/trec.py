@@ -34,6 +34,7 @@ class Trec(JudgedByFiles):
 
     prefix = "trec"
     form = f"TREC documents ({', '.join(TREC_SUFFIXES)}, or trec:FILE_OR_FOLDER)"
+    place = 7
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)

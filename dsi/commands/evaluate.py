@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
+from data_prep.passages import document_of
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
+from dsi.evaluation.passages import documents_of, judgements_of
 from dsi.report import Report
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def evaluate(
 
 
 def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
-    """Returns the judgements of a split that has some."""
+    """Returns the judgements of a split that has some, of documents."""
     there = list(dataset.info.qrels)
     if split not in there:
         raise InputError(
@@ -113,7 +115,7 @@ def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
             if there
             else f"Prepare it with --queries FILE --{split}-qrels FILE",
         )
-    return dataset.qrels_of(split)
+    return judgements_of(dataset, split)
 
 
 def _baseline_names(words: str) -> list[str]:
@@ -138,7 +140,8 @@ def _beside(
     for name in names:
         started = time.perf_counter()
         baseline = make_baseline(name, dataset, language)
-        run = baseline.run(queries, DEPTH, name)
+        run = baseline.run(queries, DEPTH if dataset.info.passages is None else 4 * DEPTH, name)
+        run = documents_of(dataset, run, DEPTH)
         answers[name] = (run, time.perf_counter() - started, baseline.remarks)
     return answers
 
@@ -160,8 +163,11 @@ def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) ->
     """
     wanted = [{doc_id for doc_id, grade in each.items() if grade > 0} for each in qrels.values()]
     named = sorted(set().union(*wanted))
-    rows = index.table.find(named)
-    known = {doc_id for doc_id, row in zip(named, rows, strict=True) if row >= 0}
+    if index.manifest.passages is None:
+        rows = index.table.find(named)
+        known = {doc_id for doc_id, row in zip(named, rows, strict=True) if row >= 0}
+    else:
+        known = {document_of(passage_id) for passage_id in index.table.doc_ids}
     beyond = sum(known.isdisjoint(each) for each in wanted)
     if named and beyond == len(wanted):
         raise InputError(

@@ -145,7 +145,7 @@ def search(
     parts = None
     if explain:
         parts = [
-            opened.explain(query, [hit.doc_id for hit in ranked], options)
+            opened.explain(query, [hit.passage or hit.doc_id for hit in ranked], options)
             for query, ranked in zip(texts, hits, strict=True)
         ]
     return Answers({**facts, "seconds": seconds}, asked, hits, known, parts)
@@ -228,6 +228,10 @@ def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableRepo
     columns: tuple[str, ...] = ("rank", "score", "doc id", "title")
     rows: list[tuple[Any, ...]]
     rows = [(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)]
+    if any(hit.passage is not None for hit in hits):
+        columns = (*columns, "passage")
+        numbers = ((hit.passage or "").rpartition("-")[2] for hit in hits)
+        rows = [(*row, number) for row, number in zip(rows, numbers, strict=True)]
     if any(hit.text is not None for hit in hits):
         columns = (*columns, "text")
         rows = [(*row, hit.text) for row, hit in zip(rows, hits, strict=True)]
@@ -243,8 +247,9 @@ def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableRepo
 def hit_data(hit: Hit, parts: Explanation | None = None) -> dict[str, Any]:
     """Returns a hit for programs, with its text and the parts of its score where it has them."""
     data = asdict(hit)
-    if hit.text is None:
-        del data["text"]
+    for name in ("text", "passage"):
+        if data[name] is None:
+            del data[name]
     if parts is not None:
         data["explanation"] = parts.data
     return data

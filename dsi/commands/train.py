@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
 from data_prep.marks import Advanced
+from data_prep.passages import PassageOptions
+from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from dsi.versions import Manifest
 
 _OPTIONS = TrainingOptions()
+_SOURCE = SourceOptions()
+_PASSAGES = PassageOptions()
 _FAILED = (
     "warning: this training has failed: hardly any document is found. Train longer (--loop.steps)"
 )
@@ -37,6 +45,8 @@ def train(
     dry_run: bool = False,
     documents: Advanced[int | None] = None,
     options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
+    source: Annotated[SourceOptions, SPREAD] = _SOURCE,
+    passages: Annotated[PassageOptions, SPREAD] = _PASSAGES,
 ) -> Report:
     """Trains an index on a dataset. Run again after an interruption, it resumes.
 
@@ -44,7 +54,7 @@ def train(
     and seed give the same index.
 
     Args:
-        dataset: Dataset folder.
+        dataset: Dataset folder, or any source that `dsi prepare` recognizes.
         out: Index folder.
         docids_folder: Folder of identifiers that `dsi docids` wrote, in place of new ones.
         memory_folder: Generative memory to store with the index; default: that of the dataset.
@@ -52,22 +62,26 @@ def train(
         dry_run: Check everything, print the steps and the memory they need, and stop.
         documents: Number of documents to assume in a dry run without the dataset.
         options: All that decides an index besides the dataset.
+        source: Column names and further files, if DATASET is not prepared yet.
+        passages: Length of passages, if DATASET is not prepared yet.
     """
-    from data_prep.dataset import Dataset
-    from dsi.distributed.processes import Processes
     from dsi.indexing.start import refuse_unused
 
     refuse_unused(options, docids_folder)
-    if dry_run:
-        from dsi.indexing.dry_run import plan_training
-
-        return _planned(plan_training(dataset, options, docids_folder, documents))
-    if documents is not None:
+    if documents is not None and not dry_run:
         raise InputError("--documents means nothing without --dry-run", hint="Leave it out")
-    opened = Dataset.open(dataset)
-    finished = (out / "live").is_file()
-    manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
-    checked = Processes().first_alone(lambda: _check(out))
+    with _prepared(dataset, source, passages, dry_run) as folder:
+        if dry_run:
+            from dsi.indexing.dry_run import plan_training
+
+            return _planned(plan_training(folder, options, docids_folder, documents))
+        from data_prep.dataset import Dataset
+        from dsi.distributed.processes import Processes
+
+        opened = Dataset.open(folder)
+        finished = (out / "live").is_file()
+        manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
+        checked = Processes().first_alone(lambda: _check(out))
     if finished:
         return _nothing_to_do(out, manifest, checked)
     metrics = dict(manifest.metrics)
@@ -87,7 +101,7 @@ def train(
         rows += [(f"best dev {name}", value) for name, value in best.items()]
     closing = [
         f"search it: {command_line('search', out, 'your query')}",
-        _measuring(out, dataset, list(opened.info.qrels)),
+        _measuring(out, dataset if folder == dataset else None, list(opened.info.qrels)),
     ]
     if checked is not None:
         rows.append(("finds its own documents", str(checked)))
@@ -105,6 +119,37 @@ def train(
         rows=rows,
         closing=closing,
     )
+
+
+@contextlib.contextmanager
+def _prepared(
+    given: Path, source: SourceOptions, passages: PassageOptions, dry_run: bool
+) -> Iterator[Path]:
+    """Yields the folder of a dataset: the one given, or what is made of what was given.
+
+    Raises:
+        InputError: It can neither be opened nor read, or several processes would each read it.
+    """
+    from dsi.given_documents import dataset_of
+
+    there = (given / "dataset.json").is_file()
+    if there and passages != PassageOptions():
+        raise InputError(
+            "--passages means nothing for a dataset, which is prepared already", where=given
+        )
+    options_given = source != SourceOptions() or passages != PassageOptions()
+    if dry_run and not there and not given.exists() and not options_given:
+        yield given  # planned for without it
+        return
+    if not there and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(
+            "several processes train on a dataset only",
+            where=given,
+            hint=f"Make one first: {command_line('prepare', given, '--out', 'DATASET')}",
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        made = dataset_of(os.fspath(given), Path(scratch) / "dataset", source, passages)
+        yield made.path
 
 
 def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> Report:
@@ -140,10 +185,10 @@ def _check(out: Path) -> SelfCheck | None:
     return check_itself(out)
 
 
-def _measuring(out: Path, dataset: Path, splits: list[str]) -> str:
+def _measuring(out: Path, dataset: Path | None, splits: list[str]) -> str:
     """Returns what to do next to see how well the index answers."""
     kept = next((split for split in ("test", "dev") if split in splits), None)
-    if kept is not None:
+    if kept is not None and dataset is not None:
         return f"measure it: {command_line('evaluate', out, dataset, '--split', kept)}"
     return (
         "measure it: prepare the documents with judged queries (dsi prepare SOURCE --out DATASET "

@@ -8,11 +8,13 @@ from typing import Annotated
 
 from data_prep.errors import command_line
 from data_prep.marks import Advanced
+from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 from dsi.updating.options import UpdateOptions
 
 _OPTIONS = UpdateOptions()
+_SOURCE = SourceOptions()
 
 
 def update(
@@ -21,6 +23,7 @@ def update(
     *,
     old: Advanced[Path | None] = None,
     options: Annotated[UpdateOptions, SPREAD] = _OPTIONS,
+    source: Annotated[SourceOptions, SPREAD] = _SOURCE,
 ) -> Report:
     """Adds documents to an index as a new version and keeps old documents retrievable.
 
@@ -30,20 +33,23 @@ def update(
 
     Args:
         index: Index folder.
-        new: New documents: a dataset, or any source that `dsi prepare` recognizes.
+        new: New documents: a dataset, or any source that `dsi prepare` recognizes. They are cut
+            into passages as those of the index are.
         old: Dataset the index was trained on, for an index that does not store its documents.
         options: How new documents enter the index, and how old ones are kept.
+        source: Column names and further files, if NEW is not a dataset.
     """
     from data_prep.dataset import Dataset
     from dsi.commands.prepare import told
-    from dsi.given_documents import dataset_of
+    from dsi.given_documents import dataset_of, passages_of
     from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 
     refuse_unused(options)
+    cut = passages_of(index)
     done = update_index(
         index,
-        lambda folder: dataset_of(new, folder),
+        lambda folder: dataset_of(new, folder, source, cut),
         options,
         old=None if old is None else Dataset.open(old),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from data_prep.dataset import Dataset
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.measures import MEASURES, evaluate_run
+from dsi.evaluation.passages import judgements_of
 from dsi.evaluation.significance import compare
 from dsi.report import TableReport
 
@@ -84,10 +85,10 @@ def evaluate_systems(
         remarks: Lines for people, below the table.
         seed: Of the significance tests.
     """
-    qrels = dataset.qrels_of(split)
+    qrels = judgements_of(dataset, split)
     groups = {
         group: members
-        for group, members in group_queries(qrels, dataset.qrels_of("train")).items()
+        for group, members in group_queries(qrels, judgements_of(dataset, "train")).items()
         if members
     }
     evaluations = {system: evaluate_run(qrels, run) for system, run in runs.items()}

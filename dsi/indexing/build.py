@@ -262,7 +262,7 @@ def _write(
         documents=len(table),
         added=len(table),
         origin=f"trained on {dataset.info.name}",
-        dataset={"name": dataset.info.name, "content_hash": dataset.info.content_hash},
+        dataset=dataset.info.origin,
         configuration=configuration,
         metrics=dict(reached),
         query_length=options.mix.query_length,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.errors import InputError
+from data_prep.passages import document_of
 from docids.assignment import Assignment
 from docids.strings import Strings
 from docids.trie import Trie
@@ -94,6 +95,8 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             audit_of = manifest.metrics.get("audit")
             return Deleted(manifest, named, None if audit_of is None else Audit(**audit_of))
         before = check_parent(folder, manifest)  # a new version would carry damage on
+        if manifest.passages is not None:
+            named = _passages_of(before.table, named)
         after = before.retire(named)
         if not len(after.table.live):
             raise InputError(
@@ -135,6 +138,15 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             ).save(fresh)
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     return Deleted(manifest, named, found)
+
+
+def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
+    """Returns the ids of the passages of documents; an id without passages stays as it is."""
+    found: dict[str, list[str]] = {doc_id: [] for doc_id in documents}
+    for passage_id, retired in zip(table.doc_ids, table.retired, strict=True):
+        if not retired and document_of(passage_id) in found:
+            found[document_of(passage_id)].append(passage_id)
+    return [name for doc_id, passages in found.items() for name in passages or [doc_id]]
 
 
 def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:

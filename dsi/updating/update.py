@@ -20,7 +20,7 @@ import numpy as np
 
 from data_prep import arrow
 from data_prep.dataset import Dataset, Document, ExampleCounter
-from data_prep.errors import InputError
+from data_prep.errors import InputError, command_line
 from data_prep.files import (
     read_json,
     remove_folder,
@@ -29,6 +29,7 @@ from data_prep.files import (
 )
 from data_prep.generate import provenance
 from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.passages import document_of
 from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from dsi import versions
@@ -221,10 +222,11 @@ def _begin(
     parent = versions.folder(index, live)
     manifest = Manifest.load(parent)
     refuse_other_heads(parse_strategies(options.strategy), training_options(manifest).model.head)
+    _refuse_other_passages(new, manifest)
     claim = {
         "parent": live,
         "options": json.loads(json.dumps(asdict(options))),
-        "dataset": {"name": new.info.name, "content_hash": new.info.content_hash},
+        "dataset": new.info.origin,
     }
     if done is not None and done == {**claim, "parent": done["parent"]}:
         return Updated(manifest, _difference(manifest), False)
@@ -233,12 +235,46 @@ def _begin(
     check_parent(parent, manifest)
     if not (work / _CLAIM).is_file():
         memory = _memory(parent, work, old, manifest)
+        if manifest.passages is not None:
+            _refuse_left_over(memory, new, index)
         difference = Difference.between(memory.digests, new.documents())
         if not difference.new:
             return Updated(manifest, difference, False)
         _prepare_parts(work, parent, memory, new, difference, options, manifest)
         write_json(work / _CLAIM, claim)
     return None
+
+
+def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
+    """Refuses documents that are not cut as those of the index are."""
+    if new.info.passages != manifest.passages:
+        of_index, of_new = (
+            f"--passages {cut['passages']} --overlap {cut['overlap']}" if cut else "no --passages"
+            for cut in (manifest.passages, new.info.passages)
+        )
+        raise InputError(
+            f"its documents are cut with {of_new}, and those of the index with {of_index}",
+            where=new.path,
+            hint="Prepare it as those of the index were",
+        )
+
+
+def _refuse_left_over(memory: Memory, new: Dataset, index: Path) -> None:
+    """Refuses documents with fewer passages than before: the last ones would still be found."""
+    fresh = set(new.doc_ids)
+    again = {document_of(passage_id) for passage_id in fresh}
+    shorter = {
+        document_of(passage_id)
+        for passage_id in memory.digests
+        if passage_id not in fresh and document_of(passage_id) in again
+    }
+    if shorter:
+        names = sorted(shorter)
+        raise InputError(
+            f"{len(names):,} documents have fewer passages than before, such as {names[0]!r}",
+            where=new.info.source,
+            hint=f"Delete them first: {command_line('delete', index, *names[:3])}",
+        )
 
 
 def _give_up(work: Path, claim: Mapping[str, Any]) -> None:

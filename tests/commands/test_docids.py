@@ -7,6 +7,7 @@ from rich.console import Console
 
 from data_prep.dataset import Document, InMemorySource, write_dataset
 from data_prep.errors import InputError
+from data_prep.sources import SourceOptions
 from docids.assignment import Assignment
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
@@ -67,7 +68,7 @@ def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
 def test_identifiers_are_made_of_the_column_of_urls(tmp_path):
     table = tmp_path / "pages.csv"
     table.write_text("id,text,page\n1,one,https://www.u.org/a\n2,two,https://v.org/b\n")
-    prepare(str(table), out=tmp_path / "dataset", url_column="page")
+    prepare(str(table), out=tmp_path / "dataset", options=SourceOptions(url_column="page"))
     kinds = KindOptions(url=UrlOptions(column="url"))
     docids(tmp_path / "dataset", out=tmp_path / "docids", kind="url", kinds=kinds)
     assignment = Assignment.open(tmp_path / "docids")

@@ -2,15 +2,19 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
+from data_prep.sources import SourceOptions
 from dsi.cli import main
 from dsi.commands.prepare import prepare
 from dsi.report import to_json
+
+KEYED = SourceOptions(id_column="key")
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def shown(report):
 
 
 def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
-    report = prepare(str(table), out=tmp_path / "set", id_column="key", licence="CC0-1.0")
+    report = prepare(str(table), out=tmp_path / "set", options=KEYED, licence="CC0-1.0")
     dataset = Dataset.open(tmp_path / "set")
     assert report.data["documents"] == 20
     assert report.data["content_hash"] == dataset.info.content_hash
@@ -48,7 +52,7 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
 
 def test_queries_that_nothing_judges_are_told(table, tmp_path):
     queries = str(tmp_path / "q.tsv")
-    report = prepare(str(table), out=tmp_path / "set", id_column="key", queries=queries)
+    report = prepare(str(table), out=tmp_path / "set", options=replace(KEYED, queries=queries))
     assert "note: queries without judgements, which nothing reads" in shown(report)
 
 
@@ -57,9 +61,11 @@ def test_queries_are_split_by_share_and_seed(table, tmp_path):
         prepare(
             str(table),
             out=tmp_path / "set",
-            id_column="key",
-            queries=str(tmp_path / "q.tsv"),
-            test_qrels=str(tmp_path / "r.txt"),
+            options=replace(
+                KEYED,
+                queries=str(tmp_path / "q.tsv"),
+                test_qrels=str(tmp_path / "r.txt"),
+            ),
             dev_share=0.1,
             test_share=0.2,
             seed=seed,
@@ -81,10 +87,10 @@ def test_duplicates_and_names_are_up_to_the_user(tmp_path):
 
 
 def test_a_failure_leaves_what_was_there(table, tmp_path):
-    prepare(str(table), out=tmp_path / "set", id_column="key")
+    prepare(str(table), out=tmp_path / "set", options=KEYED)
     before = Dataset.open(tmp_path / "set").info
     with pytest.raises(InputError, match="no column"):
-        prepare(str(table), out=tmp_path / "set", id_column="nope")
+        prepare(str(table), out=tmp_path / "set", options=SourceOptions(id_column="nope"))
     assert Dataset.open(tmp_path / "set").info == before
 
 
@@ -102,7 +108,7 @@ def test_a_failure_leaves_what_was_there(table, tmp_path):
 def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, words, message):
     words = [str(table) if word == "ZOO" else word for word in words]
     assert main(["prepare", *words, "--out", str(tmp_path / "set"), "--quiet"]) == 2
-    *_, line = capsys.readouterr().err.strip().splitlines()
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dsi:")]
     assert message in line
     assert not (tmp_path / "set").exists()
 

@@ -469,9 +469,14 @@ class TestIrDatasets:
         assert split_of(dataset_id) == split
 
 
-def test_what_no_source_takes_lists_the_forms(tmp_path):
-    with pytest.raises(InputError, match=r"no such file or folder.*BEIR.*table.*TREC"):
+def test_what_no_source_takes_lists_the_forms_in_a_line_each(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file or folder") as told:
         detect(str(tmp_path / "nowhere.jsonl"))
+    first, *forms = str(told.value).splitlines()
+    assert first.endswith("Give one of:")
+    assert sorted(form.strip() for form in forms) == sorted(SOURCES[n].form for n in SOURCES)
+    assert "folder of text files" in forms[0]
+    assert any("BEIR" in form for form in forms)
     with pytest.raises(InputError, match="cannot tell the format of this"):
         detect(str(write(tmp_path / "a.pdf", "x")))
 

@@ -1,0 +1,64 @@
+"""Rows of Parquet files, by pyarrow, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import is_stream
+from data_prep.sources.base import existing
+
+SUFFIX = ".parquet"
+_BATCH = 1024
+
+
+def parquet_rows(
+    path: Path, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (number from 1, row).
+
+    Args:
+        path: The file.
+        columns: Those to read; all where None.
+
+    Raises:
+        InputError: It is no Parquet file, or damaged.
+    """
+    import pyarrow as pa
+
+    file = _opened(path)
+    number = 0
+    try:
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"damaged Parquet file ({error!s:.200})", where=path) from None
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Returns the names of the columns of a Parquet file, without reading its rows.
+
+    Raises:
+        InputError: It is no Parquet file.
+    """
+    return list(_opened(path).schema_arrow.names)
+
+
+def _opened(path: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    if is_stream(existing(path)):
+        raise InputError(
+            "Parquet cannot be read from a pipe, as it is read from its end",
+            where=path,
+            hint="Write it to a file",
+        )
+    try:
+        return ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not a Parquet file ({error!s:.200})", where=path) from None

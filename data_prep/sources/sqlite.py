@@ -1,0 +1,113 @@
+"""A table or view of an SQLite database, a document a row."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import Document
+from data_prep.errors import InputError
+from data_prep.sources.base import SOURCES, SourceOptions, existing
+from data_prep.sources.judged import JudgedByFiles
+from data_prep.sources.table import DOCUMENT_OPTIONS, document_columns, documents_of_records
+
+SUFFIXES = (".sqlite", ".sqlite3", ".db")
+WAIT = 5.0
+"""Seconds to wait for another process to end its writing."""
+_BEGINNING = b"SQLite format 3\0"
+
+
+@SOURCES.register("sqlite")
+class Sqlite(JudgedByFiles):
+    """A database that is only read, in one transaction: what others write meanwhile is not seen."""
+
+    prefix = "sqlite"
+    form = f"a table of an SQLite database ({', '.join(SUFFIXES)}; --table names it)"
+    place = 4
+    uses = JudgedByFiles.uses | DOCUMENT_OPTIONS | {"table"}
+
+    def __init__(self, argument: str, options: SourceOptions) -> None:
+        super().__init__(argument, options)
+        self.path = existing(argument)
+        if not _is_database(self.path):
+            raise InputError("not an SQLite database", where=argument)
+        with self._opened() as database:
+            self.table = self._table_in(database)
+            named = database.execute(f"select * from {_quoted(self.table)} limit 0").description
+        self.where = f"{argument}, table {self.table}"
+        self.columns = document_columns([name for name, *_ in named], options, self.where)
+
+    @classmethod
+    def accepts(cls, argument: str) -> bool:
+        """Takes a file that begins as SQLite's do, whatever its name."""
+        return _is_database(Path(argument))
+
+    def documents(self) -> Iterator[Document]:
+        """Yields one document per row, in the order in which SQLite gives them."""
+        yield from documents_of_records(self._rows(), self.options, self.where)
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        names = list(dict.fromkeys(filter(None, self.columns.values())))
+        chosen = ", ".join(map(_quoted, names))
+        with self._opened() as database:
+            rows = database.execute(f"select {chosen} from {_quoted(self.table)}")
+            for number, row in enumerate(rows, 1):
+                yield number, dict(zip(names, row, strict=True))
+
+    def _table_in(self, database: sqlite3.Connection) -> str:
+        """Returns the name of the table to read: the one given, or the only one."""
+        there = [
+            name
+            for (name,) in database.execute(
+                "select name from sqlite_master where type in ('table', 'view')"
+                " and name not like 'sqlite\\_%' escape '\\' order by name"
+            )
+        ]
+        wanted = self.options.table
+        if wanted is None and len(there) == 1:
+            return str(there[0])
+        if wanted not in there:
+            told = f"{len(there)} tables" if wanted is None else f"no table {wanted!r}"
+            raise InputError(
+                f"{told}; there are: {', '.join(there) or 'none'}",
+                where=self.path,
+                hint="Name the table of the documents with --table",
+            )
+        return str(wanted)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Opens the database for reading alone.
+
+        Raises:
+            InputError: Another process writes to it for too long, or it is damaged.
+        """
+        address = f"file:{urllib.parse.quote(str(self.path.resolve()))}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, timeout=WAIT, uri=True)) as database:
+                database.execute("begin")
+                yield database
+        except sqlite3.OperationalError as error:
+            locked = "locked" in str(error) or "busy" in str(error)
+            raise InputError(
+                "another process writes to it" if locked else f"SQLite says: {error}",
+                where=self.path,
+                hint="Wait until it has ended, and run this again" if locked else None,
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"a damaged SQLite database ({error})", where=self.path) from None
+
+
+def _is_database(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
