@@ -18,7 +18,10 @@ def ranked(asked):
 
 def test_a_document_has_the_score_of_its_best_passage_and_names_it():
     [hits] = folded_hits(ranked([]), ["q"], 2, None, len(PASSAGES))
-    assert hits == [Hit("a", 0.0, "", "a#passage-1"), Hit("b", -20.0, "", "b#passage-1")]
+    assert hits == [
+        Hit("a", 0.0, "", passage="a#passage-1"),
+        Hit("b", -20.0, "", passage="b#passage-1"),
+    ]
 
 
 def test_the_search_goes_deeper_only_as_long_as_documents_are_missing():
