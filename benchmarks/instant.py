@@ -34,7 +34,7 @@ from dsi.continual.evaluation_queries import Questions, measure
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions
-from dsi.updating.update import link_or_copy
+from dsi.version_files import link_or_copy
 
 FORMS = {
     "lbfgs": ["--strategy", "instant"],

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -275,3 +276,12 @@ def are_records(files: Any) -> bool:
         and "\0" not in name
         for name, entry in files.items()
     )
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """Makes a second name for a file that never changes, or a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

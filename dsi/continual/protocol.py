@@ -33,7 +33,8 @@ from dsi.freed_memory import give_back
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategy_parsing import with_changes
-from dsi.updating.update import link_or_copy, update_index
+from dsi.updating.update import update_index
+from dsi.version_files import link_or_copy
 
 
 @dataclass(frozen=True, kw_only=True)

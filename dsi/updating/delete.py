@@ -28,7 +28,7 @@ from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
 from dsi.index import open_titles, write_titles
 from dsi.indexing.preparation import LEXICAL
 from dsi.updating.parent import check_parent
-from dsi.updating.update import link_or_copy
+from dsi.version_files import link_or_copy
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:

@@ -1,0 +1,326 @@
+"""The folder of an update under way, INDEX/updating/: whose it is, and what training stands on.
+
+A killed update leaves the folder, and the same command, run again, takes it up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep import arrow
+from data_prep.dataset import Dataset, Document, ExampleCounter
+from data_prep.errors import InputError, command_line
+from data_prep.files import (
+    read_json,
+    remove_folder,
+    replacing_folder,
+    write_json,
+)
+from data_prep.generate import provenance
+from data_prep.generators import GENERATORS, GeneratorOptions
+from data_prep.passages import document_of
+from data_prep.progress import note, track
+from docids.assignment import Assignment, text_of
+from dsi import versions
+from dsi.corpus_memory import (
+    FOLDER,
+    Difference,
+    Memory,
+    Remembered,
+    remember,
+    write_memory,
+    write_pseudo,
+)
+from dsi.distributed.processes import Processes
+from dsi.evaluation.probe import Probe
+from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import LEXICAL
+from dsi.indexing.start import FEWEST_LABELLED
+from dsi.stored_text_encoder import open_text_encoder
+from dsi.updating.first_training import training_options
+from dsi.updating.inherited_options import left_out
+from dsi.updating.options import UpdateOptions
+from dsi.updating.parent import check_parent
+from dsi.updating.strategies import parse_strategies
+from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
+from dsi.updating.strategy_parsing import resolved
+from dsi.updating.strategy_state import write_kept
+from dsi.versions import Manifest
+from dsi.working_folder import freed_when_refused
+
+if TYPE_CHECKING:
+    from dsi.search.document_scores import DocumentScores
+    from dsi.updating.training import Watcher
+
+WORK = "updating"
+CLAIM = "update.json"
+NEW = "new"
+_TOGETHER = 256
+"""Documents whose pseudo-queries are made at once: models work on them together."""
+
+
+@contextlib.contextmanager
+def left_as_found(work: Path) -> Iterator[None]:
+    """Removes a working folder that an update which never began has made."""
+    try:
+        yield
+    finally:
+        if not (work / CLAIM).is_file():
+            remove_folder(work)
+
+
+def clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
+    """Removes the working folder of an update that had not begun, or whose version is live.
+
+    Returns:
+        The claim of the update whose version is live; None where there was none.
+    """
+    if not (work / CLAIM).is_file():
+        remove_folder(work)  # killed before it had begun
+        return None
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    claim = read_json(work / CLAIM)
+    if manifest.configuration.get("update", {}).get("claim") != claim:
+        return None
+    remove_folder(work)
+    return dict(claim)
+
+
+def give_up(work: Path, claim: Mapping[str, Any]) -> None:
+    """Removes what an update has under way that nothing can continue any more.
+
+    Raises:
+        InputError: It can be continued, by its own options.
+    """
+    found = read_json(work / CLAIM)
+    if {**found, "parent": claim["parent"]} != claim:
+        raise InputError(
+            "an update of other documents or options was interrupted here",
+            where=work,
+            hint="Run it again with its own options, or remove this folder",
+        )
+    note(f"begins anew: what was interrupted here grew out of version {found['parent']}")
+    for part in work.iterdir():
+        if part.name not in (CLAIM, NEW):
+            remove_folder(part) if part.is_dir() else part.unlink()
+    (work / CLAIM).unlink()
+
+
+def open_memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -> Memory:
+    """Opens the memory of a version, or makes one from the dataset that the user gave."""
+    if (parent / FOLDER).is_dir() or old is None:
+        return Memory.open(parent)
+    if old.info.content_hash != manifest.dataset.get("content_hash"):
+        raise InputError(
+            f"this is not the dataset that the index was trained on ({manifest.dataset})",
+            where=old.path,
+            hint="Give the same one as --old",
+        )
+    remember(work / "old", old, old.generators[0] if old.generators else None)
+    return Memory.open(work / "old")
+
+
+def prepare_parts(
+    work: Path,
+    parent: Path,
+    memory: Memory,
+    new: Dataset,
+    difference: Difference,
+    options: UpdateOptions,
+    manifest: Manifest,
+) -> None:
+    """Writes identifiers, vocabulary, memory and probe set of the new version."""
+    training = training_options(manifest)
+    source = Remembered(memory.dataset, more=new, new=difference.new)
+    merged = write_memory(work / FOLDER, source)
+    wanted = set(difference.new)
+    fresh = [document for document in new.documents() if document.doc_id in wanted]
+    texts = text_of((document.title for document in fresh), (document.text for document in fresh))
+    text = open_text_encoder(parent / "text")
+    with replacing_folder(work / "text") as folder:
+        text.extended(texts).save(folder)
+    if options.strategy != "append":
+        _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
+    else:
+        _keep_pseudo(merged, memory, difference)
+    assignment = Assignment.open(parent / "assignment")
+    added = set(difference.added)
+    numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
+    if numbers:
+        assignment = assignment.extend(
+            [fresh[place].doc_id for place in numbers],
+            [texts[place] for place in numbers],
+            titles=[fresh[place].title for place in numbers],
+            urls=[fresh[place].url for place in numbers],
+            queries=_describing(
+                assignment,
+                [fresh[place] for place in numbers],
+                merged,
+                training,
+                parent / IN_VERSION,
+            ),
+        )
+    assignment.save(work / "docids")
+    if (parent / LEXICAL).is_dir():
+        from dsi.lexical.building import LexicalIndex
+
+        LexicalIndex.open(parent / LEXICAL).changed(
+            [document.title for document in fresh],
+            [document.text for document in fresh],
+            assignment.table.find([document.doc_id for document in fresh]),
+            live=~np.asarray(assignment.table.retired),
+        ).save(work / LEXICAL)
+    probe = Probe.of(
+        memory, without=difference.changed, most=options.probe_queries, seed=options.seed
+    )
+    write_json(work / "probe.json", probe.to_json())
+    write_json(work / "difference.json", {**asdict(difference), "name": new.info.name})
+
+
+def _write_pseudo(
+    merged: Dataset,
+    memory: Memory,
+    difference: Difference,
+    options: UpdateOptions,
+    training: TrainingOptions,
+    writer: Path,
+) -> None:
+    """Keeps the pseudo-queries of old documents and makes those of new ones.
+
+    Where a generative memory is to write them, it is the index's own.
+    """
+    name = options.generator
+    if name == "auto":
+        name = memory.generator or ""
+        if not name and training.generator == "none":
+            return
+        if not name:
+            enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
+            name = "selective" if enough else "extractive"
+    per_doc = options.per_doc or training.per_doc
+    chosen = _generator_options(name, per_doc, training.seed, writer)
+    generator = GENERATORS[name](merged, chosen)
+    kept = memory.generator == name
+    new = set(difference.new)
+
+    def rows() -> Iterator[tuple[str, str, str, str]]:
+        if kept:
+            yield from (row for row in memory.pseudo_rows() if row[1] not in new)
+        documents = (
+            document for document in merged.documents() if not kept or document.doc_id in new
+        )
+        total = len(new) if kept else merged.info.documents
+        tracked = track(documents, f"pseudo-queries ({name})", total=total)
+        while batch := list(islice(tracked, _TOGETHER)):
+            for document, queries in zip(batch, generator.generate_batch(batch), strict=True):
+                for number, query in enumerate(dict.fromkeys(each.text for each in queries)):
+                    yield (f"{document.doc_id}#{name}-{number}", document.doc_id, query, name)
+
+    write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
+
+
+def _keep_pseudo(merged: Dataset, memory: Memory, difference: Difference) -> None:
+    """Keeps the pseudo-queries of documents that stay as they are; makes none."""
+    if memory.generator is None:
+        return
+    changed = set(difference.changed)
+    rows = (row for row in memory.pseudo_rows() if row[1] not in changed)
+    assert memory.made is not None
+    write_pseudo(merged, memory.generator, rows, memory.made)
+
+
+def _generator_options(name: str, per_doc: int, seed: int, writer: Path) -> GeneratorOptions:
+    if name == "memory" and writer.is_dir():
+        return GenerativeMemory.options_of(writer, per_doc=per_doc, seed=seed)
+    return GENERATORS[name].options_class(per_doc=per_doc, seed=seed)
+
+
+def _describing(
+    assignment: Assignment,
+    documents: list[Document],
+    merged: Dataset,
+    training: TrainingOptions,
+    writer: Path,
+) -> list[list[str]] | None:
+    """Returns the pseudo-queries that are to describe new documents; None where none are.
+
+    They are those that the model learns, or where the old identifiers come from another
+    generator, new ones of that generator.
+    """
+    wanted = assignment.table.options.get("generator")
+    if assignment.table.kind != "description" or wanted is None:
+        return None
+    written = next(iter(merged.generators), None)
+    name = (written or "extractive") if wanted == "auto" else wanted
+    if name != written:
+        # As many as `docids.pseudo_queries.queries_of` had made for the old documents.
+        options = _generator_options(name, GeneratorOptions.per_doc, 0, writer)
+        given = GENERATORS[name](merged, options).generate_batch(documents)
+        return [[query.text for query in queries] for queries in given]
+    found: dict[str, list[str]] = {document.doc_id: [] for document in documents}
+    for doc_id, text in arrow.read_rows(merged.path / "pseudo" / name, ["doc_id", "text"]):
+        if doc_id in found:
+            found[doc_id].append(text)
+    return list(found.values())
+
+
+def open_update(index: Path, options: UpdateOptions) -> Update:
+    """Opens what `dsi update` has written."""
+    work = index / WORK
+    parent = versions.folder(index, read_json(work / CLAIM)["parent"])
+    manifest = Manifest.load(parent)
+    memory = Memory.open(work)
+    assignment = Assignment.open(work / "docids")
+    text = open_text_encoder(work / "text")
+    table = assignment.table
+    documents = {document.doc_id: document for document in memory.dataset.documents()}
+    live = ~np.asarray(table.retired)
+    named = [
+        documents[doc_id] if alive else None
+        for doc_id, alive in zip(table.doc_ids, live.tolist(), strict=True)
+    ]
+    whole = text_of(
+        (document.title if document else "" for document in named),
+        (document.text if document else "" for document in named),
+    )
+    tokens = [
+        line if document else []
+        for line, document in zip(text.encode_documents(whole, text.longest), named, strict=True)
+    ]
+    stored = read_json(work / "difference.json")
+    new = table.find([*stored["added"], *stored["changed"]])
+    return Update(
+        options=options,
+        parent=parent,
+        manifest=manifest,
+        training=training_options(manifest),
+        text=text,
+        known_tokens=open_text_encoder(parent / "text").vocabulary_size,
+        assignment=assignment,
+        memory=memory,
+        generator=memory.generator,
+        tokens=tokens,
+        titles=[document.title if document else "" for document in named],
+        new_rows=np.sort(new),
+        lexical=open_lexical(work),
+    )
+
+
+def open_lexical(folder: Path) -> DocumentScores | None:
+    """Opens the lexical layer in the folder of a version, or of one under way."""
+    if not (folder / LEXICAL).is_dir():
+        return None
+    from dsi.lexical.building import open_layer
+
+    return open_layer(folder / LEXICAL)
