@@ -226,7 +226,8 @@ def _given(**settings: Any) -> dict[str, Any]:
 
 def _sample(path: Path, size: int) -> None:
     """Leaves documents drawn by the hash of their ids, with the queries that ask for them."""
-    from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_dataset
+    from data_prep.dataset import Dataset, InMemorySource, Qrel, Query
+    from data_prep.dataset_writer import write_dataset
 
     whole = Dataset.open(path)
     order = sorted(whole.doc_ids, key=lambda each: hashlib.sha256(each.encode()).digest())

@@ -112,7 +112,8 @@ class Systems:
     @functools.cached_property
     def dataset(self) -> Any:
         """The dataset, prepared."""
-        from data_prep.dataset import Dataset, write_dataset
+        from data_prep.dataset import Dataset
+        from data_prep.dataset_writer import write_dataset
         from dsi.commands.prepare import prepare
 
         path = self._folder / "dataset"

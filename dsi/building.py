@@ -1,7 +1,7 @@
 """An index from documents in hand, and more documents for it: the short way from Python.
 
 `dsi.build` is `dsi prepare` and `dsi train` in one, `dsi.update` is `dsi update`. Each stage can be
-called by itself too: `data_prep.dataset.write_dataset`, `dsi.indexing.build.train_index`,
+called by itself too: `data_prep.dataset_writer.write_dataset`, `dsi.indexing.build.train_index`,
 `dsi.updating.update.update_index`.
 """
 

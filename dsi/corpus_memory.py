@@ -21,15 +21,8 @@ from typing import Any
 import numpy as np
 
 from data_prep import arrow
-from data_prep.dataset import (
-    PSEUDO_COLUMNS,
-    Dataset,
-    Document,
-    Qrel,
-    Query,
-    SourceData,
-    write_dataset,
-)
+from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document, Qrel, Query, SourceData
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
 from docids.store import open_store, write_store

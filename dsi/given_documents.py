@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.dataset import Dataset, InMemorySource, SourceData, write_dataset
+from data_prep.dataset import Dataset, InMemorySource, SourceData
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.passages import PassageOptions, PassageSource
 from data_prep.sources.base import SourceOptions, refuse_unused

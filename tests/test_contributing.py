@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.generate import generate_queries
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.sources import SOURCES

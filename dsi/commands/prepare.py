@@ -61,7 +61,7 @@ def prepare(
         drop_duplicate_texts: Drop documents with the title and text of an earlier one, and give
             their judgments to the earlier one.
     """
-    from data_prep.dataset import refuse_other_content, write_dataset
+    from data_prep.dataset_writer import refuse_other_content, write_dataset
     from data_prep.passages import PassageSource
     from data_prep.sources import detect
     from data_prep.splits import SplitSource

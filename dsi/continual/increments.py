@@ -7,16 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.dataset import (
-    TABLES,
-    Dataset,
-    Document,
-    Qrel,
-    Query,
-    SourceData,
-    refuse_other_content,
-    write_dataset,
-)
+from data_prep.dataset import TABLES, Dataset, Document, Qrel, Query, SourceData
+from data_prep.dataset_writer import refuse_other_content, write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, refuse_irreplaceable, replacing_named_folder, write_json
 from data_prep.splits import increment_shares, queries_of_parts, split_documents

@@ -8,46 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from data_prep import arrow
-from data_prep.dataset import Dataset, Document, ExampleCounter
+from data_prep.dataset import Dataset, ExampleCounter
 from data_prep.errors import InputError, command_line
 from data_prep.files import (
     read_json,
     remove_folder,
-    replacing_folder,
     write_json,
 )
-from data_prep.generate import provenance
-from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.passages import document_of
-from data_prep.progress import note, track
-from docids.assignment import Assignment, text_of
+from docids.assignment import Assignment
 from dsi import versions
 from dsi.corpus_memory import (
     FOLDER,
     Difference,
     Memory,
-    Remembered,
-    remember,
-    write_memory,
-    write_pseudo,
 )
 from dsi.distributed.processes import Processes
 from dsi.evaluation.probe import Probe
-from dsi.generation.memory import IN_VERSION, GenerativeMemory
-from dsi.indexing.options import TrainingOptions
+from dsi.generation.memory import IN_VERSION
 from dsi.indexing.preparation import LEXICAL
-from dsi.indexing.start import FEWEST_LABELLED
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.inherited_options import left_out
@@ -57,14 +42,25 @@ from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
 from dsi.updating.strategy_parsing import resolved
 from dsi.updating.strategy_state import write_kept
-from dsi.updating.workspace import CLAIM, NEW, WORK, clear_up, give_up, left_as_found, open_lexical, open_memory, open_update, prepare_parts
+from dsi.updating.workspace import (
+    CLAIM,
+    NEW,
+    WORK,
+    clear_up,
+    give_up,
+    left_as_found,
+    open_lexical,
+    open_memory,
+    open_update,
+    prepare_parts,
+)
 from dsi.version_files import link_or_copy
 from dsi.versions import Manifest
 from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
-    from dsi.search.document_scores import DocumentScores
     from dsi.updating.training import Watcher
+
 
 @dataclass(frozen=True)
 class Updated:

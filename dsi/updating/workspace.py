@@ -6,11 +6,8 @@ A killed update leaves the folder, and the same command, run again, takes it up.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep import arrow
-from data_prep.dataset import Dataset, Document, ExampleCounter
-from data_prep.errors import InputError, command_line
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
 from data_prep.files import (
     read_json,
     remove_folder,
@@ -28,7 +25,6 @@ from data_prep.files import (
 )
 from data_prep.generate import provenance
 from data_prep.generators import GENERATORS, GeneratorOptions
-from data_prep.passages import document_of
 from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from dsi import versions
@@ -41,7 +37,6 @@ from dsi.corpus_memory import (
     write_memory,
     write_pseudo,
 )
-from dsi.distributed.processes import Processes
 from dsi.evaluation.probe import Probe
 from dsi.generation.memory import IN_VERSION, GenerativeMemory
 from dsi.indexing.options import TrainingOptions
@@ -49,19 +44,12 @@ from dsi.indexing.preparation import LEXICAL
 from dsi.indexing.start import FEWEST_LABELLED
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
-from dsi.updating.inherited_options import left_out
 from dsi.updating.options import UpdateOptions
-from dsi.updating.parent import check_parent
-from dsi.updating.strategies import parse_strategies
-from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
-from dsi.updating.strategy_parsing import resolved
-from dsi.updating.strategy_state import write_kept
+from dsi.updating.strategies.base import Update
 from dsi.versions import Manifest
-from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
     from dsi.search.document_scores import DocumentScores
-    from dsi.updating.training import Watcher
 
 WORK = "updating"
 CLAIM = "update.json"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi.arguments import Arguments
 from dsi.cli import main

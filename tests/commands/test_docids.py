@@ -5,7 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions
 from docids.assignment import Assignment

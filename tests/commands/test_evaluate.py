@@ -8,7 +8,8 @@ import tiny_encoders
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from docids.table import DocidTable
 from dsi import Index, cli, versions
 from dsi.backbone import graft_docids

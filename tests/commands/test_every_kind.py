@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi import Index
 from dsi.cli import main
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions

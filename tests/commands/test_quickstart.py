@@ -5,7 +5,8 @@ import json
 import pytest
 from rich.console import Console
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi.commands.quickstart import QUESTIONS, quickstart
 from dsi.report import to_json
 

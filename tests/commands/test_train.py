@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import Index, versions
 from dsi.cli import main

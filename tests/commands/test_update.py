@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from dsi.arguments import Arguments
 from dsi.cli import main
 from dsi.commands.update import update

@@ -10,7 +10,8 @@ import datasets
 import pytest
 
 from data_prep import arrow
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.dataset import Document, write_dataset
+from data_prep.dataset import Document
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions, detect
 from data_prep.sources import sqlite as sqlite_source

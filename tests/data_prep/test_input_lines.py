@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions, detect
 from data_prep.sources import lines as opener

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.once import open_input
 from data_prep.sources import SourceOptions, detect
 from data_prep.sources.judged import read_qrels, read_queries

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.passages import PassageOptions, PassageSource, cut, document_of, folded
 

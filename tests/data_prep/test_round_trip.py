@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep import generate
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.generate import count_by_document, generate_queries, used_as_they_are

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import Assignment

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import dsi
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError, on_command_line
 from dsi.indexing import build
 from dsi.updating import update

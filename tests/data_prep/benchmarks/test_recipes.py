@@ -10,7 +10,8 @@ import pytest
 from data_prep.benchmarks import BENCHMARKS, Benchmark
 from data_prep.benchmarks.msmarco import MsMarco1m, MsMarco100k
 from data_prep.benchmarks.natural_questions import Nq10k
-from data_prep.dataset import Document, write_dataset
+from data_prep.dataset import Document
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions, detect
 from docids.assignment import assign

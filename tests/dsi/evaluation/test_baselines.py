@@ -8,7 +8,8 @@ import tiny_encoders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.sentence_encoder import SentenceEncoder
 from dsi.evaluation.baselines import baseline_run, dense, make_baseline

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi.cli import main
 from dsi.evaluation.self_check import SelfCheck, check_itself
 from dsi.index import Index

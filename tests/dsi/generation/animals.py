@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 
 ANIMALS = ["otter", "pika", "vole", "heron", "newt", "lynx", "stoat", "mole", "hare", "shrew"]
 

@@ -652,7 +652,8 @@ def test_the_generative_memory_goes_with_the_index(tmp_path):
 
 
 def _trained_memory(path: Path) -> Path:
-    from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+    from data_prep.dataset import Document, InMemorySource, Qrel, Query
+    from data_prep.dataset_writer import write_dataset
     from dsi.generation import MemoryOptions, train_memory
 
     documents = [Document(f"d{n}", "", f"The anchor {n} of the whale.") for n in range(50)]

@@ -13,7 +13,8 @@ import small
 import tiny_encoders
 import torch
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.sentence_encoder import SentenceEncoder
 from docids.table import FIRST_CODE

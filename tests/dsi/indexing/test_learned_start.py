@@ -11,7 +11,8 @@ import small
 import torch
 from safetensors.torch import load_file
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.assignment import Assignment
 from docids.code_learning.seq2seq import CodeVectors

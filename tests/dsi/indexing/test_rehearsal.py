@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import small
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.rehearsal import RehearsalOptions
 from docids.table import DocidTable
 from dsi import versions

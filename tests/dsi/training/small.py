@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from docids.kinds import TreeOptions
 from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions

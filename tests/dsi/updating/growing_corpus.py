@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import small
 
-from data_prep.dataset import Dataset, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi.lexical.options import LexicalOptions
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 import pytest
 import small
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import versions
 from dsi.corpus_memory import Memory

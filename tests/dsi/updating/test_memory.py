@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi import versions
 from dsi.corpus_memory import Difference, Memory, Remembered, digest, write_memory
 

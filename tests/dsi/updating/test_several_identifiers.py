@@ -8,7 +8,8 @@ import pytest
 import small
 from growing_corpus import NEW, OLD, found
 
-from data_prep.dataset import InMemorySource, write_dataset
+from data_prep.dataset import InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.generators import GENERATORS
 from docids.assignment import Assignment
 from docids.kinds.keywords import KeywordOptions

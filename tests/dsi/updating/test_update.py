@@ -14,7 +14,8 @@ from growing_corpus import NEW, OLD, found
 from safetensors.torch import load_file
 from small import weights
 
-from data_prep.dataset import Document, InMemorySource, write_dataset
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
