@@ -45,7 +45,7 @@ def vectors_of(
     """
     import torch
 
-    from dsi.pooled_encoder import evaluating, padded
+    from dsi.inference import evaluating, padded
 
     batches = list(_batches([max(1, len(line)) for line in texts]))
     shape = (len(texts), encoder.width)
@@ -59,10 +59,10 @@ def vectors_of(
     left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
         left = track(batches[begun:], "encoding documents")
-    with evaluating(encoder):
+    with evaluating(encoder), torch.inference_mode():
         for done, rows in enumerate(left, begun + 1):
-            tokens, mask = padded([texts[row] for row in rows.tolist()], device)
-            made = encoder.vectors(tokens, mask).float()
+            tokens, mask = padded([texts[row] or [0] for row in rows.tolist()])
+            made = encoder.vectors(tokens.to(device), mask.to(device)).float()
             if not bool(torch.isfinite(made).all()):
                 raise InputError(
                     "the encoder gives vectors that are not finite",

@@ -488,13 +488,9 @@ class Index:
 
     def _padded(self, tokens: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns token ids and mask of queries on the index's device; int64 [queries, longest]."""
-        import torch
+        from dsi.inference import padded
 
-        input_ids = torch.zeros((len(tokens), max(map(len, tokens))), dtype=torch.int64)
-        attention_mask = torch.zeros_like(input_ids)
-        for line, query in enumerate(tokens):
-            input_ids[line, : len(query)] = torch.tensor(query)
-            attention_mask[line, : len(query)] = 1
+        input_ids, attention_mask = padded(tokens)
         return input_ids.to(self.trie.device), attention_mask.to(self.trie.device)
 
     def _search_batch(

@@ -11,8 +11,7 @@ The configuration of the model says what the encoder is made of (`dsi.network_co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,24 +299,3 @@ def _known_layer(layer: Any) -> bool:
 
 def _whole(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
-
-
-def padded(
-    lines: Sequence[Sequence[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns texts as a batch and its mask, both int64 [texts, longest]; none is token 0."""
-    tokens = [torch.tensor(list(line) or [0]) for line in lines]
-    mask = nn.utils.rnn.pad_sequence([torch.ones_like(line) for line in tokens], batch_first=True)
-    return nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(device), mask.to(device)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode, without gradients, until the end."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        module.train(training)

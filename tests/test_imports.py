@@ -17,7 +17,8 @@ LAYERS = (
     "report", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
     "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
     # The network, the lexical layer, and how they compute.
-    "network_config", "pawa", "pooled_encoder", "backbone", "document_vectors", "loaded_encoder",
+    "inference", "network_config", "pawa", "pooled_encoder", "backbone",
+    "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",
     # From examples to trained weights.
     "rows", "data", "teachers", "objectives", "training",

@@ -17,6 +17,7 @@ from data_prep.progress import track
 from data_prep.text import APOSTROPHES, INVISIBLE, normalise, training_lines
 from dsi.generation.checkpoints import load_writer
 from dsi.generation.memory_options import MemoryOptions
+from dsi.inference import padded
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.loop import hardware_precision
 
@@ -75,9 +76,9 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = options.lr * _rate(step, options)
         picked = members(len(pairs), step, options.pairs, options.seed)
-        input_ids = _padded([sources[number] for number in picked], _pad(tokenizer))
-        labels = _padded([targets[number] for number in picked], _IGNORED)
-        mask = _padded([[1] * len(sources[number]) for number in picked], 0)
+        input_ids = padded([sources[number] for number in picked], _pad(tokenizer))[0]
+        labels = padded([targets[number] for number in picked], _IGNORED)[0]
+        mask = padded([[1] * len(sources[number]) for number in picked], 0)[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             output = placed(
                 input_ids=input_ids.to(device),
@@ -137,11 +138,6 @@ def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[list[int]]:
     lines: Any = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
     return [list(line[:length]) for line in lines]
-
-
-def _padded(lines: list[list[int]], filler: int) -> torch.Tensor:
-    longest = max(map(len, lines))
-    return torch.tensor([line + [filler] * (longest - len(line)) for line in lines])
 
 
 def _start(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from data_prep.progress import track
 from dsi.backbone import decoder_body, longest_text
+from dsi.inference import evaluating, padded
 from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
 from dsi.rows.corpus import Corpus, code_rows
 from dsi.rows.new_documents import NewDocuments
@@ -62,22 +63,16 @@ def decoder_states(
     """
     import torch
 
-    was_training = model.training
-    model.eval()
     device = model.get_output_embeddings().weight.device
     longest = min(_TOKENS, longest_text(model) or _TOKENS)
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
     base = decoder_body(model)
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
             lines = [list(texts[row][:longest]) or [0] for row in rows]
-            input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
-            mask = torch.zeros_like(input_ids)
-            for line, tokens in enumerate(lines):
-                input_ids[line, : len(tokens)] = torch.tensor(tokens)
-                mask[line, : len(tokens)] = 1
+            input_ids, mask = padded(lines)
             input_ids, mask = input_ids.to(device), mask.to(device)
             encoded = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
             first = torch.zeros((len(lines), 1), dtype=torch.int64, device=device)
@@ -87,7 +82,6 @@ def decoder_states(
                 encoder_attention_mask=mask,
             ).last_hidden_state[:, 0]
             vectors[rows] = state.float().cpu().numpy()
-    model.train(was_training)
     return vectors
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from docids.table import PAD
 from dsi.backbone import decoder_body
+from dsi.inference import evaluating, padded
 
 _BATCH = 128
 _TOKENS = 1 << 16
@@ -38,15 +39,13 @@ def last_states(
     """
     if not any(prefixes) and is_latent(model):
         return _latent_states(model, texts)
-    was_training = model.training
-    model.eval()
     device = model.get_output_embeddings().weight.device
     width = model.get_output_embeddings().in_features
     states = np.zeros((len(texts), width), np.float32)
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for picked in _batches([len(text) for text in texts]):
-            input_ids, mask = _padded([texts[number] for number in picked])
-            begun, there = _padded([[PAD, *prefixes[number]] for number in picked])
+            input_ids, mask = padded([texts[number] for number in picked])
+            begun, there = padded([[PAD, *prefixes[number]] for number in picked])
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
@@ -57,7 +56,6 @@ def last_states(
             ).last_hidden_state
             lasts = (there.sum(dim=1) - 1).to(device)
             states[picked] = found[torch.arange(len(picked)), lasts].float().cpu().numpy()
-    model.train(was_training)
     return states
 
 
@@ -71,15 +69,6 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(number)
     if batch:
         yield batch
-
-
-def _padded(lines: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
-    mask = torch.zeros_like(tokens)
-    for place, line in enumerate(lines):
-        tokens[place, : len(line)] = torch.tensor(line)
-        mask[place, : len(line)] = 1
-    return tokens, mask
 
 
 def is_latent(model: PreTrainedModel) -> bool:

@@ -28,7 +28,6 @@ Continuations of equal score are ordered by the lowest table row they lead to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -36,6 +35,7 @@ from transformers import PreTrainedModel
 
 from data_prep.errors import InputError
 from docids.table import PAD
+from dsi.inference import evaluating
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.base import Decoder
 from dsi.search.lookahead import LookAhead
@@ -576,19 +576,6 @@ def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> 
             f"{rows} table rows",
             hint="Give one number for each query and row",
         )
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switches dropout off, and back on afterwards where it was on."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()
 
 
 def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:

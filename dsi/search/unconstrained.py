@@ -18,11 +18,11 @@ import torch
 from transformers import PreTrainedModel
 
 from docids.table import END, PAD
+from dsi.inference import evaluating
 from dsi.search.beam import (
     MAX_ELEMENTS,
     best_places,
     elements_per_query,
-    evaluating,
     readable,
     refuse_narrow,
     refuse_other_scores,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dsi.inference import evaluating, padded
 from dsi.search.beam import beam_search
 
 if TYPE_CHECKING:
@@ -106,30 +107,23 @@ def ranks_of(
     Returns:
         From 1; infinite where it is not among the first ten; float64 [queries].
     """
-    was_training = model.training
-    model.eval()
     ranks = np.full(len(queries), np.inf)
     order = np.argsort([len(line) for line in queries.tokens], kind="stable")
-    for start in range(0, len(order), _BATCH):
-        picked = order[start : start + _BATCH]
-        lines = [queries.tokens[number] for number in picked]
-        input_ids = torch.zeros((len(lines), max(map(len, lines))), dtype=torch.int64)
-        mask = torch.zeros_like(input_ids)
-        for place, line in enumerate(lines):
-            input_ids[place, : len(line)] = torch.tensor(line)
-            mask[place, : len(line)] = 1
-        found, _ = beam_search(
-            model,
-            input_ids.to(trie.device),
-            mask.to(trie.device),
-            trie,
-            k=_DEPTH,
-            beams=max(beams, _DEPTH),
-            score=score,
-            document_scores=queries.document_scores(picked, trie.device),
-        )
-        wanted = np.array([queries.rows[number] for number in picked])
-        hit = found.cpu().numpy() == wanted[:, None]
-        ranks[picked] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
-    model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(order), _BATCH):
+            picked = order[start : start + _BATCH]
+            input_ids, mask = padded([queries.tokens[number] for number in picked])
+            found, _ = beam_search(
+                model,
+                input_ids.to(trie.device),
+                mask.to(trie.device),
+                trie,
+                k=_DEPTH,
+                beams=max(beams, _DEPTH),
+                score=score,
+                document_scores=queries.document_scores(picked, trie.device),
+            )
+            wanted = np.array([queries.rows[number] for number in picked])
+            hit = found.cpu().numpy() == wanted[:, None]
+            ranks[picked] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
     return ranks

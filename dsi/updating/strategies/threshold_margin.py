@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from dsi.data.batching import Batch
+from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Objective, Targets, decoder_inputs
 from dsi.updating.regularization.per_sample_gradients import old_batches, targets_of
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
@@ -67,11 +68,8 @@ class ThresholdMargin(Objective):
     ) -> None:
         super().__init__(weight)
         self.inputs = [_inputs(batch, targets) for batch in batches]
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             self.before = [_states(model, inputs) for inputs in self.inputs]
-        model.train(was_training)
         everything = torch.cat(self.before)
         mean, deviation = everything.mean(dim=0), everything.std(dim=0)
         self.high, self.low = mean + deviation, mean - deviation
