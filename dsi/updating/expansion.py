@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsi.rows.expansion import expand
+from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
 from dsi.updating.strategies.base import Update
 

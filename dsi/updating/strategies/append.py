@@ -18,7 +18,7 @@ class Append(Standalone):
     ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr", "generator", "per_doc"})
 
     def run(self, update: Update, work: Path) -> Outcome:
-        """Grows the network; see `dsi.rows.expansion`."""
+        """Grows the network; see `dsi.rows.model_expansion`."""
         from dsi.updating.expansion import grown_model
 
         return Outcome(grown_model(update), update.text, {"steps": 0, "batch": 0})

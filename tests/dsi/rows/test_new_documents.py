@@ -9,7 +9,7 @@ import torch
 from docids.table import FIRST_CODE, DocidTable
 from dsi.backbone import from_scratch
 from dsi.rows import WARM_STARTS, Corpus
-from dsi.rows.expansion import expand
+from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
 from dsi.rows.spectral import RESERVED
 
