@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -189,12 +190,11 @@ class Sampler:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.inference_mode():
             writer: Any = self.model
+            read = self._read_once(batch, copies) if self.causal and copies > 1 else None
             tokens = writer.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
+                **(read or {"num_return_sequences": copies, **batch}),
                 do_sample=True,
                 num_beams=1,
-                num_return_sequences=copies,
                 max_new_tokens=options.query_length,
                 temperature=1.0,
                 top_k=0,
@@ -212,6 +212,39 @@ class Sampler:
             texts = [_bare(text) for text in texts]
         lines_of = [one_line(text) for text in texts]
         return [lines_of[start : start + copies] for start in range(0, len(lines_of), copies)]
+
+    def _read_once(self, batch: Any, copies: int) -> dict[str, Any] | None:
+        """Reads each prompt once for all its copies, which `generate` would read one by one.
+
+        The last token is left to `generate`, which starts from it.
+
+        Args:
+            batch: Token ids and attention mask; int64 [prompts, length] each.
+            copies: Texts per prompt.
+
+        Returns:
+            The inputs of `generate`, [prompts * copies, length] each, with the keys and values of
+            all tokens but the last; None if the model keeps something else, such as the states of
+            a recurrent network.
+        """
+        from transformers import DynamicCache
+
+        asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if asked["input_ids"].shape[1] < 2:
+            return None
+        positions = (asked["attention_mask"].cumsum(1) - 1).clamp_min(0)[:, :-1]
+        known = inspect.signature(self.model.forward).parameters
+        more = {"position_ids": positions, "logits_to_keep": 1, "use_cache": True}
+        reader: Any = self.model
+        kept = reader(
+            **{name: value[:, :-1] for name, value in asked.items()},
+            **{name: value for name, value in more.items() if name in known},
+        ).past_key_values
+        if type(kept) is not DynamicCache:
+            return None
+        kept.batch_repeat_interleave(copies)
+        repeated = {name: value.repeat_interleave(copies, 0) for name, value in asked.items()}
+        return {**repeated, "past_key_values": kept}
 
 
 class _Choose:

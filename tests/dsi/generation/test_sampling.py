@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM
 
 from data_prep.errors import InputError
 from dsi.generation.checkpoints import load_writer, weights_hash
@@ -46,6 +48,37 @@ class TestSampler:
         torch.manual_seed(5)
         sampler.sample(PROMPTS, 2, seed=1)
         assert torch.equal(torch.rand(3), expected)
+
+
+def rotary(tokenizer):
+    """A Llama with random weights, large enough for every token of the prompt to matter."""
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, initializer_range=0.5, eos_token_id=1,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_prompt_that_is_read_once_for_all_its_texts_leads_to_the_same(
+    kind, causal, tokenizer, monkeypatch
+):
+    model = load_writer(str(causal))[0] if kind == "gpt2" else rotary(tokenizer)
+    sampler = Sampler(model, tokenizer, SamplingOptions(**FP32))
+    rows = []
+    forward = type(model).forward
+
+    @functools.wraps(forward)
+    def counted(self, *words, **values):
+        rows.append(len(values["input_ids"]))
+        return forward(self, *words, **values)
+
+    monkeypatch.setattr(type(model), "forward", counted)
+    written = sampler.sample(PROMPTS, 3, seed=0)
+    assert rows[0] == len(PROMPTS)  # and not three times as many
+    monkeypatch.setattr(Sampler, "_read_once", lambda *words: None)
+    assert sampler.sample(PROMPTS, 3, seed=0) == written
 
 
 def test_the_likeliest_token_alone_is_greedy_search(encoder_decoder):
