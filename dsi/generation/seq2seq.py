@@ -19,8 +19,8 @@ DEFAULT_MODEL = "castorini/doc2query-t5-base-msmarco"
 """docT5query (Nogueira and Lin, 2019), as NCI uses it; DSI-QG takes its large one."""
 PROMPT = "{title} {text}"
 CHAT_PROMPT = (
-    "Passage: {title} {text}\n\nWrite one question that the passage above answers, as somebody would "
-    "type it into a search engine. Reply with the question alone."
+    "Passage: {title} {text}\n\nWrite one question that the passage above answers, as somebody "
+    "would type it into a search engine. Reply with the question alone."
 )
 """What an instruction-tuned model reads where no other prompt is given."""
 _FIELD = re.compile(r"\{(\w*)\}")
