@@ -4,9 +4,10 @@
     python benchmarks/defaults.py --dataset squad-dev=PATH --encoder PATH/TO/MINILM
 
 One option at a time is changed, the others stay at their defaults: the size of pairs, the penalty
-on the gains of words, and the weight of latent vectors beside words; with `--encoder`, the weight of
-its vectors instead. Every cell is an index of one seed, measured on split dev, which trains
-nothing. Cells in `results/defaults.jsonl` are not measured again.
+on the gains of words, and the weight of latent vectors beside words; with `--encoder`, the weight
+of its vectors instead. Every cell is an index of one seed, measured on split dev, of which only
+the number of steps of the lexical layer is chosen. Cells in `results/defaults.jsonl` are not
+measured again.
 """
 
 from __future__ import annotations
