@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from dsi.pooled_encoder import PooledEncoder
     from dsi.text_encoder import TextEncoder
 
-_WEIGHTS = "model.safetensors"
-_CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 _MOST_HEADER = 16 << 20
 _MOST_NUMBER = 2**31
 _MOST_WINDOW = 2**16
-_TEXT_ROWS = "dsi_text_vocabulary"
+TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
 _FEED_FORWARD = 128
 
@@ -195,8 +195,8 @@ def from_encoder(
         torch.manual_seed(seed)
         model = attach(T5ForConditionalGeneration(config), encoder)
         model = graft_docids(model, rows, alphabet_size)
-    network: Any = model
-    torch.nn.init.constant_(network.decoder.final_layer_norm.weight, weight * width**-0.5)
+    made: Any = model
+    torch.nn.init.constant_(made.decoder.final_layer_norm.weight, weight * width**-0.5)
     return model
 
 
@@ -296,7 +296,7 @@ def graft_docids(
     config.tie_word_embeddings = False
     if hasattr(config, "scale_decoder_outputs"):
         config.scale_decoder_outputs = False
-    setattr(config, _TEXT_ROWS, text_vocabulary)
+    setattr(config, TEXT_ROWS, text_vocabulary)
     for settings in (config, model.generation_config):
         settings.pad_token_id = settings.decoder_start_token_id = PAD
         settings.eos_token_id = END
@@ -306,7 +306,7 @@ def graft_docids(
 
 def set_text_rows(model: PreTrainedModel, rows: int) -> None:
     """Notes in the configuration how many tokens the encoder's embedding has rows for."""
-    setattr(model.config, _TEXT_ROWS, rows)
+    setattr(model.config, TEXT_ROWS, rows)
 
 
 def longest_text(model: PreTrainedModel) -> int | None:
@@ -355,8 +355,8 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
     config = {**model.config.to_dict(), "architectures": [plain_class(model)]}
     config.pop("_name_or_path", None)  # a path of the machine it was trained on
     text = json.dumps(config, indent=2, default=str, sort_keys=True)
-    (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
-    save_model(model, str(folder / _WEIGHTS))
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    save_model(model, str(folder / WEIGHTS))
 
 
 def load_backbone(
@@ -377,17 +377,17 @@ def load_backbone(
 
     folder = Path(folder)
     stored = read_config(folder)
-    shapes = check_weights(folder / _WEIGHTS)
-    _check_sizes(stored, len(shapes), folder / _CONFIG)
+    shapes = check_weights(folder / WEIGHTS)
+    check_sizes(stored, len(shapes), folder / CONFIG)
     unusable: tuple[type[Exception], ...] = (*_unusable(), SafetensorError)
     try:
         with torch.device("meta"):
-            _compare(_network(stored, folder), shapes, folder / _WEIGHTS)
+            compare(network(stored, folder), shapes, folder / WEIGHTS)
         # Weights that are read right after need not be drawn, which takes longer than reading.
         with torch.random.fork_rng(devices=[]), no_init_weights():
-            model = _network(stored, folder)
-        load_model(model, folder / _WEIGHTS, strict=True)
-        _check_finite(model, folder / _WEIGHTS)
+            model = network(stored, folder)
+        load_model(model, folder / WEIGHTS, strict=True)
+        check_finite(model, folder / WEIGHTS)
     except InputError:
         raise
     except torch.OutOfMemoryError:
@@ -395,7 +395,7 @@ def load_backbone(
     except unusable as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot make a model of it ({told:.300})", where=folder / _CONFIG, hint=COPY
+            f"cannot make a model of it ({told:.300})", where=folder / CONFIG, hint=COPY
         ) from error
     placed: Any = model
     return placed.to(device).eval()
@@ -416,7 +416,7 @@ def _unusable() -> tuple[type[Exception], ...]:
     return _UNUSABLE if strict is None else (*_UNUSABLE, strict)
 
 
-def _network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
+def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
     """Builds the network of a checked configuration."""
     from dsi.pawa import LAYERS, add_pawa
 
@@ -426,13 +426,13 @@ def _network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
         from dsi.pooled_encoder import PooledEncoder, attach
 
         model = attach(model, PooledEncoder(stored[ENCODER]))
-        if text_rows(model) != stored[_TEXT_ROWS]:
+        if text_rows(model) != stored[TEXT_ROWS]:
             raise InputError(
-                f"{ENCODER} has {text_rows(model)} rows for tokens, not {stored[_TEXT_ROWS]}",
-                where=folder / _CONFIG,
+                f"{ENCODER} has {text_rows(model)} rows for tokens, not {stored[TEXT_ROWS]}",
+                where=folder / CONFIG,
                 hint=COPY,
             )
-    model = graft_docids(model, stored[_TEXT_ROWS], stored["vocab_size"], draw=False)
+    model = graft_docids(model, stored[TEXT_ROWS], stored["vocab_size"], draw=False)
     return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
 
 
@@ -442,7 +442,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: It is missing or damaged, or names what is no part of transformers.
     """
-    file = folder / _CONFIG
+    file = folder / CONFIG
     stored = read_json(file)
     if not isinstance(stored, dict):
         raise InputError("not the configuration of a model", where=file, hint=COPY)
@@ -456,7 +456,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     _architecture(architectures[0], folder)
     from dsi.pawa import LAYERS
 
-    for key, least in ((_TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
+    for key, least in ((TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
         value = stored.get(key, least if key == LAYERS else None)
         if type(value) is not int or value < least:
             raise InputError(f"{key} is {value!r:.60}", where=file, hint=COPY)
@@ -474,11 +474,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return stored
 
 
-def _check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
+def check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
     """Refuses numbers that would cost time or memory before a shape could be compared."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            _check_sizes(value, tensors, where)
+            check_sizes(value, tensors, where)
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, bool) or not isinstance(one, (int, float)):
                 continue
@@ -516,7 +516,7 @@ def check_weights(file: Path) -> dict[str, list[int]]:
         raise InputError(f"damaged or cut short ({error})", where=file, hint=COPY) from None
 
 
-def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
+def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
     """Compares a network without memory for its weights with the shapes of stored ones."""
     wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     there: set[int] = set()
@@ -536,7 +536,7 @@ def _compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path
             raise InputError(f"{name!r} is missing", where=file, hint=COPY)
 
 
-def _check_finite(model: PreTrainedModel, file: Path) -> None:
+def check_finite(model: PreTrainedModel, file: Path) -> None:
     """Refuses weights that are not finite, with which nothing would be found."""
     import torch
 
@@ -556,6 +556,6 @@ def _architecture(name: Any, folder: Path) -> Any:
 
     if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
         raise InputError(
-            f"{name!r:.80} is no encoder-decoder of transformers", where=folder / _CONFIG
+            f"{name!r:.80} is no encoder-decoder of transformers", where=folder / CONFIG
         )
     return getattr(transformers, name)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dsi.search.document_scores import DocumentScores
     from dsi.search.explaining import Explanation
     from dsi.search.options import SearchOptions
+    from dsi.search.t5_weights import T5Weights
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoder import TextEncoder
 
@@ -171,7 +172,7 @@ class Index:
 
     Args:
         manifest: What the version is.
-        model: The model, in evaluation mode.
+        model: The model, or its weights, in evaluation mode.
         text: The encoder of the queries.
         table: The identifiers.
         trie: The trie over the live identifiers, on the model's device.
@@ -183,7 +184,7 @@ class Index:
     def __init__(
         self,
         manifest: Manifest,
-        model: PreTrainedModel,
+        model: PreTrainedModel | T5Weights,
         text: TextEncoder,
         table: DocidTable,
         trie: TorchTrie,
@@ -192,7 +193,7 @@ class Index:
         documents: StoredDocuments | None = None,
     ) -> None:
         self.manifest = manifest
-        self.model = model
+        self._network = model
         self.text = text
         self.table = table
         self.trie = trie
@@ -221,6 +222,7 @@ class Index:
                 or cut short.
         """
         from dsi.backbone import check_weights, load_backbone, text_rows
+        from dsi.search.t5_weights import read_weights
         from dsi.search.torch_trie import TorchTrie
         from dsi.stored_text_encoder import open_text_encoder
 
@@ -250,7 +252,9 @@ class Index:
             )
         place = usable_device(device)
         text = open_text_encoder(folder / "text")
-        model = load_backbone(folder / "model", place)
+        model: Any = read_weights(folder / "model", place)
+        if model is None:
+            model = load_backbone(folder / "model", place)
         for rows, wanted, what in (
             (model.get_output_embeddings().weight.shape[0], table.alphabet_size, "codes"),
             (text_rows(model), text.vocabulary_size, "tokens"),
@@ -265,6 +269,19 @@ class Index:
         documents = StoredDocuments(folder, manifest.files)
         trie_there = TorchTrie.from_trie(trie, place)
         return cls(manifest, model, text, table, trie_there, titles, lexical, documents)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model of transformers, which is made when it is first asked for.
+
+        A search by a model of T5's kind needs its weights only (`dsi.search.t5_weights`).
+        """
+        from dsi.search.t5_weights import T5Weights
+
+        if isinstance(self._network, T5Weights):
+            self._network = self._network.complete(Path("config.json"))
+            self._models = {}
+        return self._network
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
@@ -554,7 +571,7 @@ class Index:
         if precision not in self._models:
             from dsi.kernels.install import install
 
-            self._models[precision] = install(self.model, "search", precision=precision).model
+            self._models[precision] = install(self._network, "search", precision=precision).model
         return self._models[precision]
 
     def _trie_of(self, options: SearchOptions) -> TorchTrie:

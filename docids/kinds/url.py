@@ -58,7 +58,7 @@ class Url(TextKind):
                 if not (given := [text for text in (url, *likely) if text.strip()]):
                     raise InputError(
                         f"document {doc_id!r} has no URL, and neither its id nor its title is one",
-                        hint="Prepare the dataset with --url-column, or give --url.column doc_id "
+                        hint="Prepare the dataset with --url_column, or give --url.column doc_id "
                         "or --url.column title to take these as they are",
                     )
                 yield [" ".join(url_words(given[0]))]
@@ -66,7 +66,7 @@ class Url(TextKind):
             if options.column == "url" and not url.strip():
                 raise InputError(
                     f"document {doc_id!r} has no URL, which --url.column url asks for",
-                    hint="Prepare the dataset with --url-column, or leave --url.column out",
+                    hint="Prepare the dataset with --url_column, or leave --url.column out",
                 )
             yield [" ".join(url_words(named[options.column]))]
 

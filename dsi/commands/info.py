@@ -126,8 +126,10 @@ def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, 
     from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
 
-    update = configuration.get("update", {}).get("options", {})
-    found: dict[str, Any] = {}
+    update = configuration.get("update", {}).get("claim", {}).get("options", {})
+    known = ("dataset", "options", "update")
+    others = {name: value for name, value in configuration.items() if name not in known}
+    found = {name: value for name, value in _leaves(others) if everything or value is not None}
     for prefix, stored, default in (
         ("", configuration.get("options", {}), TrainingOptions()),
         ("update: ", update, UpdateOptions()),

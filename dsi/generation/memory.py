@@ -135,7 +135,7 @@ def describe(folder: Path) -> dict[str, Any]:
         raise InputError(
             "no generative memory here",
             where=folder,
-            hint="Train one with: dsi queries DATASET --train-generator",
+            hint="Train one with: dsi queries DATASET --train_generator",
         )
     about = read_json(folder / _ABOUT)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -249,7 +249,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
         raise InputError(
             "this dataset has no generative memory",
             where=dataset.path,
-            hint=f"Train one with: {command_line('queries', dataset.path, '--train-generator')}",
+            hint=f"Train one with: {command_line('queries', dataset.path, '--train_generator')}",
         )
     return found
 

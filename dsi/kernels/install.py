@@ -6,17 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
-from transformers import PreTrainedModel
 
-from dsi.kernels.dropout import cheap_dropout
-from dsi.kernels.feed_forward import cheap_feed_forward
-from dsi.kernels.linear import onednn_products
-from dsi.kernels.norms import cheap_norms
 from dsi.kernels.packed_linear import PackedLinear, PackedPart, packed
-from dsi.kernels.unpadded import can_do_without, without_padding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,13 @@ def install(
     if purpose == "search":
         other = packed(model, precision)
         return Installation(other, _replaced(other))
+    # Imported here: a search needs none of it, nor transformers behind it.
+    from dsi.kernels.dropout import cheap_dropout
+    from dsi.kernels.feed_forward import cheap_feed_forward
+    from dsi.kernels.linear import onednn_products
+    from dsi.kernels.norms import cheap_norms
+    from dsi.kernels.unpadded import can_do_without, without_padding
+
     with ExitStack() as stack:
         for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
             stack.enter_context(cheap(model))

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from dsi.kernels.matmul import can_multiply, product
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _TOGETHER = {"SelfAttention": ("q", "k", "v"), "EncDecAttention": ("k", "v")}
 """Layers of T5 that read the same states, by the name of the module that has them."""

@@ -29,9 +29,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
 
 from data_prep.errors import InputError
 from docids.table import PAD
@@ -41,6 +41,9 @@ from dsi.search.decoders.base import Decoder
 from dsi.search.lookahead import LookAhead
 from dsi.search.merging import documents_of
 from dsi.search.torch_trie import TorchTrie
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MAX_ELEMENTS = 2**27
 """About how many numbers a search holds at once beside the model, unless told otherwise."""

@@ -10,7 +10,6 @@ from typing import Literal
 from data_prep.checks import check_numbers
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
-from data_prep.sources.lines import lines
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ def read_doc_ids(path: Path) -> list[str]:
     Raises:
         InputError: There is no such file, it is not text, or there is no id in it.
     """
+    from data_prep.sources.lines import lines
+
     found = lines(path, noun="file of document ids", hint="Write it in UTF-8")
     ids = [_without_end(line) for _, line in found if line.strip()]
     if not ids:

@@ -14,8 +14,9 @@ constrained search (`dsi.search.beam`), whose places all lead to documents.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import PreTrainedModel
 
 from docids.table import END, PAD
 from dsi.inference import evaluating
@@ -30,6 +31,9 @@ from dsi.search.beam import (
 from dsi.search.decoders import start_decoder
 from dsi.search.merging import documents_of
 from dsi.search.torch_trie import TorchTrie
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def unconstrained_search(

@@ -66,7 +66,7 @@ def labelled(tmp_path):
 
 
 def test_the_generative_memory_is_trained_where_asked_for(labelled):
-    with pytest.raises(InputError, match="--train-generator"):
+    with pytest.raises(InputError, match="--train_generator"):
         queries(labelled.path, generator="memory", **MEMORY)
     first = queries(labelled.path, train_generator=True, per_doc=2, **MEMORY)
     assert (first.data["generator"], first.data["complete"]) == ("memory", True)

@@ -7,8 +7,9 @@ asked through its `forward` (`generic`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import PreTrainedModel
 
 from dsi.search.decoders.bart import BartDecoder
 from dsi.search.decoders.base import Decoder
@@ -16,6 +17,9 @@ from dsi.search.decoders.generic import GenericDecoder
 from dsi.search.decoders.pawa import PawaDecoder
 from dsi.search.decoders.t5 import T5Decoder
 from dsi.search.decoders.tree import TreeDecoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder)
 """Decoders with a step of their own."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from dsi.kernels.packed_linear import plain
 from dsi.search.decoders.tree import TreeDecoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _MODELS = ("BartForConditionalGeneration", "MBartForConditionalGeneration")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from dsi.search.decoders.base import log_probabilities_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class GenericDecoder:
@@ -52,6 +53,8 @@ class GenericDecoder:
 
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.tails`."""
+        from transformers.modeling_outputs import BaseModelOutput
+
         queries, rows, length = codes.shape
         if self._cache is not None:
             first = torch.arange(queries, device=codes.device).unsqueeze(1) * self._rows

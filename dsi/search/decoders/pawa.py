@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from docids.table import PAD
 from dsi.search.decoders.base import Decoder, log_probabilities_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _ELEMENTS = 2**25
 """About how many numbers of adapted weights are held at once."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from dsi.kernels.packed_linear import plain, products_of, together
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 from dsi.search.decoders.tree import TreeDecoder
 
-_MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "PawaT5", "PawaMT5")
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_MODELS = (
+    "T5ForConditionalGeneration",
+    "MT5ForConditionalGeneration",
+    "PawaT5",
+    "PawaMT5",
+    "T5Weights",
+)
 
 
 class T5Decoder(TreeDecoder):

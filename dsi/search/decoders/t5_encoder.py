@@ -14,7 +14,7 @@ from torch.nn import functional
 from dsi.kernels.packed_linear import plain, products_of, together
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 
-_ENCODERS = ("T5Stack", "MT5Stack")
+_ENCODERS = ("T5Stack", "MT5Stack", "StackWeights")
 
 
 def knows(encoder: Any) -> bool:

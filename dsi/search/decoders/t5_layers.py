@@ -16,6 +16,8 @@ _FEED_FORWARDS = (
     "T5DenseGatedActDense",
     "MT5DenseActDense",
     "MT5DenseGatedActDense",
+    "DenseWeights",
+    "GatedDenseWeights",
 )
 
 

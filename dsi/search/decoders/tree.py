@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from docids.table import PAD
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import rounded_head
 from dsi.search.decoders.base import log_probabilities_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _FEW = 256
 """Of how many codes one is asked for at most, so that rounded logits serve for the others. The

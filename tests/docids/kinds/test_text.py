@@ -119,7 +119,7 @@ def test_urls_are_looked_for_in_their_column_then_ids_then_titles():
     found = Documents(["u.org/a", "7", "u.org/no"], ["x", "y", "z"], None, titles, None, urls)
     built = KINDS["url"].build(found, KINDS["url"].Options(), 0)
     assert said(built) == [["u org a"], ["v org b"], ["w org c"]]
-    with pytest.raises(InputError, match=r"document 'u\.org/a' has no URL.*--url-column"):
+    with pytest.raises(InputError, match=r"document 'u\.org/a' has no URL.*--url_column"):
         KINDS["url"].build(found, KINDS["url"].Options(column="url"), 0)
     with pytest.raises(InputError, match=r"document 'd0' has no URL, and neither its id nor its"):
         build("url")

@@ -103,7 +103,7 @@ def test_it_starts_from_a_pretrained_model(dataset, encoder_decoder, causal):
 
 
 def test_the_generator_uses_the_memory_of_the_dataset_or_another(dataset, tmp_path):
-    with pytest.raises(InputError, match="--train-generator"):
+    with pytest.raises(InputError, match="--train_generator"):
         generate_queries(dataset, "memory", SMALL)
     folder = train_memory(dataset, SMALL)
     outcome = generate_queries(dataset, "memory", SMALL)
