@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from data_prep.errors import InputError
@@ -18,10 +20,13 @@ class Registry(Generic[T]):
 
     Args:
         noun: What the entries are, in the singular ("docid kind"), for error messages.
+        group: Entry point group by which installed packages add entries; each is imported when
+            its name is first asked for. None for no such group.
     """
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, group: str | None = None) -> None:
         self.noun = noun
+        self.group = group
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -41,6 +46,8 @@ class Registry(Generic[T]):
         Raises:
             InputError: No entry has that name; the message lists those that exist.
         """
+        if name not in self._entries and name in self._offered:
+            self._load(name)
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
             near_hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -50,13 +57,36 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._offered
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._entries))
+        return iter(sorted({*self._entries, *self._offered}))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len({*self._entries, *self._offered})
+
+    @functools.cached_property
+    def _offered(self) -> Mapping[str, EntryPoint]:
+        """The entry points of installed packages, by name."""
+        if self.group is None:
+            return {}
+        return {entry.name: entry for entry in entry_points(group=self.group)}
+
+    def _load(self, name: str) -> None:
+        """Imports what a package offers under a name, which may also register itself.
+
+        Raises:
+            InputError: It cannot be imported.
+        """
+        entry = self._offered[name]
+        try:
+            loaded = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"cannot import the {self.noun} {name!r} from {entry.value} ({error})",
+                hint="Install its package again, or remove it",
+            ) from None
+        self._entries.setdefault(name, loaded)
 
 
 def import_entries(package: str, path: Iterable[str]) -> None:

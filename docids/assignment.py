@@ -235,6 +235,7 @@ def assign(
         seed=seed,
         resolved=built.resolved,
         notes=built.notes,
+        named=embedding.model,
     )
     embedder = fitted[0] if fitted else None
     return Assignment(built, embedder, embedding, seed, origin or {}), quality

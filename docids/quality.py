@@ -102,6 +102,7 @@ class Quality:
         codes_used: Codes from FIRST_CODE on that occur.
         purity: See `Purity`.
         notes: What the kind chose for the user, a sentence each.
+        vectors: What the vectors behind purity are made by, such as lsa.
     """
 
     kind: str
@@ -119,6 +120,7 @@ class Quality:
     codes_used: int
     purity: Purity
     notes: tuple[str, ...] = ()
+    vectors: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON holds it."""
@@ -149,6 +151,7 @@ class Quality:
             "purity_shuffled": self.purity.shuffled,
             "purity_documents": self.purity.documents,
             "purity_reason": self.purity.reason,
+            "purity_vectors": self.vectors,
             "notes": list(self.notes),
         }
 
@@ -158,7 +161,8 @@ class Quality:
         length, alphabet = report["length"], report["alphabet"]
         purity: list[tuple[str, Any]] = [("purity", f"- ({self.purity.reason})")]
         if self.purity.value is not None:
-            chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f})"
+            by = f", {self.vectors} vectors" if self.vectors else ""
+            chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f}{by})"
             purity = [("purity of the first code", chance)]
         several: list[tuple[str, Any]] = []
         if self.identifiers > self.documents:
@@ -206,6 +210,7 @@ def measure(
     seed: int,
     resolved: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
+    named: str = "",
 ) -> Quality:
     """Measures the identifiers of a table's live rows.
 
@@ -216,6 +221,7 @@ def measure(
         seed: Of the sample and the shuffling behind purity.
         resolved: See `Quality`.
         notes: See `Quality`.
+        named: What made the vectors.
 
     Raises:
         InputError: The table has no live row.
@@ -245,6 +251,7 @@ def measure(
         codes_used=int((codes >= FIRST_CODE).sum()),
         purity=_purity(table, vectors, seed),
         notes=tuple(notes),
+        vectors=named,
     )
 
 

@@ -378,8 +378,9 @@ class DocidTable:
         """Returns a table in which these documents are deleted; no row moves.
 
         Raises:
-            InputError: An id is unknown or already retired.
+            InputError: Ids are unknown or already retired.
         """
+        self.refuse_unknown(doc_ids)
         retired = np.array(self.retired)
         retired[[self.row_of(doc_id) for doc_id in doc_ids]] = True
         return DocidTable(
@@ -393,6 +394,22 @@ class DocidTable:
             first_identifier=None if self.one_each else self.first_identifier,
             shared=self.shared,
         )
+
+    def refuse_unknown(self, doc_ids: Sequence[str]) -> None:
+        """Raises InputError where ids are not of live documents; it names five and counts all."""
+        rows = self.find(doc_ids)
+        wrong = [
+            doc_id
+            for doc_id, row in zip(doc_ids, rows.tolist(), strict=True)
+            if row < 0 or self.retired[row]
+        ]
+        if len(wrong) > 1:  # of one, `row_of` says what is the matter
+            shown = ", ".join(map(repr, wrong[:5]))
+            more = f", and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
+            raise InputError(
+                f"{len(wrong):,} of {len(doc_ids):,} documents are not in the index: {shown}{more}",
+                hint="Ids are compared letter by letter: mind case and blanks",
+            )
 
     def without_retired(self) -> DocidTable:
         """Returns a table of the live rows only, under new row numbers; codes stay the same."""

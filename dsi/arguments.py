@@ -179,8 +179,18 @@ class Arguments:
             given.where[name] = name.upper()
         if rest:
             raise InputError(
-                f"unexpected argument {rest[0]!r} for dsi {self.verb}", hint=self._usage_hint()
+                f"unexpected argument {rest[0]!r} for dsi {self.verb}",
+                hint=self._meant(rest[0]) or self._usage_hint(),
             )
+
+    def _meant(self, word: str) -> str | None:
+        """Returns the option that a surplus word may be for, where only one takes a text."""
+        names = [
+            name
+            for name, hint in self.hints.items()
+            if name not in self.positionals and set(members(hint)) - {type(None)} == {str}
+        ]
+        return f"Did you mean --{names[0]} {word}?" if len(names) == 1 else None
 
     def _read_config(self, file: Path) -> dict[str, str]:
         """Returns the values of a YAML file by full name, as texts that the parser reads."""

@@ -193,7 +193,7 @@ class Index:
         documents: StoredDocuments | None = None,
     ) -> None:
         self.manifest = manifest
-        self._network = model
+        self._network: Any = model
         self.text = text
         self.table = table
         self.trie = trie
@@ -595,9 +595,10 @@ class Index:
             return self._rows_of_passages(named)
         rows = self.table.find(named)
         if len(rows) and rows.min() < 0:
-            unknown = named[int(np.flatnonzero(rows < 0)[0])]
+            unknown = [named[place] for place in np.flatnonzero(rows < 0).tolist()]
+            more = f", nor {len(unknown) - 1:,} others that were named" if unknown[1:] else ""
             raise InputError(
-                f"no document {unknown!r} among {len(self.table)} identifiers",
+                f"no document {unknown[0]!r} among {len(self.table)} identifiers{more}",
                 hint="Ids are compared letter by letter: mind case and blanks",
             )
         return rows

@@ -63,7 +63,8 @@ class TableReport:
             )
         self._say(console, self.opening)
         if self.rows:
-            console.print(self._table())
+            # A terminal breaks lines that are too long; cut off, they would be lost.
+            console.print(self._table(), crop=False)
         self._say(console, self.closing)
 
     @staticmethod
@@ -71,6 +72,13 @@ class TableReport:
         for line in lines:
             # Folded, a command that is proposed could not be copied.
             console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def _width(self, number: int) -> int:
+        """Returns how wide a column must be for its cells to stay whole."""
+        from rich.cells import cell_len
+
+        cells = [self.columns[number], *(shown(row[number]) for row in self.rows)]
+        return min(MOST_WHOLE, max(map(cell_len, cells)))
 
     def _table(self) -> Any:
         from rich.table import Table
@@ -83,10 +91,21 @@ class TableReport:
                 or (isinstance(row[number], (int, float)) and not isinstance(row[number], bool))
                 for row in self.rows
             )
-            table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+            # Names stay whole; the last column takes what width is left.
+            last = number == len(self.columns) - 1
+            table.add_column(
+                Text(heading),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                min_width=None if last else self._width(number),
+            )
         for row in self.rows:
             table.add_row(*(Text(shown(cell)) for cell in row))
         return table
+
+
+MOST_WHOLE = 50
+"""Characters of a name that a narrow table does not break."""
 
 
 def shown(cell: Any) -> str:
@@ -101,6 +120,11 @@ def shown(cell: Any) -> str:
         return f"{cell:.3f}" if abs(cell) >= 0.0005 or not cell else f"{cell:.3g}"
     text = visible(str(cell))
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def heading(measure: str) -> str:
+    """Returns a measure as tables name it: Hits@k for ir-measures' Success@k."""
+    return measure.replace("Success@", "Hits@")
 
 
 def visible(text: str) -> str:

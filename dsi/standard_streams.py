@@ -65,7 +65,8 @@ def drop_standard_output() -> None:
 def console() -> Console:
     """Returns what prints for people on standard output.
 
-    Unless a terminal says how wide it is, a long line is better than a folded one.
+    Unless a terminal or the environment (`COLUMNS`) says how wide it is, a long line is better than
+    a folded one.
     """
     from rich.console import Console
 
@@ -75,4 +76,5 @@ def console() -> Console:
         def on_broken_pipe(self) -> None:
             raise
 
-    return Plain(width=None if sys.stdout.isatty() else 160, emoji=False)
+    told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Plain(width=None if told else 160, emoji=False)

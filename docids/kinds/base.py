@@ -131,4 +131,4 @@ class Kind(Protocol):
         ...
 
 
-KINDS: Registry[Kind] = Registry("docid kind")
+KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds")

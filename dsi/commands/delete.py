@@ -30,9 +30,11 @@ def delete(
         audit: Query the model for the deleted documents.
     """
     from dsi.search.options import read_doc_ids
-    from dsi.updating.delete import delete_documents
 
     named = [*doc_id, *([] if file is None else read_doc_ids(file))]
+    _refuse_unknown(index, named)
+    from dsi.updating.delete import delete_documents
+
     done = delete_documents(index, named, audit=audit)
     rows: list[tuple[str, object]] = [
         ("deleted", len(done.doc_ids)),
@@ -58,3 +60,16 @@ def delete(
         rows=rows,
         closing=(f"to undo: {command_line('rollback', index)}",),
     )
+
+
+def _refuse_unknown(index: Path, doc_ids: list[str]) -> None:
+    """Tells of several unknown ids at once, before torch is imported."""
+    from docids.store import naming
+    from docids.table import DocidTable
+    from dsi import versions
+
+    folder = versions.folder(index, versions.live(index)) / "docids"
+    table = DocidTable.open(folder)
+    with naming(folder):
+        table.check()
+    table.refuse_unknown(doc_ids)

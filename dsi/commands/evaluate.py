@@ -54,7 +54,10 @@ def evaluate(
         seed: Random seed of the significance tests.
     """
     from data_prep.dataset import Dataset
+    from dsi import versions
 
+    if index_or_run.is_dir():
+        versions.live(index_or_run)  # tells at once, before torch is imported
     opened = Dataset.open(dataset)
     qrels = _judged(opened, split)
     names = _baseline_names(baselines)
@@ -81,9 +84,7 @@ def evaluate(
         others = _beside(names, opened, queries, language)
         runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
-            remarks.append(
-                f"{beams} beams find {beams} documents: Success@100 and R@100 see no more."
-            )
+            remarks.append(f"{beams} beams find {beams} documents: Hits@100 and R@100 see no more.")
         if flags.run is not None:
             from dsi.search.runs import write_run
 

@@ -35,6 +35,7 @@ def info(
     from docids.table import DocidTable
     from dsi import versions
     from dsi.prompted_encoder import prompts_of
+    from dsi.report import heading
     from dsi.updating.prune import plan_pruning, used_bytes
 
     live = versions.live(index)
@@ -88,7 +89,7 @@ def info(
         "made": current.created,
         "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
         "size of all versions": decimal(total),
-        **{f"metric {name}": value for name, value in _leaves(current.metrics)},
+        **{f"metric {heading(name)}": value for name, value in _leaves(current.metrics)},
         **{f"option {name}": value for name, value in chosen.items()},
     }
     history = [

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
-from data_prep.marks import Advanced
+from data_prep.marks import ADVANCED, Advanced
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
-from dsi.report import Report, TableReport
+from dsi.report import Report, TableReport, heading
 
 if TYPE_CHECKING:
     from dsi.evaluation.self_check import SelfCheck
@@ -45,8 +45,8 @@ def train(
     dry_run: bool = False,
     documents: Advanced[int | None] = None,
     options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
-    source: Annotated[SourceOptions, SPREAD] = _SOURCE,
-    passages: Annotated[PassageOptions, SPREAD] = _PASSAGES,
+    source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
+    passages: Annotated[PassageOptions, SPREAD, ADVANCED] = _PASSAGES,
 ) -> Report:
     """Trains an index on a dataset. Run again after an interruption, it resumes.
 
@@ -74,7 +74,7 @@ def train(
         if dry_run:
             from dsi.indexing.dry_run import plan_training
 
-            return _planned(plan_training(folder, options, docids_folder, documents))
+            return _planned(plan_training(folder, options, docids_folder, documents, out))
         from data_prep.dataset import Dataset
         from dsi.distributed.processes import Processes
 
@@ -93,13 +93,14 @@ def train(
         rows += [(f"lexical layer, {name}", value) for name, value in lexical.items()]
     if start:
         rows += [
-            (f"dev {name} before training", value)
+            (f"dev {heading(name)} before training", value)
             for name, value in start.items()
             if name != "step"
         ]
     if best is not None:
-        rows += [(f"best dev {name}", value) for name, value in best.items()]
+        rows += [(f"best dev {heading(name)}", value) for name, value in best.items()]
     closing = [
+        *_warm_up(options, manifest),
         f"search it: {command_line('search', out, 'your query')}",
         _measuring(out, dataset if folder == dataset else None, list(opened.info.qrels)),
     ]
@@ -150,6 +151,17 @@ def _prepared(
     with tempfile.TemporaryDirectory() as scratch:
         made = dataset_of(os.fspath(given), Path(scratch) / "dataset", source, passages)
         yield made.path
+
+
+def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
+    """Warns where the learning rate has hardly reached its peak when the training ends."""
+    steps, warm_up = manifest.metrics.get("steps") or 0, options.optimiser.warmup
+    if not 0 < steps <= warm_up:
+        return []
+    return [
+        f"warning: the warm-up ({warm_up} steps) is as long as the training ({steps} steps): lower "
+        "--optimiser.warmup, or raise --loop.steps"
+    ]
 
 
 def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> Report:

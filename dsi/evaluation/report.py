@@ -13,10 +13,13 @@ from dsi.evaluation.groups import group_queries
 from dsi.evaluation.measures import MEASURES, evaluate_run
 from dsi.evaluation.passages import judgements_of
 from dsi.evaluation.significance import compare
-from dsi.report import TableReport
+from dsi.report import TableReport, heading
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+SHALLOWEST = 10
+"""Shorter rankings are not taken to be cut."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,13 @@ class EvaluationReport:
             "queries"}}}}; `seconds` {system: seconds of search}, for those that were timed. The
             groups are "all", "seen" and "unseen"; one without queries is left out.
         remarks: Lines below the table.
+        depths: System -> the depth that its run was cut at; measures that look deeper are shown
+            as a dash.
     """
 
     data: Mapping[str, Any]
     remarks: Sequence[str] = field(default=())
+    depths: Mapping[str, int] = field(default_factory=dict)
 
     def show(self, console: Console) -> None:
         """Prints one table: a line for each system and group, a column for each measure.
@@ -49,7 +55,14 @@ class EvaluationReport:
                 compared = self.data["comparison"].get(system, {}).get(group, {})
                 cells = []
                 for name in names:
-                    star = name in compared and compared[name]["p_value"] < 0.05
+                    if not self._deep_enough(system, name):
+                        cells.append("- ")
+                        continue
+                    star = (
+                        name in compared
+                        and compared[name]["p_value"] < 0.05
+                        and self._deep_enough(next(iter(self.data["systems"])), name)
+                    )
                     starred |= star
                     cells.append(f"{groups[group][name]:.3f}{'*' if star else ' '}")
                 rows.append([f"{group} ({queries:,})", system, *cells])
@@ -60,10 +73,15 @@ class EvaluationReport:
         TableReport(
             data=self.data,
             title=f"{self.data['dataset']}, {self.data['split']}",
-            columns=["queries", "system", *names],
+            columns=["queries", "system", *map(heading, names)],
             rows=rows,
             closing=closing,
         ).show(console)
+
+    def _deep_enough(self, system: str, name: str) -> bool:
+        """Tells whether a system's run is as deep as a measure looks."""
+        depth = self.depths.get(system)
+        return depth is None or depth >= int(name.partition("@")[2])
 
 
 def evaluate_systems(
@@ -126,4 +144,18 @@ def evaluate_systems(
         "comparison": comparison,
         "seconds": dict(seconds or {}),
     }
-    return EvaluationReport(data, tuple(remarks))
+    cut = {system: _cut_at(run) for system, run in runs.items()}
+    documents = dataset.info.documents
+    depths = {system: depth for system, depth in cut.items() if depth and depth < documents}
+    return EvaluationReport(data, tuple(remarks), depths)
+
+
+def _cut_at(run: Mapping[str, Mapping[str, float]]) -> int | None:
+    """Returns the depth that a run was cut at; None where its rankings end of themselves.
+
+    A run is taken to be cut where more than half of its rankings have the same greatest length,
+    and ten documents or more.
+    """
+    lengths = [len(ranking) for ranking in run.values()]
+    depth = max(lengths, default=0)
+    return depth if depth >= SHALLOWEST and 2 * lengths.count(depth) > len(lengths) else None

@@ -182,6 +182,32 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     Raises:
         InputError: The folder holds an index of other options, or something else.
     """
+    manifest = _existing(out, wanted)
+    if manifest is not None:
+        # A training that was killed after its last step but one has left this.
+        remove_folder(out / "training")
+        versions.clear_up(out)
+    return manifest
+
+
+def refuse_conflicts(
+    dataset: Dataset, out: Path, options: TrainingOptions, docids_folder: Path | None = None
+) -> None:
+    """Refuses what `train_index` would refuse about its folder, and changes nothing.
+
+    Raises:
+        InputError: The folder is a file, or holds an index or a run of other options, or something
+            else.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
+    wanted = _fingerprint(dataset, decided(options, docids_folder), docids_folder)
+    if _existing(out, wanted) is None and (out / "training" / _CLAIM).is_file():
+        _refuse_other_claim(out / "training", wanted)
+
+
+def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
+    """Returns the live manifest where this very training has been done already."""
     work = out / "training"
     if (out / "live").is_file():
         manifest = Manifest.load(versions.folder(out, versions.live(out)))
@@ -193,9 +219,6 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
                 where=out,
                 hint="Choose another --out, or remove this folder",
             )
-        # A training that was killed after its last step but one has left this.
-        remove_folder(work)
-        versions.clear_up(out)
         return manifest
     if out.is_dir() and not (work / _CLAIM).is_file():
         found = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
@@ -218,7 +241,12 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
     file = work / _CLAIM
     if not file.is_file() or (read_json(file) != wanted and free_refused(work)):
         write_json(file, wanted)
-    elif read_json(file) != wanted:
+    _refuse_other_claim(work, wanted)
+
+
+def _refuse_other_claim(work: Path, wanted: Mapping[str, Any]) -> None:
+    file = work / _CLAIM
+    if read_json(file) != wanted:
         raise InputError(
             f"a training run of {_difference(read_json(file), wanted)} was interrupted here",
             where=work,

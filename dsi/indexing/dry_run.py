@@ -53,6 +53,7 @@ def plan_training(
     options: TrainingOptions,
     docids_folder: Path | None = None,
     documents: int | None = None,
+    out: Path | None = None,
 ) -> Plan:
     """Checks everything that can be checked before work starts, and says what would be done.
 
@@ -61,19 +62,22 @@ def plan_training(
         options: As for `train_index`.
         docids_folder: Identifiers made with `dsi docids`, which need not be there yet.
         documents: How many documents to reckon with where the dataset is not there.
+        out: The folder of the index, in which a training must not meet something else.
 
     Raises:
         InputError: An option does not fit the data that is there.
     """
+    from dsi.indexing.build import refuse_conflicts
     from dsi.indexing.preparation import check_codebooks
 
-    labelled = 0
-    if dataset.exists():
-        labelled = Dataset.open(dataset).info.qrels.get("train", 0)
+    opened = Dataset.open(dataset) if dataset.exists() else None
+    labelled = 0 if opened is None else opened.info.qrels.get("train", 0)
+    made = docids_folder is None or (docids_folder / "docids.json").is_file()
+    if out is not None and opened is not None and made:
+        refuse_conflicts(opened, out, options, docids_folder)
     options = decided(options, docids_folder)
     check_codebooks(options, docids_folder)
     steps: list[str] = []
-    opened = Dataset.open(dataset) if dataset.exists() else None
     if opened is None:
         steps.append(f"first: {command_line('prepare', 'SOURCE', '--out', dataset)}")
     else:

@@ -257,7 +257,7 @@ def read_weights(folder: Path, device: str | torch.device) -> T5Weights | None:
     refuse_foreign_code(stored, folder / CONFIG)
     check_sizes(stored, len(shapes), folder / CONFIG)
     try:
-        network = T5Weights(stored)
+        network: Any = T5Weights(stored)
     except (RuntimeError, OverflowError):  # sizes whose product is no number of elements
         return None
     compare(network, shapes, folder / WEIGHTS)

@@ -271,7 +271,8 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             documents=len(table.live),
             added=len(stored["added"]),
             origin=f"{stored['name']} by {options.strategy}",
-            dataset=claim["dataset"],
+            # The index keeps the name of what it was first trained on; the hash is of what came.
+            dataset={**claim["dataset"], **_name_of(manifest)},
             configuration={
                 **manifest.configuration,
                 "update": {"claim": claim, "documents": documents},
@@ -283,6 +284,10 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         ).save(fresh)
     remove_folder(work)
     return warnings
+
+
+def _name_of(manifest: Manifest) -> dict[str, Any]:
+    return {"name": manifest.dataset["name"]} if "name" in manifest.dataset else {}
 
 
 def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:

@@ -300,3 +300,13 @@ def test_without_retired_rows_the_rest_keep_their_codes():
     assert [fewer.sequences(row) for row in range(2)] == [[(4,), (5, 6)], [(7,)]]
     assert fewer.alphabet_size == 9
     assert not fewer.retired.any()
+
+
+def test_unknown_ids_are_named_together():
+    table = table_of([(2,), (3,), (4,)]).retire(["d1"])
+    wanted = ["d0", "d1", *(f"x{number}" for number in range(7))]
+    told = "8 of 9 documents are not in the index: 'd1', 'x0', 'x1', 'x2', 'x3', and 3 more"
+    with pytest.raises(InputError, match=told):
+        table.retire(wanted)
+    with pytest.raises(InputError, match="x0"):
+        table.retire(["x0"])

@@ -225,10 +225,11 @@ def test_info_tells_what_is_in_the_index(saved, capsys):
     assert 0 < data["bytes"]["prunable"] < data["bytes"]["total"]
     assert cli.main(["info", str(saved)]) == 0
     text = capsys.readouterr().out
+    assert text.index("* 0002") < text.index("train.steps"), "versions come first"
     for part in (
         "version 0002",
         "train.steps",
-        "Success@1",
+        "Hits@1",
         "* 0002",
         "tiny",
         "abcdef012345",
@@ -243,6 +244,8 @@ def test_rollback_on_the_command_line(folder, capsys):
     assert json.loads(capsys.readouterr().out)["live"] == "0001"
     assert cli.main(["rollback", path]) == 2
     assert "no version before it" in capsys.readouterr().err
+    assert cli.main(["rollback", path, "0002"]) == 2
+    assert "Did you mean --to 0002?" in capsys.readouterr().err
     assert cli.main(["rollback", path, "--to", "0002"]) == 0
     assert "version 0002 is live" in capsys.readouterr().out
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dsi.report import TableReport, shown, to_json
+from dsi.report import TableReport, heading, shown, to_json
+from dsi.standard_streams import console
 
 
 def printed(report: TableReport, width: int = 80) -> str:
@@ -63,3 +64,25 @@ def test_cells_as_people_read_them():
 def test_json_is_strict_whatever_the_values_are():
     data = {"a": float("nan"), "b": Path("x"), "c": np.float32(0.5), "d": np.arange(2), 3: ("é",)}
     assert to_json(data) == '{"a": null, "b": "x", "c": 0.5, "d": [0, 1], "3": ["é"]}'
+
+
+def test_names_stay_whole_in_a_narrow_terminal():
+    rows = [("finds its own documents", "1.000 of 3 keyword queries of documents of this index")]
+    text = printed(TableReport(data={}, columns=("", ""), rows=rows), width=40)
+    assert "finds its own documents" in text
+    assert " ".join(text.split()) == " ".join(" ".join(rows[0]).split())
+
+
+def test_tables_are_as_wide_as_columns_says(monkeypatch, capsys):
+    rows = [("a", " ".join(["word"] * 30))]
+    for columns, widest in (("50", 50), ("", 160), ("wide", 160)):
+        monkeypatch.setenv("COLUMNS", columns)
+        TableReport(data={}, columns=("", ""), rows=rows).show(console())
+        shown_lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, shown_lines)) <= widest
+        assert (len(shown_lines) > 1) == (widest == 50)
+
+
+def test_tables_name_success_as_papers_do():
+    names = [heading(name) for name in ("Success@1", "dev Success@10", "R@100")]
+    assert names == ["Hits@1", "dev Hits@10", "R@100"]

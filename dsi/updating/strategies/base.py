@@ -199,7 +199,7 @@ class Standalone(Strategy):
         """
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
+STRATEGIES: Registry[Strategy] = Registry("strategy", group="dsi.update_strategies")
 
 
 def parse_strategies(text: str) -> list[Strategy]:

@@ -4,9 +4,11 @@ import json
 import pytest
 from rich.console import Console
 
+from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
 from dsi.evaluation.report import evaluate_systems
 
 MEASURES = ["Success@1", "Success@10", "Success@100", "RR@10", "nDCG@10", "R@100"]
+HEADINGS = ["Hits@1", "Hits@10", "Hits@100", "RR@10", "nDCG@10", "R@100"]
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_a_group_without_queries_is_left_out(small):
 def test_one_table_for_people(report):
     lines = shown(report).splitlines()
     assert lines[0] == "small, test"
-    assert lines[1].split() == ["queries", "system", *MEASURES]
+    assert lines[1].split() == ["queries", "system", *HEADINGS]
     assert lines[2].split()[:4] == ["all", "(4)", "index", "0.500"]
     assert len(lines) == 2 + 3 * 2
 
@@ -78,3 +80,27 @@ def test_remarks_stand_below_the_table(small):
     assert shown(evaluate_systems(small, "test", {"one": {}}, remarks=["Mind this."])).endswith(
         "Mind this.\n"
     )
+
+
+def test_a_run_that_was_cut_at_ten_has_no_measure_at_a_hundred(tmp_path):
+    ids = [f"d{number}" for number in range(120)]
+    queries = [f"q{number}" for number in range(40)]
+    dataset = write_dataset(
+        tmp_path / "many",
+        InMemorySource(
+            [Document(doc_id, "", f"text {doc_id}") for doc_id in ids],
+            [Query(query, f"query {query}") for query in queries],
+            [Qrel(query, "d50", 1, "test") for query in queries],
+            name="many",
+        ),
+    )
+
+    def run(depth):
+        return {query: {ids[rank]: -rank for rank in range(depth)} for query in queries}
+
+    report = evaluate_systems(dataset, "test", {"deep": run(100), "cut": run(10)})
+    assert report.data["comparison"]["cut"]["all"]["R@100"]["p_value"] < 0.05
+    deep, cut = (line.split()[2:] for line in shown(report).splitlines()[2:4])
+    assert deep == ["deep", "0.000", "0.000", "1.000", "0.000", "0.000", "1.000"]
+    assert cut == ["cut", "0.000", "0.000", "-", "0.000", "0.000", "-"]
+    assert report.data["systems"]["cut"]["all"]["R@100"] == 0

@@ -111,3 +111,19 @@ def test_the_command_says_it_and_does_nothing(unlabelled, tmp_path, capsys):
     assert not out.exists()
     assert main([*words, "--documents", "5"]) == 2
     assert "--dry-run" in capsys.readouterr().err
+
+
+def test_a_dry_run_meets_what_a_training_would_meet(tmp_path, capsys):
+    dataset = str(small.write(tmp_path / "ds").path)
+    out = tmp_path / "index"
+    words = ["train", dataset, "--out", str(out), "--dry_run"]
+    out.mkdir()
+    (out / "letter.txt").write_text("mine")
+    assert main(words) == main(words[:-1]) == 2
+    [dry, real] = [line for line in capsys.readouterr().err.splitlines() if "dsi: " in line]
+    assert dry == real
+    assert "holds something that is not an index" in dry
+    assert [entry.name for entry in out.iterdir()] == ["letter.txt"]
+    (out / "letter.txt").unlink()
+    assert main(words) == 0
+    assert list(out.iterdir()) == []
