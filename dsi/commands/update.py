@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data_prep.errors import command_line
-from data_prep.marks import Advanced
+from data_prep.marks import ADVANCED, Advanced
 from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
@@ -23,7 +23,7 @@ def update(
     *,
     old: Advanced[Path | None] = None,
     options: Annotated[UpdateOptions, SPREAD] = _OPTIONS,
-    source: Annotated[SourceOptions, SPREAD] = _SOURCE,
+    source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
 ) -> Report:
     """Adds documents to an index as a new version and keeps old documents retrievable.
 
