@@ -35,3 +35,7 @@ for folder in ("helpers", *SHARED, "../benchmarks"):
 # of Python.
 SPOKEN = on_command_line()
 SPOKEN.__enter__()
+
+
+def pytest_unconfigure() -> None:
+    SPOKEN.__exit__(None, None, None)
