@@ -59,12 +59,12 @@ def _measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         _write_queries(root / "queries.tsv", pool, rng)
         dataset, index = str(root / "dataset"), str(root / "index")
         kinds, queries, run = (str(root / name) for name in ("docids", "queries.tsv", "run.trec"))
-        few = ["--docids_folder", kinds, "--generator", "extractive", "--per_doc", "1"]
+        few = ["--docids", kinds, "--generator", "extractive", "--per_doc", "1"]
         few += ["--loop.steps", str(arguments.steps), "--loop.batch", "8"]
         commands = {
             "prepare": ["prepare", str(root / "documents.jsonl"), "--out", dataset],
             "docids": ["docids", dataset, "--kind", "atomic", "--out", kinds],
-            "train": ["train", dataset, "--out", index, "--docids_folder", kinds],
+            "train": ["train", dataset, "--out", index, "--docids", kinds],
             "search": ["search", index, "--queries", queries, "--k", "10", "--run", run],
             "update": ["update", index, str(root / "more.jsonl")],
             "delete": ["delete", index, "d7"],

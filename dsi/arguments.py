@@ -25,6 +25,7 @@ from typing import Any
 from data_prep.checks import check_number, described, members
 from data_prep.errors import InputError
 from data_prep.marks import marks_of
+from dsi import former_names
 from dsi.standard_streams import printing
 
 SPREAD = "spread"
@@ -129,7 +130,7 @@ class Arguments:
                 plain.append(word)
                 continue
             name, _, inline = word.lstrip("-").partition("=")
-            name = name.replace("-", "_")
+            name = self._of_today(name.replace("-", "_"))
             if name in ("h", "help", "help_all"):
                 given.help = "all" if name == "help_all" else (given.help or "common")
             elif name in _SWITCHES:
@@ -164,6 +165,10 @@ class Arguments:
                     given.values[name] = text
                     given.where[name] = f"{file}: {name}"
         return given
+
+    def _of_today(self, name: str) -> str:
+        """Returns the name of an option, which may be given by a former one."""
+        return name if name in self.hints else former_names.of_today(name)
 
     def _place(self, plain: list[str], given: _Given) -> None:
         """Hands the positional words to the positional parameters, from left to right."""
@@ -232,7 +237,7 @@ class Arguments:
     def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
         """Yields full names and values; a mapping is opened only where a group is expected."""
         for key, value in content.items():
-            name = f"{prefix}{key}".replace("-", "_")
+            name = self._of_today(f"{prefix}{key}".replace("-", "_"))
             group = any(known.startswith(f"{name}.") for known in self.hints)
             if isinstance(value, Mapping) and (group or name not in self.hints):
                 yield from self._flatten_config(value, f"{name}.")

@@ -39,7 +39,6 @@ def train(
     dataset: Path,
     *,
     out: Path,
-    docids_folder: Advanced[Path | None] = None,
     memory_folder: Advanced[Path | None] = None,
     deepspeed: Path | None = None,
     dry_run: bool = False,
@@ -56,7 +55,6 @@ def train(
     Args:
         dataset: Dataset folder, or any source that `dsi prepare` recognizes.
         out: Index folder.
-        docids_folder: Folder of identifiers that `dsi docids` wrote, in place of new ones.
         memory_folder: Generative memory to store with the index; default: that of the dataset.
         deepspeed: DeepSpeed configuration, for processes started by torchrun (configs/deepspeed).
         dry_run: Check everything, print the steps and the memory they need, and stop.
@@ -67,6 +65,7 @@ def train(
     """
     from dsi.indexing.start import refuse_unused
 
+    docids_folder = options.given_docids
     refuse_unused(options, docids_folder)
     if documents is not None and not dry_run:
         raise InputError("--documents means nothing without --dry-run", hint="Leave it out")

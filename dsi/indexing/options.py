@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import dsi.generation  # noqa: F401  (registers the generators that need a network)
 from data_prep.checks import check_types
 from data_prep.errors import InputError
+from data_prep.files import read_json
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.marks import Advanced, Names
 from data_prep.rehearsal import RehearsalOptions
@@ -39,7 +41,7 @@ class TrainingOptions(KindOptions):
     """All that decides an index besides the Dataset.
 
     Attributes:
-        docids: Identifier kind.
+        docids: Identifier kind, or a folder of identifiers that `dsi docids` wrote.
         generator: Pseudo-query generator. auto: selective with enough labelled queries to learn
             from, extractive otherwise. Generate those of seq2seq and memory first, with `dsi
             queries`.
@@ -74,8 +76,12 @@ class TrainingOptions(KindOptions):
     loop: LoopOptions = field(default_factory=LoopOptions)
     sam: SamOptions = field(default_factory=SamOptions)
 
+    given_docids: ClassVar[Path | None] = None
+    """The folder of identifiers that was given as `docids`; the field is its kind then."""
+
     def __post_init__(self) -> None:
         check_types(self)
+        self._take_folder()
         known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
         for name, choices in known.items():
             if getattr(self, name) not in choices:
@@ -102,6 +108,13 @@ class TrainingOptions(KindOptions):
             )
         if self.loop.wandb is not None:
             check_wandb(self.loop.wandb)
+
+    def _take_folder(self) -> None:
+        """Notes the folder where `docids` names one in place of a kind."""
+        file = Path(self.docids) / "docids.json"
+        if self.docids not in KINDS and file.is_file():
+            object.__setattr__(self, "given_docids", Path(self.docids))
+            object.__setattr__(self, "docids", read_json(file).get("kind"))
 
     def _check_body(self) -> None:
         """Refuses ways to move the body of the network where it is frozen."""

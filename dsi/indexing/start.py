@@ -37,14 +37,14 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         kind, chosen = options.docids, f"--docids {options.docids}"
         options.refuse_unused(kind, chosen)
     else:
-        kind, chosen = None, f"--docids_folder {docids_folder}"
+        kind, chosen = None, f"--docids {docids_folder}"
         options.refuse_unused(kind, chosen)
         file = docids_folder / "docids.json"
         found = read_json(file).get("kind") if file.is_file() else options.docids
         if options.docids not in ("atomic", found):
             raise InputError(
                 f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
-                hint="Leave out --docids or --docids_folder",
+                hint="Give one of the two",
             )
     if kind not in _OF_VECTORS and options.embedding != EmbeddingOptions():
         raise InputError(

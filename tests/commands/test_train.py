@@ -17,6 +17,7 @@ from dsi.commands.train import train
 from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions
+from dsi.versions import Manifest
 
 WORDS = ["whale", "anchor", "tide", "coral", "falcon", "comet", "glider", "fern", "badger"]
 WORDS += ["moss", "acorn", "tram"]
@@ -158,19 +159,25 @@ def test_options_of_identifiers_that_exist_already_are_refused(dataset, tmp_path
     folder = tmp_path / "docids"
     assert main(["docids", str(dataset.path), "--kind", "semantic", "--out", str(folder)]) == 0
     train = ["train", str(dataset.path), "--out", str(tmp_path / "index"), *QUICK]
-    train += ["--docids_folder", str(folder)]
+    train += ["--docids", str(folder)]
     for words, told in (
-        (["--docids", "rq"], f"--docids rq, and the identifiers in {folder} are semantic"),
-        (
-            ["--semantic.branching", "3"],
-            f"--semantic.* changes nothing with --docids_folder {folder}",
-        ),
+        (["--docids", str(folder / "table")], f"--docids '{folder / 'table'}' is unknown"),
+        (["--semantic.branching", "3"], f"--semantic.* changes nothing with --docids {folder}"),
     ):
         capsys.readouterr()
         assert main([*train, *words]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "index").exists()
-    assert main([*train, "--docids", "semantic"]) == 0
+    assert main(train) == 0
+    manifest = Manifest.load(tmp_path / "index" / "versions" / "0001")
+    assert manifest.configuration["options"]["docids"] == "semantic"
+    assert manifest.configuration["given_docids"]["kind"] == "semantic"
+    former = ["--docids_folder" if word == "--docids" else word for word in train]
+    capsys.readouterr()
+    assert main(former) == 0
+    assert "already trained, nothing to do" in capsys.readouterr().out
+    (tmp_path / "former.yaml").write_text(f"docids_folder: {folder}\n")
+    assert main([*train[:-2], "--config", str(tmp_path / "former.yaml")]) == 0
 
 
 def test_a_dataset_that_is_none_is_told(tmp_path, capsys):

@@ -4,7 +4,8 @@ import json
 import pytest
 from rich.console import Console
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi.evaluation.report import evaluate_systems
 
 MEASURES = ["Success@1", "Success@10", "Success@100", "RR@10", "nDCG@10", "R@100"]
