@@ -39,6 +39,8 @@ VERBS = {
     "split": "dsi.commands.split:split",
     "continual": "dsi.commands.continual:continual",
     "search": "dsi.commands.search:search",
+    "serve": "dsi.commands.serve:serve",
+    "mcp": "dsi.commands.mcp:mcp",
     "evaluate": "dsi.commands.evaluate:evaluate",
     "info": "dsi.commands.info:info",
     "rollback": "dsi.commands.rollback:rollback",
@@ -46,7 +48,17 @@ VERBS = {
 }
 """Where the function behind each verb is, in the order in which a newcomer meets them."""
 
-_OF_ONE_PROCESS = ("prepare", "docids", "delete", "split", "info", "rollback", "prune")
+_OF_ONE_PROCESS = (
+    "prepare",
+    "docids",
+    "delete",
+    "split",
+    "info",
+    "rollback",
+    "prune",
+    "serve",
+    "mcp",
+)
 """Verbs that share no work: of the processes that `torchrun` starts, the first does all of it."""
 
 _WRONG_PLACE = (

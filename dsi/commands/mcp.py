@@ -1,0 +1,57 @@
+"""`dsi mcp`: an index as tools for agents."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dsi.arguments import SPREAD
+from dsi.commands.serve import missing
+from dsi.report import Report, TableReport
+from dsi.serving.options import ServerOptions
+
+_OPTIONS = ServerOptions()
+
+
+def mcp(
+    index: Path,
+    *,
+    transport: Literal["stdio", "http"] = "stdio",
+    server: Annotated[ServerOptions, SPREAD] = _OPTIONS,
+) -> Report:
+    """Serves an index to agents over the Model Context Protocol.
+
+    The tools are search, get_document and index_info. With --transport stdio, the agent starts this
+    command and talks to it over standard streams; with http, agents connect to
+    http://HOST:PORT/mcp. When another version becomes live, the server switches to it.
+
+    Args:
+        index: Index folder.
+        transport: How agents connect.
+        server: Server options; with stdio, only limits, batching and device count.
+    """
+    from dsi import versions
+
+    versions.live(index)  # tells at once, before torch is imported
+    server.token()
+    try:
+        from dsi.serving.agents import PATH, over_http, over_standard_streams, tools
+        from dsi.serving.running import log_to_standard_error, run
+    except ModuleNotFoundError as error:
+        raise missing(error, "mcp") from None
+    from dsi.serving.searcher import LiveIndex
+
+    log_to_standard_error()
+    live = LiveIndex(index, server.device, server.batch.queries)
+    offered = tools(live, server)
+    if transport == "stdio":
+        over_standard_streams(offered)
+    else:
+        log = logging.getLogger("dsi.serving")
+        run(
+            over_http(offered, server),
+            server,
+            lambda address: log.info("tools for agents at %s%s. Ctrl-C ends", address, PATH),
+        )
+    return TableReport(data={"index": str(index), "version": live.current.version})

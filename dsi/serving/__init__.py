@@ -1,0 +1,1 @@
+"""An index behind HTTP: searches, documents, one page for people, and tools for agents."""

@@ -1,0 +1,145 @@
+"""The body of a search request: read within limits, and understood or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from dsi.serving.batching import Question
+from dsi.serving.options import Limits
+
+FIELDS = ("queries", "k", "only", "exclude", "with_text", "explain")
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Args:
+        status: The HTTP status.
+        message: What is wrong, in one line.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Reads the body of a request.
+
+    Raises:
+        RefusedError: It is too large, or takes too long to come.
+    """
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told[:18]) > limits.body:
+        raise _too_large(limits)
+    try:
+        return await asyncio.wait_for(_read(request, limits), limits.seconds)
+    except (TimeoutError, asyncio.TimeoutError):
+        message = f"the request was not complete after {limits.seconds:g} seconds"
+        raise RefusedError(408, message) from None
+    except ClientDisconnect:
+        raise RefusedError(400, "the client went away") from None
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.body:
+            raise _too_large(limits)
+    return bytes(body)
+
+
+def _too_large(limits: Limits) -> RefusedError:
+    return RefusedError(413, f"a body of at most {limits.body:,} bytes is taken")
+
+
+def read_question(content_type: str, body: bytes, limits: Limits) -> Question:
+    """Understands a body.
+
+    Args:
+        content_type: The media type that the request names.
+        body: The body.
+        limits: What may be asked for.
+
+    Raises:
+        RefusedError: It is no JSON, or asks for what makes no sense or is too much.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise RefusedError(415, "send JSON, and say so: Content-Type: application/json")
+    try:
+        asked = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "the body is not JSON in UTF-8") from None
+    if not isinstance(asked, dict):
+        raise RefusedError(400, 'the body is to be an object: {"queries": ["..."]}')
+    unknown = sorted(set(asked).difference(FIELDS))
+    if unknown:
+        raise RefusedError(400, f"unknown field {unknown[0]!a:.60}; known are {', '.join(FIELDS)}")
+    only = asked.get("only")
+    return Question(
+        queries=_queries(asked.get("queries"), limits),
+        k=_k(asked.get("k", min(10, limits.k)), limits),
+        only=None if only is None else _ids(only, "only"),
+        exclude=_ids(asked.get("exclude", []), "exclude"),
+        with_text=_switch(asked.get("with_text", False), "with_text"),
+        explain=_switch(asked.get("explain", False), "explain"),
+    )
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _queries(value: Any, limits: Limits) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise RefusedError(400, "queries: a list of texts is wanted, one at least")
+    if len(value) > limits.queries:
+        raise RefusedError(
+            400, f"queries: {len(value):,}, and at most {limits.queries:,} are taken"
+        )
+    for number, query in enumerate(value, 1):
+        if not _is_text(query) or not query.strip():
+            raise RefusedError(400, f"queries: number {number} is no text, or an empty one")
+        if len(query) > limits.query:
+            raise RefusedError(
+                400, f"queries: number {number} is longer than {limits.query:,} characters"
+            )
+    return tuple(value)
+
+
+def _k(value: Any, limits: Limits) -> int:
+    if type(value) is not int or not 1 <= value <= limits.k:
+        raise RefusedError(400, f"k: a whole number from 1 to {limits.k:,} is wanted")
+    return value
+
+
+def _ids(value: Any, name: str) -> tuple[str, ...]:
+    """Returns ids in one order, so that questions are recognised as alike."""
+    if not isinstance(value, list) or not all(map(_is_text, value)):
+        raise RefusedError(400, f"{name}: a list of document ids is wanted")
+    return tuple(sorted(set(value)))
+
+
+def _switch(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise RefusedError(400, f"{name}: true or false is wanted")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    """Tells whether a value is text of whole characters: JSON can write halves of pairs."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

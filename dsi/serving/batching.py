@@ -1,0 +1,219 @@
+"""Requests that come at the same time are searched together.
+
+One thread computes. While it does, requests gather; then those that can be searched together are.
+When it is idle, a request that comes alone is searched at once, and where the batch before had
+several, a few milliseconds are given to as many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dsi.commands.search import hit_data
+from dsi.serving.options import BatchOptions
+from dsi.serving.searcher import Searcher, Source
+
+T = TypeVar("T")
+
+
+class OverloadedError(Exception):
+    """More queries wait than may."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks for.
+
+    Attributes:
+        queries: The queries, one at least.
+        k: How many documents to find for each.
+        only: Ids of the documents to search among; None for all.
+        exclude: Ids of documents not to search among.
+        with_text: Whether hits have their texts.
+        explain: Whether hits have the parts of their scores.
+    """
+
+    queries: tuple[str, ...]
+    k: int
+    only: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    with_text: bool = False
+    explain: bool = False
+
+    @property
+    def like(self) -> tuple[Any, ...]:
+        """What questions have in common that can be searched together.
+
+        With another k the width of the beam search is another, and the result may be, too.
+        """
+        return self.k, self.only, self.exclude
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request gets.
+
+    Attributes:
+        version: The version that was searched.
+        seconds: What the search of the batch took.
+        batch: How many queries were searched together.
+        results: For each query what `dsi search --json` says of it.
+    """
+
+    version: str
+    seconds: float
+    batch: int
+    results: list[dict[str, Any]]
+
+
+def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
+    """Answers questions that are alike, all from one searcher.
+
+    Raises:
+        InputError: One of them asks for what is not there.
+    """
+    first = questions[0]
+    queries = [query for question in questions for query in question.queries]
+    began = time.perf_counter()
+    hits = iter(searcher.search(queries, first.k, first.only, first.exclude))
+    known = iter(searcher.known(queries))
+    seconds = time.perf_counter() - began
+    answers = []
+    for question in questions:
+        results = []
+        for query in question.queries:
+            found = next(hits)
+            entries = [{"rank": rank, **hit_data(hit)} for rank, hit in enumerate(found, 1)]
+            doc_ids = [hit.doc_id for hit in found]
+            if question.with_text:
+                for entry, document in zip(entries, searcher.documents(doc_ids), strict=True):
+                    entry["text"] = document.text
+            if question.explain:
+                told = searcher.explain(query, doc_ids, question.only, question.exclude)
+                for entry, parts in zip(entries, told, strict=True):
+                    entry["explanation"] = parts.data
+            results.append({"query": query, "known": next(known), "hits": entries})
+        answers.append(Answer(searcher.version, seconds, len(queries), results))
+    return answers
+
+
+class Batcher:
+    """Puts requests together and hands them to one thread.
+
+    Args:
+        source: What is searched.
+        options: How they are put together.
+        waiting: How many queries may wait.
+    """
+
+    def __init__(self, source: Source, options: BatchOptions, waiting: int) -> None:
+        self.source = source
+        self._options = options
+        self._most_waiting = waiting
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._queue: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
+        self._waiting = 0
+        self._expected = 1
+        self._came = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        self._worker = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Answers no more."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def ask(self, question: Question) -> Answer:
+        """Returns the answer to a question.
+
+        Raises:
+            InputError: It asks for what is not there.
+            OverloadedError: Too many queries wait already.
+        """
+        count = len(question.queries)
+        if self._waiting + count > self._most_waiting:
+            raise OverloadedError
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.append((question, future))
+        self._waiting += count
+        self._came.set()
+        return await future
+
+    async def run(self, work: Callable[[Searcher], T]) -> T:
+        """Lets the thread do something else with what is searched now."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: work(self.source.current))
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gather()
+            batch = self._take()
+            if not batch:
+                continue
+            questions = [question for question, _ in batch]
+            results = await loop.run_in_executor(self._thread, self._answers, questions)
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():  # whoever asked has gone away
+                    continue
+                if isinstance(result, BaseException):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+    async def _gather(self) -> None:
+        """Waits for a question, and for as many more as the batch before had, but not for long."""
+        while not self._queue:
+            self._came.clear()
+            await self._came.wait()
+        deadline = asyncio.get_running_loop().time() + self._options.wait / 1000
+        while len(self._queue) < self._expected and self._waiting < self._options.queries:
+            left = deadline - asyncio.get_running_loop().time()
+            self._came.clear()
+            try:
+                await asyncio.wait_for(self._came.wait(), left)
+            except (TimeoutError, asyncio.TimeoutError):
+                break
+
+    def _take(self) -> list[tuple[Question, asyncio.Future[Answer]]]:
+        """Takes the questions out of the queue that are like the first of those still asked."""
+        batch: list[tuple[Question, asyncio.Future[Answer]]] = []
+        left: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
+        queries = 0
+        for question, future in self._queue:
+            count = len(question.queries)
+            fits = not batch or (
+                question.like == batch[0][0].like and queries + count <= self._options.queries
+            )
+            if future.done():
+                self._waiting -= count
+            elif fits:
+                batch.append((question, future))
+                queries += count
+                self._waiting -= count
+            else:
+                left.append((question, future))
+        self._queue = left
+        self._expected = max(1, len(batch))
+        return batch
+
+    def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
+        """Answers a batch; a question that fails does not take others with it."""
+        searcher = self.source.current
+        try:
+            return list(answer(searcher, questions))
+        except BaseException as error:
+            if len(questions) == 1 or not isinstance(error, Exception):
+                return [error for _ in questions]
+        return [self._answers([question])[0] for question in questions]

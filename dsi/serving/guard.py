@@ -1,0 +1,135 @@
+"""What every request passes: the host it is for, the token, headers for browsers, the log."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import sys
+import time
+from collections.abc import Collection
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class Guard:
+    """ASGI middleware that lets through what may pass, and logs all of it.
+
+    Args:
+        app: The application.
+        token: What requests must bring; None for nothing.
+        hosts: Host names that requests may be for; None for any.
+        public: Paths that need no token.
+        access_log: Whether to write a line for each request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None = None,
+        hosts: Collection[str] | None = None,
+        public: Collection[str] = (),
+        access_log: bool = True,
+    ) -> None:
+        self._app = app
+        self._token = None if token is None else _digest(token.encode())
+        self._hosts = hosts
+        self._public = public
+        self._log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or lets the application answer it."""
+        if scope["type"] != "http":
+            if scope["type"] != "websocket":  # there are none: unanswered, they are closed
+                await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        told: dict[str, Any] = {"status": None, "bytes": 0}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told["status"] = message["status"]
+                message["headers"] = _with_headers(message["headers"])
+            elif message["type"] == "http.response.body":
+                told["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope)
+            if refusal is None:
+                await self._app(scope, receive, sending)
+            else:
+                await _answer(sending, *refusal)
+        finally:
+            if self._log:
+                _write_log(scope, told, time.perf_counter() - began)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Returns status and reason where a request must not pass."""
+        headers = dict(scope["headers"])
+        if self._hosts is not None and _host(headers.get(b"host", b"")) not in self._hosts:
+            return 421, "this server is not known by that host name"
+        if self._token is None or scope["path"] in self._public:
+            return None
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        # Digests are compared, so that the time tells nothing of the token, not even its length.
+        right = hmac.compare_digest(_digest(given.strip()), self._token)
+        if right and kind.lower() == b"bearer":
+            return None
+        return 401, "a token is wanted: Authorization: Bearer TOKEN"
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _host(header: bytes) -> str:
+    """Returns the name in a Host header, without the port."""
+    name = header.decode("latin-1").lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]
+
+
+def _with_headers(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    there = {name.lower() for name, _ in headers}
+    return [*headers, *(each for each in (*_HEADERS, _POLICY) if each[0] not in there)]
+
+
+async def _answer(send: Send, status: int, reason: str) -> None:
+    body = json.dumps({"error": reason}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # what is left of the request is not read
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _write_log(scope: Scope, told: dict[str, Any], seconds: float) -> None:
+    """Writes a line of JSON; queries and tokens are not in it."""
+    client = scope.get("client")
+    line = {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        "client": client[0] if client else None,
+        "method": scope["method"],
+        "path": scope["path"],
+        **told,
+        "ms": round(seconds * 1000, 1),
+        **scope.get("state", {}).get("log", {}),
+    }
+    print(json.dumps(line), file=sys.stderr, flush=True)

@@ -1,0 +1,125 @@
+"""Everything that a user can set about a server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_prep.checks import check_numbers
+from data_prep.errors import InputError
+
+TOKEN_VARIABLE = "DSI_TOKEN"
+"""The environment variable that may hold the token instead of a file."""
+_MOST_TOKEN = 4096
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for; more is refused before anything is computed."""
+
+    body: int = 1 << 20
+    """Maximum size of a request body in bytes"""
+    queries: int = 64
+    """Maximum number of queries per request"""
+    query: int = 10_000
+    """Maximum length of a query in characters"""
+    k: int = 100
+    """Maximum number of documents per query"""
+    waiting: int = 1024
+    """Maximum number of waiting queries; further requests get status 503"""
+    connections: int = 512
+    """Maximum number of open connections"""
+    seconds: float = 10.0
+    """Seconds that a client has to send a request, and to read the response"""
+
+    def __post_init__(self) -> None:
+        names = ("body", "queries", "query", "k", "waiting", "connections")
+        check_numbers(self, "limits", at_least_one=names, positive=("seconds",))
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How requests that come at the same time are searched together."""
+
+    queries: int = 32
+    """Maximum number of queries per batch"""
+    wait: float = 3.0
+    """Maximum time in milliseconds that a query waits for others, if the last batch had several"""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "batch", at_least_one=("queries",), not_negative=("wait",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where a server listens, and to whom."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all interfaces"""
+    port: int = 8000
+    """Port; 0 for any free one"""
+    token_file: Path | None = None
+    """File with the token that requests must send (Authorization: Bearer TOKEN); the environment
+    variable DSI_TOKEN can hold it instead; by default no token is required"""
+    hosts: list[str] = field(default_factory=list)
+    """Host names that requests may be sent to; default any, or localhost if the server listens on a
+    loopback address"""
+    access_log: bool = True
+    """Write one line of JSON per request to standard error"""
+    device: str | None = None
+    """Device to search on ("cpu", "cuda:1"); default an accelerator if there is one"""
+    limits: Limits = field(default_factory=Limits)
+    """Limits of a request"""
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    """Batching of concurrent requests"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"no port {self.port}", where="--port", hint="Give 0 to 65535")
+
+    def token(self) -> str | None:
+        """Returns the token that is wanted; None for none.
+
+        Raises:
+            InputError: There is no such file, or no token in it.
+        """
+        token = os.environ.get(TOKEN_VARIABLE)
+        where: Path | str = f"the environment variable {TOKEN_VARIABLE}"
+        if self.token_file is not None:
+            where = self.token_file
+            try:
+                with self.token_file.open("rb") as file:
+                    token = file.read(_MOST_TOKEN).decode("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"cannot read a token ({error})", where=where) from None
+        if token is None:
+            return None
+        token = token.strip()
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise InputError(
+                "a token is letters, digits and signs of ASCII in one line",
+                where=where,
+                hint='Make one: python -c "import secrets; print(secrets.token_urlsafe())"',
+            )
+        return token
+
+    def allowed_hosts(self) -> frozenset[str] | None:
+        """Returns the host names that requests may be for, in lower case; None for any.
+
+        A page of another site, opened in a browser on this machine, may let its name lead here
+        (DNS rebinding): the name that its requests bring is then still its own.
+        """
+        if self.hosts:
+            return frozenset(host.lower() for host in self.hosts)
+        if self.host == "localhost" or _is_loopback(self.host):
+            return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()})
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,198 @@
+"""What a server searches, and how it follows the live version of an index."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from data_prep.dataset import Document
+from data_prep.errors import InputError
+from dsi import versions
+from dsi.index import Hit, Index
+from dsi.search.explaining import Explanation
+from dsi.search.options import SearchOptions
+
+_LOG = logging.getLogger("dsi.serving")
+
+
+class Searcher(Protocol):
+    """Something that ranks documents; nothing of it changes once it is there.
+
+    Attributes:
+        version: The name of what is searched.
+        facts: More about it, for people.
+    """
+
+    version: str
+    facts: dict[str, Any]
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        ...
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        only: Collection[str] | None,
+        exclude: Collection[str],
+    ) -> list[list[Hit]]:
+        """Returns the best documents for each query, without texts."""
+        ...
+
+    def known(self, queries: Sequence[str]) -> list[bool]:
+        """Tells of each query whether a word of it is known."""
+        ...
+
+    def documents(self, doc_ids: Sequence[str]) -> list[Document]:
+        """Returns documents.
+
+        Raises:
+            InputError: One is unknown or was deleted, or there are no texts.
+        """
+        ...
+
+    def explain(
+        self,
+        query: str,
+        doc_ids: Sequence[str],
+        only: Collection[str] | None,
+        exclude: Collection[str],
+    ) -> list[Explanation]:
+        """Returns what the scores of documents are made of."""
+        ...
+
+
+class IndexSearcher:
+    """One version of an index.
+
+    Args:
+        index: The index, opened.
+        batch: How many queries are searched at once.
+    """
+
+    def __init__(self, index: Index, batch: int) -> None:
+        self.index = index
+        self.version = index.manifest.version
+        self._batch = batch
+        dataset = index.manifest.dataset.get("name")
+        self.facts = {"dataset": dataset, "created": index.manifest.created}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        only: Collection[str] | None,
+        exclude: Collection[str],
+    ) -> list[list[Hit]]:
+        """Searches the index."""
+        options = SearchOptions(only=only, exclude=exclude)
+        return self.index.search(queries, k=k, batch_size=self._batch, options=options)
+
+    def known(self, queries: Sequence[str]) -> list[bool]:
+        """Asks the encoder of the queries."""
+        return self.index.text.known(queries)
+
+    def documents(self, doc_ids: Sequence[str]) -> list[Document]:
+        """Looks documents up in the corpus of the version."""
+        return [self.index.document(doc_id) for doc_id in doc_ids]
+
+    def explain(
+        self,
+        query: str,
+        doc_ids: Sequence[str],
+        only: Collection[str] | None,
+        exclude: Collection[str],
+    ) -> list[Explanation]:
+        """Takes the scores of one query apart."""
+        return self.index.explain(query, doc_ids, SearchOptions(only=only, exclude=exclude))
+
+
+class Source(Protocol):
+    """Where a server gets its searcher from."""
+
+    @property
+    def current(self) -> Searcher:
+        """What is searched now; a batch that has begun goes on with the one it has."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why a newer version could not be opened; None where there is no such trouble."""
+        ...
+
+    def refresh(self) -> bool:
+        """Takes a new live version over, if there is one; takes as long as opening it does.
+
+        Returns:
+            Whether another version is searched from now on.
+        """
+        ...
+
+
+class LiveIndex:
+    """The live version of an index, always.
+
+    Args:
+        path: The folder of the index.
+        device: As in `Index.open`.
+        batch: How many queries are searched at once.
+
+    Raises:
+        InputError: It is no index, or a part of it is missing or damaged.
+    """
+
+    def __init__(self, path: Path, device: str | None, batch: int) -> None:
+        self._path = path
+        self._device = device
+        self._batch = batch
+        self._lock = threading.Lock()
+        self._seen: tuple[Any, ...] = ()
+        self.problem: str | None = None
+        self._searcher = self._opened()
+
+    @property
+    def current(self) -> Searcher:
+        """The searcher of the version that was live at the last `refresh`."""
+        return self._searcher
+
+    def refresh(self) -> bool:
+        """Opens the live version where it is another one; keeps the old one where that fails."""
+        with self._lock:
+            try:
+                if self._identity() == self._seen:
+                    return False
+                fresh = self._opened()
+            except (InputError, OSError) as error:
+                if self.problem != str(error):
+                    _LOG.error("the live version cannot be opened, the one before stays: %s", error)
+                self.problem = str(error)
+                return False
+            self.problem = None
+            self._searcher = fresh
+            _LOG.info("version %s is live, with %d documents", fresh.version, len(fresh))
+            return True
+
+    def _opened(self) -> Searcher:
+        identity = self._identity()
+        index = Index.open(self._path, self._device)
+        # What the first search would have to prepare; and files that are open outlive a pruning.
+        if len(index):
+            index.search("x", k=1)
+            if index.documents is not None and index.documents.kept:
+                index.document(index.table.doc_ids[int(index.table.live[0])])
+        if identity[0] == index.manifest.version:
+            self._seen = identity
+        return IndexSearcher(index, self._batch)
+
+    def _identity(self) -> tuple[Any, ...]:
+        """Tells one content of the folder from another: the version, and the file that names it."""
+        live = versions.live(self._path)
+        found = (versions.folder(self._path, live) / "manifest.json").stat()
+        return live, found.st_ino, found.st_mtime_ns

@@ -1,0 +1,118 @@
+"""The server as a process: slow clients, damaged requests, and its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from serving_doubles import Server
+
+ASKED = json.dumps({"queries": ["boils water"], "k": 2, "with_text": True})
+HEAD = (
+    "POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    "Content-Length: {length}\r\n\r\n"
+)
+
+
+def talk(server: Server, sent: bytes) -> bytes:
+    """Sends something, and returns all that comes until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        return answer
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_many_at_once_all_get_their_answer(server):
+    answers: list[dict] = []
+
+    def ask() -> None:
+        connection = server.connection()
+        for _ in range(5):
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/search", ASKED, headers)
+            response = connection.getresponse()
+            assert response.status == 200
+            answers.append(json.load(response))
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 40
+    for answer in answers:
+        [result] = answer["results"]
+        assert result["hits"][0]["doc_id"] == "kettle"
+        assert result["hits"][0]["text"] == "A kettle boils water for tea."
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"", 408),  # a connection on which nothing comes
+        (b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n", 408),  # a head that does not end
+        (HEAD.format(length=100).encode() + b"{", 408),  # a body that does not end
+        (HEAD.format(length=1 << 30).encode(), 413),
+        (HEAD.format(length="-1").encode(), 400),
+        (b"\x16\x03\x01 this is not HTTP\r\n\r\n", 400),
+        (b"GET /version HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n", 421),
+    ],
+    ids=str,
+)
+def test_clients_that_are_slow_or_wrong_get_their_status_and_are_let_go(server, sent, expected):
+    assert status(talk(server, sent)) == expected
+    connection = server.connection()
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+
+
+def test_a_head_without_end_is_not_read_to_its_end(server):
+    def send_on(connection: socket.socket) -> None:
+        for _ in range(10_000):
+            connection.sendall(b"x" * 10_000)
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_on(connection)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_answers_what_is_under_way_and_ends_well(trained, how):
+    server = Server(trained)
+    answered = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+        body = ASKED.encode()
+        connection.sendall(HEAD.format(length=len(body)).encode() + body[:5])
+        first = server.connection()
+        first.request("GET", "/healthz")  # once it is answered, the other has begun
+        answered.append(first.getresponse().status)
+        first.close()
+        server.process.send_signal(how)
+        connection.sendall(body[5:])
+        answered.append(status(connection.recv(65536)))
+    code, said = server.stop() if server.process.poll() is None else (server.process.wait(), "")
+    assert answered == [200, 200]
+    assert code == 0
+    assert "Traceback" not in said
+
+
+def test_the_lines_of_the_page_work_as_written(server, capsys):
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code.replace(":8000", f":{server.port}"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("kettle A kettle boils water for tea.")
+    assert (len(lines), lines[-1]) == (4, "Kettles")
