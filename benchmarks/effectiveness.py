@@ -191,13 +191,13 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         beside = {"bm25": "bm25", "bm25+queries": "bm25+queries"}
         if arguments.encoder is not None:
             beside |= {f"{name}:{arguments.encoder}": name for name in DENSE}
-        report = evaluate(index, dataset, baselines=",".join(beside), flags=flags)
+        report = evaluate([index], dataset, baselines=",".join(beside), flags=flags)
         for entry in ("systems", "comparison", "seconds"):
             values = report.data[entry]
             report.data[entry] = {beside.get(name, name): values[name] for name in values}
         if system is not None and options.docids != "atomic":
             freely = evaluate(
-                index, dataset, baselines="none", flags=replace(flags, constraint=False)
+                [index], dataset, baselines="none", flags=replace(flags, constraint=False)
             )
             report.data["systems"][UNCONSTRAINED] = freely.data["systems"]["index"]
             report.data["seconds"][UNCONSTRAINED] = freely.data["seconds"]["index"]

@@ -173,12 +173,17 @@ class Arguments:
     def _place(self, plain: list[str], given: _Given) -> None:
         """Hands the positional words to the positional parameters, from left to right."""
         rest = list(plain)
-        for name in self.positionals:
+        for place, name in enumerate(self.positionals):
             if not rest:
                 return
             if _is_list(self.hints[name]):
-                given.values[name] = json.dumps(rest)
-                rest = []
+                # One word is left for each parameter after it.
+                after = [
+                    other for other in self.positionals[place + 1 :] if other in self._required
+                ]
+                taken = max(1, len(rest) - len(after))
+                given.values[name] = json.dumps(rest[:taken])
+                rest = rest[taken:]
             else:
                 given.values[name] = rest.pop(0)
             given.where[name] = name.upper()

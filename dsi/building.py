@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,23 +142,24 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> Index:
 
 
 def evaluate(
-    index_or_run: str | os.PathLike[str],
+    index_or_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     dataset: str | os.PathLike[str],
     *,
     split: str = "test",
     baselines: Iterable[str] = (),
 ) -> Mapping[str, Any]:
-    """Evaluates an index, or a TREC run, on the queries of a dataset.
+    """Evaluates an index, or a TREC run, on the queries of a dataset; or compares several.
 
     Args:
-        index_or_run: The folder of an index, or a run file.
+        index_or_run: The folder of an index, or a run file; or a list of these.
         dataset: The folder of the dataset.
         split: "train", "dev" or "test".
         baselines: Baselines to compare with, as for `dsi evaluate --baselines`.
 
     Returns:
         What `dsi evaluate --json` prints: under "systems" and a system's name the measures of all,
-        seen and unseen queries.
+        seen and unseen queries. Of several, under "groups" and "pairs" what
+        `dsi.evaluation.comparison.compare_systems` returns.
 
     Raises:
         InputError: There is no such split or baseline, or the queries are not of this index.
@@ -167,9 +168,9 @@ def evaluate(
 
     named = baselines if isinstance(baselines, str) else ",".join(baselines)
     folder = _folder(dataset, "dataset")
-    return evaluated(
-        _folder(index_or_run, "index_or_run"), folder, split=split, baselines=named or "none"
-    ).data
+    given = [*index_or_run] if isinstance(index_or_run, list | tuple) else [index_or_run]
+    paths = [_folder(path, "index_or_run") for path in given]
+    return evaluated(paths, folder, split=split, baselines=named or "none").data
 
 
 def _folder(path: object, name: str = "index") -> Path:

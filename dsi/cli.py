@@ -42,6 +42,7 @@ VERBS = {
     "serve": "dsi.commands.serve:serve",
     "mcp": "dsi.commands.mcp:mcp",
     "evaluate": "dsi.commands.evaluate:evaluate",
+    "compare": "dsi.commands.compare:compare",
     "info": "dsi.commands.info:info",
     "rollback": "dsi.commands.rollback:rollback",
     "prune": "dsi.commands.prune:prune",
@@ -135,7 +136,7 @@ def _run(words: list[str]) -> int:
 
     function = _load(verb)
     try:
-        call = Arguments(verb, function).parse(rest)
+        call = getattr(function, "arguments", Arguments)(verb, function).parse(rest)
     except SystemExit:
         return 0
     if call.quiet:

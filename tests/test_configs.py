@@ -9,7 +9,8 @@ import pytest
 from dsi.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+GRIDS = sorted(CONFIGS.glob("grids/*.yaml"))
+FILES = sorted(set(CONFIGS.rglob("*.yaml")) - set(GRIDS))
 PAPERS = {
     "dsi", "dsi-qg", "nci", "se-dsi", "dsi-pp", "scaling-100k", "scaling-1m", "scaling-8.8m",
     "ripor-rq", "genret",
@@ -32,6 +33,16 @@ def test_it_validates(file, tmp_path, capsys):
         assert sum(plan["shares"].values()) == pytest.approx(1)
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "ds").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "trainings"), [*zip(GRIDS, (18, 18), strict=True)], ids=lambda value: str(value)[-24:]
+)
+def test_a_grid_is_one_that_dsi_compare_takes(file, trainings, tmp_path, capsys):
+    words = ["compare", str(tmp_path / "ds"), "--out", str(tmp_path / "out"), "--dry_run", "--json"]
+    assert main([*words, "--config", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["trainings"] == trainings
+    assert f"--config configs/{file.relative_to(CONFIGS).as_posix()}" in file.read_text("utf-8")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     # What everything else may use: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "report", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
+    "report", "reports", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
     "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
     # The network, the lexical layer, and how they compute.
     "inference", "network_config", "pawa", "pooled_encoder", "backbone",

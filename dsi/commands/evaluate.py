@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
@@ -16,7 +19,9 @@ from dsi.report import Report
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
+    from dsi.commands.outputs import Outputs
     from dsi.distributed.processes import Processes
+    from dsi.evaluation.comparison import Measured
     from dsi.index import Index
     from dsi.search.options import SearchOptions
     from dsi.search.runs import Run
@@ -27,23 +32,29 @@ DEPTH = 100
 
 
 def evaluate(
-    index_or_run: Path,
+    index_or_run: list[Path],
     dataset: Path,
     *,
     split: str = "test",
     baselines: str = "bm25,bm25+queries",
     language: Advanced[str] = "english",
     flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
+    table: list[Path] | None = None,
+    per_query: Path | None = None,
+    report: Path | None = None,
     seed: Advanced[int] = 0,
 ) -> Report:
-    """Evaluates an index, or any TREC run, on the queries of a dataset.
+    """Evaluates indexes, or any TREC runs, on the queries of a dataset.
 
     Every judged query of the split counts; one without results counts as 0. Queries are grouped
     into seen (a relevant document has a labelled training query) and unseen. A paired randomization
     test compares each baseline with the index. Under torchrun the processes share the queries.
 
+    Several indexes and runs are grouped by the training options in which they differ; seeds are
+    averaged, and every pair of groups is compared, with Holm's correction.
+
     Args:
-        index_or_run: Index folder or TREC run file.
+        index_or_run: Index folders or TREC run files.
         dataset: Dataset folder.
         split: Split to evaluate on: train, dev or test.
         baselines: Baselines, with commas between. bm25; bm25+queries (with the training queries
@@ -51,8 +62,214 @@ def evaluate(
             dev); none.
         language: Language of the baselines' stemmer and stop words; none disables both.
         flags: Search options.
+        table: Files for the comparison as a table: .md, .tex, .csv or .json, with commas between.
+        per_query: File for the values of each query: .csv or .parquet.
+        report: File for the comparison as an HTML page.
         seed: Random seed of the significance tests.
     """
+    from dsi.commands.outputs import Outputs
+
+    outputs = Outputs(table or [], per_query, report)
+    if not index_or_run:
+        raise InputError("INDEX_OR_RUN is missing", hint="Give the folder of an index, or a run")
+    if len(index_or_run) > 1 or outputs.wanted:
+        return _several(index_or_run, dataset, split, baselines, language, flags, outputs, seed)
+    [only] = index_or_run
+    return _one(only, dataset, split, baselines, language, flags, seed)
+
+
+def _several(
+    paths: list[Path],
+    dataset: Path,
+    split: str,
+    baselines: str,
+    language: str,
+    flags: SearchFlags,
+    outputs: Outputs,
+    seed: int,
+) -> Report:
+    """Evaluates several indexes and runs, one after another, and compares them."""
+    from data_prep.dataset import Dataset
+    from dsi.distributed.processes import Processes
+    from dsi.evaluation.comparison import Measured, compare_systems
+    from dsi.evaluation.measures import evaluate_run
+
+    if flags.run is not None:
+        raise InputError("--run is for one index", hint="Leave it out, or name one index")
+    for path in paths:
+        if not path.exists():
+            raise InputError("no such index or run", where=path)
+    if not any(path.is_dir() for path in paths):
+        _refuse_search_flags(flags)
+    opened = Dataset.open(dataset)
+    qrels = _judged(opened, split)
+    _baseline_names(baselines)
+    processes = Processes()
+    systems: list[Measured] = []
+    remarks: list[str] = []
+    for path in paths:
+        if path.is_dir():
+            measured, told = measured_index(path, opened, qrels, flags, processes)
+            systems.append(measured)
+            remarks += [f"{path}: {line}" for line in told]
+        else:
+            run = _read(path, qrels, split)
+            systems.append(
+                Measured(path.name, evaluate_run(qrels, run).per_query, ranked=_first_of(run))
+            )
+    systems = told_apart(systems)
+    beside, told = measured_baselines(baselines, opened, split, language)
+    systems += beside
+    remarks += told
+    data = compare_systems(opened, split, systems, seed=seed)
+    return processes.first_alone(
+        lambda: outputs.write(data, opened, split, systems, remarks)
+    ) or outputs.shown(data, remarks)
+
+
+def told_apart(systems: Sequence[Measured]) -> list[Measured]:
+    """Returns systems, with their names in place of options where these and the seed are alike."""
+    from dsi.evaluation.comparison import differing, label_of
+
+    varied = differing(systems)
+    times = Counter((label_of(each, varied), each.seed) for each in systems)
+    names = Counter(each.name for each in systems)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is there twice", hint="Name each index and run once")
+    return [
+        replace(each, options={}) if times[label_of(each, varied), each.seed] > 1 else each
+        for each in systems
+    ]
+
+
+def measured_index(
+    path: Path,
+    dataset: Dataset,
+    qrels: dict[str, dict[str, int]],
+    flags: SearchFlags,
+    processes: Processes,
+) -> tuple[Measured, list[str]]:
+    """Searches an index for every judged query; returns what it scores, and remarks.
+
+    Args:
+        path: The folder of the index.
+        dataset: The dataset.
+        qrels: The judgements of the split.
+        flags: How to search.
+        processes: Those that share the queries.
+    """
+    from dsi.evaluation.comparison import Measured
+    from dsi.evaluation.measures import evaluate_run
+
+    found = search_index(path, dataset, qrels, flags, processes)
+    options = _flat(found.options)
+    seed = options.pop("seed", None)
+    per_query = evaluate_run(qrels, found.run).per_query
+    measured = Measured(str(path), per_query, options, seed, found.cost, _first_of(found.run))
+    return measured, found.remarks
+
+
+def measured_baselines(
+    names: str, dataset: Dataset, split: str, language: str = "english"
+) -> tuple[list[Measured], list[str]]:
+    """Asks baselines every judged query; returns what they score, and remarks.
+
+    Args:
+        names: With commas between; "none" for none.
+        dataset: The dataset.
+        split: Of the queries.
+        language: Of the baselines.
+    """
+    from dsi.evaluation.comparison import Measured
+    from dsi.evaluation.measures import evaluate_run
+
+    qrels = _judged(dataset, split)
+    texts = dataset.query_texts()
+    queries = {query_id: texts[query_id] for query_id in qrels}
+    systems: list[Measured] = []
+    remarks: list[str] = []
+    for name, (run, took, told) in _beside(
+        _baseline_names(names), dataset, queries, language
+    ).items():
+        per_query = evaluate_run(qrels, run).per_query
+        cost = {"search seconds": took}
+        systems.append(Measured(name, per_query, cost=cost, ranked=_first_of(run)))
+        remarks += told
+    return systems, remarks
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an index answers to the queries of a split.
+
+    Attributes:
+        run: The documents of each query.
+        options: Those that it was trained with, nested; empty where it does not say.
+        cost: "search seconds" and "GiB".
+        remarks: What the user should know.
+    """
+
+    run: Run
+    options: Mapping[str, Any]
+    cost: dict[str, float]
+    remarks: list[str]
+
+
+def search_index(
+    path: Path,
+    dataset: Dataset,
+    qrels: dict[str, dict[str, int]],
+    flags: SearchFlags,
+    processes: Processes,
+) -> Found:
+    """Searches an index for every judged query; the arguments are those of `measured_index`."""
+    from dsi.index import Index
+
+    index = processes.together(lambda: Index.open(path, flags.device))
+    remarks = _beyond(index, qrels, dataset)
+    texts = dataset.query_texts()
+    queries = {query_id: texts[query_id] for query_id in qrels}
+    run, seconds = _search(index, queries, flags.beams, flags.options(), processes)
+    stored = index.manifest.configuration.get("options")
+    cost = {"search seconds": seconds, "GiB": _bytes_of(path, index.manifest.version) / 2**30}
+    return Found(run, stored if isinstance(stored, dict) else {}, cost, remarks)
+
+
+def _bytes_of(index: Path, version: str) -> int:
+    from dsi import versions
+
+    folder = versions.folder(index, version)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns options by their full names, such as `sam.rho`."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{name}."))
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _first_of(run: Run) -> dict[str, str]:
+    from dsi.search.runs import ranked
+
+    return {query_id: ranked(scores)[0] for query_id, scores in run.items() if scores}
+
+
+def _one(
+    index_or_run: Path,
+    dataset: Path,
+    split: str,
+    baselines: str,
+    language: str,
+    flags: SearchFlags,
+    seed: int,
+) -> Report:
+    """Evaluates one index or run beside baselines; the arguments are those of `evaluate`."""
     from data_prep.dataset import Dataset
     from dsi import versions
 

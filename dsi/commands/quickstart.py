@@ -57,7 +57,7 @@ def quickstart(
     options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
     train_index(Dataset.open(dataset), index, options)
     _say(3, "answering the held-out queries, beside BM25")
-    evaluation = evaluate(index, dataset, baselines="bm25")
+    evaluation = evaluate([index], dataset, baselines="bm25")
     _say(4, "answering three questions")
     answers = Index.open(index).search(QUESTIONS, k=_SHOWN)
     return QuickstartReport(

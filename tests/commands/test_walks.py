@@ -63,3 +63,119 @@ def test_a_folder_without_text_is_one_line_before_anything_is_trained(tmp_path, 
     assert main(["train", str(tmp_path / "notes"), "--out", str(tmp_path / "index")]) == 2
     assert "this folder is empty" in capsys.readouterr().err
     assert not (tmp_path / "index").exists()
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A dataset whose queries are the first sentences of documentation strings."""
+    folder = tmp_path_factory.mktemp("judged")
+    documents, queries, qrels = [], [], []
+    for module in MODULES:
+        for name, text in documented(module):
+            sentence, _, rest = text.partition("\n\n")
+            if len(rest.split()) > 12 and len(sentence.split()) > 3:
+                documents.append({"id": name, "title": name, "text": rest})
+                queries.append({"query_id": f"q-{name}", "text": " ".join(sentence.split())})
+                qrels.append({"query_id": f"q-{name}", "doc_id": name})
+    for file, records in (("d", documents), ("q", queries), ("r", qrels)):
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{file}.jsonl").write_text(lines, "utf-8")
+    words = ["--queries", str(folder / "q.jsonl"), "--test_qrels", str(folder / "r.jsonl")]
+    assert main(["prepare", str(folder / "d.jsonl"), "--out", str(folder / "ds"), *words]) == 0
+    return folder / "ds"
+
+
+@pytest.fixture(scope="module")
+def grid(judged, tmp_path_factory):
+    """The words of a grid of two kinds and two seeds, and what they wrote."""
+    out = tmp_path_factory.mktemp("grid") / "out"
+    words = ["compare", str(judged), "--out", str(out), "--docids", "atomic,naive"]
+    words += ["--seeds", "1,2", "--table", f"{out}/t.tex,{out}/t.md,{out}/t.csv"]
+    words += ["--per_query", f"{out}/q.csv", *SMALL]
+    assert main(words) == 0
+    return words, out
+
+
+def test_from_a_grid_of_kinds_and_seeds_to_a_latex_table_in_one_command(grid):
+    _, out = grid
+    lines = (out / "t.tex").read_text("utf-8").splitlines()
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert [row.split(" & ")[1] for row in rows] == [
+        "System",
+        "docids atomic",
+        "docids naive",
+        "bm25",
+    ]
+    assert all(r"$\pm$" in cell for cell in rows[1].split(" & ")[2:-1])
+    assert "docids atomic" in (out / "t.md").read_text("utf-8")
+    assert (out / "t.csv").read_text("utf-8").startswith("system,docids,seeds,queries,Success@1")
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(row["varied"]["docids"], row["seed"]) for row in rows] == [
+        ("atomic", 1),
+        ("naive", 1),
+        ("atomic", 2),
+        ("naive", 2),
+    ]
+
+
+def test_a_grid_run_again_trains_nothing_again(grid, capsys):
+    words, out = grid
+    before = (out / "results.jsonl").read_text()
+    capsys.readouterr()
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (out / "results.jsonl").read_text() == before
+    assert [group["runs"] for group in data["groups"]] == [2, 2, 1]
+
+
+def test_indexes_compared_afterwards_are_grouped_by_what_differs(grid, judged, capsys):
+    _, out = grid
+    indexes = sorted(str(index) for index in (out / "indexes").iterdir())
+    capsys.readouterr()
+    assert main(["evaluate", *indexes, str(judged), "--baselines", "none", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    by_kind = {group["options"]["docids"]: group for group in data["groups"]}
+    assert set(by_kind) == {"atomic", "naive"}
+    assert sorted(by_kind["naive"]["seeds"]) == [1, 2]
+
+
+def test_the_report_needs_no_other_file_and_says_the_conclusion_first(grid):
+    _, out = grid
+    page = (out / "report.html").read_text("utf-8")
+    assert page.index('class="lead"') < page.index("<table")
+    assert "is right at rank 1 for" in page
+    assert "http" not in page
+    assert "src=" not in page
+    assert page.count("<svg") >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--docids", "atomic,semantic", "--seeds", "1,2", "--sam.roh", "0,1"], "unknown option"),
+        (["--docids", "atomic,semantik"], "'semantik' is unknown"),
+        (["--docids", "atomic,semantic", "--semantic.branching", "5,10"], "grid, docids atomic"),
+        (["--docids", "atomic,atomic"], "the same training"),
+        (["--seeds", "1,1"], "different ones"),
+        (["--sam", "yes,no"], "'yes' is not true or false"),
+        (["--table", "t.docx"], "nothing says the format"),
+        (["--loop.steps", "1,many"], "'many' is not a value"),
+    ],
+)
+def test_a_grid_that_means_nothing_is_refused_before_the_first_training(
+    judged, tmp_path, capsys, words, message
+):
+    assert main(["compare", str(judged), "--out", str(tmp_path / "out"), *words]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dsi:")]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_lists_the_trainings(judged, tmp_path, capsys):
+    words = ["--docids", "atomic,semantic", "--sam", "false,true", "--seeds", "1,2,3"]
+    words += ["--loop.steps", "5", "--dry_run", "--json"]
+    capsys.readouterr()
+    assert main(["compare", str(judged), "--out", str(tmp_path / "out"), *words]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["trainings"] == 12
+    assert planned["cells"][1] == {"docids": "atomic", "sam.rho": 0.05, "seed": 1}

@@ -1,0 +1,206 @@
+"""`dsi compare`: trains and measures a grid of options."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from data_prep.errors import InputError, command_line
+from data_prep.files import read_json_lines, write_json_lines
+from data_prep.marks import Advanced
+from data_prep.progress import note
+from dsi.arguments import SPREAD
+from dsi.commands.grid import Cell, GridArguments, cells_of
+from dsi.indexing.options import TrainingOptions
+from dsi.report import Report, TableReport
+
+if TYPE_CHECKING:
+    from data_prep.dataset import Dataset
+    from dsi.evaluation.comparison import Measured
+
+_OPTIONS = TrainingOptions()
+ROWS = "results.jsonl"
+
+
+def compare(
+    dataset: Path,
+    *,
+    out: Path,
+    seeds: list[int] | None = None,
+    split: str = "test",
+    baselines: str = "bm25",
+    table: list[Path] | None = None,
+    per_query: Path | None = None,
+    report: Path | None = None,
+    dry_run: bool = False,
+    device: Advanced[str | None] = None,
+    variants: Advanced[dict[str, dict[str, Any]] | None] = None,
+    vary: Advanced[dict[str, list[Any]] | None] = None,
+    options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
+) -> Report:
+    """Trains and compares every combination of training options with several values.
+
+    Any option of dsi train may have several values, with commas between: --docids atomic,semantic
+    --sam false,true --seeds 1,2,3 makes 12 trainings. All combinations are checked before the first
+    is trained. Each is measured as soon as it is trained, and its row written. Run again after an
+    interruption, it resumes.
+
+    Args:
+        dataset: Dataset folder.
+        out: Folder for the indexes, runs, results.jsonl and report.html.
+        seeds: Random seeds, with commas between; default: 0.
+        split: Split to evaluate on: train, dev or test.
+        baselines: Baselines, with commas between, as for dsi evaluate; none.
+        table: Files for the table: .md, .tex, .csv or .json, with commas between.
+        per_query: File for the values of each query: .csv or .parquet.
+        report: File for the HTML page; default: report.html in the output folder.
+        dry_run: Check the grid, list the trainings, and stop.
+        device: Where to search ("cpu", "cuda:1"); default: an accelerator, if there is one.
+        variants: Names of sets of options, to compare what no grid of single options can say.
+        vary: Options with several values, in a file or from Python.
+        options: What all trainings share.
+    """
+    from data_prep.dataset import Dataset
+    from dsi.commands.evaluate import _baseline_names, _judged
+    from dsi.commands.outputs import Outputs
+
+    outputs = Outputs(table or [], per_query, report or out / "report.html")
+    cells = cells_of(options, vary or {}, variants or {}, [0] if seeds is None else seeds)
+    _baseline_names(baselines)
+    if dry_run:
+        return _planned(cells)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(
+            "dsi compare trains in one process",
+            hint="Train the indexes with torchrun, and compare them with dsi evaluate",
+        )
+    opened = Dataset.open(dataset)
+    qrels = _judged(opened, split)
+    rows = _rows(out, opened, split)
+    for number, cell in enumerate(cells, 1):
+        row = rows.get(cell.name)
+        if row is None or row["fingerprint"] != cell.fingerprint:
+            rows[cell.name] = _measured(cell, opened, split, qrels, out, device)
+            write_json_lines(out / ROWS, rows.values())
+        note(f"{number} of {len(cells)}: {_said(rows[cell.name])}")
+    systems = [_system(cell, rows[cell.name], qrels, out) for cell in cells]
+    return _compared(opened, split, systems, cells, baselines, outputs)
+
+
+# Its options may have several values.
+compare.arguments = GridArguments  # type: ignore[attr-defined]
+
+
+def _rows(out: Path, dataset: Dataset, split: str) -> dict[str, dict[str, Any]]:
+    """Returns what has been measured: name of the cell -> its row.
+
+    Raises:
+        InputError: It was measured on another dataset or split.
+    """
+    rows = {row["cell"]: row for row in read_json_lines(out / ROWS)}
+    for row in rows.values():
+        if (row["content_hash"], row["split"]) != (dataset.info.content_hash, split):
+            raise InputError(
+                "this grid was measured on another dataset or split",
+                where=out / ROWS,
+                hint="Choose another --out",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    return rows
+
+
+def _measured(
+    cell: Cell,
+    dataset: Dataset,
+    split: str,
+    qrels: dict[str, dict[str, int]],
+    out: Path,
+    device: str | None,
+) -> dict[str, Any]:
+    """Trains an index and measures it; returns its row."""
+    from dsi.commands.evaluate import search_index
+    from dsi.commands.search_flags import SearchFlags
+    from dsi.distributed.processes import Processes
+    from dsi.evaluation.measures import evaluate_run
+    from dsi.indexing.build import train_index
+    from dsi.search.runs import write_run
+
+    index = out / "indexes" / cell.name
+    began = time.monotonic()
+    train_index(dataset, index, cell.options)
+    seconds = time.monotonic() - began
+    found = search_index(index, dataset, qrels, SearchFlags(device=device), Processes())
+    file = out / "runs" / f"{cell.name}.trec.gz"
+    file.parent.mkdir(exist_ok=True)
+    write_run(file, found.run)
+    return {
+        "cell": cell.name,
+        "fingerprint": cell.fingerprint,
+        "content_hash": dataset.info.content_hash,
+        "split": split,
+        "varied": dict(cell.varied),
+        "seed": cell.options.seed,
+        "measures": evaluate_run(qrels, found.run).mean,
+        "cost": {"training seconds": seconds, **found.cost},
+    }
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    measures = row["measures"]
+    return (
+        f"{row['cell']}: Hits@1 {measures['Success@1']:.3f}, Hits@10 {measures['Success@10']:.3f}"
+    )
+
+
+def _system(
+    cell: Cell, row: Mapping[str, Any], qrels: dict[str, dict[str, int]], out: Path
+) -> Measured:
+    from dsi.evaluation.comparison import Measured
+    from dsi.evaluation.measures import evaluate_run
+    from dsi.search.runs import ranked, read_run
+
+    run = read_run(out / "runs" / f"{cell.name}.trec.gz")
+    return Measured(
+        "index",
+        evaluate_run(qrels, run).per_query,
+        dict(cell.varied),
+        cell.options.seed,
+        row["cost"],
+        {query_id: ranked(scores)[0] for query_id, scores in run.items() if scores},
+    )
+
+
+def _compared(
+    dataset: Dataset,
+    split: str,
+    systems: list[Measured],
+    cells: Sequence[Cell],
+    baselines: str,
+    outputs: Any,
+) -> Report:
+    """Measures the baselines, and writes and returns the comparison."""
+    from dsi.commands.evaluate import measured_baselines
+    from dsi.evaluation.comparison import compare_systems
+
+    beside, remarks = measured_baselines(baselines, dataset, split)
+    everything = [*systems, *beside]
+    data = compare_systems(dataset, split, everything, by=list(cells[0].varied))
+    report: Report = outputs.write(data, dataset, split, everything, remarks)
+    return report
+
+
+def _planned(cells: Sequence[Cell]) -> Report:
+    names = list(cells[0].varied)
+    return TableReport(
+        data={
+            "trainings": len(cells),
+            "cells": [{**cell.varied, "seed": cell.options.seed} for cell in cells],
+        },
+        title=f"{len(cells)} trainings",
+        columns=(*names, "seed"),
+        rows=[(*cell.varied.values(), cell.options.seed) for cell in cells],
+        closing=(f"see what one of them needs: {command_line('train')} --dry_run",),
+    )

@@ -1,0 +1,227 @@
+"""Grids of training options: any option with several values, and every combination of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from data_prep.errors import InputError
+from dsi.arguments import Arguments
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.start import decided, refuse_unused
+
+SWITCHES = {"sam": ("sam.rho", {"false": "0.0", "true": "0.05"})}
+"""Short for on and off -> the option, and what it is then; with SAM, the usual radius."""
+_LONGEST_NAME = 100
+_NO_NAME = re.compile(r"[^\w.=,+-]+")
+_NOT_VARIED = ("seed",)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a grid.
+
+    Attributes:
+        varied: Option -> value, of those that the grid varies.
+        options: All options, the seed among them.
+    """
+
+    varied: Mapping[str, Any]
+    options: TrainingOptions
+
+    @property
+    def name(self) -> str:
+        """What its folder and its row are called."""
+        words = ",".join(f"{key}={value}" for key, value in self.varied.items()) or "index"
+        name = _NO_NAME.sub("_", f"{words},seed={self.options.seed}")
+        if len(name) <= _LONGEST_NAME:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return f"{name[:_LONGEST_NAME]}-{digest}"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all its options."""
+        return hashlib.sha256(json.dumps(asdict(self.options), default=str).encode()).hexdigest()
+
+
+class GridArguments(Arguments):
+    """A command line in which training options may have several values, with commas between."""
+
+    def __init__(self, verb: str, function: Any) -> None:
+        super().__init__(verb, function)
+        self._varying = set(option_types()) - set(_NOT_VARIED)
+        self.hints.update(dict.fromkeys(SWITCHES, str))
+
+    def _take_apart(self, words: Sequence[str]) -> Any:
+        given = super()._take_apart(words)
+        vary: dict[str, list[str]] = {}
+        for name, (option, meaning) in SWITCHES.items():
+            if name not in given.values:
+                continue
+            values = _several(given.values.pop(name))
+            unknown = [value for value in values if value not in meaning]
+            if unknown:
+                raise InputError(f"{unknown[0]!r} is not true or false", where=f"--{name}")
+            given.values[option] = ",".join(meaning[value] for value in values)
+            given.where[option] = f"--{name}"
+        for name in [name for name in given.values if name in self._varying]:
+            values = _several(given.values[name])
+            if len(values) > 1:
+                vary[name] = values
+                del given.values[name]
+        for name in SWITCHES:
+            self.hints.pop(name, None)
+        if vary:
+            stated = json.loads(given.values.get("vary", "{}"))
+            given.values["vary"] = json.dumps({**stated, **vary})
+            given.where["vary"] = "--" + " --".join(vary)
+        return given
+
+
+def _several(text: str) -> list[str]:
+    """Returns the values in a text: those of a list of YAML, or what stands between commas."""
+    if text.lstrip().startswith("["):
+        values = json.loads(text)
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    if text.lstrip().startswith("{"):
+        return [text]
+    return [part.strip() for part in text.split(",")]
+
+
+def option_types() -> dict[str, Any]:
+    """Returns the types of all single training options by their full names."""
+
+    def inside(kind: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        hints = typing.get_type_hints(kind)
+        for entry in dataclasses.fields(kind):
+            hint = hints[entry.name]
+            if dataclasses.is_dataclass(hint):
+                yield from inside(hint, f"{prefix}{entry.name}.")
+            else:
+                yield f"{prefix}{entry.name}", hint
+
+    return dict(inside(TrainingOptions, ""))
+
+
+def cells_of(
+    base: TrainingOptions,
+    vary: Mapping[str, Sequence[Any]],
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """Returns the cells of a grid, each checked, in the order in which they are trained.
+
+    All cells of one seed come before those of the next, so that a grid that is stopped has
+    every combination once.
+
+    Args:
+        base: What the cells share.
+        vary: Option -> its values.
+        variants: Name -> options that are set together; none for a plain grid.
+        seeds: Random seeds.
+
+    Raises:
+        InputError: A value is unknown, a combination means nothing, two cells are the same, or
+            there is nothing to compare.
+    """
+    types = option_types()
+    for name in [*vary, *(name for each in variants.values() for name in each)]:
+        if name not in types:
+            raise InputError(f"unknown option {name!r} in the grid", hint="See dsi train --help")
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise InputError("seeds are to be different ones", where="--seeds")
+    combinations = [
+        dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
+    ]
+    named: list[tuple[str | None, Mapping[str, Any]]] = [*variants.items()] or [(None, {})]
+    cells: list[Cell] = []
+    for seed in seeds:
+        for variant, set_together in named:
+            for values in combinations:
+                given = {**set_together, **values, "seed": seed}
+                typed = {key: _typed(key, value, types[key]) for key, value in given.items()}
+                shown = {key: typed[key] for key in values}
+                shown = {"variant": variant, **shown} if variant is not None else shown
+                cells.append(Cell(shown, _checked(base, typed, shown)))
+    refuse_alike(cells)
+    return cells
+
+
+def refuse_alike(cells: Sequence[Cell]) -> None:
+    """Refuses a grid in which two cells would train the same index.
+
+    Raises:
+        InputError: Two would.
+    """
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.fingerprint, cell)
+        if other is not cell:
+            raise InputError(
+                f"{cell.name} and {other.name} are the same training",
+                where="grid",
+                hint="Give each value once",
+            )
+
+
+def _checked(base: TrainingOptions, values: Mapping[str, Any], shown: Any) -> TrainingOptions:
+    """Returns the options of a cell, once they are known to go together."""
+    try:
+        options = with_values(base, values)
+        refuse_unused(options, None)
+        decided(options, None)
+    except InputError as error:
+        words = ", ".join(f"{name} {value}" for name, value in shown.items())
+        raise InputError(str(error), where=f"grid, {words}" if words else "grid") from None
+    return options
+
+
+def with_values(options: TrainingOptions, values: Mapping[str, Any]) -> TrainingOptions:
+    """Returns options with some of them, by their full names, set to values."""
+    return typing.cast(TrainingOptions, _replaced(options, values))
+
+
+def _replaced(options: Any, values: Mapping[str, Any]) -> Any:
+    mine: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(group, {})[rest] = value
+        else:
+            mine[name] = value
+    for group, below in inner.items():
+        mine[group] = _replaced(getattr(options, group), below)
+    return dataclasses.replace(options, **mine)
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Returns a value of the type of an option; texts are read as on the command line.
+
+    Raises:
+        InputError: It is none.
+    """
+    kinds = set(typing.get_args(hint)) | {hint}
+    if not isinstance(value, str):
+        return float(value) if float in kinds and isinstance(value, int) else value
+    if type(None) in kinds and value in ("null", "none", "None") and str not in kinds:
+        return None
+    if bool in kinds and value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    if kinds & {int, float, bool} and str not in kinds:
+        raise InputError(f"{value!r} is not a value of this option", where=f"--{name}")
+    return value

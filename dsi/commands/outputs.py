@@ -1,0 +1,76 @@
+"""What a comparison is written to: tables, values of each query, an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from data_prep.dataset import Dataset
+    from dsi.evaluation.comparison import Measured
+    from dsi.report import Report
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files that the user asked for; refused before work starts where they make no sense.
+
+    Attributes:
+        table: Files for the table.
+        per_query: File for the values of each query.
+        report: File for the page.
+    """
+
+    table: Sequence[Path]
+    per_query: Path | None
+    report: Path | None
+
+    def __post_init__(self) -> None:
+        from dsi.evaluation.comparison_tables import refuse_other_formats
+        from dsi.evaluation.per_query import refuse_other_format
+
+        refuse_other_formats(self.table)
+        refuse_other_format(self.per_query)
+        if self.report is not None and self.report.suffix not in (".html", ".htm"):
+            raise InputError(
+                "the report is an HTML page",
+                where=f"--report {self.report}",
+                hint="End its name in .html",
+            )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any."""
+        return bool(self.table or self.per_query or self.report)
+
+    def write(
+        self,
+        data: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        systems: Sequence[Measured],
+        remarks: Sequence[str],
+    ) -> Report:
+        """Writes the files, and returns what is shown."""
+        from dsi.evaluation.comparison_tables import write_tables
+        from dsi.evaluation.per_query import write_per_query
+
+        write_tables(self.table, data)
+        if self.per_query is not None:
+            write_per_query(self.per_query, dataset, split, systems, data["options"])
+        if self.report is not None:
+            from dsi.evaluation.page import write_page
+
+            write_page(self.report, data, dataset, split, systems, remarks)
+        files = [*self.table, *filter(None, (self.per_query, self.report))]
+        return self.shown(data, [*remarks, *(f"wrote {file}" for file in files)])
+
+    def shown(self, data: Mapping[str, Any], remarks: Sequence[str]) -> Report:
+        """Returns what is shown without writing anything."""
+        from dsi.evaluation.comparison_tables import ComparisonReport
+
+        return ComparisonReport(data, tuple(remarks))

@@ -1,0 +1,224 @@
+"""A comparison as a table: for people, Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import InputError
+from data_prep.files import writing
+from dsi.evaluation.comparison import LEVEL, best_of, better_than, conclusion
+from dsi.evaluation.measure_names import COSTS, SYMBOLS
+from dsi.report import TableReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LATEX = re.compile(r"[&%$#_{}~^\\]")
+_LATEX_WORDS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean of a group in a measure.
+
+    Attributes:
+        text: The mean, and the deviation where there are several seeds.
+        best: Whether no group has more.
+        beats: Letters of the groups that it differs from by more than chance, for the better.
+    """
+
+    text: str
+    best: bool = False
+    beats: str = ""
+
+
+def rows_of(data: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
+    """Returns label -> a cell for each measure over all queries, then for each cost."""
+    names = list(SYMBOLS)
+    best = {name: best_of(data, name) for name in names}
+    beats = {name: better_than(data, name) for name in names}
+    costs = costs_of(data)
+    rows = []
+    for group in data["groups"]:
+        label = group["label"]
+        cells = [
+            Cell(
+                _number(group["measures"]["all"][name]),
+                len(data["groups"]) > 1 and best[name] == label,
+                beats[name][label],
+            )
+            for name in names
+        ]
+        cells += [
+            Cell(_number(group["cost"][name], 1)) if name in group["cost"] else Cell("-")
+            for name in costs
+        ]
+        rows.append((label, cells))
+    return rows
+
+
+def costs_of(data: Mapping[str, Any]) -> list[str]:
+    """Returns the costs that at least one group has."""
+    return [name for name in COSTS if any(name in group["cost"] for group in data["groups"])]
+
+
+def headings_of(data: Mapping[str, Any]) -> list[str]:
+    """Returns the headings of the cells of a row, with an arrow to where better is."""
+    return [*(f"{symbol} ↑" for symbol in SYMBOLS.values()), *(f"{n} ↓" for n in costs_of(data))]
+
+
+def _number(value: Mapping[str, float | None], digits: int = 3) -> str:
+    mean, deviation = value["mean"], value["sd"]
+    text = f"{mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+
+
+def explained(data: Mapping[str, Any]) -> str:
+    """Returns what the letters and deviations of the table mean."""
+    seeds = max(group["runs"] for group in data["groups"])
+    parts = [f"mean ± sample deviation of {seeds} seeds"] if seeds > 1 else []
+    if len(data["groups"]) > 1:
+        parts.append(
+            "letters: better than that line, paired randomization test with Holm's correction,"
+            f" p < {LEVEL}"
+        )
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Several systems compared.
+
+    Attributes:
+        data: What `dsi.evaluation.comparison.compare_systems` returns.
+        remarks: Lines below the table.
+    """
+
+    data: Mapping[str, Any]
+    remarks: Sequence[str] = field(default=())
+
+    def show(self, console: Console) -> None:
+        """Prints the conclusion, and a line for each group."""
+        letters = {group["label"]: group["letter"] for group in self.data["groups"]}
+        rows = [
+            (letters[label], label, *(f"{cell.text} {cell.beats}".strip() for cell in cells))
+            for label, cells in rows_of(self.data)
+        ]
+        TableReport(
+            data=self.data,
+            title=conclusion(self.data),
+            columns=("", "system", *headings_of(self.data)),
+            rows=rows,
+            closing=(*filter(None, [explained(self.data)]), *self.remarks),
+        ).show(console)
+
+
+def markdown(data: Mapping[str, Any]) -> str:
+    """Returns the comparison as a table in Markdown, the best in bold."""
+    lines = [
+        f"| | system | {' | '.join(headings_of(data))} |",
+        f"|---|---|{'---|' * len(headings_of(data))}",
+    ]
+    letters = {group["label"]: group["letter"] for group in data["groups"]}
+    for label, cells in rows_of(data):
+        said = [
+            (f"**{cell.text}**" if cell.best else cell.text)
+            + (f"<sup>{cell.beats}</sup>" if cell.beats else "")
+            for cell in cells
+        ]
+        name = label.replace("|", r"\|")
+        lines.append(f"| {letters[label]} | {name} | {' | '.join(said)} |")
+    return "\n".join([*lines, "", conclusion(data), explained(data), ""])
+
+
+def latex(data: Mapping[str, Any]) -> str:
+    """Returns the comparison as a `table` of LaTeX with the rules of booktabs."""
+    headings = [
+        heading.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
+        for heading in headings_of(data)
+    ]
+    letters = {group["label"]: group["letter"] for group in data["groups"]}
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        rf"\caption{{{_escaped(data['dataset'])}, {data['split']}: {data['queries']['all']:,} "
+        rf"queries. {_escaped(explained(data).capitalize())}.}}",
+        rf"\begin{{tabular}}{{ll{'r' * len(headings)}}}",
+        r"\toprule",
+        " & ".join(["", "System", *headings]) + r" \\",
+        r"\midrule",
+    ]
+    for label, cells in rows_of(data):
+        said = []
+        for cell in cells:
+            text = cell.text.replace("±", r"$\pm$")
+            text = rf"\textbf{{{text}}}" if cell.best else text
+            said.append(text + (rf"\textsuperscript{{{cell.beats}}}" if cell.beats else ""))
+        lines.append(" & ".join([letters[label], _escaped(label), *said]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("±", "+-") if "±" not in text else text
+    escaped = _LATEX.sub(lambda found: _LATEX_WORDS.get(found[0], "\\" + found[0]), text)
+    return escaped.replace("±", r"$\pm$").replace("<", "$<$").replace(">", "$>$")
+
+
+def comma_separated(data: Mapping[str, Any]) -> str:
+    """Returns the comparison as CSV: a record for each group and group of queries."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = list(SYMBOLS)
+    costs = costs_of(data)
+    columns = [column for name in [*names, *costs] for column in (name, f"{name} sd")]
+    writer.writerow(["system", *data["options"], "seeds", "queries", *columns])
+    for group in data["groups"]:
+        options = [group["options"].get(name, "") for name in data["options"]]
+        for queries, values in group["measures"].items():
+            spreads = [values[name] for name in names]
+            spreads += [group["cost"].get(name, {"mean": "", "sd": ""}) for name in costs]
+            numbers = [
+                "" if spread[part] is None else spread[part]
+                for spread in spreads
+                for part in ("mean", "sd")
+            ]
+            writer.writerow([group["label"], *options, group["runs"], queries, *numbers])
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    ".md": markdown,
+    ".tex": latex,
+    ".csv": comma_separated,
+    ".json": lambda data: json.dumps(data, indent=2, ensure_ascii=False) + "\n",
+}
+"""Suffix of a file -> what makes its content."""
+
+
+def refuse_other_formats(files: Sequence[Path]) -> None:
+    """Refuses files for tables that are of no known format, or in no folder, before work starts.
+
+    Raises:
+        InputError: One of them is.
+    """
+    for file in files:
+        if file.suffix not in FORMATS:
+            raise InputError(
+                "nothing says the format of this table",
+                where=f"--table {file}",
+                hint=f"End its name in one of {', '.join(FORMATS)}",
+            )
+
+
+def write_tables(files: Sequence[Path], data: Mapping[str, Any]) -> None:
+    """Writes the comparison into each file, in the format that its suffix says."""
+    for file in files:
+        with writing(file) as stream:
+            stream.write(FORMATS[file.suffix](data))

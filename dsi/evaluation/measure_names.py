@@ -1,0 +1,26 @@
+"""What measures are called in papers, and what they say."""
+
+from __future__ import annotations
+
+SYMBOLS = {
+    "Success@1": "Hits@1",
+    "Success@10": "Hits@10",
+    "Success@100": "Hits@100",
+    "RR@10": "MRR@10",
+    "nDCG@10": "nDCG@10",
+    "R@100": "Recall@100",
+}
+FULL_NAMES = {
+    "Success@1": "share of queries whose first document is relevant",
+    "Success@10": "share of queries with a relevant document among the first 10",
+    "Success@100": "share of queries with a relevant document among the first 100",
+    "RR@10": "mean reciprocal rank of the first relevant document, 0 beyond rank 10",
+    "nDCG@10": "normalized discounted cumulative gain of the first 10 documents",
+    "R@100": "share of the relevant documents among the first 100",
+}
+COSTS = {
+    "training seconds": "wall-clock time of the training",
+    "search seconds": "wall-clock time of the search",
+    "GiB": "size of the index on disk",
+}
+"""Costs of a system; lower is better."""

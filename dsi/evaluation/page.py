@@ -1,0 +1,200 @@
+"""A comparison of systems as an HTML page: what is best, at what cost, and where they differ."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import Dataset, Document
+from data_prep.files import writing
+from data_prep.passages import document_of
+from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
+from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
+from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
+from dsi.evaluation.passages import judgements_of
+from dsi.reports.charts import Axes, Point, log_span, point_chart, span
+from dsi.reports.page import Cell, Heading, figures, page, remark, section, table
+
+MOST_SHOWN = 8
+"""Queries of each list."""
+_TEXT = 240
+"""Characters of a document that are shown."""
+
+
+def write_page(
+    file: Path,
+    data: Mapping[str, Any],
+    dataset: Dataset,
+    split: str,
+    systems: Sequence[Measured],
+    remarks: Sequence[str] = (),
+) -> None:
+    """Writes the page.
+
+    Args:
+        file: Where to.
+        data: What `dsi.evaluation.comparison.compare_systems` returns.
+        dataset: The dataset.
+        split: Of its queries.
+        systems: What was compared.
+        remarks: Small print.
+    """
+    letters = {group["label"]: group["letter"] for group in data["groups"]}
+    headings = [
+        Heading("System"),
+        Heading(""),
+        *(Heading(f"{symbol} ↑", FULL_NAMES[name]) for name, symbol in SYMBOLS.items()),
+        *(Heading(f"{name} ↓", COSTS[name]) for name in costs_of(data)),
+    ]
+    rows = [
+        [Cell(label), Cell(letters[label]), *(Cell(c.text, c.beats, c.best) for c in cells)]
+        for label, cells in rows_of(data)
+    ]
+    parts = [table(headings, rows), remark(explained(data))]
+    drawn = _cost_figures(data)
+    if drawn:
+        parts.append(section("What it costs", figures(drawn)))
+    by_group = _group_table(data)
+    if by_group:
+        parts.append(section("Documents with and without training queries", by_group))
+    parts += _differences(data, dataset, split, systems)
+    parts += [remark(line) for line in remarks]
+    title = f"{data['dataset']}, {data['split']}: {data['queries']['all']:,} queries"
+    with writing(file) as stream:
+        stream.write(page(title, conclusion(data), parts))
+
+
+def _cost_figures(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Draws Hits@1 against each cost that several groups have, on one vertical axis."""
+    values = [100 * group["measures"]["all"]["Success@1"]["mean"] for group in data["groups"]]
+    vertical = span(values, least=2.0)
+    drawn = []
+    for cost in costs_of(data):
+        found = [
+            (group, value)
+            for group, value in zip(data["groups"], values, strict=True)
+            if cost in group["cost"] and group["cost"][cost]["mean"] > 0
+        ]
+        if len(found) < 2:
+            continue
+        across = log_span([group["cost"][cost]["mean"] for group, _ in found])
+        axes = Axes(
+            f"Hits@1 and {cost}",
+            f"{cost} (logarithmic)",
+            "Hits@1, per cent",
+            across,
+            vertical,
+            True,
+        )
+        points = [
+            Point(group["cost"][cost]["mean"], value, group["letter"], group["label"])
+            for group, value in found
+        ]
+        said = "; ".join(f"{group['letter']}: {group['label']}" for group, _ in found)
+        drawn.append((point_chart(axes, points), f"Better is up and left. {said}"))
+    return drawn
+
+
+def _group_table(data: Mapping[str, Any]) -> str:
+    """Returns Hits@1 and Hits@10 of seen and unseen queries; empty where there is one of them."""
+    groups = [name for name in ("seen", "unseen") if name in data["queries"]]
+    if len(groups) < 2:
+        return ""
+    names = ("Success@1", "Success@10")
+    headings = [Heading("System")] + [
+        Heading(f"{SYMBOLS[name]} ↑ {group}", f"{data['queries'][group]:,} queries")
+        for group in groups
+        for name in names
+    ]
+    columns = [(group, name) for group in groups for name in names]
+    best = {
+        (group, name): max(each["measures"][group][name]["mean"] for each in data["groups"])
+        for group, name in columns
+    }
+    rows = []
+    for each in data["groups"]:
+        means = [each["measures"][group][name]["mean"] for group, name in columns]
+        rows.append(
+            [Cell(each["label"])]
+            + [
+                Cell(f"{mean:.3f}", best=mean == best[column])
+                for mean, column in zip(means, columns, strict=True)
+            ]
+        )
+    return table(headings, rows)
+
+
+def _differences(
+    data: Mapping[str, Any], dataset: Dataset, split: str, systems: Sequence[Measured]
+) -> list[str]:
+    """Returns the queries that the best group finds and the next one does not, and the reverse."""
+    best = best_of(data, "Success@1")
+    others = [group for group in data["groups"] if group["label"] != best]
+    if not others:
+        return []
+    second = max(others, key=lambda g: g["measures"]["all"]["Success@1"]["mean"])["label"]
+    found = {
+        label: [each for each in systems if label_of(each, data["options"]) == label]
+        for label in (best, second)
+    }
+    hits = {
+        label: {
+            query: sum(each.per_query[query]["Success@1"] for each in group) / len(group)
+            for query in group[0].per_query
+        }
+        for label, group in found.items()
+    }
+    lists = []
+    for winner, loser in ((best, second), (second, best)):
+        only = [q for q in hits[winner] if hits[winner][q] >= 0.5 and hits[loser][q] < 0.5]
+        lists.append((winner, loser, only))
+    shown = [query for _, _, only in lists for query in only[:MOST_SHOWN]]
+    relevant = judgements_of(dataset, split)
+    wrong = {
+        query: found[loser][0].ranked.get(query)
+        for _, loser, only in lists
+        for query in only[:MOST_SHOWN]
+    }
+    wanted = {d for q in shown for d, grade in relevant[q].items() if grade > 0}
+    documents = _documents(dataset, wanted | set(filter(None, wrong.values())))
+    texts = dataset.query_texts()
+    parts = []
+    for winner, loser, only in lists:
+        if not only:
+            continue
+        items = "".join(
+            f"<div><dt>{html.escape(texts[query])}</dt>"
+            + "".join(
+                f"<dd>right: {_shown(documents.get(doc))}</dd>"
+                for doc, grade in relevant[query].items()
+                if grade > 0
+            )
+            + f'<dd class="soft">found instead: {_shown(documents.get(wrong[query] or ""))}</dd>'
+            + "</div>"
+            for query in only[:MOST_SHOWN]
+        )
+        heading = f"Right at rank 1 with {winner}, not with {loser}: {len(only):,} queries"
+        parts.append(section(heading, f'<dl class="queries">{items}</dl>'))
+    return parts
+
+
+def _documents(dataset: Dataset, wanted: set[str]) -> dict[str, Document]:
+    """Returns documents by id; of one that was cut into passages, the first passage."""
+    cut = dataset.info.passages is not None
+    found: dict[str, Document] = {}
+    for document in dataset.documents():
+        doc_id = document_of(document.doc_id) if cut else document.doc_id
+        if doc_id in wanted:
+            found.setdefault(doc_id, document)
+    return found
+
+
+def _shown(document: Document | None) -> str:
+    if document is None:
+        return "nothing"
+    text = " ".join(document.text.split())
+    text = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
+    title = f"<b>{html.escape(document.title)}</b> " if document.title else ""
+    return f"{title}{html.escape(text)}"

@@ -1,0 +1,75 @@
+"""What each query scores, as CSV or Parquet: for tests and plots of one's own."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import replacing_file, writing
+from dsi.evaluation.comparison import Measured, label_of
+from dsi.evaluation.groups import group_queries
+from dsi.evaluation.passages import judgements_of
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def refuse_other_format(file: Path | None) -> None:
+    """Refuses a file of another format, before work starts.
+
+    Raises:
+        InputError: Its suffix is another one.
+    """
+    if file is not None and file.suffix not in SUFFIXES:
+        raise InputError(
+            "nothing says the format of this file",
+            where=f"--per_query {file}",
+            hint=f"End its name in one of {', '.join(SUFFIXES)}",
+        )
+
+
+def write_per_query(
+    file: Path, dataset: Dataset, split: str, systems: Sequence[Measured], varied: Sequence[str]
+) -> None:
+    """Writes a record for each system and query: ids, text, group and measures.
+
+    Args:
+        file: Where to; its suffix says the format.
+        dataset: The dataset.
+        split: Of the queries.
+        systems: What was measured.
+        varied: The options that tell the systems apart.
+    """
+    records = list(_records(dataset, split, systems, varied))
+    if file.suffix == ".csv":
+        with writing(file) as stream:
+            writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+        return
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    with replacing_file(file) as fresh:
+        write_table(pa.Table.from_pylist(records), fresh)
+
+
+def _records(
+    dataset: Dataset, split: str, systems: Sequence[Measured], varied: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
+    groups = group_queries(judgements_of(dataset, split), judgements_of(dataset, "train"))
+    seen = {query: name for name in ("seen", "unseen") for query in groups[name]}
+    texts = dataset.query_texts()
+    for system in systems:
+        for query_id, values in system.per_query.items():
+            yield {
+                "system": label_of(system, varied),
+                "seed": system.seed,
+                "query_id": query_id,
+                "query": texts[query_id],
+                "group": seen.get(query_id, ""),
+                **values,
+            }
