@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.dataset import Document, InMemorySource, Qrel, Query, write_dataset
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from dsi.evaluation.comparison import Measured, compare_systems, conclusion, differing, holm
 from dsi.evaluation.comparison_tables import comma_separated, latex, markdown
 from dsi.evaluation.measures import evaluate_run
