@@ -5,16 +5,17 @@
 
 Of the documents that have no training query, a sample is a corpus of its own: nobody has asked for
 any of it. The index stands as `dsi train` makes it by default, without a pseudo-query, beside one
-whose network is trained on extractive ones, and one trained on those of the model that find their
-document among ten by BM25. The model is instruction-tuned and asked in its chat format. Cells in
-`results/language_model.jsonl` are not measured again; with `--work FOLDER`, a stopped run goes on
-after the last queries that it has written.
+that is trained on extractive ones, and one trained on those of the model that find their document
+among ten by BM25 (lexical layer and network). The model is instruction-tuned and asked in its chat
+format. Cells in `results/language_model.jsonl` are not measured again; with `--work FOLDER`, a
+stopped run goes on after the last queries that it has written.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,9 +124,13 @@ def _queries(
             chosen, model=str(arguments.model), chat=True, temperature=TEMPERATURE, query_length=32
         )
     keep = FilterOptions(round_trip=10) if filtered else None
+    # Queries that are there already were made by a run that left its time here.
+    spent = dataset.path.parent / "seconds.json"
+    seconds = json.loads(spent.read_text()) if spent.is_file() else 0.0
     started = time.perf_counter()
     generate_queries(dataset, generator, chosen, keep)
-    seconds = time.perf_counter() - started
+    seconds += time.perf_counter() - started
+    spent.write_text(json.dumps(seconds))
     texts = list(dataset.pseudo_queries(generator)["text"])
     return {
         "pseudo-queries": len(texts),

@@ -103,10 +103,10 @@ def plan_training(
         )
     loop = options.loop
     if options.lexical.enabled:
-        trained = labelled >= FEWEST_LABELLED and options.lexical.steps
-        how = (
-            f"at most {options.lexical.steps} steps on the labelled queries" if trained else "none"
-        )
+        written = options.generator in GENERATORS and GENERATORS[options.generator].expensive
+        source = "labelled queries" if labelled >= FEWEST_LABELLED else "pseudo-queries"
+        trained = options.lexical.steps and (labelled >= FEWEST_LABELLED or written)
+        how = f"at most {options.lexical.steps} steps on the {source}" if trained else "none"
         steps.append(f"weigh the words of the documents (training: {how})")
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
     steps.append(f"train {loop.total:,} steps of {size}" if loop.total else "build the network")

@@ -145,7 +145,7 @@ def prepare(
         checkpoint,
         _codebooks(assignment, [texts[number] for number in picked], options),
         CodeVectors.of(assignment.built.extras) if learned else None,
-        _lexical(dataset, in_rows, assignment.table, work, options),
+        _lexical(dataset, in_rows, assignment.table, generator, work, options),
         vectors,
     )
 
@@ -154,6 +154,7 @@ def _lexical(
     dataset: Dataset,
     documents: list[Document],
     table: DocidTable,
+    generator: str | None,
     work: Path,
     options: TrainingOptions,
 ) -> LexicalLayer | None:
@@ -163,6 +164,7 @@ def _lexical(
         dataset: The corpus and its queries.
         documents: In the row order of the table.
         table: The identifiers.
+        generator: Whose pseudo-queries are trained on; None for none.
         work: The folder of what is under way.
         options: How.
     """
@@ -172,25 +174,37 @@ def _lexical(
 
     folder = work / LEXICAL
     if not (folder / "source").is_dir():
-        labelled = _judged(dataset, table, "train")
-        if len(labelled) < FEWEST_LABELLED:
-            labelled = labelled.part(np.zeros(0, np.int64))
         LexicalIndex.build(
             [document.title for document in documents],
             [document.text for document in documents],
             language=options.vocabulary.language,
             options=options.lexical,
-            labelled=labelled,
+            labelled=_learned_from(dataset, table, generator),
             dev=_judged(dataset, table, "dev"),
             seed=options.seed,
         ).save(folder)
     return open_layer(folder)
 
 
+def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) -> Labelled:
+    """Returns the queries that the lexical layer learns from; none where there are too few.
+
+    Those are the labelled ones or, with too few of them, pseudo-queries of a model. Pseudo-queries
+    that are cut out of the documents teach nothing of how people ask.
+    """
+    labelled = _judged(dataset, table, "train")
+    if len(labelled) >= FEWEST_LABELLED:
+        return labelled
+    if generator is not None and GENERATORS[generator].expensive:
+        written = dataset.pseudo_queries(generator)
+        texts, doc_ids = written["text"], written["doc_id"]
+        if len(texts) >= FEWEST_LABELLED:
+            return _found(list(texts), list(doc_ids), table)
+    return labelled.part(np.zeros(0, np.int64))
+
+
 def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
     """Returns the queries of a split with each relevant document of the corpus."""
-    from dsi.lexical.training import Labelled
-
     texts = dataset.query_texts()
     pairs = [
         (texts[query_id], doc_id)
@@ -198,9 +212,15 @@ def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
         for doc_id, relevance in judged.items()
         if relevance > 0 and query_id in texts
     ]
-    rows = table.find([doc_id for _, doc_id in pairs])
-    every = Labelled([text for text, _ in pairs], rows)
-    return every.part(np.flatnonzero(rows >= 0))
+    return _found([text for text, _ in pairs], [doc_id for _, doc_id in pairs], table)
+
+
+def _found(texts: list[str], doc_ids: list[str], table: DocidTable) -> Labelled:
+    """Returns queries with the rows of their documents, without those of other documents."""
+    from dsi.lexical.training import Labelled
+
+    rows = table.find(doc_ids)
+    return Labelled(texts, rows).part(np.flatnonzero(rows >= 0))
 
 
 def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:

@@ -19,6 +19,7 @@ from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from docids.kinds.quantisation import QuantisationOptions
 from dsi import Index, versions
+from dsi.corpus_memory import write_pseudo
 from dsi.data.examples import gather_examples
 from dsi.data.options import MixOptions
 from dsi.indexing import build
@@ -315,6 +316,26 @@ def test_without_steps_the_network_is_as_it_starts(dataset, tmp_path):
     again = train_index(dataset, tmp_path / "again", TrainingOptions(generator="none"))
     assert again.metrics == manifest.metrics
     assert small.weights(tmp_path / "again") == small.weights(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("generator", "each", "learns"),
+    [("seq2seq", 6, True), ("seq2seq", 4, False), ("extractive", 6, False)],
+)
+def test_the_lexical_layer_learns_from_what_a_model_asks_where_nobody_has(
+    generator, each, learns, tmp_path
+):
+    """Given 200 queries; those that are cut out of the documents do not count."""
+    dataset = small.write(tmp_path / "set", splits=("dev", "test"))
+    rows = [
+        (f"p{number}-{turn}", f"d{number}", f"what about {own_words(number)} {turn}", generator)
+        for number in range(small.DOCUMENTS)
+        for turn in range(each)
+    ]
+    write_pseudo(dataset, generator, rows, {"filter": {"round_trip": 1}})
+    options = TrainingOptions(generator=generator, loop=LoopOptions(steps=1, batch=8))
+    manifest = train_index(dataset, tmp_path / "index", options)
+    assert ("steps" in manifest.metrics["lexical"]) == learns
 
 
 def test_options_about_steps_ask_for_steps_and_are_refused_with_none():
