@@ -144,7 +144,7 @@ def without_training(
     model: Any = _make_model(options, parts, fresh=True)
     model = model.to(device).eval()
     reached: dict[str, Any] = {"steps": 0, "examples": 0}
-    log = Log(work, 0, active=True, wandb=options.loop.wandb)
+    log = Log(work, 0, active=True, track=options.loop.track)
     dev = _dev_queries(dataset, parts, options)
     if dev is not None:
         trie = TorchTrie.from_trie(Trie.build(parts.assignment.table), device)

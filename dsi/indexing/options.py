@@ -20,7 +20,6 @@ from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
 from dsi.text_encoder import VocabularyOptions
-from dsi.training.log import check_wandb
 from dsi.training.options import (
     BODY_SHARE,
     LoopOptions,
@@ -29,6 +28,7 @@ from dsi.training.options import (
     OptimiserOptions,
     SamOptions,
 )
+from dsi.training.trackers import check_trackers
 
 CODE_KINDS = ("semantic", "rq", "pq", "learned", "naive", "random")
 """Kinds of identifiers that are sequences of codes, and no text."""
@@ -106,8 +106,8 @@ class TrainingOptions(KindOptions):
                 "gradients of some rows only",
                 hint="Leave one of them out",
             )
-        if self.loop.wandb is not None:
-            check_wandb(self.loop.wandb)
+        if self.loop.track is not None:
+            check_trackers(self.loop.track)
 
     def _take_folder(self) -> None:
         """Notes the folder where `docids` names one in place of a kind."""

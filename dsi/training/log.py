@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import InputError
 from data_prep.files import read_json_lines, write_json_lines
+from dsi.training.trackers import TrackedRun, start_trackers
 
 
 class Log:
-    """Scalars for TensorBoard and, if asked, Weights & Biases; every evaluation as a JSONL row.
+    """Scalars for TensorBoard and, if asked, for trackers; every evaluation as a JSONL row.
 
     Args:
         folder: Of the run.
         start: The step that training goes on from; what was written of later ones is dropped,
             because they are made again.
         active: Whether this process writes at all.
-        wandb: The project in Weights & Biases; None for none.
+        track: What `--loop.track` says: trackers and their projects; None for none.
     """
 
-    def __init__(self, folder: Path, start: int, *, active: bool, wandb: str | None = None) -> None:
+    def __init__(self, folder: Path, start: int, *, active: bool, track: str | None = None) -> None:
         self._file = folder / "evaluations.jsonl"
         self._writer: Any = None
-        self._wandb: Any = None
+        self._runs: list[TrackedRun] = []
         if not active:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -38,8 +36,8 @@ class Log:
         self._writer = SummaryWriter(
             str(folder / "tensorboard"), purge_step=start + 1 if start else 0
         )
-        if wandb is not None:
-            self._wandb = _start_wandb(wandb, folder)
+        if track is not None:
+            self._runs = start_trackers(track, folder)
 
     def step(self, step: int, **values: float) -> None:
         """Writes what a step has shown."""
@@ -56,48 +54,17 @@ class Log:
             return
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(dict(values), step=step)
+        for run in self._runs:
+            run.log(dict(values), step=step)
 
     def close(self) -> None:
         """Ends all writing."""
         if self._writer is not None:
             self._writer.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        for run in self._runs:
+            run.finish()
 
 
 def read_evaluations(folder: Path) -> list[dict[str, float]]:
     """Returns the evaluations of a run so far, oldest first, without a half-written last row."""
     return read_json_lines(folder / "evaluations.jsonl")
-
-
-def check_wandb(project: str) -> None:
-    """Refuses to log to Weights & Biases where its package is missing.
-
-    Raises:
-        InputError: It is.
-    """
-    if importlib.util.find_spec("wandb") is None:
-        raise InputError(
-            f"--loop.wandb {project!r} needs the package wandb",
-            hint="pip install 'dsi-toolkit[wandb]', or leave the option out: TensorBoard files "
-            "are written anyway",
-        )
-
-
-def _start_wandb(project: str, folder: Path) -> Any:
-    """Starts a run, or goes on with that of an interrupted training; WANDB_MODE=offline works."""
-    check_wandb(project)
-    import wandb
-
-    claim = folder / "training.json"
-    config = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
-    name = f"{folder.resolve()} {json.dumps(config, sort_keys=True)}"
-    return wandb.init(
-        project=project,
-        id=hashlib.sha256(name.encode()).hexdigest()[:16],
-        resume="allow",
-        config=config,
-        dir=str(folder),
-    )

@@ -144,7 +144,7 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     targets = run.targets.to(accelerator.device)
     for objective in run.objectives:
         objective.prepare(accelerator.device)
-    log = Log(run.folder, start, active=accelerator.is_main_process, wandb=run.loop.wandb)
+    log = Log(run.folder, start, active=accelerator.is_main_process, track=run.loop.track)
     forgetting = Forgetting(len(run.documents or ()))
     if "forgetting" in progress:
         forgetting.restore(progress["forgetting"])

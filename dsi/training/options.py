@@ -265,8 +265,9 @@ class LoopOptions:
     evaluate_documents: Advanced[int] = 0
     """Documents whose text each evaluation uses as a query, to count memorized and forgotten
     ones"""
-    wandb: Advanced[str | None] = None
-    """Weights & Biases project to log to, in addition to TensorBoard"""
+    track: Advanced[str | None] = None
+    """Trackers to report to in addition to TensorBoard: wandb:PROJECT, trackio:PROJECT, or both
+    separated by a comma"""
     checkpoint_every: Advanced[int] = 0
     """Steps between checkpoints; 0: eight in total"""
     beams: int = 20

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -15,6 +18,7 @@ from data_prep.errors import InputError
 from dsi.commands.info import info
 from dsi.indexing.build import train_index
 from dsi.training import log as logs
+from dsi.training import trackers
 from dsi.training.curves import draw_curves, read_scalars
 from dsi.training.log import Log
 
@@ -64,7 +68,7 @@ def wandb(monkeypatch):
 def test_weights_and_biases_is_told_what_tensorboard_is(wandb, tmp_path):
     (tmp_path / "training.json").write_text('{"seed": 3}')
     for start in (0, 2):
-        log = Log(tmp_path, start, active=True, wandb="project")
+        log = Log(tmp_path, start, active=True, track="wandb:project")
         log.step(start + 1, loss=1.5)
         log.evaluation(start + 1, {"RR@10": 0.25})
         log.close()
@@ -72,7 +76,7 @@ def test_weights_and_biases_is_told_what_tensorboard_is(wandb, tmp_path):
     assert (first["project"], first["resume"], first["config"]) == ("project", "allow", {"seed": 3})
     assert rest[:3] == [(1, {"training/loss": 1.5}), (1, {"dev/RR@10": 0.25}), "end"]
     assert rest[3]["id"] == first["id"], "a run that continues is the same run"
-    Log(tmp_path, 0, active=False, wandb="project").close()
+    Log(tmp_path, 0, active=False, track="wandb:project").close()
     assert len(wandb) == 8, "another process tells nothing"
 
 
@@ -85,16 +89,17 @@ def test_what_weights_and_biases_writes_offline_is_kept(wandb, dataset, tmp_path
         return types.SimpleNamespace(log=lambda values, step: None, finish=lambda: None)
 
     monkeypatch.setattr(sys.modules["wandb"], "init", init)
-    train_index(dataset, tmp_path / "index", small.options(loop__steps=1, loop__wandb="p"))
+    train_index(dataset, tmp_path / "index", small.options(loop__steps=1, loop__track="wandb:p"))
     kept = tmp_path / "index/versions/0001/log/wandb"
     assert [str(f.relative_to(kept)) for f in kept.rglob("*.wandb")] == ["offline-run-1/run.wandb"]
     assert not (kept / "latest-run").exists()
 
 
 def test_without_its_package_weights_and_biases_is_refused_before_work(monkeypatch):
-    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"--loop\.wandb 'p' needs the package wandb.*\[wandb\]"):
-        small.options(loop__wandb="p")
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    told = r"--loop\.track 'wandb:p' needs the package wandb.*\[wandb\]"
+    with pytest.raises(InputError, match=told):
+        small.options(loop__track="wandb:p")
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path):
@@ -145,3 +150,58 @@ def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"needs the package matplotlib.*dsi-toolkit\[figures\]"):
         draw_curves(log, tmp_path / "curves.png", "title")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mlflow:p", "names no tracker"),
+        ("wandb", "names no tracker"),
+        ("trackio:", "names no tracker"),
+        ("p", "wandb:PROJECT or trackio:PROJECT"),
+        ("wandb:p,wandb:q", "named twice"),
+    ],
+)
+def test_trackers_that_make_no_sense_are_refused(text, told):
+    with pytest.raises(InputError, match=told):
+        trackers.parse_track(text)
+
+
+def test_several_trackers_are_told(wandb, tmp_path, monkeypatch):
+    other: list = []
+    run = types.SimpleNamespace(log=lambda values, step: other.append(step), finish=list)
+    monkeypatch.setattr(trackers, "TRACKERS", {**trackers.TRACKERS, "trackio": lambda *_: run})
+    monkeypatch.setattr(trackers, "check_trackers", trackers.parse_track)
+    log = Log(tmp_path, 0, active=True, track="wandb:p, trackio:q")
+    log.step(1, loss=1.5)
+    log.close()
+    assert other == [1]
+    assert wandb[1:] == [(1, {"training/loss": 1.5}), "end"]
+
+
+def test_trackio_keeps_a_run_and_goes_on_with_it(tmp_path):
+    pytest.importorskip("trackio")
+    script = """
+import sys
+from pathlib import Path
+from dsi.training.log import Log
+
+for start in (0, 2):
+    log = Log(Path(sys.argv[1]), start, active=True, track="trackio:test")
+    log.step(start + 1, loss=1.5)
+    log.evaluation(start + 1, {"RR@10": 0.25})
+    log.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "", "what trackio prints goes to standard error"
+    [file] = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(file) as database:
+        rows = database.execute("SELECT DISTINCT run_name, step FROM metrics").fetchall()
+    assert [step for _, step in sorted(rows)] == [1, 3]
+    assert len({run for run, _ in rows}) == 1

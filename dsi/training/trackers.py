@@ -1,0 +1,125 @@
+"""Experiment trackers that a training can report to besides its TensorBoard files.
+
+A tracker is one function in `TRACKERS`: it starts a run, or goes on with that of a training that
+was interrupted, and returns something with `log(values, step=step)` and `finish()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from data_prep.errors import InputError
+
+
+class TrackedRun(Protocol):
+    """A run of a tracker."""
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> Any:
+        """Records values of a step."""
+        ...
+
+    def finish(self) -> Any:
+        """Ends the run."""
+        ...
+
+
+def _start_wandb(project: str, folder: Path, run_id: str, config: Mapping[str, Any]) -> Any:
+    """Weights & Biases; with WANDB_MODE=offline the run is kept in the folder."""
+    import wandb
+
+    return wandb.init(
+        project=project, id=run_id, resume="allow", config=dict(config), dir=str(folder)
+    )
+
+
+class _TrackioRun:
+    """A run of Trackio, which prints to standard error what it would print to standard output."""
+
+    def __init__(self, **settings: Any) -> None:
+        import trackio
+
+        self._trackio = trackio
+        with contextlib.redirect_stdout(sys.stderr):
+            self._run = trackio.init(**settings, embed=False)
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Records values of a step."""
+        self._run.log(metrics, step=step)
+
+    def finish(self) -> None:
+        """Ends the run."""
+        with contextlib.redirect_stdout(sys.stderr):
+            self._trackio.finish()
+
+
+def _start_trackio(project: str, folder: Path, run_id: str, config: Mapping[str, Any]) -> Any:
+    """Trackio; runs are kept on this machine (TRACKIO_DIR), `trackio show` shows them."""
+    return _TrackioRun(project=project, name=run_id, resume="allow", config=dict(config))
+
+
+TRACKERS: Mapping[str, Callable[[str, Path, str, Mapping[str, Any]], TrackedRun]] = {
+    "wandb": _start_wandb,
+    "trackio": _start_trackio,
+}
+
+
+def parse_track(text: str) -> list[tuple[str, str]]:
+    """Returns (tracker, project) for each part of `--loop.track`.
+
+    Args:
+        text: `TRACKER:PROJECT`, several of them separated by commas.
+
+    Raises:
+        InputError: A tracker is unknown or named twice, or a project is missing.
+    """
+    parts: list[tuple[str, str]] = []
+    for part in text.split(","):
+        name, _, project = part.strip().partition(":")
+        if name not in TRACKERS or not re.fullmatch(r"[\w. /-]+", project):
+            raise InputError(
+                f"{part.strip()!r} names no tracker and project",
+                where="--loop.track",
+                hint=f"Give {' or '.join(f'{known}:PROJECT' for known in TRACKERS)}",
+            )
+        if name in (earlier for earlier, _ in parts):
+            raise InputError(f"{name} is named twice", where="--loop.track", hint="Name it once")
+        parts.append((name, project))
+    return parts
+
+
+def check_trackers(text: str) -> None:
+    """Refuses trackers that are unknown or not installed.
+
+    Raises:
+        InputError: One of them is.
+    """
+    for name, _ in parse_track(text):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"--loop.track {text!r} needs the package {name}",
+                hint=f"pip install 'dsi-toolkit[{name}]', or omit the option: TensorBoard files "
+                "are written anyway",
+            )
+
+
+def start_trackers(text: str, folder: Path) -> list[TrackedRun]:
+    """Starts a run of each tracker, or resumes that of the same training.
+
+    Args:
+        text: What `--loop.track` says.
+        folder: Of the training; what it was called with names the run.
+    """
+    check_trackers(text)
+    claim = folder / "training.json"
+    config = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
+    named = f"{folder.resolve()} {json.dumps(config, sort_keys=True)}"
+    run_id = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return [TRACKERS[name](project, folder, run_id, config) for name, project in parse_track(text)]
