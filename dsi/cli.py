@@ -46,6 +46,8 @@ VERBS = {
     "info": "dsi.commands.info:info",
     "rollback": "dsi.commands.rollback:rollback",
     "prune": "dsi.commands.prune:prune",
+    "push": "dsi.commands.push:push",
+    "pull": "dsi.commands.pull:pull",
 }
 """Where the function behind each verb is, in the order in which a newcomer meets them."""
 
@@ -57,6 +59,8 @@ _OF_ONE_PROCESS = (
     "info",
     "rollback",
     "prune",
+    "push",
+    "pull",
     "serve",
     "mcp",
 )

@@ -31,6 +31,7 @@ from docids.strings import Strings
 from docids.table import DocidTable
 from docids.trie import Trie
 from dsi import versions
+from dsi.hub.address import is_address
 from dsi.stored_documents import StoredDocuments
 from dsi.version_files import COPY
 from dsi.versions import Manifest
@@ -213,7 +214,7 @@ class Index:
         """Opens a version of an index.
 
         Args:
-            path: The folder of the index.
+            path: The folder of the index, or `hf://user/name[@revision]` for one on the hub.
             device: Where to search; default the first accelerator, or the CPU without one.
             version: The name of the version; default the live one.
 
@@ -226,6 +227,10 @@ class Index:
         from dsi.search.torch_trie import TorchTrie
         from dsi.stored_text_encoder import open_text_encoder
 
+        if is_address(path):
+            from dsi.hub.pull import local_copy
+
+            path = local_copy(path)
         live = versions.live(path)
         if version is not None and version not in versions.names(path):
             raise InputError(

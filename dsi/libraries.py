@@ -1,10 +1,14 @@
-"""The one place that tells other libraries to be quiet."""
+"""Other libraries: told to be quiet in this one place, and what to install where one is missing."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from data_prep.errors import InputError
 
 _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -39,3 +43,23 @@ def hush(*, progress: bool) -> None:
 
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
+
+
+@contextmanager
+def needed(package: str, extra: str) -> Iterator[None]:
+    """Tells what to install where the block cannot import a package.
+
+    Args:
+        package: Its name on the package index.
+        extra: The extra of dsi-toolkit that brings it.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"this needs the package {package} ({error})",
+            hint=f"pip install 'dsi-toolkit[{extra}]'",
+        ) from None

@@ -16,6 +16,7 @@ LAYERS = (
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
     "report", "reports", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
     "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
+    "hub",
     # The network, the lexical layer, and how they compute.
     "inference", "network_config", "pawa", "pooled_encoder", "backbone",
     "document_vectors", "loaded_encoder",
@@ -26,7 +27,7 @@ LAYERS = (
     # What is done with an index.
     "evaluation", "updating", "continual",
     # Command line and Python.
-    "given_documents", "commands", "building", "cli", "__main__",
+    "given_documents", "commands", "building", "integrations", "cli", "__main__",
 )  # fmt: skip
 """Folders and modules of dsi; each imports from itself and from those before it."""
 

@@ -1,0 +1,46 @@
+"""`dsi pull`: an index or a dataset from the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_prep.errors import command_line
+from dsi.report import Report, TableReport
+
+
+def pull(repo: str, *, out: Path) -> Report:
+    """Downloads an index or a dataset from the Hugging Face Hub and checks it.
+
+    Interrupted, it continues when it is run again. Nothing of it is run: an index from the hub is
+    checked as any other is.
+
+    Args:
+        repo: The repository: user/name for an index, datasets/user/name for a dataset; with
+            @revision for a branch, a tag or a commit.
+        out: The folder to make.
+    """
+    from rich.filesize import decimal
+
+    from dsi.hub.address import Repository
+    from dsi.hub.pull import pull as download
+
+    done = download(Repository.parse(repo), out)
+    dataset = done.repository.dataset
+    next_step = (
+        command_line("train", out, "--out", "INDEX")
+        if dataset
+        else command_line("search", out, "your question")
+    )
+    return TableReport(
+        data={
+            "repository": str(done.repository),
+            "commit": done.commit,
+            "out": str(out),
+            "files": done.files,
+            "bytes": done.bytes,
+        },
+        title=f"{out}: hf://{done.repository} at commit {done.commit}",
+        columns=("", ""),
+        rows=[("files", done.files), ("size", decimal(done.bytes))],
+        closing=(f"next: {next_step}",),
+    )

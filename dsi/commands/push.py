@@ -1,0 +1,75 @@
+"""`dsi push`: an index or a dataset to the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_prep.errors import command_line
+from dsi.report import Report, TableReport
+
+
+def push(
+    index: Path,
+    repo: str,
+    *,
+    without_corpus: bool = False,
+    public: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """Publishes an index or a dataset on the Hugging Face Hub, and says how much text that is.
+
+    Of an index it is the live version, with the texts of its documents unless --without_corpus. A
+    new repository is private unless --public. Log in first with: hf auth login.
+
+    Args:
+        index: The folder of the index or dataset.
+        repo: The repository, user/name, or user/name@branch.
+        without_corpus: Leave the texts, queries and word positions out. Titles, the vocabulary and
+            the weights of each document's words stay; the index can be searched, not updated.
+        public: Let everybody read the repository.
+        dry_run: Show what would be published, and publish nothing.
+    """
+    from rich.filesize import decimal
+
+    from dsi.hub.address import Repository
+    from dsi.hub.push import plan_push
+    from dsi.hub.push import push as publish
+
+    place = Repository.parse(repo)
+    corpus = not without_corpus
+    done = (
+        plan_push(index, place, corpus=corpus)
+        if dry_run
+        else publish(index, place, corpus=corpus, public=public)
+    )
+    contents, size = done.contents, done.contents.size
+    again = command_line("push", index, repo, *(["--without_corpus"] if without_corpus else []))
+    word = "would be published" if dry_run else "published"
+    return TableReport(
+        data={
+            "index": str(index),
+            "repository": str(done.repository),
+            "kind": done.repository.kind,
+            "commit": done.commit,
+            "public": done.public,
+            "files": len(contents.files),
+            "bytes": size,
+            "text": vars(contents.text),
+            "dry_run": dry_run,
+        },
+        title=f"{index}: {len(contents.files):,} files, {decimal(size)}, {word} as hf://{done.repository}",
+        columns=("", ""),
+        rows=[
+            ("text", str(contents.text)),
+            ("licence", contents.dataset.licence if contents.dataset is not None else "unknown"),
+            *(
+                []
+                if done.public is None
+                else [("readable by", "everybody" if done.public else "you and whom you let")]
+            ),
+            *([] if done.commit is None else [("commit", done.commit)]),
+        ],
+        closing=(f"publish it: {again}",)
+        if dry_run
+        else (f"anywhere: {command_line('pull', str(done.repository), '--out', 'FOLDER')}",),
+    )

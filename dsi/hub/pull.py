@@ -1,0 +1,189 @@
+"""Pulling an index or a dataset from the hub, and opening one by its address.
+
+A revision is resolved to a commit first, and every file is of that commit. Files arrive in a hidden
+folder beside the target, where an interrupted pull goes on. They are checked as any index that
+comes from elsewhere is, and only then renamed to the target.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.dataset import Dataset
+from data_prep.errors import InputError
+from data_prep.files import put_in_place, recover, sync_tree, write_json
+from data_prep.progress import note
+from docids.store import naming
+from docids.table import DocidTable
+from dsi import version_files, versions
+from dsi.hub.address import Repository, hub, reporting_problems
+
+_PARTS_OF_INDEX = re.compile(r"live|pt_meta\.json|README\.md|versions/[0-9]{4,18}/.+")
+_PARTS_OF_DATASET = re.compile(r"dataset\.json|README\.md|(corpus|queries|qrels|pseudo)/.+")
+_ODD = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\[\]]')
+RECORD = "pulled.json"
+"""Where a pulled folder comes from."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull has brought.
+
+    Attributes:
+        repository: From where.
+        commit: Which commit it is of.
+        folder: Where it is.
+        files: How many files it has.
+        bytes: How large they are.
+    """
+
+    repository: Repository
+    commit: str
+    folder: Path
+    files: int
+    bytes: int
+
+
+def pull(repository: Repository, out: Path) -> Pulled:
+    """Downloads an index or a dataset; run again after an interruption, it continues.
+
+    Args:
+        repository: The repository, and which revision of it.
+        out: The folder that it becomes; there must be none, or an empty one.
+
+    Raises:
+        InputError: There is something in the folder, the repository is missing or holds something
+            else, a file is not as it was written, or the hub cannot be reached.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("there is something here already", where=out, hint="Name a new folder")
+    client = hub()
+    with reporting_problems(repository):
+        info = client.repo_info(
+            repository.name,
+            repo_type=repository.kind,
+            revision=repository.revision,
+            files_metadata=True,
+        )
+    commit = str(info.sha)
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise InputError(f"the hub names no commit: {commit!r:.60}", where=f"hf://{repository}")
+    sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
+    wanted = _wanted(repository, list(sizes))
+    staged = _staged(out, commit)
+    with reporting_problems(repository):
+        client.snapshot_download(
+            repository.name,
+            repo_type=repository.kind,
+            revision=commit,
+            local_dir=staged,
+            allow_patterns=wanted,
+        )
+    shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's notes on what has arrived
+    try:
+        _check(staged, repository)
+    except InputError:
+        shutil.rmtree(staged)
+        raise
+    write_json(staged / RECORD, {"repository": str(repository), "commit": commit})
+    sync_tree(staged)
+    if out.is_dir():
+        out.rmdir()  # an empty one
+    put_in_place(staged, out)
+    return Pulled(repository, commit, out, len(wanted), sum(sizes[name] for name in wanted))
+
+
+def _wanted(repository: Repository, names: list[str]) -> list[str]:
+    """Returns the files of a repository that belong to an index or a dataset.
+
+    Raises:
+        InputError: It holds neither, or a name leads out of its folder.
+    """
+    where = f"hf://{repository}"
+    if len(names) > version_files.MOST_FILES:
+        raise InputError(f"more than {version_files.MOST_FILES:,} files", where=where)
+    for name in names:
+        if any(part in ("", ".", "..") for part in name.split("/")) or _ODD.search(name):
+            raise InputError(f"the repository has a file of the name {name!r:.100}", where=where)
+    needed, ours = ("live", _PARTS_OF_INDEX)
+    if repository.dataset:
+        needed, ours = ("dataset.json", _PARTS_OF_DATASET)
+    if needed not in names:
+        what = "dataset of dsi-toolkit" if repository.dataset else "index"
+        other = "" if repository.dataset else ", or datasets/user/name for a dataset"
+        raise InputError(
+            f"the repository holds no {what} (it has no file {needed!r})",
+            where=where,
+            hint=f"Choose one that dsi push has made{other}",
+        )
+    return [name for name in names if ours.fullmatch(name)]
+
+
+def _staged(out: Path, commit: str) -> Path:
+    """Returns the folder in which a pull of a commit gathers its files."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recover(out)
+    staged = out.parent / f".{out.name}.pull-{commit}"
+    for other in out.parent.glob(f".{out.name}.pull-*"):
+        if other != staged:
+            shutil.rmtree(other, ignore_errors=True)
+    staged.mkdir(exist_ok=True)
+    return staged
+
+
+def _check(folder: Path, repository: Repository) -> None:
+    """Checks every file of what has arrived, as of anything that comes from elsewhere.
+
+    Raises:
+        InputError: Something is missing, damaged, or no part of an index or dataset.
+    """
+    version_files.walk(folder)
+    if repository.dataset:
+        Dataset.open(folder)
+        return
+    version = versions.folder(folder, versions.live(folder))
+    manifest = versions.Manifest.load(version)
+    versions.verify(version, manifest)
+    table = DocidTable.open(version / "docids")
+    with naming(version / "docids"):
+        table.check()
+
+
+def local_copy(address: str | os.PathLike[str]) -> Path:
+    """Returns the folder of an index of the hub, which is downloaded when it is first asked for.
+
+    Copies are kept in the folder `dsi-toolkit` of the hub's cache (HF_HOME), one for each commit.
+    Where the hub cannot be reached, the commit that the revision was last is taken.
+
+    Args:
+        address: `hf://user/name`, or `hf://user/name@revision`.
+
+    Raises:
+        InputError: There is no such index, or no copy of it and no way to the hub.
+    """
+    repository = Repository.parse(os.fspath(address))
+    client = hub()
+    from huggingface_hub.constants import HF_HOME
+
+    cache = Path(HF_HOME) / "dsi-toolkit" / repository.name.replace("/", "--")
+    mark = cache / f"{(repository.revision or 'main').replace('/', '--')}.revision"
+    try:
+        with reporting_problems(repository):
+            info = client.repo_info(
+                repository.name, repo_type=repository.kind, revision=repository.revision
+            )
+        commit = str(info.sha)
+    except InputError as error:
+        commit = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ""
+        if "cannot be reached" not in str(error) or not (cache / commit / "live").is_file():
+            raise
+        note(f"the hub cannot be reached; hf://{repository} is the copy of commit {commit[:12]}")
+    if not (cache / commit).is_dir():
+        pull(Repository(repository.name, repository.dataset, commit), cache / commit)
+    if not mark.is_file() or mark.read_text(encoding="utf-8").strip() != commit:
+        mark.write_text(f"{commit}\n", encoding="utf-8")
+    return cache / commit
