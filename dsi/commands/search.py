@@ -16,6 +16,7 @@ from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
 from dsi.report import Report, TableReport, visible
 from dsi.search.options import SearchOptions
+from dsi.search.reordering import at_both_ends
 from dsi.standard_streams import console as standard_console
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def search(
     batch_size: int = 32,
     text: bool = False,
     explain: bool = False,
+    reorder: Advanced[bool] = False,
     flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
     deepspeed: Advanced[Path | None] = None,
     encoding: Advanced[str] = "utf-8",
@@ -59,6 +61,7 @@ def search(
         text: Show the text of each document.
         explain: Show what each score is made of: the query's words with their weights, and the
             codes of the identifier step by step.
+        reorder: Show the best documents at both ends, for long prompts of language models.
         flags: Search options.
         deepspeed: DeepSpeed configuration (ZeRO 3) that shards the model over the processes.
         encoding: Encoding of the query file.
@@ -81,6 +84,11 @@ def search(
             "queries both on the command line and in a file",
             where=f"--queries {queries}",
             hint="Give one of the two",
+        )
+    if flags.run is not None and reorder:
+        raise InputError(
+            "--reorder changes the order that is shown, and --run is in the order of scores",
+            hint="Leave one of the two out",
         )
     if flags.run is not None and (text or explain):
         raise InputError(
@@ -110,7 +118,7 @@ def search(
     if zero is not None:
         opened.spread(zero, flags.precision)
     if asked is None:
-        return _converse(opened, k, flags.beams, options, text, explain)
+        return _converse(opened, k, flags.beams, options, text, explain, reorder)
     texts = [one.text for one in asked]
     started = time.perf_counter()
     sharing = processes if zero is None else None
@@ -148,7 +156,7 @@ def search(
             opened.explain(query, [hit.passage or hit.doc_id for hit in ranked], options)
             for query, ranked in zip(texts, hits, strict=True)
         ]
-    return Answers({**facts, "seconds": seconds}, asked, hits, known, parts)
+    return Answers({**facts, "seconds": seconds}, asked, hits, known, parts, reorder)
 
 
 def _zero_config(file: Path) -> dict[str, Any]:
@@ -170,6 +178,7 @@ class Answers:
         hits: What was found for each of them, the best first.
         known: Whether the index knows a word of each.
         parts: What the score of each hit is made of; None where it was not asked for.
+        reorder: Whether the best are to stand at both ends.
     """
 
     facts: dict[str, Any]
@@ -177,6 +186,7 @@ class Answers:
     hits: Sequence[Sequence[Hit]]
     known: Sequence[bool]
     parts: Sequence[Sequence[Explanation]] | None = None
+    reorder: bool = False
 
     @property
     def data(self) -> dict[str, Any]:
@@ -186,14 +196,19 @@ class Answers:
                 "query_id": query.query_id,
                 "query": query.text,
                 "known": known,
-                "hits": [
-                    {"rank": rank, **hit_data(hit, parts)}
-                    for rank, (hit, parts) in enumerate(zip(ranked, told, strict=True), 1)
-                ],
+                "hits": self._ordered(
+                    [
+                        {"rank": rank, **hit_data(hit, parts)}
+                        for rank, (hit, parts) in enumerate(zip(ranked, told, strict=True), 1)
+                    ]
+                ),
             }
             for query, ranked, known, told in self._each()
         ]
         return {**self.facts, "results": results}
+
+    def _ordered(self, ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return at_both_ends(ranked) if self.reorder else ranked
 
     def _each(
         self,
@@ -205,7 +220,7 @@ class Answers:
     def show(self, console: Console) -> None:
         """Prints one table for each query."""
         for query, ranked, known, told in self._each():
-            hits_table(query.text, ranked, known).show(console)
+            hits_table(query.text, ranked, known, self.reorder).show(console)
             console.print()
             for parts in filter(None, told):
                 parts_table(parts).show(console)
@@ -214,13 +229,16 @@ class Answers:
             console.print("Each word was a query of its own; quotes keep words together.")
 
 
-def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableReport:
+def hits_table(
+    query: str, hits: Sequence[Hit], known: bool = True, reorder: bool = False
+) -> TableReport:
     """Returns the ranked documents of one query as a table.
 
     Args:
         query: The query, for the line above it.
         hits: What was found, the best first.
         known: Whether the index knows a word of the query.
+        reorder: Whether the best are to stand at both ends.
     """
     remark = "no document found" if not hits else ""
     if not known:
@@ -235,6 +253,8 @@ def hits_table(query: str, hits: Sequence[Hit], known: bool = True) -> TableRepo
     if any(hit.text is not None for hit in hits):
         columns = (*columns, "text")
         rows = [(*row, hit.text) for row, hit in zip(rows, hits, strict=True)]
+    if reorder:
+        rows = at_both_ends(rows)
     return TableReport(
         data={},
         title=query,
@@ -335,7 +355,13 @@ def _lines() -> list[str]:
 
 
 def _converse(
-    index: Index, k: int, beams: int | None, options: SearchOptions, text: bool, explain: bool
+    index: Index,
+    k: int,
+    beams: int | None,
+    options: SearchOptions,
+    text: bool,
+    explain: bool,
+    reorder: bool,
 ) -> Report:
     """Answers queries typed on a terminal until end of file or an interrupt."""
     terminal = standard_console()
@@ -353,7 +379,7 @@ def _converse(
                 continue
             asked += 1
             [known] = index.text.known([query.text])
-            hits_table("", hits, known).show(terminal)
+            hits_table("", hits, known, reorder).show(terminal)
             if explain:
                 for parts in index.explain(query.text, [hit.doc_id for hit in hits], options):
                     parts_table(parts).show(terminal)

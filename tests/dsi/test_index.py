@@ -267,6 +267,18 @@ def test_search_as_json_gives_what_the_index_gives(saved, index, capsys):
     assert [hit["rank"] for hit in result["hits"]] == [1, 2]
 
 
+def test_the_best_documents_stand_at_both_ends_where_that_is_asked_for(saved, capsys):
+    words = ["search", str(saved), "zebra a", "--k", "4", "--json"]
+    assert cli.main(words) == 0
+    [plain] = json.loads(capsys.readouterr().out)["results"]
+    assert cli.main([*words, "--reorder"]) == 0
+    [reordered] = json.loads(capsys.readouterr().out)["results"]
+    assert [hit["rank"] for hit in reordered["hits"]] == [1, 3, 4, 2]
+    assert sorted(reordered["hits"], key=lambda hit: hit["rank"]) == plain["hits"]
+    assert cli.main(["search", str(saved), "a", "--reorder", "--run", "x.trec"]) == 2
+    assert "--reorder" in capsys.readouterr().err
+
+
 def test_lines_of_standard_input_are_queries(saved, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("zebra\n\n a b \n"))
     assert cli.main(["search", str(saved), "--json"]) == 0
