@@ -22,7 +22,7 @@ def docids(
     dataset: Path,
     *,
     out: Path,
-    kind: KindName = "semantic",
+    kind: KindName = "atomic",
     seed: int = 0,
     kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,

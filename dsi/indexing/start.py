@@ -13,12 +13,23 @@ from docids.embeddings import EmbeddingOptions
 
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
+    from dsi.training.options import LoopOptions
 
 
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 DEFAULT_STEPS = 160
 """Optimiser steps of a network that has everything to learn."""
+_OF_A_STEP = (
+    "batch",
+    "tokens",
+    "accumulation",
+    "length_groups",
+    "label_smoothing",
+    "gradient_checkpointing",
+    "checkpoint_every",
+)
+"""The options of the loop that change nothing without a step."""
 _OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
 """The kinds of identifiers that are made from document vectors."""
 
@@ -79,7 +90,25 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
         options.model.start == "spectral" and options.lexical.enabled
     )
     steps = 0 if ranks and asked is None else DEFAULT_STEPS
+    if steps == 0:
+        _refuse_idle(options.loop)
     return replace(options, loop=replace(options.loop, steps=steps))
+
+
+def _refuse_idle(loop: LoopOptions) -> None:
+    """Refuses options of a step where no step is made and none was ruled out.
+
+    Raises:
+        InputError: One is set.
+    """
+    usual = type(loop)()
+    for name in _OF_A_STEP:
+        if getattr(loop, name) != getattr(usual, name):
+            raise InputError(
+                f"--loop.{name} is about the training of the network, which this index does not "
+                "need by default",
+                hint="Leave it out, or say how long to train with --loop.steps",
+            )
 
 
 def _about_steps(options: TrainingOptions) -> str | None:

@@ -127,7 +127,10 @@ def test_shared_identifiers_are_counted(tmp_path):
         dataset.path, out=out, kind="title", kinds=KindOptions(collisions="extend")
     ).data
     assert (extended["unique"], extended["collisions"]) == (1.0, 0)
-    assert extended["resolved"]["the next choice"] == 15
+    assert extended["resolved"] == {"the next choice": 0, "a number was added": 0}
+    twins = [Document(f"doc-{i}", f"Title {i // 2}", TOPICS[i // 2 % 3]) for i in range(30)]
+    same = write_dataset(tmp_path / "twins", InMemorySource(twins, name="twins"))
+    assert docids(same.path, out=out, kind="title").data["resolved"]["the next choice"] == 15
     several = docids(
         dataset.path,
         out=out,

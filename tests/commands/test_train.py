@@ -182,7 +182,7 @@ def test_options_of_identifiers_that_exist_already_are_refused(dataset, tmp_path
 
 def test_a_dataset_that_is_none_is_told(tmp_path, capsys):
     assert main(["train", str(tmp_path / "none"), "--out", str(tmp_path / "index")]) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "none: no such file or folder. Give one of:" in capsys.readouterr().err
     assert not (tmp_path / "index").exists()
     assert main(["train", str(tmp_path)]) == 2
     assert "--out is missing" in capsys.readouterr().err
