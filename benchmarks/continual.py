@@ -9,8 +9,9 @@ increment after another and is measured after each (A_n, F_n, LA_n), and every s
 Updates count examples: steps x batch. An update makes a sixth of the steps of a training unless
 --update-steps says otherwise; `retrain` trains from scratch on everything after each increment, on
 the same pseudo-queries. By default the network moves little after its warm start, and there is
-little to forget; --body 1 moves all of it at the rate of --lr, as the paper does. Semantic
-identifiers have a code for each branch of their tree.
+little to forget; with --steps 0, the default of `dsi train`, only the lexical layer is trained, and
+an update appends (`append`). --body 1 moves all of it at the rate of --lr, as the paper does.
+Semantic identifiers have a code for each branch of their tree.
 
 Indexes and curves are kept in --work, results in `results/continual.jsonl`: cells that are there
 are not run again.
@@ -137,6 +138,7 @@ def _measure(
             documents=arguments.documents,
         )
     steps = arguments.update_steps or -(-arguments.steps // 6)
+    trained = {"steps": steps} if steps else {}
     speed = {} if arguments.lr is None else {"lr": arguments.lr}
     options = protocol.ContinualOptions(
         strategies=(strategy,),
@@ -150,9 +152,9 @@ def _measure(
                 steps=arguments.steps, batch=arguments.batch, precision=arguments.precision
             ),
         ),
-        update=UpdateOptions(steps=steps),
+        update=UpdateOptions(**trained),
     )
-    if strategy.startswith("retrain"):
+    if strategy.startswith("retrain") and steps:
         options = dataclasses.replace(options, update=UpdateOptions(steps=arguments.steps))
     words = [name, size, kind, *_variant(arguments), f"{arguments.steps}x{arguments.batch}"]
     out = work / "-".join(words)

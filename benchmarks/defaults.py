@@ -86,7 +86,7 @@ def _measure(source: str, option: str, value: float, encoder: str | None) -> dic
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"
         prepare(source, out=dataset)
         train_index(Dataset.open(dataset), index, options)
-        report = evaluate(index, dataset, split="dev", baselines="none")
+        report = evaluate([index], dataset, split="dev", baselines="none")
     figures = report.data["systems"]["index"]["all"]
     return {
         "settings": {"split": "dev", "options": differing(options)},

@@ -94,7 +94,7 @@ def _measure(root: Path, source: str, system: str, arguments: argparse.Namespace
         options = TrainingOptions(generator=generator, per_doc=arguments.per_doc)
     with TemporaryDirectory() as folder:
         train_index(dataset, Path(folder) / "index", options)
-        report = evaluate(Path(folder) / "index", path, baselines="bm25")
+        report = evaluate([Path(folder) / "index"], path, baselines="bm25")
     return {
         "settings": {
             "documents": len(dataset.doc_ids),
