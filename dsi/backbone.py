@@ -3,6 +3,8 @@
 The encoder keeps its text embedding. The decoder's embedding and the output layer get one row
 per code of the docid alphabet, so that a step's logits cost `alphabet x width` and the loss is
 over identifiers only. The result is a plain transformers model: `generate` works on it.
+
+A decoder-only language model takes the place of both (`dsi.language_model`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import checked_config, refuse_foreign_code
 from docids.table import END, PAD
-from dsi.network_config import ENCODER, known_config
+from dsi.network_config import ENCODER, decoder_config, encoder_config, known_config
 from dsi.version_files import COPY
 
 if TYPE_CHECKING:
@@ -120,38 +123,88 @@ def from_scratch(
 def from_pretrained(
     name: str, *, alphabet_size: int, decoder_layers: int | None = None, seed: int = 0
 ) -> PreTrainedModel:
-    """Loads any encoder-decoder of transformers and gives its decoder the docid alphabet.
+    """Loads an encoder-decoder or a language model of transformers, and gives it the alphabet.
 
     Args:
-        name: A hub id, or the path of a folder.
+        name: A hub id, or the path of a folder or a GGUF file.
         alphabet_size: Codes of the docid alphabet.
         decoder_layers: How many layers of the decoder to keep, the first ones (NCI);
             None for all.
         seed: Of the new rows' random weights.
 
     Raises:
-        InputError: It cannot be loaded, or is no encoder-decoder.
+        InputError: It cannot be loaded, or is of a kind that writes no docids.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForSeq2SeqLM
 
+    from dsi.language_model import PromptedLanguageModel
+
+    config = loadable_config(name, decoder_layers)
+    model = _loaded(name, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if not config.is_encoder_decoder:
+            return PromptedLanguageModel(model.config, model.base_model, alphabet_size)
+        text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
+        return graft_docids(model, text_rows, alphabet_size)
+
+
+def _loaded(name: str, config: Any) -> Any:
+    """Loads the weights of a checkpoint in float32; see `loadable_config`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    from dsi.gguf import place_of
+
+    place, more = place_of(name)
+    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        config = pretrained_config(name, decoder_layers)
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            name, config=config, trust_remote_code=False, use_safetensors=None, dtype=torch.float32
+        return kind.from_pretrained(
+            place,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=None,
+            dtype=torch.float32,
+            **more,
         )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise InputError(
-            f"cannot load the model {name!r} ({str(error).splitlines()[0]})",
-            hint="Give a hub id that this machine can reach, or the path of a folder",
-        ) from None
-    text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return graft_docids(model, text_rows, alphabet_size)
+    except _unreadable() as error:
+        raise _cannot_load(name, error) from None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Returns what transformers and its readers of files raise at files."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, KeyError, ImportError, struct.error, SafetensorError)
+
+
+def _cannot_load(name: str, error: Exception) -> InputError:
+    told = (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"cannot load the model {name!r} ({told})",
+        hint="Give a hub id that this machine can reach, the path of a folder, or a GGUF file of a "
+        "language model",
+    )
+
+
+def empty_network(config: Any, alphabet_size: int) -> PreTrainedModel:
+    """Builds the network that `from_pretrained` would, with weights that mean nothing.
+
+    Args:
+        config: Of the checkpoint.
+        alphabet_size: Codes of the docid alphabet.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    from dsi.language_model import empty_language_model
+
+    if not config.is_encoder_decoder:
+        return empty_language_model(config, config.vocab_size, alphabet_size)
+    model = AutoModelForSeq2SeqLM.from_config(config)
+    rows = model.get_encoder().get_input_embeddings().weight.shape[0]
+    return graft_docids(model, rows, alphabet_size)
 
 
 def from_encoder(
@@ -200,23 +253,43 @@ def from_encoder(
     return model
 
 
+def loadable_config(name: str, decoder_layers: int | None = None) -> Any:
+    """Returns what `pretrained_config` does.
+
+    Raises:
+        InputError: It is of a kind that writes no docids, has fewer layers, or cannot be loaded.
+    """
+    try:
+        return pretrained_config(name, decoder_layers)
+    except InputError:
+        raise
+    except _unreadable() as error:
+        raise _cannot_load(name, error) from None
+
+
 def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
-    """Returns the configuration of any encoder-decoder of transformers.
+    """Returns the configuration of an encoder-decoder or a language model of transformers.
 
     Args:
-        name: A hub id, or the path of a folder.
+        name: A hub id, or the path of a folder or a GGUF file.
         decoder_layers: How many layers of the decoder to keep; None for all.
 
     Raises:
-        InputError: It is no encoder-decoder, or has fewer layers.
+        InputError: It is of a kind that writes no docids, or has fewer layers.
         OSError: It cannot be reached.
         ValueError: It is unknown to transformers.
     """
-    config = checked_config(name)
-    if not config.is_encoder_decoder:
+    from dsi.gguf import place_of
+    from dsi.language_model import KINDS
+
+    place, more = place_of(name)
+    config = checked_config(place, **more)
+    if not config.is_encoder_decoder and config.model_type not in KINDS:
         raise InputError(
-            f"{name!r} is a {config.model_type}, no encoder-decoder",
-            hint="Choose a T5, mT5, Flan-T5, BART or mBART",
+            f"{name!r} is a {config.model_type}, no encoder-decoder and none of the language "
+            "models that are known",
+            hint="Choose a T5, mT5, Flan-T5, T5Gemma, BART or mBART, or a language model: "
+            + ", ".join(KINDS),
         )
     if decoder_layers is not None:
         _cut_decoder(config, decoder_layers, name)
@@ -229,14 +302,18 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
     Raises:
         InputError: It has fewer than that.
     """
-    key = "num_decoder_layers" if hasattr(config, "num_decoder_layers") else "decoder_layers"
-    has = getattr(config, key)
+    inner = decoder_config(config)
+    known = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
+    key = next(name for name in known if getattr(inner, name, None) is not None)
+    has = getattr(inner, key)
     if layers > has:
         raise InputError(
             f"--model.decoder_layers {layers} is more than the {has} of {name!r}",
             hint=f"Give {has} or less",
         )
-    setattr(config, key, layers)
+    setattr(inner, key, layers)
+    if getattr(inner, "layer_types", None):
+        inner.layer_types = inner.layer_types[:layers]
 
 
 def graft_docids(
@@ -255,12 +332,15 @@ def graft_docids(
     """
     import torch
     from torch import nn
-    from transformers import PretrainedConfig
 
     config = model.config
     std = float(getattr(config, "init_std", None) or 0.02)
     make = torch.randn if draw else torch.empty
+    # First of all: some networks tie an output layer as they are given it (T5Gemma).
+    for part in (config, decoder_config(config)):
+        part.tie_word_embeddings = False
     encoder, decoder = model.get_encoder(), model.get_decoder()
+    _leave_images_out(encoder, config)
     text = copy.deepcopy(encoder.get_input_embeddings())
     width = text.weight.shape[1]
     if text.weight.shape[0] != text_vocabulary:
@@ -271,6 +351,8 @@ def graft_docids(
     codes.weight = nn.Parameter(make(alphabet_size, codes.weight.shape[1]) * std)
     codes.num_embeddings = alphabet_size
     codes.padding_idx = None
+    if hasattr(codes, "eoi_token_index"):
+        codes.eoi_token_index = -1  # no code is the mark at the end of an image
     encoder.set_input_embeddings(text)
     decoder.set_input_embeddings(codes)
     inner = getattr(model, model.base_model_prefix, model)
@@ -288,12 +370,16 @@ def graft_docids(
             module.bias = None  # BERT's head keeps one beside the layer, of the old vocabulary
     if hasattr(model, "final_logits_bias"):
         model.register_buffer("final_logits_bias", torch.zeros(1, alphabet_size))
-    if isinstance(getattr(config, "decoder", None), PretrainedConfig):
-        config.decoder.vocab_size = alphabet_size
-        config.decoder.tie_word_embeddings = False
-        config.encoder.vocab_size = text_vocabulary
+    inner, outer = decoder_config(config), encoder_config(config)
+    if inner is not config:
+        inner.vocab_size = alphabet_size
+        # Without a cache T5Gemma does not look at padding that it recognizes by itself: PAD, which
+        # starts an identifier, would be hidden in training and seen in a search.
+        inner.pad_token_id = None
+        # T5Gemma 2 takes no two sizes; how many tokens there are is noted under a key of our own.
+        one_size = hasattr(config.encoder, "text_config")
+        outer.vocab_size = alphabet_size if one_size else text_vocabulary
     config.vocab_size = alphabet_size
-    config.tie_word_embeddings = False
     if hasattr(config, "scale_decoder_outputs"):
         config.scale_decoder_outputs = False
     setattr(config, TEXT_ROWS, text_vocabulary)
@@ -302,6 +388,19 @@ def graft_docids(
         settings.eos_token_id = END
         settings.bos_token_id = settings.forced_bos_token_id = settings.forced_eos_token_id = None
     return model
+
+
+def _leave_images_out(encoder: Any, config: Any) -> None:
+    """Takes what reads images out of an encoder of texts and images (T5Gemma 2), in place."""
+    if not hasattr(encoder, "vision_tower"):
+        return
+    del encoder.vision_tower, encoder.multi_modal_projector
+    # The architecture cannot be built without one: the smallest there is.
+    seen = config.encoder.vision_config
+    for name in ("hidden_size", "intermediate_size", "image_size", "patch_size"):
+        setattr(seen, name, 8)
+    seen.num_hidden_layers = seen.num_attention_heads = 1
+    config.encoder.mm_tokens_per_image = 1
 
 
 def set_text_rows(model: PreTrainedModel, rows: int) -> None:
@@ -314,7 +413,7 @@ def longest_text(model: PreTrainedModel) -> int | None:
     settings = getattr(model.config, ENCODER, None)
     if settings is not None:
         return int(settings["longest"])
-    return getattr(model.config, "max_position_embeddings", None)
+    return getattr(encoder_config(model.config), "max_position_embeddings", None)
 
 
 def text_rows(model: PreTrainedModel) -> int:
@@ -340,8 +439,12 @@ def decoder_body(model: PreTrainedModel) -> Any:
 
 def drops(model: PreTrainedModel) -> bool:
     """Returns whether the model drops hidden values in training."""
-    names = ("dropout_rate", "dropout", "attention_dropout", "activation_dropout")
-    return any((getattr(model.config, name, None) or 0) > 0 for name in names)
+    names = (
+        "dropout_rate", "dropout", "attention_dropout", "activation_dropout",
+        "hidden_dropout_prob", "attention_probs_dropout_prob",
+    )  # fmt: skip
+    parts = (model.config, encoder_config(model.config), decoder_config(model.config))
+    return any((getattr(part, name, None) or 0) > 0 for part in parts for name in names)
 
 
 def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
@@ -352,7 +455,8 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**model.config.to_dict(), "architectures": [plain_class(model)]}
+    name = getattr(model, "architecture", None) or plain_class(model)
+    config = {**model.config.to_dict(), "architectures": [name], TEXT_ROWS: text_rows(model)}
     config.pop("_name_or_path", None)  # a path of the machine it was trained on
     text = json.dumps(config, indent=2, default=str, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -418,10 +522,13 @@ def _unusable() -> tuple[type[Exception], ...]:
 
 def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
     """Builds the network of a checked configuration."""
+    from dsi.language_model import KINDS, empty_language_model
     from dsi.pawa import LAYERS, add_pawa
 
     config = known_config(stored)
-    model = _architecture(stored["architectures"][0], folder)(config)
+    if stored["model_type"] in KINDS:
+        return empty_language_model(config, stored[TEXT_ROWS], stored["vocab_size"])
+    model = _architecture(stored, folder)(config)
     if ENCODER in stored:
         from dsi.pooled_encoder import PooledEncoder, attach
 
@@ -453,7 +560,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     architectures = stored.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise InputError("it names no architecture", where=file, hint=COPY)
-    _architecture(architectures[0], folder)
+    _architecture(stored, folder)
     from dsi.pawa import LAYERS
 
     for key, least in ((TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
@@ -483,7 +590,9 @@ def check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
             if isinstance(one, bool) or not isinstance(one, (int, float)):
                 continue
             most = float(_MOST_NUMBER)
-            if "layers" in key or "experts" in key:
+            if key == "max_window_layers":  # where windows begin: 28, whatever there are (Qwen)
+                most = _MOST_WINDOW
+            elif "layers" in key or "experts" in key or key == "n_layer":
                 most = max(tensors, 8)
             elif "window" in key or "block" in key or key in ("ngram", "num_buckets"):
                 most = _MOST_WINDOW
@@ -547,15 +656,23 @@ def check_finite(model: PreTrainedModel, file: Path) -> None:
             raise InputError(f"the weights {name!r} are not finite", where=file, hint=COPY)
 
 
-def _architecture(name: Any, folder: Path) -> Any:
-    """Returns a model class of transformers by name; only encoder-decoders are let through."""
+def _architecture(stored: Mapping[str, Any], folder: Path) -> Any:
+    """Returns the model class that a configuration names, of those that an index can be made of."""
     import transformers
     from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     )
 
-    if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
+    from dsi.language_model import KINDS
+
+    name, kind = stored["architectures"][0], stored.get("model_type")
+    known = set(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values())
+    if kind in KINDS:
+        known = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]}
+    if name not in known:
         raise InputError(
-            f"{name!r:.80} is no encoder-decoder of transformers", where=folder / CONFIG
+            f"{name!r:.80} is no encoder-decoder and no language model that is known here",
+            where=folder / CONFIG,
         )
     return getattr(transformers, name)

@@ -48,6 +48,7 @@ VERBS = {
     "prune": "dsi.commands.prune:prune",
     "push": "dsi.commands.push:push",
     "pull": "dsi.commands.pull:pull",
+    "export": "dsi.commands.export:export",
 }
 """Where the function behind each verb is, in the order in which a newcomer meets them."""
 
@@ -63,6 +64,7 @@ _OF_ONE_PROCESS = (
     "pull",
     "serve",
     "mcp",
+    "export",
 )
 """Verbs that share no work: of the processes that `torchrun` starts, the first does all of it."""
 

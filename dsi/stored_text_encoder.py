@@ -8,6 +8,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
+from dsi.prompt_template import TemplateEncoder
 from dsi.prompted_encoder import PromptedEncoder
 from dsi.text_encoder import SETTINGS_FILE, PretrainedEncoder, SentencepieceEncoder, TextEncoder
 
@@ -20,9 +21,8 @@ def open_text_encoder(folder: str | os.PathLike[str]) -> TextEncoder:
     """
     folder = Path(folder)
     settings = read_json(folder / SETTINGS_FILE)
-    kinds: dict[str, Any] = {
-        each.kind: each for each in (SentencepieceEncoder, PretrainedEncoder, PromptedEncoder)
-    }
+    encoders = (SentencepieceEncoder, PretrainedEncoder, PromptedEncoder, TemplateEncoder)
+    kinds: dict[str, Any] = {each.kind: each for each in encoders}
     kind = settings.get("kind") if isinstance(settings, dict) else None
     if kind not in kinds:
         raise InputError(f"unknown text encoder {kind!r}", where=folder / SETTINGS_FILE)

@@ -108,8 +108,10 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
             where=folder / _SETTINGS,
             hint="Copy the index again as a whole, or do not trust it",
         )
-    for key in settings:
-        if key.endswith(("_file", "_map")) or key == "backend":
+    for key, value in settings.items():
+        # Tokenizers in Python say "custom" of themselves when transformers saves them.
+        other = key == "backend" and value != "custom"
+        if key.endswith(("_file", "_map")) or other:
             raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)
     if (folder / "config.json").exists():
         raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ class TextEncoder(ABC):
     """Rows that the encoder's embedding needs."""
     longest: int = 1 << 20
     """Tokens of a document that are kept."""
+
+    @property
+    def beside(self) -> int:
+        """Tokens that are read beside those of a text, and not counted in any length."""
+        return 0
 
     @abstractmethod
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -301,7 +307,7 @@ class PretrainedEncoder(TextEncoder):
     longest = 512
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = self._tokenizer = tokenizer
         self.vocabulary_size = len(tokenizer)
         added = getattr(tokenizer, "added_tokens_decoder", {})
         special = {number for number, token in added.items() if token.special}
@@ -309,42 +315,8 @@ class PretrainedEncoder(TextEncoder):
 
     @classmethod
     def from_checkpoint(cls, name: str) -> PretrainedEncoder:
-        """Takes the tokenizer of a checkpoint.
-
-        Args:
-            name: A hub id or the path of a folder.
-
-        Raises:
-            InputError: There is none, or it cannot be read, or not be kept with an index.
-        """
-        from transformers import AutoTokenizer
-
-        from dsi.stored_tokenizer import keepable
-
-        never_ask()
-        hint = (
-            "Give a hub id that this machine can reach, or the path of a folder with "
-            "the checkpoint and its tokenizer"
-        )
-        try:
-            encoder = cls(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-        except InputError:
-            raise
-        except (
-            OSError, ValueError, LookupError, ImportError, TypeError, AttributeError,
-        ) as error:  # fmt: skip
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"cannot load the tokenizer of {name!r} ({told})",
-                hint=hint,
-            ) from None
-        # Where there is no file of a tokenizer, transformers makes an empty one without a word.
-        added = getattr(encoder._tokenizer, "added_tokens_decoder", ())
-        pieces = set(encoder._tokenizer.get_vocab().values()).difference(encoder._marks, added)
-        if len(pieces) < _FEWEST_PIECES:
-            raise InputError(f"the tokenizer of {name!r} has no vocabulary", hint=hint)
-        keepable(encoder._tokenizer, name)
-        return encoder
+        """Takes the tokenizer of a checkpoint; see `checkpoint_tokenizer`."""
+        return cls(checkpoint_tokenizer(name))
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of each text: at least one, at most `max_length`."""
@@ -380,3 +352,45 @@ class PretrainedEncoder(TextEncoder):
         from dsi.stored_tokenizer import open_tokenizer
 
         return cls(open_tokenizer(folder / "tokenizer"))
+
+
+def checkpoint_tokenizer(name: str) -> Any:
+    """Returns the tokenizer of a checkpoint.
+
+    Args:
+        name: A hub id, or the path of a folder or a GGUF file.
+
+    Raises:
+        InputError: There is none, or it cannot be read, or not be kept with an index.
+    """
+    from transformers import AutoTokenizer
+
+    from dsi.gguf import place_of
+    from dsi.stored_tokenizer import keepable
+
+    never_ask()
+    place, more = place_of(name)
+    hint = (
+        "Give a hub id that this machine can reach, or the path of a folder with "
+        "the checkpoint and its tokenizer"
+    )
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
+    except InputError:
+        raise
+    except (
+        OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, struct.error,
+    ) as error:  # fmt: skip
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"cannot load the tokenizer of {name!r} ({told})",
+            hint=hint,
+        ) from None
+    # Where there is no file of a tokenizer, transformers makes an empty one without a word.
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {number for number, token in added.items() if token.special}
+    marks = {*special, *tokenizer.all_special_ids}
+    if len(set(tokenizer.get_vocab().values()).difference(marks, added)) < _FEWEST_PIECES:
+        raise InputError(f"the tokenizer of {name!r} has no vocabulary", hint=hint)
+    keepable(tokenizer, name)
+    return tokenizer

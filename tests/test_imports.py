@@ -15,17 +15,19 @@ LAYERS = (
     # What everything else may use: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
     "report", "reports", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
-    "stored_tokenizer", "text_encoder", "prompted_encoder", "stored_text_encoder",
+    "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder", "prompt_template",
+    "stored_text_encoder",
     "hub",
     # The network, the lexical layer, and how they compute.
-    "inference", "network_config", "pawa", "pooled_encoder", "backbone",
+    "inference", "network_config", "pawa", "pooled_encoder", "kept_attention", "language_model",
+    "backbone",
     "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",
     # From examples to trained weights.
     "rows", "data", "teachers", "objectives", "training",
     "generation", "indexing",
     # What is done with an index.
-    "evaluation", "updating", "continual",
+    "evaluation", "updating", "continual", "export",
     # Command line and Python.
     "given_documents", "commands", "building", "integrations", "cli", "__main__",
 )  # fmt: skip

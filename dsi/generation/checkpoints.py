@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 import os
 import struct
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import checked_config
+from dsi.gguf import place_of
 from dsi.version_files import COPY, MOST_TOKENIZER
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         AutoTokenizer,
     )
 
-    place, more = _place(name)
+    place, more = place_of(name)
     try:
         config = checked_config(place, **more)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -57,24 +57,6 @@ _MOST_COMPUTED = 1 << 24
 
 _UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, struct.error)
 """What transformers and its readers of GGUF raise about files; the last ones about damaged ones."""
-
-
-def _place(name: str) -> tuple[str, dict[str, str]]:
-    """Returns what transformers is to load, and the option that names a GGUF file in it.
-
-    Raises:
-        InputError: It is a GGUF file, and the package that reads such files is not installed.
-    """
-    file = Path(name)
-    if file.suffix.lower() != ".gguf" or not file.is_file():
-        return name, {}
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError(
-            "reading a GGUF file needs the package gguf, which is not installed",
-            where=file,
-            hint="pip install 'dsi-toolkit[gguf]'",
-        )
-    return str(file.parent), {"gguf_file": file.name}
 
 
 def check_stored(folder: Path) -> None:

@@ -222,7 +222,6 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
         from_encoder,
         from_pretrained,
         from_scratch,
-        longest_text,
         refuse_small_vocabulary,
     )
 
@@ -235,15 +234,7 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             seed=options.seed,
         )
         refuse_small_vocabulary(model, parts.text, parts.checkpoint)
-        positions = longest_text(model)
-        for name in ("query_length", "document_length"):
-            wanted = getattr(options.mix, name)
-            if positions is not None and wanted > positions:
-                raise InputError(
-                    f"--mix.{name} {wanted} is more than the {positions} tokens that "
-                    f"{parts.checkpoint!r} reads",
-                    hint=f"Give {positions} or less",
-                )
+        _refuse_long_texts(model, options, parts)
     elif options.model.encoder is not None:
         from dsi.loaded_encoder import load_encoder
 
@@ -274,9 +265,31 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             parts.codebooks,
             parts.codes,
             parts.vectors,
+            parts.text.part,
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
     return with_extras(model, options)
+
+
+def _refuse_long_texts(model: PreTrainedModel, options: TrainingOptions, parts: Parts) -> None:
+    """Raises InputError where a checkpoint has not as many positions as it is to read tokens."""
+    from dsi.backbone import longest_text
+    from dsi.language_model import is_prompted
+
+    positions, beside = longest_text(model), parts.text.beside
+    if is_prompted(model):  # which reads identifiers behind the text
+        beside += 1 + parts.assignment.table.matrix().shape[1]
+    for name in ("query_length", "document_length"):
+        wanted = getattr(options.mix, name)
+        if positions is None or wanted + beside <= positions:
+            continue
+        room = positions - beside
+        with_prompt = f" with {beside} of prompt and identifier" if beside else ""
+        raise InputError(
+            f"--mix.{name} {wanted}{with_prompt} is more than the {positions} tokens that "
+            f"{parts.checkpoint!r} reads",
+            hint=f"Give {room} or less" if room > 0 else "Give a shorter --model.prompt",
+        )
 
 
 def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:

@@ -174,7 +174,7 @@ def _network(
     """Builds the network without memory for its weights; None where its shape is not known."""
     import torch
 
-    from dsi.backbone import from_encoder, from_scratch, graft_docids, pretrained_config
+    from dsi.backbone import empty_network, from_encoder, from_scratch, pretrained_config
     from dsi.indexing.assembly import with_extras
     from dsi.pooled_encoder import PooledEncoder
 
@@ -199,12 +199,8 @@ def _network(
                     alphabet_size=alphabet,
                 )
             else:
-                from transformers import AutoModelForSeq2SeqLM
-
                 config = pretrained_config(checkpoint, options.model.decoder_layers)
-                model = AutoModelForSeq2SeqLM.from_config(config)
-                rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-                model = graft_docids(model, rows, alphabet)
+                model = empty_network(config, alphabet)
             return with_extras(model, options)
     except InputError:
         raise

@@ -26,7 +26,12 @@ from dsi.indexing.options import TrainingOptions
 from dsi.indexing.start import FEWEST_LABELLED
 from dsi.objectives.options import TEACHER_TERMS
 from dsi.stored_text_encoder import open_text_encoder
-from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, TextEncoder
+from dsi.text_encoder import (
+    PretrainedEncoder,
+    SentencepieceEncoder,
+    TextEncoder,
+    checkpoint_tokenizer,
+)
 
 if TYPE_CHECKING:
     from dsi.lexical.layer import LexicalLayer
@@ -355,9 +360,30 @@ def _ask_teacher(
 
 def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
     if options.model.pretrained is not None:
-        return PretrainedEncoder.from_checkpoint(options.model.pretrained)
+        return _tokenizer(options.model.pretrained, options.model.prompt)
     folder = work / "text"
     if not (folder / "text.json").is_file():
         with replacing_folder(folder) as fresh:
             SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
     return open_text_encoder(folder)
+
+
+def _tokenizer(name: str, prompt: str | None) -> TextEncoder:
+    """Returns the tokenizer of a checkpoint, with a prompt where it is a language model.
+
+    Raises:
+        InputError: It cannot be had, or a prompt is asked for that no encoder reads.
+    """
+    from dsi.backbone import loadable_config
+    from dsi.prompt_template import template_encoder
+
+    tokenizer = checkpoint_tokenizer(name)
+    if not loadable_config(name).is_encoder_decoder:
+        return template_encoder(tokenizer, prompt, name)
+    if prompt is not None:
+        raise InputError(
+            f"--model.prompt {prompt!r:.60} is about language models, and {name!r} is an "
+            "encoder-decoder",
+            hint="Leave it out",
+        )
+    return PretrainedEncoder(tokenizer)

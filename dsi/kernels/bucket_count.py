@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MET = re.compile(
     r"encoder\.(block|layers|network\.(?!\w*embed))|EncDecAttention\.[kv]\.|encoder_attn\.[kv]_proj\."
+    r"|decoder\.language_model\."
 )
 """Names of the weights that a token of a text meets."""
 _MOVED = 400

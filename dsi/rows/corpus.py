@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,11 @@ class Codebooks:
         return (self.words @ projection).astype(np.float32)
 
 
+def tokens_of(document: Sequence[int], start: int, length: int) -> list[int]:
+    """Returns some tokens of a document that is read as it is."""
+    return list(document[start : start + length])
+
+
 @dataclass(frozen=True)
 class Corpus:
     """The documents that the docid rows are to stand for.
@@ -61,6 +66,7 @@ class Corpus:
         codes: What the codes are to the model that was trained with them; None where none was.
         vectors: What a pretrained encoder of texts makes of each document, in the row order of
             `table`; float32 [documents, width]. None where none has been asked.
+        part: Returns some tokens of a document, from a place on, so many of them, as it is read.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -71,6 +77,7 @@ class Corpus:
     codebooks: Codebooks | None = None
     codes: CodeVectors | None = None
     vectors: npt.NDArray[np.float32] | None = None
+    part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
 
     def weighted(self) -> list[list[int]]:
         """Returns the tokens with each title as often as it counts; once is in `tokens`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from data_prep.progress import track
 from dsi.backbone import decoder_body, longest_text
 from dsi.inference import evaluating, padded
+from dsi.language_model import is_prompted
 from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
-from dsi.rows.corpus import Corpus, code_rows
+from dsi.rows.corpus import Corpus, code_rows, tokens_of
 from dsi.rows.new_documents import NewDocuments
 
 _BATCH = 16
@@ -31,11 +32,11 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     gets their mean, or its codeword.
 
     Args:
-        model: Any encoder-decoder after `graft_docids`.
+        model: Any pretrained network with the docid alphabet.
         corpus: The documents and their identifiers.
         seed: Unused; the encodings are deterministic.
     """
-    vectors = decoder_states(model, corpus.tokens)
+    vectors = decoder_states(model, corpus.tokens, corpus.part)
     vectors -= vectors.mean(axis=0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     rows_of_codes = code_rows(corpus, vectors, model.config.vocab_size)
@@ -49,7 +50,9 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
 
 
 def decoder_states(
-    model: PreTrainedModel, texts: Sequence[Sequence[int]]
+    model: PreTrainedModel,
+    texts: Sequence[Sequence[int]],
+    part: Callable[[Sequence[int], int, int], list[int]] = tokens_of,
 ) -> npt.NDArray[np.float32]:
     """Returns what the output layer reads at the first step, for each text.
 
@@ -57,6 +60,7 @@ def decoder_states(
         model: The model; put into evaluation mode meanwhile.
         texts: Token ids of each text; the first 256, or as many as it has positions for, are
             read.
+        part: Takes so many out of a text, with the prompt around them.
 
     Returns:
         float32 [texts, width].
@@ -64,14 +68,17 @@ def decoder_states(
     import torch
 
     device = model.get_output_embeddings().weight.device
-    longest = min(_TOKENS, longest_text(model) or _TOKENS)
+    longest = _TOKENS
+    if longest_text(model) is not None and len(texts):
+        beside = len(part(texts[0], 0, 0)) + int(is_prompted(model))
+        longest = max(1, min(_TOKENS, (longest_text(model) or 0) - beside))
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
     base = decoder_body(model)
     with evaluating(model), torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
-            lines = [list(texts[row][:longest]) or [0] for row in rows]
+            lines = [part(texts[row], 0, longest) or [0] for row in rows]
             input_ids, mask = padded(lines)
             input_ids, mask = input_ids.to(device), mask.to(device)
             encoded = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
@@ -101,7 +108,7 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     if len(old) > _SAMPLE:
         old = np.sort(np.random.default_rng([seed, 12]).choice(old, _SAMPLE, replace=False))
     read = [*new.rows.tolist(), *old.tolist()]
-    vectors = decoder_states(model, [new.tokens[row] for row in read])
+    vectors = decoder_states(model, [new.tokens[row] for row in read], new.part)
     vectors = vectors[: len(new.rows)] - vectors.mean(axis=0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     output = model.get_output_embeddings().weight

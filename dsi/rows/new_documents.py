@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from docids.table import FIRST_CODE, DocidTable
-from dsi.rows.corpus import Corpus, code_vectors
+from dsi.rows.corpus import Corpus, code_vectors, tokens_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class NewDocuments:
         titles: Token ids of the titles, likewise.
         known_tokens: How many tokens the text encoder had before.
         title_weight: How often a title counts beside its text.
+        part: As in `Corpus`.
     """
 
     table: DocidTable
@@ -32,6 +33,7 @@ class NewDocuments:
     titles: Sequence[Sequence[int]]
     known_tokens: int
     title_weight: int = 1
+    part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
         """Returns the tokens of some documents with each title as often as it counts."""

@@ -36,6 +36,7 @@ import torch
 from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.inference import evaluating
+from dsi.network_config import decoder_config
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.base import Decoder
 from dsi.search.lookahead import LookAhead
@@ -583,7 +584,7 @@ def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> 
 
 def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:
     """Estimates how many numbers the search of one query holds at its widest."""
-    config = getattr(model.config, "decoder", model.config)
+    config = decoder_config(model.config)
     layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
     a_place = 2 * (layers or config.num_hidden_layers) * config.hidden_size
     alphabet = int(trie.code.max()) + 1

@@ -50,19 +50,33 @@ class TrieLogitsProcessor(LogitsProcessor):
         level = input_ids.shape[1] - self.prefix
         if level < 0:  # the model's own beginning is not over
             return scores
+        allowed, done = self.allowed(input_ids[:, self.prefix :], alphabet)
+        allowed[:, self.end] |= done
+        lowest = torch.finfo(scores.dtype).min
+        return torch.where(allowed, scores.clamp_min(lowest), -torch.inf)
+
+    def allowed(self, codes: torch.Tensor, alphabet: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns which codes continue an identifier, and after which codes nothing does.
+
+        Args:
+            codes: So far; int64 [rows, length].
+            alphabet: How many codes there are.
+
+        Returns:
+            bool [rows, alphabet], and bool [rows]: a whole identifier, or the beginning of none.
+        """
         # One column more takes the padding of the lists of children.
-        allowed = torch.zeros((len(scores), alphabet + 1), dtype=torch.bool, device=scores.device)
-        nodes = self._nodes(input_ids[:, self.prefix :])
+        shape = (len(codes), alphabet + 1)
+        allowed = torch.zeros(shape, dtype=torch.bool, device=codes.device)
+        nodes, level = self._nodes(codes), codes.shape[1]
         done = torch.ones_like(nodes, dtype=torch.bool)
         if level < self.trie.depth:
             children, exist = self.trie.children(nodes.clamp_min(0), self.trie.branching[level])
             exist &= (nodes >= 0).unsqueeze(1)
-            codes = self.trie.code[children].long().masked_fill(~exist, alphabet)
-            allowed.scatter_(1, codes, True)
+            following = self.trie.code[children].long().masked_fill(~exist, alphabet)
+            allowed.scatter_(1, following, True)
             done = ~exist.any(dim=1)
-        allowed[:, self.end] |= done
-        lowest = torch.finfo(scores.dtype).min
-        return torch.where(allowed[:, :alphabet], scores.clamp_min(lowest), -torch.inf)
+        return allowed[:, :alphabet], done
 
     def _nodes(self, codes: torch.Tensor) -> torch.Tensor:
         """Returns the node that each row's codes [rows, length] lead to, -1 where none."""

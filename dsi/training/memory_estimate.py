@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from data_prep.errors import InputError
-from dsi.network_config import ENCODER
+from dsi.network_config import ENCODER, decoder_config, encoder_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -81,7 +81,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: PretrainedConfig, *, encoder_moves: bool = True) -> Shape:
-        """Reads the configuration of any encoder-decoder of transformers.
+        """Reads the configuration of any encoder-decoder or language model of transformers.
 
         Args:
             config: The configuration.
@@ -89,12 +89,16 @@ class Shape:
                 one that is frozen keeps nothing for the backward pass.
         """
         # Two models put together, such as BERT twice, have a configuration each.
-        encoder, decoder = (getattr(config, part, config) for part in ("encoder", "decoder"))
+        encoder, decoder = encoder_config(config), decoder_config(config)
         pretrained = (getattr(config, ENCODER, None) or {}).get("config")
         if pretrained is not None:
             encoder = SimpleNamespace(**pretrained)
             if not encoder_moves:
                 encoder.num_hidden_layers = encoder.n_layers = 0
+
+        # The layers of a language model read texts and codes alike, and texts are most of it.
+        if not config.is_encoder_decoder:
+            decoder = SimpleNamespace()
 
         def first(config: Any, *names: str) -> int:
             found = (getattr(config, name, None) for name in names)
@@ -102,7 +106,7 @@ class Shape:
 
         return cls(
             first(encoder, "d_model", "hidden_size", "dim"),
-            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size", "hidden_dim"),
+            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size", "ffn_dim", "hidden_dim"),
             first(
                 encoder, "num_heads", "encoder_attention_heads", "num_attention_heads", "n_heads"
             ),

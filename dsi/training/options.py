@@ -24,7 +24,12 @@ class ModelOptions:
     size: SizeName = "latent"
     """Shape of the T5 built from scratch"""
     pretrained: str | None = None
-    """Pretrained encoder-decoder to start from (T5, mT5, BART, ...): hub id or path"""
+    """Pretrained encoder-decoder (T5, mT5, T5Gemma, BART, ...) or language model (Qwen, Llama,
+    Gemma, SmolLM, Mistral, GPT-2, OPT) to start from: hub id, path or GGUF file"""
+    prompt: Advanced[str | None] = None
+    """Prompt of a language model: a template with {query} in it; chat, for its own chat template;
+    or chat:TEMPLATE, for a message in that. By default a line "Query: {query}", then
+    "Document:" """
     encoder: str | None = None
     """Pretrained text encoder to put a decoder behind (BERT, MiniLM, E5, BGE, ModernBERT, XLM-R, a
     sentence-transformers folder, model2vec): hub id or path. It brings its own pooling and
@@ -80,6 +85,16 @@ class ModelOptions:
                 f"spectral warm start, and this one is {self.start}",
                 hint="Leave it out, or take --model.warm_start spectral",
             )
+        if self.prompt is not None:
+            if self.pretrained is None:
+                raise InputError(
+                    f"--model.prompt {self.prompt!r:.60} is read by a language model, and there is "
+                    "none",
+                    hint="Give --model.pretrained, or leave it out",
+                )
+            from dsi.prompt_template import check_prompt
+
+            check_prompt(self.prompt)
         if self.decoder_layers is not None and self.pretrained is None:
             raise InputError(
                 f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "

@@ -25,6 +25,7 @@ def new_documents_of(update: Update) -> NewDocuments:
         titles=titles,
         known_tokens=update.known_tokens,
         title_weight=update.training.model.title_weight,
+        part=update.text.part,
     )
 
 

@@ -11,8 +11,8 @@ import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
-    GPT2Config,
-    GPT2LMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
     MBartConfig,
     MBartForConditionalGeneration,
     MT5Config,
@@ -243,10 +243,10 @@ def test_an_unknown_size_is_refused():
         scratch("giant")
 
 
-def test_a_decoder_only_checkpoint_is_refused(tmp_path):
-    config = GPT2Config(vocab_size=WORDS, n_embd=16, n_layer=1, n_head=2)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="gpt2, no encoder-decoder"):
+def test_a_language_model_that_is_not_known_is_refused(tmp_path):
+    config = BloomConfig(vocab_size=WORDS, hidden_size=16, n_layer=1, n_head=2)
+    BloomForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"bloom, no encoder-decoder.*gpt2, llama"):
         from_pretrained(str(tmp_path), alphabet_size=ALPHABET)
 
 

@@ -1,8 +1,8 @@
 """How a model is asked for the next codes: one file for each family of decoders.
 
-A family that is known is run by its own step (`t5`, `bart`), in which the beams of a query share
-its encoding, with an adaptor of its output layer (`pawa`) or without. Any other encoder-decoder is
-asked through its `forward` (`generic`).
+A family that is known is run by its own step (`t5`, `bart`, `language_model`), in which the beams
+of a query share its encoding or prompt, with an adaptor of its output layer (`pawa`) or without.
+Any other encoder-decoder is asked through its `forward` (`generic`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from dsi.search.decoders.bart import BartDecoder
 from dsi.search.decoders.base import Decoder
 from dsi.search.decoders.generic import GenericDecoder
+from dsi.search.decoders.language_model import LanguageModelDecoder
 from dsi.search.decoders.pawa import PawaDecoder
 from dsi.search.decoders.t5 import T5Decoder
 from dsi.search.decoders.tree import TreeDecoder
@@ -21,7 +22,7 @@ from dsi.search.decoders.tree import TreeDecoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder)
+FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder, LanguageModelDecoder)
 """Decoders with a step of their own."""
 
 
@@ -31,7 +32,7 @@ def start_decoder(
     """Encodes queries and returns a decoder that stands before their first code.
 
     Args:
-        model: An encoder-decoder.
+        model: An encoder-decoder, or a language model with codes (`dsi.language_model`).
         input_ids: The queries, padded at the end; int64 [queries, length].
         attention_mask: 1 at tokens, 0 at padding; every query has one token at least.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsi.kernels.packed_linear import plain
-from dsi.search.decoders.tree import TreeDecoder
+from dsi.search.decoders.tree import EncodedTreeDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MODELS = ("BartForConditionalGeneration", "MBartForConditionalGeneration")
 
 
-class BartDecoder(TreeDecoder):
+class BartDecoder(EncodedTreeDecoder):
     """Layers with biases, scaled attention and learned positions."""
 
     @classmethod
@@ -32,7 +32,7 @@ class BartDecoder(TreeDecoder):
 
     @staticmethod
     def layers(model: PreTrainedModel) -> list[Any]:
-        """See `TreeDecoder.layers`."""
+        """See `EncodedTreeDecoder.layers`."""
         return list(model.get_decoder().layers)
 
     def _cross_keys_values(

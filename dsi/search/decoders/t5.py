@@ -9,7 +9,7 @@ import torch
 from dsi.kernels.packed_linear import plain, products_of, together
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
-from dsi.search.decoders.tree import TreeDecoder
+from dsi.search.decoders.tree import EncodedTreeDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +23,7 @@ _MODELS = (
 )
 
 
-class T5Decoder(TreeDecoder):
+class T5Decoder(EncodedTreeDecoder):
     """Layers with the norm first, unscaled attention and a relative position bias."""
 
     _biases: torch.Tensor | None = None
@@ -41,14 +41,14 @@ class T5Decoder(TreeDecoder):
     def encode(
         cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
-        """See `TreeDecoder.encode`."""
+        """See `EncodedTreeDecoder.encode`."""
         if t5_encoder.knows(model.get_encoder()):
             return t5_encoder.encode(model.get_encoder(), input_ids, attention_mask)
         return super().encode(model, input_ids, attention_mask)
 
     @staticmethod
     def layers(model: PreTrainedModel) -> list[Any]:
-        """See `TreeDecoder.layers`."""
+        """See `EncodedTreeDecoder.layers`."""
         return list(model.get_decoder().block)
 
     def _cross_keys_values(

@@ -29,31 +29,25 @@ exact ones of a few are read row by row, which takes longer than a product with 
 
 
 class TreeDecoder(ABC):
-    """What the families have in common: the tree, the two attentions and the output layer.
+    """What all families have in common: the tree and the output layer.
 
     Args:
-        model: An encoder-decoder that the family knows.
-        hidden: The encoded queries; [queries, length, width].
-        attention_mask: 1 at tokens, 0 at padding; [queries, length].
+        model: A network that the family knows.
+        queries: How many are decoded together.
+        device: Where.
     """
 
     begins = True
 
-    def __init__(
-        self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, queries: int, device: torch.device) -> None:
         self._model: Any = model
-        self._layers = self.layers(model)
-        self._cross = [self._cross_keys_values(layer, hidden) for layer in self._layers]
-        padding = (attention_mask == 0)[:, None, None, :]
-        self._cross_mask = torch.zeros(padding.shape, dtype=hidden.dtype, device=hidden.device)
-        self._cross_mask.masked_fill_(padding, torch.finfo(hidden.dtype).min)
+        self._queries = queries
         self._own: list[torch.Tensor] = []
         """Keys and values of the nodes so far, for each layer, with room for more behind them;
         [2, queries, heads, nodes and room, size]."""
-        self._depths = torch.zeros(0, dtype=torch.int64, device=hidden.device)
+        self._depths = torch.zeros(0, dtype=torch.int64, device=device)
         """The depth of each node; [nodes]."""
-        self._paths = torch.zeros((0, 0, 0), dtype=torch.bool, device=hidden.device)
+        self._paths = torch.zeros((0, 0, 0), dtype=torch.bool, device=device)
         """Which nodes the last rows see; [queries, rows, nodes]."""
         self._depth = 0
 
@@ -62,22 +56,18 @@ class TreeDecoder(ABC):
     def knows(cls, model: PreTrainedModel) -> bool:
         """Whether this is a model of the family, with nothing put in the place of its parts."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def layers(model: PreTrainedModel) -> list[Any]:
-        """Returns the layers of the decoder."""
-
-    @abstractmethod
-    def _cross_keys_values(
-        self, layer: Any, hidden: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the keys and values of the queries; [queries, heads, length, size] each."""
+    def start(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> TreeDecoder:
+        """Reads queries; see `start_decoder`."""
 
     @abstractmethod
     def _forward(
         self, codes: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
-        """Runs all layers, which call `_attend_nodes` and `_attend_query`.
+        """Runs all layers, in which `_enter` keeps keys and values.
 
         Args:
             codes: int64 [queries, rows].
@@ -91,21 +81,6 @@ class TreeDecoder(ABC):
     @abstractmethod
     def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns the weight and the bias of the output layer."""
-
-    @classmethod
-    def start(
-        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> TreeDecoder:
-        """Encodes queries; see `start_decoder`."""
-        return cls(model, cls.encode(model, input_ids, attention_mask), attention_mask)
-
-    @classmethod
-    def encode(
-        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns encoded queries; [queries, length, width]."""
-        encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
-        return encoded.last_hidden_state
 
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""
@@ -124,11 +99,10 @@ class TreeDecoder(ABC):
         depths[0] = 0
         own = torch.eye(rows, dtype=torch.bool, device=codes.device)
         own[:, 0] = True
-        queries = len(self._cross_mask)
-        self._paths = own.expand(queries, -1, -1)
+        self._paths = own.expand(self._queries, -1, -1)
         self._depths, self._depth = depths, 2
         codes = torch.cat([codes.new_full((1,), PAD), codes])
-        return self._forward(codes.expand(queries, -1), depths, self._paths)
+        return self._forward(codes.expand(self._queries, -1), depths, self._paths)
 
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.tails`.
@@ -193,11 +167,88 @@ class TreeDecoder(ABC):
     def take(self, queries: torch.Tensor) -> TreeDecoder:
         """See `Decoder.take`."""
         other = copy.copy(self)
-        other._cross = [(key[queries], value[queries]) for key, value in self._cross]
+        other._queries = len(queries)
         nodes = len(self._depths)
         other._own = [kept[:, :, :, :nodes].index_select(1, queries) for kept in self._own]
-        other._cross_mask = self._cross_mask[queries]
         other._paths = self._paths[queries]
+        return other
+
+    def _enter(
+        self, place: int, entering: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Enters the rows of a step as nodes; returns the keys and the values of all of them.
+
+        Args:
+            place: Of the layer, from 0.
+            entering: Keys and values of the rows; [2, queries, heads, rows, size].
+            dtype: What they are kept in.
+
+        Returns:
+            [queries, heads, nodes, size] each.
+        """
+        nodes, rows = len(self._depths), entering.shape[3]
+        if place == len(self._own):
+            shape = (*entering.shape[:3], nodes, entering.shape[4])
+            self._own.append(entering.new_empty(shape, dtype=dtype))
+        elif self._own[place].shape[3] < nodes:
+            self._own[place] = _with_room(self._own[place][:, :, :, : nodes - rows], 2 * nodes)
+        kept = self._own[place]
+        kept.narrow(3, nodes - rows, rows).copy_(entering)
+        key, value = kept.narrow(3, 0, nodes).unbind()
+        return key, value
+
+
+class EncodedTreeDecoder(TreeDecoder):
+    """The decoder of an encoder-decoder: its layers look at the encoded query as well.
+
+    Args:
+        model: An encoder-decoder that the family knows.
+        hidden: The encoded queries; [queries, length, width].
+        attention_mask: 1 at tokens, 0 at padding; [queries, length].
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
+    ) -> None:
+        super().__init__(model, len(hidden), hidden.device)
+        self._layers = self.layers(model)
+        self._cross = [self._cross_keys_values(layer, hidden) for layer in self._layers]
+        padding = (attention_mask == 0)[:, None, None, :]
+        self._cross_mask = torch.zeros(padding.shape, dtype=hidden.dtype, device=hidden.device)
+        self._cross_mask.masked_fill_(padding, torch.finfo(hidden.dtype).min)
+
+    @staticmethod
+    @abstractmethod
+    def layers(model: PreTrainedModel) -> list[Any]:
+        """Returns the layers of the decoder."""
+
+    @abstractmethod
+    def _cross_keys_values(
+        self, layer: Any, hidden: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the keys and values of the queries; [queries, heads, length, size] each."""
+
+    @classmethod
+    def start(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> EncodedTreeDecoder:
+        """Encodes queries; see `start_decoder`."""
+        return cls(model, cls.encode(model, input_ids, attention_mask), attention_mask)
+
+    @classmethod
+    def encode(
+        cls, model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns encoded queries; [queries, length, width]."""
+        encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
+        return encoded.last_hidden_state
+
+    def take(self, queries: torch.Tensor) -> EncodedTreeDecoder:
+        """See `Decoder.take`."""
+        other = super().take(queries)
+        assert isinstance(other, EncodedTreeDecoder)
+        other._cross = [(key[queries], value[queries]) for key, value in self._cross]
+        other._cross_mask = self._cross_mask[queries]
         return other
 
     def _attend_nodes(
@@ -223,15 +274,8 @@ class TreeDecoder(ABC):
         Returns:
             [queries, rows, heads * size].
         """
-        nodes, rows = len(self._depths), key_value.shape[1]
         entering = key_value.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
-        if place == len(self._own):
-            self._own.append(query.new_empty((*entering.shape[:3], nodes, entering.shape[4])))
-        elif self._own[place].shape[3] < nodes:
-            self._own[place] = _with_room(self._own[place][:, :, :, : nodes - rows], 2 * nodes)
-        kept = self._own[place]
-        kept.narrow(3, nodes - rows, rows).copy_(entering)
-        key, value = kept.narrow(3, 0, nodes).unbind()
+        key, value = self._enter(place, entering, query.dtype)
         return _attention(_split(query, heads), key, value, mask, scale)
 
     def _attend_query(

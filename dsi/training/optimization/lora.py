@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D  # the linear layers of GPT-2
 
 from data_prep.errors import InputError
 from dsi.training.options import LoraOptions
@@ -82,7 +83,7 @@ def _targets(model: PreTrainedModel, wanted: Sequence[str], encoder: bool) -> li
     layers = [
         name
         for name, part in model.named_modules()
-        if isinstance(part, nn.Linear) and part is not head and part not in inside
+        if isinstance(part, (nn.Linear, Conv1D)) and part is not head and part not in inside
     ]
     if not wanted:
         return layers

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from data_prep.errors import InputError
+from dsi.language_model import is_prompted
 from dsi.pooled_encoder import pooled
 from dsi.training.optimization.lora import is_adapter
 from dsi.training.optimization.row_adamw import RowAdamW
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from dsi.training.engines.base import Engine
 
-_LAYER = re.compile(r"(encoder|decoder)\.(?:network\.(?:[a-z_]+\.)??)??(?:block|layers?)\.(\d+)\.")
+_LAYER = re.compile(
+    r"(encoder|decoder)\.(?:(?:network|language_model)\.(?:[a-z_]+\.)??)??"
+    r"(?:block|layers?|h)\.(\d+)\."
+)
 _CROSS = re.compile(r"\.(EncDecAttention|encoder_attn|crossattention)\.")
 
 
@@ -62,7 +66,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
         id(model.get_decoder().get_input_embeddings().weight),
         id(model.get_output_embeddings().weight),
     }
-    if not pooled(model):  # whose tokens are as old as its layers
+    if not (pooled(model) or is_prompted(model)):  # whose tokens are as old as its layers
         rows.add(id(text))
     frozen = _frozen(model, options)
     depths = _depths(name for name, _ in model.named_parameters())

@@ -1,0 +1,40 @@
+"""`dsi export`: an index for other engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from dsi.report import Report, TableReport
+
+
+def export(
+    index: Path,
+    out: Path,
+    *,
+    format: Literal["hf", "static"] = "hf",
+    network_only: bool = False,
+) -> Report:
+    """Writes the live version of an index for another engine.
+
+    hf is a checkpoint of transformers whose added tokens are the codes, with the sorted table of
+    identifiers, the ids of their documents, and a README with ten lines that rank as `dsi search`
+    does. static is the table alone, as an array of codes.
+
+    Args:
+        index: Index folder.
+        out: Folder to write.
+        format: What for: hf (transformers and what reads its checkpoints) or static (engines that
+            take a matrix of identifiers: STATIC, FlashRec, SID-GR).
+        network_only: Export the network of an index with a lexical layer without the layer.
+    """
+    from dsi.export import export_index
+
+    done = export_index(index, out, format, network_only=network_only)
+    return TableReport(
+        data=done,
+        title=f"{out}: version {done['version']} of {index}, {done['documents']:,} documents",
+        columns=("", ""),
+        rows=[("format", format), ("files", ", ".join(done["files"]))],
+        closing=(f"how to use it: {out / 'README.md'}",),
+    )

@@ -1,0 +1,120 @@
+"""What every format of an export has in common: the table of identifiers, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.files import replacing_folder, write_json
+from data_prep.registry import Registry
+from docids.table import DocidTable
+from dsi.index import Index
+
+IDS, NAMES, SETTINGS = "docids.npy", "doc_ids.json", "docids.json"
+"""The identifiers, the documents they belong to, and how to read both."""
+NOTHING = -1
+"""Stands behind the end of an identifier that is shorter than the longest."""
+
+
+@dataclass(frozen=True)
+class Exporting:
+    """An index on its way out.
+
+    Attributes:
+        index: Held open, on the CPU.
+        folder: Where everything is written.
+        identifiers: Of the live documents, sorted; int32 [documents, longest], `NOTHING` at the
+            end.
+        doc_ids: Of the documents, in this order.
+    """
+
+    index: Index
+    folder: Path
+    identifiers: npt.NDArray[np.int32]
+    doc_ids: list[str]
+
+    def write_table(self, shift: int = 0, **settings: Any) -> None:
+        """Writes the identifiers, the ids of their documents, and how to read both.
+
+        Args:
+            shift: What is added to every code.
+            settings: What else an engine has to know.
+        """
+        shifted = np.where(self.identifiers >= 0, self.identifiers + shift, NOTHING)
+        np.save(self.folder / IDS, shifted.astype(np.int32))
+        write_json(self.folder / NAMES, self.doc_ids)
+        write_json(self.folder / SETTINGS, settings)
+
+
+FORMATS: Registry[Callable[[Exporting], None]] = Registry("format")
+"""By name: each writes all files of a format into the folder."""
+
+
+def export_index(
+    path: Path, out: Path, format: str, *, network_only: bool = False
+) -> dict[str, Any]:
+    """Writes the live version of an index for another engine.
+
+    Args:
+        path: The index.
+        out: The folder to write; must not exist, or hold an export.
+        format: A name in `FORMATS`.
+        network_only: Export a network that ranks together with a lexical layer without it.
+
+    Returns:
+        The version, how many documents there are, and the names of the files.
+
+    Raises:
+        InputError: It is of a kind that the format has no place for, or the folder is in use.
+    """
+    index = Index.open(path, "cpu")
+    if out.exists() and not (out / SETTINGS).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("something else is here", where=out, hint="Choose another folder")
+    if index.lexical is not None and not network_only:
+        raise InputError(
+            "this index ranks with a lexical layer, which other engines do not have",
+            where=path,
+            hint="Train with --lexical.enabled false, or export the network alone with "
+            "--network_only; its ranking is another one",
+        )
+    identifiers, doc_ids = sorted_identifiers(index.table)
+    same = bool((identifiers[1:] == identifiers[:-1]).all(1).any())
+    if same or not index.table.one_each:
+        raise InputError(
+            "documents share identifiers or have several, and an engine's table has one of its own "
+            "for each",
+            where=path,
+            hint="Take a kind that gives each document an identifier of its own "
+            "(--collisions extend)",
+        )
+    with replacing_folder(out) as fresh:
+        FORMATS[format](Exporting(index, fresh, identifiers, doc_ids))
+        files = sorted(file.name for file in fresh.iterdir())
+    return {
+        "index": str(path),
+        "version": index.manifest.version,
+        "documents": len(index),
+        "format": format,
+        "out": str(out),
+        "files": files,
+    }
+
+
+def sorted_identifiers(table: DocidTable) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Returns the identifiers of the live documents in ascending order, and the documents.
+
+    Returns:
+        int32 [documents, longest], `NOTHING` behind the end of each, which comes first in the
+        order; and the id of each document.
+    """
+    live = table.live
+    matrix = table.matrix(NOTHING)[live]
+    matrix = matrix[:, : int((matrix != NOTHING).sum(1).max(initial=1))]
+    order = np.lexsort(matrix.T[::-1])
+    return matrix[order], [table.doc_ids[row] for row in live[order].tolist()]

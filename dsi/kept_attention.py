@@ -1,0 +1,145 @@
+"""Attention of transformers' models whose keys and values somebody else keeps.
+
+`generate` keeps a cache with a line for each beam. A search that shares a prompt between the beams
+of a query, and beginnings between beams, keeps keys and values in its own order. So that every
+decoder-only family can be asked through its own `forward`, with its own positions, norms and
+scales, the attention alone is put in its place: an implementation under the name `KEPT`
+(`transformers.AttentionInterface`) that asks a keeper where one is at work, and is PyTorch's own
+attention where none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import torch
+
+KEPT = "dsi_kept"
+"""The name of the implementation in a configuration."""
+
+
+class Keeper(Protocol):
+    """Keeps the keys and values of a network's layers."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        *,
+        scale: float,
+        softcap: float | None,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Returns what the queries of a layer gather.
+
+        Args:
+            layer: Which one, from 0.
+            query: [lines, heads, rows, size].
+            key: Of the same rows; [lines, key heads, rows, size].
+            value: Likewise.
+            mask: True where a row sees another; bool [lines, 1, rows, rows], or None.
+            scale: Of the scores.
+            softcap: Where scores end, by a hyperbolic tangent; None for no end.
+            window: How many places back a row sees; None for all.
+
+        Returns:
+            [lines, heads, rows, size].
+        """
+        ...
+
+
+_keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
+
+
+@contextmanager
+def keeping(keeper: Keeper) -> Iterator[None]:
+    """Lets all layers ask a keeper, in this thread, until the end."""
+    token = _keeper.set(keeper)
+    try:
+        yield
+    finally:
+        _keeper.reset(token)
+
+
+def attended(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    softcap: float | None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Returns attention in single operations, for scores that end softly; shapes as in `Keeper`."""
+    lines, heads, rows, size = query.shape
+    grouped = query.reshape(lines, key.shape[1], -1, size)
+    scores = capped(torch.matmul(grouped, key.transpose(2, 3)) * scale, softcap)
+    scores = scores.view(lines, heads, rows, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    shares = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    shares = torch.nn.functional.dropout(shares, dropout, training=dropout > 0)
+    found = torch.matmul(shares.view(lines, key.shape[1], -1, shares.shape[-1]), value)
+    return found.view(lines, heads, rows, -1)
+
+
+def capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """Returns scores that end at `softcap`, softly; as they are for None."""
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    keeper = _keeper.get()
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if keeper is not None:
+        found = keeper.attend(
+            module.layer_idx,
+            query,
+            key,
+            value,
+            attention_mask,
+            scale=scale,
+            softcap=softcap,
+            window=sliding_window,
+        )
+    elif softcap is not None:
+        found = attended(query, key, value, attention_mask, scale, softcap, dropout)
+    else:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scale
+        )
+    return found.transpose(1, 2).contiguous(), None
+
+
+def _mask(*args: Any, **options: Any) -> torch.Tensor | None:
+    """Returns which rows see which; nothing is left to be understood."""
+    from transformers.masking_utils import sdpa_mask
+
+    return sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
+
+
+def offer() -> None:
+    """Lets configurations name the implementation."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(KEPT, _attention)
+    AttentionMaskInterface.register(KEPT, _mask)

@@ -1,0 +1,183 @@
+"""The tokenizer of a language model, with the prompt that asks for a document."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import write_json
+from dsi.text_encoder import SETTINGS_FILE, TextEncoder
+
+PLACE = "{query}"
+"""Where a template has the query, or the document in its place."""
+DEFAULT_PROMPT = "Query: {query}\nDocument:"
+CHAT = "chat"
+"""What stands for the model's own chat template; `chat:TEXT` for a message of one's own in it."""
+_PROBE = "a"
+
+
+class TemplateEncoder(TextEncoder):
+    """A tokenizer that puts each text into a template.
+
+    Lengths that are asked for are those of the texts: the template comes on top and is never cut.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        template: What is read, with `{query}` once in it.
+        marked: Whether the marks that the tokenizer puts before a text come first; a chat template
+            has its own.
+    """
+
+    kind = "template"
+    longest = 512
+
+    def __init__(self, tokenizer: Any, template: str, marked: bool = True) -> None:
+        self.tokenizer = self._tokenizer = tokenizer
+        self.template = template
+        self._marked = marked
+        self.vocabulary_size = max(tokenizer.get_vocab().values(), default=0) + 1
+        self._marks = frozenset(tokenizer.all_special_ids)
+        self._before, _, after = template.partition(PLACE)
+        self._lead = self._leading() if marked else []
+        self._head = len(self._lead) + len(self._tokens([self._before])[0])
+        self._after = self._tokens([after])[0]
+
+    @property
+    def written(self) -> str:
+        """The template with the marks before it written out, to be read without any more."""
+        return "".join(self._tokenizer.convert_ids_to_tokens(self._lead)) + self.template
+
+    @property
+    def beside(self) -> int:
+        """Tokens of the template."""
+        return self._head + len(self._after)
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Returns the template's token ids with at most `max_length` of each text in it."""
+        bare = len(self._before)
+        lines = []
+        for text, line in zip(
+            texts, self._tokens([self._before + text for text in texts]), strict=True
+        ):
+            kept = [*self._lead, *line][: self._head + max_length] if text or bare else []
+            lines.append([*kept, *self._after] or [self._fallback])
+        return lines
+
+    def part(self, document: Sequence[int], start: int, length: int) -> list[int]:
+        """Returns some tokens of an encoded document, in the template."""
+        end = len(document) - len(self._after)
+        inside = list(document[self._head : end])
+        return [
+            *document[: self._head],
+            *inside[start : start + length],
+            *document[end:],
+        ]
+
+    def known(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether any of it is more than unknown tokens and marks."""
+        return [not self._marks.issuperset(line) for line in self._tokens(list(texts))]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the encoder into a folder, which is made."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save_pretrained(folder / "tokenizer")
+        settings = {"kind": self.kind, "template": self.template, "marked": self._marked}
+        write_json(folder / SETTINGS_FILE, settings)
+
+    @classmethod
+    def load(cls, folder: Path, settings: dict[str, Any]) -> TemplateEncoder:
+        """Opens the folder that `save` wrote; it runs no code, and no chat template.
+
+        Raises:
+            InputError: A file is missing, damaged, or of no tokenizer known here.
+        """
+        from dsi.stored_tokenizer import open_tokenizer
+
+        template, marked = settings.get("template"), settings.get("marked")
+        if (
+            not isinstance(template, str)
+            or template.count(PLACE) != 1
+            or marked not in (True, False)
+        ):
+            raise InputError("the template is missing", where=folder / SETTINGS_FILE)
+        return cls(open_tokenizer(folder / "tokenizer"), template, marked)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        if not len(texts):
+            return []
+        found: list[list[int]] = self._tokenizer(
+            list(texts), add_special_tokens=False, verbose=False
+        )["input_ids"]
+        return found
+
+    def _leading(self) -> list[int]:
+        """Returns the marks that the tokenizer puts before a text; those behind it are left out."""
+        encoded = self._tokenizer(_PROBE, return_special_tokens_mask=True)
+        marks = encoded["special_tokens_mask"]
+        first = next((place for place, mark in enumerate(marks) if not mark), len(marks))
+        return list(encoded["input_ids"][:first])
+
+    @property
+    def _fallback(self) -> int:
+        tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
+        return next(token for token in tokens if token is not None)
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises InputError where a prompt is neither a template nor the chat template's name."""
+    if prompt == CHAT:
+        return
+    template = prompt.removeprefix(f"{CHAT}:")
+    if template.count(PLACE) != 1:
+        raise InputError(
+            f"--model.prompt {prompt!r:.80} has {PLACE} {template.count(PLACE)} times",
+            hint=f"Write a template with {PLACE} once, such as {DEFAULT_PROMPT!r}; or {CHAT}, for "
+            "the template of the model's tokenizer",
+        )
+
+
+def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateEncoder:
+    """Returns the encoder of texts that a prompt names.
+
+    Args:
+        tokenizer: Of the language model.
+        prompt: A template, "chat", or "chat:" and a template of the user's message; None for
+            `DEFAULT_PROMPT`.
+        name: Of the checkpoint, for what is said of it.
+
+    Raises:
+        InputError: The tokenizer has no chat template, or one that cannot be filled in.
+    """
+    from jinja2 import TemplateError
+
+    prompt = DEFAULT_PROMPT if prompt is None else prompt
+    check_prompt(prompt)
+    if prompt != CHAT and not prompt.startswith(f"{CHAT}:"):
+        return TemplateEncoder(tokenizer, prompt)
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            f"--model.prompt {CHAT}: the tokenizer of {name!r} has no chat template",
+            hint=f"Write a template of your own, such as {DEFAULT_PROMPT!r}, or leave it out",
+        )
+    message = prompt.removeprefix(CHAT).removeprefix(":") or PLACE
+    try:
+        filled = tokenizer.apply_chat_template(
+            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+        )
+    except (TemplateError, ValueError, TypeError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"--model.prompt {CHAT}: the chat template of {name!r} takes no message of a user "
+            f"({told:.100})",
+            hint="Write a template of your own",
+        ) from None
+    if filled.count(PLACE) != 1:
+        raise InputError(
+            f"--model.prompt {CHAT}: the chat template of {name!r} does not repeat the message",
+            hint="Write a template of your own",
+        )
+    return TemplateEncoder(tokenizer, filled, marked=False)

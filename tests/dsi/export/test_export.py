@@ -1,0 +1,144 @@
+"""`dsi export`: what other engines are given ranks as the index does."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny_checkpoints
+import torch
+import transformers
+
+from data_prep.errors import InputError
+from docids.table import DocidTable
+from dsi import Index, cli, versions
+from dsi.backbone import from_pretrained
+from dsi.export import Exported, export_index
+from dsi.index import write_parts
+from dsi.prompt_template import template_encoder
+from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, VocabularyOptions
+from dsi.versions import Manifest
+
+TEXTS = ["the harbour and the whale", "a falcon in thunder", "moss and cedar"]
+ENDING = [(4, 1), (2, 3, 1), (2, 1), (5, 5, 6, 1), (5, 5, 1), (7, 1), (7, 8, 9, 1)]
+OF_ONE_LENGTH = [(4, 5), (2, 3), (2, 9), (5, 8), (5, 7), (7, 4), (7, 6)]
+ALPHABET = 10
+
+
+def write_index(family, folder, identifiers=ENDING, score="model", **changes):
+    """An index with random weights, of a version without and a document deleted."""
+    language_model = family in tiny_checkpoints.LANGUAGE_MODELS
+    write = tiny_checkpoints.write_encoder_decoder
+    if language_model:
+        write = tiny_checkpoints.write_language_model
+    path = write(family, folder / "checkpoint", TEXTS)
+    model = from_pretrained(path, alphabet_size=ALPHABET)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    text = PretrainedEncoder(tokenizer)
+    if language_model:
+        text = template_encoder(tokenizer, changes.get("prompt"), path)
+    names = [f"d{row}" for row in range(len(identifiers))]
+    table = DocidTable.from_sequences(
+        names, identifiers, alphabet_size=ALPHABET, kind="test"
+    ).retire(["d5"])
+    with versions.write_version(folder / "index", None) as fresh:
+        write_parts(
+            fresh,
+            model=model,
+            text=changes.get("text", text),
+            table=table,
+            titles=names,
+        )
+        Manifest(
+            documents=len(names) - 1,
+            added=len(names) - 1,
+            origin="here",
+            dataset={"name": "tiny", "content_hash": "abcdef0123456789"},
+            configuration={},
+            metrics={},
+            query_length=8,
+            beams=6,
+            score=score,
+        ).save(fresh)
+    return folder / "index"
+
+
+def generated(folder, queries, beams=6):
+    """What the README says, run over queries."""
+    readme = (folder / "README.md").read_text("utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+    code = code.replace("FOLDER", str(folder)).replace('["a query"]', "queries")
+    code = code.replace("print(exported", "found = (exported")
+    scope = {"queries": queries}
+    exec(code, scope)
+    return [
+        scope["found"][start : start + beams] for start in range(0, len(queries) * beams, beams)
+    ]
+
+
+@pytest.mark.parametrize("score", ["model", "constrained"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "opt", "flan-t5"])
+def test_generate_on_an_export_ranks_as_the_index(family, score, tmp_path):
+    if score == "constrained" and family not in ("llama", "flan-t5"):
+        pytest.skip("the score does not depend on the family")
+    index = write_index(family, tmp_path, score=score)
+    out = tmp_path / "out"
+    assert cli.main(["export", str(index), str(out), "--json"]) == 0
+    queries = ["the falcon", "a whale and moss in the harbour"]
+    wanted = Index.open(index, "cpu").search(queries, k=6, beams=6)
+    assert [len(hits) for hits in wanted] == [6, 6]
+    assert generated(out, queries) == [[hit.doc_id for hit in hits] for hits in wanted]
+
+
+def test_identifiers_without_an_end_of_their_own_cost_no_more(tmp_path):
+    index = write_index("llama", tmp_path, OF_ONE_LENGTH, prompt="chat")
+    export_index(index, tmp_path / "out", "hf")
+    (wanted,) = Index.open(index, "cpu").search(["the falcon"], k=6, beams=6)
+    assert generated(tmp_path / "out", ["the falcon"]) == [[hit.doc_id for hit in wanted]]
+
+
+def test_sampling_defaults_of_a_checkpoint_are_not_exported(tmp_path):
+    index = write_index("llama", tmp_path)
+    export_index(index, tmp_path / "out", "hf")
+    settings = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert not {"do_sample", "temperature", "top_k", "top_p"} & set(settings)
+
+
+def test_the_table_is_sorted_and_without_deleted_documents(tmp_path):
+    index = write_index("llama", tmp_path, OF_ONE_LENGTH)
+    export_index(index, tmp_path / "static", "static")
+    codes = np.load(tmp_path / "static" / "docids.npy")
+    names = json.loads((tmp_path / "static" / "doc_ids.json").read_text())
+    assert codes.dtype == np.int32
+    assert codes.tolist() == [[0, 1], [0, 7], [2, 3], [3, 5], [3, 6], [5, 4]]
+    assert names == ["d1", "d2", "d0", "d4", "d3", "d6"]
+    export_index(index, tmp_path / "hf", "hf")
+    exported = Exported.open(tmp_path / "hf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    first = [tokenizer.convert_ids_to_tokens(line) for line in exported.identifiers.tolist()]
+    assert first[0] == ["<c_2>", "<c_3>"]
+    assert (exported.identifiers - exported.first - 2 == codes).all()
+
+
+def test_what_an_engine_cannot_take_is_refused_in_one_line(tmp_path):
+    def refused(match, index, form="hf", **changes):
+        with pytest.raises(InputError, match=match) as told:
+            export_index(index, tmp_path / "out", form, **changes)
+        assert "\n" not in str(told.value)
+        assert not (tmp_path / "out").exists()
+
+    index = write_index("llama", tmp_path)
+    refused("several lengths.*static takes one", index, "static")
+    refused("unknown format 'onnx'", index, "onnx")
+    pair = write_index("bert-pair", tmp_path / "pair")
+    refused("encoder-decoder has no table that words and codes share", pair)
+    own = SentencepieceEncoder.train(TEXTS, VocabularyOptions(pieces="word"))
+    scratch = write_index("flan-t5", tmp_path / "scratch", text=own)
+    refused("no tokenizer of transformers", scratch)
+    with pytest.raises(InputError, match="something else is here"):
+        export_index(index, tmp_path, "hf")

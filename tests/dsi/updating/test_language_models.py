@@ -1,0 +1,151 @@
+"""Decoder-only language models as indexes: each is trained, searched, updated, and comes back."""
+
+from __future__ import annotations
+
+import shutil
+
+import growing_corpus
+import pytest
+import tiny_checkpoints
+import torch
+from safetensors.torch import load_file
+from test_encoder_decoders import assert_searched_as_by_hand
+
+from data_prep.errors import InputError
+from dsi import Index, versions
+from dsi.backbone import from_pretrained
+from dsi.indexing.build import train_index
+from dsi.training.curves import read_scalars
+from dsi.training.options import LoraOptions
+from dsi.updating.options import UpdateOptions
+from dsi.updating.update import update_index
+
+
+@pytest.fixture(scope="module")
+def texts(corpora):
+    return [document.text for document in corpora["full"].documents()]
+
+
+def options(path, **changes):
+    return growing_corpus.options(
+        **{
+            "kind": "semantic",
+            "lexical": False,
+            "model__pretrained": path,
+            "optimiser__lr": 3e-3,
+            "optimiser__body": 1.0,
+            "loop__steps": 8,
+            "loop__evaluate_every": 8,
+            "loop__checkpoint_every": 8,
+            "loop__evaluate_queries": 5,
+            **changes,
+        }
+    )
+
+
+def live(out):
+    return versions.folder(out, versions.live(out))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(texts, tmp_path_factory):
+    return tiny_checkpoints.write_language_model("llama", tmp_path_factory.mktemp("llama"), texts)
+
+
+@pytest.mark.parametrize("family", tiny_checkpoints.LANGUAGE_MODELS)
+def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp_path):
+    path = tiny_checkpoints.write_language_model(family, tmp_path / "checkpoint", texts)
+    out = tmp_path / "index"
+    train_index(corpora["old"], out, options(path))
+    shutil.rmtree(path)  # the index stands on its own
+    _, losses = read_scalars(live(out) / "log" / "tensorboard")["training/loss"]
+    assert losses[-1] < losses[0]
+    index = Index.open(out, "cpu")
+    assert_searched_as_by_hand(index)
+    update_index(out, corpora["new"], UpdateOptions(strategy="append"))
+    grown = Index.open(out, "cpu")
+    assert len(grown) == len(index) + 10
+    assert_searched_as_by_hand(grown)
+    # What old documents answer to has not moved.
+    rows = index.model.lm_head.weight.shape[0]
+    assert torch.equal(grown.model.lm_head.weight[:rows], index.model.lm_head.weight)
+
+
+@pytest.mark.parametrize("way", ["frozen", "lora"])
+def test_what_is_frozen_stays_and_what_moves_learns(way, checkpoint, corpora, tmp_path):
+    out = tmp_path / "index"
+    changes = {"optimiser__body": 0.0}
+    if way == "lora":
+        changes = {"optimiser__body": None, "lora": LoraOptions(rank=2)}
+    changes |= {"docids": "atomic", "model__warm_start": "none", "optimiser__lr": 0.03}
+    train_index(corpora["old"], out, options(checkpoint, **changes))
+    before = from_pretrained(checkpoint, alphabet_size=32).state_dict()
+    after = load_file(live(out) / "model" / "model.safetensors")
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    rows = {"lm_head.weight", "decoder.embed_tokens.weight"}
+    if way == "frozen":
+        assert moved == rows
+    else:
+        assert "encoder.embed_tokens.weight" not in moved
+        assert moved > rows
+
+
+def test_a_frozen_model_starts_from_its_own_states_of_the_documents(checkpoint, corpora, tmp_path):
+    """Asked with a document's own words, it finds the document before any step that counts."""
+    out = tmp_path / "index"
+    train_index(
+        corpora["old"], out, options(checkpoint, docids="atomic", loop__steps=1, optimiser__lr=1e-9)
+    )
+    index = Index.open(out, "cpu")
+    documents = list(corpora["old"].documents())
+    asked = [f"{document.title}\n{document.text}" for document in documents]
+    hits = index.search(asked, k=1)
+    right = [
+        hit[0].doc_id == document.doc_id for hit, document in zip(hits, documents, strict=True)
+    ]
+    assert sum(right) / len(right) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "begins", "ends"),
+    [
+        (None, "Query: ", "\nDocument:"),
+        ("find {query}", "find ", ""),
+        ("chat", "<s> ", " </s> <s>"),
+        ("chat:What answers {query} ?", "<s> What answers ", " ? </s> <s>"),
+    ],
+)
+def test_the_prompt_is_kept_whole_around_a_text(prompt, begins, ends, checkpoint):
+    from dsi.prompt_template import template_encoder
+    from dsi.text_encoder import checkpoint_tokenizer
+
+    tokenizer = checkpoint_tokenizer(checkpoint)
+    encoder = template_encoder(tokenizer, prompt, checkpoint)
+    assert encoder.template == f"{begins}{{query}}{ends}"
+    (line,) = encoder.encode(["the harbour and the whale"], 3)
+    plain = tokenizer(f"{begins}the harbour and{ends}", add_special_tokens=False)["input_ids"]
+    assert line == plain
+    document = encoder.encode_documents(["the harbour and the whale"], 100)[0]
+    assert encoder.part(document, 0, 3) == plain
+    assert len(encoder.part(document, 0, 0)) == encoder.beside
+
+
+def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path):
+    def refused(match, path=checkpoint, **changes):
+        with pytest.raises(InputError, match=match) as told:
+            train_index(corpora["old"], tmp_path / "index", options(path, **changes))
+        assert "\n" not in str(told.value)
+        assert not (tmp_path / "index" / "live").exists()
+
+    refused(r"prompt 'find it'.*0 times", model__prompt="find it")
+    refused(r"--mix.query_length 60 with \d+ of prompt and identifier.*64", mix__query_length=60)
+    long = "very " * 70 + "{query}"
+    refused(r"more than the 64 tokens.*shorter --model.prompt", model__prompt=long)
+    encoder_decoder = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
+    refused("is about language models", encoder_decoder, model__prompt="find {query}")
+    plain = shutil.copytree(checkpoint, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    refused("has no chat template", str(plain), model__prompt="chat")
+    broken = tmp_path / "unknown.gguf"
+    broken.write_bytes(b"GGUF but nothing else")
+    refused("cannot load the (tokenizer|model).*unknown.gguf", str(broken))
