@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import replacing_file
+from dsi.continual.page import continual_page
 from dsi.continual.summary import MEASURES, curves_of
 
 TABLE = (
@@ -225,38 +224,12 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 
 
 def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str) -> str:
-    headings = ["strategy", *(heading for _, heading in TABLE), "updates", "seconds"]
-    rows = []
-    for strategy, entry in summary["strategies"].items():
-        last = entry["last"]
-        cells = [html.escape(strategy), *(cell_text(last.get(name)) for name, _ in TABLE)]
-        cells += [cell_text(last.get(name), share=False) for name in ("updates", "seconds")]
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-    captions = {
-        "measures.png": "After each increment; the band is from the lowest to the highest seed.",
-        "curves.png": "During the increments, first seed; dotted: an update begins. What falls on a"
-        " dotted line is lost by making room for new documents, before the first step.",
+    cells = {
+        strategy: [
+            *(cell_text(entry["last"].get(name)) for name, _ in TABLE),
+            *(cell_text(entry["last"].get(name), share=False) for name in ("updates", "seconds")),
+        ]
+        for strategy, entry in summary["strategies"].items()
     }
-    images = "\n".join(
-        f'<figure><img alt="{html.escape(captions[name])}" src="data:image/png;base64,'
-        f'{base64.b64encode(content).decode()}"><figcaption>{captions[name]}</figcaption></figure>'
-        for name, content in pictures.items()
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd; }}
-td {{ white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; font-family: monospace; }}
-figure {{ margin: 1.5em 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; }}
-</style></head><body>
-<h1>{html.escape(title)}</h1>
-<p>Per cent, mean of {_seeds(summary)} ± sample deviation. {_EXPLAINED}</p>
-<div style="overflow-x:auto"><table><tr>{"".join(f"<th>{name}</th>" for name in headings)}</tr>
-{"".join(f"<tr>{row}</tr>" for row in rows)}
-</table></div>
-{images}
-</body></html>
-"""
+    told = f"Per cent, mean of {_seeds(summary)} ± sample deviation. {_EXPLAINED}"
+    return continual_page(summary, cells, pictures, title, told)

@@ -24,12 +24,13 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 th small { display: block; font-weight: normal; color: var(--soft); white-space: normal;
-  min-width: 7rem; }
+  min-width: 5.5rem; }
 th.name, td.name { text-align: left; position: sticky; left: 0; background: var(--paper);
   white-space: normal; min-width: 8rem; max-width: 22rem; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
-figure { margin: 0; } svg { max-width: 100%; height: auto; } figure > svg { width: 100%; }
+figure { margin: 0; } figure > svg { max-width: 32rem; } img { max-width: 100%; }
+  svg { max-width: 100%; height: auto; } figure > svg { width: 100%; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
 svg text.title, svg text.letter { fill: var(--ink); font-weight: 600; }
 svg .grid { stroke: var(--line); } svg .rule { stroke: var(--soft); stroke-dasharray: 1 3; }
