@@ -432,6 +432,23 @@ def throughput() -> Table:
 
 
 @table
+def serving_changes() -> Table:
+    """Requests that are answered while versions change."""
+    names = [name for name in _rows("serve") if name.startswith("debian-20k-changing-")]
+    found = row("serve", max(names, key=lambda name: int(name.rpartition("-")[2]), default="none"))
+    line = [
+        f"{found['requests']:,}",
+        f"{len(found['answers by version'])}",
+        f"{found['errors']:,}",
+        f"{found['wrong answers']:,}",
+        f"{found['p50 ms']:,.0f}",
+        f"{found['p99 ms']:,.0f}",
+    ]
+    columns = ["requests", "versions", "errors", "wrong answers", "p50 ms", "p99 ms"]
+    return Table(columns, [Line(line, [found])])
+
+
+@table
 def decode_small() -> Table:
     """The search beside `generate`, T5-small."""
     wide = [("semantic", 10, 64), ("semantic", 100, 16)]
