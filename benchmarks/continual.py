@@ -40,7 +40,7 @@ from dsi.continual.summary import (
     stability_of,
 )
 from dsi.indexing.options import TrainingOptions
-from dsi.training.options import LoopOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 
 STRATEGIES = (
@@ -147,7 +147,7 @@ def _measure(
             docids=kind,
             semantic=TreeOptions(codes="node"),
             per_doc=20,
-            optimiser=OptimiserOptions(body=arguments.body, **speed),
+            optimizer=OptimizerOptions(backbone_lr_scale=arguments.body, **speed),
             loop=LoopOptions(
                 steps=arguments.steps, batch=arguments.batch, precision=arguments.precision
             ),

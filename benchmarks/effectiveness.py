@@ -134,7 +134,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from data_prep.dataset import Dataset
     from docids.assignment import Assignment
     from docids.kinds import TreeOptions
-    from docids.kinds.quantisation import QuantisationOptions
+    from docids.kinds.quantization import QuantizationOptions
     from docids.kinds.url import UrlOptions
     from dsi import versions
     from dsi.commands.evaluate import evaluate
@@ -143,7 +143,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
-    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 
     with TemporaryDirectory() as folder:
         dataset, index = Path(folder) / "dataset", Path(folder) / "index"
@@ -156,27 +156,27 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         if arguments.batch is not None:
             loop = replace(loop, batch=arguments.batch)
         system = systems.SYSTEMS.get(kind)
-        optimiser = OptimiserOptions()
+        optimizer = OptimizerOptions()
         if arguments.lr is not None:
-            optimiser = replace(optimiser, lr=arguments.lr)
+            optimizer = replace(optimizer, lr=arguments.lr)
         model = ModelOptions(encoder=arguments.model_encoder)
         # What a network is trained on shows where nothing else ranks documents.
         lexical = LexicalOptions(enabled=not (arguments.cold or system))
         if arguments.cold:
             model = replace(model, warm_start="none")
-            optimiser = replace(optimiser, body=1.0)
+            optimizer = replace(optimizer, backbone_lr_scale=1.0)
         plain, _, share = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
             docids=plain,
             semantic=TreeOptions(codes=arguments.codes),
             # Neither corpus has URLs; its ids are as near as it comes.
             url=UrlOptions(column="doc_id"),
-            rq=QuantisationOptions(codebook=arguments.codebook),
+            rq=QuantizationOptions(codebook=arguments.codebook),
             collisions="share" if share else None,
             seed=seed,
             lexical=lexical,
             model=model,
-            optimiser=optimiser,
+            optimizer=optimizer,
             loop=loop,
         )
         if system is not None:

@@ -3,7 +3,7 @@
     python benchmarks/guidance.py --dataset squad-dev=PATH/TO/BEIR
 
 One index with semantic identifiers, of the --codes of `dsi docids`, is trained with `dsi train`'s
-defaults and kept in --work, so that every cell searches the same one. Questions are those of split
+defaults and kept in --work, so that every cell searches the same one. Queries are those of split
 test, or the first --queries of them. Time is processor time of the search alone, as a ratio to the
 first cell's.
 """

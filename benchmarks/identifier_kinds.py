@@ -185,7 +185,7 @@ def clustered_vectors(count: int, seed: int = 0) -> np.ndarray:
     """Random vectors of length 1 in clusters of clusters; float32 [count, DIMENSIONS]."""
     rng = np.random.default_rng(seed)
     vectors = np.empty((count, DIMENSIONS), np.float32)
-    centres = [
+    centers = [
         rng.standard_normal((int(np.prod(GROUPS[: level + 1])), DIMENSIONS), np.float32)
         * 0.6**level
         for level in range(len(GROUPS))
@@ -195,8 +195,8 @@ def clustered_vectors(count: int, seed: int = 0) -> np.ndarray:
         part = vectors[start : start + step]
         group = rng.integers(int(np.prod(GROUPS)), size=len(part))
         part[:] = 0.3 * rng.standard_normal(part.shape, np.float32)
-        for level, centre in enumerate(centres):
-            part += centre[group // int(np.prod(GROUPS[level + 1 :]))]
+        for level, center in enumerate(centers):
+            part += center[group // int(np.prod(GROUPS[level + 1 :]))]
         part /= np.linalg.norm(part, axis=1, keepdims=True)
     return vectors
 
@@ -377,7 +377,7 @@ def nci_labels(vectors: np.ndarray, branching: int, capacity: int) -> np.ndarray
 
 
 def purity(vectors: np.ndarray, codes: np.ndarray) -> float:
-    """The share of the 10 nearest neighbours of 2,000 documents that have the same codes."""
+    """The share of the 10 nearest neighbors of 2,000 documents that have the same codes."""
     import faiss
 
     asked = np.random.default_rng(0).choice(len(vectors), min(2000, len(vectors)), replace=False)

@@ -30,7 +30,7 @@ from record import cell, show, usable
 from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
 from dsi.continual import increments
-from dsi.continual.evaluation_queries import Questions, measure
+from dsi.continual.evaluation_queries import EvaluationQueries, measure
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions
@@ -90,11 +90,11 @@ def main() -> None:
 
 def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -> dict[str, Any]:
     corpora, base = _base(name, source, arguments)
-    questions = [Questions.of(corpus) for corpus in corpora]
+    evaluation_queries = [EvaluationQueries.of(corpus) for corpus in corpora]
     index = base.parent / form
     shutil.rmtree(index, ignore_errors=True)
     shutil.copytree(base, index, copy_function=link_or_copy)
-    before = measure(index, questions[:1], None)[0]
+    before = measure(index, evaluation_queries[:1], None)[0]
     words = [sys.executable, "-m", "dsi", "update", str(index), str(corpora[1].path), "--json"]
     load, busy = os.getloadavg()[0], _processor_seconds()
     began = time.perf_counter()
@@ -107,7 +107,7 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
     )
     seconds, busy = time.perf_counter() - began, _processor_seconds() - busy
     told = json.loads(done.stdout)
-    old, new = measure(index, questions, None)
+    old, new = measure(index, evaluation_queries, None)
     return {
         "settings": {
             "dataset": name,
@@ -125,8 +125,8 @@ def _measure(name: str, source: str, form: str, arguments: argparse.Namespace) -
         **{f"old {key} before": value for key, value in before.items()},
         **{f"old {key}": value for key, value in old.items()},
         **{f"new {key}": value for key, value in new.items()},
-        "old queries": len(questions[0].queries),
-        "new queries": len(questions[1].queries),
+        "old queries": len(evaluation_queries[0].queries),
+        "new queries": len(evaluation_queries[1].queries),
         "seconds": seconds,
     }
 

@@ -3,7 +3,7 @@
     python benchmarks/layers.py
     python benchmarks/layers.py --precision fp32 --dropout 0
 
-One layer of a T5 (normalisation, two products, ReLU, dropout, residual), forward and backward, by
+One layer of a T5 (normalization, two products, ReLU, dropout, residual), forward and backward, by
 turns in one process: as transformers has it, as `dsi train` computes it, and through
 `torch.compile` with dynamic shapes, over rows of two lengths. Medians of processor time. Beside
 them the six products alone, which none of them can do without. Needs a C++ compiler.
@@ -117,7 +117,7 @@ def products(arguments: argparse.Namespace, half: bool) -> None:
     """Multiplies what the layer multiplies, forward and backward, by the faster library."""
     import torch
 
-    from dsi.kernels.matmul import can_multiply, product
+    from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
 
     kind = torch.bfloat16 if half else torch.float32
     for tokens in (arguments.tokens, arguments.tokens * 5 // 6):
@@ -128,7 +128,9 @@ def products(arguments: argparse.Namespace, half: bool) -> None:
         pairs = [(narrow, into), (wide, out), (narrow, out.t()), (wide, into.t())]
         pairs += [(narrow.t(), wide.t()), (wide.t(), narrow.t())]
         for left, right in pairs:
-            product(left, right) if can_multiply(right) and not half else left @ right.t()
+            onednn_linear(left, right) if has_onednn_kernel(
+                right
+            ) and not half else left @ right.t()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LIKED = 50
 """Things that each person likes."""
 QUERIES = 1000
 
-_COLOURS = """
+_COLORS = """
 amber azure beige black blue bronze brown crimson coral cream cyan golden green grey indigo
 ivory jade lavender lemon lilac magenta maroon mustard olive orange orchid pearl pink purple red
 ruby rust salmon sapphire scarlet sepia silver tan teal turquoise umber violet white yellow
@@ -60,7 +60,7 @@ def limit_source(documents: int, seed: int) -> InMemorySource:
         raise ValueError(f"{documents} documents; {PEOPLE} to {len(names)} can be made")
     draw = random.Random(f"limit {seed}")
     draw.shuffle(names)
-    things = [colour + thing for colour in _COLOURS.split() for thing in _THINGS.split()]
+    things = [color + thing for color in _COLORS.split() for thing in _THINGS.split()]
     draw.shuffle(things)
     pairs = list(itertools.combinations(range(PEOPLE), 2))
     draw.shuffle(pairs)

@@ -15,7 +15,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def _misspell(word: str, draw: random.Random) -> str:
-    """Swaps two neighbouring letters, or leaves out, doubles or replaces one, never the first."""
+    """Swaps two neighboring letters, or leaves out, doubles or replaces one, never the first."""
     place = draw.randrange(1, len(word) - 1)
     before, letter, after = word[:place], word[place], word[place + 1 :]
     return draw.choice(

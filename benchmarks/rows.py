@@ -3,7 +3,7 @@
     python benchmarks/rows.py
 
 The gradient of an embedding has all rows, and clipping and AdamW go through all of them, though a
-batch of short texts touches few. Steps of one network are timed by turns: with `--optimiser.rows
+batch of short texts touches few. Steps of one network are timed by turns: with `--optimizer.rows
 all`, with `touched`, and with the text embedding frozen, which is the most that any treatment of
 touched rows could save. All take the same forward pass. Seconds are of the process's own computing.
 """
@@ -46,8 +46,8 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
 
     from dsi.backbone import from_scratch
     from dsi.training.engines.plain import PlainEngine
-    from dsi.training.optimization.optimizers import make_optimiser
-    from dsi.training.options import OptimiserOptions
+    from dsi.training.optimization.optimizers import make_optimizer
+    from dsi.training.options import OptimizerOptions
 
     network: Any = from_scratch(
         size,
@@ -62,7 +62,9 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
     accelerator = Accelerator(cpu=True)
     engines = {
         rows: PlainEngine(
-            accelerator, network, make_optimiser(network, OptimiserOptions(body=body, rows=rows))
+            accelerator,
+            network,
+            make_optimizer(network, OptimizerOptions(backbone_lr_scale=body, rows=rows)),
         )
         for rows in ("all", "touched")
     }

@@ -40,7 +40,7 @@ class Clock(Objective):
             self.ended[-1] = time.perf_counter()
 
 
-def make_run(source: str, folder: Path, options: TrainingOptions) -> Run:
+def make_training_run(source: str, folder: Path, options: TrainingOptions) -> Run:
     """Returns what `dsi train` would hand to its loop, everything before that done.
 
     Args:
@@ -58,4 +58,6 @@ def make_run(source: str, folder: Path, options: TrainingOptions) -> Run:
     work = folder / "run"
     work.mkdir(exist_ok=True)
     # The steps of `train_index` before the loop; a command's user never needs them alone.
-    return build.make_run(dataset, work, options, build.prepare(dataset, work, options, None))
+    return build.make_training_run(
+        dataset, work, options, build.prepare(dataset, work, options, None)
+    )

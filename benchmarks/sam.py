@@ -1,4 +1,4 @@
-"""What does sharpness-aware minimisation cost a step, how flat does it end, and what is forgotten?
+"""What does sharpness-aware minimization cost a step, how flat does it end, and what is forgotten?
 
     python benchmarks/sam.py cost --source PATH/TO/BEIR
     python benchmarks/sam.py forgetting --source PATH/TO/BEIR --seeds 3
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from record import cell, show
-from runs import Clock, make_run
+from runs import Clock, make_training_run
 
 LENGTH = 16
 """Tokens of a document that are read: the paper has 32, two cores have less time."""
@@ -73,7 +73,7 @@ def main() -> None:
             for seed in range(arguments.seeds)
         ]
         row: dict[str, Any] = {"variant": variant, "seeds": len(entries)}
-        for key in ("never forgotten", "events per document", "memorised", "loss", "sharpness"):
+        for key in ("never forgotten", "events per document", "memorized", "loss", "sharpness"):
             values = [entry[key] for entry in entries]
             row[key] = statistics.mean(values)
             row[f"{key} sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -85,14 +85,14 @@ def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: in
     """Returns the options of one training of the indexing task."""
     from dsi.data.options import MixOptions
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions, SamOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions, SamOptions
 
     return TrainingOptions(
         generator="none",
         seed=seed,
         model=ModelOptions(size=arguments.size, warm_start="none"),
         mix=MixOptions(indexing=1.0, pseudo=0.0, labelled=0.0, document_length=LENGTH),
-        optimiser=OptimiserOptions(body=1.0, lr=arguments.lr, schedule="constant"),
+        optimizer=OptimizerOptions(backbone_lr_scale=1.0, lr=arguments.lr, schedule="constant"),
         loop=LoopOptions(steps=steps, batch=arguments.batch, checkpoint_every=10**6),
         sam=SamOptions(**VARIANTS[variant]),
     )
@@ -101,13 +101,15 @@ def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: in
 def cost(arguments: argparse.Namespace) -> dict[str, Any]:
     """Times blocks of steps, variant after variant, again and again.
 
-    What is timed is what the process computes, so that neighbours on the machine count little.
+    What is timed is what the process computes, so that neighbors on the machine count little.
     """
     from dsi.training.loop import train_loop
 
     steps, warm = 12, 4
     with TemporaryDirectory() as folder:
-        base = make_run(arguments.source, Path(folder), options_of(arguments, steps, "plain", 0))
+        base = make_training_run(
+            arguments.source, Path(folder), options_of(arguments, steps, "plain", 0)
+        )
         base = replace(base, dev=None)
         weights = copy.deepcopy(base.model.state_dict())
         times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
@@ -143,7 +145,9 @@ def forgetting(arguments: argparse.Namespace, variant: str, seed: int) -> dict[s
         (Path(folder) / "run").mkdir()
         for part in ("text", "docids"):  # neither depends on the seed
             shutil.copytree(prepared(arguments.source) / "run" / part, f"{folder}/run/{part}")
-        run = make_run(arguments.source, Path(folder), options_of(arguments, 1, variant, seed))
+        run = make_training_run(
+            arguments.source, Path(folder), options_of(arguments, 1, variant, seed)
+        )
         examples = run.batches.examples["indexing"]
         interval = math.ceil(len(examples) / arguments.batch)
         loop = replace(run.loop, steps=interval * arguments.passes)
@@ -163,10 +167,10 @@ def forgetting(arguments: argparse.Namespace, variant: str, seed: int) -> dict[s
         "settings": {**vars(arguments), "source": ""},
         "variant": variant,
         "seed": seed,
-        "memorised": float(right[-1].mean()),
+        "memorized": float(right[-1].mean()),
         "never forgotten": float((events == 0).mean()),
-        # Of those that were memorised at some evaluation: the others cannot be forgotten.
-        "never forgotten of memorised": float((events[right.any(axis=0)] == 0).mean()),
+        # Of those that were memorized at some evaluation: the others cannot be forgotten.
+        "never forgotten of memorized": float((events[right.any(axis=0)] == 0).mean()),
         "events per document": float(events.mean()),
         "loss": plain,
         "sharpness": sharp,
@@ -182,7 +186,7 @@ def prepared(source: str) -> Path:
     folder = Path(mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     defaults = argparse.Namespace(size="tiny", batch=1, lr=1.0)
-    make_run(source, folder, options_of(defaults, 1, "plain", 0))
+    make_training_run(source, folder, options_of(defaults, 1, "plain", 0))
     return folder
 
 

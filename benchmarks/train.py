@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from record import cell, show
-from runs import Clock, make_run
+from runs import Clock, make_training_run
 
 WARM = 3
 """Steps of a block that are not counted: memory is allocated, threads wake up."""
@@ -65,14 +65,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from dsi.data.options import MixOptions
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 
     options = TrainingOptions(
         generator="extractive",
         per_doc=10,
         model=ModelOptions(size=arguments.size, warm_start="none", dropout=0.1),
         mix=MixOptions(indexing=0.4, pseudo=0.4, labelled=0.2, document_length=64, negatives="all"),
-        optimiser=OptimiserOptions(body=1.0, lr=1e-4),
+        optimizer=OptimizerOptions(backbone_lr_scale=1.0, lr=1e-4),
         loop=LoopOptions(
             steps=arguments.steps,
             batch=arguments.batch,
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         ),
     )
     with TemporaryDirectory() as folder:
-        run = replace(make_run(arguments.source, Path(folder), options), dev=None)
+        run = replace(make_training_run(arguments.source, Path(folder), options), dev=None)
         weights = copy.deepcopy(run.model.state_dict())
         blocks: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
         for _ in range(arguments.turns):
@@ -174,7 +174,7 @@ def ours(run: Any, precision: str) -> dict[str, float]:
     computed = clock.computed[-1] - clock.computed[WARM - 1]
     steps = [run.batches.parts(step, 1)[0] for step in range(run.loop.steps)]
     # Attention's groups; all other layers see as many tokens.
-    groups = [batch.by_length(run.loop.length_groups) for batch in steps]
+    groups = [batch.by_length(run.loop.length_buckets) for batch in steps]
     counts = [int(batch.attention_mask.sum()) for batch in steps]
     sizes = [sum(group.attention_mask.size for group in step) for step in groups]
     return {
@@ -244,7 +244,7 @@ def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
         output_dir=str(run.folder / "trainer"),
         per_device_train_batch_size=run.loop.batch,
         max_steps=run.loop.steps,
-        learning_rate=run.optimiser.lr,
+        learning_rate=run.optimizer.lr,
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
@@ -289,7 +289,7 @@ def product_rate(model: Any, precision: str, batch: int) -> float:
     """
     import torch
 
-    from dsi.kernels.matmul import can_multiply, product
+    from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
 
     device = next(model.parameters()).device
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -297,8 +297,8 @@ def product_rate(model: Any, precision: str, batch: int) -> float:
     left = torch.randn(batch * 32, width, device=device, dtype=kind)
     right = torch.randn(width, inner, device=device, dtype=kind)
     ways: list[Callable[[], Any]] = [lambda: left @ right]
-    if can_multiply(right):
-        ways.append(lambda: product(left, right.t()))
+    if has_onednn_kernel(right):
+        ways.append(lambda: onednn_linear(left, right.t()))
     medians = []
     for way in ways:
         times = []

@@ -156,7 +156,7 @@ def mapped_batches(folder: Path, columns: Sequence[str]) -> Iterator[pyarrow.Rec
     Their values stay in the memory-mapped files until they are looked at.
 
     Raises:
-        InputError: The folder is no such table, or a file of it is damaged.
+        InputError: The folder is not such a table, or one of its files is damaged.
     """
     for file in _files(folder):
         yield from read_stream(file, list(columns))

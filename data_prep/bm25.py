@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.text import IN_WORDS, normalise, snowball, spaced, stopwords
+from data_prep.text import IN_WORDS, normalize, snowball, spaced, stopwords
 
 _WORD = rf"(?<![{IN_WORDS}])[{IN_WORDS}]{{2,}}(?![{IN_WORDS}])"
 
@@ -46,7 +46,7 @@ class Bm25:
 
         return iter(
             bm25s.tokenize(
-                list(map(spaced, map(normalise, texts))),
+                list(map(spaced, map(normalize, texts))),
                 token_pattern=_WORD,
                 stopwords=self._stopwords,
                 stemmer=self._stemmer,

@@ -1,4 +1,4 @@
-"""The Dataset: a corpus with its queries and judgements, in one folder.
+"""The Dataset: a corpus with its queries and judgments, in one folder.
 
     DATASET/
         dataset.json        name, source, license, counts, content hash, dropped rows and reasons
@@ -6,7 +6,7 @@
         queries/            query_id, text, origin ("labelled")
         qrels/              query_id, doc_id, relevance, split ("train", "dev" or "test")
         pseudo/<generator>/ query_id, doc_id, text, origin (the generator), generator.json
-        memory/             the generative memory, if one was trained (`dsi.generation.memory`)
+        memory/             the generative memory, if one was trained (see `dsi.generation`)
 
 The tables are Arrow; `datasets.load_from_disk` opens each of them.
 """
@@ -25,6 +25,7 @@ from data_prep.errors import InputError, command_line
 from data_prep.files import (
     read_json,
 )
+from data_prep.former_names import with_current_names
 
 if TYPE_CHECKING:
     import datasets
@@ -52,7 +53,7 @@ MADE_AGAIN = ("extractive", "selective")
 """Generators that need no model, so that training regenerates their pseudo-queries."""
 
 MOST_UNKNOWN = 0.2
-"""Largest fraction of judgements that may name an unknown query or document."""
+"""Largest fraction of judgments that may name an unknown query or document."""
 
 EXAMPLES = 5
 """Number of examples to report for each reason why rows were dropped."""
@@ -79,7 +80,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Qrel:
-    """One judgement: `relevance` above 0 means relevant; `split` is "train", "dev" or "test"."""
+    """One judgment: `relevance` above 0 means relevant; `split` is "train", "dev" or "test"."""
 
     query_id: str
     doc_id: str
@@ -94,10 +95,10 @@ class SourceData(Protocol):
     """A short name of the collection."""
     source: str
     """Where the collection came from: a path or an identifier."""
-    licence: str
-    """The licence of the content, or "unknown"."""
+    license: str
+    """The license of the content, or "unknown"."""
     drop_duplicate_texts: bool
-    """Whether a document with the title and text of an earlier one is dropped; its judgements
+    """Whether a document with the title and text of an earlier one is dropped; its judgments
     then go to the earlier one."""
 
     def documents(self) -> Iterable[Document]:
@@ -109,20 +110,20 @@ class SourceData(Protocol):
         ...
 
     def qrels(self) -> Iterable[Qrel]:
-        """Yields the judgements."""
+        """Yields the judgments."""
         ...
 
 
 @dataclass
 class InMemorySource:
-    """A source whose documents, queries and judgements are in memory; iterables become lists."""
+    """A source whose documents, queries and judgments are in memory; iterables become lists."""
 
     document_list: Iterable[Document]
     query_list: Iterable[Query] = ()
     qrel_list: Iterable[Qrel] = ()
     name: str = "unnamed"
     source: str = "memory"
-    licence: str = "unknown"
+    license: str = "unknown"
     drop_duplicate_texts: bool = False
 
     def __post_init__(self) -> None:
@@ -139,7 +140,7 @@ class InMemorySource:
         return self.query_list
 
     def qrels(self) -> Iterable[Qrel]:
-        """Returns the judgements."""
+        """Returns the judgments."""
         return self.qrel_list
 
 
@@ -164,11 +165,11 @@ class DatasetInfo:
     Attributes:
         name: A short name of the collection.
         source: Where the collection came from.
-        licence: The license of the content, or "unknown".
+        license: The license of the content, or "unknown".
         documents: Number of documents.
         queries: Number of labelled queries.
-        qrels: Split -> number of judgements.
-        content_hash: SHA-256 of documents, labelled queries and judgements in their order.
+        qrels: Split -> number of judgments.
+        content_hash: SHA-256 of documents, labelled queries and judgments in their order.
         dropped: Reason -> the rows that were dropped for it.
         noted: Remark -> the rows it applies to, which were kept.
         passages: How documents were cut into passages (`data_prep.passages`); None where they were
@@ -177,7 +178,7 @@ class DatasetInfo:
 
     name: str
     source: str
-    licence: str
+    license: str
     documents: int
     queries: int
     qrels: dict[str, int]
@@ -206,7 +207,7 @@ class DatasetInfo:
         Raises:
             InputError: Its format version is another, or a field is missing.
         """
-        fields = dict(value) if isinstance(value, dict) else {}
+        fields = with_current_names(value) if isinstance(value, dict) else {}
         version = fields.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise InputError(
@@ -266,7 +267,7 @@ class Dataset:
 
     @cached_property
     def qrels(self) -> datasets.Dataset:
-        """The judgements: columns query_id, doc_id, relevance (int32), split; memory-mapped."""
+        """The judgments: columns query_id, doc_id, relevance (int32), split; memory-mapped."""
         return arrow.open_dataset(self.path / "qrels")
 
     @cached_property
@@ -287,10 +288,10 @@ class Dataset:
         return dict(arrow.read_rows(self.path / "queries", ["query_id", "text"]))
 
     def qrels_of(self, split: str) -> dict[str, dict[str, int]]:
-        """Returns the judgements of one split: query_id -> {doc_id: relevance}.
+        """Returns the judgments of one split: query_id -> {doc_id: relevance}.
 
         Args:
-            split: "train", "dev" or "test"; a split without judgements gives an empty dict.
+            split: "train", "dev" or "test"; a split without judgments gives an empty dict.
 
         Raises:
             InputError: There is no split of that name.

@@ -1,4 +1,4 @@
-"""Writes a dataset from a source: checks ids, queries and judgements, and counts what it drops."""
+"""Writes a dataset from a source: checks ids, queries and judgments, and counts what it drops."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
 
     Dropped, and counted with examples in `info.dropped`: documents without title and text,
     documents that repeat the text of an earlier one (if the source asks for it), queries without
-    text, repeated queries and judgements, and judgements of dropped or unknown queries and
-    documents. Queries without a judgement are kept and counted in `info.noted`.
+    text, repeated queries and judgments, and judgments of dropped or unknown queries and
+    documents. Queries without a judgment are kept and counted in `info.noted`.
 
     An existing Dataset is replaced; other files in the folder are kept. Its pseudo-queries and
     generative memory are kept if the content is the same. If it differs, artifacts that a model
@@ -97,7 +97,7 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
 
     Raises:
         InputError: `path` holds something other than a Dataset; an id is empty or repeated; a
-            value has the wrong type; there is no document; more than a fifth of the judgements
+            value has the wrong type; there is no document; more than a fifth of the judgments
             name an unknown query or document; or the content differs from that of an existing
             Dataset from which a model learned or for which one wrote pseudo-queries.
     """
@@ -119,7 +119,7 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
         info = DatasetInfo(
             name=source.name,
             source=source.source,
-            licence=source.licence,
+            license=source.license,
             documents=corpus.file.rows,
             queries=queries.file.rows,
             qrels=counts,
@@ -265,7 +265,7 @@ def _write_qrels(
     dropped: dict[str, ExampleCounter],
     noted: dict[str, ExampleCounter],
 ) -> dict[str, int]:
-    """Writes the judgements; returns split -> how many."""
+    """Writes the judgments; returns split -> how many."""
     counts: Counter[str] = Counter()
     seen: dict[tuple[str, str, str], Qrel] = {}
     unknown = ExampleCounter()
@@ -279,44 +279,44 @@ def _write_qrels(
         reason = None
         if qrel.query_id not in query_ids or doc_id not in doc_ids:
             missing = "query" if qrel.query_id not in query_ids else "document"
-            reason = f"judgement of an unknown {missing}"
+            reason = f"judgment of an unknown {missing}"
             unknown.add(example)
         elif query_ids[qrel.query_id] is None or not doc_ids[doc_id]:
-            reason = "judgement of a query or document that was dropped"
+            reason = "judgment of a query or document that was dropped"
         elif (qrel.query_id, doc_id, qrel.split) in seen:
             _refuse_contradiction(seen[qrel.query_id, doc_id, qrel.split], qrel, source.source)
-            reason = "judgement that appears again"
+            reason = "judgment that appears again"
         if reason is not None:
             dropped.setdefault(reason, ExampleCounter()).add(example)
             continue
         seen[qrel.query_id, doc_id, qrel.split] = qrel
         if splits_of.setdefault(qrel.query_id, qrel.split) != qrel.split:
             noted.setdefault(
-                "judgement of a query that is in two splits (kept)", ExampleCounter()
+                "judgment of a query that is in two splits (kept)", ExampleCounter()
             ).add(example)
         counts[qrel.split] += 1
         part.append(qrel.query_id, doc_id, qrel.relevance, qrel.split)
     if unknown.count > MOST_UNKNOWN * total:
         raise InputError(
-            f"{unknown.count:,} of {total:,} judgements name a query or document that does not"
+            f"{unknown.count:,} of {total:,} judgments name a query or document that does not"
             f" exist (the first: {unknown.examples[0]!r})",
             where=source.source,
-            hint="Check that queries, documents and judgements use the same ids",
+            hint="Check that queries, documents and judgments use the same ids",
         )
     for query_id, text in query_ids.items():
         if text is not None and query_id not in splits_of:
-            noted.setdefault("query without a judgement (kept)", ExampleCounter()).add(query_id)
+            noted.setdefault("query without a judgment (kept)", ExampleCounter()).add(query_id)
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
 def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
-    # Duplicate documents, which become one, may each have their own judgement.
+    # Duplicate documents, which become one, may each have their own judgment.
     if first.doc_id == again.doc_id and first.relevance != again.relevance:
         raise InputError(
             f"the pair {again.query_id!r} {again.doc_id!r} is judged {first.relevance} and"
             f" {again.relevance} in {again.split}",
             where=where,
-            hint="Keep one judgement of each pair",
+            hint="Keep one judgment of each pair",
         )
 
 

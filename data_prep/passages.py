@@ -63,7 +63,7 @@ def folded(scores: Mapping[str, V]) -> dict[str, V]:
 
 
 def folded_each(values: Mapping[str, Mapping[str, V]]) -> dict[str, dict[str, V]]:
-    """Folds the values of each query, of a run or of judgements: query_id -> document -> value."""
+    """Folds the values of each query, of a run or of judgments: query_id -> document -> value."""
     return {query_id: folded(each) for query_id, each in values.items()}
 
 
@@ -88,8 +88,8 @@ def cut(text: str, words_each: int, overlap: int = 0) -> Iterator[str]:
 class PassageSource:
     """A source whose documents are cut into passages.
 
-    A judgement to train on goes to the passage that has most of the query's words, the first of
-    equal ones; other judgements go to every passage, as any of them leads to the document.
+    A judgment to train on goes to the passage that has most of the query's words, the first of
+    equal ones; other judgments go to every passage, as any of them leads to the document.
 
     Args:
         source: The source to cut.
@@ -97,7 +97,7 @@ class PassageSource:
     """
 
     def __init__(self, source: SourceData, options: PassageOptions) -> None:
-        self.name, self.source, self.licence = source.name, source.source, source.licence
+        self.name, self.source, self.license = source.name, source.source, source.license
         self.drop_duplicate_texts = source.drop_duplicate_texts
         self.passages = options
         self.passed_over: dict[str, ExampleCounter] = getattr(source, "passed_over", {})
@@ -118,7 +118,7 @@ class PassageSource:
         return self._inner.queries()
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields a judgement of a passage for each to train on, and of every passage otherwise."""
+        """Yields a judgment of a passage for each to train on, and of every passage otherwise."""
         if not self._counts:
             for _ in self.documents():
                 pass

@@ -62,14 +62,14 @@ class RehearsalOptions:
             at_least_one=("most_passages", "most_sentences", "passage_sentences", "stride"),
         )
         check_choices(self, "rehearsal")
-        if not any(self.shares.values()):
+        if not any(self.proportions.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",
                 hint="Give one of them a share",
             )
 
     @property
-    def shares(self) -> dict[str, float]:
+    def proportions(self) -> dict[str, float]:
         """Content -> its share; the document first."""
         return {name: getattr(self, name) for name in ("document", *CONTENTS)}
 

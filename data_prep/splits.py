@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query, SourceData
 from data_prep.errors import InputError
-from data_prep.text import normalise
+from data_prep.text import normalize
 
 
 def split_queries(
@@ -33,7 +33,7 @@ def split_queries(
         InputError: A fraction is negative, or the two leave nothing to train on.
     """
     _check_shares(dev_share, test_share)
-    groups = sorted({normalise(text) for text in texts.values()})
+    groups = sorted({normalize(text) for text in texts.values()})
     order = np.random.default_rng([seed, len(groups)]).permutation(len(groups)).tolist()
     dev = round(dev_share * len(groups))
     test = round(test_share * len(groups))
@@ -42,13 +42,13 @@ def split_queries(
         split_of[groups[position]] = "dev"
     for position in order[dev : dev + test]:
         split_of[groups[position]] = "test"
-    return {query_id: split_of[normalise(text)] for query_id, text in texts.items()}
+    return {query_id: split_of[normalize(text)] for query_id, text in texts.items()}
 
 
 class SplitSource:
     """A source whose queries are split again into train, dev and test.
 
-    The new splits are taken from the training queries of the source. If all its judgements are in
+    The new splits are taken from the training queries of the source. If all its judgments are in
     one split, whatever its name, they are taken from all queries.
 
     Args:
@@ -68,7 +68,7 @@ class SplitSource:
         _check_shares(dev_share, test_share)
         self.name = source.name
         self.source = source.source
-        self.licence = source.licence
+        self.license = source.license
         self.drop_duplicate_texts = source.drop_duplicate_texts
         self.passed_over: dict[str, ExampleCounter] = getattr(source, "passed_over", {})
         self.noted: dict[str, ExampleCounter] = getattr(source, "noted", {})
@@ -77,13 +77,13 @@ class SplitSource:
         self._taken_from = "train" if len(sizes) != 1 else next(iter(sizes))
         if self._taken_from not in sizes:
             raise InputError(
-                "no judgements to take --dev-share and --test-share from", where=source.source
+                "no judgments to take --dev-share and --test-share from", where=source.source
             )
         for split, share in (("dev", dev_share), ("test", test_share)):
             if share > 0 and split in sizes and len(sizes) > 1:
                 raise InputError(
                     f"--{split}-share {share}: there is a {split} split of {sizes[split]:,}"
-                    " judgements already",
+                    " judgments already",
                     where=source.source,
                     hint=f"Leave out --{split}-share",
                 )
@@ -106,7 +106,7 @@ class SplitSource:
         return self._inner.queries()
 
     def qrels(self) -> Iterable[Qrel]:
-        """Yields the judgements of the source, with their new splits."""
+        """Yields the judgments of the source, with their new splits."""
         for qrel in self._inner.qrels():
             split = self._split_of.get(qrel.query_id, qrel.split)
             yield Qrel(qrel.query_id, qrel.doc_id, qrel.relevance, split)

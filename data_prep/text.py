@@ -67,7 +67,7 @@ def _blank(character: re.Match[str]) -> str:
     return character.group() if character.group().isspace() else " "
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Returns `text` in its typed form, lower-cased, with white space collapsed.
 
     Words of documents and queries are always compared in this form; see `as_typed`.
@@ -81,8 +81,8 @@ def one_line(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of `text` in order, normalised: runs of letters and digits."""
-    return _cut(_WORD.findall(normalise(text).replace("_", " ")))
+    """Returns the words of `text` in order, normalized: runs of letters and digits."""
+    return _cut(_WORD.findall(normalize(text).replace("_", " ")))
 
 
 def surface_words(text: str) -> list[str]:

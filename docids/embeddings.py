@@ -186,7 +186,7 @@ def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> 
     Args:
         texts: One text for each document.
         options: Which embedder.
-        seed: Of the sample and of the randomised SVD.
+        seed: Of the sample and of the randomized SVD.
 
     Raises:
         InputError: The model cannot be loaded.

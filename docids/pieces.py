@@ -29,7 +29,7 @@ class Pieces:
     digits.
 
     Attributes:
-        model: The serialised model; uint8 [bytes].
+        model: The serialized model; uint8 [bytes].
         code: The code of each piece, -1 where it has none yet; int32 [pieces].
     """
 

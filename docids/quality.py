@@ -12,10 +12,10 @@ import numpy.typing as npt
 from docids.table import FIRST_CODE, DocidTable
 from docids.trie import Trie
 
-NEIGHBOURS = 10
-"""Nearest neighbours of a document that purity looks at."""
+NEIGHBORS = 10
+"""Nearest neighbors of a document that purity looks at."""
 SAMPLE = 2000
-"""Documents whose neighbours are looked for at most, drawn at random."""
+"""Documents whose neighbors are looked for at most, drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Purity:
     """Whether near documents have near identifiers.
 
     Attributes:
-        value: Of a document's nearest neighbours by cosine, the share whose (first) identifier
+        value: Of a document's nearest neighbors by cosine, the share whose (first) identifier
             has the same first code, mean; None where that says nothing.
         shuffled: The same after the first codes were dealt out anew at random.
-        documents: Documents whose neighbours were looked for.
+        documents: Documents whose neighbors were looked for.
         reason: Why `value` is None; empty where it is not.
     """
 
@@ -217,7 +217,7 @@ def measure(
     Args:
         table: The identifiers.
         vectors: Gives a vector for each row of the table, float32 [rows, dimensions], of
-            length 1 (0: has no neighbours); called only where purity says something.
+            length 1 (0: has no neighbors); called only where purity says something.
         seed: Of the sample and the shuffling behind purity.
         resolved: See `Quality`.
         notes: See `Quality`.
@@ -322,16 +322,16 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
     asked = np.arange(len(first))
     if len(asked) > SAMPLE:
         asked = np.sort(rng.choice(len(first), SAMPLE, replace=False))
-    neighbours = _neighbours(points, asked, min(NEIGHBOURS, len(first) - 1))
+    neighbors = _neighbors(points, asked, min(NEIGHBORS, len(first) - 1))
     shuffled = rng.permutation(first)
     return Purity(
-        value=float((first[neighbours] == first[asked, None]).mean()),
-        shuffled=float((shuffled[neighbours] == shuffled[asked, None]).mean()),
+        value=float((first[neighbors] == first[asked, None]).mean()),
+        shuffled=float((shuffled[neighbors] == shuffled[asked, None]).mean()),
         documents=len(asked),
     )
 
 
-def _neighbours(
+def _neighbors(
     points: npt.NDArray[np.float32], asked: npt.NDArray[np.int64], count: int
 ) -> npt.NDArray[np.int64]:
     """Returns the nearest other points of each asked one by inner product; [asked, count]."""
@@ -339,6 +339,6 @@ def _neighbours(
 
     _, found = faiss.knn(points[asked], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
     itself = found == asked[:, None]
-    # Among equal points, a point need not be the first of its own neighbours, nor one of them.
+    # Among equal points, a point need not be the first of its own neighbors, nor one of them.
     itself[~itself.any(axis=1), -1] = True
     return found[~itself].reshape(len(asked), count)

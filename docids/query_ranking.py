@@ -22,7 +22,7 @@ def rank_by_round_trip(
 
     A query that finds its document first comes before one that does not. Among those, the share
     of its BM25 score by which the document leads (or trails) the best other decides, which
-    favours long queries less than the difference would; equal ones stay in the given order.
+    favors long queries less than the difference would; equal ones stay in the given order.
 
     Args:
         texts: One text for each document.
@@ -36,12 +36,12 @@ def rank_by_round_trip(
 
     stem, left_out = stemmer(language), stopwords(language)
 
-    def analyse(text: str) -> list[str]:
+    def analyze(text: str) -> list[str]:
         return stem([word for word in words(text) if word not in left_out])
 
     flat = [query for several in queries for query in several]
     owners = np.repeat(np.arange(len(queries)), [len(several) for several in queries])
-    vectorizer = CountVectorizer(analyzer=analyse, dtype=np.float32)
+    vectorizer = CountVectorizer(analyzer=analyze, dtype=np.float32)
     try:
         counts = vectorizer.fit_transform(texts).tocsr()
         asked = vectorizer.transform(flat) if flat else None

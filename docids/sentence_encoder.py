@@ -1,6 +1,6 @@
 """Texts as vectors by a pretrained encoder: the one place that loads such models and runs them.
 
-Folders and hub ids of sentence-transformers bring their pooling, normalisation, prompts and
+Folders and hub ids of sentence-transformers bring their pooling, normalization, prompts and
 similarity along. A plain encoder of transformers (BERT, MiniLM, E5, BGE, GTE, ModernBERT, XLM-R)
 gets mean pooling, and static embeddings (model2vec, StaticEmbedding) need no network at all.
 """
@@ -281,7 +281,7 @@ def _is_model2vec(folder: Path) -> bool:
 
 
 def _load_model2vec(folder: str) -> Any:
-    """Returns static embeddings of model2vec, normalised where their configuration says so."""
+    """Returns static embeddings of model2vec, normalized where their configuration says so."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 

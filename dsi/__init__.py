@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         LoopOptions,
         LoraOptions,
         ModelOptions,
-        OptimiserOptions,
+        OptimizerOptions,
         SamOptions,
     )
     from dsi.updating.options import UpdateOptions
@@ -39,7 +39,7 @@ __all__ = [
     "MixOptions",
     "ModelOptions",
     "ObjectiveOptions",
-    "OptimiserOptions",
+    "OptimizerOptions",
     "SamOptions",
     "SearchOptions",
     "TrainingOptions",
@@ -67,7 +67,7 @@ _MODULES = {
         "LoopOptions",
         "LoraOptions",
         "ModelOptions",
-        "OptimiserOptions",
+        "OptimizerOptions",
         "SamOptions",
     ),
     "dsi.updating.options": ("UpdateOptions",),

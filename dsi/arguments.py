@@ -24,8 +24,8 @@ from typing import Any
 
 from data_prep.checks import check_number, described, members
 from data_prep.errors import InputError
+from data_prep.former_names import current_name, current_value
 from data_prep.marks import marks_of
-from dsi import former_names
 from dsi.standard_streams import printing
 
 SPREAD = "spread"
@@ -130,7 +130,7 @@ class Arguments:
                 plain.append(word)
                 continue
             name, _, inline = word.lstrip("-").partition("=")
-            name = self._of_today(name.replace("-", "_"))
+            name = self._current(name.replace("-", "_"))
             if name in ("h", "help", "help_all"):
                 given.help = "all" if name == "help_all" else (given.help or "common")
             elif name in _SWITCHES:
@@ -152,7 +152,7 @@ class Arguments:
                 if name == "config":
                     configs.append(text)
                 else:
-                    given.values[name] = self._list_text(name, text)
+                    given.values[name] = self._list_text(name, current_value(name, text))
                     given.where[name] = f"--{name}"
             elif name.startswith("no_") and _is_switch(self.hints.get(name[3:])) and not inline:
                 given.values[name[3:]] = "false"
@@ -165,10 +165,6 @@ class Arguments:
                     given.values[name] = text
                     given.where[name] = f"{file}: {name}"
         return given
-
-    def _of_today(self, name: str) -> str:
-        """Returns the name of an option, which may be given by a former one."""
-        return name if name in self.hints else former_names.of_today(name)
 
     def _place(self, plain: list[str], given: _Given) -> None:
         """Hands the positional words to the positional parameters, from left to right."""
@@ -230,6 +226,7 @@ class Arguments:
             )
         texts: dict[str, str] = {}
         for name, value in self._flatten_config(content, ""):
+            name, value = self._current(name), current_value(name, value)
             if name not in self.hints and name not in _SWITCHES:
                 raise self._unknown(f"key {name!r}", name, "", where=file)
             if isinstance(value, str) and name in self.positionals and _is_list(self.hints[name]):
@@ -242,12 +239,16 @@ class Arguments:
     def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
         """Yields full names and values; a mapping is opened only where a group is expected."""
         for key, value in content.items():
-            name = self._of_today(f"{prefix}{key}".replace("-", "_"))
+            name = self._current(f"{prefix}{key}".replace("-", "_"))
             group = any(known.startswith(f"{name}.") for known in self.hints)
             if isinstance(value, Mapping) and (group or name not in self.hints):
                 yield from self._flatten_config(value, f"{name}.")
             else:
                 yield name, value
+
+    def _current(self, name: str) -> str:
+        """Returns an option under its current name, where it is given under a former one."""
+        return name if name in self.hints else current_name(name)
 
     def _list_text(self, name: str, text: str) -> str:
         """Lets `--names a,b` stand for the list that jsonargparse wants as `[a, b]`."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
+from data_prep.former_names import with_current_names
 from data_prep.remote_code import checked_config, refuse_foreign_code
 from docids.table import END, PAD
 from dsi.network_config import ENCODER, decoder_config, encoder_config, known_config
@@ -432,7 +433,7 @@ def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str
         )
 
 
-def decoder_body(model: PreTrainedModel) -> Any:
+def decoder_without_head(model: PreTrainedModel) -> Any:
     """Returns the decoder without an output layer of its own, as one made of BERT has it."""
     return model.get_decoder().base_model
 
@@ -553,6 +554,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     stored = read_json(file)
     if not isinstance(stored, dict):
         raise InputError("not the configuration of a model", where=file, hint=COPY)
+    stored = with_current_names(stored)
     refuse_foreign_code(stored, file)
     for key in ("auto_map", "quantization_config", "custom_pipelines"):
         if stored.get(key):

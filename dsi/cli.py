@@ -135,9 +135,9 @@ def _run(words: list[str]) -> int:
         hint = f"Did you mean dsi {near[0]}? " if near else ""
         noun = "option" if verb.startswith("-") else "command"
         raise InputError(f"unknown {noun} {verb!r}", hint=f"{hint}Choose from: {', '.join(VERBS)}")
-    from dsi.libraries import hush
+    from dsi.libraries import silence_libraries
 
-    hush(progress=not _switched_on("quiet", rest))
+    silence_libraries(progress=not _switched_on("quiet", rest))
     from dsi.arguments import Arguments
 
     function = _load(verb)
@@ -146,7 +146,7 @@ def _run(words: list[str]) -> int:
     except SystemExit:
         return 0
     if call.quiet:
-        hush(progress=False)  # a file of --config may say so
+        silence_libraries(progress=False)  # a file of --config may say so
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     if verb in _OF_ONE_PROCESS and several and not _is_first_process():
         return 0

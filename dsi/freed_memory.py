@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
+def release_freed_memory() -> None:
     """Returns freed memory to the system, where the C library offers that (glibc does).
 
     It keeps what lies between blocks that are still in use, and a process that trains one model

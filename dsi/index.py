@@ -567,9 +567,9 @@ class Index:
         Raises:
             InputError: The configuration is of another stage, or DeepSpeed is not installed.
         """
-        from dsi.search.spreading import spread
+        from dsi.search.sharding import shard_model
 
-        self._models = {precision: spread(self.model, config, precision)}
+        self._models = {precision: shard_model(self.model, config, precision)}
 
     def _model_in(self, precision: str) -> PreTrainedModel:
         """Returns the model to search with in a precision; each is made once."""

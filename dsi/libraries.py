@@ -22,7 +22,7 @@ _ENVIRONMENT = {
 _NOISY = ("accelerate", "bm25s", "datasets", "faiss", "filelock", "torch", "transformers")
 
 
-def hush(*, progress: bool) -> None:
+def silence_libraries(*, progress: bool) -> None:
     """Keeps the chatter of libraries off the terminal; to be called before they are imported.
 
     Values that the caller's environment already sets are kept.

@@ -131,8 +131,8 @@ def _settings(loaded: SentenceEncoder) -> dict[str, Any]:
     else:
         settings |= _of_transformer(loaded, rest.pop(0) if rest else None)
     layers = [_layer(module) for module in rest]
-    if loaded.similarity == "cosine" and (not layers or layers[-1]["kind"] != "normalise"):
-        layers.append({"kind": "normalise"})
+    if loaded.similarity == "cosine" and (not layers or layers[-1]["kind"] != "normalize"):
+        layers.append({"kind": "normalize"})
     unit = 1.0
     if loaded.similarity == "dot":
         lengths = np.linalg.norm(loaded.encode_documents(_SAMPLES), axis=1)
@@ -177,7 +177,7 @@ def _layer(module: Any) -> dict[str, Any]:
 
     kind = type(module).__name__
     if kind == "Normalize":
-        return {"kind": "normalise"}
+        return {"kind": "normalize"}
     names = {made.__name__: name for name, made in ACTIVATIONS.items()}
     if kind != "Dense" or type(module.activation_function).__name__ not in names:
         raise _error(

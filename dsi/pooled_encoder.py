@@ -56,7 +56,7 @@ class PooledEncoder(nn.Module):
                 embeddings, which are the mean of the vectors of tokens.
             rows, width: Of static embeddings; the last row is that of a text without tokens.
             pooling: Names in `POOLINGS`; one or more.
-            layers: What follows: {"kind": "normalise"} scales to length 1; {"kind": "dense",
+            layers: What follows: {"kind": "normalize"} scales to length 1; {"kind": "dense",
                 "inputs", "outputs", "bias", "activation", "residual"} is a linear layer.
             longest: Most tokens of a text.
             unit: The length of vectors that counts as 1; 1.0 for those that are compared by cosine.
@@ -79,7 +79,7 @@ class PooledEncoder(nn.Module):
         else:
             self.network = _network(settings["config"])
         self.projection = nn.ModuleList(
-            _Dense(layer) if layer["kind"] == "dense" else _Normalise()
+            _Dense(layer) if layer["kind"] == "dense" else _Normalize()
             for layer in settings["layers"]
         )
         self.width = self._width()
@@ -187,7 +187,7 @@ class _Dense(nn.Module):
         return found if self.residual is None else found + self.residual(states)
 
 
-class _Normalise(nn.Module):
+class _Normalize(nn.Module):
     """Scales vectors to length 1; 0 stays 0."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,7 @@ def check_settings(settings: Any, where: Path) -> None:
 def _known_layer(layer: Any) -> bool:
     if not isinstance(layer, dict):
         return False
-    if layer.get("kind") == "normalise":
+    if layer.get("kind") == "normalize":
         return True
     return (
         layer.get("kind") == "dense"

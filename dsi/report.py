@@ -130,7 +130,7 @@ def heading(measure: str) -> str:
 def visible(text: str) -> str:
     r"""Returns text for a terminal, in which nothing but letters is sent to it.
 
-    What moves the cursor, colours, sets a window's title or turns the direction of writing is shown
+    What moves the cursor, colors, sets a window's title or turns the direction of writing is shown
     as its escape, such as \x1b; blanks of all kinds and line ends become one blank each.
     """
     return _UNSEEN.sub(_escaped, text)

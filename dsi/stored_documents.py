@@ -13,7 +13,7 @@ from data_prep import arrow
 from data_prep.dataset import CORPUS_COLUMNS, OPTIONAL_COLUMNS, Document
 from data_prep.errors import InputError
 from docids.strings import StringIndex, Strings
-from dsi.corpus_memory import FOLDER
+from dsi.stored_corpus import FOLDER
 from dsi.version_files import COPY, check_content
 
 if TYPE_CHECKING:

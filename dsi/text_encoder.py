@@ -18,7 +18,7 @@ from data_prep.progress import track
 from data_prep.remote_code import never_ask
 from data_prep.text import (
     UNSPACED,
-    normalise,
+    normalize,
     short_words,
     spaced,
     stemmer,
@@ -105,15 +105,15 @@ class TextEncoder(ABC):
 
 
 class SentencepieceEncoder(TextEncoder):
-    """A sentencepiece model over normalised words: stop words out, stems for words.
+    """A sentencepiece model over normalized words: stop words out, stems for words.
 
     Token 0 pads, 1 stands for a text without a known token, 2 for an unknown word; unknown
     words are left out.
 
     Args:
-        model: The serialised sentencepiece model.
+        model: The serialized sentencepiece model.
         language: Whose stop words and stems; "none" for neither.
-        pairs: Whether words of scripts without blanks are their pairs of neighbouring characters.
+        pairs: Whether words of scripts without blanks are their pairs of neighboring characters.
     """
 
     kind = "sentencepiece"
@@ -133,7 +133,7 @@ class SentencepieceEncoder(TextEncoder):
     def train(cls, texts: Sequence[str], options: VocabularyOptions) -> SentencepieceEncoder:
         """Trains a vocabulary on the texts of a corpus; same texts, same vocabulary.
 
-        Where words are tokens, those of scripts without blanks are pairs of neighbouring
+        Where words are tokens, those of scripts without blanks are pairs of neighboring
         characters, as for BM25: what stands between two blanks there is a whole clause, which no
         query repeats.
 
@@ -279,7 +279,7 @@ def _types(lines: Sequence[str]) -> set[str]:
 
 
 class _Preparation:
-    """What happens to text before sentencepiece: normalise, drop stop words, stem."""
+    """What happens to text before sentencepiece: normalize, drop stop words, stem."""
 
     def __init__(self, language: str, pairs: bool) -> None:
         self._stop = stopwords(language)
@@ -289,9 +289,9 @@ class _Preparation:
 
     def __call__(self, texts: Iterable[str]) -> list[str]:
         if self._pairs:
-            texts = map(spaced, map(normalise, texts))
+            texts = map(spaced, map(normalize, texts))
         if self._plain:
-            return [short_words(normalise(text)) for text in texts]
+            return [short_words(normalize(text)) for text in texts]
         kept = ([word for word in words(text) if word not in self._stop] for text in texts)
         return [" ".join(self._stem(line)) for line in kept]
 

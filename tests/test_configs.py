@@ -27,10 +27,10 @@ def test_it_validates(file, tmp_path, capsys):
     assert main([*words, "--documents", "1000", "--config", str(file)]) == 0
     plan = json.loads(capsys.readouterr().out)
     if file.stem == "small-corpus":  # whose network is not trained
-        assert (plan["examples"], plan["shares"]) == (0, {})
+        assert (plan["examples"], plan["proportions"]) == (0, {})
     else:
         assert plan["examples"] > 0
-        assert sum(plan["shares"].values()) == pytest.approx(1)
+        assert sum(plan["proportions"].values()) == pytest.approx(1)
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "ds").exists()
 

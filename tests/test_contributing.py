@@ -22,7 +22,7 @@ from dsi.objectives.base import OBJECTIVES
 from dsi.objectives.terms import make_objectives
 from dsi.rows import WARM_STARTS
 from dsi.teachers import TEACHERS
-from dsi.training.options import OptimiserOptions
+from dsi.training.options import OptimizerOptions
 from dsi.updating.strategies import STRATEGIES, parse_strategies
 
 ROOT = Path(__file__).parents[1]
@@ -72,10 +72,10 @@ def test_a_generator(recipe, tmp_path):
 
 def test_a_strategy(recipe):
     recipe("dsi/updating/strategies/gentle.py")
-    plan = SimpleNamespace(optimiser=OptimiserOptions(lr=0.5))
+    plan = SimpleNamespace(optimizer=OptimizerOptions(lr=0.5))
     [_, gentle] = parse_strategies("generative+gentle")
     gentle.shape(plan)
-    assert plan.optimiser.lr == pytest.approx(0.05)
+    assert plan.optimizer.lr == pytest.approx(0.05)
 
 
 def test_a_term(recipe):

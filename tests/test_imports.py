@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     # What everything else may use: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "report", "reports", "help", "arguments", "distributed", "corpus_memory", "stored_documents",
+    "report", "reports", "help", "arguments", "distributed", "stored_corpus", "stored_documents",
     "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder", "prompt_template",
     "stored_text_encoder",
     "hub",

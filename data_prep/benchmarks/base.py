@@ -36,7 +36,7 @@ class Benchmark:
     """Raised whenever the same release gives another collection than before."""
     recipe: ClassVar[str]
     """What is done, in a sentence or two."""
-    licence_of: ClassVar[str] = "unknown"
+    license_of: ClassVar[str] = "unknown"
     sizes: ClassVar[dict[str, Size]] = {}
     """"documents", "train" or "test" (queries) -> how many there must be."""
 
@@ -48,7 +48,7 @@ class Benchmark:
         self.release = release
         self.any_size = any_size
         self.source = f"{self.name} (recipe {self.version})"
-        self.licence = self.licence_of
+        self.license = self.license_of
         self._queries: dict[str, Query] = {}
         self._qrels: list[Qrel] = []
         self._numbers: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Benchmark:
         """Yields the documents and calls `ask` for the queries."""
 
     def ask(self, query_id: str, text: str, doc_id: str, split: str, relevance: int = 1) -> None:
-        """Notes a query and one judgement of it."""
+        """Notes a query and one judgment of it."""
         self._queries.setdefault(query_id, Query(query_id, text))
         self._qrels.append(Qrel(query_id, doc_id, relevance, split))
 
@@ -98,7 +98,7 @@ class Benchmark:
         return self._queries.values()
 
     def qrels(self) -> Iterable[Qrel]:
-        """Returns the judgements."""
+        """Returns the judgments."""
         self._read_all()
         return self._qrels
 
@@ -146,7 +146,7 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
 def title_key(title: str) -> str:
     """Returns what tells a title from others but for case, Unicode form and white space.
 
-    A recipe's own, and not `data_prep.text.normalise`: what a recipe gives must not change.
+    A recipe's own, and not `data_prep.text.normalize`: what a recipe gives must not change.
     """
     return one_line(unicodedata.normalize("NFKC", title).lower())
 

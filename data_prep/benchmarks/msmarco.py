@@ -32,13 +32,13 @@ def _file(folder: Path, *names: str) -> Path:
 class MsMarco(Benchmark):
     """What the collections of MS MARCO share: training queries train, those of dev test."""
 
-    licence_of = "MS MARCO terms: non-commercial research"
+    license_of = "MS MARCO terms: non-commercial research"
     ids: str
     """The ids of ir_datasets that the release is fetched by."""
     columns: tuple[str, ...]
     corpus: tuple[str, ...]
     files: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-    """(split, names of the file of queries, names of the file of judgements)."""
+    """(split, names of the file of queries, names of the file of judgments)."""
 
     def corpus_documents(self) -> Iterator[Document]:
         """Yields all documents of the release."""
@@ -77,7 +77,7 @@ class MsMarco(Benchmark):
             for number, line in lines(path):
                 fields = line.split()
                 if len(fields) != 4 or fields[0] not in texts:
-                    raise InputError("no judgement of one of the queries", where=f"{path}:{number}")
+                    raise InputError("no judgment of one of the queries", where=f"{path}:{number}")
                 if fields[3] != "0":
                     found.append((fields[0], texts[fields[0]], fields[2], split))
         return found

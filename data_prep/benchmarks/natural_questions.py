@@ -116,7 +116,7 @@ def _pages_of_hub() -> Iterator[Page]:
 class NaturalQuestions(Benchmark):
     """What the collections of Natural Questions share."""
 
-    licence_of = "CC BY-SA 3.0"
+    license_of = "CC BY-SA 3.0"
 
     def key(self, page: Page) -> str:
         """Returns what tells the page's document from others."""
@@ -145,7 +145,7 @@ class Nq320k(NaturalQuestions):
         "the text that comes first, training first. Training questions train, validation tests."
     )
     # 109,739 in NCI and GenRet; a later run of NCI's own code gives 109,650: how titles are
-    # normalised decides over some hundred pages.
+    # normalized decides over some hundred pages.
     sizes = {"documents": (109_000, 110_500), "train": 307_373, "test": 7_830}  # noqa: RUF012
 
 

@@ -16,10 +16,10 @@ _PARTS = (("train", "wikipedia-train.json", "train"), ("validation", "wikipedia-
 
 @BENCHMARKS.register("triviaqa")
 class TriviaQa(Benchmark):
-    """Questions with the pages that hold their answers."""
+    """EvaluationQueries with the pages that hold their answers."""
 
     name = "triviaqa"
-    licence_of = "Apache-2.0 (questions); CC BY-SA (pages)"
+    license_of = "Apache-2.0 (questions); CC BY-SA (pages)"
     recipe = (
         "Every page that the evidence of a question of rc.wikipedia names, one document a title "
         "(but for case); training questions train, validation tests. A question has all its pages."

@@ -5,7 +5,7 @@ to be used in a query for it, and what queries say around the words of their doc
 query whose document words are blanked out is a template; a pseudo-query is a template whose
 blanks are filled with words of another document. So documents that have no training query get
 queries of the same length and with the same words that no document explains ("what", "how many",
-"called"), and a model learns that those words speak for no document in particular. No judgement
+"called"), and a model learns that those words speak for no document in particular. No judgment
 of dev or test is read.
 """
 

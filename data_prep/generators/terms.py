@@ -36,7 +36,7 @@ class Sentence:
     def join(self, positions: Iterable[int]) -> str:
         """Returns the terms at ascending positions as text.
 
-        A blank stands between two terms, except neighbours that are written without one.
+        A blank stands between two terms, except neighbors that are written without one.
         """
         if self.glued is None:
             return " ".join([self.terms[position] for position in positions])

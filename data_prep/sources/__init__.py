@@ -1,7 +1,7 @@
 """Sources: the places a corpus can come from, one file each, found by name.
 
 `detect` picks the source from what the user gave. A source yields documents, queries and
-judgements (`data_prep.dataset.SourceData`); `data_prep.dataset_writer.write_dataset` checks them.
+judgments (`data_prep.dataset.SourceData`); `data_prep.dataset_writer.write_dataset` checks them.
 """
 
 from __future__ import annotations

@@ -52,21 +52,21 @@ class SourceOptions:
     """File of the labelled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC
     topics."""
     train_qrels: str | None = None
-    """File of the judgements to train on: TREC qrels, or a table."""
+    """File of the judgments to train on: TREC qrels, or a table."""
     dev_qrels: str | None = None
-    """File of the judgements to choose settings by."""
+    """File of the judgments to choose settings by."""
     test_qrels: str | None = None
-    """File of the judgements to report."""
+    """File of the judgments to report."""
     query_id_column: Advanced[str | None] = None
     """Column of the query id in the file of queries."""
     query_text_column: Advanced[str | None] = None
     """Column of the query text in the file of queries."""
     qrels_query_column: Advanced[str | None] = None
-    """Column of the query id in the judgements."""
+    """Column of the query id in the judgments."""
     qrels_doc_column: Advanced[str | None] = None
-    """Column of the document id in the judgements."""
+    """Column of the document id in the judgments."""
     qrels_relevance_column: Advanced[str | None] = None
-    """Column of the relevance in the judgements; without one every judgement means relevant."""
+    """Column of the relevance in the judgments; without one every judgment means relevant."""
     topic_field: Advanced[str] = "title"
     """Field of a TREC topic that is the query: title, desc or narr."""
     subset: Advanced[str | None] = None
@@ -84,7 +84,7 @@ class SourceOptions:
 
 
 class Source(ABC):
-    """Documents, queries and judgements from one place.
+    """Documents, queries and judgments from one place.
 
     Args:
         argument: What the user gave, without the prefix.
@@ -100,7 +100,7 @@ class Source(ABC):
     uses: ClassVar[frozenset[str]] = frozenset()
     """The names of the options that mean something here."""
     drop_duplicate_texts: bool = False
-    licence: str = "unknown"
+    license: str = "unknown"
     passed_over: dict[str, ExampleCounter]
     """Reason -> what was no document, filled in by `documents`."""
     noted: dict[str, ExampleCounter]
@@ -127,7 +127,7 @@ class Source(ABC):
 
     @abstractmethod
     def qrels(self) -> Iterable[Qrel]:
-        """Yields the judgements."""
+        """Yields the judgments."""
 
 
 def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> None:

@@ -85,7 +85,7 @@ class Beir(Source):
             yield from read_queries(path, self.options)
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgements of qrels/, split by split."""
+        """Yields the judgments of qrels/, split by split."""
         if self.published is not None:
             yield from self.published.qrels()
             return

@@ -25,7 +25,7 @@ class NamedBenchmark(Source):
         self.recipe = BENCHMARKS[argument](release, any_size=options.any_size)
         self.name = argument
         self.source = self.recipe.source
-        self.licence = self.recipe.licence
+        self.license = self.recipe.license
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -41,7 +41,7 @@ class NamedBenchmark(Source):
         return self.recipe.queries()
 
     def qrels(self) -> Iterable[Qrel]:
-        """Returns the judgements."""
+        """Returns the judgments."""
         return self.recipe.qrels()
 
 
@@ -51,7 +51,7 @@ class Mteb(HuggingFace):
 
     prefix = "mteb"
     place = 9
-    form = "mteb:NAME (a retrieval task of the hub's organisation mteb)"
+    form = "mteb:NAME (a retrieval task of the hub's organization mteb)"
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         local = Path(argument).exists() or "/" in argument

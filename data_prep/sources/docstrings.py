@@ -25,7 +25,7 @@ from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.sources.base import SOURCES, Source, SourceOptions
-from data_prep.text import normalise, sentences, words
+from data_prep.text import normalize, sentences, words
 
 PACKAGES = ("datasets", "numpy", "scipy", "sklearn", "torch", "transformers")
 STANDARD_LIBRARY = "python"
@@ -70,7 +70,7 @@ class Docstrings(Source):
 
     prefix = "docstrings"
     form = "docstrings"
-    licence = "each package's own"
+    license = "each package's own"
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__("docstrings", options)
@@ -101,7 +101,7 @@ class Docstrings(Source):
             yield Query(f"q-{document.doc_id}", sentence)
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields one judgement per document, all in the split "test"."""
+        """Yields one judgment per document, all in the split "test"."""
         for document, _ in self._entries:
             yield Qrel(f"q-{document.doc_id}", document.doc_id, 1, "test")
 
@@ -120,7 +120,7 @@ class Docstrings(Source):
         while streams:
             for name in list(streams):
                 for document, sentence in streams[name]:
-                    keys = {document.doc_id, normalise(sentence), normalise(document.text)}
+                    keys = {document.doc_id, normalize(sentence), normalize(document.text)}
                     if not seen & keys:
                         seen |= keys
                         yield document, sentence
@@ -286,7 +286,7 @@ def split_docstring(qualified: str, docstring: str) -> tuple[Document, str] | No
     if first.endswith(":") or not _PROSE_START.match(first):
         return None
     text = "\n\n".join(filter(None, [" ".join(rest_of_paragraph), *paragraphs[1:]]))
-    if len(words(text)) < FEWEST_TEXT_WORDS or normalise(first) in normalise(text):
+    if len(words(text)) < FEWEST_TEXT_WORDS or normalize(first) in normalize(text):
         return None
     return Document(qualified, title_of(qualified), text), first
 

@@ -31,9 +31,9 @@ class HuggingFace(JudgedByFiles):
     """A dataset of the `datasets` library, read as a stream: nothing is copied to its cache.
 
     A dataset in the retrieval layout of the hub (configurations "corpus", "queries" and
-    "default" or "qrels", the last with the splits) brings its queries and judgements along. Of
+    "default" or "qrels", the last with the splits) brings its queries and judgments along. Of
     any other, `--documents-split` (and `--subset`) holds the documents, a document per row, and
-    queries and judgements are read from files.
+    queries and judgments are read from files.
     """
 
     prefix = "hf"
@@ -83,7 +83,7 @@ class HuggingFace(JudgedByFiles):
             yield Query(as_id(row, "_id", where), as_text(row, "text", where))
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgements of "default" or "qrels", or of the files in the options."""
+        """Yields the judgments of "default" or "qrels", or of the files in the options."""
         if not self.retrieval_layout:
             yield from super().qrels()
             return
@@ -93,7 +93,7 @@ class HuggingFace(JudgedByFiles):
         loaded = self._load(name)
         if not any(split in loaded for split in _SPLIT_NAMES):
             raise InputError(
-                f"judgements in no split of {', '.join(_SPLIT_NAMES)}; there are: "
+                f"judgments in no split of {', '.join(_SPLIT_NAMES)}; there are: "
                 + ", ".join(loaded),
                 where=self.source,
             )

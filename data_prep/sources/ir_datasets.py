@@ -127,7 +127,7 @@ class IrDatasets(Source):
                     yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgements of every id that has some; the id says the split."""
+        """Yields the judgments of every id that has some; the id says the split."""
         for dataset_id, part in self.parts.items():
             if part.has_qrels():
                 for qrel in self._fetching.rows(part.qrels_iter):

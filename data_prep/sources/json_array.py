@@ -36,7 +36,7 @@ def array_items(
 
     Args:
         path: The file, compressed or not.
-        encoding: Of the file; UTF-16 is recognised by its mark.
+        encoding: Of the file; UTF-16 is recognized by its mark.
         pairs: What makes an object, as in `json.loads`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Queries and judgements in files of their own, in the formats people have."""
+"""Queries and judgments in files of their own, in the formats people have."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.
 
 
 class JudgedByFiles(Source):
-    """A source whose queries and judgements come from the files that the options name."""
+    """A source whose queries and judgments come from the files that the options name."""
 
     uses = frozenset(
         {
@@ -67,7 +67,7 @@ class JudgedByFiles(Source):
                 continue
             if options.queries is None:
                 raise InputError(
-                    "judgements without queries",
+                    "judgments without queries",
                     where=f"--{split}-qrels {path}",
                     hint="Name the file of the queries with --queries",
                 )
@@ -79,7 +79,7 @@ class JudgedByFiles(Source):
             yield from read_queries(Path(self.options.queries), self.options)
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgements of `--train-qrels`, `--dev-qrels` and `--test-qrels`."""
+        """Yields the judgments of `--train-qrels`, `--dev-qrels` and `--test-qrels`."""
         for split in SPLITS:
             path = getattr(self.options, f"{split}_qrels")
             if path is not None:
@@ -178,25 +178,25 @@ def _fields(topic: str, wanted: str) -> dict[str, str]:
 
 
 def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> Iterator[Qrel]:
-    """Yields the judgements of one file, at least one.
+    """Yields the judgments of one file, at least one.
 
     The file is JSONL, CSV, TSV with a header, or lines without a header: TREC's
     `query iteration document relevance`, or `query<tab>document<tab>relevance`.
 
     Args:
         path: The file.
-        split: The split that its judgements belong to.
+        split: The split that its judgments belong to.
         options: Encoding and column names; defaults when None.
 
     Raises:
-        InputError: A column is missing, a line is broken, or there is no judgement in it.
+        InputError: A column is missing, a line is broken, or there is no judgment in it.
     """
     count = 0
     for count, qrel in enumerate(_qrels_of_file(path, split, options or SourceOptions()), 1):  # noqa: B007
         yield qrel
     if not count:
         raise InputError(
-            "no judgement in it", where=path, hint="Remove the file, or put judgements into it"
+            "no judgment in it", where=path, hint="Remove the file, or put judgments into it"
         )
 
 
@@ -219,7 +219,7 @@ def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Q
             fields = line.split()
         if len(fields) not in (3, 4):
             raise InputError(
-                f"{len(fields)} fields where a judgement has 4 (query, iteration, document,"
+                f"{len(fields)} fields where a judgment has 4 (query, iteration, document,"
                 " relevance) or 3 (without iteration)",
                 where=where,
             )
@@ -271,7 +271,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
 
 
 def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
-    """Refuses a judgement whose relevance may stand in a column of an unusual name."""
+    """Refuses a judgment whose relevance may stand in a column of an unusual name."""
     for name, value in record.items():
         if name in QRELS_RELEVANCE_NAMES and value is None:
             as_relevance(value, where)

@@ -34,7 +34,7 @@ DOCUMENT_OPTIONS = frozenset(
 
 @SOURCES.register("table")
 class Table(JudgedByFiles):
-    """A JSONL, JSON, CSV or TSV file, or a pipe; queries and judgements in files of their own."""
+    """A JSONL, JSON, CSV or TSV file, or a pipe; queries and judgments in files of their own."""
 
     prefix = "table"
     form = (

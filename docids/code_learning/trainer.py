@@ -58,7 +58,7 @@ class CodebookTrainer:
         self.codebooks = torch.from_numpy(drawn.astype(np.float32)).to(network.device)
         self.codebooks.requires_grad_()
         self.weights = {**network.weights, "codebook": self.codebooks}
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             list(self.weights.values()), lr=options.lr, weight_decay=0.0
         )
 
@@ -110,7 +110,7 @@ class CodebookTrainer:
         import torch
 
         weights = list(self.weights.values())
-        states = [self.optimiser.state.get(weight, {}) for weight in weights]
+        states = [self.optimizer.state.get(weight, {}) for weight in weights]
         arrays: dict[str, np.ndarray] = {
             "weights": _flat(weights),
             "codes": self.codes,
@@ -140,14 +140,14 @@ class CodebookTrainer:
             for number, value in enumerate(_like(arrays["weights"], weights)):
                 weights[number].copy_(value)
                 if arrays["steps"][number]:
-                    self.optimiser.state[weights[number]] = {
+                    self.optimizer.state[weights[number]] = {
                         "step": torch.tensor(float(arrays["steps"][number])),
                         **{part: values[number] for part, values in moments.items()},
                     }
 
     def _logits(self, state: torch.Tensor, level: int) -> torch.Tensor:
-        normalised = _normalise(state), _normalise(self.codebooks[level])
-        return normalised[0] @ normalised[1].T / TEMPERATURE
+        normalized = _normalize(state), _normalize(self.codebooks[level])
+        return normalized[0] @ normalized[1].T / TEMPERATURE
 
     def _assign_and_pass(self, level: int, epoch: int) -> None:
         self._assign(level)
@@ -169,9 +169,9 @@ class CodebookTrainer:
                     where=f"--learned.lr {self.options.lr:g}",
                     hint="Take a lower learning rate",
                 )
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
 
     def _loss(
         self, rows: torch.Tensor, codes: torch.Tensor, level: int, committed: bool
@@ -198,8 +198,8 @@ class CodebookTrainer:
             for state in (query, document):
                 logits = self._logits(state, level)
                 loss = loss + options.commitment / 2 * cross_entropy(logits, wanted)
-            quantised = self.codebooks[level][wanted]
-            loss = loss + options.reconstruction * _contrast(quantised, document.detach(), owners)
+            quantized = self.codebooks[level][wanted]
+            loss = loss + options.reconstruction * _contrast(quantized, document.detach(), owners)
         return loss
 
     def _states_of_documents(self, level: int) -> npt.NDArray[np.float32]:
@@ -216,10 +216,10 @@ class CodebookTrainer:
                 ]
                 for part in rows.split(network.chunk)
             ]
-            return _normalise(torch.cat(parts)).cpu().numpy()
+            return _normalize(torch.cat(parts)).cpu().numpy()
 
     def _start_codebook(self, level: int) -> None:
-        """Sets the codebook of a position to the centres of k-means over the documents."""
+        """Sets the codebook of a position to the centers of k-means over the documents."""
         import torch
 
         from docids.kinds.clustering import kmeans, one_thread
@@ -230,9 +230,9 @@ class CodebookTrainer:
         sample = states[rng.permutation(len(states))[: 256 * book.shape[1]]]
         parts = min(book.shape[1], len(sample))
         with one_thread():
-            centres = kmeans(sample, parts, 10, int(rng.integers(2**31)))
+            centers = kmeans(sample, parts, 10, int(rng.integers(2**31)))
         with torch.no_grad():
-            book[level, :parts] = torch.from_numpy(centres)
+            book[level, :parts] = torch.from_numpy(centers)
 
     def _assign(self, level: int) -> npt.NDArray[np.float32]:
         """Spreads the documents with the same codes before over the codes of a position.
@@ -243,7 +243,7 @@ class CodebookTrainer:
         import torch
 
         with torch.no_grad():
-            book = _normalise(self.codebooks[level]).numpy()
+            book = _normalize(self.codebooks[level]).numpy()
         states = self._states_of_documents(level)
         group = np.zeros(len(states), np.int64)
         if level:
@@ -291,7 +291,7 @@ def _like(flat: npt.NDArray[np.float32], tensors: Sequence[torch.Tensor]) -> lis
     ]
 
 
-def _normalise(vectors: Any) -> Any:
+def _normalize(vectors: Any) -> Any:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
@@ -299,7 +299,7 @@ def _contrast(asked: torch.Tensor, given: torch.Tensor, owners: torch.Tensor) ->
     """Cross-entropy of finding each line's own document among those of the batch."""
     import torch
 
-    logits = _normalise(asked) @ _normalise(given).T / TEMPERATURE
+    logits = _normalize(asked) @ _normalize(given).T / TEMPERATURE
     # The same document may stand in a batch twice; it is no wrong answer to itself.
     same = owners[:, None] == owners[None, :]
     same.fill_diagonal_(False)

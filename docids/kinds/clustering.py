@@ -78,8 +78,8 @@ def cluster(
         return _split(vectors, members, branching, iterations, [seed, number])
 
     for wave in track(waves(), f"{_WAVE} clusters at a time"):
-        for (number, _), (parts, centres) in zip(wave, _on_all_threads(split, wave), strict=True):
-            centroids.append(centres)
+        for (number, _), (parts, centers) in zip(wave, _on_all_threads(split, wave), strict=True):
+            centroids.append(centers)
             waiting.extend(parts)
             parents.extend([number] * len(parts))
             digits.extend(range(len(parts)))
@@ -133,8 +133,8 @@ def _split(
     sizes = np.bincount(labels, minlength=parts)
     filled = np.flatnonzero(sizes)
     if len(filled) == 1:
-        centre = vectors[sample].mean(axis=0, keepdims=True)
-        return np.array_split(members, parts), np.repeat(centre, parts, axis=0)
+        center = vectors[sample].mean(axis=0, keepdims=True)
+        return np.array_split(members, parts), np.repeat(center, parts, axis=0)
     return np.split(members[order], np.cumsum(sizes[filled])[:-1]), centroids[filled]
 
 

@@ -12,7 +12,7 @@ from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
 from docids.kinds.learned import LearnedOptions
 from docids.kinds.naming import Collisions
-from docids.kinds.quantisation import QuantisationOptions
+from docids.kinds.quantization import QuantizationOptions
 from docids.kinds.text import TextOptions
 from docids.kinds.tree import TreeOptions
 from docids.kinds.url import UrlOptions
@@ -45,8 +45,8 @@ class KindOptions:
     title: Advanced[TextOptions] = field(default_factory=TextOptions)
     url: Advanced[UrlOptions] = field(default_factory=UrlOptions)
     keywords: Advanced[KeywordOptions] = field(default_factory=KeywordOptions)
-    rq: Advanced[QuantisationOptions] = field(default_factory=QuantisationOptions)
-    pq: Advanced[QuantisationOptions] = field(default_factory=QuantisationOptions)
+    rq: Advanced[QuantizationOptions] = field(default_factory=QuantizationOptions)
+    pq: Advanced[QuantizationOptions] = field(default_factory=QuantizationOptions)
     learned: Advanced[LearnedOptions] = field(default_factory=LearnedOptions)
     collisions: Advanced[Collisions | None] = None
 

@@ -1,4 +1,4 @@
-"""Product quantisation: each code stands for one part of the dimensions of the vector."""
+"""Product quantization: each code stands for one part of the dimensions of the vector."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from docids.kinds.base import KINDS
-from docids.kinds.quantisation import Quantised
+from docids.kinds.quantization import Quantized
 
 
-class ProductQuantisation(Quantised):
+class ProductQuantization(Quantized):
     """Codes of equal rank, each of its own dimensions.
 
     The vectors are rotated at random first: latent semantic analysis puts what it knows into the
@@ -21,8 +21,8 @@ class ProductQuantisation(Quantised):
     (WWW 2024).
     """
 
-    def quantiser(self, dimensions: int, levels: int, bits: int) -> Any:
-        """Returns an untrained product quantiser."""
+    def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:
+        """Returns an untrained product quantizer."""
         import faiss
 
         return faiss.ProductQuantizer(dimensions, levels, bits)
@@ -32,9 +32,9 @@ class ProductQuantisation(Quantised):
         drawn = np.random.default_rng([seed, 13]).standard_normal((dimensions, dimensions))
         return np.linalg.qr(drawn)[0].astype(np.float32)
 
-    def codebooks(self, quantiser: Any) -> Any:
+    def codebooks(self, quantizer: Any) -> Any:
         """Returns the vector that holds the codebooks."""
-        return quantiser.centroids
+        return quantizer.centroids
 
     def in_full(
         self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
@@ -47,4 +47,4 @@ class ProductQuantisation(Quantised):
         return full.reshape(levels, size, dimensions)
 
 
-KINDS.register("pq")(ProductQuantisation("pq", each=1))
+KINDS.register("pq")(ProductQuantization("pq", each=1))

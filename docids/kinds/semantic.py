@@ -62,7 +62,7 @@ def _descend(
     centroid: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.int64]:
     """Returns the leaf that each vector ends in, going to the nearest child at every step."""
-    # Children are numbered breadth first, so those of one cluster are neighbours.
+    # Children are numbered breadth first, so those of one cluster are neighbors.
     clusters = np.arange(len(parent))
     first = np.searchsorted(parent, clusters, side="left")
     last = np.searchsorted(parent, clusters, side="right")

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
-from data_prep.text import normalise
+from data_prep.text import normalize
 from docids.kinds.base import Built, Documents
 from docids.kinds.naming import Collisions, GivenBefore, Names
 from docids.pieces import DIGITS, Pieces
@@ -85,7 +85,7 @@ class TextKind(ABC):
     def build(self, documents: Documents, options: Any, seed: int) -> Built:
         """Learns the vocabulary, and names the documents in their order."""
         weights = TermWeights.fit(documents.texts, options.language)
-        phrases = self._normalised(documents, options, weights, seed)
+        phrases = self._normalized(documents, options, weights, seed)
         strings = (phrase for several in phrases for phrase in several)
         pieces = Pieces.train(strings, options.vocabulary, seed)
         names = Names(options.collisions, _DIGITS, options.max_tokens)
@@ -111,7 +111,7 @@ class TextKind(ABC):
         options = self.Options(**built.table.options)
         weights = TermWeights.of(built.extras, options.language)
         pieces = Pieces.of(built.extras)
-        phrases = self._normalised(documents, options, weights, seed)
+        phrases = self._normalized(documents, options, weights, seed)
         given_before = _given_before(built.table, pieces)
         names = Names(options.collisions, _DIGITS, options.max_tokens, given_before)
         given, counts = _give(phrases, pieces, names, options)
@@ -119,12 +119,12 @@ class TextKind(ABC):
         table = built.table.append(documents.doc_ids, codes, counts)
         return Built(table, {**built.extras, **pieces.arrays()}, names.resolved)
 
-    def _normalised(
+    def _normalized(
         self, documents: Documents, options: Any, weights: TermWeights, seed: int
     ) -> list[list[str]]:
         found = self.phrases(documents, options, weights, seed)
         return [
-            list(dict.fromkeys(normalise(phrase) for phrase in several))
+            list(dict.fromkeys(normalize(phrase) for phrase in several))
             for several in track(found, f"{self.name} identifiers", len(documents))
         ]
 

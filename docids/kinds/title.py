@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from data_prep.text import normalise
+from data_prep.text import normalize
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.term_weights import TermWeights
@@ -25,13 +25,13 @@ class Title(TextKind):
         self, documents: Documents, options: TextOptions, weights: TermWeights, seed: int
     ) -> Iterator[list[str]]:
         """Yields the title, then the title with more and more keywords; most first if shared."""
-        having = Counter(map(normalise, documents.titles))
+        having = Counter(map(normalize, documents.titles))
         for title, text in zip(documents.titles, documents.texts, strict=True):
             said = set(weights.ranked(title, len(title)))
             keywords = weights.ranked(text, _DISTINGUISHING + len(said))
             keywords = [term for term in keywords if term not in said][:_DISTINGUISHING]
             several = [" ".join([title, *keywords[:n]]) for n in range(len(keywords) + 1)]
-            alone = having[normalise(title)] == 1 or options.collisions == "share"
+            alone = having[normalize(title)] == 1 or options.collisions == "share"
             yield several if title.strip() and alone else several[:0:-1] or several
 
 

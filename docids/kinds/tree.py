@@ -52,7 +52,7 @@ class CodedTree:
     """A tree of clusters with the codes of its edges, and how full its leaves are.
 
     Attributes:
-        parent: -1 at the root; a cluster's children are neighbours; int32 [clusters].
+        parent: -1 at the root; a cluster's children are neighbors; int32 [clusters].
         code: The code on the edge into each cluster, 0 at the root; int32 [clusters].
         issued: Numbers given out so far inside each leaf, 0 elsewhere; int64 [clusters].
         number_codes: The code of each number inside a leaf, -1 where none is set aside; one row
@@ -205,7 +205,7 @@ def plant(
 
     Args:
         doc_ids: Ids of the documents.
-        parent: Of each cluster, -1 at the root; children are neighbours; int32 [clusters].
+        parent: Of each cluster, -1 at the root; children are neighbors; int32 [clusters].
         digit: Of each cluster among its siblings; int32 [clusters].
         leaf: The cluster that each document ends in; int32 [documents].
         kind: Name of the kind.

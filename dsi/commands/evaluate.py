@@ -14,7 +14,7 @@ from data_prep.marks import Advanced
 from data_prep.passages import document_of
 from dsi.arguments import SPREAD
 from dsi.commands.search_flags import SearchFlags
-from dsi.evaluation.passages import documents_of, judgements_of
+from dsi.evaluation.passages import documents_of, judgments_of
 from dsi.report import Report
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def measured_index(
     Args:
         path: The folder of the index.
         dataset: The dataset.
-        qrels: The judgements of the split.
+        qrels: The judgments of the split.
         flags: How to search.
         processes: Those that share the queries.
     """
@@ -323,17 +323,17 @@ def _one(
 
 
 def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
-    """Returns the judgements of a split that has some, of documents."""
+    """Returns the judgments of a split that has some, of documents."""
     there = list(dataset.info.qrels)
     if split not in there:
         raise InputError(
-            f"no split {split!r} with judgements",
+            f"no split {split!r} with judgments",
             where=dataset.path,
             hint=f"Choose from: {', '.join(there)}"
             if there
             else f"Prepare it with --queries FILE --{split}-qrels FILE",
         )
-    return judgements_of(dataset, split)
+    return judgments_of(dataset, split)
 
 
 def _baseline_names(words: str) -> list[str]:

@@ -29,7 +29,7 @@ def prepare(
     *,
     out: Path,
     name: str | None = None,
-    licence: Advanced[str | None] = None,
+    license: Advanced[str | None] = None,
     options: Annotated[SourceOptions, SPREAD] = _OPTIONS,
     passages: Annotated[PassageOptions, SPREAD] = _PASSAGES,
     dev_share: float = 0.0,
@@ -52,7 +52,7 @@ def prepare(
         out: Dataset folder. A dataset that is already there is replaced, unless its content
             differs and a model wrote pseudo-queries for it or was trained on it.
         name: Name of the collection; default: that of the source.
-        licence: License of the content, to store with it.
+        license: License of the content, to store with it.
         options: Column names and further files.
         passages: Length of passages.
         dev_share: Share of the training queries to hold out as dev.
@@ -74,7 +74,7 @@ def prepare(
     refuse_other_content(out)
     opened: SourceData = detect(source, options)
     opened.name = name if name is not None else opened.name
-    opened.licence = licence if licence is not None else opened.licence
+    opened.license = license if license is not None else opened.license
     opened.drop_duplicate_texts = opened.drop_duplicate_texts or drop_duplicate_texts
     if dev_share or test_share:
         opened = SplitSource(opened, dev_share=dev_share, test_share=test_share, seed=seed)
@@ -91,16 +91,16 @@ def report_of(dataset: Dataset) -> Report:
     rows: list[tuple[str, object]] = [
         ("documents", info.documents),
         ("queries", info.queries),
-        *((f"judgements ({split})", count) for split, count in info.qrels.items()),
+        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
         ("source", info.source),
-        ("licence", info.licence),
+        ("license", info.license),
         ("content hash", info.content_hash[:16]),
     ]
     closing = [
         *told("left out", info.dropped),
         *told("note", info.noted),
         *(
-            ["note: queries without judgements, which nothing reads: give --train-qrels or others"]
+            ["note: queries without judgments, which nothing reads: give --train-qrels or others"]
             if info.queries and not info.qrels
             else []
         ),

@@ -61,7 +61,7 @@ def push(
         columns=("", ""),
         rows=[
             ("text", str(contents.text)),
-            ("licence", contents.dataset.licence if contents.dataset is not None else "unknown"),
+            ("license", contents.dataset.license if contents.dataset is not None else "unknown"),
             *(
                 []
                 if done.public is None

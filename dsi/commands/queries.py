@@ -17,8 +17,8 @@ from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
 from data_prep.marks import Advanced, Names
 from data_prep.round_trip import FilterOptions
-from dsi.generation.memory import train_memory
-from dsi.generation.memory_options import MemoryOptions
+from dsi.generation.generative_memory import train_memory
+from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2SeqOptions
 from dsi.report import Report, TableReport
 

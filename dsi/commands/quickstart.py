@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dsi.index import Hit
 
-QUESTIONS = (
+EXAMPLE_QUERIES = (
     "How do I find the shortest path in a graph?",
     "How do I parse an email message?",
     "How do I compute the eigenvalues of a symmetric matrix?",
@@ -59,9 +59,9 @@ def quickstart(
     _say(3, "answering the held-out queries, beside BM25")
     evaluation = evaluate([index], dataset, baselines="bm25")
     _say(4, "answering three questions")
-    answers = Index.open(index).search(QUESTIONS, k=_SHOWN)
+    answers = Index.open(index).search(EXAMPLE_QUERIES, k=_SHOWN)
     return QuickstartReport(
-        evaluation, dict(zip(QUESTIONS, answers, strict=True)), out, time.monotonic() - began
+        evaluation, dict(zip(EXAMPLE_QUERIES, answers, strict=True)), out, time.monotonic() - began
     )
 
 

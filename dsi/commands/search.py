@@ -161,7 +161,7 @@ def search(
 
 def _zero_config(file: Path) -> dict[str, Any]:
     from dsi.distributed.deepspeed import read_zero_config
-    from dsi.search.spreading import refuse_other_stages
+    from dsi.search.sharding import refuse_other_stages
 
     config = read_zero_config(file)
     refuse_other_stages(config)

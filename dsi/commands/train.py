@@ -154,12 +154,12 @@ def _prepared(
 
 def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
     """Warns where the learning rate has hardly reached its peak when the training ends."""
-    steps, warm_up = manifest.metrics.get("steps") or 0, options.optimiser.warmup
+    steps, warm_up = manifest.metrics.get("steps") or 0, options.optimizer.warmup
     if not 0 < steps <= warm_up:
         return []
     return [
         f"warning: the warm-up ({warm_up} steps) is as long as the training ({steps} steps): lower "
-        "--optimiser.warmup, or raise --loop.steps"
+        "--optimizer.warmup, or raise --loop.steps"
     ]
 
 
@@ -212,9 +212,9 @@ def _planned(plan: Plan) -> Report:
     rows = [
         ("documents", plan.documents),
         ("parameters", plan.parameters),
-        ("GiB for weights, gradients and optimiser, a process", gib),
+        ("GiB for weights, gradients and optimizer, a process", gib),
         ("examples", plan.examples),
-        *((f"share of {task}", share) for task, share in plan.shares.items()),
+        *((f"share of {task}", share) for task, share in plan.proportions.items()),
     ]
     return TableReport(
         data=asdict(plan), title="dry run", columns=("", ""), rows=rows, closing=plan.steps

@@ -81,7 +81,7 @@ def update(
             "documents": manifest.documents,
             "metrics": dict(manifest.metrics) if done.wrote else {},
             "warnings": done.warnings,
-            "left_out": done.left_out,
+            "not_inherited": done.not_inherited,
             "dropped": {reason: asdict(counter) for reason, counter in done.dropped.items()},
             "timing": dict(done.timing),
         },
@@ -90,7 +90,7 @@ def update(
         rows=rows,
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
-            *done.left_out,
+            *done.not_inherited,
             *told("left out", done.dropped),
             *(["what the index had of documents left out, it keeps"] if done.dropped else []),
             *([f"to undo: {command_line('rollback', index)}"] if done.wrote else []),

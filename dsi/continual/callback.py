@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.files import read_json_lines, write_json_lines
-from dsi.continual.evaluation_queries import Questions
+from dsi.continual.evaluation_queries import EvaluationQueries
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from dsi.updating.strategies.base import Update
 
 
-class Watch:
+class EvaluationCallback:
     """Measures all corpora so far before an update and every few steps, into a JSONL file.
 
     Args:
-        questions: What each corpus is asked, the newest last.
+        evaluation_queries: What each corpus is asked, the newest last.
         file: Where to write a row for each evaluation.
         interval: Steps between evaluations.
         beams: Width of the search; None for the index's own.
@@ -32,9 +32,13 @@ class Watch:
     """
 
     def __init__(
-        self, questions: Sequence[Questions], file: Path, interval: int, beams: int | None
+        self,
+        evaluation_queries: Sequence[EvaluationQueries],
+        file: Path,
+        interval: int,
+        beams: int | None,
     ) -> None:
-        self.questions = questions
+        self.evaluation_queries = evaluation_queries
         self.file = file
         self.interval = interval
         self.beams = beams
@@ -42,7 +46,7 @@ class Watch:
 
     def __call__(self, update: Update, model: PreTrainedModel) -> Objective:
         """Returns the term, which costs nothing, that looks at the model of an update."""
-        return _watching(self, update, model)
+        return _objective_of(self, update, model)
 
     def write(self, step: int, corpora: list[dict[str, Any]]) -> None:
         """Adds a row; a step that is made again after an interruption replaces its row."""
@@ -56,7 +60,9 @@ def read_curve(file: Path) -> list[dict[str, Any]]:
     return read_json_lines(file)
 
 
-def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objective:
+def _objective_of(
+    callback: EvaluationCallback, update: Update, network: PreTrainedModel
+) -> Objective:
     from docids.trie import Trie
     from dsi.objectives.base import Objective
     from dsi.search.torch_trie import TorchTrie
@@ -69,7 +75,7 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
         DevQueries.of(
             some.queries, table.find(some.targets).tolist(), update.text, length, update.lexical
         )
-        for some in watch.questions
+        for some in callback.evaluation_queries
     ]
     documents = [
         DevQueries(
@@ -78,21 +84,21 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
             some.texts,
             update.lexical,
         )
-        for some in watch.questions
+        for some in callback.evaluation_queries
     ]
-    beams = watch.beams or update.manifest.beams
+    beams = callback.beams or update.manifest.beams
 
-    class Watching(Objective):
-        name = "watch"
+    class CallbackObjective(Objective):
+        name = "callback"
 
         def prepare(self, device: torch.device) -> None:
             self.trie = TorchTrie.from_trie(Trie.build(table), device)
             # Before any checkpoint: a run that continues from one has this row.
-            if not read_curve(watch.file):
+            if not read_curve(callback.file):
                 self.look(0)
 
         def after_step(self, model: torch.nn.Module, step: int) -> None:
-            if step + 1 in (1, steps) or (step + 1) % watch.interval == 0:
+            if step + 1 in (1, steps) or (step + 1) % callback.interval == 0:
                 self.look(step + 1)
 
         def look(self, done: int) -> None:
@@ -108,7 +114,7 @@ def _watching(watch: Watch, update: Update, network: PreTrainedModel) -> Objecti
                         "indexed": "".join("1" if each else "0" for each in right.tolist()),
                     }
                 )
-            watch.write(done, rows)
-            watch.seconds += time.perf_counter() - began
+            callback.write(done, rows)
+            callback.seconds += time.perf_counter() - began
 
-    return Watching()
+    return CallbackObjective()

@@ -8,7 +8,7 @@ from data_prep.checks import check_numbers
 from data_prep.marks import Advanced
 from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
-from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 
 
@@ -47,7 +47,7 @@ class BaseOptions:
     """Model of D0"""
     mix: Advanced[MixOptions] = field(default_factory=MixOptions)
     """Data mix of D0"""
-    optimiser: Advanced[OptimiserOptions] = field(default_factory=OptimiserOptions)
+    optimizer: Advanced[OptimizerOptions] = field(default_factory=OptimizerOptions)
     """Optimizer of D0"""
     loop: Advanced[LoopOptions] = field(default_factory=LoopOptions)
     """Training loop of D0"""

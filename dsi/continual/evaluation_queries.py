@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Questions:
+class EvaluationQueries:
     """What one corpus is asked.
 
     Attributes:
@@ -34,7 +34,7 @@ class Questions:
     doc_ids: list[str]
 
     @classmethod
-    def of(cls, corpus: Dataset) -> Questions:
+    def of(cls, corpus: Dataset) -> EvaluationQueries:
         """Reads the test queries and documents of a corpus.
 
         Raises:
@@ -60,12 +60,12 @@ class Questions:
             [each.doc_id for each in documents],
         )
 
-    def sample(self, most: int, seed: int) -> Questions:
+    def sample(self, most: int, seed: int) -> EvaluationQueries:
         """Returns a seeded choice of at most so many queries, and of as many documents."""
         rng = np.random.default_rng([seed, 31])
         queries = np.sort(rng.permutation(len(self.queries))[:most]).tolist()
         documents = np.sort(rng.permutation(len(self.doc_ids))[:most]).tolist()
-        return Questions(
+        return EvaluationQueries(
             [self.queries[place] for place in queries],
             [self.targets[place] for place in queries],
             [self.texts[place] for place in documents],
@@ -73,7 +73,9 @@ class Questions:
         )
 
 
-def measure(index: Path, corpora: Sequence[Questions], beams: int | None) -> list[dict[str, float]]:
+def measure(
+    index: Path, corpora: Sequence[EvaluationQueries], beams: int | None
+) -> list[dict[str, float]]:
     """Asks an index for every corpus: Hits@1, Hits@10 and indexing accuracy of each.
 
     Indexing accuracy is the share of documents whose own text, cut off as in training, finds

@@ -56,7 +56,7 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
         len(MEASURES), 3, figsize=(13, 3.4 * len(MEASURES)), squeeze=False, sharex=True
     )
     titles = {"A": "average (A_n)", "F": "forgetting (F_n)", "LA": "learning (LA_n)"}
-    colours = _colours(list(summary["strategies"]))
+    colors = _colors(list(summary["strategies"]))
     for row, measure in enumerate(MEASURES):
         for column, letter in enumerate(titles):
             axis = axes[row][column]
@@ -69,7 +69,7 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
                 ]
                 means = [sum(values) / len(values) for _, values in points]
                 numbers = [n for n, _ in points]
-                colour, marker, line = colours[strategy]
+                color, marker, line = colors[strategy]
                 axis.plot(
                     numbers,
                     means,
@@ -78,7 +78,7 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
                     ms=5,
                     mfc="none",
                     label=strategy,
-                    color=colour,
+                    color=color,
                 )
                 if len(lines) > 1:
                     axis.fill_between(
@@ -86,7 +86,7 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
                         [min(values) for _, values in points],
                         [max(values) for _, values in points],
                         alpha=0.15,
-                        color=colour,
+                        color=color,
                         linewidth=0,
                     )
             _wide_enough(axis)
@@ -148,7 +148,7 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
             )
         axis.set_title(strategy, fontsize=10)
         axis.grid(alpha=0.3)
-        axis.set_xlabel("optimiser steps over all updates")
+        axis.set_xlabel("optimizer steps over all updates")
         if place % columns == 0:
             axis.set_ylabel("Hits@10, per cent")
     _wide_enough(*axes.flat[: len(drawn)])
@@ -160,8 +160,8 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
     return figure
 
 
-def _colours(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
-    """Returns a colour, a marker and a kind of line for each: lines may lie on one another."""
+def _colors(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
+    """Returns a color, a marker and a kind of line for each: lines may lie on one another."""
     palette = _pyplot().get_cmap("tab10")
     return {
         name: (palette(place % 10), "osD^vPX*"[place % 8], ("-", "--", "-.", ":")[place % 4])

@@ -29,7 +29,7 @@ class _Part(SourceData):
     ) -> None:
         self.name = name
         self.source = f"{dataset.info.source} ({name})"
-        self.licence = dataset.info.licence
+        self.license = dataset.info.license
         self.drop_duplicate_texts = False
         self._dataset = dataset
         self._doc_ids = frozenset(doc_ids)

@@ -24,12 +24,13 @@ from typing import Any
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
+from data_prep.former_names import with_current_names
 from dsi import versions
-from dsi.continual.callback import Watch
+from dsi.continual.callback import EvaluationCallback
 from dsi.continual.comparison import ComparisonOptions
-from dsi.continual.evaluation_queries import Questions, measure
+from dsi.continual.evaluation_queries import EvaluationQueries, measure
 from dsi.continual.increments import open_split, read_split
-from dsi.freed_memory import give_back
+from dsi.freed_memory import release_freed_memory
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategy_parsing import with_changes
@@ -74,12 +75,12 @@ def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str
         options: What to run.
 
     Returns:
-        What `summarise` makes of all results.
+        What `summarize` makes of all results.
 
     Raises:
         InputError: `out` holds results of another split or other options.
     """
-    from dsi.continual.summary import summarise
+    from dsi.continual.summary import summarize
 
     corpora = open_split(split)
     claim(out, split, options)
@@ -87,7 +88,7 @@ def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str
         base, first = train_base(corpora, out, options, seed)
         for strategy in options.strategies:
             run_strategy(corpora, out, options, strategy, seed, base, first)
-    return summarise(out, options.strategies, options.seeds)
+    return summarize(out, options.strategies, options.seeds)
 
 
 def claim(out: Path, split: Path, options: ContinualOptions) -> None:
@@ -115,7 +116,7 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
                 "this folder holds something else", where=out, hint="Choose another --out"
             )
         write_json(file, wanted)
-    elif read_json(file) != wanted:
+    elif with_current_names(read_json(file)) != wanted:
         raise InputError(
             "results of another split or other options are here",
             where=out,
@@ -145,7 +146,7 @@ def train_base(
     manifest = train_index(corpora[0], base, dataclasses.replace(options.train, seed=seed))
     if not file.is_file():
         seconds = time.perf_counter() - began
-        measured = measure(base, [Questions.of(corpora[0])], options.beams)
+        measured = measure(base, [EvaluationQueries.of(corpora[0])], options.beams)
         write_json(
             file,
             {
@@ -194,21 +195,24 @@ def run_strategy(
                 ignore=lambda folder, _: ["lock"] if Path(folder) == base else [],
             )
     write_json(results / "d0.json", first)
-    questions = [Questions.of(corpus) for corpus in corpora]
+    evaluation_queries = [EvaluationQueries.of(corpus) for corpus in corpora]
     wanted = dataclasses.replace(with_changes(options.update, strategy), seed=seed)
     for number in range(1, len(corpora)):
         file = results / f"d{number}.json"
         if file.is_file():
             continue
-        watchers = []
+        callbacks = []
         curve = out / "curves" / name / f"d{number}.jsonl"
         if options.interval:
-            asked = [some.sample(options.curve_queries, seed) for some in questions[: number + 1]]
-            watchers = [Watch(asked, curve, options.interval, options.beams)]
+            asked = [
+                some.sample(options.curve_queries, seed)
+                for some in evaluation_queries[: number + 1]
+            ]
+            callbacks = [EvaluationCallback(asked, curve, options.interval, options.beams)]
         began = time.perf_counter()
-        done = update_index(index, corpora[number], wanted, watchers=watchers)
+        done = update_index(index, corpora[number], wanted, callbacks=callbacks)
         seconds = time.perf_counter() - began
-        watched = sum(watch.seconds for watch in watchers)
+        watched = sum(callback.seconds for callback in callbacks)
         metrics = done.manifest.metrics
         value = {
             "corpus": number,
@@ -216,11 +220,11 @@ def run_strategy(
             "updates": metrics.get("examples", 0),
             "seconds": seconds - watched,
             "timing": dict(done.timing),
-            "performance": measure(index, questions[: number + 1], options.beams),
+            "performance": measure(index, evaluation_queries[: number + 1], options.beams),
         }
         write_json(file, value)
         for older in versions.names(index):
             if older != versions.live(index):
                 shutil.rmtree(versions.folder(index, older))
-        give_back()
+        release_freed_memory()
     shutil.rmtree(index, ignore_errors=True)

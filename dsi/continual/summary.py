@@ -96,7 +96,7 @@ def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     return found
 
 
-def summarise(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
+def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
     """Sums up all strategies whose runs are complete, and writes `summary.json`.
 
     Returns:

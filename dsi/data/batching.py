@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsi.data.examples import TASKS, Examples
-from dsi.kernels.length_buckets import grouped, packed
+from dsi.kernels.length_buckets import batches_within_budget, length_buckets
 
 WINDOW = 16
 """Steps whose examples are sorted by length together: similar lengths meet in a batch, so that
@@ -66,7 +66,7 @@ class Batch:
         if groups == 1:
             return [self]
         lengths = self.attention_mask.sum(axis=1)
-        return [self._at(places) for places in grouped(lengths, groups)]
+        return [self._at(places) for places in length_buckets(lengths, groups)]
 
     def _at(self, places: npt.NDArray[np.int64]) -> Batch:
         """Returns the examples at some places, without the padding that they do not need."""
@@ -122,7 +122,7 @@ class Batches:
         # What is not one of the tasks proper ("pseudo/old") comes after them, as it was given.
         ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
         self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
-        self.shares = [shares[task] for task in self.tasks]
+        self.proportions = [shares[task] for task in self.tasks]
         self.size = self._mean_size() if size is None else size
         present = [task for task in ordered if task in examples]
         before = np.cumsum([0, *(len(examples[task]) for task in present)])
@@ -167,7 +167,7 @@ class Batches:
         """How many examples of mean length a batch of `tokens` has."""
         assert self.tokens is not None
         means = [max(float(self.examples[task].lengths.mean()), 1.0) for task in self.tasks]
-        return max(1, int(self.tokens / np.average(means, weights=self.shares)))
+        return max(1, int(self.tokens / np.average(means, weights=self.proportions)))
 
     def counts(self, step: int) -> list[int]:
         """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
@@ -196,9 +196,9 @@ class Batches:
         """
         left = step * self.size
         drawn = []
-        for task, share in enumerate(self.shares):
-            last = task == len(self.shares) - 1
-            drawn.append(left if last else int(left * (share / sum(self.shares[task:]))))
+        for task, share in enumerate(self.proportions):
+            last = task == len(self.proportions) - 1
+            drawn.append(left if last else int(left * (share / sum(self.proportions[task:]))))
             left -= drawn[-1]
         return drawn
 
@@ -255,7 +255,7 @@ class Batches:
                 for task, part in zip(self.tasks, drawn, strict=True)
             ]
         )
-        batches = packed(lengths, tokens)
+        batches = batches_within_budget(lengths, tokens)
         return [
             [
                 (task, numbers[places[owners[places] == number]])

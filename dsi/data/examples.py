@@ -95,7 +95,7 @@ def gather_examples(
     """
     found: dict[str, Examples] = {}
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
-    if options.shares["indexing"]:
+    if options.proportions["indexing"]:
         if rehearsal.document:
             found["indexing"] = _indexing(documents, text, options, seed)
         found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
@@ -111,14 +111,14 @@ def gather_examples(
     return found
 
 
-def task_shares(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
+def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
     """Returns task -> its share of a batch; that of the indexing task is split by contents."""
-    whole = sum(rehearsal.shares.values())
+    whole = sum(rehearsal.proportions.values())
     shares = {
-        "indexing" if name == "document" else f"indexing/{name}": mix.shares["indexing"]
+        "indexing" if name == "document" else f"indexing/{name}": mix.proportions["indexing"]
         * share
         / whole
-        for name, share in rehearsal.shares.items()
+        for name, share in rehearsal.proportions.items()
     }
     return {**shares, "pseudo": mix.pseudo, "labelled": mix.labelled}
 
@@ -132,7 +132,7 @@ def _rehearsed(
     seed: int,
 ) -> dict[str, Examples]:
     """Returns the examples of every content with a share, besides the documents themselves."""
-    wanted = [name for name in CONTENTS if rehearsal.shares[name]]
+    wanted = [name for name in CONTENTS if rehearsal.proportions[name]]
     parts: dict[str, list[str]] = {name: [] for name in wanted}
     owners: dict[str, list[str]] = {name: [] for name in wanted}
     if wanted:

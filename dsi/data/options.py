@@ -58,7 +58,7 @@ class MixOptions:
             )
 
     @property
-    def shares(self) -> dict[str, float]:
+    def proportions(self) -> dict[str, float]:
         """The share of each task, the ratio counted in; only the proportions count."""
         indexing = self.indexing
         if self.ratio is not None:

@@ -34,13 +34,13 @@ def read_zero_config(file: Path) -> dict[str, Any]:
     if stage not in (1, 2, 3):
         raise InputError(f"zero_optimization.stage is {stage!r}", where=file, hint="Give 1, 2 or 3")
     ours = {
-        "optimizer": "--optimiser.name",
-        "scheduler": "--optimiser.schedule",
+        "optimizer": "--optimizer.name",
+        "scheduler": "--optimizer.schedule",
         "fp16": "--loop.precision",
         "train_batch_size": "--loop.batch",
         "train_micro_batch_size_per_gpu": "--loop.batch",
         "gradient_accumulation_steps": "--loop.accumulation",
-        "gradient_clipping": "--optimiser.clip",
+        "gradient_clipping": "--optimizer.clip",
     }
     for key, option in ours.items():
         if config.get(key, "auto") != "auto":

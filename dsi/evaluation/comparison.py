@@ -14,7 +14,7 @@ import numpy.typing as npt
 from data_prep.dataset import Dataset
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.measures import MEASURES
-from dsi.evaluation.passages import judgements_of
+from dsi.evaluation.passages import judgments_of
 from dsi.evaluation.significance import compare
 
 LEVEL = 0.05
@@ -85,7 +85,7 @@ def compare_systems(
     """Groups systems by the options in which they differ, and compares the groups.
 
     Seeds of a group are averaged query by query, and each pair of groups is compared by the paired
-    randomisation test. The p-values of a measure are corrected for the number of pairs.
+    randomization test. The p-values of a measure are corrected for the number of pairs.
 
     Args:
         dataset: The dataset.
@@ -99,10 +99,10 @@ def compare_systems(
         label, letter, options, seeds, measures {group of queries: {measure: {mean, sd}}}, cost),
         pairs (a list of first, second, and per measure the difference with its p-values).
     """
-    qrels = judgements_of(dataset, split)
+    qrels = judgments_of(dataset, split)
     members = {
         name: queries
-        for name, queries in group_queries(qrels, judgements_of(dataset, "train")).items()
+        for name, queries in group_queries(qrels, judgments_of(dataset, "train")).items()
         if queries
     }
     varied = list(differing(systems) if by is None else by)

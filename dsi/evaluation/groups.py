@@ -16,7 +16,7 @@ def group_queries(
     train, and "unseen" if none is. One without a relevant document is in "all" only.
 
     Args:
-        qrels: The split's judgements: query_id -> {doc_id: relevance}; above 0 is relevant.
+        qrels: The split's judgments: query_id -> {doc_id: relevance}; above 0 is relevant.
         training_qrels: Those of split train.
 
     Returns:
@@ -24,13 +24,13 @@ def group_queries(
     """
     trained = {
         doc_id
-        for judgements in training_qrels.values()
-        for doc_id, relevance in judgements.items()
+        for judgments in training_qrels.values()
+        for doc_id, relevance in judgments.items()
         if relevance > 0
     }
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
-    for query_id, judgements in qrels.items():
-        relevant = {doc_id for doc_id, relevance in judgements.items() if relevance > 0}
+    for query_id, judgments in qrels.items():
+        relevant = {doc_id for doc_id, relevance in judgments.items() if relevance > 0}
         groups["all"].append(query_id)
         if relevant:
             groups["seen" if relevant & trained else "unseen"].append(query_id)

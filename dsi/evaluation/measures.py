@@ -27,7 +27,7 @@ class Evaluation:
     """What a run scores.
 
     Attributes:
-        per_query: query_id -> {measure: value}, for every query with a judgement, in their
+        per_query: query_id -> {measure: value}, for every query with a judgment, in their
             order; the measures by ir-measures' names, in the order of `MEASURES`.
     """
 
@@ -51,8 +51,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates a run.
 
-    Every query with a judgement counts; one for which the run has no document scores 0. Queries
-    of the run without a judgement are left out. Equal scores are ranked as in
+    Every query with a judgment counts; one for which the run has no document scores 0. Queries
+    of the run without a judgment are left out. Equal scores are ranked as in
     `dsi.search.runs.ranked`, for all measures alike.
 
     Args:

@@ -13,7 +13,7 @@ from data_prep.passages import document_of
 from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
 from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
 from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
-from dsi.evaluation.passages import judgements_of
+from dsi.evaluation.passages import judgments_of
 from dsi.reports.charts import Axes, Point, log_span, point_chart, span
 from dsi.reports.page import Cell, Heading, figures, page, remark, section, table
 
@@ -151,7 +151,7 @@ def _differences(
         only = [q for q in hits[winner] if hits[winner][q] >= 0.5 and hits[loser][q] < 0.5]
         lists.append((winner, loser, only))
     shown = [query for _, _, only in lists for query in only[:MOST_SHOWN]]
-    relevant = judgements_of(dataset, split)
+    relevant = judgments_of(dataset, split)
     wrong = {
         query: found[loser][0].ranked.get(query)
         for _, loser, only in lists

@@ -9,8 +9,8 @@ from data_prep.passages import folded_each
 from dsi.search.runs import Run, ranked
 
 
-def judgements_of(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
-    """Returns the judgements of a split: query_id -> {id of a whole document: relevance}.
+def judgments_of(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
+    """Returns the judgments of a split: query_id -> {id of a whole document: relevance}.
 
     Args:
         dataset: The dataset, of documents or of passages.

@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from data_prep.files import replacing_file, writing
 from dsi.evaluation.comparison import Measured, label_of
 from dsi.evaluation.groups import group_queries
-from dsi.evaluation.passages import judgements_of
+from dsi.evaluation.passages import judgments_of
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -60,7 +60,7 @@ def write_per_query(
 def _records(
     dataset: Dataset, split: str, systems: Sequence[Measured], varied: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    groups = group_queries(judgements_of(dataset, split), judgements_of(dataset, "train"))
+    groups = group_queries(judgments_of(dataset, split), judgments_of(dataset, "train"))
     seen = {query: name for name in ("seen", "unseen") for query in groups[name]}
     texts = dataset.query_texts()
     for system in systems:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsi.corpus_memory import Memory
+from dsi.stored_corpus import StoredCorpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,27 +36,27 @@ class Probe:
     doc_ids: list[str]
 
     @classmethod
-    def of(cls, memory: Memory, *, without: Collection[str], most: int, seed: int) -> Probe:
-        """Draws probe queries from the memory of a version.
+    def of(cls, corpus: StoredCorpus, *, without: Collection[str], most: int, seed: int) -> Probe:
+        """Draws probe queries from the stored corpus of a version.
 
         Args:
-            memory: The memory.
+            corpus: The stored corpus.
             without: Documents not to ask for, such as those that are about to change.
             most: How many queries to draw at most.
             seed: Of the choice.
         """
         left_out = frozenset(without)
         rng = np.random.default_rng([seed, 21])
-        texts = memory.dataset.query_texts()
+        texts = corpus.dataset.query_texts()
         pairs = [
             (texts[query_id], max(judged, key=lambda doc_id: judged[doc_id]))
-            for query_id, judged in memory.dataset.qrels_of("dev").items()
+            for query_id, judged in corpus.dataset.qrels_of("dev").items()
             if query_id in texts and max(judged.values()) > 0
         ]
         pairs = [pair for pair in pairs if pair[1] not in left_out]
         source = "dev" if pairs else "pseudo"
         if not pairs:
-            pairs = _made_for_this(memory, left_out, most, rng)
+            pairs = _made_for_this(corpus, left_out, most, rng)
         picked = [pairs[number] for number in rng.permutation(len(pairs))[:most].tolist()]
         return cls(source, [text for text, _ in picked], [doc_id for _, doc_id in picked])
 
@@ -104,14 +104,14 @@ class Probe:
 
 
 def _made_for_this(
-    memory: Memory, left_out: Collection[str], most: int, rng: np.random.Generator
+    corpus: StoredCorpus, left_out: Collection[str], most: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
     """One keyword query a document that no training has seen, of documents drawn at random."""
     from data_prep.generators import GENERATORS
 
-    documents = [each for each in memory.dataset.documents() if each.doc_id not in left_out]
+    documents = [each for each in corpus.dataset.documents() if each.doc_id not in left_out]
     picked = [documents[number] for number in rng.permutation(len(documents))[:most].tolist()]
     kind = GENERATORS["extractive"]
     options = kind.options_class(per_doc=1, seed=int(rng.integers(2**31)))
-    generator = kind(memory.dataset, options)
+    generator = kind(corpus.dataset, options)
     return [(text, document.doc_id) for document in picked for text in generator.generate(document)]

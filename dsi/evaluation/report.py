@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.dataset import Dataset
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.measures import MEASURES, evaluate_run
-from dsi.evaluation.passages import judgements_of
+from dsi.evaluation.passages import judgments_of
 from dsi.evaluation.significance import compare
 from dsi.report import TableReport, heading
 
@@ -69,7 +69,7 @@ class EvaluationReport:
         closing = list(self.remarks)
         if starred:
             first = next(iter(self.data["systems"]))
-            closing.insert(0, f"* differs from {first}, paired randomisation test, p < 0.05")
+            closing.insert(0, f"* differs from {first}, paired randomization test, p < 0.05")
         TableReport(
             data=self.data,
             title=f"{self.data['dataset']}, {self.data['split']}",
@@ -97,16 +97,16 @@ def evaluate_systems(
 
     Args:
         dataset: The dataset.
-        split: "train", "dev" or "test"; each of its queries with a judgement counts.
+        split: "train", "dev" or "test"; each of its queries with a judgment counts.
         runs: System -> its run; the first is the one that the others are compared with.
         seconds: System -> how long its search took.
         remarks: Lines for people, below the table.
         seed: Of the significance tests.
     """
-    qrels = judgements_of(dataset, split)
+    qrels = judgments_of(dataset, split)
     groups = {
         group: members
-        for group, members in group_queries(qrels, judgements_of(dataset, "train")).items()
+        for group, members in group_queries(qrels, judgments_of(dataset, "train")).items()
         if members
     }
     evaluations = {system: evaluate_run(qrels, run) for system, run in runs.items()}

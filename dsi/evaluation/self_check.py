@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsi import versions
-from dsi.corpus_memory import Memory
 from dsi.evaluation.probe import Probe
 from dsi.index import Index
+from dsi.stored_corpus import StoredCorpus
 
 QUERIES = 200
 """How many queries are asked at most."""
@@ -54,7 +54,7 @@ def check_itself(folder: Path, seed: int = 0) -> SelfCheck | None:
         What came of it; None where nothing can be asked, as of documents without words.
     """
     index = Index.open(folder)
-    memory = Memory.open(versions.folder(folder, index.manifest.version))
+    memory = StoredCorpus.open(versions.folder(folder, index.manifest.version))
     probe = Probe.of(memory, without=(), most=QUERIES, seed=seed)
     if not probe.texts:
         return None

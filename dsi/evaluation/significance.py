@@ -19,7 +19,7 @@ class Comparison:
         difference: Mean of first minus second.
         low: Lower end of the bootstrap 95 % interval of the difference.
         high: Its upper end.
-        p_value: Two-sided, of the paired randomisation test; in (0, 1].
+        p_value: Two-sided, of the paired randomization test; in (0, 1].
         queries: How many queries there are.
     """
 
@@ -40,7 +40,7 @@ def compare(
 ) -> list[Comparison]:
     """Compares two systems on the same queries, in several measures at once.
 
-    The test is the paired randomisation test (Smucker, Allan and Carterette, CIKM 2007, section
+    The test is the paired randomization test (Smucker, Allan and Carterette, CIKM 2007, section
     3.1): were the systems alike, each query's difference could as well have the other sign. The
     p-value is the share of random signs whose mean difference is at least as far from 0, the
     observed one counted among them. The interval is the percentile bootstrap over queries (Efron

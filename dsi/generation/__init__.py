@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dsi.generation.memory import GenerativeMemory, Memory, train_memory
-from dsi.generation.memory_options import MemoryOptions
+from dsi.generation.generative_memory import (
+    GenerativeMemory,
+    GenerativeMemoryGenerator,
+    train_memory,
+)
+from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2Seq, Seq2SeqOptions
 
 __all__ = [
     "GenerativeMemory",
-    "Memory",
+    "GenerativeMemoryGenerator",
     "MemoryOptions",
     "Seq2Seq",
     "Seq2SeqOptions",

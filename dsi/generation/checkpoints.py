@@ -24,7 +24,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
     Args:
         name: A hub id, the path of a folder, or that of a GGUF file, whose weights are
-            de-quantised.
+            de-quantized.
 
     Raises:
         InputError: It cannot be loaded, or is neither an encoder-decoder nor a causal model.

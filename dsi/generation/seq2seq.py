@@ -75,7 +75,7 @@ class Seq2SeqOptions(SamplingOptions):
         """The languages, in order; empty where the prompt names none."""
         return [name.strip() for name in self.languages.split(",") if name.strip()]
 
-    def shares(self) -> list[tuple[str, int]]:
+    def proportions(self) -> list[tuple[str, int]]:
         """Returns how many queries of a document are asked for in each language.
 
         They add up to `per_doc`; the first ones get one more where it does not come out even.
@@ -126,7 +126,7 @@ class Seq2Seq(ModelGenerator):
         """Returns the pseudo-queries of several documents, language by language."""
         written: list[list[PseudoQuery]] = [[] for _ in documents]
         readable = [f"{document.title}{document.text}".strip() != "" for document in documents]
-        for language, count in self.options.shares():
+        for language, count in self.options.proportions():
             prompts = [
                 self.options.fill(document, language) if useful else Prompt("", {})
                 for document, useful in zip(documents, readable, strict=True)

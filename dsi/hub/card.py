@@ -1,4 +1,4 @@
-"""The card of a repository: what is in it, under which licence, how good it is, how to use it."""
+"""The card of a repository: what is in it, under which license, how good it is, how to use it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def _front_matter(contents: Contents) -> Iterator[str]:
     yield "---"
     if contents.manifest is not None:
         yield "library_name: dsi-toolkit"
-    licence = _licence(contents)
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", licence) and licence != "unknown":
-        yield f"license: {licence.lower()}"
+    license = _license(contents)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", license) and license != "unknown":
+        yield f"license: {license.lower()}"
     yield "tags:"
     for tag in ("information-retrieval", "generative-retrieval", "dsi-toolkit"):
         yield f"- {tag}"
@@ -47,7 +47,7 @@ def _of_index(contents: Contents, repository: Repository) -> Iterator[str]:
     yield from _table(
         {
             "corpus": manifest.dataset.get("name", "unknown"),
-            "licence of the corpus": _licence(contents),
+            "license of the corpus": _license(contents),
             "documents": f"{manifest.documents:,}",
             "identifiers": contents.kind,
             "version": f"{manifest.version}, {manifest.created}",
@@ -81,13 +81,13 @@ def _of_dataset(contents: Contents, repository: Repository) -> Iterator[str]:
     assert info is not None
     yield f"# {repository.name.partition('/')[2]}"
     yield ""
-    yield "A dataset of dsi-toolkit: documents, queries and relevance judgements, as Arrow files."
+    yield "A dataset of dsi-toolkit: documents, queries and relevance judgments, as Arrow files."
     yield from _table(
         {
             "name": info.name,
-            "licence": _licence(contents),
+            "license": _license(contents),
             "contains": str(contents.text),
-            "judgements": ", ".join(f"{split} {count:,}" for split, count in info.qrels.items())
+            "judgments": ", ".join(f"{split} {count:,}" for split, count in info.qrels.items())
             or "none",
             "content hash": info.content_hash[:16],
         }
@@ -98,8 +98,8 @@ def _of_dataset(contents: Contents, repository: Repository) -> Iterator[str]:
     yield "```"
 
 
-def _licence(contents: Contents) -> str:
-    return "unknown" if contents.dataset is None else contents.dataset.licence or "unknown"
+def _license(contents: Contents) -> str:
+    return "unknown" if contents.dataset is None else contents.dataset.license or "unknown"
 
 
 def _table(rows: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from data_prep.errors import InputError
 from docids.store import naming, open_store
 from docids.table import DocidTable
 from dsi import version_files, versions
-from dsi.corpus_memory import FOLDER
+from dsi.stored_corpus import FOLDER
 from dsi.versions import Manifest
 
 _SEARCHED = ("model/", "text/", "docids/", "titles/", "lexical/layer/")

@@ -1,4 +1,4 @@
-"""What the training loop runs on: network, batches, terms of the loss, optimiser."""
+"""What the training loop runs on: network, batches, terms of the loss, optimizer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.preparation import TEACHER_SCORES, Parts
-from dsi.training.options import BODY_SHARE, OptimiserOptions
+from dsi.indexing.preparation import TEACHER_SCORES, PreparedCorpus
+from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from dsi.training.loop import Run
 
 
-def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts) -> Run:
+def make_training_run(
+    dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
+) -> Run:
     """Returns what the training loop is given.
 
     Args:
         dataset: The corpus and its queries.
         work: The folder of what is under way.
         options: How.
-        parts: What the steps before have made.
+        prepared: What the steps before have made.
 
     Raises:
         InputError: An option does not fit the network or the identifiers.
@@ -41,36 +43,36 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
     from docids.trie import Trie
     from dsi.backbone import drops
     from dsi.data.batching import Batches
-    from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_shares
+    from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_proportions
     from dsi.objectives.base import Targets
     from dsi.objectives.terms import make_objectives
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.checkpoints import steps_saved
     from dsi.training.loop import Run
 
-    table = parts.assignment.table
+    table = prepared.assignment.table
     examples = gather_examples(
         dataset,
-        parts.tokens,
+        prepared.tokens,
         table,
-        parts.text,
+        prepared.text,
         options.mix,
-        generator=parts.generator,
+        generator=prepared.generator,
         seed=options.seed,
         rehearsal=options.rehearsal,
     )
     examples = {task: per_identifier(each, table) for task, each in examples.items()}
-    shares = task_shares(options.mix, options.rehearsal)
+    shares = task_proportions(options.mix, options.rehearsal)
     labelled = None
     if options.mix.negatives == "labelled" and "labelled" in examples:
         labelled, _ = table.numbers_of(labelled_rows(dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trie = TorchTrie.from_trie(Trie.build(table), device)
-    model: Any = _make_model(options, parts, fresh=not steps_saved(work / "checkpoints"))
+    model: Any = _make_model(options, prepared, fresh=not steps_saved(work / "checkpoints"))
     if options.objectives.r_drop.weight and not drops(model):
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
-            f"through dropout, and {parts.checkpoint or options.model.encoder!r} has none",
+            f"through dropout, and {prepared.checkpoint or options.model.encoder!r} has none",
             hint="Leave the term out",
         )
     return Run(
@@ -85,7 +87,7 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
                 labelled,
                 trie if options.loop.score == "constrained" else None,
             ),
-            lexical=_example_scores(dataset, parts, options, examples),
+            lexical=_example_scores(dataset, prepared, options, examples),
         ),
         objectives=make_objectives(
             options.objectives,
@@ -93,9 +95,9 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
             teacher_scores=_teacher_scores(work, examples, options),
         ),
         trie=trie,
-        dev=_dev_queries(dataset, parts, options),
-        documents=_watched_documents(parts, options),
-        optimiser=optimiser_of(options, table.kind),
+        dev=_dev_queries(dataset, prepared, options),
+        documents=_evaluation_documents(prepared, options),
+        optimizer=optimizer_of(options, table.kind),
         loop=options.loop,
         seed=options.seed,
         folder=work,
@@ -104,26 +106,29 @@ def make_run(dataset: Dataset, work: Path, options: TrainingOptions, parts: Part
 
 
 def _example_scores(
-    dataset: Dataset, parts: Parts, options: TrainingOptions, examples: Mapping[str, Examples]
+    dataset: Dataset,
+    prepared: PreparedCorpus,
+    options: TrainingOptions,
+    examples: Mapping[str, Examples],
 ) -> ExampleScores | None:
     """Returns the lexical scores of all examples, for identifiers of one code; None for others."""
     from dsi.data.examples import TASKS, task_queries
     from dsi.lexical.examples import ExampleScores
 
-    table = parts.assignment.table
-    if parts.lexical is None or not table.one_each or not (table.lengths == 1).all():
+    table = prepared.assignment.table
+    if prepared.lexical is None or not table.one_each or not (table.lengths == 1).all():
         return None
-    queries = task_queries(dataset, table, options.mix, parts.generator)
+    queries = task_queries(dataset, table, options.mix, prepared.generator)
     ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
     texts: list[str] = []
     for task in ordered:
         if task in examples:
             texts += queries[task][0] if task in queries else [""] * len(examples[task])
-    return ExampleScores.of(parts.lexical, texts, np.asarray(table.codes, np.int64))
+    return ExampleScores.of(prepared.lexical, texts, np.asarray(table.codes, np.int64))
 
 
 def without_training(
-    dataset: Dataset, work: Path, options: TrainingOptions, parts: Parts
+    dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Returns the network as it starts, and what it reaches on the dev queries.
 
@@ -131,7 +136,7 @@ def without_training(
         dataset: The corpus and its queries.
         work: The folder of what is under way.
         options: How.
-        parts: What the steps before have made.
+        prepared: What the steps before have made.
     """
     import torch
 
@@ -141,13 +146,13 @@ def without_training(
     from dsi.training.validation import validate
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = _make_model(options, parts, fresh=True)
+    model: Any = _make_model(options, prepared, fresh=True)
     model = model.to(device).eval()
     reached: dict[str, Any] = {"steps": 0, "examples": 0}
     log = Log(work, 0, active=True, track=options.loop.track)
-    dev = _dev_queries(dataset, parts, options)
+    dev = _dev_queries(dataset, prepared, options)
     if dev is not None:
-        trie = TorchTrie.from_trie(Trie.build(parts.assignment.table), device)
+        trie = TorchTrie.from_trie(Trie.build(prepared.assignment.table), device)
         measured = validate(model, dev, trie, options.loop.beams, options.loop.score)
         log.evaluation(0, measured)
         reached["best"] = {"step": 0, **measured}
@@ -173,29 +178,29 @@ def _teacher_scores(
     return teacher_scores
 
 
-_BODIES = {"spectral": 0.0, "encoder": 1.0}
-"""Shares of the body with atomic identifiers, by warm start."""
+_BACKBONE_LR_SCALES = {"spectral": 0.0, "encoder": 1.0}
+"""Learning-rate scale of the backbone with atomic identifiers, by warm start."""
 
 
-def body_share(options: TrainingOptions, kind: str) -> float:
-    """The share of the learning rate for the body of the network, where none was asked for.
+def backbone_lr_scale(options: TrainingOptions, kind: str) -> float:
+    """Returns the learning-rate scale of the backbone, the default unless the user sets one.
 
     With one code a document, a latent model has nothing to learn between words and documents
-    that their own rows could not hold, and moving the body costs accuracy and time.
+    that their own rows could not hold, and training the backbone costs accuracy and time.
     """
-    if options.optimiser.body is not None:
-        return options.optimiser.body
-    if kind == "atomic" and options.model.start in _BODIES:
-        return _BODIES[options.model.start]
-    return BODY_SHARE
+    if options.optimizer.backbone_lr_scale is not None:
+        return options.optimizer.backbone_lr_scale
+    if kind == "atomic" and options.model.start in _BACKBONE_LR_SCALES:
+        return _BACKBONE_LR_SCALES[options.model.start]
+    return BACKBONE_LR_SCALE
 
 
-def optimiser_of(options: TrainingOptions, kind: str) -> OptimiserOptions:
-    """Returns how weights move in the first training, with the body's share decided."""
-    share = body_share(options, kind)
-    if options.lora.rank and options.optimiser.body is None:
+def optimizer_of(options: TrainingOptions, kind: str) -> OptimizerOptions:
+    """Returns the optimizer options of the first training, with their defaults resolved."""
+    share = backbone_lr_scale(options, kind)
+    if options.lora.rank and options.optimizer.backbone_lr_scale is None:
         share = 1.0  # adapters are few and start from nothing
-    return replace(options.optimiser, body=share, **_resting(options, kind))
+    return replace(options.optimizer, backbone_lr_scale=share, **_resting(options, kind))
 
 
 def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
     A pretrained encoder ranks before anything is trained. What labels teach flows through what all
     documents share, so that those without labelled queries stay comparable.
     """
-    asked, behind = options.optimiser, options.model.start == "encoder"
+    asked, behind = options.optimizer, options.model.start == "encoder"
     shared = behind and kind == "atomic"
     frozen, decoder, rows = asked.freeze_encoder, asked.decoder, asked.rows
     if frozen is None:
@@ -216,7 +221,9 @@ def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
     }
 
 
-def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTrainedModel:
+def _make_model(
+    options: TrainingOptions, prepared: PreparedCorpus, *, fresh: bool
+) -> PreTrainedModel:
     """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
     from dsi.backbone import (
         from_encoder,
@@ -225,16 +232,16 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
         refuse_small_vocabulary,
     )
 
-    table = parts.assignment.table
-    if parts.checkpoint is not None:
+    table = prepared.assignment.table
+    if prepared.checkpoint is not None:
         model = from_pretrained(
-            parts.checkpoint,
+            prepared.checkpoint,
             alphabet_size=table.alphabet_size,
             decoder_layers=options.model.decoder_layers,
             seed=options.seed,
         )
-        refuse_small_vocabulary(model, parts.text, parts.checkpoint)
-        _refuse_long_texts(model, options, parts)
+        refuse_small_vocabulary(model, prepared.text, prepared.checkpoint)
+        _refuse_long_texts(model, options, prepared)
     elif options.model.encoder is not None:
         from dsi.loaded_encoder import load_encoder
 
@@ -244,11 +251,11 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
             weight=options.model.encoder_weight,
             seed=options.seed,
         )
-        refuse_small_vocabulary(model, parts.text, options.model.encoder)
+        refuse_small_vocabulary(model, prepared.text, options.model.encoder)
     else:
         model = from_scratch(
             options.model.size,
-            text_vocabulary=parts.text.vocabulary_size,
+            text_vocabulary=prepared.text.vocabulary_size,
             alphabet_size=table.alphabet_size,
             dropout=options.model.dropout,
             seed=options.seed,
@@ -257,28 +264,30 @@ def _make_model(options: TrainingOptions, parts: Parts, *, fresh: bool) -> PreTr
         from dsi.rows import WARM_STARTS, Corpus
 
         corpus = Corpus(
-            parts.tokens,
+            prepared.tokens,
             table,
-            parts.title_tokens,
+            prepared.title_tokens,
             options.model.title_weight,
             options.model.latent_weight,
-            parts.codebooks,
-            parts.codes,
-            parts.vectors,
-            parts.text.part,
+            prepared.codebooks,
+            prepared.codes,
+            prepared.vectors,
+            prepared.text.part,
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
     return with_extras(model, options)
 
 
-def _refuse_long_texts(model: PreTrainedModel, options: TrainingOptions, parts: Parts) -> None:
+def _refuse_long_texts(
+    model: PreTrainedModel, options: TrainingOptions, prepared: PreparedCorpus
+) -> None:
     """Raises InputError where a checkpoint has not as many positions as it is to read tokens."""
     from dsi.backbone import longest_text
     from dsi.language_model import is_prompted
 
-    positions, beside = longest_text(model), parts.text.beside
+    positions, beside = longest_text(model), prepared.text.beside
     if is_prompted(model):  # which reads identifiers behind the text
-        beside += 1 + parts.assignment.table.matrix().shape[1]
+        beside += 1 + prepared.assignment.table.matrix().shape[1]
     for name in ("query_length", "document_length"):
         wanted = getattr(options.mix, name)
         if positions is None or wanted + beside <= positions:
@@ -287,7 +296,7 @@ def _refuse_long_texts(model: PreTrainedModel, options: TrainingOptions, parts: 
         with_prompt = f" with {beside} of prompt and identifier" if beside else ""
         raise InputError(
             f"--mix.{name} {wanted}{with_prompt} is more than the {positions} tokens that "
-            f"{parts.checkpoint!r} reads",
+            f"{prepared.checkpoint!r} reads",
             hint=f"Give {room} or less" if room > 0 else "Give a shorter --model.prompt",
         )
 
@@ -310,7 +319,7 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
     return model
 
 
-def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> Any:
+def _dev_queries(dataset: Dataset, prepared: PreparedCorpus, options: TrainingOptions) -> Any:
     """Returns a seeded sample of the dev split, or None where it is empty."""
     from dsi.training.validation import DevQueries
 
@@ -324,18 +333,20 @@ def _dev_queries(dataset: Dataset, parts: Parts, options: TrainingOptions) -> An
         return None
     rng = np.random.default_rng([options.seed, 8])
     picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
-    rows = parts.assignment.table.find([pairs[number][1] for number in picked])
+    rows = prepared.assignment.table.find([pairs[number][1] for number in picked])
     asked = [pairs[number][0] for number in picked]
-    return DevQueries.of(asked, rows.tolist(), parts.text, options.mix.query_length, parts.lexical)
+    return DevQueries.of(
+        asked, rows.tolist(), prepared.text, options.mix.query_length, prepared.lexical
+    )
 
 
-def _watched_documents(parts: Parts, options: TrainingOptions) -> Any:
+def _evaluation_documents(prepared: PreparedCorpus, options: TrainingOptions) -> Any:
     """Returns a seeded sample of the documents, or None where none are to be watched."""
     from dsi.training.validation import DevQueries
 
     if not options.loop.evaluate_documents:
         return None
     rng = np.random.default_rng([options.seed, 9])
-    rows = rng.permutation(len(parts.tokens))[: options.loop.evaluate_documents].tolist()
+    rows = rng.permutation(len(prepared.tokens))[: options.loop.evaluate_documents].tolist()
     length = options.mix.document_length
-    return DevQueries([parts.text.part(parts.tokens[row], 0, length) for row in rows], rows)
+    return DevQueries([prepared.text.part(prepared.tokens[row], 0, length) for row in rows], rows)

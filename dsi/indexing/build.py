@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import is_leftover, read_json, remove_folder, write_json
+from data_prep.former_names import with_current_names
 from dsi import versions
-from dsi.corpus_memory import remember
 from dsi.distributed.processes import Processes
-from dsi.generation.memory import IN_VERSION, GenerativeMemory
-from dsi.indexing.assembly import make_run, without_training
+from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
+from dsi.indexing.assembly import make_training_run, without_training
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import (
     LEARNING,
     LEXICAL,
     TEACHER_SCORES,
     VECTORS,
-    Parts,
+    PreparedCorpus,
     check_codebooks,
     prepare,
 )
 from dsi.indexing.start import decided
+from dsi.stored_corpus import store_corpus
 from dsi.versions import Manifest
 from dsi.working_folder import free_refused, freed_when_refused
 
@@ -96,11 +97,11 @@ def train_index(
         processes.first_alone(lambda: _claim(work, wanted))
         if processes.rank == 0:
             stack.enter_context(freed_when_refused(work, (LEARNING, TEACHER_SCORES, VECTORS)))
-        parts = processes.first_before_others(
+        prepared = processes.first_before_others(
             lambda: prepare(dataset, work, options, docids_folder)
         )
         if options.loop.total:
-            run = processes.together(lambda: make_run(dataset, work, options, parts))
+            run = processes.together(lambda: make_training_run(dataset, work, options, prepared))
             run = replace(run, deepspeed=zero)
             from dsi.training.loop import train_loop
             from dsi.training.optimization.lora import merge_adapters
@@ -110,16 +111,16 @@ def train_index(
             merge_adapters(model)
         else:
             model, reached = processes.first_before_others(
-                lambda: without_training(dataset, work, options, parts)
+                lambda: without_training(dataset, work, options, prepared)
             )
-        if parts.lexical is not None:
-            reached["lexical"] = parts.lexical.outcome
+        if prepared.lexical is not None:
+            reached["lexical"] = prepared.lexical.outcome
 
         def write() -> None:
             assert writer is not None
             with writer.version() as fresh:
-                _write(fresh, dataset, options, parts, model, reached, wanted)
-                if parts.lexical is not None:
+                _write(fresh, dataset, options, prepared, model, reached, wanted)
+                if prepared.lexical is not None:
                     shutil.copytree(work / LEXICAL, fresh / LEXICAL)
                 _keep_logs(work, fresh / "log")
                 if memory is not None:
@@ -212,7 +213,8 @@ def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     if (out / "live").is_file():
         manifest = Manifest.load(versions.folder(out, versions.live(out)))
         # Updates that came since say so beside what the first version was made of.
-        made = {name: part for name, part in manifest.configuration.items() if name != "update"}
+        stored = with_current_names(manifest.configuration)
+        made = {name: part for name, part in stored.items() if name != "update"}
         if made != wanted:
             raise InputError(
                 f"an index of {_difference(made, wanted)} is here",
@@ -239,16 +241,18 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
         InputError: A run of other options was interrupted there.
     """
     file = work / _CLAIM
-    if not file.is_file() or (read_json(file) != wanted and free_refused(work)):
+    found = with_current_names(read_json(file)) if file.is_file() else None
+    if found is None or (found != wanted and free_refused(work)):
         write_json(file, wanted)
     _refuse_other_claim(work, wanted)
 
 
 def _refuse_other_claim(work: Path, wanted: Mapping[str, Any]) -> None:
     file = work / _CLAIM
-    if read_json(file) != wanted:
+    found = with_current_names(read_json(file))
+    if found != wanted:
         raise InputError(
-            f"a training run of {_difference(read_json(file), wanted)} was interrupted here",
+            f"a training run of {_difference(found, wanted)} was interrupted here",
             where=work,
             hint="Run it again with its own options, remove this folder, or choose another --out",
         )
@@ -274,7 +278,7 @@ def _write(
     folder: Path,
     dataset: Dataset,
     options: TrainingOptions,
-    parts: Parts,
+    prepared: PreparedCorpus,
     model: PreTrainedModel,
     reached: Mapping[str, Any],
     configuration: Mapping[str, Any],
@@ -282,10 +286,10 @@ def _write(
     """Writes a version, and with it what later versions need to name new documents."""
     from dsi.index import write_parts
 
-    table = parts.assignment.table
-    write_parts(folder, model=model, text=parts.text, table=table, titles=parts.titles)
-    parts.assignment.save(folder / "assignment")
-    remember(folder, dataset, parts.generator)
+    table = prepared.assignment.table
+    write_parts(folder, model=model, text=prepared.text, table=table, titles=prepared.titles)
+    prepared.assignment.save(folder / "assignment")
+    store_corpus(folder, dataset, prepared.generator)
     Manifest(
         documents=len(table),
         added=len(table),

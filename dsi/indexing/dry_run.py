@@ -10,7 +10,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError, command_line
 from data_prep.generators import GENERATORS
 from docids.kinds import KINDS
-from dsi.data.examples import task_shares
+from dsi.data.examples import task_proportions
 from dsi.indexing.start import FEWEST_LABELLED, codes_model, decided
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Plan:
         steps: What would be done, in order, in a sentence each.
         documents: How many there are; None where the dataset is not there yet.
         parameters: Of the network; None where the checkpoint cannot be reached.
-        memory: Bytes for weights, gradients and the optimiser's states on every process; None
+        memory: Bytes for weights, gradients and the optimizer's states on every process; None
             where the parameters are not known. What a batch adds is not in it.
-        shares: Task -> its share of a batch.
+        proportions: Task -> its share of a batch.
         examples: How many examples all steps together read; None where --loop.tokens decides.
     """
 
@@ -44,7 +44,7 @@ class Plan:
     documents: int | None
     parameters: int | None
     memory: int | None
-    shares: dict[str, float]
+    proportions: dict[str, float]
     examples: int | None
 
 
@@ -89,7 +89,7 @@ def plan_training(
         steps.append(f"read the identifiers in {docids_folder}")
     else:
         steps.append(f"first: {command_line('docids', dataset, '--out', docids_folder)}")
-    shares = task_shares(options.mix, options.rehearsal)
+    shares = task_proportions(options.mix, options.rehearsal)
     if opened is not None and not opened.info.qrels.get("train"):
         shares["labelled"] = 0.0
     if options.generator == "none":
@@ -156,14 +156,14 @@ def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
 
 def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
     """Returns the bytes for what training keeps of the weights that it moves."""
-    from dsi.indexing.assembly import optimiser_of
+    from dsi.indexing.assembly import optimizer_of
     from dsi.training.memory_estimate import state_bytes
     from dsi.training.optimization.optimizers import parameter_groups
 
-    groups = parameter_groups(network, optimiser_of(options, options.docids))
+    groups = parameter_groups(network, optimizer_of(options, options.docids))
     return state_bytes(
         sum(weight.numel() for group in groups for weight in group["params"]),
-        optimiser=options.optimiser.name,
+        optimizer=options.optimizer.name,
         sam=options.sam.rho > 0,
     )
 

@@ -21,11 +21,11 @@ from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
 from dsi.text_encoder import VocabularyOptions
 from dsi.training.options import (
-    BODY_SHARE,
+    BACKBONE_LR_SCALE,
     LoopOptions,
     LoraOptions,
     ModelOptions,
-    OptimiserOptions,
+    OptimizerOptions,
     SamOptions,
 )
 from dsi.training.trackers import check_trackers
@@ -54,7 +54,7 @@ class TrainingOptions(KindOptions):
         mix: Data mix.
         rehearsal: Input of the indexing task.
         objectives: Loss.
-        optimiser: Optimizer.
+        optimizer: Optimizer.
         lora: LoRA.
         loop: Training loop.
         sam: SAM.
@@ -71,7 +71,7 @@ class TrainingOptions(KindOptions):
     mix: MixOptions = field(default_factory=MixOptions)
     rehearsal: Advanced[RehearsalOptions] = field(default_factory=RehearsalOptions)
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
-    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     sam: SamOptions = field(default_factory=SamOptions)
@@ -92,17 +92,17 @@ class TrainingOptions(KindOptions):
         GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
         self.of_kind(self.docids)
         self._check_objectives()
-        self._check_body()
+        self._check_backbone()
         self._check_tokens()
         self._check_head()
-        if not self.mix.shares["indexing"] and self.rehearsal != RehearsalOptions():
+        if not self.mix.proportions["indexing"] and self.rehearsal != RehearsalOptions():
             raise InputError(
                 "--rehearsal.* changes nothing while the indexing task has no share",
                 hint="Give --mix.indexing a share, for example 1, or leave it out",
             )
-        if self.optimiser.rows == "touched" and self.sam.rho:
+        if self.optimizer.rows == "touched" and self.sam.rho:
             raise InputError(
-                f"--sam.rho {self.sam.rho} perturbs all weights, and --optimiser.rows touched has "
+                f"--sam.rho {self.sam.rho} perturbs all weights, and --optimizer.rows touched has "
                 "gradients of some rows only",
                 hint="Leave one of them out",
             )
@@ -116,21 +116,22 @@ class TrainingOptions(KindOptions):
             object.__setattr__(self, "given_docids", Path(self.docids))
             object.__setattr__(self, "docids", read_json(file).get("kind"))
 
-    def _check_body(self) -> None:
-        """Refuses ways to move the body of the network where it is frozen."""
-        body = self.optimiser.body
-        if body is None and not self.lora.rank:
+    def _check_backbone(self) -> None:
+        """Refuses options that train the backbone if it is frozen."""
+        backbone = self.optimizer.backbone_lr_scale
+        if backbone is None and not self.lora.rank:
             latent = self.model.start == "spectral" and self.docids == "atomic"
-            body = 0.0 if latent else BODY_SHARE
+            backbone = 0.0 if latent else BACKBONE_LR_SCALE
         ways = {
             f"--lora.rank {self.lora.rank}": self.lora.rank > 0,
-            f"--optimiser.layer_decay {self.optimiser.layer_decay}": self.optimiser.layer_decay < 1,
+            f"--optimizer.layer_decay {self.optimizer.layer_decay}": self.optimizer.layer_decay < 1,
         }
         for way, taken in ways.items():
-            if taken and body == 0:
+            if taken and backbone == 0:
                 raise InputError(
-                    f"{way} is about the body of the network, which --optimiser.body 0 freezes",
-                    hint="Give --optimiser.body a share, for example 1, or leave the other out",
+                    f"{way} trains the backbone, which --optimizer.backbone_lr_scale 0 freezes",
+                    hint="Set --optimizer.backbone_lr_scale, for example to 1, or leave the other "
+                    "out",
                 )
 
     def _check_head(self) -> None:
@@ -154,7 +155,7 @@ class TrainingOptions(KindOptions):
     def _check_tokens(self) -> None:
         """Refuses a budget of tokens that one text may exceed."""
         read = {"query_length": self.mix.pseudo or self.mix.labelled}
-        read["document_length"] = self.mix.shares["indexing"]
+        read["document_length"] = self.mix.proportions["indexing"]
         for name, share in read.items():
             length = getattr(self.mix, name)
             if share and self.loop.tokens is not None and self.loop.tokens < length:

@@ -18,7 +18,7 @@ from data_prep.progress import note
 from docids.assignment import Assignment, text_of
 from docids.code_learning.seq2seq import CodeVectors
 from docids.kinds import KINDS
-from docids.kinds.quantisation import Quantised
+from docids.kinds.quantization import Quantized
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.document_vectors import vectors_of
@@ -49,7 +49,7 @@ VECTORS = "vectors"
 
 
 @dataclass(frozen=True)
-class Parts:
+class PreparedCorpus:
     """What training stands on, made once and kept for a run that continues.
 
     Attributes:
@@ -82,7 +82,7 @@ class Parts:
 
 def prepare(
     dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
-) -> Parts:
+) -> PreparedCorpus:
     """Does the steps before training that are missing; what is there is used.
 
     Args:
@@ -140,7 +140,7 @@ def prepare(
 
         network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         vectors = vectors_of(network, tokens, work / VECTORS)[picked]
-    return Parts(
+    return PreparedCorpus(
         text,
         assignment,
         [titles[number] for number in picked],
@@ -241,7 +241,7 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     kind = options.docids
     if docids_folder is not None and (docids_folder / "docids.json").is_file():
         kind = read_json(docids_folder / "docids.json")["kind"]
-    if options.model.codebooks and not isinstance(KINDS[kind], Quantised):
+    if options.model.codebooks and not isinstance(KINDS[kind], Quantized):
         raise InputError(
             f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
             hint="Take --docids rq or --docids pq, or leave it out",
@@ -252,7 +252,7 @@ def _codebooks(
     assignment: Assignment, texts: list[str], options: TrainingOptions
 ) -> Codebooks | None:
     kind = KINDS[assignment.table.kind]
-    if not (options.model.codebooks and isinstance(kind, Quantised)):
+    if not (options.model.codebooks and isinstance(kind, Quantized)):
         return None
     from dsi.rows import Codebooks
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 FEWEST_LABELLED = 200
 """With fewer labelled training queries, nothing is learned from them about how people ask."""
 DEFAULT_STEPS = 160
-"""Optimiser steps of a network that has everything to learn."""
+"""Optimizer steps of a network that has everything to learn."""
 _OF_A_STEP = (
     "batch",
     "tokens",
     "accumulation",
-    "length_groups",
+    "length_buckets",
     "label_smoothing",
     "gradient_checkpointing",
     "checkpoint_every",
@@ -115,7 +115,7 @@ def _about_steps(options: TrainingOptions) -> str | None:
     """Returns the first option given that is about the steps of the network; None without one."""
     if options.generator not in ("auto", "none"):
         return "generator"
-    for group in ("mix", "rehearsal", "objectives", "optimiser", "lora", "sam"):
+    for group in ("mix", "rehearsal", "objectives", "optimizer", "lora", "sam"):
         value = getattr(options, group)
         usual = type(value)()
         for entry in fields(value):

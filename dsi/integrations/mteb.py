@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 class GenerativeIndex:
     """Trains an index on the corpus of a retrieval task, and answers the task's queries.
 
-    `mteb.evaluate(GenerativeIndex("folder"), [task])` does both. No judgement and no query of the
+    `mteb.evaluate(GenerativeIndex("folder"), [task])` does both. No judgment and no query of the
     task is trained on. An index that is in the folder already is opened, and not trained again.
 
     Args:
         folder: Where to write the indexes, each in a folder of its task's name.
         options: Those of `dsi train`; its defaults where None.
-        name: The name of the model in MTEB's results, `organisation/model`.
+        name: The name of the model in MTEB's results, `organization/model`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ _MOVED = 400
 a weight for one token. From runs on a CPU at two shapes, where it came out as 250 and 690."""
 
 
-def tokens_of_a_pass(model: PreTrainedModel) -> float:
+def pass_overhead_tokens(model: PreTrainedModel) -> float:
     """Returns how many tokens of text take as long as a pass costs by itself.
 
     Gradients of embeddings are as large as the embeddings, whatever a pass reads.
@@ -39,7 +39,7 @@ def tokens_of_a_pass(model: PreTrainedModel) -> float:
     return _MOVED * sum(different.values()) / max(met, 1)
 
 
-def best_passes(
+def best_bucket_count(
     lengths: npt.NDArray[np.int64], most: int, tokens_each: float, sharers: float
 ) -> int:
     """Returns how many groups of similar lengths a step is best computed in.

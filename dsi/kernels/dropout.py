@@ -15,16 +15,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsi.kernels.patching import computing
+from dsi.kernels.patching import replaced_forward
 
 _STEPS = 2**16
 """A probability is a multiple of one over this."""
 
 
-def cheap_dropout(model: nn.Module) -> AbstractContextManager[None]:
+def fast_dropout(model: nn.Module) -> AbstractContextManager[None]:
     """Lets a model's dropout layers draw cheaper bits on a CPU, until the end."""
     layers = [layer for layer in model.modules() if type(layer) is nn.Dropout]
-    return computing(layers, _dropout)
+    return replaced_forward(layers, _dropout)
 
 
 def dropped(states: torch.Tensor, share: float) -> torch.Tensor:

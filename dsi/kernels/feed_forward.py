@@ -17,11 +17,11 @@ from transformers.models.mt5.modeling_mt5 import MT5DenseActDense, MT5DenseGated
 from transformers.models.t5.modeling_t5 import T5DenseActDense, T5DenseGatedActDense
 
 from dsi.kernels.dropout import relu_dropped
-from dsi.kernels.patching import computing
+from dsi.kernels.patching import replaced_forward
 
 
 @contextmanager
-def cheap_feed_forward(model: nn.Module) -> Iterator[None]:
+def fast_feed_forward(model: nn.Module) -> Iterator[None]:
     """Lets the feed-forward layers of a T5 or mT5 take less time, until the end."""
     plain = [part for part in model.modules() if type(part) in (T5DenseActDense, MT5DenseActDense)]
     gated = [
@@ -29,7 +29,7 @@ def cheap_feed_forward(model: nn.Module) -> Iterator[None]:
         for part in model.modules()
         if type(part) in (T5DenseGatedActDense, MT5DenseGatedActDense)
     ]
-    with computing(plain, _plain), computing(gated, _gated):
+    with replaced_forward(plain, _plain), replaced_forward(gated, _gated):
         yield
 
 

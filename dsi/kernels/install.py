@@ -52,7 +52,7 @@ def install(
     purpose: Literal["training", "search"],
     *,
     precision: str = "fp32",
-    length_groups: int = 1,
+    length_buckets: int = 1,
     encoder_states: bool = True,
 ) -> Installation:
     """Installs every fast path that fits a model, and leaves the other layers as they are.
@@ -62,26 +62,26 @@ def install(
             gets a copy that shares all but the linear layers, and the model stays as it is.
         purpose: "training" has backward passes; "search" has weights in oneDNN's order.
         precision: "fp32" or "bf16".
-        length_groups: Most length buckets that attention takes texts in, in training.
+        length_buckets: Most length buckets that attention takes texts in, in training.
         encoder_states: Whether others than the decoder read the encoder's states, in training.
     """
     if purpose == "search":
         other = packed(model, precision)
         return Installation(other, _replaced(other))
     # Imported here: a search needs none of it, nor transformers behind it.
-    from dsi.kernels.dropout import cheap_dropout
-    from dsi.kernels.feed_forward import cheap_feed_forward
-    from dsi.kernels.linear import onednn_products
-    from dsi.kernels.norms import cheap_norms
+    from dsi.kernels.dropout import fast_dropout
+    from dsi.kernels.feed_forward import fast_feed_forward
+    from dsi.kernels.linear import fast_linear
+    from dsi.kernels.norms import fast_norms
     from dsi.kernels.unpadded import can_do_without, without_padding
 
     with ExitStack() as stack:
-        for cheap in (cheap_dropout, cheap_norms, cheap_feed_forward):
+        for cheap in (fast_dropout, fast_norms, fast_feed_forward):
             stack.enter_context(cheap(model))
         if can_do_without(model):
-            stack.enter_context(without_padding(model, length_groups, states=encoder_states))
+            stack.enter_context(without_padding(model, length_buckets, states=encoder_states))
         if precision == "fp32":  # autocast multiplies by oneDNN itself
-            stack.enter_context(onednn_products(model))
+            stack.enter_context(fast_linear(model))
         return Installation(model, _replaced(model), stack.pop_all())
 
 

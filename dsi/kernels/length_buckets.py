@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 
-def packed(lengths: npt.NDArray[np.int64], tokens: int) -> list[npt.NDArray[np.int64]]:
+def batches_within_budget(
+    lengths: npt.NDArray[np.int64], tokens: int
+) -> list[npt.NDArray[np.int64]]:
     """Packs texts into batches of similar lengths, each within a budget that counts padding in.
 
     Texts are taken from the longest to the shortest, so that the first of a batch says what each
@@ -38,7 +40,7 @@ def packed(lengths: npt.NDArray[np.int64], tokens: int) -> list[npt.NDArray[np.i
     return [order[start:end] for start, end in pairwise(cuts)]
 
 
-def grouped(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.int64]]:
+def length_buckets(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.int64]]:
     """Divides texts into groups of similar lengths, so that least padding is counted in all.
 
     Args:
@@ -84,7 +86,7 @@ def fewest_tokens(lengths: npt.NDArray[np.int64], most: int) -> list[int]:
 def _least(
     known: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], groups: int
 ) -> tuple[list[float], list[npt.NDArray[np.int64]]]:
-    """Finds the cheapest groups of neighbouring lengths, by dynamic programming.
+    """Finds the cheapest groups of neighboring lengths, by dynamic programming.
 
     Args:
         known: Different lengths, ascending.

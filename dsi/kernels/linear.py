@@ -9,18 +9,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsi.kernels.matmul import can_multiply, product
-from dsi.kernels.patching import computing
+from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
+from dsi.kernels.patching import replaced_forward
 
 
-def onednn_products(model: nn.Module) -> AbstractContextManager[None]:
+def fast_linear(model: nn.Module) -> AbstractContextManager[None]:
     """Lets oneDNN multiply in a model's plain linear layers, where it can, until the end."""
     layers = [
         layer
         for layer in model.modules()
-        if type(layer) is nn.Linear and can_multiply(layer.weight)
+        if type(layer) is nn.Linear and has_onednn_kernel(layer.weight)
     ]
-    return computing(layers, _linear)
+    return replaced_forward(layers, _linear)
 
 
 def _linear(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
@@ -39,14 +39,14 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(states, weight)
-        return product(states, weight)
+        return onednn_linear(states, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight = ctx.saved_tensors
         of_states = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_states = product(gradient, weight.t())
+            of_states = onednn_linear(gradient, weight.t())
         if ctx.needs_input_grad[1]:
-            of_weight = product(gradient.t(), states.t())
+            of_weight = onednn_linear(gradient.t(), states.t())
         return of_states, of_weight

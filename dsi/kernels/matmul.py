@@ -18,7 +18,7 @@ from torch.nn import functional
 _PROCESSORS = ("x86_64", "AMD64")
 
 
-def can_multiply(weight: torch.Tensor, dtype: torch.dtype | None = None) -> bool:
+def has_onednn_kernel(weight: torch.Tensor, dtype: torch.dtype | None = None) -> bool:
     """Whether oneDNN can multiply by such a weight: float32 or bfloat16, on an x86 processor.
 
     Args:
@@ -42,7 +42,7 @@ def _knows_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def product(
+def onednn_linear(
     states: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
@@ -64,6 +64,6 @@ def linear(
 ) -> torch.Tensor:
     """`torch.nn.functional.linear` without a gradient, by the faster of the two libraries."""
     same = states.dtype == weight.dtype == torch.float32
-    if same and not torch.is_autocast_enabled("cpu") and can_multiply(weight):
-        return product(states, weight, bias)
+    if same and not torch.is_autocast_enabled("cpu") and has_onednn_kernel(weight):
+        return onednn_linear(states, weight, bias)
     return functional.linear(states, weight, bias)

@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation in training on a CPU, with a backward pass written out.
+"""Root-mean-square normalization in training on a CPU, with a backward pass written out.
 
 For a row x of width d, weights w and a small eps (Zhang and Sennrich 2019, arXiv 1910.07467,
 equation 4, with eps inside the root as T5 has it):
@@ -25,13 +25,13 @@ from torch.autograd.function import once_differentiable
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from dsi.kernels.patching import computing
+from dsi.kernels.patching import replaced_forward
 
 
-def cheap_norms(model: nn.Module) -> AbstractContextManager[None]:
-    """Lets the normalisations of a T5 or mT5 take less time on a CPU, until the end."""
+def fast_norms(model: nn.Module) -> AbstractContextManager[None]:
+    """Lets the normalizations of a T5 or mT5 take less time on a CPU, until the end."""
     layers = [layer for layer in model.modules() if type(layer) in (T5LayerNorm, MT5LayerNorm)]
-    return computing(layers, _norm)
+    return replaced_forward(layers, _norm)
 
 
 def _norm(layer: Any, states: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ def _norm(layer: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 class _Norm(torch.autograd.Function):
-    """The normalisation of states [..., width], in a dtype."""
+    """The normalization of states [..., width], in a dtype."""
 
     @staticmethod
     def forward(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dsi.kernels.matmul import can_multiply, product
+from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,16 +47,16 @@ class PackedLinear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Returns the products, [..., out], in the dtype of the states, floating [..., in]."""
-        return self.products(states).to(states.dtype)
+        return self.linear(states).to(states.dtype)
 
-    def products(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
+    def linear(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
         """Returns the products in the dtype they are computed in.
 
         Args:
             states: What is multiplied; floating [..., in].
             activation: What is made of the products: "none" or "relu".
         """
-        return product(states.to(self.weight.dtype), self.weight, self.bias, activation)
+        return onednn_linear(states.to(self.weight.dtype), self.weight, self.bias, activation)
 
 
 class PackedPart(nn.Module):
@@ -89,19 +89,19 @@ def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
         whole = parts[0].whole
         outputs = sum(part.out_features for part in parts if part.whole is whole)
         if outputs == whole.out_features:
-            return whole.products(states)
+            return whole.linear(states)
     return torch.cat([layer(states) for layer in layers], dim=-1)
 
 
-def products_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+def linear_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
     """Returns what a layer makes of states, in the dtype it computes in, to add to others."""
-    return layer.products(states) if isinstance(layer, PackedLinear) else layer(states)
+    return layer.linear(states) if isinstance(layer, PackedLinear) else layer(states)
 
 
 def relu_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
     """Returns the positive part of what a layer makes of states, in the dtype it computes in."""
     if isinstance(layer, PackedLinear):
-        return layer.products(states, "relu")
+        return layer.linear(states, "relu")
     return layer(states).relu_()
 
 
@@ -136,7 +136,7 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
             cannot multiply the whole model is in bfloat16 instead.
     """
     dtype = torch.bfloat16 if precision == "bf16" else None
-    if dtype and not can_multiply(model.get_output_embeddings().weight, dtype):
+    if dtype and not has_onednn_kernel(model.get_output_embeddings().weight, dtype):
         whole: Any = copy.deepcopy(model)
         return whole.to(dtype)
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -144,7 +144,7 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     head = other.get_output_embeddings()
 
     def can_pack(layer: Any) -> bool:
-        return type(layer) is nn.Linear and layer is not head and can_multiply(layer.weight)
+        return type(layer) is nn.Linear and layer is not head and has_onednn_kernel(layer.weight)
 
     for path, parent in list(other.named_modules()):
         own_name = path.rpartition(".")[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def computing(layers: Sequence[Any], way: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(layers: Sequence[Any], way: Callable[..., Any]) -> Iterator[None]:
     """Lets layers compute in another way, until the end.
 
     Args:

@@ -1,7 +1,7 @@
 """T5 in training without padding, in one pass over texts of all lengths.
 
 The tokens of a batch's texts stand one after another, in groups of similar lengths, as if they were
-one text. So layers that look at one token at a time (products, normalisations, dropout) do their
+one text. So layers that look at one token at a time (products, normalizations, dropout) do their
 work once, on hardly any padding, and a step makes the gradient of each weight once. Attention
 alone sees texts, a group at a time. The values are those of a padded batch.
 
@@ -29,8 +29,8 @@ from transformers.models.mt5.modeling_mt5 import MT5Stack
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from dsi.kernels.dropout import dropped
-from dsi.kernels.length_buckets import grouped
-from dsi.kernels.patching import computing
+from dsi.kernels.length_buckets import length_buckets
+from dsi.kernels.patching import replaced_forward
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Layout:
         lengths = attention_mask.sum(dim=1).cpu().numpy()
         kinds = len(np.unique(np.maximum(lengths, 1)))
         groups, examples, places = [], [], []
-        for texts in grouped(lengths, min(most, kinds)):
+        for texts in length_buckets(lengths, min(most, kinds)):
             length = max(1, int(lengths[texts].max()))
             absent = np.arange(length) >= lengths[texts][:, None]
             padding = torch.from_numpy(absent)[:, None, None].to(device) if absent.any() else None
@@ -132,10 +132,14 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
     encoding, decoding = network.encoder, network.decoder
     rows = WeakTensorKeyDictionary()
     with (
-        computing([block.layer[0].SelfAttention for block in encoding.block], _self_attention),
-        computing([block.layer[1].EncDecAttention for block in decoding.block], _cross_attention),
-        computing([encoding], partial(_encoder, most, rows, states)),
-        computing([decoding], partial(_decoder, most, rows)),
+        replaced_forward(
+            [block.layer[0].SelfAttention for block in encoding.block], _self_attention
+        ),
+        replaced_forward(
+            [block.layer[1].EncDecAttention for block in decoding.block], _cross_attention
+        ),
+        replaced_forward([encoding], partial(_encoder, most, rows, states)),
+        replaced_forward([decoding], partial(_decoder, most, rows)),
     ):
         yield
 

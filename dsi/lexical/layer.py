@@ -15,7 +15,7 @@ from data_prep.errors import InputError
 from docids.store import check_offsets, naming, open_store, write_store
 from docids.strings import Strings
 from dsi.lexical.features import Scales, Statistics
-from dsi.lexical.lexicon import Lexicon, neighbours
+from dsi.lexical.lexicon import Lexicon, neighbors
 from dsi.lexical.weighting import Weighting, weigh
 from dsi.lexical.words import Vocabulary
 
@@ -238,10 +238,10 @@ def query_terms(
     Returns:
         CSR float32 [texts, words + pairs].
     """
-    # As titles, of one sentence each: neighbours in a query may stand in two.
+    # As titles, of one sentence each: neighbors in a query may stand in two.
     tokens = vocabulary.split(texts, [""] * len(texts), grow=False)
     known = tokens.words >= 0
-    keys, owners = neighbours(tokens)
+    keys, owners = neighbors(tokens)
     keys, owners, _ = _counted(keys, owners)
     places = np.searchsorted(pairs, keys)
     places[places == len(pairs)] = 0

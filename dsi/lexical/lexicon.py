@@ -1,4 +1,4 @@
-"""How often each word, and each pair of neighbouring words, occurs in each document."""
+"""How often each word, and each pair of neighboring words, occurs in each document."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Lexicon:
         last_sentence: Whether it occurs in the last sentence; bool [entries].
         pair_offsets: Where the pairs of each document start and the last end; int64
             [documents + 1].
-        pair_keys: first << 32 | second of each ordered pair of neighbours within a sentence, stop
+        pair_keys: first << 32 | second of each ordered pair of neighbors within a sentence, stop
             words left out, ascending in a document; int64 [pair entries].
         pair_counts: Occurrences; uint16 [pair entries].
     """
@@ -218,11 +218,11 @@ def _count(tokens: Tokens, pairs: bool) -> Lexicon:
     )
 
 
-def neighbours(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pairs of neighbouring known words, first << 32 | second, and their texts.
+def neighbors(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pairs of neighboring known words, first << 32 | second, and their texts.
 
     Args:
-        tokens: The words. A word that is unknown parts its neighbours, and so does the end of a
+        tokens: The words. A word that is unknown parts its neighbors, and so does the end of a
             sentence; a stop word does not.
 
     Returns:
@@ -241,7 +241,7 @@ def _pairs(tokens: Tokens, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.nda
     if not wanted:
         nothing = np.zeros(0, np.int64)
         return nothing, nothing.astype(np.uint16), np.zeros(tokens.count + 1, np.int64)
-    keys, texts = neighbours(tokens)
+    keys, texts = neighbors(tokens)
     order = np.lexsort((keys, texts))
     keys, texts = keys[order], texts[order]
     fresh = np.ones(len(keys), bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """What one word of the query, or a pair of neighbours, adds to the score of a document.
+    """What one word of the query, or a pair of neighbors, adds to the score of a document.
 
     Attributes:
         term: The word as the lexical layer counts it (a stem), or two of them.

@@ -259,16 +259,16 @@ def _descend(
     scores = _Scores(batch, parts)
     judging = [_Scores(judge, parts) for judge in judges]
     temperature = torch.nn.Parameter(torch.tensor(_START_TEMPERATURE).log())
-    optimiser = torch.optim.Adam([*weighting.parameters(), temperature], lr=options.lr)
+    optimizer = torch.optim.Adam([*weighting.parameters(), temperature], lr=options.lr)
     right = torch.zeros(len(batch.rows), dtype=torch.int64)
     figures = {0: _reciprocal_rank(weighting, judging)} if judging else {}
     for step in track(range(1, steps + 1), "training the lexical layer"):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         logits = temperature.exp() * scores.of(weighting)
         loss = functional.cross_entropy(logits, right)
         loss = loss + weighting.penalty(options.word_decay / len(right))
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         if judging and (step % _EVERY == 0 or step == steps):
             figures[step] = _reciprocal_rank(weighting, judging)
     return figures

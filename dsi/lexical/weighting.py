@@ -5,7 +5,7 @@ The weight of word w in document d is
     idf(w) tf / (tf + k1 (1 - b + b length(d) / mean)) * exp(theta . F(d, w) + phi . G(w) + gain(w))
 
 with tf the occurrences, those in the title counted `title_weight` times, and F and G the features
-of `dsi.lexical.features`. The weight of an ordered pair of neighbours has the same form with a k1,
+of `dsi.lexical.features`. The weight of an ordered pair of neighbors has the same form with a k1,
 a scale and features of its own. With every parameter but k1, b and the weights of title and pairs
 at 0, it is BM25 (Lucene's variant).
 
@@ -45,7 +45,7 @@ class Weighting(nn.Module):
     Args:
         words: How many words there are.
         k1: Saturation of the term frequency.
-        b: Normalisation by length, between 0 and 1.
+        b: Normalization by length, between 0 and 1.
         pairs: Weight of pairs; 0 for none.
         title_weight: How often an occurrence in the title counts.
     """

@@ -85,10 +85,10 @@ def _look_up(teacher_scores: TeacherScores, forward: Forward) -> Candidates:
     logits = _logits(forward, places, codes)
     kept = codes != IGNORED
     index = codes.masked_fill(~kept, 0).unsqueeze(-1)
-    normaliser = logits.logsumexp(dim=-1)
+    normalizer = logits.logsumexp(dim=-1)
     chosen = logits.expand(*codes.shape, -1).gather(-1, index).squeeze(-1)
     raw = chosen.masked_fill(~kept, 0.0)
-    logs = (chosen - normaliser).masked_fill(~kept, 0.0)
+    logs = (chosen - normalizer).masked_fill(~kept, 0.0)
     kept_lines = slice(len(asked))
     return Candidates(wanted[kept_lines], codes[kept_lines], raw[kept_lines], logs[kept_lines])
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codebooks:
-    """What codes of quantised identifiers stand for.
+    """What codes of quantized identifiers stand for.
 
     Attributes:
         words: The codeword of each code, that of `FIRST_CODE` first; float32 [codes, dimensions].
-        vectors: The vectors that were quantised, one for each row of the table; float32
+        vectors: The vectors that were quantized, one for each row of the table; float32
             [documents, dimensions].
     """
 
@@ -32,7 +32,7 @@ class Codebooks:
     def projected(self, documents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Returns the codewords in the space of a model's vectors of the same documents.
 
-        By the linear map that takes the quantised vectors to the model's with least squares: as
+        By the linear map that takes the quantized vectors to the model's with least squares: as
         codewords add up to the vector of a document, so do their images.
 
         Args:

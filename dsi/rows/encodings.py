@@ -9,7 +9,7 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
-from dsi.backbone import decoder_body, longest_text
+from dsi.backbone import decoder_without_head, longest_text
 from dsi.inference import evaluating, padded
 from dsi.language_model import is_prompted
 from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
@@ -27,7 +27,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Starts output rows and decoder embedding from the model's encodings of the documents.
 
     A document's vector is what the first decoder step makes of it (the state that the output
-    layer reads), centred over the corpus and scaled to length 1: the row of a document then
+    layer reads), centerd over the corpus and scaled to length 1: the row of a document then
     already answers to texts that the model decodes like it. A code that several documents share
     gets their mean, or its codeword.
 
@@ -74,7 +74,7 @@ def decoder_states(
         longest = max(1, min(_TOKENS, (longest_text(model) or 0) - beside))
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
-    base = decoder_body(model)
+    base = decoder_without_head(model)
     with evaluating(model), torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
@@ -95,12 +95,12 @@ def decoder_states(
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
     """Starts new output rows from what the decoder's first step makes of the new documents.
 
-    As in the warm start of that name: centred, and as long as the rows that are there.
+    As in the warm start of that name: centerd, and as long as the rows that are there.
 
     Args:
         model: Any encoder-decoder of the toolkit.
         new: The documents.
-        seed: Of the choice of old documents that the centre is taken from.
+        seed: Of the choice of old documents that the center is taken from.
     """
     import torch
 

@@ -21,7 +21,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     The codewords are rotated into the width of the model at random, which keeps their angles, and
     scaled to the mean length of the rows that they replace. Where they have more dimensions than
     the model, those in which they differ most are kept. So RIPOR (Zeng et al., WWW 2024, section
-    3.2) starts its tables of codes, whose model is as wide as the vectors that were quantised.
+    3.2) starts its tables of codes, whose model is as wide as the vectors that were quantized.
 
     Args:
         model: Any encoder-decoder after `graft_docids`.

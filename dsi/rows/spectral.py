@@ -1,6 +1,6 @@
 """The spectral warm start: a T5 from scratch that starts as latent semantic analysis.
 
-The corpus' term matrix (documents x tokens) is factorised by a truncated SVD (Deerwester et al.,
+The corpus' term matrix (documents x tokens) is factorized by a truncated SVD (Deerwester et al.,
 Indexing by Latent Semantic Analysis, 1990), and what comes of it is written into the weights, so
 that the untouched network computes, exactly at any number of documents,
 
@@ -63,7 +63,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     Args:
         model: A T5 from scratch, its attention as wide as its hidden states.
         corpus: The documents and their identifiers.
-        seed: Of the randomised SVD, and of the random rotation that spreads its factors over all
+        seed: Of the randomized SVD, and of the random rotation that spreads its factors over all
             dimensions.
 
     Raises:
@@ -165,7 +165,7 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
         counts: How often every document has every token; [documents, tokens], sparse.
         rank: Width of the vectors; before the rotation, dimensions past the matrix's own rank are
             zero.
-        seed: Of the randomised SVD and the rotation.
+        seed: Of the randomized SVD and the rotation.
 
     Returns:
         float32 [tokens, rank]; zero for tokens that no document has.

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from docids.table import PAD
-from dsi.backbone import decoder_body
+from dsi.backbone import decoder_without_head
 from dsi.inference import evaluating, padded
 
 _BATCH = 128
@@ -49,7 +49,7 @@ def last_states(
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
-            found = decoder_body(model)(
+            found = decoder_without_head(model)(
                 input_ids=begun.to(device),
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask.to(device),
@@ -141,7 +141,7 @@ def _latent_states(
         ways, factors = (part[heads] for part in _picked(attention.v.weight))
         open_ways = gains * factors
         values = read[:, ways].mul_(open_ways).mul_(weights[:, None])
-        # A part at a time, so that it is still in the cache when it is normalised.
+        # A part at a time, so that it is still in the cache when it is normalized.
         for first in range(0, len(texts), _TOGETHER):
             last = min(first + _TOGETHER, len(texts))
             bag = torch.from_numpy(places[begins[first] : begins[last]])

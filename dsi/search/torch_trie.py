@@ -25,11 +25,11 @@ class Slots:
     Attributes:
         of_node: int64 [nodes]; the root, which is never asked for, stands nowhere: -1.
         maxima: How many slots there are before the rows.
-        steps: How they are computed, one run of neighbouring slots after the other, the last run
+        steps: How they are computed, one run of neighboring slots after the other, the last run
             of the line first. For each run: the slots whose maxima are taken, those of one maximum
             after those of the other, int32 [members], and where each one's begin and the last
             one's end, int64 [maxima of the run + 1].
-        first_level: Where the nodes of the first level stand, if they are neighbours in the line.
+        first_level: Where the nodes of the first level stand, if they are neighbors in the line.
     """
 
     of_node: torch.Tensor
@@ -69,11 +69,11 @@ class Slots:
             slots,
             maxima,
             tuple(((members + maxima).int(), ends) for members, ends in steps),
-            neighbours(slots[1 : 1 + trie.branching[0]]),
+            neighbors(slots[1 : 1 + trie.branching[0]]),
         )
 
 
-def neighbours(places: torch.Tensor) -> slice | None:
+def neighbors(places: torch.Tensor) -> slice | None:
     """Returns the slice that consecutive places [places] are, None where they are not."""
     start = int(places[0])
     if bool((places.diff() == 1).all()):
@@ -252,7 +252,7 @@ class TorchTrie:
     @cached_property
     def first_codes(self) -> slice | None:
         """The codes on the first level, if they follow one another without a gap."""
-        return neighbours(self.code[1 : 1 + self.branching[0]])
+        return neighbors(self.code[1 : 1 + self.branching[0]])
 
     @cached_property
     def slots(self) -> Slots:

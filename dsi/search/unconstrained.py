@@ -53,7 +53,7 @@ def unconstrained_search(
         model: As in `beam_search`; likewise the queries.
         input_ids: int64 [queries, length].
         attention_mask: [queries, length].
-        trie: The live identifiers, by which documents are recognised; it guides nothing.
+        trie: The live identifiers, by which documents are recognized; it guides nothing.
         k: How many documents to return for each query, at most `beams`.
         beams: How many hypotheses to keep in each step, and how many complete ones.
         document_scores: Added to the scores of the documents found, as in `beam_search`; what is

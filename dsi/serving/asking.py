@@ -122,7 +122,7 @@ def _k(value: Any, limits: Limits) -> int:
 
 
 def _ids(value: Any, name: str) -> tuple[str, ...]:
-    """Returns ids in one order, so that questions are recognised as alike."""
+    """Returns ids in one order, so that questions are recognized as alike."""
     if not isinstance(value, list) or not all(map(_is_text, value)):
         raise RefusedError(400, f"{name}: a list of document ids is wanted")
     return tuple(sorted(set(value)))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from dsi.objectives.base import Objective
-from dsi.training.engines.base import OptimiserState
+from dsi.training.engines.base import OptimizerState
 
 _STATE = "state.json"
 _OBJECTIVES = "objectives.safetensors"
@@ -25,7 +25,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer | OptimiserState,
+    optimizer: torch.optim.Optimizer | OptimizerState,
     progress: dict[str, Any],
     objectives: Sequence[Objective] = (),
 ) -> None:
@@ -35,14 +35,14 @@ def save_checkpoint(
         folder: Where checkpoints are.
         step: How many steps have been made.
         model: The weights.
-        optimiser: It, or its state, whichever processes held that.
+        optimizer: It, or its state, whichever processes held that.
         progress: Whatever else the run knows, as JSON.
         objectives: Terms of the loss, some of which keep a state.
     """
-    state: OptimiserState = (
-        optimiser.state_dict()["state"]
-        if isinstance(optimiser, torch.optim.Optimizer)
-        else optimiser
+    state: OptimizerState = (
+        optimizer.state_dict()["state"]
+        if isinstance(optimizer, torch.optim.Optimizer)
+        else optimizer
     )
     with replacing_folder(folder / f"{step:08d}") as fresh:
         save_model(model, str(fresh / "model.safetensors"))
@@ -51,7 +51,7 @@ def save_checkpoint(
             for number, entries in state.items()
             for name, value in entries.items()
         }
-        save_file(tensors, fresh / "optimiser.safetensors")
+        save_file(tensors, fresh / "optimizer.safetensors")
         kept = {
             f"{objective.name}.{name}": value.contiguous()
             for objective in objectives
@@ -67,7 +67,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path,
     model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     objectives: Sequence[Objective] = (),
 ) -> tuple[int, dict[str, Any]]:
     """Restores the newest checkpoint in place.
@@ -75,7 +75,7 @@ def load_checkpoint(
     Args:
         folder: Where `save_checkpoint` wrote.
         model: Gets the weights.
-        optimiser: Gets its state.
+        optimizer: Gets its state.
         objectives: Terms that remember something; they get it back.
 
     Returns:
@@ -91,13 +91,13 @@ def load_checkpoint(
     newest = folder / f"{saved[-1]:08d}"
     try:
         load_model(model, newest / "model.safetensors", strict=True)
-        flat = load_file(newest / "optimiser.safetensors")
+        flat = load_file(newest / "optimizer.safetensors")
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in flat.items():
             number, name = key.split(".", 1)
             state.setdefault(int(number), {})[name] = value
-        stored = optimiser.state_dict()
-        optimiser.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
+        stored = optimizer.state_dict()
+        optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
         if (newest / _OBJECTIVES).is_file():
             terms = {objective.name: objective for objective in objectives}
             states: dict[str, dict[str, torch.Tensor]] = {}

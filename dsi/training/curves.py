@@ -87,7 +87,7 @@ def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
         if found:
             panels[panel] = (found, None)
     measured = {name for row in rows for name in row} - {"step", "loss"}
-    documents = {"documents Success@1": "memorised", "never forgotten": "never forgotten"}
+    documents = {"documents Success@1": "memorized", "never forgotten": "never forgotten"}
     dev = sorted(measured - set(documents) - {"forgetting events"})
     for panel, names in {
         "dev queries": {name: name for name in dev},
@@ -123,7 +123,7 @@ def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def _subsampled(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
-    """Returns at most `_POINTS` points, each the mean of neighbours."""
+    """Returns at most `_POINTS` points, each the mean of neighbors."""
     group = -(-len(steps) // _POINTS)
     starts = range(0, len(steps), group)
     return (

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder, write_json
 from dsi.data.batching import Batch, Batches
-from dsi.kernels.bucket_count import best_passes, tokens_of_a_pass
+from dsi.kernels.bucket_count import best_bucket_count, pass_overhead_tokens
 from dsi.kernels.install import install
 from dsi.kernels.unpadded import can_do_without
 from dsi.objectives.base import Objective, Targets
@@ -34,12 +34,12 @@ from dsi.training.memory_estimate import (
     Shape,
     available,
     estimate,
-    neighbours,
+    neighbors,
     refuse_what_cannot_fit,
 )
-from dsi.training.optimization.optimizers import learning_rate, make_optimiser, set_learning_rate
+from dsi.training.optimization.optimizers import learning_rate, make_optimizer, set_learning_rate
 from dsi.training.optimization.sam import Perturbation, weights_to_perturb
-from dsi.training.options import LoopOptions, OptimiserOptions, SamOptions
+from dsi.training.options import LoopOptions, OptimizerOptions, SamOptions
 from dsi.training.step import StepLoss, backward_step
 from dsi.training.validation import DevQueries, ranks_of, validate
 
@@ -62,13 +62,13 @@ class Run:
         objectives: The terms of the loss.
         trie: The identifiers, for evaluation.
         dev: Dev queries; None where the dataset has none, and then the last weights are kept.
-        optimiser: How weights move.
+        optimizer: How weights move.
         loop: How long.
         seed: Of dropout.
         folder: Where checkpoints, the best weights and the logs are.
         sam: Whether and how weights are perturbed before a step's gradient is taken.
         deepspeed: A DeepSpeed configuration (`read_zero_config`); None for DDP.
-        documents: Texts of documents, to see which are memorised and which forgotten; None for
+        documents: Texts of documents, to see which are memorized and which forgotten; None for
             none.
     """
 
@@ -78,7 +78,7 @@ class Run:
     objectives: Sequence[Objective]
     trie: TorchTrie
     dev: DevQueries | None
-    optimiser: OptimiserOptions
+    optimizer: OptimizerOptions
     loop: LoopOptions
     seed: int
     folder: Path
@@ -92,9 +92,9 @@ class Run:
         return self.deepspeed is None and can_do_without(self.model)
 
     @cached_property
-    def tokens_of_a_pass(self) -> float:
+    def pass_overhead_tokens(self) -> float:
         """What a pass through the model costs by itself, in tokens of text."""
-        return tokens_of_a_pass(self.model)
+        return pass_overhead_tokens(self.model)
 
 
 def hardware_precision(wanted: str) -> str:
@@ -130,7 +130,7 @@ def train_loop(run: Run) -> dict[str, Any]:
         run.model,
         "training",
         precision=precision,
-        length_groups=run.loop.length_groups,
+        length_buckets=run.loop.length_buckets,
         encoder_states=any(objective.encoder_states for objective in run.objectives),
     ):
         return _train(run, precision)
@@ -160,7 +160,7 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     began, tokens = time.monotonic(), 0
     loss = float(progress.get("loss", math.nan))
     for step in range(start, steps):
-        set_learning_rate(engine, learning_rate(run.optimiser, step, steps))
+        set_learning_rate(engine, learning_rate(run.optimizer, step, steps))
         with translate_errors(run.folder, step + 1):
             parts = run.batches.parts(
                 step, loop.accumulation, accelerator.process_index, accelerator.num_processes
@@ -172,10 +172,10 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
                 raise InputError(
                     f"the loss is {loss} at step {step + 1}",
                     where=run.folder,
-                    hint="Lower --optimiser.lr or take --loop.precision fp32; the last checkpoint "
+                    hint="Lower --optimizer.lr or take --loop.precision fp32; the last checkpoint "
                     "is kept, but other options start a run of their own (another --out)",
                 )
-            engine.step(run.optimiser.clip)
+            engine.step(run.optimizer.clip)
         for objective in run.objectives:
             objective.after_step(engine.network, step)
         done = step + 1
@@ -231,15 +231,15 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
             f"{run.loop.accumulation} parts",
             hint=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
         )
-    if run.optimiser.rows == "touched" and processes > 1 and run.deepspeed is None:
+    if run.optimizer.rows == "touched" and processes > 1 and run.deepspeed is None:
         raise InputError(
-            f"--optimiser.rows touched is for one process, and there are {processes}",
-            hint="Take --optimiser.rows all",
+            f"--optimizer.rows touched is for one process, and there are {processes}",
+            hint="Take --optimizer.rows all",
         )
     if run.loop.gradient_checkpointing:
         # Not the reentrant form: it gives no gradients to those who ask for them by weight.
         run.model.gradient_checkpointing_enable({"use_reentrant": False})
-    optimiser = make_optimiser(run.model, run.optimiser)
+    optimizer = make_optimizer(run.model, run.optimizer)
     if run.loop.check_memory:
         _check_memory(run, processes)
     checkpoints = run.folder / "checkpoints"
@@ -250,15 +250,15 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
             mixed_precision="bf16" if precision == "bf16" else "no",
             cpu=not torch.cuda.is_available(),
         )
-        start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
-        return PlainEngine(accelerator, run.model, optimiser), start, progress
+        start, progress = load_checkpoint(checkpoints, run.model, optimizer, run.objectives)
+        return PlainEngine(accelerator, run.model, optimizer), start, progress
     from dsi.training.engines.zero import ZeroEngine, refuse_with_zero, zero_accelerator
 
-    refuse_with_zero(run.optimiser, run.objectives, run.deepspeed)
+    refuse_with_zero(run.optimizer, run.objectives, run.deepspeed)
     examples = math.ceil(run.batches.size / (processes * run.loop.accumulation))
     accelerator = zero_accelerator(run.deepspeed, precision, examples)
-    start, progress = load_checkpoint(checkpoints, run.model, optimiser, run.objectives)
-    return ZeroEngine(accelerator, run.model, optimiser, run.optimiser.clip), start, progress
+    start, progress = load_checkpoint(checkpoints, run.model, optimizer, run.objectives)
+    return ZeroEngine(accelerator, run.model, optimizer, run.optimizer.clip), start, progress
 
 
 def _check_memory(run: Run, processes: int) -> None:
@@ -283,7 +283,7 @@ def _check_memory(run: Run, processes: int) -> None:
             examples=math.ceil(examples / (processes * run.loop.accumulation)),
             tokens=tokens,
             codes=run.targets.codes.shape[1],
-            optimiser=run.optimiser.name,
+            optimizer=run.optimizer.name,
             sam=run.sam.rho > 0,
             checkpointing=run.loop.gradient_checkpointing,
             zero_stage=zero.get("stage", 0),
@@ -293,7 +293,7 @@ def _check_memory(run: Run, processes: int) -> None:
     ]
     refuse_what_cannot_fit(
         max(needs, key=lambda need: need.batch),
-        available(run.model.device) // neighbours(run.model.device),
+        available(run.model.device) // neighbors(run.model.device),
         accumulation=run.loop.accumulation,
         checkpointing=run.loop.gradient_checkpointing,
     )
@@ -324,8 +324,8 @@ def _gradients(
     """
     sharers = engine.accelerator.num_processes * run.loop.accumulation
     # From what every process knows, so that all make as many passes; no part has fewer examples.
-    fewest, each = run.batches.fewest // sharers, run.tokens_of_a_pass
-    most = 1 if run.without_padding else run.loop.length_groups
+    fewest, each = run.batches.fewest // sharers, run.pass_overhead_tokens
+    most = 1 if run.without_padding else run.loop.length_buckets
     lengths = run.batches.lengths(step)
 
     def once(parts: Sequence[Batch], own: bool = False, share: float = 1.0) -> StepLoss:
@@ -341,7 +341,7 @@ def _gradients(
             steps=run.loop.total,
             own=own,
             groups=min(
-                best_passes(lengths, most, each, sharers / share), max(1, int(fewest * share))
+                best_bucket_count(lengths, most, each, sharers / share), max(1, int(fewest * share))
             ),
         )
 
@@ -360,7 +360,7 @@ def _gradients(
 
 def _checkpoint(run: Run, engine: Engine, done: int, progress: dict[str, Any]) -> None:
     """Writes a checkpoint: what one process alone would write, whoever held the pieces."""
-    model, state = engine.whole(), engine.optimiser_state()
+    model, state = engine.whole(), engine.optimizer_state()
     if model is not None:
         save_checkpoint(run.folder / "checkpoints", done, model, state, progress, run.objectives)
 

@@ -4,7 +4,7 @@ Bytes in one process beyond the network itself, for T trained weights, a batch o
 most l tokens, identifiers of n codes out of a, a network of width d, inner width f and h heads:
 
     gradients      4 T
-    optimiser      8 T  (AdamW; Adafactor keeps rows and columns only)
+    optimizer      8 T  (AdamW; Adafactor keeps rows and columns only)
     SAM            4 T  (the perturbed weights; the old ones are kept)
     hidden states  4 b (layers_enc (l (14 d + 3 f + 3 h l))
                         + layers_dec (n (22 d + 3 f + 3 h (n + l)) + 2 l d))
@@ -13,8 +13,8 @@ most l tokens, identifiers of n codes out of a, a network of width d, inner widt
 A prefix-aware output layer (`dsi.pawa`) adds as many hidden states for each of its layers and code,
 and 8 b n d min(a, d) for adapted weights.
 With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) and those of
-one layer. DeepSpeed keeps the network twice, once in float32 for the optimiser: 4 T more; over p
-processes ZeRO 1 divides the optimiser's states and that copy by p, ZeRO 2 the gradients too.
+one layer. DeepSpeed keeps the network twice, once in float32 for the optimizer: 4 T more; over p
+processes ZeRO 1 divides the optimizer's states and that copy by p, ZeRO 2 the gradients too.
 
 What the backward pass keeps was counted in T5; other encoder-decoders keep about as much.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _GIB = 2**30
-_OPTIMISER_BYTES = {"adamw": 8, "adafactor": 0}
+_OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 0}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Need:
     """Bytes that one process will ask for beyond the network.
 
     Attributes:
-        states: For gradients, the optimiser and SAM; the batch does not change it.
+        states: For gradients, the optimizer and SAM; the batch does not change it.
         batch: For hidden states and logits of one part of a step.
     """
 
@@ -143,21 +143,21 @@ def hidden_bytes(shape: Shape, examples: int, tokens: int, codes: int) -> int:
 def state_bytes(
     trained: int,
     *,
-    optimiser: str = "adamw",
+    optimizer: str = "adamw",
     sam: bool = False,
     zero_stage: int = 0,
     processes: int = 1,
 ) -> int:
-    """Returns the bytes for gradients, optimiser and SAM in each process.
+    """Returns the bytes for gradients, optimizer and SAM in each process.
 
     Args:
         trained: How many numbers the weights that move have.
-        optimiser: "adamw" or "adafactor".
+        optimizer: "adamw" or "adafactor".
         sam: Whether SAM keeps the weights before its perturbation.
         zero_stage: Of DeepSpeed; 0 without.
         processes: That ZeRO shares these out among.
     """
-    gradients, kept = 4 * trained, _OPTIMISER_BYTES[optimiser] * trained
+    gradients, kept = 4 * trained, _OPTIMIZER_BYTES[optimizer] * trained
     if zero_stage:
         kept = (kept + 4 * trained) // processes
         gradients = gradients // (processes if zero_stage > 1 else 1)
@@ -172,7 +172,7 @@ def estimate(
     examples: int,
     tokens: int,
     codes: int,
-    optimiser: str = "adamw",
+    optimizer: str = "adamw",
     sam: bool = False,
     checkpointing: bool = False,
     zero_stage: int = 0,
@@ -186,7 +186,7 @@ def estimate(
         examples: In one part of a step, in one process.
         tokens: Of the longest text.
         codes: Of the longest identifier.
-        optimiser: adamw or adafactor.
+        optimizer: adamw or adafactor.
         sam: Whether weights are perturbed.
         checkpointing: Whether hidden states are computed again.
         zero_stage: Of DeepSpeed; 0 without.
@@ -199,7 +199,7 @@ def estimate(
         hidden = hidden // layers + 4 * examples * shape.width * outputs
     logits = 12 * examples * codes * shape.alphabet
     states = state_bytes(
-        trained, optimiser=optimiser, sam=sam, zero_stage=zero_stage, processes=processes
+        trained, optimizer=optimizer, sam=sam, zero_stage=zero_stage, processes=processes
     )
     return Need(states, hidden + logits)
 
@@ -226,7 +226,7 @@ def refuse_what_cannot_fit(
     Args:
         need: Of one process.
         free: Bytes there are for it.
-        accumulation: Parts of a step now.
+        accumulation: PreparedCorpus of a step now.
         checkpointing: Whether hidden states are computed again already.
 
     Raises:
@@ -236,7 +236,7 @@ def refuse_what_cannot_fit(
         return
     told = (
         f"a training step needs about {need.total / _GIB:.1f} GiB beside the network "
-        f"({need.states / _GIB:.1f} for gradients and the optimiser, {need.batch / _GIB:.1f} for "
+        f"({need.states / _GIB:.1f} for gradients and the optimizer, {need.batch / _GIB:.1f} for "
         f"the batch), and {free / _GIB:.1f} GiB are free"
     )
     rest = free - need.states
@@ -249,12 +249,12 @@ def refuse_what_cannot_fit(
             hint += " or --loop.gradient_checkpointing true"
     else:
         hint = (
-            "Take --optimiser.name adafactor, a smaller --model.size, or --deepspeed over several "
+            "Take --optimizer.name adafactor, a smaller --model.size, or --deepspeed over several "
             "processes"
         )
     raise InputError(told, hint=f"{hint}; --loop.check_memory false tries all the same")
 
 
-def neighbours(device: torch.device) -> int:
+def neighbors(device: torch.device) -> int:
     """Returns how many processes of this run share the memory of `device`."""
     return 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -12,8 +12,8 @@ from dsi.backbone import FORMER_SIZES, SIZES
 
 DEFAULT_BATCH = 512
 """Examples per step where nothing else is said."""
-BODY_SHARE = 0.05
-"""Share of the learning rate that the body of a network gets by default."""
+BACKBONE_LR_SCALE = 0.05
+"""Default learning rate of the backbone, relative to that of embeddings and output rows."""
 SizeName = Annotated[str, Names(lambda: SIZES)]
 
 
@@ -170,14 +170,14 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class OptimiserOptions:
+class OptimizerOptions:
     """How weights move."""
 
     name: Advanced[Literal["adamw", "adafactor"]] = "adamw"
     """Optimizer"""
     lr: float = 3e-5
     """Peak learning rate"""
-    body: Advanced[float | None] = None
+    backbone_lr_scale: Advanced[float | None] = None
     """Multiplier of the learning rate for everything except embeddings and output rows; 0 freezes
     it. Default: 0 after a spectral warm start with atomic identifiers, 1 with atomic identifiers
     and --model.encoder, 0.05 otherwise"""
@@ -207,23 +207,23 @@ class OptimiserOptions:
     def __post_init__(self) -> None:
         check_numbers(
             self,
-            "optimiser",
+            "optimizer",
             positive=("lr",),
-            not_negative=("body", "warmup", "weight_decay", "clip"),
+            not_negative=("backbone_lr_scale", "warmup", "weight_decay", "clip"),
             below_one=("beta2",),
             share=("layer_decay",),
         )
-        check_choices(self, "optimiser")
+        check_choices(self, "optimizer")
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
-                f"--optimiser.rows touched is a way of AdamW, and --optimiser.name is {self.name}",
-                hint="Take --optimiser.name adamw, or --optimiser.rows all",
+                f"--optimizer.rows touched is a way of AdamW, and --optimizer.name is {self.name}",
+                hint="Take --optimizer.name adamw, or --optimizer.rows all",
             )
 
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """Low-rank adapters (LoRA) in place of moving the body of the network."""
+    """Low-rank adapters (LoRA) instead of training the backbone."""
 
     rank: int = 0
     """Rank of the adapters; 0 disables LoRA. Adapters are merged into the weights at the end"""
@@ -256,14 +256,14 @@ class LoopOptions:
     steps: int | None = None
     """Optimizer steps of the network. Default: 0 where the network ranks without training (small
     model from scratch, --model.encoder), as long as no option of generator, mix, rehearsal,
-    objectives, optimiser, lora or sam is set; 160 otherwise"""
+    objectives, optimizer, lora or sam is set; 160 otherwise"""
     batch: int | None = None
     """Examples per step, over all processes and accumulation steps; default: 512"""
     tokens: Advanced[int | None] = None
     """Maximum tokens per step, padding included; replaces --loop.batch"""
     accumulation: int = 1
     """Gradient accumulation: parts that a batch is split into"""
-    length_groups: Advanced[int] = 4
+    length_buckets: Advanced[int] = 4
     """Maximum number of length buckets per part of a batch; less padding, the same gradient"""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Numeric precision; auto is bf16 where the hardware supports it"""
@@ -301,7 +301,7 @@ class LoopOptions:
                 "batch",
                 "tokens",
                 "accumulation",
-                "length_groups",
+                "length_buckets",
                 "evaluate_queries",
                 "beams",
             ),
@@ -327,7 +327,7 @@ class LoopOptions:
 
     @property
     def total(self) -> int:
-        """Optimiser steps, where they have been decided (`dsi.indexing.start.decided`)."""
+        """Optimizer steps, where they have been decided (`dsi.indexing.start.decided`)."""
         assert self.steps is not None
         return self.steps
 
@@ -350,7 +350,7 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class SamOptions:
-    """Sharpness-aware minimisation: flat minima, in which less is forgotten."""
+    """Sharpness-aware minimization: flat minima, in which less is forgotten."""
 
     rho: float = 0.0
     """Radius of the perturbation; 0 disables SAM. Usual: 0.05, or 0.15 with --sam.adaptive"""
@@ -360,8 +360,8 @@ class SamOptions:
     """Apply SAM every N steps"""
     fraction: Advanced[float] = 1.0
     """Fraction of the batch used for the perturbation; smaller is faster"""
-    weights: Advanced[Literal["all", "rows", "body", "encoder", "decoder", "norms"]] = "all"
-    """Weights to perturb. rows: embeddings and output rows; body: everything else"""
+    weights: Advanced[Literal["all", "rows", "backbone", "encoder", "decoder", "norms"]] = "all"
+    """Weights to perturb. rows: embeddings and output rows; backbone: everything else"""
     perturbation: Advanced[Literal["global", "process"]] = "global"
     """One perturbation for all processes, or one per process (m-sharpness)"""
 

@@ -24,10 +24,12 @@ from docids.assignment import Assignment
 from docids.strings import Strings
 from docids.trie import Trie
 from dsi import versions
-from dsi.corpus_memory import FOLDER, Memory, Remembered, write_memory
 from dsi.index import open_titles, write_titles
 from dsi.indexing.preparation import LEXICAL
+from dsi.stored_corpus import FOLDER, StoredCorpus, StoredCorpusSource, write_stored_corpus
 from dsi.updating.parent import check_parent
+from dsi.updating.strategy_state import FOLDER as STATE
+from dsi.updating.strategy_state import FORMER_FOLDER as FORMER_STATE
 from dsi.version_files import link_or_copy
 from dsi.versions import Manifest
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 QUERIES = 5
 """Most queries by which the audit asks for a deleted document."""
-_LINKED = ("model", "text", "log", "memory", "kept")
+_LINKED = ("model", "text", "log", "memory", STATE, FORMER_STATE)
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
                 where=index,
                 hint="To be rid of all of them, remove the folder",
             )
-        memory = Memory.open(folder) if (folder / FOLDER).is_dir() else None
+        corpus = StoredCorpus.open(folder) if (folder / FOLDER).is_dir() else None
         found = (
-            _audit(folder, manifest, memory, before.table, after.table, named) if audit else None
+            _audit(folder, manifest, corpus, before.table, after.table, named) if audit else None
         )
         with writer.version(parent) as fresh:
             for name in _LINKED:
@@ -122,8 +124,8 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
                 live = ~np.asarray(after.table.retired)
                 kept = LexicalIndex.open(folder / LEXICAL)
                 kept.changed([], [], np.zeros(0, np.int64), live=live).save(fresh / LEXICAL)
-            if memory is not None:
-                _forget(fresh / FOLDER, memory, named)
+            if corpus is not None:
+                _forget(fresh / FOLDER, corpus, named)
             Manifest(
                 documents=len(after.table.live),
                 added=0,
@@ -169,27 +171,27 @@ def _titles_without(titles: Strings, table: DocidTable) -> Strings:
     return Strings.pack("" if gone else title for title, gone in zip(titles, retired, strict=True))
 
 
-def _forget(folder: Path, memory: Memory, doc_ids: Sequence[str]) -> None:
+def _forget(folder: Path, corpus: StoredCorpus, doc_ids: Sequence[str]) -> None:
     gone = frozenset(doc_ids)
-    write_memory(
+    write_stored_corpus(
         folder,
-        Remembered(memory.dataset, without=gone),
-        generator=memory.generator,
-        pseudo=(row for row in memory.pseudo_rows() if row[1] not in gone),
-        made=memory.made,
+        StoredCorpusSource(corpus.dataset, without=gone),
+        generator=corpus.generator,
+        pseudo=(row for row in corpus.pseudo_rows() if row[1] not in gone),
+        made=corpus.made,
     )
 
 
 def _audit(
     folder: Path,
     manifest: Manifest,
-    memory: Memory | None,
+    corpus: StoredCorpus | None,
     before: DocidTable,
     after: DocidTable,
     doc_ids: Sequence[str],
 ) -> Audit | None:
     """Asks for deleted documents with and without their place in the tree."""
-    if memory is None:
+    if corpus is None:
         return None
     from dsi.backbone import load_backbone
     from dsi.lexical.building import open_layer
@@ -197,7 +199,7 @@ def _audit(
     from dsi.stored_text_encoder import open_text_encoder
     from dsi.training.validation import DevQueries, ranks_of
 
-    pairs = _asking(memory, doc_ids)
+    pairs = _asking(corpus, doc_ids)
     if not pairs:
         return None
     text = open_text_encoder(folder / "text")
@@ -227,19 +229,19 @@ def _audit(
     )
 
 
-def _asking(memory: Memory, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
+def _asking(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
     """Returns queries for documents: labelled ones, then pseudo-queries, then the title."""
     found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
-    texts = memory.dataset.query_texts()
+    texts = corpus.dataset.query_texts()
     for split in ("train", "dev"):
-        for query_id, judged in memory.dataset.qrels_of(split).items():
+        for query_id, judged in corpus.dataset.qrels_of(split).items():
             for doc_id, relevance in judged.items():
                 if relevance > 0 and doc_id in found and query_id in texts:
                     found[doc_id].append(texts[query_id])
-    for _, doc_id, query, _ in memory.pseudo_rows():
+    for _, doc_id, query, _ in corpus.pseudo_rows():
         if doc_id in found:
             found[doc_id].append(query)
-    for document in memory.dataset.documents():
+    for document in corpus.dataset.documents():
         if document.doc_id in found and document.title.strip():
             found[document.doc_id].append(document.title)
     return [(query, doc_id) for doc_id, queries in found.items() for query in queries[:QUERIES]]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from data_prep.errors import InputError
+from data_prep.former_names import with_current_names
 from dsi.backbone import FORMER_SIZES
 from dsi.indexing.options import TrainingOptions
 from dsi.versions import Manifest
@@ -30,22 +31,23 @@ def training_options(manifest: Manifest) -> TrainingOptions:
             "this version does not say how it was trained",
             hint="Train the index again with dsi train",
         )
-    return from_plain(TrainingOptions, _in_new_names(stored))
+    return from_dict(TrainingOptions, _current(stored))
 
 
-def _in_new_names(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the options of an index of an earlier version as this one knows them.
+def _current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns stored options of an earlier version as options of this one.
 
-    Sizes had other names, and without options of a lexical layer there was none.
+    Retired sizes become the one that replaced them. Before there were options of the lexical layer,
+    there was no lexical layer.
     """
-    stored = {"lexical": {"enabled": False}, **stored}
-    model = stored.get("model")
+    known = {"lexical": {"enabled": False}, **with_current_names(stored)}
+    model = known.get("model")
     if not isinstance(model, Mapping) or model.get("size") not in FORMER_SIZES:
-        return stored
-    return {**stored, "model": {**model, "size": FORMER_SIZES[model["size"]]}}
+        return known
+    return {**known, "model": {**model, "size": FORMER_SIZES[model["size"]]}}
 
 
-def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
+def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Returns a dataclass of options from what a manifest holds of it.
 
     Names that this version does not know are left out; those that are missing have their
@@ -61,7 +63,7 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
             continue
         value = values[name]
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-            value = from_plain(inner, value) if isinstance(value, Mapping) else value
+            value = from_dict(inner, value) if isinstance(value, Mapping) else value
         elif isinstance(value, list) and typing.get_origin(inner) is tuple:
             value = tuple(value)
         made[name] = value

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ADAPTERS = ("lora", "i-lora", "reglora")
 
 
-def carried_terms(training: TrainingOptions, main: Objective | None) -> list[Objective]:
+def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[Objective]:
     """Returns the terms of the loss that go on: all that need no teacher.
 
     Args:
@@ -43,7 +43,7 @@ def carried_terms(training: TrainingOptions, main: Objective | None) -> list[Obj
     return [main, *(term for term in terms if not isinstance(term, CrossEntropy))]
 
 
-def left_out(training: TrainingOptions, strategies: Collection[str]) -> list[str]:
+def not_inherited(training: TrainingOptions, strategies: Collection[str]) -> list[str]:
     """Returns sentences on what the first training did and an update of these strategies does not.
 
     Args:

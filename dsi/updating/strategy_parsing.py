@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_prep.errors import InputError
-from dsi.indexing.assembly import optimiser_of
+from dsi.indexing.assembly import optimizer_of
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
@@ -30,7 +30,7 @@ def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions
     """
     if options.strategy != AUTO:
         return options
-    rows = optimiser_of(training, training.docids).rows
+    rows = optimizer_of(training, training.docids).rows
     frozen = rows == "frozen" or not training.loop.steps
     strategy = "append" if frozen and training.lexical.enabled else TRAINING
     chosen = dataclasses.replace(options, strategy=strategy)

@@ -1,6 +1,6 @@
-"""What strategies keep with a version for the updates after it: VERSION/kept/STRATEGY.safetensors.
+"""State of strategies between updates: VERSION/strategy_state/STRATEGY.safetensors.
 
-A version has what the version before had unless its own update writes it anew.
+A version inherits the states of its parent, except those that its own update replaces.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import InputError
+from data_prep.former_names import FOLDERS
 
 if TYPE_CHECKING:
     import torch
 
-FOLDER = "kept"
+FOLDER = "strategy_state"
+FORMER_FOLDER = FOLDERS[FOLDER]
 
 
-def read_kept(version: Path, strategy: str) -> dict[str, torch.Tensor]:
-    """Returns what a strategy has kept with a version, by name; empty where it has nothing.
+def read_strategy_state(version: Path, strategy: str) -> dict[str, torch.Tensor]:
+    """Returns the tensors that a strategy stored with a version, by name; empty if there are none.
 
     Raises:
         InputError: The file is damaged.
@@ -27,43 +29,48 @@ def read_kept(version: Path, strategy: str) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = _file(version, strategy)
-    if not file.is_file():
+    file = _files(version).get(strategy)
+    if file is None:
         return {}
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"what {strategy} keeps cannot be read ({str(error).splitlines()[0]})",
+            f"cannot read the state of the strategy {strategy} ({str(error).splitlines()[0]})",
             where=file,
-            hint="Go back with dsi rollback, or remove this file to do without",
+            hint="Go back with dsi rollback, or remove this file to update without it",
         ) from None
 
 
-def write_kept(
-    version: Path, kept: Mapping[str, Mapping[str, torch.Tensor]], parent: Path | None
+def write_strategy_state(
+    version: Path, states: Mapping[str, Mapping[str, torch.Tensor]], parent: Path | None
 ) -> None:
-    """Writes what strategies keep into the folder of a new version.
+    """Writes the states of strategies into the folder of a new version.
 
     Args:
         version: The folder.
-        kept: Strategy -> name -> tensor.
-        parent: The version whose other strategies' tensors go on to count; None where the new
-            model has nothing of the one before.
+        states: Strategy -> name -> tensor.
+        parent: The version from which the states of other strategies are copied; None if the new
+            model is trained from scratch.
     """
     from safetensors.torch import save_file
 
-    for older in sorted((parent / FOLDER).glob("*.safetensors")) if parent is not None else []:
-        if older.stem not in kept:
+    for strategy, file in _files(parent).items() if parent is not None else ():
+        if strategy not in states:
             (version / FOLDER).mkdir(exist_ok=True)
-            shutil.copy2(older, version / FOLDER)
-    for strategy, tensors in kept.items():
+            shutil.copy2(file, version / FOLDER)
+    for strategy, tensors in states.items():
         (version / FOLDER).mkdir(exist_ok=True)
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
-            _file(version, strategy),
+            version / FOLDER / f"{strategy}.safetensors",
         )
 
 
-def _file(version: Path, strategy: str) -> Path:
-    return version / FOLDER / f"{strategy}.safetensors"
+def _files(version: Path) -> dict[str, Path]:
+    """Returns strategy -> file of its state."""
+    return {
+        file.stem: file
+        for folder in (FORMER_FOLDER, FOLDER)
+        for file in sorted((version / folder).glob("*.safetensors"))
+    }

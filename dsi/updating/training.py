@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsi.indexing.start import DEFAULT_STEPS
 from dsi.updating.expansion import grown_model
-from dsi.updating.inherited_options import carried_terms
+from dsi.updating.inherited_options import inherited_terms
 from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STEPS_SHARE = 10
 """An update makes this part of the steps of the first training unless told otherwise."""
 
-Watcher = Callable[[Update, "PreTrainedModel"], "Objective"]
+Callback = Callable[[Update, "PreTrainedModel"], "Objective"]
 """Makes a term that costs nothing and looks at the given model while it is trained."""
 
 
@@ -33,35 +33,35 @@ def planned_steps(update: Update) -> int:
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
     """Returns the plan of an update after all of its strategies have shaped it."""
-    from dsi.indexing.assembly import body_share, optimiser_of
+    from dsi.indexing.assembly import backbone_lr_scale, optimizer_of
 
     asked, training = update.options, update.training
     steps = planned_steps(update)
     kind = update.assignment.table.kind
-    first = optimiser_of(training, kind)
-    optimiser = replace(
+    first = optimizer_of(training, kind)
+    optimizer = replace(
         first,
-        lr=asked.lr or training.optimiser.lr,
-        warmup=min(training.optimiser.warmup, steps // 5),
-        body=body_share(training, kind),
+        lr=asked.lr or training.optimizer.lr,
+        warmup=min(training.optimizer.warmup, steps // 5),
+        backbone_lr_scale=backbone_lr_scale(training, kind),
         # Strategies look at whole gradients.
         rows="frozen" if first.rows == "frozen" else "all",
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
-    plan = Plan(update, grown_model(update), optimiser, loop)
+    plan = Plan(update, grown_model(update), optimizer, loop)
     # What changes the network comes first: the others look at the weights that it has then.
     for strategy in sorted(strategies, key=lambda each: each.role != "structure"):
         strategy.shape(plan)
     return plan
 
 
-def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
+def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) -> Run:
     """Returns the training run of a plan.
 
     Args:
         plan: The plan.
         work: Where checkpoints and logs are.
-        watchers: What looks on.
+        callbacks: What looks on.
     """
     import torch
 
@@ -77,12 +77,12 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
     examples = {name: per_identifier(each, table) for name, each in gather(plan).items()}
     labelled = None
     if update.training.mix.negatives == "labelled" and "labelled" in plan.queries:
-        labelled, _ = table.numbers_of(labelled_rows(update.memory.dataset, table))
+        labelled, _ = table.numbers_of(labelled_rows(update.corpus.dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
     trie = TorchTrie.from_trie(Trie.build(table), device)
     score: Any = update.manifest.score
-    terms = carried_terms(update.training, plan.main)
+    terms = inherited_terms(update.training, plan.main)
     return Run(
         model=model.to(device),
         batches=make_batches(plan, examples, update),
@@ -92,10 +92,10 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
             labelled,
             trie if score == "constrained" else None,
         ),
-        objectives=[*terms, *plan.objectives, *(watcher(update, model) for watcher in watchers)],
+        objectives=[*terms, *plan.objectives, *(callback(update, model) for callback in callbacks)],
         trie=trie,
         dev=None,
-        optimiser=plan.optimiser,
+        optimizer=plan.optimizer,
         loop=replace(plan.loop, score=score),
         seed=update.options.seed,
         folder=work,
@@ -104,7 +104,7 @@ def make_run(plan: Plan, work: Path, watchers: Sequence[Watcher] = ()) -> Run:
 
 
 def train(
-    update: Update, strategies: Sequence[Strategy], work: Path, watchers: Sequence[Watcher] = ()
+    update: Update, strategies: Sequence[Strategy], work: Path, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
     """Trains to the last step, from where an interrupted run has stopped.
 
@@ -112,7 +112,7 @@ def train(
         update: What it is for.
         strategies: What shapes its plan, in this order.
         work: The folder of what is under way.
-        watchers: What looks at the model meanwhile.
+        callbacks: What looks at the model meanwhile.
 
     Raises:
         InputError: A strategy does not fit the index, or nothing is left to train on.
@@ -120,7 +120,7 @@ def train(
     from dsi.training.loop import train_loop
 
     plan = make_plan(update, strategies)
-    run = make_run(plan, work, watchers)
+    run = make_update_run(plan, work, callbacks)
     for prepare in plan.before_training:
         prepare(run.model)
     reached = train_loop(run)
@@ -128,4 +128,4 @@ def train(
     for finish in plan.after_training:
         model = finish(model)
     reached = {**reached, "batch": run.batches.size}
-    return Outcome(model, update.text, reached, kept=plan.kept)
+    return Outcome(model, update.text, reached, strategy_state=plan.strategy_state)

@@ -24,24 +24,24 @@ from data_prep.files import (
 from data_prep.passages import document_of
 from docids.assignment import Assignment
 from dsi import versions
-from dsi.corpus_memory import (
-    FOLDER,
-    Difference,
-    Memory,
-)
 from dsi.distributed.processes import Processes
 from dsi.evaluation.probe import Probe
-from dsi.generation.memory import IN_VERSION
+from dsi.generation.generative_memory import IN_VERSION
 from dsi.indexing.preparation import LEXICAL
+from dsi.stored_corpus import (
+    FOLDER,
+    Difference,
+    StoredCorpus,
+)
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
-from dsi.updating.inherited_options import left_out
+from dsi.updating.inherited_options import not_inherited
 from dsi.updating.options import UpdateOptions
 from dsi.updating.parent import check_parent
 from dsi.updating.strategies import parse_strategies
 from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
 from dsi.updating.strategy_parsing import resolved
-from dsi.updating.strategy_state import write_kept
+from dsi.updating.strategy_state import write_strategy_state
 from dsi.updating.workspace import (
     CLAIM,
     NEW,
@@ -50,7 +50,7 @@ from dsi.updating.workspace import (
     give_up,
     left_as_found,
     open_lexical,
-    open_memory,
+    open_stored_corpus,
     open_update,
     prepare_parts,
 )
@@ -59,7 +59,7 @@ from dsi.versions import Manifest
 from dsi.working_folder import freed_when_refused
 
 if TYPE_CHECKING:
-    from dsi.updating.training import Watcher
+    from dsi.updating.training import Callback
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Updated:
         wrote: Whether there is a new version.
         warnings: What the user should know.
         timing: How long parts took, where a strategy tells.
-        left_out: What the first training did and this update did not.
-        dropped: Reason -> which of the new documents, queries and judgements were passed over.
+        not_inherited: What the first training did and this update did not.
+        dropped: Reason -> which of the new documents, queries and judgments were passed over.
     """
 
     manifest: Manifest
@@ -82,7 +82,7 @@ class Updated:
     wrote: bool
     warnings: list[str] = field(default_factory=list)
     timing: Mapping[str, Any] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    not_inherited: list[str] = field(default_factory=list)
     dropped: Mapping[str, ExampleCounter] = field(default_factory=dict)
 
 
@@ -92,7 +92,7 @@ def update_index(
     options: UpdateOptions,
     *,
     old: Dataset | None = None,
-    watchers: Sequence[Watcher] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Updated:
     """Adds documents to an index as a new version; run again after an interruption, it continues.
 
@@ -102,8 +102,8 @@ def update_index(
         index: The folder of the index.
         new: The documents, with queries where there are some; or what writes them into a folder.
         options: How.
-        old: The dataset that the index was trained on, for one that has no memory of it.
-        watchers: What looks at the model while it is trained.
+        old: The dataset that the index was trained on, for one that does not store its corpus.
+        callbacks: What looks at the model while it is trained.
 
     Raises:
         InputError: Another command writes to the index, another update was interrupted here, an
@@ -140,7 +140,7 @@ def update_index(
         else:
             from dsi.updating.training import train
 
-            outcome = train(update, strategies, work, watchers)
+            outcome = train(update, strategies, work, callbacks)
 
         def write() -> list[str]:
             assert writer is not None
@@ -149,7 +149,7 @@ def update_index(
         warnings = processes.first_alone(write) or []
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     difference = _difference(manifest)
-    missing = left_out(update.training, [strategy.name for strategy in strategies])
+    missing = not_inherited(update.training, [strategy.name for strategy in strategies])
     return Updated(manifest, difference, True, warnings, outcome.timing, missing, dropped)
 
 
@@ -198,13 +198,13 @@ def _begin(
         give_up(work, claim)
     check_parent(parent, manifest)
     if not (work / CLAIM).is_file():
-        memory = open_memory(parent, work, old, manifest)
+        corpus = open_stored_corpus(parent, work, old, manifest)
         if manifest.passages is not None:
-            _refuse_left_over(memory, new, index)
-        difference = Difference.between(memory.digests, new.documents())
+            _refuse_left_over(corpus, new, index)
+        difference = Difference.between(corpus.digests, new.documents())
         if not difference.new:
             return Updated(manifest, difference, False)
-        prepare_parts(work, parent, memory, new, difference, options, manifest)
+        prepare_parts(work, parent, corpus, new, difference, options, manifest)
         write_json(work / CLAIM, claim)
     return None
 
@@ -223,13 +223,13 @@ def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
         )
 
 
-def _refuse_left_over(memory: Memory, new: Dataset, index: Path) -> None:
+def _refuse_left_over(corpus: StoredCorpus, new: Dataset, index: Path) -> None:
     """Refuses documents with fewer passages than before: the last ones would still be found."""
     fresh = set(new.doc_ids)
     again = {document_of(passage_id) for passage_id in fresh}
     shorter = {
         document_of(passage_id)
-        for passage_id in memory.digests
+        for passage_id in corpus.digests
         if passage_id not in fresh and document_of(passage_id) in again
     }
     if shorter:
@@ -260,7 +260,9 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         shutil.copytree(work / FOLDER, fresh / FOLDER)
         if (work / LEXICAL).is_dir():
             shutil.copytree(work / LEXICAL, fresh / LEXICAL)
-        write_kept(fresh, outcome.kept, None if outcome.afresh else update.parent)
+        write_strategy_state(
+            fresh, outcome.strategy_state, None if outcome.afresh else update.parent
+        )
         if (update.parent / IN_VERSION).is_dir():
             shutil.copytree(
                 update.parent / IN_VERSION, fresh / IN_VERSION, copy_function=link_or_copy

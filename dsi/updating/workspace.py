@@ -28,20 +28,20 @@ from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from dsi import versions
-from dsi.corpus_memory import (
-    FOLDER,
-    Difference,
-    Memory,
-    Remembered,
-    remember,
-    write_memory,
-    write_pseudo,
-)
 from dsi.evaluation.probe import Probe
-from dsi.generation.memory import IN_VERSION, GenerativeMemory
+from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import LEXICAL
 from dsi.indexing.start import FEWEST_LABELLED
+from dsi.stored_corpus import (
+    FOLDER,
+    Difference,
+    StoredCorpus,
+    StoredCorpusSource,
+    store_corpus,
+    write_pseudo,
+    write_stored_corpus,
+)
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.options import UpdateOptions
@@ -105,33 +105,35 @@ def give_up(work: Path, claim: Mapping[str, Any]) -> None:
     (work / CLAIM).unlink()
 
 
-def open_memory(parent: Path, work: Path, old: Dataset | None, manifest: Manifest) -> Memory:
-    """Opens the memory of a version, or makes one from the dataset that the user gave."""
+def open_stored_corpus(
+    parent: Path, work: Path, old: Dataset | None, manifest: Manifest
+) -> StoredCorpus:
+    """Opens the stored corpus of a version, or makes one from the dataset that the user gave."""
     if (parent / FOLDER).is_dir() or old is None:
-        return Memory.open(parent)
+        return StoredCorpus.open(parent)
     if old.info.content_hash != manifest.dataset.get("content_hash"):
         raise InputError(
             f"this is not the dataset that the index was trained on ({manifest.dataset})",
             where=old.path,
             hint="Give the same one as --old",
         )
-    remember(work / "old", old, old.generators[0] if old.generators else None)
-    return Memory.open(work / "old")
+    store_corpus(work / "old", old, old.generators[0] if old.generators else None)
+    return StoredCorpus.open(work / "old")
 
 
 def prepare_parts(
     work: Path,
     parent: Path,
-    memory: Memory,
+    corpus: StoredCorpus,
     new: Dataset,
     difference: Difference,
     options: UpdateOptions,
     manifest: Manifest,
 ) -> None:
-    """Writes identifiers, vocabulary, memory and probe set of the new version."""
+    """Writes identifiers, vocabulary, corpus and probe set of the new version."""
     training = training_options(manifest)
-    source = Remembered(memory.dataset, more=new, new=difference.new)
-    merged = write_memory(work / FOLDER, source)
+    source = StoredCorpusSource(corpus.dataset, more=new, new=difference.new)
+    merged = write_stored_corpus(work / FOLDER, source)
     wanted = set(difference.new)
     fresh = [document for document in new.documents() if document.doc_id in wanted]
     texts = text_of((document.title for document in fresh), (document.text for document in fresh))
@@ -139,9 +141,9 @@ def prepare_parts(
     with replacing_folder(work / "text") as folder:
         text.extended(texts).save(folder)
     if options.strategy != "append":
-        _write_pseudo(merged, memory, difference, options, training, parent / IN_VERSION)
+        _write_pseudo(merged, corpus, difference, options, training, parent / IN_VERSION)
     else:
-        _keep_pseudo(merged, memory, difference)
+        _keep_pseudo(merged, corpus, difference)
     assignment = Assignment.open(parent / "assignment")
     added = set(difference.added)
     numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
@@ -170,7 +172,7 @@ def prepare_parts(
             live=~np.asarray(assignment.table.retired),
         ).save(work / LEXICAL)
     probe = Probe.of(
-        memory, without=difference.changed, most=options.probe_queries, seed=options.seed
+        corpus, without=difference.changed, most=options.probe_queries, seed=options.seed
     )
     write_json(work / "probe.json", probe.to_json())
     write_json(work / "difference.json", {**asdict(difference), "name": new.info.name})
@@ -178,7 +180,7 @@ def prepare_parts(
 
 def _write_pseudo(
     merged: Dataset,
-    memory: Memory,
+    corpus: StoredCorpus,
     difference: Difference,
     options: UpdateOptions,
     training: TrainingOptions,
@@ -190,7 +192,7 @@ def _write_pseudo(
     """
     name = options.generator
     if name == "auto":
-        name = memory.generator or ""
+        name = corpus.generator or ""
         if not name and training.generator == "none":
             return
         if not name:
@@ -199,12 +201,12 @@ def _write_pseudo(
     per_doc = options.per_doc or training.per_doc
     chosen = _generator_options(name, per_doc, training.seed, writer)
     generator = GENERATORS[name](merged, chosen)
-    kept = memory.generator == name
+    kept = corpus.generator == name
     new = set(difference.new)
 
     def rows() -> Iterator[tuple[str, str, str, str]]:
         if kept:
-            yield from (row for row in memory.pseudo_rows() if row[1] not in new)
+            yield from (row for row in corpus.pseudo_rows() if row[1] not in new)
         documents = (
             document for document in merged.documents() if not kept or document.doc_id in new
         )
@@ -218,14 +220,14 @@ def _write_pseudo(
     write_pseudo(merged, name, rows(), provenance(merged, name, chosen))
 
 
-def _keep_pseudo(merged: Dataset, memory: Memory, difference: Difference) -> None:
+def _keep_pseudo(merged: Dataset, corpus: StoredCorpus, difference: Difference) -> None:
     """Keeps the pseudo-queries of documents that stay as they are; makes none."""
-    if memory.generator is None:
+    if corpus.generator is None:
         return
     changed = set(difference.changed)
-    rows = (row for row in memory.pseudo_rows() if row[1] not in changed)
-    assert memory.made is not None
-    write_pseudo(merged, memory.generator, rows, memory.made)
+    rows = (row for row in corpus.pseudo_rows() if row[1] not in changed)
+    assert corpus.made is not None
+    write_pseudo(merged, corpus.generator, rows, corpus.made)
 
 
 def _generator_options(name: str, per_doc: int, seed: int, writer: Path) -> GeneratorOptions:
@@ -268,11 +270,11 @@ def open_update(index: Path, options: UpdateOptions) -> Update:
     work = index / WORK
     parent = versions.folder(index, read_json(work / CLAIM)["parent"])
     manifest = Manifest.load(parent)
-    memory = Memory.open(work)
+    corpus = StoredCorpus.open(work)
     assignment = Assignment.open(work / "docids")
     text = open_text_encoder(work / "text")
     table = assignment.table
-    documents = {document.doc_id: document for document in memory.dataset.documents()}
+    documents = {document.doc_id: document for document in corpus.dataset.documents()}
     live = ~np.asarray(table.retired)
     named = [
         documents[doc_id] if alive else None
@@ -296,8 +298,8 @@ def open_update(index: Path, options: UpdateOptions) -> Update:
         text=text,
         known_tokens=open_text_encoder(parent / "text").vocabulary_size,
         assignment=assignment,
-        memory=memory,
-        generator=memory.generator,
+        corpus=corpus,
+        generator=corpus.generator,
         tokens=tokens,
         titles=[document.title if document else "" for document in named],
         new_rows=np.sort(new),

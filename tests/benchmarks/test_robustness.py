@@ -33,7 +33,7 @@ def changed(name, words, seed=0):
 
 
 def edits(one, other):
-    """The distance of Damerau and Levenshtein, swaps of neighbours being one edit."""
+    """The distance of Damerau and Levenshtein, swaps of neighbors being one edit."""
     table = {(row, 0): row for row in range(len(one) + 1)}
     table |= {(0, column): column for column in range(len(other) + 1)}
     for row, column in itertools.product(range(1, len(one) + 1), range(1, len(other) + 1)):

@@ -136,7 +136,7 @@ def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--split", "dev"], "no split 'dev' with judgements. Choose from: train, test"),
+        (["--split", "dev"], "no split 'dev' with judgments. Choose from: train, test"),
         (["--split", "train"], "no query of the run is in split 'train'"),
         (["--baselines", "bm52"], "Did you mean 'bm25'?"),
         (["--baselines", "bm25,"], "unknown baseline ''"),

@@ -19,9 +19,9 @@ TOPICS = {
     "forest": "fern badger mushroom cedar brook hunter moss acorn",
     "city": "tram market bridge lantern baker theatre alley fountain",
 }
-QUICK = "--per_doc 4 --loop.steps 24 --loop.batch 16 --loop.precision fp32 --optimiser.lr 0.001"
+QUICK = "--per_doc 4 --loop.steps 24 --loop.batch 16 --loop.precision fp32 --optimizer.lr 0.001"
 LEARNED = "--learned.levels 2 --learned.codebook 4 --learned.width 32 --learned.epochs 2"
-QUANTISED = "--{0}.levels 3 --{0}.codebook 16"
+QUANTIZED = "--{0}.levels 3 --{0}.codebook 16"
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def dataset(tmp_path_factory):
         ("url", ""),
         ("url", "--collisions share"),
         ("keywords", ""),
-        ("rq", QUANTISED.format("rq")),
-        ("rq", QUANTISED.format("rq") + " --collisions share"),
-        ("pq", QUANTISED.format("pq")),
+        ("rq", QUANTIZED.format("rq")),
+        ("rq", QUANTIZED.format("rq") + " --collisions share"),
+        ("pq", QUANTIZED.format("pq")),
         ("learned", LEARNED),
         ("learned", LEARNED + " --collisions share"),
     ],

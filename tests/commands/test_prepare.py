@@ -34,7 +34,7 @@ def shown(report):
 
 
 def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
-    report = prepare(str(table), out=tmp_path / "set", options=KEYED, licence="CC0-1.0")
+    report = prepare(str(table), out=tmp_path / "set", options=KEYED, license="CC0-1.0")
     dataset = Dataset.open(tmp_path / "set")
     assert report.data["documents"] == 20
     assert report.data["content_hash"] == dataset.info.content_hash
@@ -42,7 +42,7 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
         "document without title and text": {"count": 1, "examples": ["20"]}
     }
     assert len(report.data["samples"]["documents"]) == 3
-    assert dataset.info.licence == "CC0-1.0"
+    assert dataset.info.license == "CC0-1.0"
     json.loads(to_json(report.data))
     text = shown(report)
     assert "left out: 1 x document without title and text: 20" in text
@@ -53,7 +53,7 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
 def test_queries_that_nothing_judges_are_told(table, tmp_path):
     queries = str(tmp_path / "q.tsv")
     report = prepare(str(table), out=tmp_path / "set", options=replace(KEYED, queries=queries))
-    assert "note: queries without judgements, which nothing reads" in shown(report)
+    assert "note: queries without judgments, which nothing reads" in shown(report)
 
 
 def test_queries_are_split_by_share_and_seed(table, tmp_path):

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
-from dsi.commands.quickstart import QUESTIONS, quickstart
+from dsi.commands.quickstart import EXAMPLE_QUERIES, quickstart
 from dsi.report import to_json
 
-THINGS = ["graph", "matrix", "message", "file", "socket", "thread", "colour", "clock"]
+THINGS = ["graph", "matrix", "message", "file", "socket", "thread", "color", "clock"]
 VERBS = ["open", "close", "sort", "parse", "draw"]
 
 
@@ -32,13 +32,13 @@ def test_it_trains_measures_answers_and_says_what_comes_next(out):
     data = json.loads(to_json(report.data))
     assert set(data["systems"]) == {"index", "bm25"}
     assert data["systems"]["index"]["all"]["Success@10"] == 1.0
-    assert list(data["answers"]) == list(QUESTIONS)
+    assert list(data["answers"]) == list(EXAMPLE_QUERIES)
     assert all(len(hits) == 3 for hits in data["answers"].values())
-    assert data["answers"][QUESTIONS[1]][0]["doc_id"] == "message.parse"
+    assert data["answers"][EXAMPLE_QUERIES[1]][0]["doc_id"] == "message.parse"
     console = Console(record=True, width=120)
     report.show(console)
     shown = console.export_text()
-    assert all(question in shown for question in QUESTIONS)
+    assert all(question in shown for question in EXAMPLE_QUERIES)
     assert f"dsi search {out / 'index'}" in shown
 
 

@@ -86,7 +86,7 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         "per_doc: 3\n"
         "semantic:\n  branching: 3\n  leaf_capacity: 2\n"
         "mix: {indexing: 0.25}\n"
-        "optimiser:\n  lr: 0.002\n"
+        "optimizer:\n  lr: 0.002\n"
         "loop: {steps: 9, batch: 8, precision: fp32}\n"
     )
     assert main(["train", "--config", str(config), "--loop.steps", "2"]) == 0
@@ -95,7 +95,7 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
     assert options["docids"] == "semantic"
     assert options["semantic"]["branching"] == 3
     assert options["mix"]["indexing"] == 0.25
-    assert options["optimiser"]["lr"] == 0.002
+    assert options["optimizer"]["lr"] == 0.002
     assert options["loop"]["steps"] == 2
 
 
@@ -120,10 +120,10 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--mix.pseudo", "0", "--mix.labelled", "0"], "--mix.labelled"),
         (["--mix.query_length", "0"], "--mix.query_length"),
         (["--mix.negatives", "few"], "--mix.negatives"),
-        (["--optimiser.name", "sgd"], "--optimiser.name"),
-        (["--optimiser.lr", "0"], "--optimiser.lr"),
-        (["--optimiser.lr", "fast"], "--optimiser.lr"),
-        (["--optimiser.schedule", "steep"], "--optimiser.schedule"),
+        (["--optimizer.name", "sgd"], "--optimizer.name"),
+        (["--optimizer.lr", "0"], "--optimizer.lr"),
+        (["--optimizer.lr", "fast"], "--optimizer.lr"),
+        (["--optimizer.schedule", "steep"], "--optimizer.schedule"),
         (["--loop.steps", "-1"], "--loop.steps"),
         (["--loop.steps", "1.5"], "--loop.steps"),
         (["--loop.batch", "0"], "--loop.batch"),
@@ -139,7 +139,7 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--docids", "title", "--embedding.dimensions", "4"], "--embedding.* changes nothing"),
         (["--rehearsal.passages", "1"], "--rehearsal.* changes nothing"),
         (["--steps", "5"], "--loop.steps"),
-        (["--optimizer.lr", "1"], "--optimiser.lr"),
+        (["--optimzer.lr", "1"], "--optimzer.lr"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -224,7 +224,7 @@ def test_help_names_every_group(capsys):
         "model.size",
         "vocabulary.language",
         "mix.indexing",
-        "optimiser.lr",
+        "optimizer.lr",
         "loop.steps",
     ):
         assert f"--{group}" in shown

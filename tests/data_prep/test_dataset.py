@@ -29,9 +29,9 @@ def source(documents=DOCUMENTS, queries=QUERIES, qrels=QRELS, **more):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    write_dataset(tmp_path / "set", source(name="zoo", licence="CC0-1.0"))
+    write_dataset(tmp_path / "set", source(name="zoo", license="CC0-1.0"))
     dataset = Dataset.open(tmp_path / "set")
-    assert (dataset.info.name, dataset.info.licence) == ("zoo", "CC0-1.0")
+    assert (dataset.info.name, dataset.info.license) == ("zoo", "CC0-1.0")
     assert (dataset.info.documents, dataset.info.queries) == (3, 3)
     assert dataset.info.qrels == {"train": 1, "test": 2}
     assert dataset.doc_ids == ["7", "d b", "é"]
@@ -119,16 +119,16 @@ def test_drops_are_counted_with_examples(tmp_path):
         "document without title and text": (1, ["empty"]),
         "query without text": (1, ["blank"]),
         "query that appears again": (1, ["q1"]),
-        "judgement that appears again": (1, ["q1 7"]),
-        "judgement of a query or document that was dropped": (1, ["q1 empty"]),
-        "judgement of an unknown query": (1, ["q9 7"]),
+        "judgment that appears again": (1, ["q1 7"]),
+        "judgment of a query or document that was dropped": (1, ["q1 empty"]),
+        "judgment of an unknown query": (1, ["q9 7"]),
     }
-    noted = dataset.info.noted["query without a judgement (kept)"]
+    noted = dataset.info.noted["query without a judgment (kept)"]
     assert noted.examples == ["alone"]
     assert "alone" in dataset.query_texts()
 
 
-def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path):
+def test_duplicate_texts_go_only_where_asked_and_their_judgments_move(tmp_path):
     twice = [*DOCUMENTS, Document("again", "Otters", "Otters swim.")]
     qrels = [*QRELS, Qrel("q3", "again", 1, "test")]
     assert write_dataset(tmp_path / "a", source(twice, qrels=qrels)).info.documents == 4
@@ -150,7 +150,7 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgements_move(tmp_path)
         ({"qrels": [Qrel("q1", "7", 1, "valid")]}, "unknown split 'valid'"),
         ({"qrels": [Qrel("q1", "7", 0.5, "test")]}, "0.5 is not a whole number"),  # type: ignore[arg-type]
         ({"qrels": [Qrel("q1", "7", 2**31, "test")]}, "32 bits"),
-        ({"qrels": [*QRELS, Qrel("q1", "x", 1, "test")]}, "1 of 4 judgements"),
+        ({"qrels": [*QRELS, Qrel("q1", "x", 1, "test")]}, "1 of 4 judgments"),
     ],
 )
 def test_wrong_content_is_refused_and_leaves_nothing(tmp_path, changed, message):

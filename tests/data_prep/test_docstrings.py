@@ -7,7 +7,7 @@ import pytest
 from data_prep.errors import InputError
 from data_prep.sources import detect, docstrings
 from data_prep.sources.docstrings import clean, split_docstring, title_of
-from data_prep.text import normalise, words
+from data_prep.text import normalize, words
 
 REST = "The rest tells at some length how " + " ".join(f"word{n}" for n in range(20)) + "."
 
@@ -112,7 +112,7 @@ def test_what_is_public_counts_and_nothing_is_imported():
     assert len(names) == 3
     assert "zoopkg" not in sys.modules
     assert "zoopkg 1.0" in source.source
-    assert source.licence == "each package's own"
+    assert source.license == "each package's own"
 
 
 def test_the_real_thing_is_deterministic_balanced_and_known_item(monkeypatch):
@@ -127,7 +127,7 @@ def test_the_real_thing_is_deterministic_balanced_and_known_item(monkeypatch):
     assert 40 <= roots.count("sklearn") <= 50
     for document, query, qrel in zip(documents, source.queries(), source.qrels(), strict=True):
         assert (qrel.query_id, qrel.doc_id, qrel.split) == (query.query_id, document.doc_id, "test")
-        assert normalise(query.text) not in normalise(document.text)
+        assert normalize(query.text) not in normalize(document.text)
         assert len(words(query.text)) >= 3
         assert not any(p.startswith("_") for p in document.doc_id.split("."))
 

@@ -66,7 +66,7 @@ class TestCompression:
         write(tmp_path / "a.tsv", "BZh9\ttext\nx\ty\n")
         assert documents(tmp_path / "a.tsv", id_column="BZh9") == [Document("x", "", "y")]
 
-    def test_queries_and_judgements_too(self, tmp_path):
+    def test_queries_and_judgments_too(self, tmp_path):
         (tmp_path / "q.tsv.xz").write_bytes(lzma.compress(b"q1\twho swims?\n"))
         (tmp_path / "r.txt.zst").write_bytes(PACKERS[".zst"](b"q1 0 1 1\n"))
         assert [query.text for query in read_queries(tmp_path / "q.tsv.xz", SourceOptions())] == [
@@ -148,7 +148,7 @@ class TestParquet:
         with pytest.raises(InputError, match=r"a\.parquet: not a Parquet file"):
             detect(str(write(tmp_path / "a.parquet", "id,text")))
 
-    def test_queries_and_judgements_too(self, tmp_path):
+    def test_queries_and_judgments_too(self, tmp_path):
         pq.write_table(pa.table({"query_id": ["q"], "text": ["who?"]}), tmp_path / "q.parquet")
         pq.write_table(pa.table({"query_id": ["q"], "doc_id": ["1"]}), tmp_path / "r.parquet")
         [query] = read_queries(tmp_path / "q.parquet", SourceOptions())
@@ -295,7 +295,7 @@ class TestFoldersOfText:
         dataset = write_dataset(tmp_path / "ds", detect(str(folder)))
         # A file without words still has a title, its name.
         assert dataset.doc_ids == ["a.txt", "empty.txt", "sub/b.md", "sub/c.HTML"]
-        assert {name: tally.examples for name, tally in dataset.info.dropped.items()} == {
+        assert {name: counter.examples for name, counter in dataset.info.dropped.items()} == {
             "symbolic link, which is not followed": ["link/", "link.txt"],
             "hidden file or folder": [".git/"],
             "file that is not text, Markdown or HTML": ["photo.png"],
@@ -307,9 +307,9 @@ class TestFoldersOfText:
         write(tmp_path / "f/read.md", "# Two")
         dataset = write_dataset(tmp_path / "ds", detect(str(tmp_path / "f")))
         assert dataset.doc_ids == ["Read.md", "read.md"]
-        [(remark, tally)] = dataset.info.noted.items()
+        [(remark, counter)] = dataset.info.noted.items()
         assert "differs from another in case only" in remark
-        assert tally.examples == ["Read.md", "read.md"]
+        assert counter.examples == ["Read.md", "read.md"]
 
     def test_a_folder_without_text_says_what_it_holds(self, tmp_path):
         (tmp_path / "f").mkdir()

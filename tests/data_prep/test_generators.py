@@ -34,7 +34,7 @@ DOCUMENTS = [
 def make(path, documents=DOCUMENTS, questions=0, split="train"):
     queries, qrels = [], []
     for n, document in enumerate(documents[:questions]):
-        queries.append(Query(f"q{n}", f"What is the favourite of {document.title} berry{n}?"))
+        queries.append(Query(f"q{n}", f"What is the favorite of {document.title} berry{n}?"))
         qrels.append(Qrel(f"q{n}", document.doc_id, 1, split))
     return write_dataset(path, InMemorySource(documents, queries, qrels))
 
@@ -175,7 +175,7 @@ class TestSelective:
             for document in DOCUMENTS[45:]
         ]
         assert all(query.endswith("?") for query in queries)
-        beginning = sum(query.startswith("What is the favourite of ") for query in queries)
+        beginning = sum(query.startswith("What is the favorite of ") for query in queries)
         assert 0.8 < beginning / len(queries) < 1
         # Titles and berries are asked for, rangers and bridges hardly ever.
         assert sum("berry" in query for query in queries) > 15

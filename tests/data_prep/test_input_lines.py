@@ -59,7 +59,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
         list(records(path))
 
 
-def test_a_judgement_of_zero_stays_zero_where_the_first_line_has_none(tmp_path):
+def test_a_judgment_of_zero_stays_zero_where_the_first_line_has_none(tmp_path):
     path = tmp_path / "r.jsonl"
     rows = [{"qid": "a", "docid": "1"}, {"qid": "b", "docid": "2", "relevance": 0}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -144,14 +144,14 @@ def test_a_return_inside_a_line_parts_no_line(tmp_path):
     assert [row["text"] for _, row in records(path)] == ["a\rb", "c"]
 
 
-def test_a_file_of_judgements_without_one_is_refused(tmp_path):
+def test_a_file_of_judgments_without_one_is_refused(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(InputError, match=r"train\.tsv: no judgement in it"):
+    with pytest.raises(InputError, match=r"train\.tsv: no judgment in it"):
         list(read_qrels(path, "train"))
 
 
-def test_two_judgements_of_a_pair_that_disagree_are_refused(tmp_path):
+def test_two_judgments_of_a_pair_that_disagree_are_refused(tmp_path):
     documents, queries = [Document("d", "", "x")], [Query("q", "x")]
     qrels = [Qrel("q", "d", 1, "test"), Qrel("q", "d", 0, "test")]
     with pytest.raises(InputError, match="'q' 'd' is judged 1 and 0 in test"):

@@ -49,7 +49,7 @@ def test_two_readers_in_turn_each_get_all_of_a_pipe(piped):
         assert again.read().decode() == content
 
 
-def test_queries_and_judgements_of_a_pipe_are_all_read(piped):
+def test_queries_and_judgments_of_a_pipe_are_all_read(piped):
     queries = piped("queries", "".join(f"q{n}\tword{n}\n" for n in range(LINES)))
     found = [query.query_id for query in read_queries(queries, SourceOptions())]
     assert found == [f"q{n}" for n in range(LINES)]
@@ -60,7 +60,7 @@ def test_queries_and_judgements_of_a_pipe_are_all_read(piped):
         ]
 
 
-def test_a_source_whose_judgements_are_split_reads_a_pipe_more_than_once(piped, tmp_path):
+def test_a_source_whose_judgments_are_split_reads_a_pipe_more_than_once(piped, tmp_path):
     documents = tmp_path / "documents.jsonl"
     documents.write_text("".join(f'{{"id": "d{n}", "text": "t{n}"}}\n' for n in range(100)))
     options = SourceOptions(

@@ -1,4 +1,4 @@
-"""Every format people have becomes documents, queries and judgements, or one clear line."""
+"""Every format people have becomes documents, queries and judgments, or one clear line."""
 
 import gzip
 import json
@@ -163,7 +163,7 @@ class TestTable:
             source = detect(str(tmp_path / name), SourceOptions(encoding=encoding))
             assert list(source.documents()) == [Document("1", "", "café")]
 
-    def test_queries_and_judgements_come_from_files_of_their_own(self, tmp_path):
+    def test_queries_and_judgments_come_from_files_of_their_own(self, tmp_path):
         options = SourceOptions(
             queries=str(write(tmp_path / "q.csv", "qid,question", "q1,who?")),
             train_qrels=str(write(tmp_path / "train.txt", "q1 0 1 1")),
@@ -173,7 +173,7 @@ class TestTable:
         assert list(source.queries()) == [Query("q1", "who?")]
         assert list(source.qrels()) == [Qrel("q1", "1", 1, "train"), Qrel("q1", "1", 1, "test")]
 
-    def test_judgements_without_queries_are_refused(self, tmp_path):
+    def test_judgments_without_queries_are_refused(self, tmp_path):
         file = write(tmp_path / "a.csv", "id,text", "1,b")
         with pytest.raises(InputError, match="--queries"):
             detect(str(file), SourceOptions(test_qrels="x"))
@@ -266,7 +266,7 @@ def test_qrels_in_every_form(tmp_path, lines):
     ("line", "message"),
     [("301 0 d1 x", r"qrels:2: the relevance 'x'"), ("301 d1", r"qrels:2: 2 fields")],
 )
-def test_a_broken_judgement_is_named(tmp_path, line, message):
+def test_a_broken_judgment_is_named(tmp_path, line, message):
     with pytest.raises(InputError, match=message):
         list(read_qrels(write(tmp_path / "qrels", "301 0 d0 1", line), "test"))
 
@@ -280,7 +280,7 @@ class TestHuggingFace:
         with pytest.raises(InputError, match=r"no split 'test'; there are: train"):
             list(detect(f"hf:{tmp_path / 'set'}", options).documents())
 
-    def test_the_retrieval_layout_brings_queries_and_judgements(self, tmp_path):
+    def test_the_retrieval_layout_brings_queries_and_judgments(self, tmp_path):
         jsonl(tmp_path / "c.jsonl", {"_id": "d", "title": "t", "text": "x"})
         jsonl(tmp_path / "q.jsonl", {"_id": "q", "text": "who?"})
         jsonl(tmp_path / "r.jsonl", {"query-id": "q", "corpus-id": "d", "score": 1})

@@ -16,7 +16,7 @@ from data_prep.splits import (
     split_documents,
     split_queries,
 )
-from data_prep.text import normalise
+from data_prep.text import normalize
 
 ids = st.lists(st.text(min_size=1, max_size=4), unique=True, min_size=1, max_size=60)
 seeds = st.integers(0, 5)
@@ -33,7 +33,7 @@ def test_queries_are_partitioned_and_equal_texts_stay_together(texts, dev, test,
     assert list(split) == list(texts)
     by_text = {}
     for query_id, name in split.items():
-        assert by_text.setdefault(normalise(texts[query_id]), name) == name
+        assert by_text.setdefault(normalize(texts[query_id]), name) == name
     sizes = Counter(by_text.values())
     assert sizes["dev"] == round(dev * len(by_text))
     assert sizes["test"] == round(test * len(by_text))
@@ -54,7 +54,7 @@ def source_of(*splits):
         for number, split in enumerate(splits)
         for n in range(10)
     ]
-    return InMemorySource([Document("d", "", "x")], queries, qrels, licence="CC0-1.0")
+    return InMemorySource([Document("d", "", "x")], queries, qrels, license="CC0-1.0")
 
 
 class TestSplitSource:
@@ -62,7 +62,7 @@ class TestSplitSource:
         split = SplitSource(source_of("train", "test"), dev_share=0.2, test_share=0, seed=0)
         assert Counter(q.split for q in split.qrels()) == {"train": 8, "dev": 2, "test": 10}
         assert [q.split for q in split.qrels()][10:] == ["test"] * 10
-        assert split.licence == "CC0-1.0"
+        assert split.license == "CC0-1.0"
         assert len(list(split.queries())) == 20
         assert len(list(split.documents())) == 1
 
@@ -77,7 +77,7 @@ class TestSplitSource:
 
     @pytest.mark.parametrize("splits", [(), ("dev", "test")])
     def test_there_must_be_something_to_take_from(self, splits):
-        with pytest.raises(InputError, match="no judgements to take"):
+        with pytest.raises(InputError, match="no judgments to take"):
             SplitSource(source_of(*splits), dev_share=0.1, test_share=0, seed=0)
 
     def test_another_seed_is_another_split(self):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_prep.limits import LONGEST_SENTENCE, LONGEST_WORD
 from data_prep.text import (
-    normalise,
+    normalize,
     one_line,
     sentences,
     short_words,
@@ -46,7 +46,7 @@ def test_sentences_lose_no_character_but_white_space(text):
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
-def test_scripts_without_blanks_become_pairs_of_neighbours():
+def test_scripts_without_blanks_become_pairs_of_neighbors():
     assert spaced("otter swims") == "otter swims"
     assert spaced("検索モデル").split() == ["検索", "索モ", "モデ", "デル"]
     assert spaced("猫").split() == ["猫"]
@@ -95,16 +95,16 @@ def test_one_line_folds_white_space():
     ],
 )
 def test_words_are_those_that_people_type(typed, written):
-    assert normalise(written) == normalise(typed)
+    assert normalize(written) == normalize(typed)
     assert words(written) == words(typed)
     assert terms(written) == terms(typed)
     assert surface_words(written) == surface_words(typed)
 
 
 @given(st.text(max_size=40))
-def test_what_is_normalised_stays(text):
-    assert normalise(normalise(text)) == normalise(text)
-    assert words(normalise(text)) == words(text)
+def test_what_is_normalized_stays(text):
+    assert normalize(normalize(text)) == normalize(text)
+    assert words(normalize(text)) == words(text)
 
 
 def test_a_very_long_word_is_several_words_and_none_of_it_is_lost():

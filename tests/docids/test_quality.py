@@ -3,7 +3,7 @@ import pytest
 
 from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents, TreeOptions
-from docids.quality import _neighbours, measure
+from docids.quality import _neighbors, measure
 from docids.table import END, DocidTable
 
 LINE = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
@@ -51,8 +51,8 @@ def test_balance_of_each_level():
     assert (third.nodes, third.documents, third.largest_child, third.entropy) == (1, 1, 1, None)
 
 
-def test_purity_is_the_share_of_neighbours_with_the_same_first_code():
-    # All three neighbours of each are looked at, one of which shares its first code.
+def test_purity_is_the_share_of_neighbors_with_the_same_first_code():
+    # All three neighbors of each are looked at, one of which shares its first code.
     purity = measured([(2, 2), (2, 3), (3, 2), (3, 3)]).purity
     assert purity.value == pytest.approx(1 / 3)
     assert purity.documents == 4
@@ -104,11 +104,11 @@ def test_no_document():
 
 
 @pytest.mark.parametrize("distinct", [3, 40])
-def test_neighbours_agree_with_a_full_comparison(distinct):
+def test_neighbors_agree_with_a_full_comparison(distinct):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(distinct, 5)).astype(np.float32)[rng.integers(distinct, size=60)]
     asked = np.arange(0, 60, 7)
-    found = _neighbours(points, asked, 8)
+    found = _neighbors(points, asked, 8)
     likeness = points @ points.T
     for row, itself in zip(found, asked, strict=True):
         assert itself not in row

@@ -243,11 +243,11 @@ class Shared:
 
     Attributes:
         shape: The shape of what is shared.
-        colour: Its colour.
+        color: Its color.
     """
 
     shape: Shape = Shape()
-    colour: str | None = None
+    color: str | None = None
 
 
 def paint(source: Path, *, shared: Annotated[Shared, SPREAD] = Shared(), coats: int = 1) -> None:
@@ -264,15 +264,15 @@ def test_the_fields_of_a_spread_dataclass_stand_beside_the_other_options(tmp_pat
     Arguments("paint", paint)  # which leaves what another one finds as it was
     painting = Arguments("paint", paint)
     assert painting.parse(["x"]).values == {"source": Path("x"), "shared": Shared(), "coats": 1}
-    words = ["x", "--shape.size", "big", "--colour", "red", "--coats", "2"]
+    words = ["x", "--shape.size", "big", "--color", "red", "--coats", "2"]
     wanted = Shared(Shape(size="big"), "red")
     assert painting.parse(words).values == {"source": Path("x"), "shared": wanted, "coats": 2}
-    (tmp_path / "c.yaml").write_text("colour: blue\nshape: {width: 3}\n")
+    (tmp_path / "c.yaml").write_text("color: blue\nshape: {width: 3}\n")
     found = painting.parse(["x", "--config", str(tmp_path / "c.yaml"), "--shape.size", "s"]).values
     assert found["shared"] == Shared(Shape(size="s", width=3), "blue")
     for words, told in (
-        (["--colours", "red"], "Did you mean --colour?"),
-        (["--shared.colour", "red"], "unknown option --shared.colour"),
+        (["--colors", "red"], "Did you mean --color?"),
+        (["--shared.color", "red"], "unknown option --shared.color"),
         (["--shape.width", "wide"], "--shape.width: 'wide' is not a whole number or null"),
         (["--shape.width", "13"], "13 is too many"),
     ):
@@ -282,5 +282,40 @@ def test_the_fields_of_a_spread_dataclass_stand_beside_the_other_options(tmp_pat
         painting.parse(["--help"])
     shown = capsys.readouterr().out
     assert "The shape of what is shared" in shown
-    assert "Its colour" in shown
+    assert "Its color" in shown
     assert "What other commands take too" not in shown
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights move."""
+
+    lr: float = 1.0
+    """Rate."""
+    backbone_lr_scale: float = 1.0
+    """Scale."""
+
+
+@dataclass(frozen=True)
+class Sam:
+    """Perturbation."""
+
+    weights: Literal["all", "backbone"] = "all"
+    """Which."""
+
+
+def test_options_are_taken_by_their_former_names_too(tmp_path):
+    def train(*, optimizer: Optimizer = Optimizer(), sam: Sam = Sam()) -> None:
+        """Trains.
+
+        Args:
+            optimizer: How.
+            sam: How flat.
+        """
+
+    arguments = Arguments("train", train)
+    file = tmp_path / "old.yaml"
+    file.write_text("optimiser:\n  lr: 0.5\n  body: 0.25\nsam:\n  weights: body\n")
+    found = arguments.parse(["--config", str(file), "--optimiser.lr", "2"]).values
+    assert found == {"optimizer": Optimizer(2.0, 0.25), "sam": Sam("backbone")}
+    assert arguments.parse(["--sam.weights=body"]).values["sam"] == Sam("backbone")

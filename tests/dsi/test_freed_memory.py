@@ -8,14 +8,14 @@ import pytest
 
 PROGRAM = """
 from pathlib import Path
-from dsi.freed_memory import give_back
+from dsi.freed_memory import release_freed_memory
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
 blocks = [bytearray(100_000) for _ in range(2000)]
 kept = blocks[-1:]
 blocks.clear()
 before = held()
-give_back()
+release_freed_memory()
 print(before - held())
 """
 

@@ -46,7 +46,7 @@ class Parts:
     """Front wheel"""
     spare: Advanced[Wheel] = field(default_factory=Wheel)
     """Spare wheel"""
-    colour: Literal["red", "blue"] | None = None
+    color: Literal["red", "blue"] | None = None
     """Color of all parts"""
 
 
@@ -75,7 +75,7 @@ Rides.
 Options:
   --out OUT               Where to. (required, type: str)
   --far {true,false}      Go far. (default: true)
-  --colour {red,blue}     Color of all parts.
+  --color {red,blue}      Color of all parts.
 
 Front wheel:
   --wheel.kind {round,flat}
@@ -146,7 +146,7 @@ def test_choices_are_printed_by_the_type():
     page = arguments("train").help(everything=True)
     for line in (
         "--docids {atomic,description,keywords,learned,naive,pq,random,rq,semantic,title,url}",
-        "--optimiser.schedule {linear,cosine,constant,inverse-sqrt}",
-        "--sam.weights {all,rows,body,encoder,decoder,norms}",
+        "--optimizer.schedule {linear,cosine,constant,inverse-sqrt}",
+        "--sam.weights {all,rows,backbone,encoder,decoder,norms}",
     ):
         assert line in page

@@ -29,5 +29,5 @@ def bm25(query: list[str], documents: list[list[str]], row: int, k1: float, b: f
 
 
 def pairs_of(words: list[str]) -> Counter[tuple[str, str]]:
-    """Ordered neighbours of one sentence."""
+    """Ordered neighbors of one sentence."""
     return Counter((one, two) for one, two in pairwise(words) if one != two)

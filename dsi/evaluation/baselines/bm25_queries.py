@@ -11,8 +11,8 @@ def texts_with_training_queries(dataset: Dataset) -> list[str]:
     """Returns title, text and the labelled queries of split train of each document."""
     appended: dict[str, list[str]] = {}
     texts = dataset.query_texts()
-    for query_id, judgements in dataset.qrels_of("train").items():
-        for doc_id, relevance in judgements.items():
+    for query_id, judgments in dataset.qrels_of("train").items():
+        for doc_id, relevance in judgments.items():
             if relevance > 0:
                 appended.setdefault(doc_id, []).append(texts[query_id])
     return [

@@ -20,7 +20,7 @@ _QUERIES = 2000
 
 @BASELINES.register("fusion")
 class FusionBaseline(Baseline):
-    """A weighted sum of BM25 and the similarity of vectors, each standardised for each query.
+    """A weighted sum of BM25 and the similarity of vectors, each standardized for each query.
 
     Scores of one query over all documents are brought to mean 0 and deviation 1, so that the two
     are of one scale. The weight of BM25 is the one with the best RR@10 on split dev, of equally
@@ -54,27 +54,27 @@ class FusionBaseline(Baseline):
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
         """Yields for each query the scores of all documents; see `Baseline.scores`."""
         weight = np.float32(self.weight)
-        for words, vectors in self._standardised(queries):
+        for words, vectors in self._standardized(queries):
             yield weight * words + (1 - weight) * vectors
 
-    def _standardised(
+    def _standardized(
         self, queries: Sequence[str]
     ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
         for words, vectors in zip(*(part.scores(queries) for part in self._parts), strict=True):
-            yield standardised(words), standardised(vectors)
+            yield standardized(words), standardized(vectors)
 
     def _choose(self, dataset: Dataset) -> tuple[float, str]:
         """Returns the weight of BM25, and how it was chosen."""
         judged = dataset.qrels_of("dev")
         row_of = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
-        relevant = {query_id: _rows(judgements, row_of) for query_id, judgements in judged.items()}
+        relevant = {query_id: _rows(judgments, row_of) for query_id, judgments in judged.items()}
         asked = [query_id for query_id, rows in relevant.items() if rows]
         asked = asked[:: -(-len(asked) // _QUERIES)] if asked else []
         if not asked:
             return 0.5, "for want of dev queries"
         texts = dataset.query_texts()
         total = np.zeros(len(_WEIGHTS))
-        pairs = self._standardised([texts[query_id] for query_id in asked])
+        pairs = self._standardized([texts[query_id] for query_id in asked])
         for query_id, (words, vectors) in zip(asked, pairs, strict=True):
             for place, weight in enumerate(_WEIGHTS):
                 scores = weight * words + (1 - weight) * vectors
@@ -84,13 +84,13 @@ class FusionBaseline(Baseline):
         return float(_WEIGHTS[place]), f"the best of {len(_WEIGHTS)} on {len(asked):,} dev queries"
 
 
-def standardised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def standardized(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Returns scores with mean 0 and deviation 1; zeros where all are the same."""
-    centred = scores - scores.mean(dtype=np.float64)
-    deviation = np.sqrt(np.mean(centred * centred))
+    centerd = scores - scores.mean(dtype=np.float64)
+    deviation = np.sqrt(np.mean(centerd * centerd))
     if deviation <= 1e-6 * np.abs(scores).max(initial=0):  # what rounding leaves of equal scores
         return np.zeros(len(scores), np.float32)
-    return (centred / deviation).astype(np.float32)
+    return (centerd / deviation).astype(np.float32)
 
 
 def reciprocal_rank(scores: npt.NDArray[np.float32], relevant: Sequence[int]) -> float:
@@ -102,7 +102,5 @@ def reciprocal_rank(scores: npt.NDArray[np.float32], relevant: Sequence[int]) ->
     return 1 / min(ranks) if min(ranks) <= 10 else 0.0
 
 
-def _rows(judgements: Mapping[str, int], row_of: Mapping[str, int]) -> list[int]:
-    return [
-        row_of[doc_id] for doc_id, grade in judgements.items() if grade > 0 and doc_id in row_of
-    ]
+def _rows(judgments: Mapping[str, int], row_of: Mapping[str, int]) -> list[int]:
+    return [row_of[doc_id] for doc_id, grade in judgments.items() if grade > 0 and doc_id in row_of]

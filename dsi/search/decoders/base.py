@@ -99,5 +99,5 @@ def log_probabilities_of(logits: torch.Tensor, codes: torch.Tensor) -> torch.Ten
     Returns:
         float32 [..., codes].
     """
-    # Several times as fast as the normaliser alone by `logsumexp`.
+    # Several times as fast as the normalizer alone by `logsumexp`.
     return logits.float().log_softmax(-1).gather(-1, codes)

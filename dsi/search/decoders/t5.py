@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsi.kernels.packed_linear import plain, products_of, together
+from dsi.kernels.packed_linear import linear_of, plain, together
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 from dsi.search.decoders.tree import EncodedTreeDecoder
@@ -75,11 +75,11 @@ class T5Decoder(EncodedTreeDecoder):
             query, key_value = read.split((attention.inner_dim, 2 * attention.inner_dim), -1)
             query = query.to(states.dtype)
             attended = self._attend_nodes(place, query, key_value, mask, 1.0, attention.n_heads)
-            states += products_of(attention.o, attended)
+            states += linear_of(attention.o, attended)
             attention = cross.EncDecAttention
             query = attention.q(norm(cross.layer_norm, states))
             attended = self._attend_query(place, query, 1.0, attention.n_heads)
-            states += products_of(attention.o, attended)
+            states += linear_of(attention.o, attended)
             states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
         states = norm(decoder.final_layer_norm, states)
         if getattr(self._model.config, "scale_decoder_outputs", False):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from dsi.kernels.packed_linear import plain, products_of, together
+from dsi.kernels.packed_linear import linear_of, plain, together
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
 
 _ENCODERS = ("T5Stack", "MT5Stack", "StackWeights")
@@ -50,7 +50,7 @@ def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) 
         query, key, value = read.unflatten(2, (3, attention.n_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
         attended = lines.tokens_of(attended.transpose(1, 2).flatten(2))
-        states += products_of(attention.o, attended)
+        states += linear_of(attention.o, attended)
         states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
     return lines.lines_of(norm(encoder.final_layer_norm, states))
 

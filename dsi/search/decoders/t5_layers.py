@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsi.kernels.packed_linear import products_of, relu_of
+from dsi.kernels.packed_linear import linear_of, relu_of
 
 _FEED_FORWARDS = (
     "T5DenseActDense",
@@ -42,7 +42,7 @@ def _least_size(width: int, epsilon: float) -> torch.Tensor:
 def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
     """T5's two linear layers with an activation between, to add to states; [..., width]."""
     if hasattr(dense, "wi") and type(dense.act) is nn.ReLU:
-        return products_of(dense.wo, relu_of(dense.wi, states))
+        return linear_of(dense.wo, relu_of(dense.wi, states))
     return dense(states)
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
-OptimiserState = dict[int, dict[str, torch.Tensor]]
-"""What an optimiser remembers of each weight, by the weight's number: the form of
+OptimizerState = dict[int, dict[str, torch.Tensor]]
+"""What an optimizer remembers of each weight, by the weight's number: the form of
 `torch.optim.Optimizer.state_dict()["state"]`. Tensors have the weight's shape, or none."""
 
 
@@ -44,7 +44,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def param_groups(self) -> list[dict[str, Any]]:
-        """The optimiser's groups, whose learning rates the loop sets."""
+        """The optimizer's groups, whose learning rates the loop sets."""
 
     @abstractmethod
     def part(self, *, last: bool, own: bool = False) -> AbstractContextManager[torch.nn.Module]:
@@ -87,8 +87,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def optimiser_state(self) -> OptimiserState:
-        """Returns the optimiser's state in the first process, as one process alone would have it.
+    def optimizer_state(self) -> OptimizerState:
+        """Returns the optimizer's state in the first process, as one process alone would have it.
 
         In the others, it returns an empty dict.
         """

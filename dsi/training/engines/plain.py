@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dsi.training.engines.base import Engine, OptimiserState
+from dsi.training.engines.base import Engine, OptimizerState
 from dsi.training.optimization.row_adamw import clip_sparse_too
 from dsi.training.optimization.sam import Shards, WholeWeights
 
@@ -23,23 +23,23 @@ class PlainEngine(Engine):
     Args:
         accelerator: Made for the precision.
         model: With `requires_grad` as training has it.
-        optimiser: Over the model's weights.
+        optimizer: Over the model's weights.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
         model: PreTrainedModel,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         self.accelerator = accelerator
-        self._raw = optimiser
+        self._raw = optimizer
         self._plain = model
-        self.model, self._optimiser = accelerator.prepare(model, optimiser)
+        self.model, self._optimizer = accelerator.prepare(model, optimizer)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the optimiser."""
+        """The groups of the optimizer."""
         return self._raw.param_groups
 
     @property
@@ -73,13 +73,13 @@ class PlainEngine(Engine):
             clip_sparse_too(weights, clip)
         elif clip:
             self.accelerator.clip_grad_norm_(weights, clip)
-        self._optimiser.step()
-        self._optimiser.zero_grad()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
 
     def whole(self) -> PreTrainedModel | None:
         """Returns the model itself."""
         return self._plain if self.accelerator.is_main_process else None
 
-    def optimiser_state(self) -> OptimiserState:
-        """Returns the optimiser's own state."""
+    def optimizer_state(self) -> OptimizerState:
+        """Returns the optimizer's own state."""
         return self._raw.state_dict()["state"] if self.accelerator.is_main_process else {}

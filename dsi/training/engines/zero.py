@@ -1,7 +1,7 @@
-"""DeepSpeed ZeRO: processes that share out optimiser states, gradients (2) and weights (3).
+"""DeepSpeed ZeRO: processes that share out optimizer states, gradients (2) and weights (3).
 
 DeepSpeed keeps every weight twice: as the network computes with it, whole (1, 2) or cut up over the
-processes (3), and as the optimiser moves it, in float32 and always cut up. A process's pieces of
+processes (3), and as the optimizer moves it, in float32 and always cut up. A process's pieces of
 the latter are what this module reads and writes: SAM moves them, and a checkpoint is their
 gathering, so that it says nothing about how many processes there were.
 """
@@ -18,35 +18,35 @@ import torch
 from data_prep.errors import InputError
 from dsi.distributed.deepspeed import quietly, start_deepspeed
 from dsi.objectives.base import Objective
-from dsi.training.engines.base import Engine, OptimiserState
+from dsi.training.engines.base import Engine, OptimizerState
 from dsi.training.optimization.sam import Shards
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
-    from dsi.training.options import OptimiserOptions
+    from dsi.training.options import OptimizerOptions
 
 
 def refuse_with_zero(
-    optimiser: OptimiserOptions, objectives: Sequence[Objective], config: dict[str, Any]
+    optimizer: OptimizerOptions, objectives: Sequence[Objective], config: dict[str, Any]
 ) -> None:
     """Refuses what cannot be done with weights or states that are cut up.
 
     Raises:
         InputError: Naming the options.
     """
-    if optimiser.name == "adafactor":
+    if optimizer.name == "adafactor":
         raise InputError(
-            "--optimiser.name adafactor keeps rows and columns of matrices, which --deepspeed "
+            "--optimizer.name adafactor keeps rows and columns of matrices, which --deepspeed "
             "cuts up as long vectors",
-            hint="Take --optimiser.name adamw",
+            hint="Take --optimizer.name adamw",
         )
-    if optimiser.rows == "touched":
+    if optimizer.rows == "touched":
         raise InputError(
-            "--optimiser.rows touched has gradients of some rows only, which --deepspeed does not "
+            "--optimizer.rows touched has gradients of some rows only, which --deepspeed does not "
             "share out",
-            hint="Take --optimiser.rows all, or leave out --deepspeed",
+            hint="Take --optimizer.rows all, or leave out --deepspeed",
         )
     for objective in objectives:
         kind = type(objective)
@@ -97,7 +97,7 @@ class ZeroEngine(Engine):
     Args:
         accelerator: As `zero_accelerator` returns it.
         model: With `requires_grad` as training has it.
-        optimiser: Over the model's weights, with the state of a checkpoint or none.
+        optimizer: Over the model's weights, with the state of a checkpoint or none.
         clip: Largest norm of the gradient of all weights; 0 for no limit.
     """
 
@@ -105,26 +105,26 @@ class ZeroEngine(Engine):
         self,
         accelerator: Accelerator,
         model: PreTrainedModel,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         clip: float,
     ) -> None:
         self.accelerator = accelerator
         self._plain = model
-        state: OptimiserState = optimiser.state_dict()["state"]
+        state: OptimizerState = optimizer.state_dict()["state"]
         trained = copy.deepcopy(model)
         copies = dict(zip(map(id, model.parameters()), trained.parameters(), strict=True))
         names = {id(weight): name for name, weight in trained.named_parameters()}
         self._weights: list[torch.nn.Parameter] = []
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["params"] = [copies[id(weight)] for weight in group["params"]]
             self._weights += group["params"]
         self._names = [names[id(weight)] for weight in self._weights]
-        optimiser.state.clear()
+        optimizer.state.clear()
         values = [weight.detach().float().cpu() for weight in self._weights] if state else []
         accelerator.deepspeed_plugin.deepspeed_config["gradient_clipping"] = clip
         self._engine: Any
         with quietly():
-            self._engine, _ = accelerator.prepare(trained, optimiser)
+            self._engine, _ = accelerator.prepare(trained, optimizer)
         self.model = self._engine
         self._zero: Any = self._engine.optimizer
         self._stage = self._engine.zero_optimization_stage()
@@ -134,7 +134,7 @@ class ZeroEngine(Engine):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the optimiser that DeepSpeed drives."""
+        """The groups of the optimizer that DeepSpeed drives."""
         return self._zero.optimizer.param_groups
 
     @property
@@ -160,7 +160,7 @@ class ZeroEngine(Engine):
             self._engine.backward(loss)
 
     def shards(self, names: Sequence[str], *, own: bool) -> Shards:
-        """Returns the optimiser's pieces, or the network's own whole weights for own gradients.
+        """Returns the optimizer's pieces, or the network's own whole weights for own gradients.
 
         Raises:
             InputError: Gradients shall be own, but ZeRO 3 cuts up the weights.
@@ -190,7 +190,7 @@ class ZeroEngine(Engine):
 
     @torch.no_grad()
     def whole(self) -> PreTrainedModel | None:
-        """Gathers the optimiser's weights into the plain model of the first process."""
+        """Gathers the optimizer's weights into the plain model of the first process."""
         from deepspeed.utils import safe_get_full_fp32_param
 
         targets = dict(self._plain.named_parameters())
@@ -202,12 +202,12 @@ class ZeroEngine(Engine):
         return self._plain if main else None
 
     @torch.no_grad()
-    def optimiser_state(self) -> OptimiserState:
-        """Gathers the optimiser's state, weight by weight."""
+    def optimizer_state(self) -> OptimizerState:
+        """Gathers the optimizer's state, weight by weight."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         main = self.accelerator.is_main_process
-        gathered: OptimiserState = {}
+        gathered: OptimizerState = {}
         self._link()
         flat, shaped = self._state_keys()
         for number, weight in enumerate(self._weights):
@@ -223,7 +223,7 @@ class ZeroEngine(Engine):
         return gathered
 
     def _state_keys(self) -> tuple[dict[str, torch.Tensor], list[str]]:
-        """Returns what the optimiser remembers as a scalar, and the names of the rest."""
+        """Returns what the optimizer remembers as a scalar, and the names of the rest."""
         states = [state for state in self._zero.optimizer.state.values() if state]
         if not states:
             return {}, []
@@ -235,8 +235,8 @@ class ZeroEngine(Engine):
         return scalars, sorted(set(states[0]) - set(scalars))
 
     @torch.no_grad()
-    def _restore(self, state: OptimiserState, values: list[torch.Tensor]) -> None:
-        """Gives DeepSpeed's pieces the weights and the optimiser's state of a checkpoint."""
+    def _restore(self, state: OptimizerState, values: list[torch.Tensor]) -> None:
+        """Gives DeepSpeed's pieces the weights and the optimizer's state of a checkpoint."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         first = next(iter(state.values()))
@@ -254,7 +254,7 @@ class ZeroEngine(Engine):
         self.publish()
 
     def _link(self) -> None:
-        """Lets ZeRO 1 and 2 find each weight's part of the optimiser's state.
+        """Lets ZeRO 1 and 2 find each weight's part of the optimizer's state.
 
         They do it themselves, but after the first group's first step, when the other groups have
         no state yet.
@@ -271,7 +271,7 @@ class ZeroEngine(Engine):
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Gives the network, in all processes, the weights that the optimiser's pieces hold."""
+        """Gives the network, in all processes, the weights that the optimizer's pieces hold."""
         if self._stage < 3:
             self._zero.update_lp_params()
             return
@@ -317,7 +317,7 @@ class ZeroEngine(Engine):
 
 
 class _MasterPieces(Shards):
-    """The optimiser's pieces of weights, with averaged gradients."""
+    """The optimizer's pieces of weights, with averaged gradients."""
 
     def __init__(self, engine: ZeroEngine, weights: list[torch.nn.Parameter]) -> None:
         self._engine = engine

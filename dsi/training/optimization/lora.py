@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2022) in place of moving a network's body, through peft."""
+"""Low-rank adapters (LoRA, Hu et al. 2022) instead of training the backbone, through peft."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsi.training.options import LoraOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MARKS = ("lora_", "side_memory.")
+_MARKS = ("lora_", "parallel_adapter.")
 """In the name of every weight that peft adds, and of side memories (`updating.structures`)."""
 
 

@@ -1,4 +1,4 @@
-"""Optimisers by name, and the learning rate of every step."""
+"""Optimizers by name, and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsi.language_model import is_prompted
 from dsi.pooled_encoder import pooled
 from dsi.training.optimization.lora import is_adapter
 from dsi.training.optimization.row_adamw import RowAdamW
-from dsi.training.options import BODY_SHARE, OptimiserOptions
+from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,8 +28,8 @@ _LAYER = re.compile(
 _CROSS = re.compile(r"\.(EncDecAttention|encoder_attn|crossattention)\.")
 
 
-def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.optim.Optimizer:
-    """Returns the optimiser that the options name, over the weights of `parameter_groups`."""
+def make_optimizer(model: PreTrainedModel, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """Returns the optimizer that the options name, over the weights of `parameter_groups`."""
     groups = parameter_groups(model, options)
     tables: list[Any] = [
         each.get_input_embeddings() for each in (model.get_encoder(), model.get_decoder())
@@ -49,17 +49,17 @@ def make_optimiser(model: PreTrainedModel, options: OptimiserOptions) -> torch.o
     )
 
 
-def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[dict[str, Any]]:
-    """Returns the weights that move, in groups of one share of the learning rate each.
+def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[dict[str, Any]]:
+    """Returns the trained weights in groups, each with its scale of the learning rate.
 
-    Embeddings and output rows (with `dsi.pawa`) have the whole of it, the body of the network its
-    share, which `layer_decay` lowers from layer to layer. Where the body has adapters, they move in
-    its place. All other weights are frozen: their gradients are not computed either.
+    Embeddings and output rows (with `dsi.pawa`) have scale 1. The backbone has its own scale, which
+    `layer_decay` lowers from layer to layer. If it has adapters, they are trained instead of it.
+    All other weights are frozen, and their gradients are not computed.
 
     Raises:
-        InputError: No weight moves.
+        InputError: All weights are frozen.
     """
-    body = BODY_SHARE if options.body is None else options.body
+    backbone = BACKBONE_LR_SCALE if options.backbone_lr_scale is None else options.backbone_lr_scale
     adapted = any(is_adapter(name) for name, _ in model.named_parameters())
     text = model.get_encoder().get_input_embeddings().weight
     rows = {
@@ -81,7 +81,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
             depth = depths[name] if weight is text else 0
             shares[id(weight)] = options.layer_decay**depth
         elif is_adapter(name) or not adapted:
-            shares[id(weight)] = body * options.layer_decay ** depths[name]
+            shares[id(weight)] = backbone * options.layer_decay ** depths[name]
     groups: dict[tuple[bool, float], list[torch.Tensor]] = {}
     for weight in model.parameters():
         share = shares.get(id(weight), 0.0)
@@ -91,12 +91,12 @@ def parameter_groups(model: PreTrainedModel, options: OptimiserOptions) -> list[
     if not groups:
         raise InputError(
             "nothing would be trained: every weight is frozen",
-            hint="Give --optimiser.body a share, or leave --optimiser.freeze_encoder out",
+            hint="Set --optimizer.backbone_lr_scale, or leave --optimizer.freeze_encoder out",
         )
     return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
 
 
-def _frozen(model: PreTrainedModel, options: OptimiserOptions) -> set[int]:
+def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
     """Returns which weights rest because the options name them, whatever their share."""
     encoder = set(map(id, model.get_encoder().parameters()))
     codes = {
@@ -110,8 +110,8 @@ def _frozen(model: PreTrainedModel, options: OptimiserOptions) -> set[int]:
         named = list(model.named_parameters())
         if not any(_CROSS.search(name) for name, _ in named):
             raise InputError(
-                "--optimiser.decoder cross-attention: this decoder has no layer of that name",
-                hint="Take --optimiser.decoder all",
+                "--optimizer.decoder cross-attention: this decoder has no layer of that name",
+                hint="Take --optimizer.decoder all",
             )
         resting = encoder | codes
         frozen |= {
@@ -144,7 +144,7 @@ def _depths(names: Iterable[str]) -> dict[str, int]:
     return depths
 
 
-def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
+def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
     """Returns the learning rate of step `step` (from 0) of `steps`.
 
     It rises linearly over the warm-up, then follows the schedule; linear and cosine end at 0
@@ -167,7 +167,7 @@ def learning_rate(options: OptimiserOptions, step: int, steps: int) -> float:
     return options.lr * (1 - done)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer | Engine, lr: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | Engine, lr: float) -> None:
     """Sets the learning rate of every group to its share of `lr`."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]

@@ -4,7 +4,7 @@ The gradient of a table of rows is zero but for the rows that a batch has read. 
 all of them all the same: where a row has no gradient its moments shrink, and it moves on by what is
 left of them. Here such a row rests: its value and its moments stay as they are until a batch reads
 it again (the rule of `torch.optim.SparseAdam`, with AdamW's decoupled weight decay on the rows that
-move). That is another optimiser, equal to AdamW where every batch reads the same rows.
+move). That is another optimizer, equal to AdamW where every batch reads the same rows.
 """
 
 from __future__ import annotations

@@ -162,26 +162,26 @@ def _single(weight: torch.Tensor, gradient: torch.Tensor) -> bool:
 
 
 class SAM(torch.optim.Optimizer):
-    """SAM around any optimiser.
+    """SAM around any optimizer.
 
-    Its groups, learning rates and state are the wrapped optimiser's own, so schedulers and
+    Its groups, learning rates and state are the wrapped optimizer's own, so schedulers and
     checkpoints of PyTorch work on it::
 
-        optimiser = SAM(torch.optim.AdamW(model.parameters(), lr=1e-3), rho=0.05)
+        optimizer = SAM(torch.optim.AdamW(model.parameters(), lr=1e-3), rho=0.05)
 
         def closure():
             loss = loss_of(model(batch))
             loss.backward()
             return loss
 
-        loss = optimiser.step(closure)
+        loss = optimizer.step(closure)
 
     Args:
-        base: The optimiser that makes the step.
+        base: The optimizer that makes the step.
         rho: Length of the perturbation; 0.05 is usual, 0.15 with `adaptive`.
         adaptive: ASAM instead of SAM.
-        every: Perturb in every so manyth step only; the others are the base optimiser's.
-        weights: Which weights are perturbed; all of the optimiser's by default.
+        every: Perturb in every so manyth step only; the others are the base optimizer's.
+        weights: Which weights are perturbed; all of the optimizer's by default.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class SAM(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the wrapped optimiser's state, and how many steps have been made."""
+        """Returns the wrapped optimizer's state, and how many steps have been made."""
         return {**self.base.state_dict(), "sam_steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -249,8 +249,8 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
 
     Args:
         model: With `requires_grad` as training has it.
-        which: all; rows (embeddings and output rows); body (all but these); encoder; decoder
-            (with the output rows); or norms (scales and offsets of normalisations only, Mueller
+        which: all; rows (embeddings and output rows); backbone (all but these); encoder; decoder
+            (with the output rows); or norms (scales and offsets of normalizations only, Mueller
             et al. 2023, arXiv 2306.04226).
 
     Raises:
@@ -274,7 +274,7 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     meant: dict[str, Callable[[torch.Tensor], bool]] = {
         "all": lambda weight: True,
         "rows": lambda weight: id(weight) in rows,
-        "body": lambda weight: id(weight) not in rows,
+        "backbone": lambda weight: id(weight) not in rows,
         "encoder": lambda weight: id(weight) in encoder,
         "decoder": lambda weight: id(weight) not in encoder,
         "norms": lambda weight: id(weight) in norms,
@@ -287,6 +287,6 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     if not names:
         raise InputError(
             f"--sam.weights {which}: none of these weights is trained",
-            hint="Take --sam.weights all; --optimiser.body 0 freezes all but the rows",
+            hint="Take --sam.weights all; --optimizer.backbone_lr_scale 0 freezes all but the rows",
         )
     return names

@@ -34,7 +34,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
         ratio=None,
     )
     found = gather_examples(
-        update.memory.dataset,
+        update.corpus.dataset,
         update.tokens,
         update.assignment.table,
         update.text,
@@ -54,7 +54,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
     return {name: examples for name, examples in parts.items() if len(examples)}
 
 
-def corpora_shares(plan: Plan, examples: Mapping[str, Examples]) -> dict[str, float]:
+def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str, float]:
     """Returns the share of a batch that each of the examples gets.
 
     Every task keeps its share. Within a task, new documents get `new_share`, or as much as they
@@ -113,15 +113,15 @@ class ReplayBatches(Batches):
             factors = np.ones(steps)
         wanted = np.array(
             [
-                self._shares_at(shares, float(factors[min(step, steps - 1)]))
+                self._proportions_at(shares, float(factors[min(step, steps - 1)]))
                 for step in range(length)
             ]
         )
         counts = apportion(wanted * self.size / wanted.sum(axis=1, keepdims=True), self.size)
         self._sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(0)])
 
-    def _shares_at(self, shares: Mapping[str, float], factor: float) -> list[float]:
-        now = dict(zip(self.tasks, self.shares, strict=True))
+    def _proportions_at(self, shares: Mapping[str, float], factor: float) -> list[float]:
+        now = dict(zip(self.tasks, self.proportions, strict=True))
         for name in list(now):
             task, side = name.split("/")
             other = f"{task}/{OLD}"
@@ -144,7 +144,7 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
     factors = None
     if plan.schedule is not None:
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
-    shares = corpora_shares(plan, examples)
+    shares = corpus_proportions(plan, examples)
     if plan.views > 1:
         assert plan.loop.size is not None  # the strategy has seen to it
         return ViewBatches(

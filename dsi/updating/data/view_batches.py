@@ -45,7 +45,7 @@ class ViewBatches(Batches):
         super().__init__(examples, shares, size, seed)
         self.views = views
         self._orders: dict[int, tuple[int, npt.NDArray[np.int64]]] = {}
-        by_task = dict(zip(self.tasks, self.shares, strict=True))
+        by_task = dict(zip(self.tasks, self.proportions, strict=True))
         # Documents of each side, and the examples of each of them: (task, number) and weight.
         self._pools: dict[str, dict[int, tuple[list[tuple[str, int]], list[float]]]] = {}
         for task, share in by_task.items():

@@ -1,4 +1,4 @@
-"""What regularisers look at: examples of old documents, and the gradient of each."""
+"""What regularizers look at: examples of old documents, and the gradient of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
         size: How many in a batch.
     """
     queries = dict(plan.queries) or ({"pseudo": 1.0} if plan.update.generator else {})
-    asking = Plan(plan.update, plan.model, plan.optimiser, plan.loop, queries=queries, old=True)
+    asking = Plan(plan.update, plan.model, plan.optimizer, plan.loop, queries=queries, old=True)
     table = plan.update.assignment.table
     found = {
         name: per_identifier(some, table)
@@ -67,13 +67,13 @@ def log_probability(model: torch.nn.Module, batch: Batch, targets: Targets) -> t
 
 def trained_weights(plan: Plan) -> dict[str, torch.nn.Parameter]:
     """Returns the weights that the update will move, by name."""
-    from dsi.training.optimization.optimizers import make_optimiser
+    from dsi.training.optimization.optimizers import make_optimizer
 
-    make_optimiser(plan.model, plan.optimiser)  # decides which weights have gradients
+    make_optimizer(plan.model, plan.optimizer)  # decides which weights have gradients
     return {name: weight for name, weight in plan.model.named_parameters() if weight.requires_grad}
 
 
-def sample_gradients(
+def per_sample_gradients(
     model: PreTrainedModel,
     weights: dict[str, torch.nn.Parameter],
     batches: Sequence[Batch],

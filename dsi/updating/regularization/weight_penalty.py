@@ -9,7 +9,7 @@ import torch
 from dsi.objectives.base import Objective
 
 
-class AnchoredPenalty(Objective):
+class WeightPenalty(Objective):
     """A term of the moves of weights, each beside what has been measured of it.
 
     Args:
@@ -40,7 +40,7 @@ class AnchoredPenalty(Objective):
             yield measured, weights[name] - self._anchor[name]
 
 
-def anchor_of(
+def reference_weights(
     weights: Mapping[str, torch.Tensor], names: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Returns where the weights of these names are now."""

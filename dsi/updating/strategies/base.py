@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.assignment import Assignment
-    from dsi.corpus_memory import Memory
     from dsi.indexing.options import TrainingOptions
     from dsi.objectives.base import Objective
     from dsi.search.document_scores import DocumentScores
+    from dsi.stored_corpus import StoredCorpus
     from dsi.text_encoder import TextEncoder
-    from dsi.training.options import LoopOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, OptimizerOptions
     from dsi.updating.options import UpdateOptions
     from dsi.versions import Manifest
 
@@ -41,8 +41,8 @@ class Update:
         text: The encoder of texts, with the words of new documents.
         known_tokens: How many tokens the encoder had before.
         assignment: All identifiers.
-        memory: All documents and queries, old and new.
-        generator: Whose pseudo-queries `memory` has; None where it has none.
+        corpus: All documents and queries, old and new.
+        generator: Whose pseudo-queries `corpus` has; None where it has none.
         tokens: Token ids of the document of every table row, title first; empty where retired.
         titles: The title of every row.
         new_rows: Rows of documents that are new or changed, ascending; int64 [new].
@@ -56,7 +56,7 @@ class Update:
     text: TextEncoder
     known_tokens: int
     assignment: Assignment
-    memory: Memory
+    corpus: StoredCorpus
     generator: str | None
     tokens: Sequence[Sequence[int]]
     titles: Sequence[str]
@@ -98,7 +98,7 @@ class Plan:
         old: Whether examples are drawn of old documents, too.
         objectives: Terms that are added to the loss.
         main: The term that is the loss proper; None for cross-entropy.
-        optimiser: How weights move.
+        optimizer: How weights move.
         loop: How long.
         schedule: Changes the share of new documents over time: (step, steps) -> factor.
         views: Views of a document in a batch; 1 where examples are drawn singly.
@@ -106,13 +106,13 @@ class Plan:
             checkpoint was found, such as adding hooks.
         after_training: What is done to the model after the last step.
         more: Further fields of the training run, such as those of SAM.
-        kept: Strategy -> what it keeps with the new version (`dsi.updating.strategy_state`); what
-            is done after the last step may write into it.
+        strategy_state: Strategy -> tensors that it stores with the new version
+            (`dsi.updating.strategy_state`); `after_training` may write into it.
     """
 
     update: Update
     model: PreTrainedModel
-    optimiser: OptimiserOptions
+    optimizer: OptimizerOptions
     loop: LoopOptions
     queries: dict[str, float] = field(default_factory=dict)
     old: bool = False
@@ -123,7 +123,7 @@ class Plan:
     before_training: list[Callable[[PreTrainedModel], None]] = field(default_factory=list)
     after_training: list[Callable[[PreTrainedModel], PreTrainedModel]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
-    kept: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    strategy_state: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def tasks(self) -> dict[str, float]:
         """Returns every task's share of a batch: `ratio` texts of documents for each query."""
@@ -138,7 +138,7 @@ class Strategy(ABC):
     Attributes:
         name: What the user writes.
         role: What it decides: "examples" (what is learned from; one or more are needed),
-            "loss", "schedule", "structure", "optimiser", or "all" (it stands alone).
+            "loss", "schedule", "structure", "optimizer", or "all" (it stands alone).
         excludes: Names of strategies that it cannot be joined with, besides those of its own
             role where the role is "structure" or "all".
         reads: Groups of `UpdateOptions` that are about it.
@@ -167,7 +167,7 @@ class Outcome:
         text: The encoder of texts that goes with it.
         reached: What the manifest says of it: at least `steps` and `batch`.
         timing: What differs from run to run and is shown only.
-        kept: Strategy -> what it keeps with the new version.
+        strategy_state: Strategy -> what it keeps with the new version.
         afresh: Whether nothing of the model before is in this one, so that what strategies kept
             with it means nothing any more.
     """
@@ -176,7 +176,7 @@ class Outcome:
     text: TextEncoder
     reached: Mapping[str, Any]
     timing: Mapping[str, Any] = field(default_factory=dict)
-    kept: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    strategy_state: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     afresh: bool = False
 
 

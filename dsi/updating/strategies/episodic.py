@@ -18,7 +18,7 @@ class Episodic(Strategy):
         Raises:
             InputError: The index has no labelled training query.
         """
-        if not plan.update.memory.dataset.info.qrels.get("train"):
+        if not plan.update.corpus.dataset.info.qrels.get("train"):
             raise InputError(
                 "--strategy episodic replays labelled training queries, and this index has none",
                 hint="Take --strategy generative",

@@ -17,11 +17,11 @@ import torch
 
 from dsi.updating.regularization.per_sample_gradients import (
     old_batches,
-    sample_gradients,
+    per_sample_gradients,
     targets_of,
     trained_weights,
 )
-from dsi.updating.regularization.weight_penalty import AnchoredPenalty, anchor_of
+from dsi.updating.regularization.weight_penalty import WeightPenalty, reference_weights
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
@@ -39,7 +39,7 @@ def diagonal_fisher(gradients: Iterable[Mapping[str, torch.Tensor]]) -> dict[str
     return {name: value / count for name, value in found.items()}
 
 
-class ElasticPenalty(AnchoredPenalty):
+class ElasticPenalty(WeightPenalty):
     """Half the sum of squared moves of the weights, each times its Fisher information.
 
     Args:
@@ -76,9 +76,11 @@ class Ewc(Strategy):
         options = plan.update.options.ewc
         weights = trained_weights(plan)
         batches = old_batches(plan, options.samples, 1)
-        fisher = diagonal_fisher(sample_gradients(plan.model, weights, batches, targets_of(plan)))
+        fisher = diagonal_fisher(
+            per_sample_gradients(plan.model, weights, batches, targets_of(plan))
+        )
         if fisher:
-            anchor = anchor_of(weights, fisher)
+            anchor = reference_weights(weights, fisher)
             plan.objectives.append(ElasticPenalty(options.weight, fisher, anchor))
 
 

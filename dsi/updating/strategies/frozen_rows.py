@@ -37,10 +37,10 @@ class FrozenRows(Strategy):
         Raises:
             InputError: Weight decay, which asks for no gradient, would move the rows.
         """
-        if plan.optimiser.weight_decay:
+        if plan.optimizer.weight_decay:
             raise InputError(
                 "--strategy frozen-rows and a weight decay do not go together",
-                hint="Train the index with --optimiser.weight_decay 0",
+                hint="Train the index with --optimizer.weight_decay 0",
             )
         known = plan.update.known_codes()
 

@@ -145,7 +145,7 @@ class InterpolatedLora(Strategy):
         """Changes the model of the plan, and adds the term.
 
         Raises:
-            InputError: The body is frozen, or peft is not installed.
+            InputError: The backbone is frozen, or peft is not installed.
         """
         add_low_rank(plan, self.name)
         options = plan.update.options.i_lora

@@ -80,7 +80,7 @@ def solve(
     scores: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Returns the row that minimises the objective; float32 [width].
+    """Returns the row that minimizes the objective; float32 [width].
 
     The old documents that the row comes nearest to overtaking are considered; those that it
     overtakes all the same are added, until there are none.
@@ -140,7 +140,7 @@ def _descend(problem: Problem, options: InstantOptions) -> torch.Tensor:
 
 
 def _closed(problem: Problem, options: InstantOptions) -> torch.Tensor:
-    """Regularised least squares with the limits as targets where the start breaks them.
+    """Regularized least squares with the limits as targets where the start breaks them.
 
     min_v sum_k w_k (<g_k, v> - t_k)^2 + l2 ||v - v0||^2 has the solution
     v0 + G^T (G G^T + l2 W^-1)^-1 (t - G v0), a system as large as there are vectors g.
@@ -283,7 +283,7 @@ def mean_states(
 
     Args:
         model: The model.
-        update: Whose memory has the queries.
+        update: The update, whose corpus has the queries.
         rows: Table rows of the documents.
         most: How many queries of each are read at most.
 
@@ -295,7 +295,7 @@ def mean_states(
     table = update.assignment.table
     doc_ids = table.doc_ids
     asked: dict[str, list[str]] = {doc_ids[row]: [] for row in rows}
-    for _, doc_id, text, _ in update.memory.pseudo_rows():
+    for _, doc_id, text, _ in update.corpus.pseudo_rows():
         queries = asked.get(doc_id)
         if queries is not None and len(queries) < most:
             queries.append(text)

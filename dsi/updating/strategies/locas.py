@@ -1,14 +1,14 @@
-"""`locas`: a side memory beside every feed-forward network learns the new documents.
+"""`locas`: parallel adapters of the feed-forward networks learn the new documents.
 
-Locas (arXiv 2602.05085), of which this project knows a digest only, not the paper's full rules:
+After a summary of Locas (arXiv 2602.05085), not the full rules of the paper:
 
     y = FFN(x) + FFN_mem(x)
 
-FFN_mem has the host's form and `units` hidden units. Its keys (first layer) start as copies of the
-host's units that are most active on the new documents' texts, its values (second layer) at zero.
-The body stays as it is; memories, embeddings and output rows are trained. At the end a memory is
-merged (its units become further ones of the host, which computes the same) or dropped, when it was
-a crutch for the rows only. The paper's compression of memories is not done.
+FFN_mem has the form of FFN and `units` hidden units. Its keys (first layer) start as copies of the
+hidden units of FFN that are most active on the new documents; its values (second layer) start at
+zero. The backbone is frozen; adapters, embeddings and output rows are trained. Finally an adapter
+is merged (its units become hidden units of FFN, with the same output) or dropped, if it only served
+to train the rows. The compression of memories in the paper is not implemented.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from typing import Any
 from dsi.data.batching import Batches
 from dsi.updating.data.gathering import gather
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
-from dsi.updating.structures.low_rank import move_body
-from dsi.updating.structures.side_memory import add_memories, drop_memories, merge_memories
+from dsi.updating.structures.low_rank import unfreeze_backbone
+from dsi.updating.structures.parallel_adapter import (
+    add_parallel_adapters,
+    drop_parallel_adapters,
+    merge_parallel_adapters,
+)
 
 _READ, _TOGETHER = 256, 32
 """Texts of new documents whose hidden units are looked at, and how many at once."""
@@ -31,29 +35,29 @@ class Locas(Strategy):
     name = "locas"
     role = "structure"
     reads = frozenset({"locas"})
-    plain_head = True  # it widens the body, and an adaptor is as wide as the body says
+    plain_head = True  # it widens the backbone, and an adaptor is as wide as the backbone says
 
     def shape(self, plan: Plan) -> None:
         """Changes the model of the plan.
 
         Raises:
-            InputError: The body is frozen, the model is of another kind, or has fewer units.
+            InputError: The backbone is frozen, the model is of another kind, or has fewer units.
         """
-        move_body(plan, self.name)
+        unfreeze_backbone(plan, self.name)
         options = plan.update.options.locas
         new = {name: some for name, some in gather(plan).items() if name.endswith("/new")}
         size = min(_TOGETHER, sum(map(len, new.values())))
         drawn = Batches(new, dict.fromkeys(new, 1.0), size, plan.update.options.seed + 2)
         count = max(1, min(_READ, sum(map(len, new.values()))) // size)
-        add_memories(
+        add_parallel_adapters(
             plan.model,
             options.units,
             [drawn.parts(step, 1)[0] for step in range(count)],
-            encoder=not plan.optimiser.freeze_encoder,
+            encoder=not plan.optimizer.freeze_encoder,
         )
 
         def finish(model: Any) -> Any:
-            (merge_memories if options.end == "merge" else drop_memories)(model)
+            (merge_parallel_adapters if options.end == "merge" else drop_parallel_adapters)(model)
             return model
 
         plan.after_training.append(finish)

@@ -1,4 +1,4 @@
-"""`lora`: each update learns a new low-rank adapter in place of moving the body of the network.
+"""`lora`: each update learns a new low-rank adapter instead of training the backbone.
 
 LoRA (Hu et al., ICLR 2022): beside the weight W of a linear layer stands scale * B A of low rank;
 B starts at zero. The embeddings and output rows move as always. At the end the adapter is merged
@@ -22,7 +22,7 @@ class Lora(Strategy):
         """Changes the model of the plan.
 
         Raises:
-            InputError: The body is frozen, or peft is not installed.
+            InputError: The backbone is frozen, or peft is not installed.
         """
         add_low_rank(plan, self.name)
         merge_at_end(plan)

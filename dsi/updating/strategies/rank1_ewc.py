@@ -1,4 +1,4 @@
-"""`rank1-ewc`: moves along the mean gradient of old documents are penalised.
+"""`rank1-ewc`: moves along the mean gradient of old documents are penalized.
 
 arXiv 2509.23593: the Fisher information F = mean_i g_i g_i^T is replaced by its best multiple of
 mu mu^T, with mu the mean gradient: c = mu^T F mu / ||mu||^4 = mean_i <g_i, mu>^2 / ||mu||^4. The
@@ -13,11 +13,11 @@ import torch
 
 from dsi.updating.regularization.per_sample_gradients import (
     old_batches,
-    sample_gradients,
+    per_sample_gradients,
     targets_of,
     trained_weights,
 )
-from dsi.updating.regularization.weight_penalty import AnchoredPenalty, anchor_of
+from dsi.updating.regularization.weight_penalty import WeightPenalty, reference_weights
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 Gradients = Iterable[Mapping[str, torch.Tensor]]
@@ -46,7 +46,7 @@ def rank_one(gradients: Callable[[], Gradients]) -> tuple[dict[str, torch.Tensor
     return mean, sum(product**2 for product in products) / len(products) / square**2
 
 
-class RankOnePenalty(AnchoredPenalty):
+class RankOnePenalty(WeightPenalty):
     """Half of c times the square of the move along mu.
 
     Args:
@@ -89,9 +89,9 @@ class RankOneEwc(Strategy):
         if not batches:
             return
         direction, scale = rank_one(
-            lambda: sample_gradients(plan.model, weights, batches, targets_of(plan))
+            lambda: per_sample_gradients(plan.model, weights, batches, targets_of(plan))
         )
-        anchor = anchor_of(weights, direction)
+        anchor = reference_weights(weights, direction)
         plan.objectives.append(RankOnePenalty(options.weight, direction, scale, anchor))
 
 

@@ -20,7 +20,7 @@ import torch
 
 from dsi.objectives.base import Objective
 from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
-from dsi.updating.strategy_state import read_kept
+from dsi.updating.strategy_state import read_strategy_state
 from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 
 
@@ -82,7 +82,7 @@ class RegLora(Strategy):
         """Changes the model of the plan, and reads the marks of the version before.
 
         Raises:
-            InputError: The body is frozen, or peft is not installed.
+            InputError: The backbone is frozen, or peft is not installed.
         """
         add_low_rank(plan, self.name)
         options = plan.update.options.reglora
@@ -92,7 +92,7 @@ class RegLora(Strategy):
 
         def mark(model: Any) -> Any:
             with torch.no_grad():
-                plan.kept[self.name] = {
+                plan.strategy_state[self.name] = {
                     name: largest(scale * b @ a, options.share).cpu()
                     | marks.get(name, torch.tensor(False))
                     for name, b, a, scale in factors(model)
@@ -104,7 +104,7 @@ class RegLora(Strategy):
 
     def _marks(self, plan: Plan) -> dict[str, torch.Tensor]:
         """The marks of earlier updates, of layers that get an adapter again."""
-        kept = read_kept(plan.update.parent, self.name)
+        kept = read_strategy_state(plan.update.parent, self.name)
         return {
             name: kept[name].float() > 0 for name, _, _, _ in factors(plan.model) if name in kept
         }

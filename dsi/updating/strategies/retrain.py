@@ -29,12 +29,12 @@ class Retrain(Standalone):
 
         asked = update.options
         training = update.training
-        loop, optimiser = training.loop, training.optimiser
+        loop, optimizer = training.loop, training.optimizer
         if asked.steps is not None:
             loop = dataclasses.replace(loop, steps=asked.steps)
         loop = loop.of_size(asked.batch)
         if asked.lr is not None:
-            optimiser = dataclasses.replace(optimiser, lr=asked.lr)
+            optimizer = dataclasses.replace(optimizer, lr=asked.lr)
         options = dataclasses.replace(
             training,
             docids=update.assignment.table.kind,
@@ -42,7 +42,7 @@ class Retrain(Standalone):
             generator=(update.generator or "none") if loop.steps else "none",
             per_doc=asked.per_doc or training.per_doc,
             loop=loop,
-            optimiser=optimiser,
+            optimizer=optimizer,
         )
         # Training knows live documents only; codes are what the weights stand for, not rows.
         docids = work / "live-docids"
@@ -50,7 +50,7 @@ class Retrain(Standalone):
         built = dataclasses.replace(given.built, table=given.table.without_retired())
         Processes().first_alone(lambda: dataclasses.replace(given, built=built).save(docids))
         out = work / "retrained"
-        manifest = train_index(update.memory.dataset, out, options, docids)
+        manifest = train_index(update.corpus.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
         reached = {**manifest.metrics, "batch": manifest.metrics["examples"] // max(loop.total, 1)}
         if (folder / LEXICAL).is_dir():

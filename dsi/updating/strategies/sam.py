@@ -10,10 +10,10 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Sam(Strategy):
-    """Turns sharpness-aware minimisation on."""
+    """Turns sharpness-aware minimization on."""
 
     name = "sam"
-    role = "optimiser"
+    role = "optimizer"
     reads = frozenset({"sam"})
 
     def shape(self, plan: Plan) -> None:

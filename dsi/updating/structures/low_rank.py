@@ -18,34 +18,34 @@ RANK = 8
 """Of the adapters of an update where neither it nor the first training says."""
 
 
-def move_body(plan: Plan, strategy: str) -> None:
-    """Lets what a strategy adds to the body of the network move at the full learning rate.
+def unfreeze_backbone(plan: Plan, strategy: str) -> None:
+    """Trains what a strategy adds to the backbone at the full learning rate.
 
-    Where the first training left the share of the body to the toolkit, which may have frozen it,
-    that says nothing about weights that are few and start from nothing.
+    The default scale of the backbone, which may be 0, is not meant for a few new weights that start
+    at zero.
 
     Raises:
-        InputError: The first training froze the body on demand.
+        InputError: The user froze the backbone in the first training.
     """
-    asked = plan.update.training.optimiser.body
+    asked = plan.update.training.optimizer.backbone_lr_scale
     if asked == 0:
         raise InputError(
-            f"--strategy {strategy} is about the body of the network, which the index was "
-            "trained to leave alone (--optimiser.body 0)",
+            f"--strategy {strategy} trains the backbone of the network, which the first training "
+            "froze (--optimizer.backbone_lr_scale 0)",
             hint="Take another --strategy",
         )
-    plan.optimiser = replace(plan.optimiser, body=1.0 if asked is None else asked)
+    plan.optimizer = replace(plan.optimizer, backbone_lr_scale=1.0 if asked is None else asked)
 
 
 def add_low_rank(plan: Plan, strategy: str) -> None:
     """Gives the model of a plan adapters as `--lora.*` wants them.
 
     Raises:
-        InputError: The body is frozen, or peft is not installed.
+        InputError: The backbone is frozen, or peft is not installed.
     """
     from dsi.training.optimization.lora import add_adapters
 
-    move_body(plan, strategy)
+    unfreeze_backbone(plan, strategy)
     asked, first = plan.update.options.lora, plan.update.training.lora
     options = LoraOptions(
         rank=asked.rank or first.rank or RANK,
@@ -57,7 +57,7 @@ def add_low_rank(plan: Plan, strategy: str) -> None:
         plan.model,
         options,
         seed=plan.update.options.seed,
-        encoder=not plan.optimiser.freeze_encoder,
+        encoder=not plan.optimizer.freeze_encoder,
     )
 
 

@@ -25,11 +25,11 @@ def sequences(table):
 
 
 def blobs(sizes, scale=0.01):
-    centres = np.eye(len(sizes), dtype=np.float32)
+    centers = np.eye(len(sizes), dtype=np.float32)
     return np.concatenate(
         [
-            RNG.normal(centre, scale, (n, len(sizes)))
-            for centre, n in zip(centres, sizes, strict=True)
+            RNG.normal(center, scale, (n, len(sizes)))
+            for center, n in zip(centers, sizes, strict=True)
         ]
     )
 
@@ -160,7 +160,7 @@ def test_options_are_checked(option, message):
         TreeOptions(**option)
 
 
-def test_clusters_are_numbered_breadth_first_with_neighbouring_children():
+def test_clusters_are_numbered_breadth_first_with_neighboring_children():
     clusters = cluster(
         RNG.normal(size=(500, 3)).astype(np.float32),
         branching=3,

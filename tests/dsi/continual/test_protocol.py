@@ -12,8 +12,8 @@ import small
 
 from data_prep.errors import InputError
 from dsi.continual import protocol
-from dsi.continual.callback import Watch, read_curve
-from dsi.continual.evaluation_queries import Questions
+from dsi.continual.callback import EvaluationCallback, read_curve
+from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.continual.figures import write_pictures
 from dsi.continual.increments import open_split, split_dataset
 from dsi.continual.protocol import ContinualOptions, run_continual
@@ -109,16 +109,16 @@ def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp
 
     seen = {}
 
-    class Keeping(Watch):
+    class Keeping(EvaluationCallback):
         def __call__(self, update, model):
             seen.update(update=update, model=copy.deepcopy(model))
             return super().__call__(update, model)
 
-    asked = [Questions.of(corpora[name]) for name in ("old", "new")]
-    watch = Keeping(asked, tmp_path / "curve.jsonl", 2, 10)
+    asked = [EvaluationQueries.of(corpora[name]) for name in ("old", "new")]
+    callback = Keeping(asked, tmp_path / "curve.jsonl", 2, 10)
     update = UpdateOptions(strategy="finetune", steps=4, lr=0.05)
-    protocol.update_index(index, corpora["new"], update, watchers=[watch])
-    rows = read_curve(watch.file)
+    protocol.update_index(index, corpora["new"], update, callbacks=[callback])
+    rows = read_curve(callback.file)
     assert [row["step"] for row in rows] == [0, 1, 2, 4]
     table, lexical = seen["update"].assignment.table, seen["update"].lexical
     assert lexical is not None
@@ -220,7 +220,7 @@ def test_the_page_holds_everything(compared):
 def test_options_after_a_strategy():
     changed = with_changes(UpdateOptions(), "generative+warm-up@ratio=32@steps=7")
     assert (changed.strategy, changed.ratio, changed.steps) == ("generative+warm-up", 32.0, 7)
-    for wrong in ("generative@colour=3", "generative@ratio=much", "nothing", "generative@ratio=-1"):
+    for wrong in ("generative@color=3", "generative@ratio=much", "nothing", "generative@ratio=-1"):
         with pytest.raises(InputError):
             with_changes(UpdateOptions(), wrong)
 

@@ -43,7 +43,7 @@ def budgets():
 
 def again(batches):
     """The same batches, of which none has been asked for yet."""
-    shares = dict(zip(batches.tasks, batches.shares, strict=True))
+    shares = dict(zip(batches.tasks, batches.proportions, strict=True))
     size = None if batches.tokens else batches.size
     return Batches(batches.examples, shares, size, batches.seed, tokens=batches.tokens)
 
@@ -81,8 +81,8 @@ def test_a_tiny_share_never_counts_backwards():
 def test_over_many_steps_the_mix_is_exact(batches):
     steps = 50
     drawn = np.sum([batches.counts(step) for step in range(steps)], axis=0)
-    total = sum(Fraction(share) for share in batches.shares)
-    for share, count in zip(batches.shares, drawn, strict=True):
+    total = sum(Fraction(share) for share in batches.proportions)
+    for share, count in zip(batches.proportions, drawn, strict=True):
         exact = steps * batches.size * Fraction(share) / total
         assert abs(count - exact) < 3
 
@@ -157,7 +157,7 @@ def test_no_batch_exceeds_its_tokens_and_none_is_tiny(batches):
 def test_a_budget_of_tokens_takes_every_example_as_often_as_a_size_would(batches):
     """The windows are those of a size, only cut otherwise: what is in them is the same."""
     windows = 3
-    shares = dict(zip(batches.tasks, batches.shares, strict=True))
+    shares = dict(zip(batches.tasks, batches.proportions, strict=True))
     sized = Batches(batches.examples, shares, batches.size, batches.seed)
     expected, found = Counter(), Counter()
     for step in range(windows * WINDOW):
@@ -197,7 +197,7 @@ def test_a_size_or_tokens(given):
         Batches({"pseudo": examples(5)}, {"pseudo": 1.0}, seed=0, **given)
 
 
-def test_steps_of_a_window_take_neighbours_by_length():
+def test_steps_of_a_window_take_neighbors_by_length():
     batches = Batches({"pseudo": examples(16 * WINDOW)}, {"pseudo": 1.0}, 16, seed=0)
     (task,) = batches.tasks
     spans = []

@@ -19,15 +19,15 @@ from dsi.backbone import from_scratch
 from dsi.distributed.processes import Processes
 from dsi.indexing.build import train_index
 from dsi.training.checkpoints import load_checkpoint, steps_saved
-from dsi.training.optimization.optimizers import make_optimiser
-from dsi.training.options import OptimiserOptions
+from dsi.training.optimization.optimizers import make_optimizer
+from dsi.training.options import OptimizerOptions
 
 CONFIG = """
 docids: atomic
 generator: extractive
 per_doc: 4
 mix: {indexing: 0.2, pseudo: 0.5, labelled: 0.3, document_length: 12}
-optimiser: {lr: 0.001, warmup: 2}
+optimizer: {lr: 0.001, warmup: 2}
 loop: {steps: 8, batch: 16, precision: fp32, beams: 10}
 """
 
@@ -110,7 +110,9 @@ def test_a_process_that_is_lost_ends_the_others_and_spares_the_checkpoint(
     assert "another process of this run ended during step" in err
     assert "run the same command again" in err
     model = network_of(checkpoints)
-    done, _ = load_checkpoint(checkpoints, model, make_optimiser(model, OptimiserOptions(body=0)))
+    done, _ = load_checkpoint(
+        checkpoints, model, make_optimizer(model, OptimizerOptions(backbone_lr_scale=0))
+    )
     assert done == steps_saved(checkpoints)[-1] >= 2
 
 

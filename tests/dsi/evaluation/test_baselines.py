@@ -148,7 +148,7 @@ def columns(dataset, static, query):
     return lists
 
 
-def test_fusion_adds_standardised_scores(small, static):
+def test_fusion_adds_standardized_scores(small, static):
     fusion = make_baseline(f"fusion:{static}", small)
     for query in ("feline mats", "swimming fish", "zzz", "feline", "mats"):
         expected = fused_by_hand(fusion.weight, *columns(small, static, query))
@@ -264,7 +264,7 @@ def real_encoder(folder: Path) -> str:
 @pytest.mark.slow
 def test_a_real_encoder_finds_what_no_word_says(small, tmp_path):
     name = f"dense:{real_encoder(tmp_path)}"
-    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "colour of the ocean"}
+    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "color of the ocean"}
     run = baseline_run(name, small, queries)
     assert {query_id: next(iter(found)) for query_id, found in run.items()} == {
         doc_id: doc_id for doc_id in queries
@@ -277,16 +277,16 @@ def test_an_index_behind_a_real_encoder_ranks_as_it_does_before_any_step(small, 
     from dsi import Index
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import LoopOptions, ModelOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 
     name = real_encoder(tmp_path)
     options = TrainingOptions(
         model=ModelOptions(encoder=name),
-        optimiser=OptimiserOptions(lr=1e-12),
+        optimizer=OptimizerOptions(lr=1e-12),
         loop=LoopOptions(steps=1, batch=2, precision="fp32"),
     )
     train_index(small, tmp_path / "index", options)
-    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "colour of the ocean"}
+    queries = {"cat": "kitten napping on a rug", "dog": "a puppy", "sea": "color of the ocean"}
     expected = baseline_run(f"dense:{name}", small, queries)
     found = Index.open(tmp_path / "index", "cpu").search(list(queries.values()), k=4)
     for query_id, hits in zip(queries, found, strict=True):

@@ -74,7 +74,7 @@ def test_differences_that_are_no_chance_get_a_star(small):
     report.data["comparison"]["other"]["all"]["RR@10"]["p_value"] = 0.01
     text = shown(report)
     assert "0.000*" in text
-    assert "* differs from index, paired randomisation test, p < 0.05" in text
+    assert "* differs from index, paired randomization test, p < 0.05" in text
 
 
 def test_remarks_stand_below_the_table(small):

@@ -19,7 +19,7 @@ def dataset(tmp_path):
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from dsi.generation.memory_training import make_tokenizer
+    from dsi.generation.generative_memory_training import make_tokenizer
 
     texts = [f"{document.title} {document.text}" for document in DOCUMENTS]
     return make_tokenizer([*texts, "what does eat? welches tier"], 150)
@@ -28,8 +28,8 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def encoder_decoder(tmp_path_factory, tokenizer) -> Path:
     """A T5 with random weights."""
-    from dsi.generation.memory_options import MemoryOptions
-    from dsi.generation.memory_training import make_model, save_writer
+    from dsi.generation.generative_memory_options import MemoryOptions
+    from dsi.generation.generative_memory_training import make_model, save_writer
 
     folder = tmp_path_factory.mktemp("models") / "t5"
     save_writer(make_model(len(tokenizer), MemoryOptions(width=64, layers=1)), tokenizer, folder)
@@ -42,7 +42,7 @@ def causal(tmp_path_factory, tokenizer) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from dsi.generation.memory_training import save_writer
+    from dsi.generation.generative_memory_training import save_writer
 
     folder = tmp_path_factory.mktemp("models") / "gpt2"
     torch.manual_seed(0)

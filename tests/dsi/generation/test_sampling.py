@@ -1,4 +1,4 @@
-"""What a model writes depends on the prompt and the seed, and on no neighbour in the batch."""
+"""What a model writes depends on the prompt and the seed, and on no neighbor in the batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TestSampler:
         assert [len(set(texts)) for texts in written] == [5] * len(PROMPTS)
         assert all(text and "\n" not in text for texts in written for text in texts)
 
-    def test_neighbours_and_batches_change_nothing(self, kind, request):
+    def test_neighbors_and_batches_change_nothing(self, kind, request):
         path = str(request.getfixturevalue(kind))
         together = Sampler.open(path, SamplingOptions(**FP32)).sample(PROMPTS, 4, seed=3)
         alone = Sampler.open(path, SamplingOptions(**FP32, batch=1))

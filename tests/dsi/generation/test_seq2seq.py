@@ -88,7 +88,7 @@ def test_languages_share_the_queries_and_are_their_origin(dataset, encoder_decod
         languages="English, German",
         **{**FAST, "per_doc": 5},
     )
-    assert options.shares() == [("English", 3), ("German", 2)]
+    assert options.proportions() == [("English", 3), ("German", 2)]
     document = Document("x", "Otter", "It {eats}.")
     assert options.fill(document, "German").text == "Ask in German: Otter It {eats}."
     queries = Seq2Seq(dataset, options).generate_batch([document, Document("y", "", " ")])

@@ -17,9 +17,8 @@ from interruption import StopError, interrupt
 
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
-from docids.kinds.quantisation import QuantisationOptions
+from docids.kinds.quantization import QuantizationOptions
 from dsi import Index, versions
-from dsi.corpus_memory import write_pseudo
 from dsi.data.examples import gather_examples
 from dsi.data.options import MixOptions
 from dsi.indexing import build
@@ -29,6 +28,7 @@ from dsi.indexing.start import decided
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
+from dsi.stored_corpus import write_pseudo
 from dsi.training import loop, step
 from dsi.training.loop import SELECTION_MEASURE
 from dsi.training.options import LoopOptions, ModelOptions, SamOptions
@@ -81,15 +81,15 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(without_
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimiser__lr": 2e-3},
-        {"optimiser__body": 1.0},
-        {"optimiser__schedule": "cosine"},
-        {"optimiser__warmup": 0},
-        {"optimiser__weight_decay": 0.5},
-        {"optimiser__beta2": 0.5},
-        {"optimiser__clip": 0.01},
-        {"optimiser__name": "adafactor"},
-        {"optimiser__rows": "touched"},
+        {"optimizer__lr": 2e-3},
+        {"optimizer__backbone_lr_scale": 1.0},
+        {"optimizer__schedule": "cosine"},
+        {"optimizer__warmup": 0},
+        {"optimizer__weight_decay": 0.5},
+        {"optimizer__beta2": 0.5},
+        {"optimizer__clip": 0.01},
+        {"optimizer__name": "adafactor"},
+        {"optimizer__rows": "touched"},
         {"mix__indexing": 0.9},
         {"mix__negatives": "all"},
         {"mix__chunks": 2, "mix__document_length": 4},
@@ -97,7 +97,7 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(without_
         {"objectives__distillation": DistillationOptions(0.5)},
         {"mix__query_length": 2},
         {"loop__label_smoothing": 0.2},
-        {"optimiser__freeze_encoder": True},
+        {"optimizer__freeze_encoder": True},
         {"lora__rank": 2},
         {"lora__rank": 2, "lora__targets": ["v"]},
         {"loop__batch": 8},
@@ -111,7 +111,7 @@ def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(without_
     ids=lambda change: next(iter(change)),
 )
 def test_every_option_has_an_effect(change, without_dev, tmp_path):
-    base = {"loop__steps": 4, "loop__evaluate_every": 4, "optimiser__warmup": 1}
+    base = {"loop__steps": 4, "loop__evaluate_every": 4, "optimizer__warmup": 1}
     plain = tmp_path.parent / "plain_options"
     if not plain.exists():
         train_index(without_dev, plain, small.options(**base))
@@ -124,7 +124,7 @@ BUDGET = {"loop__batch": None, "loop__tokens": 128}
 
 @pytest.mark.parametrize("size", [{}, BUDGET], ids=["batch", "tokens"])
 def test_parts_of_a_batch_do_not_change_the_weights(size, without_dev, tmp_path):
-    changes = {"optimiser__schedule": "constant", "loop__steps": 4, **size}
+    changes = {"optimizer__schedule": "constant", "loop__steps": 4, **size}
     for parts in (1, 3):
         train_index(
             without_dev, tmp_path / str(parts), small.options(loop__accumulation=parts, **changes)
@@ -135,7 +135,7 @@ def test_parts_of_a_batch_do_not_change_the_weights(size, without_dev, tmp_path)
 
 
 def test_rows_start_from_codebooks(dataset, tmp_path):
-    rq = QuantisationOptions(levels=3, codebook=8)
+    rq = QuantizationOptions(levels=3, codebook=8)
     for name, asked in (("means", False), ("codebooks", True)):
         options = small.options(docids="rq", rq=rq, model__codebooks=asked)
         train_index(dataset, tmp_path / name, options)
@@ -179,7 +179,7 @@ def test_a_budget_of_tokens_goes_on_where_it_stopped(without_dev, tmp_path, monk
 
 
 def test_touched_rows_go_on_where_they_stopped_and_find_as_well(without_dev, tmp_path, monkeypatch):
-    wanted = small.options(optimiser__rows="touched", loop__accumulation=2)
+    wanted = small.options(optimizer__rows="touched", loop__accumulation=2)
     with monkeypatch.context() as patch:
         interrupt(patch, 5)
         with pytest.raises(StopError):
@@ -188,8 +188,8 @@ def test_touched_rows_go_on_where_they_stopped_and_find_as_well(without_dev, tmp
     train_index(without_dev, tmp_path / "alone", wanted)
     assert small.weights(tmp_path / "index") == small.weights(tmp_path / "alone")
     assert share_found(tmp_path / "index") > 0.9
-    with pytest.raises(InputError, match=r"--sam\.rho 0\.1 .*--optimiser\.rows touched"):
-        small.options(optimiser__rows="touched", sam__rho=0.1)
+    with pytest.raises(InputError, match=r"--sam\.rho 0\.1 .*--optimizer\.rows touched"):
+        small.options(optimizer__rows="touched", sam__rho=0.1)
 
 
 def test_the_loss_of_a_step_is_the_mean_over_as_many_examples_as_it_has(
@@ -263,7 +263,7 @@ def test_a_damaged_checkpoint_is_told(without_dev, tmp_path, monkeypatch):
         interrupt(patch, 4)
         with pytest.raises(StopError):
             train_index(without_dev, tmp_path / "index", small.options())
-    (file,) = (tmp_path / "index" / "training" / "checkpoints").glob("*/optimiser.safetensors")
+    (file,) = (tmp_path / "index" / "training" / "checkpoints").glob("*/optimizer.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="checkpoint is damaged"):
         train_index(without_dev, tmp_path / "index", small.options())
@@ -408,7 +408,7 @@ def test_other_sizes_train(dataset, tmp_path):
 def test_a_prefix_aware_output_layer_is_trained_kept_and_searched(dataset, tmp_path, monkeypatch):
     wanted = small.options(
         docids="semantic", model__size="tiny", model__head="pawa", model__head_layers=1,
-        loop__steps=4, loop__checkpoint_every=2, optimiser__body=1.0,
+        loop__steps=4, loop__checkpoint_every=2, optimizer__backbone_lr_scale=1.0,
     )  # fmt: skip
     with monkeypatch.context() as patch:
         interrupt(patch, 3)
@@ -437,8 +437,10 @@ def test_a_prefix_aware_output_layer_is_refused_where_there_is_no_prefix(changes
 
 
 def test_a_loss_that_is_no_number_is_told_and_nothing_becomes_live(dataset, tmp_path):
-    wanted = small.options(optimiser__lr=1e30, optimiser__clip=0.0, optimiser__body=1.0)
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d.*--optimiser\.lr"):
+    wanted = small.options(
+        optimizer__lr=1e30, optimizer__clip=0.0, optimizer__backbone_lr_scale=1.0
+    )
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d.*--optimizer\.lr"):
         train_index(dataset, tmp_path / "index", wanted)
     assert not (tmp_path / "index" / "live").exists()
 
@@ -554,10 +556,13 @@ def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(
             {"objectives__rank": RankOptions(1.0), "loop__score": "constrained"},
             r"objectives\.rank.*--loop\.score is constrained",
         ),
-        ({"lora__rank": 2, "optimiser__body": 0.0}, r"--lora\.rank 2 .*--optimiser\.body 0"),
-        ({"optimiser__layer_decay": 0.9}, r"--optimiser\.layer_decay 0\.9 .*body 0"),
+        (
+            {"lora__rank": 2, "optimizer__backbone_lr_scale": 0.0},
+            r"--lora\.rank 2 .*--optimizer\.backbone_lr_scale 0",
+        ),
+        ({"optimizer__layer_decay": 0.9}, r"--optimizer\.layer_decay 0\.9 .*backbone_lr_scale 0"),
         ({"lora__targets": ["q"]}, r"--lora\.rank is 0"),
-        ({"optimiser__layer_decay": 1.5}, r"layer_decay 1\.5"),
+        ({"optimizer__layer_decay": 1.5}, r"layer_decay 1\.5"),
         ({"model__decoder_layers": 2}, r"--model\.decoder_layers 2 cuts a pretrained model"),
         ({"mix__ratio": 2.0}, r"--mix\.ratio 2\.0 and --mix\.indexing 0\.2"),
     ],
@@ -574,8 +579,8 @@ def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_p
     wanted = small.options(
         model__pretrained=str(path),
         model__warm_start=warm_start,
-        optimiser__lr=3e-3,
-        optimiser__body=1.0,
+        optimizer__lr=3e-3,
+        optimizer__backbone_lr_scale=1.0,
         loop__steps=50,
         loop__batch=32,
     )
@@ -729,7 +734,7 @@ def test_what_took_long_stays_for_the_same_training_and_blocks_no_other(
         raise InputError("does not fit")
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "make_run", refuse)
+        patched.setattr(build, "make_training_run", refuse)
         with pytest.raises(InputError, match="does not fit"):
             train_index(dataset, tmp_path / "index", small.options())
     assert (work / "teacher_scores").is_dir()

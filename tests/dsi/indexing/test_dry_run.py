@@ -11,7 +11,7 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.generate import generate_queries
-from docids.kinds.quantisation import QuantisationOptions
+from docids.kinds.quantization import QuantizationOptions
 from dsi.backbone import from_scratch
 from dsi.cli import main
 from dsi.indexing.dry_run import plan_training
@@ -19,13 +19,13 @@ from dsi.training.options import SamOptions
 
 
 def test_parameters_are_those_of_the_network(tmp_path):
-    options = small.options(model__size="tiny", optimiser__name="adamw")
+    options = small.options(model__size="tiny", optimizer__name="adamw")
     plan = plan_training(tmp_path / "none", options, documents=100)
     model = from_scratch("tiny", text_vocabulary=options.vocabulary.size, alphabet_size=102)
     assert plan.parameters == sum(weight.numel() for weight in model.parameters())
     assert plan.memory == plan.parameters * 16
     assert plan_training(
-        tmp_path / "none", small.options(model__size="tiny", optimiser__name="adafactor"),
+        tmp_path / "none", small.options(model__size="tiny", optimizer__name="adafactor"),
         documents=100,
     ).memory == plan.parameters * 8  # fmt: skip
     perturbed = dataclasses.replace(options, sam=SamOptions(rho=0.1))
@@ -41,7 +41,7 @@ def test_only_what_is_trained_has_gradients_and_states(tmp_path):
 
 def test_an_adaptor_of_the_output_layer_is_counted(tmp_path):
     wanted = small.options(
-        docids="rq", rq=QuantisationOptions(levels=2, codebook=8), model__size="tiny"
+        docids="rq", rq=QuantizationOptions(levels=2, codebook=8), model__size="tiny"
     )
     model = dataclasses.replace(wanted.model, head="pawa", head_layers=1)
     with_one = plan_training(
@@ -71,7 +71,9 @@ def test_steps_follow_what_is_there(tmp_path):
         "weigh the words of the documents (training: none)",
         "train 7 steps of 8 examples",
     ]
-    assert plan.shares == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), "no labelled query"
+    assert plan.proportions == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), (
+        "no labelled query"
+    )
     assert any(
         step == f"first: dsi queries {unlabelled.path} --generator seq2seq"
         for step in plan_training(unlabelled.path, small.options(generator="seq2seq")).steps
@@ -89,7 +91,7 @@ def test_pseudo_queries_that_are_there_are_read(tmp_path):
     generate_queries(dataset, "extractive")
     plan = plan_training(dataset.path, small.options())
     assert plan.steps[0] == "read the pseudo-queries of extractive"
-    assert set(plan.shares) == {"indexing", "pseudo", "labelled"}
+    assert set(plan.proportions) == {"indexing", "pseudo", "labelled"}
 
 
 def test_nothing_to_train_on_is_told_before(unlabelled):

@@ -26,7 +26,7 @@ from dsi.training import loop
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 
-STILL = {"optimiser__lr": 1e-12, "loop__steps": 1}
+STILL = {"optimizer__lr": 1e-12, "loop__steps": 1}
 PROMPTS = {"query": "query: ", "document": "passage: "}
 
 
@@ -118,7 +118,7 @@ def test_by_default_only_the_map_that_all_documents_share_moves(dataset, tmp_pat
 
 
 def test_an_encoder_can_be_opened(dataset, tmp_path, bert):
-    names = moved(dataset, tmp_path, bert, optimiser__freeze_encoder=False)
+    names = moved(dataset, tmp_path, bert, optimizer__freeze_encoder=False)
     assert any(name.startswith("encoder.network.encoder.layer.0") for name in names)
     assert not any(name.startswith(("lm_head", "decoder.embed")) for name in names)
 
@@ -128,13 +128,13 @@ def test_adapters_move_the_encoder_by_default(dataset, tmp_path, bert):
     names = moved(dataset, tmp_path, bert, lora__rank=2)
     assert any(name.startswith("encoder.network.encoder.layer.0") for name in names)
     assert not any("word_embeddings" in name for name in names)
-    frozen = moved(dataset, tmp_path / "more", bert, lora__rank=2, optimiser__freeze_encoder=True)
+    frozen = moved(dataset, tmp_path / "more", bert, lora__rank=2, optimizer__freeze_encoder=True)
     assert frozen
     assert not any(name.startswith("encoder.") for name in frozen)
 
 
 def test_rows_and_the_whole_decoder_can_be_opened(dataset, tmp_path, static):
-    names = moved(dataset, tmp_path, static, optimiser__rows="all", optimiser__decoder="all")
+    names = moved(dataset, tmp_path, static, optimizer__rows="all", optimizer__decoder="all")
     assert "lm_head.weight" in names
     assert "decoder.final_layer_norm.weight" in names
     assert "decoder.block.0.layer.2.DenseReluDense.wo.weight" in names
@@ -145,10 +145,10 @@ def test_layer_decay_slows_lower_layers_of_the_encoder(dataset, bert):
     from dsi.backbone import from_encoder
     from dsi.loaded_encoder import load_encoder
     from dsi.training.optimization.optimizers import parameter_groups
-    from dsi.training.options import OptimiserOptions
+    from dsi.training.options import OptimizerOptions
 
     model = from_encoder(load_encoder(bert).encoder, alphabet_size=9, weight=16.0)
-    groups = parameter_groups(model, OptimiserOptions(body=1.0, layer_decay=0.5))
+    groups = parameter_groups(model, OptimizerOptions(backbone_lr_scale=1.0, layer_decay=0.5))
     shares = {id(weight): group["share"] for group in groups for weight in group["params"]}
     named = {name: shares[id(weight)] for name, weight in model.named_parameters()}
     layer = "encoder.network.encoder.layer.0.attention.self.query.weight"
@@ -161,9 +161,9 @@ def test_layer_decay_slows_lower_layers_of_the_encoder(dataset, bert):
 def test_every_kind_of_identifier_is_trained(kind, dataset, tmp_path, static):
     changes: dict[str, Any] = {}
     if kind == "rq":
-        from docids.kinds.quantisation import QuantisationOptions
+        from docids.kinds.quantization import QuantizationOptions
 
-        changes["rq"] = QuantisationOptions(levels=2, codebook=8)
+        changes["rq"] = QuantizationOptions(levels=2, codebook=8)
     manifest = trained(dataset, tmp_path / "index", static, docids=kind, **changes)
     assert math.isfinite(manifest.metrics["loss"])
     found = Index.open(tmp_path / "index", "cpu").search(["where is seazor0"], k=40)[0]
@@ -175,9 +175,9 @@ def test_every_kind_of_identifier_is_trained(kind, dataset, tmp_path, static):
     [
         {"sam__rho": 0.05},
         {"loop__precision": "bf16"},
-        {"loop__gradient_checkpointing": True, "optimiser__freeze_encoder": False},
-        {"optimiser__rows": "touched", "optimiser__freeze_encoder": False},
-        {"optimiser__name": "adafactor"},
+        {"loop__gradient_checkpointing": True, "optimizer__freeze_encoder": False},
+        {"optimizer__rows": "touched", "optimizer__freeze_encoder": False},
+        {"optimizer__name": "adafactor"},
         {"loop__batch": None, "loop__tokens": 256},
         {"mix__indexing": 1.0, "mix__chunks": 2, "mix__document_length": 4},
         {"loop__score": "constrained"},
@@ -193,7 +193,7 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimiser__freeze_encoder": False}], ids=["map", "all"])
+@pytest.mark.parametrize("changes", [{}, {"optimizer__freeze_encoder": False}], ids=["map", "all"])
 def test_a_training_that_was_killed_ends_with_the_same_weights(
     changes, dataset, tmp_path, bert, monkeypatch
 ):
@@ -306,7 +306,7 @@ def test_a_dry_run_counts_the_weights_of_the_encoder(dataset, static):
     assert plan.parameters > 24 * (rows + 2 * (small.DOCUMENTS + FIRST_CODE))
     frozen = plan.memory
     opened = plan_training(
-        dataset.path, small.options(model__encoder=static, optimiser__freeze_encoder=False)
+        dataset.path, small.options(model__encoder=static, optimizer__freeze_encoder=False)
     )
     assert opened.memory is not None
     assert frozen is not None
@@ -318,5 +318,5 @@ def test_settings_are_kept_with_the_index(dataset, tmp_path, bert):
     file = next((tmp_path / "index" / "versions").iterdir()) / "model" / "config.json"
     stored = json.loads(file.read_text())["dsi_encoder"]
     assert stored["pooling"] == ["mean"]
-    assert stored["layers"] == [{"kind": "normalise"}]
+    assert stored["layers"] == [{"kind": "normalize"}]
     assert str(tmp_path) not in file.read_text()

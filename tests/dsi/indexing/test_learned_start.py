@@ -33,7 +33,7 @@ def wanted(checkpoint, **changes):
     learned = LearnedOptions(
         model=str(checkpoint), levels=2, codebook=SIZE, epochs=5, batch=32, lr=3e-3, least_use=0
     )
-    still = {"loop__steps": 1, "optimiser__lr": 1e-9, "mix__pseudo": 0, "generator": "none"}
+    still = {"loop__steps": 1, "optimizer__lr": 1e-9, "mix__pseudo": 0, "generator": "none"}
     network = {"lexical": LexicalOptions(enabled=False)}  # which finds documents by their words
     return small.options(docids="learned", learned=learned, **{**still, **network, **changes})
 
@@ -124,7 +124,7 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dsi.indexing.build.make_run", killed)
+        patched.setattr("dsi.indexing.build.make_training_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train_index(dataset, tmp_path / "index", wanted(checkpoint))
     with monkeypatch.context() as patched:

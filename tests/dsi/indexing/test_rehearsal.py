@@ -14,7 +14,7 @@ from data_prep.rehearsal import RehearsalOptions
 from docids.table import DocidTable
 from dsi import versions
 from dsi.data.batching import Batches
-from dsi.data.examples import gather_examples, task_shares
+from dsi.data.examples import gather_examples, task_proportions
 from dsi.data.options import MixOptions
 from dsi.indexing.build import train_index
 from dsi.text_encoder import TextEncoder
@@ -94,7 +94,7 @@ def test_without_a_share_of_the_indexing_task_nothing_is_rehearsed(gather):
 
 
 def test_shares_are_those_that_were_asked_for():
-    shares = task_shares(MIX, RehearsalOptions(document=1, passages=2, sentences=1))
+    shares = task_proportions(MIX, RehearsalOptions(document=1, passages=2, sentences=1))
     assert shares == pytest.approx(
         {
             "indexing": 0.2,
@@ -119,7 +119,7 @@ def test_batches_keep_the_stated_ratios(tmp_path):
         dataset, words.encode([d.text for d in DOCUMENTS], 99), table, words, mix,
         generator=None, seed=0, rehearsal=rehearsal,
     )  # fmt: skip
-    batches = Batches(examples, task_shares(mix, rehearsal), 10, seed=0)
+    batches = Batches(examples, task_proportions(mix, rehearsal), 10, seed=0)
     drawn = np.sum([batches.counts(step) for step in range(100)], axis=0)
     assert dict(zip(batches.tasks, drawn.tolist(), strict=True)) == {
         "indexing": 250,

@@ -154,7 +154,7 @@ def test_a_dataset_comes_back_as_it_was(hub, tmp_path):
         [Qrel("q", "kettle", 1, "test")],
         name="household",
         source="/home/me/secret/docs.jsonl",
-        licence="CC0-1.0",
+        license="CC0-1.0",
     )
     dataset = write_dataset(tmp_path / "dataset", source)
     push(tmp_path / "dataset", PLACE, public=True)

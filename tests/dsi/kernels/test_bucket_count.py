@@ -12,8 +12,8 @@ from transformers import (
 )
 
 from dsi.backbone import graft_docids
-from dsi.kernels.bucket_count import best_passes, tokens_of_a_pass
-from dsi.kernels.length_buckets import fewest_tokens, grouped
+from dsi.kernels.bucket_count import best_bucket_count, pass_overhead_tokens
+from dsi.kernels.length_buckets import fewest_tokens, length_buckets
 
 texts = st.lists(st.integers(0, 20), min_size=1, max_size=30).map(np.array)
 
@@ -23,7 +23,7 @@ def test_fewest_tokens_are_those_of_the_groups(lengths, most):
     most = min(most, len(lengths))
     padded = np.maximum(lengths, 1)
     expected = [
-        sum(len(places) * int(padded[places].max()) for places in grouped(lengths, groups))
+        sum(len(places) * int(padded[places].max()) for places in length_buckets(lengths, groups))
         for groups in range(1, most + 1)
     ]
     assert fewest_tokens(lengths, most) == expected
@@ -40,12 +40,12 @@ def test_fewest_tokens_are_those_of_the_groups(lengths, most):
 )
 def test_a_pass_is_made_where_it_saves_more_than_it_costs(each, sharers, passes):
     lengths = np.array([1] * 10 + [5] * 5 + [20])
-    assert best_passes(lengths, 3, each, sharers) == passes
+    assert best_bucket_count(lengths, 3, each, sharers) == passes
 
 
 def test_there_are_never_more_passes_than_texts():
-    assert best_passes(np.array([3]), 4, 0.0, 1) == 1
-    assert best_passes(np.array([3, 9]), 4, 0.0, 1) == 2
+    assert best_bucket_count(np.array([3]), 4, 0.0, 1) == 1
+    assert best_bucket_count(np.array([3, 9]), 4, 0.0, 1) == 2
 
 
 def test_a_pass_costs_by_the_tables_that_move_and_the_weights_that_a_token_meets():
@@ -53,9 +53,9 @@ def test_a_pass_costs_by_the_tables_that_move_and_the_weights_that_a_token_meets
     model = graft_docids(T5ForConditionalGeneration(config), 20, 12)
     layer = 4 * 8 * 4 + 2 * 8 * 16 + 2 * 8 + 32 * 2  # attention, feed-forward, norms, positions
     met = layer + 2 * 8 * 4
-    assert tokens_of_a_pass(model) == pytest.approx(400 * (20 + 12 + 12) * 8 / met)
+    assert pass_overhead_tokens(model) == pytest.approx(400 * (20 + 12 + 12) * 8 / met)
     model.get_encoder().get_input_embeddings().requires_grad_(False)
-    assert tokens_of_a_pass(model) == pytest.approx(400 * (12 + 12) * 8 / met)
+    assert pass_overhead_tokens(model) == pytest.approx(400 * (12 + 12) * 8 / met)
 
 
 def test_bart_has_the_weights_that_a_token_meets_by_other_names():
@@ -71,4 +71,4 @@ def test_bart_has_the_weights_that_a_token_meets_by_other_names():
         max_position_embeddings=16,
     )
     model = graft_docids(BartForConditionalGeneration(config), 20, 12)
-    assert 0 < tokens_of_a_pass(model) < 400 * 44 * 8 / (2 * 8 * 8)
+    assert 0 < pass_overhead_tokens(model) < 400 * 44 * 8 / (2 * 8 * 8)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dsi.kernels.dropout import cheap_dropout
+from dsi.kernels.dropout import fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
@@ -13,7 +13,7 @@ from dsi.kernels.dropout import cheap_dropout
 def test_its_share_of_elements_is_dropped_and_the_others_are_scaled_up(p, dtype):
     layer, states = nn.Dropout(p), torch.ones(300, 101, dtype=dtype)
     torch.manual_seed(0)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         found = layer(states)
     assert found.dtype == dtype
     # Four standard deviations of a mean of so many.
@@ -29,7 +29,7 @@ def test_its_share_of_elements_is_dropped_and_the_others_are_scaled_up(p, dtype)
 
 def test_the_gradient_passes_where_the_state_did():
     layer, states = nn.Dropout(0.3), torch.randn(7, 9, requires_grad=True)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         found = layer(states)
     [grad] = torch.autograd.grad(found.sum(), states)
     torch.testing.assert_close(grad, torch.where(found == 0, 0.0, 1 / 0.7), rtol=1e-4, atol=0)
@@ -38,7 +38,7 @@ def test_the_gradient_passes_where_the_state_did():
 
 def test_the_seed_fixes_what_is_dropped_and_the_next_call_drops_other_elements():
     layer, states = nn.Dropout(0.5), torch.ones(64)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         torch.manual_seed(3)
         first, second = layer(states), layer(states)
         torch.manual_seed(3)
@@ -48,7 +48,7 @@ def test_the_seed_fixes_what_is_dropped_and_the_next_call_drops_other_elements()
 
 def test_what_is_computed_again_drops_the_same():
     layer, states = nn.Dropout(0.5), torch.randn(64, requires_grad=True)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         found = checkpoint(layer, states, use_reentrant=False)
         [grad] = torch.autograd.grad(found.sum(), states)
     torch.testing.assert_close(found, states * grad)
@@ -57,13 +57,13 @@ def test_what_is_computed_again_drops_the_same():
 @pytest.mark.parametrize("p", [0.0, 1e-9, 1.0])
 def test_the_ends_of_the_scale_are_pytorchs(p):
     layer, states = nn.Dropout(p), torch.ones(8)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         assert torch.equal(layer(states), states * (p < 1))
 
 
 def test_nothing_is_dropped_in_evaluation_and_no_trace_is_left():
     layer, states = nn.Dropout(0.5).eval(), torch.ones(64)
-    with cheap_dropout(layer):
+    with fast_dropout(layer):
         assert torch.equal(layer(states), states)
         assert "forward" in vars(layer)
     assert "forward" not in vars(layer)

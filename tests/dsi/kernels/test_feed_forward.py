@@ -7,7 +7,7 @@ from transformers import MT5Config, T5Config
 from transformers.models.mt5.modeling_mt5 import MT5DenseActDense, MT5DenseGatedActDense
 from transformers.models.t5.modeling_t5 import T5DenseActDense, T5DenseGatedActDense
 
-from dsi.kernels.feed_forward import cheap_feed_forward
+from dsi.kernels.feed_forward import fast_feed_forward
 
 KINDS = {
     T5DenseActDense: T5Config(feed_forward_proj="relu"),
@@ -35,7 +35,7 @@ def test_values_and_gradients_are_those_of_the_layer(kind, autocast):
     layer, states = layer_of(kind), torch.randn(2, 3, 4, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected, wanted = gradients(layer, states)
-        with cheap_feed_forward(layer):
+        with fast_feed_forward(layer):
             found, grads = gradients(layer, states)
     assert torch.equal(found, expected)
     for grad, other in zip(grads, wanted, strict=True):
@@ -47,7 +47,7 @@ def test_relu_and_dropout_pass_on_what_is_positive_and_kept_scaled_up():
     seen = []
     layer.wi.register_forward_hook(lambda _, x, y: y.retain_grad() or seen.append(y))
     layer.wo.register_forward_pre_hook(lambda _, x: x[0].retain_grad() or seen.append(x[0]))
-    with cheap_feed_forward(layer):
+    with fast_feed_forward(layer):
         layer(states).sum().backward()
     before, after = seen
     passed = after != 0
@@ -61,7 +61,7 @@ def test_relu_and_dropout_pass_on_what_is_positive_and_kept_scaled_up():
 def test_products_read_what_the_layers_before_them_gave_without_a_cast():
     layer, dtypes = layer_of(T5DenseActDense, 0.25), []
     layer.wo.register_forward_pre_hook(lambda _, x: dtypes.append(x[0].dtype))
-    with cheap_feed_forward(layer):
+    with fast_feed_forward(layer):
         with torch.autocast("cpu", torch.bfloat16):
             layer(torch.randn(2, 4))
         layer.wi.bfloat16()
@@ -72,7 +72,7 @@ def test_products_read_what_the_layers_before_them_gave_without_a_cast():
 def test_nothing_is_dropped_in_evaluation_and_no_trace_is_left():
     layer, states = layer_of(T5DenseActDense, 0.5).eval(), torch.randn(8, 4)
     expected = layer(states)
-    with cheap_feed_forward(nn.Sequential(layer)):
+    with fast_feed_forward(nn.Sequential(layer)):
         assert torch.equal(layer(states), expected)
         assert "forward" in vars(layer)
     assert "forward" not in vars(layer)

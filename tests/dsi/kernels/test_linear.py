@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from dsi.kernels import matmul as products
-from dsi.kernels.linear import onednn_products
+from dsi.kernels.linear import fast_linear
 
 pytestmark = pytest.mark.skipif(
-    not products.can_multiply(torch.zeros(1, 1)), reason="no oneDNN for this processor"
+    not products.has_onednn_kernel(torch.zeros(1, 1)), reason="no oneDNN for this processor"
 )
 
 
@@ -24,7 +24,7 @@ def test_values_and_gradients_are_those_of_the_layers(bias, shape):
     states = torch.randn(shape, requires_grad=True)
     wanted = [states, *model.parameters()]
     expected = torch.autograd.grad((model(states) ** 2).sum(), wanted)
-    with onednn_products(model):
+    with fast_linear(model):
         found = model(states)
         grads = torch.autograd.grad((found**2).sum(), wanted)
     torch.testing.assert_close(found, model(states))
@@ -35,7 +35,7 @@ def test_values_and_gradients_are_those_of_the_layers(bias, shape):
 def test_frozen_weights_get_no_gradient():
     model = network(True)
     model[0].requires_grad_(False)
-    with onednn_products(model):
+    with fast_linear(model):
         model(torch.randn(2, 3)).sum().backward()
     assert model[0].weight.grad is None
     assert model[2].weight.grad is not None
@@ -46,7 +46,7 @@ def test_layers_are_as_they_were_afterwards_whatever_happened():
     names = [set(vars(layer)) for layer in model]
 
     def stopped():
-        with onednn_products(model):
+        with fast_linear(model):
             assert [set(vars(layer)) for layer in model] != names
             raise RuntimeError("stop")
 
@@ -58,5 +58,5 @@ def test_layers_are_as_they_were_afterwards_whatever_happened():
 
 def test_other_dtypes_are_left_to_pytorch():
     model = network(True)
-    with onednn_products(model), torch.autocast("cpu", torch.bfloat16):
+    with fast_linear(model), torch.autocast("cpu", torch.bfloat16):
         assert model(torch.randn(2, 3)).dtype == torch.bfloat16

@@ -17,10 +17,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
 
 can_pack = pytest.mark.skipif(
-    not products.can_multiply(torch.zeros(1, 1)), reason="no oneDNN for this processor"
+    not products.has_onednn_kernel(torch.zeros(1, 1)), reason="no oneDNN for this processor"
 )
 can_round = pytest.mark.skipif(
-    not products.can_multiply(torch.zeros(1, 1), torch.bfloat16),
+    not products.has_onednn_kernel(torch.zeros(1, 1), torch.bfloat16),
     reason="no products in bfloat16 by oneDNN on this processor",
 )
 
@@ -75,7 +75,7 @@ def test_layers_stay_as_they_are_where_they_cannot_be_packed(missing, monkeypatc
     assert {type(layer) for layer in packed(model).modules()} == {
         type(layer) for layer in model.modules()
     }
-    assert not products.can_multiply(torch.zeros(2, 2))
+    assert not products.has_onednn_kernel(torch.zeros(2, 2))
 
 
 T5_EXACT = {"layer.1.EncDecAttention.k.whole", "layer.1.EncDecAttention.o"}
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_packed_bf16_is_the_whole_model_in_bf16(missing, mo
         monkeypatch.setattr(products.torch.backends.mkldnn, "is_available", lambda: False)
     else:
         monkeypatch.setattr(products, "_knows_bfloat16", lambda: False)
-        assert not products.can_multiply(torch.zeros(2, 2, dtype=torch.bfloat16))
+        assert not products.has_onednn_kernel(torch.zeros(2, 2, dtype=torch.bfloat16))
     model = tiny_model("t5", 0)
     assert {tensor.dtype for tensor in packed(model, "bf16").parameters()} == {torch.bfloat16}
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
@@ -148,8 +148,10 @@ def test_layers_that_read_the_same_states_are_one_product(precision, monkeypatch
     plain = model.get_decoder().block[0].layer[0].SelfAttention
     near = {"atol": 1e-5 if precision == "fp32" else 0.1, "rtol": 0.02}
     products_made = []
-    original = packing.product
-    monkeypatch.setattr(packing, "product", lambda *a: (products_made.append(1), original(*a))[1])
+    original = packing.onednn_linear
+    monkeypatch.setattr(
+        packing, "onednn_linear", lambda *a: (products_made.append(1), original(*a))[1]
+    )
     with torch.inference_mode():
         expected = torch.cat([layer(states) for layer in (plain.q, plain.k, plain.v)], dim=-1)
         torch.testing.assert_close(together(states, plain.q, plain.k, plain.v), expected)
@@ -201,5 +203,5 @@ def test_only_a_model_in_bf16_has_a_rounded_output_layer():
 
 @can_pack
 def test_only_plain_layers_in_known_dtypes_are_packed():
-    assert not products.can_multiply(torch.zeros(2, 2, dtype=torch.float64))
-    assert not products.can_multiply(torch.zeros(2, 2, device="meta"))
+    assert not products.has_onednn_kernel(torch.zeros(2, 2, dtype=torch.float64))
+    assert not products.has_onednn_kernel(torch.zeros(2, 2, device="meta"))

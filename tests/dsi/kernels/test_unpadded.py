@@ -26,7 +26,7 @@ from transformers import (
 from dsi.backbone import graft_docids
 from dsi.indexing import build
 from dsi.indexing.build import train_index
-from dsi.kernels.dropout import cheap_dropout
+from dsi.kernels.dropout import fast_dropout
 from dsi.kernels.unpadded import Layout, can_do_without, without_padding
 from dsi.objectives.base import Objective
 from dsi.pawa import add_pawa
@@ -145,14 +145,14 @@ class Read(Objective):
 def test_a_term_that_asks_for_an_encoders_states_gets_them_padded(
     dataset, tmp_path, monkeypatch, asks
 ):
-    term, real = Read(asks), build.make_run
+    term, real = Read(asks), build.make_training_run
 
     def with_term(*words):
         run = real(*words)
         object.__setattr__(run, "objectives", [*run.objectives, term])
         return run
 
-    monkeypatch.setattr(build, "make_run", with_term)
+    monkeypatch.setattr(build, "make_training_run", with_term)
     train_index(dataset, tmp_path / "index", small.options(loop__steps=2))
     assert term.seen == [asks] * 2
 
@@ -217,7 +217,7 @@ def test_what_is_computed_again_drops_the_same():
         torch.manual_seed(5)
         return computed(model, given)
 
-    with cheap_dropout(model), without_padding(model, 2):
+    with fast_dropout(model), without_padding(model, 2):
         expected = seeded()
         model.gradient_checkpointing_enable({"use_reentrant": False})
         found = seeded()
@@ -305,13 +305,13 @@ def test_a_row_has_every_token_once_and_gives_the_batch_back(lengths, most):
     ("changes", "passes"), [({}, 1), ({"loop__accumulation": 2}, 2)], ids=["whole", "parts"]
 )
 def test_a_step_is_one_pass_for_each_part(dataset, tmp_path, monkeypatch, changes, passes):
-    shapes, real = Shapes(), build.make_run
+    shapes, real = Shapes(), build.make_training_run
 
     def with_shapes(*words):
         run = real(*words)
         object.__setattr__(run, "objectives", [*run.objectives, shapes])
         return run
 
-    monkeypatch.setattr(build, "make_run", with_shapes)
+    monkeypatch.setattr(build, "make_training_run", with_shapes)
     train_index(dataset, tmp_path / "index", small.options(loop__steps=3, **changes))
     assert len(shapes.seen) == 3 * passes

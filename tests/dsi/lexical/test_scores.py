@@ -39,7 +39,7 @@ def test_words_alone_are_bm25(documents, query):
 
 
 @given(corpora, sentences)
-def test_pairs_add_the_bm25_of_neighbours_times_their_weight(documents, query):
+def test_pairs_add_the_bm25_of_neighbors_times_their_weight(documents, query):
     found = layer_of(documents, pairs=0.25, k1=1.3, b=0.6).scores([" ".join(query)])[0]
     pairs = [pairs_of(words) for words in documents]
     mean = sum(map(len, documents)) / len(documents)
@@ -88,7 +88,7 @@ def test_a_word_in_the_title_counts_as_often_as_it_is_told_to(build):
     assert often[0] == pytest.approx(idf * 5 / (5 + 1.5), rel=1e-5)
 
 
-def test_neighbours_in_two_sentences_are_no_pair(build):
+def test_neighbors_in_two_sentences_are_no_pair(build):
     layer = build(["", ""], ["The owl. Cats ran", "The owl cats ran"], pairs=1.0).layer()
     apart, together = layer.scores(["owl cats"])[0]
     assert together > apart

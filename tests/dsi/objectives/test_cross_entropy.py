@@ -23,8 +23,8 @@ def by_hand(logits, targets, smoothing=0.0, competitors=None) -> float:
             if competitors is not None:
                 among = [code for code in among if competitors[example][position][code]]
             values = {code: logits[example][position][code] for code in among}
-            normaliser = math.log(sum(math.exp(value) for value in values.values()))
-            logs = {code: value - normaliser for code, value in values.items()}
+            normalizer = math.log(sum(math.exp(value) for value in values.values()))
+            logs = {code: value - normalizer for code, value in values.items()}
             total -= (1 - smoothing) * logs[target]
             total -= smoothing * sum(logs.values()) / len(logs)
     return total

@@ -254,16 +254,16 @@ def test_every_term_can_be_learned(name):
     knobs = {} if name in ("cross_entropy", "r_drop") else {"teacher_scores": TEACHER_SCORES}
     term = OBJECTIVES[name](weight=1.0, **knobs)
     forward = forward_of(SEQUENCES, dropout=0.1 if name == "r_drop" else 0.0)
-    optimiser = torch.optim.Adam(forward.model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(forward.model.parameters(), lr=1e-2)
     losses = []
     for _ in range(12):
         torch.manual_seed(1)
         again = Forward(forward.model, forward.batch, forward.targets)
         loss = term.of_examples(again)
         losses.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < 0.7 * losses[0]
 
 

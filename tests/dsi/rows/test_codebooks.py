@@ -16,7 +16,7 @@ VOCABULARY, DOCUMENTS, LEVELS, SIZE = 60, 40, 3, 8
 WORDS = LEVELS * SIZE
 
 
-def quantised(kind: str, dimensions: int = 10):
+def quantized(kind: str, dimensions: int = 10):
     """Documents of random tokens, vectors of theirs, and their identifiers."""
     rng = np.random.default_rng(0)
     tokens = [rng.integers(3, VOCABULARY, 12).tolist() for _ in range(DOCUMENTS)]
@@ -47,7 +47,7 @@ def length(array) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["rq", "pq"])
 def test_rows_are_codewords_by_the_map_from_old_vectors_to_new(kind):
-    _, table, codebooks = quantised(kind)
+    _, table, codebooks = quantized(kind)
     turn = np.random.default_rng(1).normal(size=(10, 16)).astype(np.float32)
     seen = codebooks.vectors @ turn  # the model's vectors, all of which the map explains
     found = code_rows(Corpus([], table, codebooks=codebooks), seen, table.alphabet_size)
@@ -58,7 +58,7 @@ def test_rows_are_codewords_by_the_map_from_old_vectors_to_new(kind):
     means = code_vectors(table, seen, table.alphabet_size)
     np.testing.assert_array_equal(found[FIRST_CODE + WORDS :], means[FIRST_CODE + WORDS :])
     np.testing.assert_array_equal(found[:FIRST_CODE], means[:FIRST_CODE])
-    # The rows of a document's codes add up to its vector, as far as quantising kept it.
+    # The rows of a document's codes add up to its vector, as far as quantizing kept it.
     codes = table.matrix()[:, :LEVELS]
     kept = codebooks.words[codes - FIRST_CODE].sum(axis=1) @ turn
     np.testing.assert_allclose(found[codes].sum(axis=1), kept, atol=1e-3)
@@ -67,7 +67,7 @@ def test_rows_are_codewords_by_the_map_from_old_vectors_to_new(kind):
 @pytest.mark.parametrize("kind", ["rq", "pq"])
 @pytest.mark.parametrize("start", ["spectral", "encodings"])
 def test_warm_starts_write_the_projected_codewords(start, kind):
-    tokens, table, codebooks = quantised(kind)
+    tokens, table, codebooks = quantized(kind)
     plain, model = model_of(table), model_of(table)
     WARM_STARTS[start].start(plain, Corpus(tokens, table), 0)
     WARM_STARTS[start].start(model, Corpus(tokens, table, codebooks=codebooks), 0)
@@ -84,7 +84,7 @@ def test_warm_starts_write_the_projected_codewords(start, kind):
 
 @pytest.mark.parametrize("dimensions", [10, 100])
 def test_without_a_warm_start_angles_of_codewords_are_kept(dimensions):
-    tokens, table, codebooks = quantised("rq", dimensions)
+    tokens, table, codebooks = quantized("rq", dimensions)
     plain, model = model_of(table), model_of(table)
     WARM_STARTS["none"].start(plain, Corpus(tokens, table), 0)
     WARM_STARTS["none"].start(model, Corpus(tokens, table, codebooks=codebooks), 0)

@@ -73,7 +73,7 @@ def state(network, line: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_output_rows_are_the_centred_states_of_the_documents_at_length_one(kind):
+def test_output_rows_are_the_centered_states_of_the_documents_at_length_one(kind):
     network, lines = model(kind), documents()
     states = np.stack([state(network, line) for line in lines])
     states -= states.mean(axis=0)
@@ -98,7 +98,7 @@ def test_decoder_rows_point_the_same_way_at_their_old_length(kind):
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_a_documents_text_finds_it(kind):
     network, lines = model(kind), documents()
-    with torch.no_grad():  # a random model of usual initialisation tells texts hardly apart
+    with torch.no_grad():  # a random model of usual initialization tells texts hardly apart
         for weight in network.parameters():
             weight.mul_(3.0)
     WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)

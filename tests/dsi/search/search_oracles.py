@@ -196,7 +196,7 @@ def log_probabilities(model, ids, mask, sequences) -> list[dict[tuple[int, ...],
     return lines
 
 
-def renormalised(log_probabilities: list[float], codes: list[int]) -> list[float]:
+def renormalized(log_probabilities: list[float], codes: list[int]) -> list[float]:
     """The log-probabilities of codes over some of them alone; of use for these only."""
     total = math.log(math.fsum(math.exp(log_probabilities[code]) for code in codes))
     return [value - total for value in log_probabilities]
@@ -239,7 +239,7 @@ def plain_beam_search(
         for prefix, total in running:
             values = steps[prefix]
             if score == "constrained":
-                values = renormalised(values, children[prefix])
+                values = renormalized(values, children[prefix])
             for code in children[prefix]:
                 continuations.append(((*prefix, code), total + values[code]))
         continuations.sort(key=lambda pair: -(pair[1] + ahead[pair[0]]))

@@ -16,7 +16,7 @@ from search_oracles import (
     log_probabilities,
     plain_beam_search,
     queries,
-    renormalised,
+    renormalized,
     shared_model,
     tiny_model,
 )
@@ -122,7 +122,7 @@ def test_as_many_beams_as_identifiers_rank_every_document_exactly(model, case, s
                 prefix = identifier[:place]
                 values = steps[prefix]
                 if score == "constrained":
-                    values = renormalised(values, children[prefix])
+                    values = renormalized(values, children[prefix])
                 total += values[code]
             found.append((identifier, total))
         expected.append(case.merged(query, found))

@@ -283,7 +283,7 @@ def test_a_defect_is_told_as_one_and_nothing_of_it(words):
         assert client.get("/healthz").status_code == 200
 
 
-# Questions that come together.
+# Queries that come together.
 
 
 def answered(searcher: Any, questions: list[Question], options: BatchOptions) -> list[Any]:

@@ -28,13 +28,13 @@ from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
 from dsi.training.engines.plain import PlainEngine
 from dsi.training.engines.zero import ZeroEngine, zero_accelerator
-from dsi.training.optimization.optimizers import make_optimiser
+from dsi.training.optimization.optimizers import make_optimizer
 from dsi.training.optimization.sam import Perturbation
-from dsi.training.options import OptimiserOptions
+from dsi.training.options import OptimizerOptions
 from dsi.training.step import backward_step
 
 CODES = np.array([[2, 3, 1], [4, 1, 0], [5, 6, 1]], np.int32)
-OPTIONS = OptimiserOptions(lr=1e-3, body=0.5, warmup=0, clip=0.5)
+OPTIONS = OptimizerOptions(lr=1e-3, backbone_lr_scale=0.5, warmup=0, clip=0.5)
 STEPS, SAVED = 5, 3
 EXAMPLES = 5
 CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
@@ -80,17 +80,17 @@ def make_engine(
 ) -> tuple[Engine, int]:
     AcceleratorState._reset_state()
     model = network() if model is None else model
-    optimiser = make_optimiser(model, OPTIONS)
+    optimizer = make_optimizer(model, OPTIONS)
     if name == "ddp":
         mixed = "no" if precision == "fp32" else precision
         accelerator = Accelerator(cpu=True, mixed_precision=mixed)
     else:
         config = read_zero_config(CONFIGS / f"{name}.json")
         accelerator = zero_accelerator(config, precision, 2)
-    start = load_checkpoint(folder, model, optimiser)[0] if folder else 0
+    start = load_checkpoint(folder, model, optimizer)[0] if folder else 0
     if name == "ddp":
-        return PlainEngine(accelerator, model, optimiser), start
-    return ZeroEngine(accelerator, model, optimiser, OPTIONS.clip), start
+        return PlainEngine(accelerator, model, optimizer), start
+    return ZeroEngine(accelerator, model, optimizer, OPTIONS.clip), start
 
 
 def digest(engine: Engine) -> str:
@@ -160,7 +160,7 @@ def main(folder: Path) -> None:
                 continue
             engine, _ = make_engine(name)
             kept = list(train(engine, 0, SAVED, own))
-            model, state = engine.whole(), engine.optimiser_state()
+            model, state = engine.whole(), engine.optimizer_state()
             if model is not None:
                 save_checkpoint(folder / f"{name}-{form}", SAVED, model, state, {})
             kept += list(train(engine, SAVED, STEPS, own))

@@ -1,6 +1,6 @@
 """A task that any way of training must learn, and the ways: used by test_learning.py.
 
-Forty labelled queries, each with two words that no other document has, are memorised by a small
+Forty labelled queries, each with two words that no other document has, are memorized by a small
 network from random weights. Full precision learns them in a dozen steps, so the outcome is known:
 the loss is near 0, every query is answered, and every trainable weight has moved.
 """
@@ -31,7 +31,7 @@ from dsi.objectives.options import (
     RDropOptions,
 )
 from dsi.training.curves import read_scalars
-from dsi.training.options import LoraOptions, ModelOptions, OptimiserOptions, SamOptions
+from dsi.training.options import LoraOptions, ModelOptions, OptimizerOptions, SamOptions
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"}
@@ -74,7 +74,7 @@ WAYS = [
     Way("accumulation", {"loop__accumulation": 3}),
     Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}),
     # Only attention is grouped in T5; other networks compute each group in a pass of its own.
-    Way("length-groups", {"loop__length_groups": 3}, steps=48, pretrained="bart"),
+    Way("length-buckets", {"loop__length_groups": 3}, steps=48, pretrained="bart"),
     Way("padded", {"loop__length_groups": 1}),
     Way("checkpointing", {"loop__gradient_checkpointing": True}),
     Way("sam", {"sam": SamOptions(rho=0.05)}, quick=True),
@@ -112,11 +112,11 @@ WAYS = [
     ),
     Way("constrained-score", {"loop__score": "constrained"}),
     Way("indexing-beside", {"mix": MixOptions(indexing=0.5, pseudo=0, labelled=0.5)}),
-    Way("adafactor", {"optimiser__name": "adafactor", "optimiser__lr": 1e-2}, alone=True),
-    Way("touched-rows", {"optimiser__rows": "touched"}, alone=True),
+    Way("adafactor", {"optimizer__name": "adafactor", "optimizer__lr": 1e-2}, alone=True),
+    Way("touched-rows", {"optimizer__rows": "touched"}, alone=True),
     Way(
         "prefix-aware-head",
-        {"model__head": "pawa", "model__head_layers": 1, "optimiser__lr": 2e-4},
+        {"model__head": "pawa", "model__head_layers": 1, "optimizer__lr": 2e-4},
         steps=36,
     ),
 ]
@@ -167,7 +167,7 @@ def options(way: Way, precision: str, folder: Path, dataset: Dataset) -> Any:
         "lexical": LexicalOptions(enabled=False),
         "model": ModelOptions(size="tiny", warm_start="none"),
         "mix": MixOptions(indexing=0, pseudo=0, labelled=1, negatives="all"),
-        "optimiser": OptimiserOptions(lr=1e-3, body=1.0, warmup=2),
+        "optimizer": OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0, warmup=2),
         "loop__steps": way.steps,
         "loop__batch": 40,
         "loop__precision": precision,
@@ -179,7 +179,7 @@ def options(way: Way, precision: str, folder: Path, dataset: Dataset) -> Any:
         if not path.is_dir():
             small.checkpoint(way.pretrained, path, dataset)
         changes["model"] = ModelOptions(pretrained=str(path), warm_start="none")
-        changes["optimiser"] = OptimiserOptions(lr=1e-2, body=1.0, warmup=2)
+        changes["optimizer"] = OptimizerOptions(lr=1e-2, backbone_lr_scale=1.0, warmup=2)
     groups = {name: value for name, value in changes.items() if "__" not in name}
     single = {name: value for name, value in changes.items() if "__" in name}
     for name, value in way.changes.items():
@@ -191,7 +191,7 @@ def start_of(dataset: Dataset, folder: Path, wanted: Any) -> dict[str, torch.Ten
     """Returns the trainable weights of step 0 by name."""
     work = folder / "start"
     work.mkdir(parents=True, exist_ok=True)
-    run = build.make_run(dataset, work, wanted, build.prepare(dataset, work, wanted, None))
+    run = build.make_training_run(dataset, work, wanted, build.prepare(dataset, work, wanted, None))
     return {
         name.replace("base_model.model.", "").replace(".base_layer", ""): weight.detach().clone()
         for name, weight in run.model.named_parameters()

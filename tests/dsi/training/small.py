@@ -25,7 +25,7 @@ from dsi.training.options import (
     LoopOptions,
     LoraOptions,
     ModelOptions,
-    OptimiserOptions,
+    OptimizerOptions,
     SamOptions,
 )
 
@@ -79,7 +79,7 @@ def with_groups(groups: dict[str, Any], changes: dict[str, Any]) -> Any:
         "model": ModelOptions(),
         "objectives": ObjectiveOptions(),
         "mix": MixOptions(indexing=0.2, pseudo=0.5, labelled=0.3, document_length=12),
-        "optimiser": OptimiserOptions(lr=1e-3, warmup=2),
+        "optimizer": OptimizerOptions(lr=1e-3, warmup=2),
         "lora": LoraOptions(),
         "sam": SamOptions(),
         "lexical": LexicalOptions(),

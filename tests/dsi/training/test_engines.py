@@ -24,9 +24,9 @@ from dsi.objectives.base import Forward, Objective
 from dsi.objectives.cross_entropy import CrossEntropy
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines.zero import refuse_with_zero
-from dsi.training.optimization.optimizers import make_optimiser
+from dsi.training.optimization.optimizers import make_optimizer
 from dsi.training.optimization.sam import SAM
-from dsi.training.options import OptimiserOptions
+from dsi.training.options import OptimizerOptions
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 NAMES = [
@@ -47,7 +47,7 @@ def mean_loss(model, step: int, places: list[int]):
 def alone(form: str, folder: Path | None = None, resume: Path | None = None):
     """One process, without engines: what the others must equal. Returns the weights."""
     model = two.network()
-    base = make_optimiser(model, two.OPTIONS)
+    base = make_optimizer(model, two.OPTIONS)
     for group in base.param_groups:
         group["lr"] = two.OPTIONS.lr * group["share"]
     begin = load_checkpoint(resume, model, base)[0] if resume else 0
@@ -173,13 +173,13 @@ def test_what_needs_whole_weights_is_refused_with_zero():
             return None
 
     zero2, zero3 = ({"zero_optimization": {"stage": stage}} for stage in (2, 3))
-    refuse_with_zero(OptimiserOptions(), [CrossEntropy(), Penalty()], zero2)
+    refuse_with_zero(OptimizerOptions(), [CrossEntropy(), Penalty()], zero2)
     with pytest.raises(InputError, match="'penalty' reads whole weights"):
-        refuse_with_zero(OptimiserOptions(), [Penalty()], zero3)
+        refuse_with_zero(OptimizerOptions(), [Penalty()], zero3)
     with pytest.raises(InputError, match="adafactor"):
-        refuse_with_zero(OptimiserOptions(name="adafactor"), [], zero2)
-    with pytest.raises(InputError, match=r"--optimiser\.rows touched"):
-        refuse_with_zero(OptimiserOptions(rows="touched"), [], zero2)
+        refuse_with_zero(OptimizerOptions(name="adafactor"), [], zero2)
+    with pytest.raises(InputError, match=r"--optimizer\.rows touched"):
+        refuse_with_zero(OptimizerOptions(rows="touched"), [], zero2)
 
 
 def test_every_file_that_is_shipped_is_honoured():

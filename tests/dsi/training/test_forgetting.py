@@ -22,7 +22,7 @@ def test_five_documents_over_four_evaluations():
     watched = Forgetting(5)
     for seen in ("11010", "10010", "11000", "01010"):
         watched.see(np.array([mark == "1" for mark in seen]))
-    # 0: lost once. 1: lost, found again. 2, 4: never memorised. 3: lost once, found again.
+    # 0: lost once. 1: lost, found again. 2, 4: never memorized. 3: lost once, found again.
     assert watched.events.tolist() == [1, 1, 0, 1, 0]
     assert watched.measures() == {
         "documents Success@1": 0.4,
@@ -31,8 +31,8 @@ def test_five_documents_over_four_evaluations():
     }
     assert watched.summary() == {
         "documents": 5,
-        "memorised": 0.4,
-        "never_memorised": 0.4,
+        "memorized": 0.4,
+        "never_memorized": 0.4,
         "zero_events": 0.4,
         "stable": 0.0,
         "events": {"0": 2, "1": 3},
@@ -65,7 +65,7 @@ def test_it_is_the_definition_and_goes_on_from_its_state(evaluations, kept):
 def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_path, monkeypatch):
     # So fast that documents are lost again.
     wanted = small.options(
-        optimiser__lr=0.1,
+        optimizer__lr=0.1,
         loop__evaluate_documents=30,
         loop__evaluate_every=1,
         loop__checkpoint_every=3,
@@ -87,10 +87,10 @@ def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_p
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0]] == list(range(9))
     assert rows[0][-1]["never forgotten"] == found["zero_events"]
-    assert rows[0][-1]["documents Success@1"] == found["memorised"]
+    assert rows[0][-1]["documents Success@1"] == found["memorized"]
 
 
-def test_memorised_is_found_first_by_its_own_text(unlabelled, tmp_path):
+def test_memorized_is_found_first_by_its_own_text(unlabelled, tmp_path):
     wanted = small.options(
         lexical=LexicalOptions(enabled=False),
         loop__evaluate_documents=small.DOCUMENTS,
@@ -105,5 +105,5 @@ def test_memorised_is_found_first_by_its_own_text(unlabelled, tmp_path):
     )  # documents are read further than queries
     hits = index.search(list(texts.values()), k=1)
     share = np.mean([found[0].doc_id == doc for found, doc in zip(hits, texts, strict=True)])
-    assert manifest.metrics["forgetting"]["memorised"] == share
+    assert manifest.metrics["forgetting"]["memorized"] == share
     assert "best" not in manifest.metrics

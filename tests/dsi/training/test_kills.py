@@ -16,14 +16,14 @@ from dsi.lexical.options import LexicalOptions
 
 OPTIONS = {
     name: small.options(
-        optimiser__name=name,
+        optimizer__name=name,
         model__dropout=0.1,
         loop__steps=9,
         loop__accumulation=2,
         loop__checkpoint_every=2,
         loop__evaluate_every=1,
         model__warm_start="none",  # so that there is something to learn,
-        optimiser__lr=1e-2,  # and later weights are better than the first wherever this runs
+        optimizer__lr=1e-2,  # and later weights are better than the first wherever this runs
         lexical=LexicalOptions(enabled=False),
     )
     for name in ("adamw", "adafactor")
@@ -70,7 +70,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
-    """Name of an optimiser -> its undisturbed training, made when first asked for."""
+    """Name of an optimizer -> its undisturbed training, made when first asked for."""
     made: dict[str, Trained] = {}
 
     def of(name: str) -> Trained:

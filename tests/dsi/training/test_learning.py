@@ -1,6 +1,6 @@
 """Every way of training learns what is known to be learnable, in every precision and engine.
 
-The loss of bf16 follows that of fp32, every trainable weight moves, and what was memorised is
+The loss of bf16 follows that of fp32, every trainable weight moves, and what was memorized is
 answered. Cells of two processes that take long are marked slow.
 """
 
@@ -87,7 +87,7 @@ def test_a_hundred_steps_of_bf16_follow_those_of_fp32(dataset, folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["plain", "accumulation", "length-groups", "padded", "sam", "sam-half-a-batch",
+    ["plain", "accumulation", "length-buckets", "padded", "sam", "sam-half-a-batch",
      "checkpointing", "lora", "r-drop", "prefix-aware-head"],
 )  # fmt: skip
 def test_a_bf16_product_reads_weights_as_they_are_now(name, dataset, folder, tmp_path):
@@ -101,7 +101,7 @@ def test_a_bf16_product_reads_weights_as_they_are_now(name, dataset, folder, tmp
     assert not products.stale
 
 
-@pytest.mark.parametrize("name", ["plain", "length-groups", "sam", "lora", "prefix-aware-head"])
+@pytest.mark.parametrize("name", ["plain", "length-buckets", "sam", "lora", "prefix-aware-head"])
 def test_bf16_goes_on_from_a_checkpoint_with_the_same_bits(name, dataset, folder, tmp_path):
     way = next(way for way in WAYS if way.name == name)
     wanted = learning.options(way, "bf16", folder, dataset)

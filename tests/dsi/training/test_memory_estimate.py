@@ -58,7 +58,7 @@ def test_states_by_hand():
         return estimate(SHAPE, 1000, examples=1, tokens=1, codes=1, **changes).states
 
     assert states() == 4000 + 8000
-    assert states(optimiser="adafactor") == 4000
+    assert states(optimizer="adafactor") == 4000
     assert states(sam=True) == 4000 + 8000 + 4000
     assert states(zero_stage=1, processes=4) == 4000 + 12000 // 4
     assert states(zero_stage=2, processes=4) == 1000 + 12000 // 4
@@ -121,6 +121,6 @@ def test_the_advice_would_make_it_fit(free, parts):
     assert need.states + need.batch / parts <= free < need.states + need.batch / (parts / 2)
 
 
-def test_states_that_do_not_fit_ask_for_another_optimiser():
+def test_states_that_do_not_fit_ask_for_another_optimizer():
     with pytest.raises(InputError, match="adafactor"):
         refuse_what_cannot_fit(Need(101, 1), 100, accumulation=1, checkpointing=True)

@@ -232,25 +232,25 @@ class Counter(Objective):
 
 def test_what_a_term_keeps_is_in_the_checkpoint(tmp_path):
     model, kept = small_model(), Counter()
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     for step in range(3):
         kept.after_step(model, step)
-    save_checkpoint(tmp_path, 3, model, optimiser.state_dict()["state"], {}, [CrossEntropy(), kept])
+    save_checkpoint(tmp_path, 3, model, optimizer.state_dict()["state"], {}, [CrossEntropy(), kept])
     fresh = Counter()
-    load_checkpoint(tmp_path, model, optimiser, [CrossEntropy(), fresh])
+    load_checkpoint(tmp_path, model, optimizer, [CrossEntropy(), fresh])
     assert fresh.seen.item() == 3
 
 
 def test_training_goes_through_the_list_of_terms(dataset, tmp_path, monkeypatch):
     counter = Counter()
-    real = build.make_run
+    real = build.make_training_run
 
     def with_counter(*words):
         run = real(*words)
         object.__setattr__(run, "objectives", [*run.objectives, counter])
         return run
 
-    monkeypatch.setattr(build, "make_run", with_counter)
+    monkeypatch.setattr(build, "make_training_run", with_counter)
     train_index(dataset, tmp_path / "index", small.options(loop__steps=3))
     assert counter.seen.item() == 3
     assert len(Index.open(tmp_path / "index")) == small.DOCUMENTS

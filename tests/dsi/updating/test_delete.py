@@ -9,7 +9,7 @@ import small
 
 from data_prep.errors import InputError
 from dsi import Index, versions
-from dsi.corpus_memory import Memory
+from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
@@ -49,7 +49,7 @@ def test_damaged_weights_are_not_carried_into_a_new_version(index):
 
 def test_the_memory_forgets_them(index):
     delete_documents(index, ["d3"])
-    memory = Memory.open(versions.folder(index, "0002"))
+    memory = StoredCorpus.open(versions.folder(index, "0002"))
     assert "d3" not in memory.digests
     assert "d3" not in memory.dataset.doc_ids
     assert all(doc_id != "d3" for _, doc_id, _, _ in memory.pseudo_rows())

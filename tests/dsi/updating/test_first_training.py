@@ -33,3 +33,16 @@ def test_an_index_from_before_there_was_a_lexical_layer_is_retrained_without():
     stored = manifest()
     del stored.configuration["options"]["lexical"]
     assert not training_options(stored).lexical.enabled
+
+
+def test_options_of_earlier_versions_are_read_by_the_names_that_they_have_now():
+    stored = manifest()
+    options = stored.configuration["options"]
+    former = options.pop("optimizer")
+    former["body"] = former.pop("backbone_lr_scale")
+    former |= {"lr": 0.5, "body": 0.25}
+    options["optimiser"] = former
+    options["sam"] |= {"rho": 0.1, "weights": "body"}
+    found = training_options(stored)
+    assert (found.optimizer.lr, found.optimizer.backbone_lr_scale) == (0.5, 0.25)
+    assert found.sam.weights == "backbone"

@@ -7,8 +7,8 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import versions
-from dsi.corpus_memory import Memory
 from dsi.generation import GenerativeMemory, MemoryOptions, train_memory
+from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
@@ -31,7 +31,7 @@ def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
     GenerativeMemory.open(writer).save(first / "memory")
     update_index(index, corpora["new"], UPDATE)
     second = versions.folder(index, "0002")
-    asked = [row for row in Memory.open(second).pseudo_rows() if row[1] == "d35"]
+    asked = [row for row in StoredCorpus.open(second).pseudo_rows() if row[1] == "d35"]
     assert {origin for *_, origin in asked} == {"memory"}
     document = next(d for d in corpora["new"].documents() if d.doc_id == "d35")
     text = f"{document.title}\n{document.text}"

@@ -18,14 +18,14 @@ from dsi.objectives.options import (
     RDropOptions,
 )
 from dsi.training.options import LoraOptions, SamOptions
-from dsi.updating.inherited_options import carried_terms, left_out
+from dsi.updating.inherited_options import inherited_terms, not_inherited
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies.batch_softmax import BatchSoftmax
 from dsi.updating.update import update_index
 
 
 def terms(main=None, **changes):
-    return {term.name: term for term in carried_terms(small.options(**changes), main)}
+    return {term.name: term for term in inherited_terms(small.options(**changes), main)}
 
 
 def test_smoothing_and_weights_go_on():
@@ -53,7 +53,9 @@ def test_a_loss_of_teacher_terms_alone_becomes_cross_entropy():
     )
     found = {
         term.name: term.weight
-        for term in carried_terms(dataclasses.replace(small.options(), objectives=imitating), None)
+        for term in inherited_terms(
+            dataclasses.replace(small.options(), objectives=imitating), None
+        )
     }
     assert found == {"cross_entropy": 1.0}
 
@@ -62,7 +64,7 @@ def test_a_loss_of_teacher_terms_alone_becomes_cross_entropy():
     ("changes", "joined", "said"),
     [
         ({"objectives__distillation": DistillationOptions(weight=1.0)}, "ewc", "distillation ask"),
-        ({"lora": 4, "optimiser__body": 1.0}, "lora", r"generative\+lora"),
+        ({"lora": 4, "optimizer__backbone_lr_scale": 1.0}, "lora", r"generative\+lora"),
         ({"sam": 0.1}, "sam", r"generative\+sam"),
         (
             {"rehearsal": RehearsalOptions(passages=1.0), "mix__indexing": 1.0},
@@ -81,16 +83,16 @@ def test_what_is_left_out_is_said(changes, joined, said):
     }
     groups = {name: plain.pop(name) for name in ("lora", "sam", "rehearsal") if name in plain}
     training = dataclasses.replace(small.options(**plain), **groups)
-    found = left_out(training, ["generative"])
+    found = not_inherited(training, ["generative"])
     assert len(found) == 1
     assert re.search(said, found[0])
-    assert left_out(training, ["retrain"]) == left_out(training, ["instant"]) == []
+    assert not_inherited(training, ["retrain"]) == not_inherited(training, ["instant"]) == []
     if joined in said:
-        assert left_out(training, ["generative", joined]) == []
+        assert not_inherited(training, ["generative", joined]) == []
 
 
 def test_nothing_is_said_of_a_plain_training():
-    assert left_out(small.options(), ["generative"]) == []
+    assert not_inherited(small.options(), ["generative"]) == []
 
 
 def test_r_drop_of_the_first_training_changes_the_update(corpora, tmp_path):
@@ -114,6 +116,6 @@ def test_r_drop_of_the_first_training_changes_the_update(corpora, tmp_path):
     )
     for index in ends:
         done = update_index(index, corpora["new"], UpdateOptions(steps=4, ratio=0.0))
-        assert done.left_out == []
+        assert done.not_inherited == []
     assert small.weights(ends[0]) != small.weights(ends[1])
     assert growing_corpus.found(ends[1], corpora["full"], growing_corpus.NEW) >= 0.9

@@ -32,8 +32,8 @@ def options(path, **changes):
             "kind": "semantic",
             "lexical": False,
             "model__pretrained": path,
-            "optimiser__lr": 3e-3,
-            "optimiser__body": 1.0,
+            "optimizer__lr": 3e-3,
+            "optimizer__backbone_lr_scale": 1.0,
             "loop__steps": 8,
             "loop__evaluate_every": 8,
             "loop__checkpoint_every": 8,
@@ -74,10 +74,10 @@ def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp
 @pytest.mark.parametrize("way", ["frozen", "lora"])
 def test_what_is_frozen_stays_and_what_moves_learns(way, checkpoint, corpora, tmp_path):
     out = tmp_path / "index"
-    changes = {"optimiser__body": 0.0}
+    changes = {"optimizer__backbone_lr_scale": 0.0}
     if way == "lora":
-        changes = {"optimiser__body": None, "lora": LoraOptions(rank=2)}
-    changes |= {"docids": "atomic", "model__warm_start": "none", "optimiser__lr": 0.03}
+        changes = {"optimizer__backbone_lr_scale": None, "lora": LoraOptions(rank=2)}
+    changes |= {"docids": "atomic", "model__warm_start": "none", "optimizer__lr": 0.03}
     train_index(corpora["old"], out, options(checkpoint, **changes))
     before = from_pretrained(checkpoint, alphabet_size=32).state_dict()
     after = load_file(live(out) / "model" / "model.safetensors")
@@ -94,7 +94,7 @@ def test_a_frozen_model_starts_from_its_own_states_of_the_documents(checkpoint, 
     """Asked with a document's own words, it finds the document before any step that counts."""
     out = tmp_path / "index"
     train_index(
-        corpora["old"], out, options(checkpoint, docids="atomic", loop__steps=1, optimiser__lr=1e-9)
+        corpora["old"], out, options(checkpoint, docids="atomic", loop__steps=1, optimizer__lr=1e-9)
     )
     index = Index.open(out, "cpu")
     documents = list(corpora["old"].documents())

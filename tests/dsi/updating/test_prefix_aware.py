@@ -28,7 +28,7 @@ def trained(corpora, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pawa") / "index"
     wanted = growing_corpus.options(
         "semantic", lexical=False, model__size="tiny", model__head="pawa", model__head_layers=1,
-        loop__steps=60, loop__batch=32, optimiser__body=1.0, mix__negatives="all",
+        loop__steps=60, loop__batch=32, optimizer__backbone_lr_scale=1.0, mix__negatives="all",
     )  # fmt: skip
     train_index(corpora["old"], folder, wanted)
     return folder

@@ -15,8 +15,8 @@ from docids.assignment import Assignment
 from docids.kinds.keywords import KeywordOptions
 from docids.pieces import Pieces
 from dsi import Index, versions
-from dsi.corpus_memory import Memory
 from dsi.indexing.build import train_index
+from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
@@ -81,7 +81,7 @@ def phrases(index):
 
 
 def shuffled(text):
-    """The words of a phrase in no order, as normalising may have left them."""
+    """The words of a phrase in no order, as normalizing may have left them."""
     return sorted(text.lower().split())
 
 
@@ -94,7 +94,7 @@ def test_new_documents_are_described_by_their_own_pseudo_queries(generator, corp
         small.options(docids="description", loop__steps=4, generator=generator),
     )
     update_index(index, corpora["new"], UpdateOptions(strategy="finetune", steps=2))
-    memory = Memory.open(versions.folder(index, versions.live(index)))
+    memory = StoredCorpus.open(versions.folder(index, versions.live(index)))
     written = {f"d{number}": [] for number in range(40)}
     if generator == "extractive":
         for _, doc_id, text, _ in memory.pseudo_rows():

@@ -20,7 +20,7 @@ def test_sums_over_tokens_equal_the_network(trained, corpora, monkeypatch):
     )
 
 
-def test_a_trained_body_is_not_taken_for_a_latent_model(trained):
+def test_a_trained_backbone_is_not_taken_for_a_latent_model(trained):
     import torch
 
     model = Index.open(trained("atomic"), "cpu").model

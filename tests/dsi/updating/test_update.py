@@ -19,7 +19,7 @@ from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
-from dsi.corpus_memory import Memory
+from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
     EwcOptions,
@@ -106,11 +106,11 @@ def test_what_is_joined_to_a_strategy_changes_the_outcome(joined, kind, trained,
 
 def test_the_memory_grows_with_the_index(index, corpora):
     update_index(index, corpora["new"], QUICK)
-    memory = Memory.open(live(index))
+    memory = StoredCorpus.open(live(index))
     assert memory.dataset.doc_ids == [f"d{number}" for number in range(40)]
     asked = {doc_id for _, doc_id, _, _ in memory.pseudo_rows()}
     assert asked == set(memory.dataset.doc_ids)
-    old = list(Memory.open(versions.folder(index, "0001")).pseudo_rows())
+    old = list(StoredCorpus.open(versions.folder(index, "0001")).pseudo_rows())
     assert list(memory.pseudo_rows())[: len(old)] == old, "old pseudo-queries are kept as they are"
 
 
@@ -199,7 +199,7 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
 
             return Reader()
 
-    update_index(index, corpora["new"], QUICK, watchers=[Reading()])
+    update_index(index, corpora["new"], QUICK, callbacks=[Reading()])
     assert during == [few] * 6
     assert reader.search(asked, k=3) == before
     ids = {hit.doc_id for hits in Index.open(index, "cpu").search(asked, k=1) for hit in hits}
@@ -249,7 +249,7 @@ def test_an_index_without_memory_needs_its_dataset(index, corpora):
         update_index(index, corpora["new"], QUICK, old=corpora["full"])
     done = update_index(index, corpora["new"], QUICK, old=corpora["old"])
     assert done.manifest.documents == 40
-    assert len(Memory.open(live(index)).dataset.doc_ids) == 40
+    assert len(StoredCorpus.open(live(index)).dataset.doc_ids) == 40
 
 
 def test_an_interrupted_update_is_not_taken_for_another(index, corpora, monkeypatch):

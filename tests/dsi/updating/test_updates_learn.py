@@ -1,6 +1,6 @@
 """Every strategy of updating learns in bf16 what it learns in fp32, where all weights move.
 
-A small network from random weights has memorised thirty documents; ten are added. Afterwards both
+A small network from random weights has memorized thirty documents; ten are added. Afterwards both
 are found, the losses of the update follow each other, and weights have moved where the strategy
 moves them.
 """
@@ -22,12 +22,12 @@ import learning
 from growing_corpus import NEW
 
 from dsi import Index, versions
-from dsi.corpus_memory import Memory
 from dsi.data.options import MixOptions
 from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
+from dsi.stored_corpus import StoredCorpus
 from dsi.training.curves import read_scalars
-from dsi.training.options import ModelOptions, OptimiserOptions
+from dsi.training.options import ModelOptions, OptimizerOptions
 from dsi.updating.options import EwcOptions, RankOneOptions, UpdateOptions
 from dsi.updating.strategies import STRATEGIES
 from dsi.updating.update import update_index
@@ -51,9 +51,9 @@ def strategies() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def memorised(corpora, tmp_path_factory):
+def memorized(corpora, tmp_path_factory):
     """Precision -> an index of the old documents, all of whose weights were trained in it."""
-    folder = tmp_path_factory.mktemp("memorised")
+    folder = tmp_path_factory.mktemp("memorized")
 
     def of(precision: str) -> Path:
         out = folder / precision
@@ -62,7 +62,7 @@ def memorised(corpora, tmp_path_factory):
                 "lexical": LexicalOptions(enabled=False),
                 "model": ModelOptions(size="tiny", warm_start="none"),
                 "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
-                "optimiser": OptimiserOptions(lr=1e-3, body=1.0, warmup=2),
+                "optimizer": OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0, warmup=2),
             }
             changes = {"loop__steps": 60, "loop__batch": 40, "loop__precision": precision}
             train_index(corpora["old"], out, with_groups(groups, changes))
@@ -71,8 +71,8 @@ def memorised(corpora, tmp_path_factory):
     return of
 
 
-def updated(strategy: str, precision: str, memorised, corpora, folder: Path) -> Path:
-    index = Path(shutil.copytree(memorised(precision), folder / precision))
+def updated(strategy: str, precision: str, memorized, corpora, folder: Path) -> Path:
+    index = Path(shutil.copytree(memorized(precision), folder / precision))
     options = UpdateOptions(
         strategy=strategy,
         steps=60,
@@ -88,7 +88,7 @@ def updated(strategy: str, precision: str, memorised, corpora, folder: Path) -> 
 
 def answered(index: Path) -> tuple[float, float]:
     """Returns the share of the pseudo-queries of old and of new documents that find theirs."""
-    memory = Memory.open(versions.folder(index, versions.live(index)))
+    memory = StoredCorpus.open(versions.folder(index, versions.live(index)))
     asked = [(doc_id, text) for _, doc_id, text, _ in memory.pseudo_rows()]
     hits = Index.open(index, "cpu").search([text for _, text in asked], k=3)
     right: dict[bool, list[bool]] = {False: [], True: []}
@@ -107,16 +107,16 @@ def losses(index: Path) -> list[float]:
     "strategy",
     [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in strategies()],
 )
-def test_bf16_learns_what_fp32_learns(strategy, memorised, corpora, tmp_path):
+def test_bf16_learns_what_fp32_learns(strategy, memorized, corpora, tmp_path):
     full, half = (
-        updated(strategy, precision, memorised, corpora, tmp_path) for precision in ("fp32", "bf16")
+        updated(strategy, precision, memorized, corpora, tmp_path) for precision in ("fp32", "bf16")
     )
     for index in (full, half):
         old, new = answered(index)
         assert new >= LEAST.get(strategy, 0.9), index.name
         # Training on new documents alone forgets old ones, in any precision.
         assert old >= (0.2 if strategy == "finetune" else 0.6), index.name
-    before = Index.open(memorised("bf16"), "cpu").model.state_dict()
+    before = Index.open(memorized("bf16"), "cpu").model.state_dict()
     after = Index.open(half, "cpu").model.state_dict()
     rows = len(before["lm_head.weight"])
     moved = not before["lm_head.weight"].equal(after["lm_head.weight"][:rows])
@@ -128,9 +128,9 @@ def test_bf16_learns_what_fp32_learns(strategy, memorised, corpora, tmp_path):
 
 @pytest.mark.parametrize("strategy", ["generative+ewc", "generative+sam", "generative+lora"])
 def test_a_bf16_product_of_an_update_reads_weights_as_they_are_now(
-    strategy, memorised, corpora, tmp_path
+    strategy, memorized, corpora, tmp_path
 ):
-    index = Path(shutil.copytree(memorised("bf16"), tmp_path / "index"))
+    index = Path(shutil.copytree(memorized("bf16"), tmp_path / "index"))
     options = UpdateOptions(strategy=strategy, steps=4, lr=1e-3)
     with learning.watched_products() as seen:
         update_index(index, corpora["new"], dataclasses.replace(options, ratio=0.5))
@@ -138,9 +138,9 @@ def test_a_bf16_product_of_an_update_reads_weights_as_they_are_now(
     assert not any(products.stale for products in seen)
 
 
-def test_the_network_that_is_updated_moves_in_all_its_parts(memorised, corpora, tmp_path):
-    before = Index.open(memorised("bf16"), "cpu").model.state_dict()
-    index = updated("finetune", "bf16", memorised, corpora, tmp_path)
+def test_the_network_that_is_updated_moves_in_all_its_parts(memorized, corpora, tmp_path):
+    before = Index.open(memorized("bf16"), "cpu").model.state_dict()
+    index = updated("finetune", "bf16", memorized, corpora, tmp_path)
     after = Index.open(index, "cpu").model.state_dict()
     way = learning.Way("one-code", {"docids": "atomic"})
     for name, value in before.items():

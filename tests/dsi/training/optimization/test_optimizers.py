@@ -1,4 +1,4 @@
-"""Optimisers, learning rates at steps computed by hand, and what options refuse."""
+"""Optimizers, learning rates at steps computed by hand, and what options refuse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dsi.data.options import MixOptions
 from dsi.training.optimization.lora import add_adapters
 from dsi.training.optimization.optimizers import (
     learning_rate,
-    make_optimiser,
+    make_optimizer,
     parameter_groups,
     set_learning_rate,
 )
-from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimiserOptions
+from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimizerOptions
 
 
 def model():
@@ -36,7 +36,7 @@ def model():
     ],
 )
 def test_every_schedule_after_four_steps_of_warm_up(schedule, expected):
-    options = OptimiserOptions(lr=2.0, warmup=4, schedule=schedule)
+    options = OptimizerOptions(lr=2.0, warmup=4, schedule=schedule)
     rates = [learning_rate(options, step, 20) for step in range(20)]
     assert rates[:4] == pytest.approx([0.4, 0.8, 1.2, 1.6])
     for step, share in expected.items():
@@ -48,7 +48,7 @@ def test_every_schedule_after_four_steps_of_warm_up(schedule, expected):
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse-sqrt"])
 @pytest.mark.parametrize("warmup", [0, 3, 50])
 def test_any_warm_up_gives_rates_within_the_highest(schedule, warmup):
-    options = OptimiserOptions(lr=1e-3, warmup=warmup, schedule=schedule)
+    options = OptimizerOptions(lr=1e-3, warmup=warmup, schedule=schedule)
     rates = [learning_rate(options, step, 10) for step in range(10)]
     assert all(0 < rate <= 1e-3 for rate in rates)
     if not warmup:
@@ -58,64 +58,64 @@ def test_any_warm_up_gives_rates_within_the_highest(schedule, warmup):
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_two_groups_hold_every_weight_once(name):
     network = model()
-    optimiser = make_optimiser(network, OptimiserOptions(name=name, body=0.1, lr=0.5))
-    rows, body = optimiser.param_groups
+    optimizer = make_optimizer(network, OptimizerOptions(name=name, backbone_lr_scale=0.1, lr=0.5))
+    rows, backbone = optimizer.param_groups
     assert {tuple(weight.shape) for weight in rows["params"]} == {(11, 256), (7, 256)}
     assert len(rows["params"]) == 3
-    found = [id(weight) for group in (rows, body) for weight in group["params"]]
+    found = [id(weight) for group in (rows, backbone) for weight in group["params"]]
     assert sorted(found) == sorted(map(id, network.parameters()))
-    set_learning_rate(optimiser, 0.4)
+    set_learning_rate(optimizer, 0.4)
     assert rows["lr"] == pytest.approx(0.4)
-    assert body["lr"] == pytest.approx(0.04)
+    assert backbone["lr"] == pytest.approx(0.04)
 
 
 def test_frozen_weights_are_left_out():
     network = model()
     for weight in network.get_encoder().parameters():
         weight.requires_grad = False
-    optimiser = make_optimiser(network, OptimiserOptions())
-    given = sum(len(group["params"]) for group in optimiser.param_groups)
+    optimizer = make_optimizer(network, OptimizerOptions())
+    given = sum(len(group["params"]) for group in optimizer.param_groups)
     assert given == sum(weight.requires_grad for weight in network.parameters())
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
-@pytest.mark.parametrize("body", [0.0, 1.0])
-def test_a_step_moves_the_groups_that_have_a_rate(name, body):
+@pytest.mark.parametrize("backbone", [0.0, 1.0])
+def test_a_step_moves_the_groups_that_have_a_rate(name, backbone):
     network = model()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    optimiser = make_optimiser(network, OptimiserOptions(name=name, body=body))
-    set_learning_rate(optimiser, 1e-2)
+    optimizer = make_optimizer(network, OptimizerOptions(name=name, backbone_lr_scale=backbone))
+    set_learning_rate(optimizer, 1e-2)
     ids = torch.tensor([[3, 4]])
     network(input_ids=ids, decoder_input_ids=torch.tensor([[0]])).logits.square().sum().backward()
-    optimiser.step()
+    optimizer.step()
     after = network.state_dict()
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
-    name_of_body = "decoder.block.0.layer.2.DenseReluDense.wo.weight"
-    assert torch.equal(before[name_of_body], after[name_of_body]) == (not body)
+    name_of_backbone = "decoder.block.0.layer.2.DenseReluDense.wo.weight"
+    assert torch.equal(before[name_of_backbone], after[name_of_backbone]) == (not backbone)
 
 
-def test_weight_decay_and_beta2_reach_the_optimiser():
-    optimiser = make_optimiser(model(), OptimiserOptions(weight_decay=0.25, beta2=0.5))
-    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.25}
-    assert {group["betas"] for group in optimiser.param_groups} == {(0.9, 0.5)}
+def test_weight_decay_and_beta2_reach_the_optimizer():
+    optimizer = make_optimizer(model(), OptimizerOptions(weight_decay=0.25, beta2=0.5))
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.25}
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.5)}
 
 
 @pytest.mark.parametrize(
     ("group", "values", "named"),
     [
-        (OptimiserOptions, {"name": "sgd"}, "--optimiser.name 'sgd'"),
-        (OptimiserOptions, {"schedule": "step"}, "--optimiser.schedule 'step'"),
-        (OptimiserOptions, {"lr": 0.0}, "--optimiser.lr 0.0"),
-        (OptimiserOptions, {"lr": math.nan}, "--optimiser.lr nan"),
-        (OptimiserOptions, {"lr": math.inf}, "--optimiser.lr inf"),
-        (OptimiserOptions, {"clip": -1.0}, "--optimiser.clip -1.0"),
-        (OptimiserOptions, {"clip": math.nan}, "--optimiser.clip nan"),
-        (OptimiserOptions, {"weight_decay": math.inf}, "--optimiser.weight_decay inf"),
-        (OptimiserOptions, {"warmup": -1}, "--optimiser.warmup -1"),
-        (OptimiserOptions, {"body": -0.1}, "--optimiser.body -0.1"),
-        (OptimiserOptions, {"rows": "few"}, "--optimiser.rows 'few'"),
-        (OptimiserOptions, {"rows": "touched", "name": "adafactor"}, "--optimiser.name is adaf"),
-        (OptimiserOptions, {"beta2": 1.0}, "--optimiser.beta2 1.0"),
+        (OptimizerOptions, {"name": "sgd"}, "--optimizer.name 'sgd'"),
+        (OptimizerOptions, {"schedule": "step"}, "--optimizer.schedule 'step'"),
+        (OptimizerOptions, {"lr": 0.0}, "--optimizer.lr 0.0"),
+        (OptimizerOptions, {"lr": math.nan}, "--optimizer.lr nan"),
+        (OptimizerOptions, {"lr": math.inf}, "--optimizer.lr inf"),
+        (OptimizerOptions, {"clip": -1.0}, "--optimizer.clip -1.0"),
+        (OptimizerOptions, {"clip": math.nan}, "--optimizer.clip nan"),
+        (OptimizerOptions, {"weight_decay": math.inf}, "--optimizer.weight_decay inf"),
+        (OptimizerOptions, {"warmup": -1}, "--optimizer.warmup -1"),
+        (OptimizerOptions, {"backbone_lr_scale": -0.1}, "--optimizer.backbone_lr_scale -0.1"),
+        (OptimizerOptions, {"rows": "few"}, "--optimizer.rows 'few'"),
+        (OptimizerOptions, {"rows": "touched", "name": "adafactor"}, "--optimizer.name is adaf"),
+        (OptimizerOptions, {"beta2": 1.0}, "--optimizer.beta2 1.0"),
         (LoopOptions, {"steps": -1}, "--loop.steps -1"),
         (LoopOptions, {"batch": 0}, "--loop.batch 0"),
         (LoopOptions, {"tokens": 0}, "--loop.tokens 0"),
@@ -193,7 +193,7 @@ def share_of(network, options):
 
 
 def test_layer_decay_lowers_the_rate_from_layer_to_layer():
-    shares = share_of(model(), OptimiserOptions(body=0.5, layer_decay=0.1))
+    shares = share_of(model(), OptimizerOptions(backbone_lr_scale=0.5, layer_decay=0.1))
     assert shares["lm_head.weight"] == shares["shared.weight"] == 1.0
     assert shares["encoder.embed_tokens.weight"] == pytest.approx(0.01)
     for stack in ("encoder", "decoder"):
@@ -210,7 +210,7 @@ def test_layer_decay_knows_the_layers_of_bart():
         max_position_embeddings=16,
     )  # fmt: skip
     network = graft_docids(BartForConditionalGeneration(config), 9, 7)
-    shares = share_of(network, OptimiserOptions(body=1.0, layer_decay=0.1))
+    shares = share_of(network, OptimizerOptions(backbone_lr_scale=1.0, layer_decay=0.1))
     assert shares["model.decoder.layers.0.fc1.weight"] == pytest.approx(0.01)
     assert shares["model.decoder.layers.2.fc1.weight"] == 1.0
     assert shares["model.encoder.layers.0.fc1.weight"] == pytest.approx(0.1)
@@ -221,33 +221,33 @@ def test_layer_decay_knows_the_layers_of_bart():
 
 def test_a_frozen_encoder_is_frozen_as_a_whole():
     network = model()
-    shares = share_of(network, OptimiserOptions(body=0.5, freeze_encoder=True))
+    shares = share_of(network, OptimizerOptions(backbone_lr_scale=0.5, freeze_encoder=True))
     for name, share in shares.items():
         assert (share == 0.0) == name.startswith("encoder."), name
     for weight in network.parameters():
         weight.requires_grad_(True)
-    plain = share_of(network, OptimiserOptions(body=0.5))
+    plain = share_of(network, OptimizerOptions(backbone_lr_scale=0.5))
     assert all(plain.values())
 
 
 def test_rows_of_codes_can_rest():
-    shares = share_of(model(), OptimiserOptions(body=0.5, rows="frozen"))
+    shares = share_of(model(), OptimizerOptions(backbone_lr_scale=0.5, rows="frozen"))
     for name, share in shares.items():
         assert (share == 0.0) == (name in ("lm_head.weight", "shared.weight")), name
 
 
 def test_of_the_decoder_the_reading_of_the_text_alone_can_move():
-    options = OptimiserOptions(body=0.5, decoder="cross-attention")
+    options = OptimizerOptions(backbone_lr_scale=0.5, decoder="cross-attention")
     for name, share in share_of(model(), options).items():
         rests = name.startswith("decoder.") and ".EncDecAttention." not in name
         assert (share == 0.0) == rests, name
 
 
-def test_adapters_move_in_place_of_the_body():
+def test_adapters_move_in_place_of_the_backbone():
     pytest.importorskip("peft")
     network = model()
     add_adapters(network, LoraOptions(rank=2, targets=["q", "v"]), seed=0)
-    shares = share_of(network, OptimiserOptions(body=0.5, layer_decay=0.1))
+    shares = share_of(network, OptimizerOptions(backbone_lr_scale=0.5, layer_decay=0.1))
     for name, share in shares.items():
         rows = name in ("lm_head.weight", "shared.weight", "encoder.embed_tokens.weight")
         assert (share > 0) == (rows or "lora_" in name), name
@@ -262,4 +262,4 @@ def test_all_frozen_is_told():
     network.get_decoder().set_input_embeddings(network.get_encoder().get_input_embeddings())
     network.shared = network.get_encoder().get_input_embeddings()
     with pytest.raises(InputError, match="nothing would be trained"):
-        parameter_groups(network, OptimiserOptions(body=0.0, freeze_encoder=True))
+        parameter_groups(network, OptimizerOptions(backbone_lr_scale=0.0, freeze_encoder=True))

@@ -1,4 +1,4 @@
-"""AdamW on touched rows, beside PyTorch's own optimisers."""
+"""AdamW on touched rows, beside PyTorch's own optimizers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Network(nn.Module):
 
 def test_rows_move_as_by_sparse_adam_and_the_rest_as_by_adamw():
     ours, theirs = Network(sparse=True), Network(sparse=True)
-    optimiser = RowAdamW(ours.parameters(), lr=0.1, weight_decay=0.0, fused=True)
+    optimizer = RowAdamW(ours.parameters(), lr=0.1, weight_decay=0.0, fused=True)
     pair = [
         torch.optim.SparseAdam(theirs.table.parameters(), lr=0.1),
         torch.optim.AdamW(theirs.layer.parameters(), lr=0.1, weight_decay=0.0),
     ]
     for read in READ:
-        for network, steps in ((ours, [optimiser]), (theirs, pair)):
+        for network, steps in ((ours, [optimizer]), (theirs, pair)):
             network.zero_grad()
             network(read).backward()
             for each in steps:
@@ -51,25 +51,25 @@ def test_where_every_row_is_touched_it_is_adamw():
     ours, theirs = Network(sparse=True), Network(sparse=False)
     options = {"lr": 0.05, "betas": (0.9, 0.95), "weight_decay": 0.3, "fused": True}
     for network, kind in ((ours, RowAdamW), (theirs, torch.optim.AdamW)):
-        optimiser = kind(network.parameters(), **options)
+        optimizer = kind(network.parameters(), **options)
         for step in range(4):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             network([*range(ROWS), step, 2 * step]).backward()
-            optimiser.step()
+            optimizer.step()
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-6, rtol=1e-5)
 
 
 def test_its_state_is_kept_and_goes_on():
     network = Network(sparse=True)
-    optimiser = RowAdamW(network.parameters(), lr=0.1, fused=True)
+    optimizer = RowAdamW(network.parameters(), lr=0.1, fused=True)
     for number, read in enumerate(READ):
         if number == 2:
             other = copy.deepcopy(network)
             again = RowAdamW(other.parameters(), lr=0.1, fused=True)
-            again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+            again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         for each, steps in (
-            ((network, optimiser), (other, again)) if number > 1 else ((network, optimiser),)
+            ((network, optimizer), (other, again)) if number > 1 else ((network, optimizer),)
         ):
             steps.zero_grad()
             each(read).backward()

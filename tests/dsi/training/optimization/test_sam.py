@@ -32,14 +32,14 @@ def test_a_step_on_a_quadratic_by_hand():
     # L = w1^2 + 2 w2^2 at (3, 1): g = (6, 4). rho chosen so that rho / ||g|| = 1/2: e = (3, 2).
     # There, at (6, 3), g = (12, 12); plain descent at rate 0.1 ends at (3, 1) - (1.2, 1.2).
     weight = parameter(3.0, 1.0)
-    optimiser = SAM(torch.optim.SGD([weight], lr=0.1), rho=math.sqrt(52) / 2)
+    optimizer = SAM(torch.optim.SGD([weight], lr=0.1), rho=math.sqrt(52) / 2)
 
     def closure():
         loss = (weight.square() * torch.tensor([1.0, 2.0])).sum()
         loss.backward()
         return loss
 
-    assert optimiser.step(closure).item() == pytest.approx(11.0)
+    assert optimizer.step(closure).item() == pytest.approx(11.0)
     torch.testing.assert_close(weight.data, torch.tensor([1.8, -0.2]))
 
 
@@ -47,14 +47,14 @@ def test_an_adaptive_step_on_a_quadratic_by_hand():
     # Same loss and place: |w| g = (18, 4), norm sqrt(340); w^2 g = (54, 4). With
     # rho = sqrt(340) / 2, e = (27, 2): at (30, 3) g = (60, 12).
     weight = parameter(3.0, 1.0)
-    optimiser = SAM(torch.optim.SGD([weight], lr=0.01), rho=math.sqrt(340) / 2, adaptive=True)
+    optimizer = SAM(torch.optim.SGD([weight], lr=0.01), rho=math.sqrt(340) / 2, adaptive=True)
 
     def closure():
         loss = (weight.square() * torch.tensor([1.0, 2.0])).sum()
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     torch.testing.assert_close(weight.data, torch.tensor([2.4, 0.88]))
 
 
@@ -118,7 +118,7 @@ def test_a_gradient_of_zero_perturbs_nothing():
 
 def test_only_chosen_weights_are_perturbed_and_all_are_trained():
     moved, still = parameter(1.0), parameter(1.0)
-    optimiser = SAM(torch.optim.SGD([moved, still], lr=0.1), rho=0.5, weights=[moved])
+    optimizer = SAM(torch.optim.SGD([moved, still], lr=0.1), rho=0.5, weights=[moved])
     seen = []
 
     def closure():
@@ -127,7 +127,7 @@ def test_only_chosen_weights_are_perturbed_and_all_are_trained():
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     assert seen == [(1.0, 1.0), (1.5, 1.0)]
     assert float(moved) == pytest.approx(1 - 0.1 * 3.0)
     assert float(still) == pytest.approx(1 - 0.1 * 2.0)
@@ -143,15 +143,15 @@ def quadratic(weight, calls):
     return closure
 
 
-def test_every_third_step_perturbs_and_a_restored_optimiser_keeps_count():
+def test_every_third_step_perturbs_and_a_restored_optimizer_keeps_count():
     weight, calls = parameter(1.0), []
-    optimiser = SAM(torch.optim.Adam([weight], lr=0.1), rho=0.5, every=3)
+    optimizer = SAM(torch.optim.Adam([weight], lr=0.1), rho=0.5, every=3)
     for _ in range(4):
-        optimiser.step(quadratic(weight, calls))
+        optimizer.step(quadratic(weight, calls))
     assert len(calls) == 6  # steps 0 and 3 take two
-    saved, place = copy.deepcopy(optimiser.state_dict()), weight.detach().clone()
+    saved, place = copy.deepcopy(optimizer.state_dict()), weight.detach().clone()
     for _ in range(3):
-        optimiser.step(quadratic(weight, calls))
+        optimizer.step(quadratic(weight, calls))
     again = torch.nn.Parameter(place)
     restored = SAM(torch.optim.Adam([again], lr=7.0), rho=0.5, every=3)
     restored.load_state_dict(saved)
@@ -162,12 +162,12 @@ def test_every_third_step_perturbs_and_a_restored_optimiser_keeps_count():
     assert torch.equal(weight.data, again.data)
 
 
-def test_schedulers_of_pytorch_move_the_wrapped_optimisers_rate():
+def test_schedulers_of_pytorch_move_the_wrapped_optimizers_rate():
     weight = parameter(1.0)
     base = torch.optim.SGD([weight], lr=1.0)
-    optimiser = SAM(base, rho=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimiser, step_size=1, gamma=0.5)
-    optimiser.step(quadratic(weight, []))
+    optimizer = SAM(base, rho=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    optimizer.step(quadratic(weight, []))
     scheduler.step()
     assert base.param_groups[0]["lr"] == 0.5
 
@@ -176,9 +176,9 @@ def test_schedulers_of_pytorch_move_the_wrapped_optimisers_rate():
 def test_values_without_meaning_are_refused(rho, every):
     with pytest.raises(ValueError, match=r"rho|every"):
         SAM(torch.optim.SGD([parameter(1.0)]), rho=rho, every=every)
-    optimiser = SAM(torch.optim.SGD([parameter(1.0)]), rho=0.1)
+    optimizer = SAM(torch.optim.SGD([parameter(1.0)]), rho=0.1)
     with pytest.raises(ValueError, match="closure"):
-        optimiser.step()
+        optimizer.step()
 
 
 def test_names_of_weights_mean_what_they_say():
@@ -188,11 +188,11 @@ def test_names_of_weights_mean_what_they_say():
     rows |= {name for name in names if name in ("shared.weight", "decoder.embed_tokens.weight")}
     chosen = {
         which: weights_to_perturb(model, which)
-        for which in ("all", "rows", "body", "encoder", "decoder", "norms")
+        for which in ("all", "rows", "backbone", "encoder", "decoder", "norms")
     }
     assert chosen["all"] == names
     assert set(chosen["rows"]) == rows
-    assert set(chosen["body"]) == set(names) - rows
+    assert set(chosen["backbone"]) == set(names) - rows
     assert set(chosen["encoder"]) == {name for name in names if name.startswith("encoder.")}
     assert set(chosen["decoder"]) == set(names) - set(chosen["encoder"])
     assert chosen["norms"] == [name for name in names if "layer_norm" in name]

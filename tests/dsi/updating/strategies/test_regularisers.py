@@ -1,4 +1,4 @@
-"""Every regulariser does what its formula says: hand-computed, or against plain Python."""
+"""Every regularizer does what its formula says: hand-computed, or against plain Python."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from dsi.updating.options import (
     ViewBatchOptions,
 )
 from dsi.updating.strategy_parsing import refuse_unused
-from dsi.updating.strategy_state import read_kept
+from dsi.updating.strategy_state import read_strategy_state
 from dsi.updating.update import update_index
 
 pytest.importorskip("peft")
@@ -39,7 +39,7 @@ class StopError(Exception):
 
 
 def stopping(step):
-    """A watcher that ends an update right after a step, as if it had been interrupted."""
+    """A callback that ends an update right after a step, as if it had been interrupted."""
 
     class Stopping(Objective):
         name = "stopping"
@@ -71,7 +71,7 @@ def test_interrupted_or_not_an_update_ends_in_the_same_weights(
     assert found(alone, corpora["full"], OLD) >= (0.9 if kind == "atomic" else 0.6)
     index = copy_of(trained(kind), tmp_path / "index")
     with pytest.raises(StopError):
-        update_index(index, corpora["new"], options, watchers=stopping(4))
+        update_index(index, corpora["new"], options, callbacks=stopping(4))
     assert sorted((index / "updating" / "checkpoints").iterdir())
     update_index(index, corpora["new"], options)
     assert weights(index) == weights(alone)
@@ -140,7 +140,7 @@ def test_marks_go_with_the_version_and_add_up(trained, corpora, tmp_path):
     options = dataclasses.replace(QUICK, strategy="generative+reglora", lr=1e-3)
     index = copy_of(trained("atomic"), tmp_path / "index")
     grow(index, corpora, tmp_path, options)
-    first = read_kept(live(index), "reglora")
+    first = read_strategy_state(live(index), "reglora")
     model = load_backbone(live(index) / "model")
     for name, marks in first.items():
         assert marks.shape == model.get_submodule(name).weight.shape
@@ -148,10 +148,10 @@ def test_marks_go_with_the_version_and_add_up(trained, corpora, tmp_path):
     # Not in every layer: attention of a single code to itself has no gradient, but for rounding.
     assert sum(marks.sum() for marks in first.values()) > 0
     delete_documents(index, ["d3"], audit=False)
-    assert read_kept(live(index), "reglora").keys() == first.keys()
+    assert read_strategy_state(live(index), "reglora").keys() == first.keys()
     more = growing_corpus.part(corpora["full"], tmp_path / "more", range(35, 40), ("test",))
     update_index(index, more, options)
-    second = read_kept(live(index), "reglora")
+    second = read_strategy_state(live(index), "reglora")
     assert all(second[name].sum() >= first[name].sum() for name in first)
     assert any(second[name].sum() > first[name].sum() for name in first)
 
@@ -174,7 +174,7 @@ def test_another_strategy_between_leaves_the_marks_and_retraining_does_not(
     for strategy, there in (("generative", True), ("retrain", False)):
         index = copy_of(trained("atomic"), tmp_path / strategy)
         grow(index, corpora, tmp_path, options, dataclasses.replace(QUICK, strategy=strategy))
-        assert bool(read_kept(live(index), "reglora")) == there
+        assert bool(read_strategy_state(live(index), "reglora")) == there
 
 
 def test_side_memories_become_units_of_the_network(index, corpora):

@@ -7,7 +7,13 @@ import numpy as np
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from dsi import versions
-from dsi.corpus_memory import Difference, Memory, Remembered, digest, write_memory
+from dsi.stored_corpus import (
+    Difference,
+    StoredCorpus,
+    StoredCorpusSource,
+    digest,
+    write_stored_corpus,
+)
 
 
 def write(path, texts: dict[str, str], queries: dict[str, tuple[str, str]] | None = None):
@@ -42,7 +48,7 @@ def test_documents_are_new_changed_or_the_same(tmp_path):
 
 def test_a_trained_index_remembers_documents_and_queries_but_no_test_query(trained, corpora):
     version = versions.folder(trained("atomic"), "0001")
-    memory = Memory.open(version)
+    memory = StoredCorpus.open(version)
     assert memory.dataset.doc_ids == corpora["old"].doc_ids
     assert memory.dataset.info.qrels == {"train": 30, "dev": 30}
     assert not any(query_id.startswith("test") for query_id in memory.dataset.query_texts())
@@ -60,7 +66,9 @@ def test_merging_keeps_places_and_replaces_texts(tmp_path):
         {"d": "4", "b": "two", "c": "3"},
         {"p": ("d", "train"), "t": ("d", "test")},
     )
-    merged = write_memory(tmp_path / "merged", Remembered(old, more=new, new={"d", "b"}))
+    merged = write_stored_corpus(
+        tmp_path / "merged", StoredCorpusSource(old, more=new, new={"d", "b"})
+    )
     assert [(each.doc_id, each.text) for each in merged.documents()] == [
         ("a", "1"), ("b", "two"), ("c", "3"), ("d", "4"),
     ]  # fmt: skip
@@ -69,7 +77,7 @@ def test_merging_keeps_places_and_replaces_texts(tmp_path):
 
 def test_what_is_deleted_is_forgotten(tmp_path):
     old = write(tmp_path / "old", {"a": "1", "b": "2"}, {"q": ("b", "train"), "p": ("a", "dev")})
-    left = write_memory(tmp_path / "left", Remembered(old, without={"b"}))
+    left = write_stored_corpus(tmp_path / "left", StoredCorpusSource(old, without={"b"}))
     assert left.doc_ids == ["a"]
     assert set(left.query_texts()) == {"p"}
     content = b"".join(file.read_bytes() for file in (tmp_path / "left").rglob("*.arrow"))

@@ -14,14 +14,14 @@ from dsi.data.batching import Batch
 from dsi.kernels.packed_linear import packed
 from dsi.search.beam import beam_search
 from dsi.search.torch_trie import TorchTrie
-from dsi.training.optimization.optimizers import make_optimiser
-from dsi.training.options import OptimiserOptions
-from dsi.updating.structures.side_memory import (
-    WithMemory,
-    add_memories,
-    drop_memories,
+from dsi.training.optimization.optimizers import make_optimizer
+from dsi.training.options import OptimizerOptions
+from dsi.updating.structures.parallel_adapter import (
+    ParallelFeedForward,
+    add_parallel_adapters,
+    drop_parallel_adapters,
     feed_forwards,
-    merge_memories,
+    merge_parallel_adapters,
 )
 
 
@@ -44,14 +44,14 @@ def learn(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "side_memory" in name:
+            if "parallel_adapter" in name:
                 weight.add_(torch.randn(weight.shape, generator=generator))
 
 
 def test_a_memory_changes_nothing_until_it_learns():
     model = network().eval()
     before = logits(model)
-    add_memories(model, 4, texts())
+    add_parallel_adapters(model, 4, texts())
     torch.testing.assert_close(logits(model), before)
     learn(model)
     assert not torch.allclose(logits(model), before, atol=1e-3)
@@ -70,19 +70,19 @@ def test_its_keys_are_those_of_the_most_active_units():
             input_ids=torch.from_numpy(batch.input_ids),
             decoder_input_ids=torch.zeros(2, 1, dtype=torch.int64),
         )
-    add_memories(model, 3, texts())
+    add_parallel_adapters(model, 3, texts())
     for name, seen in hidden.items():
         part = model.get_submodule(name)
         units = seen.shape[-1]
         sizes = [float(seen[..., unit].abs().sum()) for unit in range(units)]
         wanted = sorted(sorted(range(units), key=lambda unit: -sizes[unit])[:3])
-        assert part.side_memory.wi.weight.equal(part.host.wi.weight[wanted])
-        assert not part.side_memory.wo.weight.any()
+        assert part.parallel_adapter.wi.weight.equal(part.host.wi.weight[wanted])
+        assert not part.parallel_adapter.wo.weight.any()
 
 
 def test_a_search_reads_the_memories_while_they_are_learned():
     model = network().eval()
-    add_memories(model, 4, texts())
+    add_parallel_adapters(model, 4, texts())
     learn(model)
     table = DocidTable.from_sequences(
         list("abcde"), [[code] for code in range(2, 7)], alphabet_size=7, kind="atomic"
@@ -90,7 +90,7 @@ def test_a_search_reads_the_memories_while_they_are_learned():
     trie = TorchTrie.from_trie(Trie.build(table))
     ids = torch.tensor([[2, 3, 4], [5, 6, 7]])
     found, scores = beam_search(packed(model), ids, torch.ones_like(ids), trie, k=5, beams=5)
-    merge_memories(model)  # which computes the same, in parts that the search knows
+    merge_parallel_adapters(model)  # which computes the same, in parts that the search knows
     rows, expected = beam_search(model, ids, torch.ones_like(ids), trie, k=5, beams=5)
     assert found.equal(rows)
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
@@ -99,10 +99,10 @@ def test_a_search_reads_the_memories_while_they_are_learned():
 def test_a_merged_memory_computes_the_same_in_a_model_of_the_usual_form(tmp_path):
     model = network().eval()
     names, units = list(model.state_dict()), model.config.d_ff
-    add_memories(model, 4, texts())
+    add_parallel_adapters(model, 4, texts())
     learn(model)
     before = logits(model)
-    merge_memories(model)
+    merge_parallel_adapters(model)
     torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
     assert list(model.state_dict()) == names
     assert model.config.d_ff == units + 4
@@ -112,11 +112,11 @@ def test_a_merged_memory_computes_the_same_in_a_model_of_the_usual_form(tmp_path
 
 def test_networks_without_a_memory_get_as_many_units_of_zero(tmp_path):
     model = network().eval()
-    add_memories(model, 4, texts(), encoder=False)
-    assert not any(isinstance(part, WithMemory) for part in model.get_encoder().modules())
+    add_parallel_adapters(model, 4, texts(), encoder=False)
+    assert not any(isinstance(part, ParallelFeedForward) for part in model.get_encoder().modules())
     learn(model)
     before = logits(model)
-    merge_memories(model)
+    merge_parallel_adapters(model)
     torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
     save_backbone(model, tmp_path / "model")
     torch.testing.assert_close(logits(load_backbone(tmp_path / "model")), logits(model))
@@ -125,27 +125,27 @@ def test_networks_without_a_memory_get_as_many_units_of_zero(tmp_path):
 def test_a_dropped_memory_leaves_no_trace():
     model = network().eval()
     names, before = list(model.state_dict()), logits(model)
-    add_memories(model, 4, texts())
+    add_parallel_adapters(model, 4, texts())
     learn(model)
-    drop_memories(model)
+    drop_parallel_adapters(model)
     assert list(model.state_dict()) == names
     torch.testing.assert_close(logits(model), before)
 
 
-def test_it_moves_in_place_of_the_body():
+def test_it_moves_in_place_of_the_backbone():
     model = network()
-    add_memories(model, 4, texts())
-    make_optimiser(model, OptimiserOptions(body=1.0))
+    add_parallel_adapters(model, 4, texts())
+    make_optimizer(model, OptimizerOptions(backbone_lr_scale=1.0))
     moving = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    body = {name for name in moving if "embed" not in name and "lm_head" not in name}
-    assert body - {"shared.weight"} == {
-        name for name, _ in model.named_parameters() if "side_memory" in name
+    backbone = {name for name in moving if "embed" not in name and "lm_head" not in name}
+    assert backbone - {"shared.weight"} == {
+        name for name, _ in model.named_parameters() if "parallel_adapter" in name
     }
 
 
 def test_more_units_than_the_model_has_are_refused():
     with pytest.raises(InputError, match=r"--locas\.units 99999 is more than"):
-        add_memories(network(), 99999, texts())
+        add_parallel_adapters(network(), 99999, texts())
 
 
 def test_a_model_of_another_build_is_refused():
@@ -158,4 +158,4 @@ def test_a_model_of_another_build_is_refused():
         )
     )  # fmt: skip
     with pytest.raises(InputError, match="T5 and its kin"):
-        add_memories(other, 2, texts())
+        add_parallel_adapters(other, 2, texts())

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from dsi.data.batching import Batch
 
 
-class WithMemory(nn.Module):
+class ParallelFeedForward(nn.Module):
     """A feed-forward network and a side memory, which both read a state and add what they say.
 
     Args:
         host: The network; linear layers `wi` (or `wi_0` and `wi_1`) and `wo`.
-        side_memory: One of the same form.
+        parallel_adapter: One of the same form.
     """
 
-    def __init__(self, host: nn.Module, side_memory: nn.Module) -> None:
+    def __init__(self, host: nn.Module, parallel_adapter: nn.Module) -> None:
         super().__init__()
         self.host = host
-        self.side_memory = side_memory
+        self.parallel_adapter = parallel_adapter
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns host(states) + side_memory(states)."""
-        total: torch.Tensor = self.host(states) + self.side_memory(states)
+        """Returns host(states) + parallel_adapter(states)."""
+        total: torch.Tensor = self.host(states) + self.parallel_adapter(states)
         return total
 
 
@@ -46,7 +46,7 @@ def feed_forwards(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def add_memories(
+def add_parallel_adapters(
     model: PreTrainedModel, units: int, batches: Iterable[Batch], *, encoder: bool = True
 ) -> None:
     """Puts a side memory beside feed-forward networks, in place; the model says what it did.
@@ -81,7 +81,11 @@ def add_memories(
     for name, host in hosts.items():
         picked = active[name].topk(units).indices.sort().values
         owner, _, own_name = name.rpartition(".")
-        setattr(model.get_submodule(owner), own_name, WithMemory(host, _memory(host, picked)))
+        setattr(
+            model.get_submodule(owner),
+            own_name,
+            ParallelFeedForward(host, _new_adapter(host, picked)),
+        )
 
 
 def activity(
@@ -123,32 +127,34 @@ def activity(
     return sums
 
 
-def merge_memories(model: PreTrainedModel) -> None:
+def merge_parallel_adapters(model: PreTrainedModel) -> None:
     """Makes side memories further hidden units of their hosts, in place.
 
     Networks that have none get units of zero, for a T5's are all equally wide.
     """
-    with_memory = _with_memory(model)
-    units = max(_linear(part.side_memory, "wo").in_features for part in with_memory.values())
+    with_memory = _with_parallel_adapter(model)
+    units = max(_linear(part.parallel_adapter, "wo").in_features for part in with_memory.values())
     for name, part in with_memory.items():
-        _widen(part.host, part.side_memory)
+        _widen(part.host, part.parallel_adapter)
         _put_back(model, name, part.host)
     hosts = [part.host for part in with_memory.values()]
     for other in feed_forwards(model).values():
         if other not in hosts:
-            empty = _memory(other, torch.zeros(units, dtype=torch.int64))
+            empty = _new_adapter(other, torch.zeros(units, dtype=torch.int64))
             _widen(other, empty)
     model.config.d_ff += units
 
 
-def drop_memories(model: PreTrainedModel) -> None:
+def drop_parallel_adapters(model: PreTrainedModel) -> None:
     """Removes side memories, in place."""
-    for name, part in _with_memory(model).items():
+    for name, part in _with_parallel_adapter(model).items():
         _put_back(model, name, part.host)
 
 
-def _with_memory(model: nn.Module) -> dict[str, WithMemory]:
-    return {name: part for name, part in model.named_modules() if isinstance(part, WithMemory)}
+def _with_parallel_adapter(model: nn.Module) -> dict[str, ParallelFeedForward]:
+    return {
+        name: part for name, part in model.named_modules() if isinstance(part, ParallelFeedForward)
+    }
 
 
 def _put_back(model: nn.Module, name: str, host: nn.Module) -> None:
@@ -166,7 +172,7 @@ def _keys(network: nn.Module) -> list[nn.Linear]:
     return [_linear(network, name) for name in names]
 
 
-def _memory(host: nn.Module, picked: torch.Tensor) -> nn.Module:
+def _new_adapter(host: nn.Module, picked: torch.Tensor) -> nn.Module:
     """Returns a network of the host's form with some of its first layer's units, and no output."""
     memory = copy.deepcopy(host)
     for layer in _keys(memory):

@@ -30,7 +30,7 @@ def refuse_other_stages(config: dict[str, Any]) -> None:
         )
 
 
-def spread(model: PreTrainedModel, config: dict[str, Any], precision: str) -> PreTrainedModel:
+def shard_model(model: PreTrainedModel, config: dict[str, Any], precision: str) -> PreTrainedModel:
     """Cuts the weights of a model up over the processes; the model is not whole afterwards.
 
     Args:

@@ -1,4 +1,4 @@
-"""What `rq` and `pq` share: codes from vector quantisers of faiss."""
+"""What `rq` and `pq` share: codes from vector quantizers of faiss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK = 100_000
 
 
 @dataclass(frozen=True)
-class QuantisationOptions:
+class QuantizationOptions:
     """The codebooks, and what happens where two documents have the same codes."""
 
     levels: Advanced[int] = 8
@@ -55,29 +55,29 @@ class QuantisationOptions:
             raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")
 
 
-class Quantised(ABC):
-    """A kind whose codes are those of a vector quantiser; its codebooks are kept for later.
+class Quantized(ABC):
+    """A kind whose codes are those of a vector quantizer; its codebooks are kept for later.
 
     Args:
         name: The name of the kind.
         each: Documents that a code asks for, where the size of codebooks is not given.
     """
 
-    Options = QuantisationOptions
+    Options = QuantizationOptions
 
     def __init__(self, name: str, *, each: int) -> None:
         self.name = name
         self._each = each
 
-    def codebook_size(self, options: QuantisationOptions, documents: int) -> tuple[int, list[str]]:
+    def codebook_size(self, options: QuantizationOptions, documents: int) -> tuple[int, list[str]]:
         """Returns how many codes a codebook gets, and what to tell the user about it."""
         option = f"--{self.name}.codebook"
         size, notes = chosen_size(options.codebook, documents, each=self._each, option=option)
         return min(size, max(2, 1 << (max(documents, 1).bit_length() - 1))), notes
 
     @abstractmethod
-    def quantiser(self, dimensions: int, levels: int, bits: int) -> Any:
-        """Returns an untrained quantiser of faiss.
+    def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:
+        """Returns an untrained quantizer of faiss.
 
         Args:
             dimensions: Of the vectors, a multiple of `levels`.
@@ -86,7 +86,7 @@ class Quantised(ABC):
         """
 
     def rotation(self, dimensions: int, seed: int) -> npt.NDArray[np.float32]:
-        """Returns what vectors are multiplied by before they are quantised; nothing by default.
+        """Returns what vectors are multiplied by before they are quantized; nothing by default.
 
         Args:
             dimensions: Of the vectors.
@@ -98,8 +98,8 @@ class Quantised(ABC):
         return np.empty((0, 0), np.float32)
 
     @abstractmethod
-    def codebooks(self, quantiser: Any) -> Any:
-        """Returns the vector of faiss that holds the codebooks of a quantiser."""
+    def codebooks(self, quantizer: Any) -> Any:
+        """Returns the vector of faiss that holds the codebooks of a quantizer."""
 
     @abstractmethod
     def in_full(
@@ -117,7 +117,7 @@ class Quantised(ABC):
             float32 [levels, size, dimensions].
         """
 
-    def build(self, documents: Documents, options: QuantisationOptions, seed: int) -> Built:
+    def build(self, documents: Documents, options: QuantizationOptions, seed: int) -> Built:
         """Trains the codebooks, on a sample of a large corpus, and encodes the documents.
 
         Raises:
@@ -130,13 +130,13 @@ class Quantised(ABC):
         vectors = vectors @ rotation if len(rotation) else vectors
         size, notes = self.codebook_size(options, len(vectors))
         bits = size.bit_length() - 1
-        quantiser = self.quantiser(vectors.shape[1], options.levels, bits)
-        quantiser.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
-        quantiser.cp.niter = options.iterations
-        quantiser.cp.min_points_per_centroid = 1
+        quantizer = self.quantizer(vectors.shape[1], options.levels, bits)
+        quantizer.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
+        quantizer.cp.niter = options.iterations
+        quantizer.cp.min_points_per_centroid = 1
         with one_thread():
-            quantiser.train(_training_points(vectors, 1 << bits, seed))
-        codes = _encode(quantiser, vectors, options.levels, bits)
+            quantizer.train(_training_points(vectors, 1 << bits, seed))
+        codes = _encode(quantizer, vectors, options.levels, bits)
         refuse_collapse(
             codes,
             1 << bits,
@@ -147,7 +147,7 @@ class Quantised(ABC):
         table, numbered = table_of_codes(
             documents.doc_ids, codes, 1 << bits, kind=self.name, options=options
         )
-        books = faiss.vector_to_array(self.codebooks(quantiser)).astype(np.float32)
+        books = faiss.vector_to_array(self.codebooks(quantizer)).astype(np.float32)
         shape = np.array([vectors.shape[1], options.levels, bits])
         extras = {"codebooks": books, "shape": shape, "rotation": rotation}
         return Built(table, extras, numbered, notes=notes)
@@ -161,7 +161,7 @@ class Quantised(ABC):
         """
         import faiss
 
-        options = QuantisationOptions(**built.table.options)
+        options = QuantizationOptions(**built.table.options)
         books, rotation, (dimensions, levels, bits) = _kept(built)
         vectors = _padded(documents.vectors, levels)
         if vectors.shape[1] != dimensions:
@@ -171,10 +171,10 @@ class Quantised(ABC):
                 hint="Use the embedding model that the identifiers were made with",
             )
         vectors = vectors @ rotation if len(rotation) else vectors
-        quantiser = self.quantiser(dimensions, levels, bits)
-        faiss.copy_array_to_vector(np.array(books), self.codebooks(quantiser))
-        quantiser.is_trained = True
-        codes = _encode(quantiser, vectors, levels, bits)
+        quantizer = self.quantizer(dimensions, levels, bits)
+        faiss.copy_array_to_vector(np.array(books), self.codebooks(quantizer))
+        quantizer.is_trained = True
+        codes = _encode(quantizer, vectors, levels, bits)
         table, numbered = append_codes(
             built.table, documents.doc_ids, codes, 1 << bits, options.collisions
         )
@@ -183,7 +183,7 @@ class Quantised(ABC):
     def codewords(self, built: Built, dimensions: int) -> npt.NDArray[np.float32]:
         """Returns what each code stands for, in the space of the document vectors.
 
-        The codewords of a document add up to its vector, but for the error of quantising.
+        The codewords of a document add up to its vector, but for the error of quantizing.
 
         Args:
             built: What `build` or `extend` returned.
@@ -243,7 +243,7 @@ def _training_points(
 
 
 def _encode(
-    quantiser: Any, vectors: npt.NDArray[np.float32], levels: int, bits: int
+    quantizer: Any, vectors: npt.NDArray[np.float32], levels: int, bits: int
 ) -> npt.NDArray[np.int64]:
     """Returns the codes of vectors; int64 [vectors, levels]."""
     import faiss
@@ -251,7 +251,7 @@ def _encode(
     def parts() -> Iterator[npt.NDArray[np.int64]]:
         starts = range(0, len(vectors), _CHUNK)
         for start in track(starts, "codes") if len(starts) > 1 else starts:
-            packed = quantiser.compute_codes(vectors[start : start + _CHUNK])
+            packed = quantizer.compute_codes(vectors[start : start + _CHUNK])
             yield faiss.unpack_bitstrings(packed, levels, bits).astype(np.int64)
 
     return np.concatenate([np.empty((0, levels), np.int64), *parts()])

@@ -1,4 +1,4 @@
-"""Residual and product quantisation: what the codes mean, collapse, and telling apart."""
+"""Residual and product quantization: what the codes mean, collapse, and telling apart."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def documents(vectors, start=0):
 
 def clustered(count, groups=4, seed=0):
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(9).normal(size=(groups, 8))
+    centers = np.random.default_rng(9).normal(size=(groups, 8))
     group = np.arange(count) % groups
-    return group, (centres[group] + rng.normal(0, 0.05, (count, 8))).astype(np.float32)
+    return group, (centers[group] + rng.normal(0, 0.05, (count, 8))).astype(np.float32)
 
 
 def build(kind, vectors, **options):
@@ -54,7 +54,7 @@ def test_new_documents_are_encoded_with_the_old_codebooks(kind):
         KINDS[kind].extend(built, documents(np.ones((1, 2)), 200), 0)
 
 
-def test_codes_are_nearest_in_the_sense_of_each_quantiser():
+def test_codes_are_nearest_in_the_sense_of_each_quantizer():
     _, vectors = clustered(64, groups=8)
     built = build("pq", vectors, codebook=8)
     books = built.extras["codebooks"].reshape(2, 8, 4)
@@ -78,7 +78,7 @@ def test_codes_are_nearest_in_the_sense_of_each_quantiser():
 @pytest.mark.parametrize("kind", ["rq", "pq"])
 def test_the_codewords_of_a_document_add_up_to_what_is_left_of_it(kind):
     _, vectors = clustered(64, groups=8)
-    vectors = vectors[:, :7]  # not a multiple of the levels: quantised with a zero behind
+    vectors = vectors[:, :7]  # not a multiple of the levels: quantized with a zero behind
     built = build(kind, vectors, codebook=8)
     words = KINDS[kind].codewords(built, 7)
     assert words.shape == (16, 7)
@@ -133,8 +133,8 @@ def test_without_a_size_many_documents_have_256_codes(count):
 
 def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
     rng = np.random.default_rng(0)
-    centres, spread = rng.normal(size=(8, 64)), np.exp(1.5 * rng.normal(size=(500, 1)))
-    vectors = centres[np.arange(500) % 8] + 0.3 * spread * rng.normal(size=(500, 64))
+    centers, spread = rng.normal(size=(8, 64)), np.exp(1.5 * rng.normal(size=(500, 1)))
+    vectors = centers[np.arange(500) % 8] + 0.3 * spread * rng.normal(size=(500, 64))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     built = build("rq", vectors, levels=8, codebook=None)
     assert built.table.matrix()[:, :8].max() < FIRST_CODE + 8 * 32
@@ -143,7 +143,7 @@ def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
     ]
     with pytest.raises(InputError, match=r"--rq.least_use 0.1: .* has collapsed"):
         build("rq", vectors, levels=8, codebook=256)
-    # Product quantisation has no level that others leave nothing to.
+    # Product quantization has no level that others leave nothing to.
     built = build("pq", vectors, levels=8, codebook=None)
     assert built.notes == []
     assert built.table.matrix()[:, 7].max() >= FIRST_CODE + 7 * 256

@@ -12,9 +12,14 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.generate import generate_queries
-from dsi.generation import GenerativeMemory, MemoryOptions, memory_training, train_memory
-from dsi.generation.memory import describe
-from dsi.generation.memory_training import make_model, members
+from dsi.generation import (
+    GenerativeMemory,
+    MemoryOptions,
+    generative_memory_training,
+    train_memory,
+)
+from dsi.generation.generative_memory import describe
+from dsi.generation.generative_memory_training import make_model, members
 
 SMALL = MemoryOptions(
     width=64, layers=1, vocabulary=150, steps=12, pairs=8, warmup=2, query_length=12,
@@ -59,7 +64,7 @@ def test_a_model_from_scratch_begins_by_saying_words_of_its_document():
 
 def test_trained_again_it_is_the_same_and_not_trained(dataset, monkeypatch):
     first = digest(train_memory(dataset, SMALL))
-    monkeypatch.setattr(memory_training, "fit", None)
+    monkeypatch.setattr(generative_memory_training, "fit", None)
     assert digest(train_memory(dataset, dataclasses.replace(SMALL, per_doc=9, top_k=3))) == first
     with pytest.raises(TypeError):
         train_memory(dataset, dataclasses.replace(SMALL, steps=13))
@@ -68,25 +73,25 @@ def test_trained_again_it_is_the_same_and_not_trained(dataset, monkeypatch):
 @pytest.mark.parametrize("killed_at", [0, 7, 11])
 def test_a_kill_changes_nothing(dataset, tmp_path, monkeypatch, killed_at):
     expected = digest(train_memory(animals.write(tmp_path / "alone"), SMALL))
-    original = memory_training.members
+    original = generative_memory_training.members
 
     def dying(pairs, step, batch, seed):
         if step == killed_at:
             raise KeyboardInterrupt
         return original(pairs, step, batch, seed)
 
-    monkeypatch.setattr(memory_training, "members", dying)
+    monkeypatch.setattr(generative_memory_training, "members", dying)
     with pytest.raises(KeyboardInterrupt):
         train_memory(dataset, SMALL)
     assert not (dataset.path / "memory").exists()
-    monkeypatch.setattr(memory_training, "members", original)
+    monkeypatch.setattr(generative_memory_training, "members", original)
     assert digest(train_memory(dataset, SMALL)) == expected
     assert not (dataset.path / "memory.partial").exists()
 
 
 def test_what_was_interrupted_with_other_options_is_not_continued(dataset, tmp_path, monkeypatch):
     expected = digest(train_memory(animals.write(tmp_path / "alone"), SMALL))
-    monkeypatch.setattr(memory_training, "save_writer", None)
+    monkeypatch.setattr(generative_memory_training, "save_writer", None)
     with pytest.raises(TypeError):
         train_memory(dataset, dataclasses.replace(SMALL, seed=5))
     monkeypatch.undo()

@@ -20,7 +20,7 @@ from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generate import kept_in
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
-from dsi.generation.memory_options import MemoryOptions
+from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.models import ModelGenerator
 from dsi.generation.sampling import SamplingOptions
 
@@ -221,7 +221,7 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     if (folder / _ABOUT).is_file() and _same_model(describe(folder), wanted):
         shutil.rmtree(work, ignore_errors=True)
         return folder
-    from dsi.generation.memory_training import fit, save_writer
+    from dsi.generation.generative_memory_training import fit, save_writer
 
     pairs = training_pairs(dataset)
     claim = work / "training.json"
@@ -255,7 +255,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
 
 
 @GENERATORS.register("memory")
-class Memory(ModelGenerator):
+class GenerativeMemoryGenerator(ModelGenerator):
     """Has the generative memory of the Dataset write; `train_memory` must have run before.
 
     Raises:

@@ -1,6 +1,6 @@
 """What an index keeps of its corpus so that it can grow: documents, training queries, hashes.
 
-    VERSION/corpus/                    a Dataset: live documents, queries and judgements of train
+    VERSION/corpus/                    a Dataset: live documents, queries and judgments of train
                                        and dev (never of test)
     VERSION/corpus/pseudo/<generator>/ the pseudo-queries that the model was trained on
     VERSION/corpus/digests/            a hash of every document, by which a changed one is known
@@ -29,7 +29,7 @@ from docids.store import open_store, write_store
 
 FOLDER = "corpus"
 KEPT_SPLITS = ("train", "dev")
-"""Judgements of other splits are for measuring and never enter an index."""
+"""Judgments of other splits are for measuring and never enter an index."""
 _DIGEST_BYTES = 16
 
 
@@ -42,7 +42,7 @@ def digest(document: Document) -> bytes:
 
 
 @dataclass(frozen=True)
-class Memory:
+class StoredCorpus:
     """The memory of one version, opened.
 
     Attributes:
@@ -54,7 +54,7 @@ class Memory:
     digests: Mapping[str, bytes]
 
     @classmethod
-    def open(cls, version: Path) -> Memory:
+    def open(cls, version: Path) -> StoredCorpus:
         """Opens the memory in the folder of a version.
 
         Raises:
@@ -130,7 +130,7 @@ class Difference:
         return [*self.added, *self.changed]
 
 
-class Remembered(SourceData):
+class StoredCorpusSource(SourceData):
     """What is to be remembered of a dataset, with or without more and fewer documents.
 
     Args:
@@ -150,7 +150,7 @@ class Remembered(SourceData):
     ) -> None:
         self.name = dataset.info.name
         self.source = dataset.info.source
-        self.licence = dataset.info.licence
+        self.license = dataset.info.license
         self.drop_duplicate_texts = False
         self._dataset = dataset
         self._more = more
@@ -172,7 +172,7 @@ class Remembered(SourceData):
         yield from fresh.values()
 
     def queries(self) -> Iterator[Query]:
-        """Yields the queries that have a judgement which is kept."""
+        """Yields the queries that have a judgment which is kept."""
         for dataset in self._parts():
             judged = {qrel.query_id for qrel in self._kept(dataset)}
             for query_id, text in dataset.query_texts().items():
@@ -180,7 +180,7 @@ class Remembered(SourceData):
                     yield Query(query_id, text)
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgements of train and dev on documents that are kept."""
+        """Yields the judgments of train and dev on documents that are kept."""
         for dataset in self._parts():
             yield from self._kept(dataset)
 
@@ -195,7 +195,7 @@ class Remembered(SourceData):
                         yield Qrel(query_id, doc_id, relevance, split)
 
 
-def write_memory(
+def write_stored_corpus(
     folder: Path,
     source: SourceData,
     *,
@@ -207,7 +207,7 @@ def write_memory(
 
     Args:
         folder: Where to.
-        source: What `Remembered` gives.
+        source: What `StoredCorpusSource` gives.
         generator: Whose pseudo-queries `pseudo` are; None to keep none.
         pseudo: Rows of query_id, doc_id, text and generator.
         made: How they were made (`provenance_of`); needed where there are some.
@@ -256,7 +256,7 @@ def provenance_of(dataset: Dataset, generator: str) -> dict[str, Any]:
     return read_json(dataset.path / "pseudo" / generator / "generator.json")
 
 
-def remember(folder: Path, dataset: Dataset, generator: str | None) -> None:
+def store_corpus(folder: Path, dataset: Dataset, generator: str | None) -> None:
     """Writes the memory of a first version.
 
     Args:
@@ -270,4 +270,6 @@ def remember(folder: Path, dataset: Dataset, generator: str | None) -> None:
         made = provenance_of(dataset, generator)
         kept = arrow.read_rows(dataset.path / "pseudo" / generator, list(PSEUDO_COLUMNS))
         rows = ((row[0], row[1], row[2], row[3]) for row in kept)
-    write_memory(folder / FOLDER, Remembered(dataset), generator=generator, pseudo=rows, made=made)
+    write_stored_corpus(
+        folder / FOLDER, StoredCorpusSource(dataset), generator=generator, pseudo=rows, made=made
+    )

@@ -14,9 +14,9 @@ import torch
 from data_prep.errors import InputError
 from data_prep.files import replacing_folder
 from data_prep.progress import track
-from data_prep.text import APOSTROPHES, INVISIBLE, normalise, training_lines
+from data_prep.text import APOSTROPHES, INVISIBLE, normalize, training_lines
 from dsi.generation.checkpoints import load_writer
-from dsi.generation.memory_options import MemoryOptions
+from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.inference import padded
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.loop import hardware_precision
@@ -63,9 +63,9 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     placed: Any = model
     placed = placed.to(device).train()
-    optimiser = torch.optim.AdamW(placed.parameters(), lr=options.lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(placed.parameters(), lr=options.lr, weight_decay=0.01)
     checkpoints = work / "checkpoints"
-    first, progress = load_checkpoint(checkpoints, placed, optimiser)
+    first, progress = load_checkpoint(checkpoints, placed, optimizer)
     loss = float(progress.get("loss", math.nan))
     bf16 = hardware_precision(options.precision) == "bf16"
     every = max(1, options.steps // CHECKPOINTS)
@@ -73,7 +73,7 @@ def fit(
         torch.manual_seed(
             int(np.random.SeedSequence([options.seed, 11, step]).generate_state(1)[0])
         )
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = options.lr * _rate(step, options)
         picked = members(len(pairs), step, options.pairs, options.seed)
         input_ids = padded([sources[number] for number in picked], _pad(tokenizer))[0]
@@ -93,10 +93,10 @@ def fit(
             )
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(placed.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         if (step + 1) % every == 0 and step + 1 < options.steps:
-            save_checkpoint(checkpoints, step + 1, placed, optimiser, {"loss": loss})
+            save_checkpoint(checkpoints, step + 1, placed, optimizer, {"loss": loss})
     return placed.eval(), tokenizer, loss
 
 
@@ -190,7 +190,7 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=training_lines(map(normalise, texts)),
+            sentence_iterator=training_lines(map(normalize, texts)),
             model_writer=written,
             model_type="unigram",
             vocab_size=size,
