@@ -85,18 +85,30 @@ def prepare(
 
 def report_of(dataset: Dataset) -> Report:
     """Returns what a dataset holds: counts, what was left out and why, and a few samples."""
+    from data_prep.card import card_of
+
     info = dataset.info
+    card = card_of(dataset)
     documents = list(islice(dataset.documents(), SAMPLES))
     queries = list(islice(dataset.query_texts().items(), SAMPLES))
     rows: list[tuple[str, object]] = [
         ("documents", info.documents),
         ("queries", info.queries),
         *((f"judgments ({split})", count) for split, count in info.qrels.items()),
+        *((f"words of a document, {name}", int(value)) for name, value in card.words.items()),
+        ("documents with the text of an earlier one", card.duplicate_texts),
+        ("documents that share a title", card.shared_titles),
+        *(
+            (f"queries a document ({name})", each)
+            for name, each in card.queries_per_document.items()
+        ),
+        *((f"share of seen documents ({name})", share) for name, share in card.seen.items()),
         ("source", info.source),
         ("license", info.license),
         ("content hash", info.content_hash[:16]),
     ]
     closing = [
+        *(f"WARNING: {warning}" for warning in card.warnings),
         *told("left out", info.dropped),
         *told("note", info.noted),
         *(
@@ -112,6 +124,7 @@ def report_of(dataset: Dataset) -> Report:
         data={
             "dataset": str(dataset.path),
             **asdict(info),
+            "card": asdict(card),
             "samples": {
                 "documents": [asdict(document) for document in documents],
                 "queries": [{"query_id": key, "text": text} for key, text in queries],
