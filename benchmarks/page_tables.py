@@ -178,6 +178,126 @@ def _by_group(systems: dict[str, tuple[Any, list[Row]]], digits: int) -> Table:
     return Table([GROUP_COLUMNS[0], *(columns[group] for group in groups)], lines)
 
 
+KIND_CELLS = {
+    "`atomic`": "atomic",
+    "`title`": "title",
+    "`keywords`": "keywords",
+    "`semantic`": "semantic-node",
+    "`rq`": "rq",
+    "`description`": "description",
+    "`naive`": "naive",
+}
+"""Label -> cell of the record without dataset and seed."""
+
+
+@table
+def kinds() -> Table:
+    """How well an index ranks with each kind of identifiers, and how long its search takes."""
+    found = {
+        label: row("effectiveness", f"squad-dev-{name}-seed0") for label, name in KIND_CELLS.items()
+    }
+    cells = best([hits(each["systems"]["index"]) for each in found.values()], 3)
+    lines = []
+    for (label, each), line in zip(found.items(), cells, strict=True):
+        queries = each["comparison"]["bm25"]["all"]["Success@1"]["queries"]
+        speed = f"{queries / each['seconds']['index']:,.0f}"
+        length = f"{each['identifiers']['mean length']:.1f}"
+        lines.append(Line([label, length, *pairs(line), speed], [each]))
+    columns = ["kind", "codes, mean", *GROUP_COLUMNS[1:], "queries a second"]
+    return Table(columns, lines)
+
+
+ROBUST = {
+    "index": "index, from scratch",
+    "bm25": "BM25",
+    "bm25+queries": "BM25, training queries appended",
+    "dense": "MiniLM",
+    "fusion": "BM25 and MiniLM",
+}
+"""System -> its label."""
+
+
+@table
+def robustness() -> Table:
+    """The index and its opponents on queries that are changed; 500 test queries of squad-dev."""
+    changes = (
+        "as they are", "one typo", "typos in half the words", "a quarter of the words dropped",
+        "half of the words dropped", "words in any order", "upper case",
+    )  # fmt: skip
+    names = [f"squad-dev-{each.replace(' ', '_')}-minilm-500queries-seed0" for each in changes]
+    found = [row("robustness", name) for name in names]
+    values = [
+        [each["systems"][system]["all"][measure] for system in ROBUST for measure in HITS]
+        for each in found
+    ]
+    lines = []
+    for change, each, line in zip(changes, found, values, strict=True):
+        systems = best([line[place : place + 2] for place in range(0, len(line), 2)], 3)
+        lines.append(Line([change, *(" / ".join(pair) for pair in systems)], [each]))
+    return Table(["queries", *ROBUST.values()], lines)
+
+
+@table
+def limit() -> Table:
+    """Combinations of attributes: the share of the two relevant documents among 2, 10 and 20."""
+    found = {
+        size: row("robustness", f"limit-{size}-as_they_are-minilm-seed0") for size in (46, 1000)
+    }
+    lines = []
+    for system, label in ROBUST.items():
+        if not all(system in each["systems"] for each in found.values()):
+            continue
+        cells = [
+            " / ".join(f"{each['systems'][system]['all'][m]:.3f}" for m in ("R@2", "R@10", "R@20"))
+            for each in found.values()
+        ]
+        lines.append(Line([label, *cells], list(found.values())))
+    return Table(["R@2 / R@10 / R@20", *(f"{size:,} documents" for size in found)], lines)
+
+
+# docs/lexical.md
+
+
+@table
+def defaults() -> Table:
+    """What the dev split says of options of the lexical layer and of latent vectors."""
+    from defaults import OPTIONS, cell_name
+
+    lines = []
+    for option, values in OPTIONS.items():
+        for value in values:
+            cells = [row("defaults", cell_name("squad-dev", option, value))]
+            dev = [f"{cells[0]['dev'][m]:.4f}" for m in (*HITS, "RR@10")]
+            chosen = " (default)" if cell_name("", option, value) == "-defaults" else ""
+            lines.append(Line([f"`--{option} {value:g}`{chosen}", *dev], cells))
+    return Table(["", "Hits@1", "Hits@10", "RR@10"], lines)
+
+
+# docs/pseudo-queries.md
+
+
+@table
+def language_model() -> Table:
+    """Indexes of documents that nobody has asked for, with and without pseudo-queries."""
+    systems = {
+        "no pseudo-query (the default)": "none",
+        "`extractive`": "extractive",
+        "`seq2seq`, SmolLM2-135M-Instruct": "seq2seq+round_trip-SmolLM2-135M-Instruct.Q4_1",
+    }
+    corpora = ("squad-dev-432documents", "quickstart-300documents")
+    lines = []
+    for label, system in systems.items():
+        rows = [row("language_model", f"{corpus}-{system}") for corpus in corpora]
+        cells = []
+        for found in rows:
+            every = found["systems"]["index"]["all"]
+            cells.append(" / ".join(f"{every[measure]:.3f}" for measure in HITS))
+            cells.append(f"{found.get('pseudo-queries', 0):,}")
+        lines.append(Line([label, *cells], rows))
+    columns = ["trained on", "SQuAD paragraphs", "queries", "quickstart", "queries"]
+    return Table(columns, lines)
+
+
 # docs/scaling.md
 
 
