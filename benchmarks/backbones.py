@@ -4,9 +4,8 @@
 
 The first documents of the dataset, with their queries, are indexed with atomic identifiers by: the
 default model; a T5 from scratch; and the language model, as it starts (`start`), with the rows of
-codes trained alone (`frozen`), and with LoRA (`lora`). Networks but the default stand alone, without
-a lexical layer. Every cell is one seed in a process of its own. Cells in
-`results/backbones.jsonl` are not measured again.
+codes trained alone (`frozen`), and with LoRA (`lora`). Only the default has a lexical layer. Every
+cell is one seed in a process of its own. Cells in `results/backbones.jsonl` are not measured again.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def options_of(each: str, arguments: argparse.Namespace) -> Any:
     """Returns the training options of a cell."""
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
-    from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimiserOptions
+    from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimizerOptions
 
     if each == "default":
         return TrainingOptions()
@@ -67,7 +66,7 @@ def options_of(each: str, arguments: argparse.Namespace) -> Any:
     given: dict[str, Any] = {"lexical": LexicalOptions(enabled=False), "loop": loop}
     if each == "t5-tiny":
         return TrainingOptions(
-            **given, model=ModelOptions(size="tiny"), optimiser=OptimiserOptions(lr=1e-3, body=1.0)
+            **given, model=ModelOptions(size="tiny"), optimizer=OptimizerOptions(lr=1e-3, body=1.0)
         )
     given["model"] = ModelOptions(pretrained=arguments.model)
     if each == "start":
@@ -76,7 +75,7 @@ def options_of(each: str, arguments: argparse.Namespace) -> Any:
     if each == "lora":
         given["lora"] = LoraOptions(rank=8)
     body = None if each == "lora" else 0.0
-    return TrainingOptions(**given, optimiser=OptimiserOptions(lr=1e-3, body=body))
+    return TrainingOptions(**given, optimizer=OptimizerOptions(lr=1e-3, body=body))
 
 
 def _in_a_process(each: str, arguments: argparse.Namespace) -> dict[str, Any]:
