@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import command_line
+from data_prep.errors import InputError, command_line
 from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def info(
-    index: Path, *, all: bool = False, curves: Path | None = None, verify: bool = False
+    index: Path,
+    *,
+    all: bool = False,
+    curves: Path | None = None,
+    curves_of: str | None = None,
+    verify: bool = False,
 ) -> Report:
     """Shows the versions, documents, identifiers, sizes and options of an index.
 
@@ -27,7 +32,9 @@ def info(
         index: Index folder.
         all: Show all options.
         verify: Compare every file of every version with its checksum.
-        curves: Plot the training curves of the live version to this file (PNG, PDF or SVG).
+        curves: Plot the training curves to this file (PNG, PDF or SVG).
+        curves_of: Version to plot, such as 0001; all: every version that was trained, a file each;
+            default: the live version.
     """
     from rich.filesize import decimal
 
@@ -41,9 +48,9 @@ def info(
     live = versions.live(index)
     folder = versions.folder(index, live)
     if curves is not None:
-        from dsi.training.curves import draw_curves
-
-        draw_curves(folder / "log", curves, f"{index.name}, version {live}")
+        _draw(index, curves, curves_of or live)
+    elif curves_of is not None:
+        raise InputError("--curves_of means nothing without --curves", hint="Give --curves FILE")
     manifests = versions.all(index)
     current = next(manifest for manifest in manifests if manifest.version == live)
     compared = {}
@@ -111,6 +118,32 @@ def info(
             *([] if all else [f"options with their default value: {_again(index)}"]),
         ),
     )
+
+
+def _draw(index: Path, file: Path, version: str) -> None:
+    """Draws the curves of a version, or of every one that was trained: NAME-VERSION.SUFFIX.
+
+    Raises:
+        InputError: There is no such version, or nothing to draw.
+    """
+    from dsi import versions
+    from dsi.training.curves import draw_curves
+
+    names = versions.names(index)
+    if version != "all":
+        if version not in names:
+            raise InputError(
+                f"no version {version!r}", where=index, hint=f"Choose from: all, {', '.join(names)}"
+            )
+        title = f"{index.name}, version {version}"
+        draw_curves(versions.folder(index, version) / "log", file, title)
+        return
+    trained = [name for name in names if any((versions.folder(index, name) / "log").glob("*"))]
+    if not trained:
+        raise InputError("no version of this index was trained", where=index)
+    for name in trained:
+        one = file.with_name(f"{file.stem}-{name}{file.suffix}")
+        draw_curves(versions.folder(index, name) / "log", one, f"{index.name}, version {name}")
 
 
 def _again(index: Path) -> str:

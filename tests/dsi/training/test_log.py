@@ -132,6 +132,15 @@ def _full(*_, **__) -> None:
     raise OSError("the disk is full")
 
 
+def test_info_draws_the_curves_of_every_version(trained, tmp_path):
+    info(trained, curves=tmp_path / "c.svg", curves_of="all")
+    assert (tmp_path / "c-0001.svg").stat().st_size > 1000
+    with pytest.raises(InputError, match=r"no version '9999'.*Choose from: all, 0001"):
+        info(trained, curves=tmp_path / "c.svg", curves_of="9999")
+    with pytest.raises(InputError, match="curves_of means nothing without"):
+        info(trained, curves_of="all")
+
+
 def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     log = trained / "versions/0001/log"
