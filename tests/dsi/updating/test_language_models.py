@@ -138,6 +138,7 @@ def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path
         assert not (tmp_path / "index" / "live").exists()
 
     refused(r"prompt 'find it'.*0 times", model__prompt="find it")
+    refused("pawa", model__head="pawa")
     refused(r"--mix.query_length 60 with \d+ of prompt and identifier.*64", mix__query_length=60)
     long = "very " * 70 + "{query}"
     refused(r"more than the 64 tokens.*shorter --model.prompt", model__prompt=long)
@@ -149,3 +150,47 @@ def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path
     broken = tmp_path / "unknown.gguf"
     broken.write_bytes(b"GGUF but nothing else")
     refused("cannot load the (tokenizer|model).*unknown.gguf", str(broken))
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(
+    checkpoint, corpora, tmp_path, monkeypatch
+):
+    from dsi.training import loop
+
+    wanted = options(checkpoint, loop__checkpoint_every=4, loop__gradient_checkpointing=True)
+    train_index(corpora["old"], tmp_path / "whole", wanted)
+    gradients = loop._gradients
+
+    def stops(*given):
+        if given[-1] == 6:
+            raise KeyboardInterrupt
+        return gradients(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_gradients", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train_index(corpora["old"], tmp_path / "again", wanted)
+    train_index(corpora["old"], tmp_path / "again", wanted)
+    both = [
+        load_file(live(tmp_path / name) / "model" / "model.safetensors")
+        for name in ("whole", "again")
+    ]
+    assert both[0].keys() == both[1].keys()
+    assert all(torch.equal(value, both[1][name]) for name, value in both[0].items())
+
+
+def test_recomputed_states_give_the_same_gradients(checkpoint):
+    given = {
+        "input_ids": torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+        "decoder_input_ids": torch.tensor([[0, 3], [0, 5]]),
+    }
+    found = []
+    for again in (False, True):
+        model = from_pretrained(checkpoint, alphabet_size=12).train()
+        if again:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model(**given).logits.square().sum().backward()
+        found.append([weight.grad for weight in model.parameters()])
+    assert all(grad is not None for grad in found[0])
+    assert all(map(torch.allclose, *found))
