@@ -95,8 +95,8 @@ TOLD_APART = ("the next choice", "a number was added")
 def quality(name: str, source: str) -> None:
     """Measures the identifiers of every kind on a dataset, and prints the table of all."""
     from data_prep.dataset import Dataset
+    from docids.kind_options import KindOptions
     from docids.kinds import KINDS
-    from docids.kinds.options import KindOptions
     from docids.kinds.tree import TreeOptions
     from docids.kinds.url import UrlOptions
     from docids.pseudo_queries import queries_of

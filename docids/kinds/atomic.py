@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from docids.kinds.base import KINDS, Built, Documents, NoOptions
+from docids.kinds.base import KINDS, Built, Documents, Kind, NoOptions
 from docids.table import FIRST_CODE, DocidTable
 
 
-class Atomic:
+class Atomic(Kind):
     """One code for each document: the row number, from FIRST_CODE on."""
 
-    Options = NoOptions
+    form = "atomic"
+    uses_content = False
 
     def build(self, documents: Documents, options: NoOptions, seed: int) -> Built:
         """Numbers the documents in their order; nothing is drawn at random."""
@@ -28,6 +29,10 @@ class Atomic:
         """Goes on numbering: every new document is a new code."""
         codes = built.table.alphabet_size + np.arange(len(documents))
         return Built(built.table.append(documents.doc_ids, codes[:, None]))
+
+    def expected_alphabet(self, options: NoOptions, documents: int | None) -> int | None:
+        """As many codes as documents."""
+        return None if documents is None else FIRST_CODE + documents
 
 
 KINDS.register("atomic")(Atomic())

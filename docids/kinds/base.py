@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.errors import InputError
 from data_prep.registry import Registry
 from docids.table import DocidTable
 
@@ -99,15 +102,31 @@ class NoOptions:
     """The options of a kind that has none."""
 
 
-class Kind(Protocol):
-    """A way to give documents identifiers; stateless.
+class Kind(ABC):
+    """A way to give documents identifiers, and what the rest of the toolkit has to know of it.
+
+    An instance keeps nothing about documents.
 
     Attributes:
         Options: A frozen dataclass of what the user can set, each field with its help below it.
+        options_of: The kind whose options on the command line this one reads; None for its own,
+            `--NAME.*`.
+        form: What an identifier is. "atomic": one code that no other document has; "codes": a
+            sequence of codes of one alphabet; "text": a phrase in sentencepiece pieces.
+        uses_vectors: Whether `build` reads document vectors.
+        uses_content: Whether identifiers say what documents are about.
+        extends_by_queries: Whether `extend` reads the pseudo-queries of new documents, of the
+            generator that the option `generator` names.
     """
 
-    Options: type[Any]
+    Options: type[Any] = NoOptions
+    options_of: str | None = None
+    form: Literal["atomic", "codes", "text"] = "codes"
+    uses_vectors: bool = False
+    uses_content: bool = True
+    extends_by_queries: bool = False
 
+    @abstractmethod
     def build(self, documents: Documents, options: Any, seed: int) -> Built:
         """Gives every document of a corpus an identifier.
 
@@ -116,8 +135,8 @@ class Kind(Protocol):
             options: An instance of `Options`.
             seed: Same documents, options and seed give the same identifiers.
         """
-        ...
 
+    @abstractmethod
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Gives new documents identifiers; those given before stay as they are.
 
@@ -128,7 +147,40 @@ class Kind(Protocol):
             documents: The new documents.
             seed: Of whatever is drawn at random.
         """
-        ...
+
+    def expected_alphabet(self, options: Any, documents: int | None) -> int | None:
+        """Returns about how many codes there will be, for an estimate of memory.
+
+        Args:
+            options: An instance of `Options`.
+            documents: How many documents; None where that is unknown.
+
+        Returns:
+            The size, special codes included; None where the number of documents decides it and
+            is unknown. By default 4,096.
+        """
+        return 4096
+
+    def encoder_decoder(self, options: Any) -> str | None:
+        """Returns the encoder-decoder that is trained with the codes; by default there is none.
+
+        Args:
+            options: An instance of `Options`.
+        """
+        return None
 
 
 KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds")
+
+
+def kinds_that(fit: Callable[[Kind], bool]) -> list[str]:
+    """Returns the names of the kinds that fit; one whose package cannot be imported does not.
+
+    Args:
+        fit: Tells whether a kind does.
+    """
+    names = []
+    for name in KINDS:
+        with contextlib.suppress(InputError):
+            names += [name] if fit(KINDS[name]) else []
+    return names

@@ -40,6 +40,7 @@ class Description(TextKind):
     """
 
     Options = DescriptionOptions
+    extends_by_queries = True
 
     def phrases(
         self, documents: Documents, options: DescriptionOptions, weights: TermWeights, seed: int

@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from docids.code_learning import Learner, LearningOptions, Pairs
-from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.base import KINDS, Built, Documents, Kind
 from docids.kinds.codebooks import append_codes, chosen_size, table_of_codes
 from docids.kinds.naming import Collisions
 
@@ -47,7 +47,7 @@ class LearnedOptions(LearningOptions):
             )
 
 
-class Learned:
+class Learned(Kind):
     """Codes learned so that a query leads to those of its document.
 
     Sun et al., Learning to Tokenize for Generative Retrieval (GenRet), NeurIPS 2023. GenRet trains
@@ -56,6 +56,7 @@ class Learned:
     """
 
     Options = LearnedOptions
+    uses_vectors = True
 
     def build(self, documents: Documents, options: LearnedOptions, seed: int) -> Built:
         """Learns the codebooks from the documents and their pseudo-queries.
@@ -121,6 +122,10 @@ class Learned:
             built.table, documents.doc_ids, codes, size, options.collisions
         )
         return Built(table, built.extras, numbered, built.model)
+
+    def encoder_decoder(self, options: LearnedOptions) -> str | None:
+        """The one that the user names, if any."""
+        return options.model
 
 
 def _checkpoint(built: Built) -> Checkpoint:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from docids.kinds.base import KINDS, Built, Documents, NoOptions
+from docids.kinds.base import KINDS, Built, Documents, Kind, NoOptions
 from docids.ragged import Ragged
 from docids.table import END, FIRST_CODE, DocidTable
 
 
-class Naive:
+class Naive(Kind):
     """The integers below the number of documents in random order, each spelled and ended.
 
     The alphabet is ten digits; END follows the last digit, since 1 is a prefix of 10.
     """
 
-    Options = NoOptions
+    uses_content = False
 
     def build(self, documents: Documents, options: NoOptions, seed: int) -> Built:
         """Deals out a random permutation of the integers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,16 @@ import numpy.typing as npt
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
-from docids.kinds.base import Built, Documents
+from docids.kinds.base import Built, Documents, Kind
 from docids.kinds.clustering import one_thread
 from docids.kinds.codebooks import append_codes, chosen_size, refuse_collapse, table_of_codes
 from docids.kinds.naming import Collisions
+from docids.table import FIRST_CODE
 
 _TRAINING_POINTS_PER_CODE = 256
 _CHUNK = 100_000
+_MANY = 1 << 20
+"""Documents that fill any codebook."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class QuantizationOptions:
             raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")
 
 
-class Quantized(ABC):
+class Quantized(Kind):
     """A kind whose codes are those of a vector quantizer; its codebooks are kept for later.
 
     Args:
@@ -64,6 +67,7 @@ class Quantized(ABC):
     """
 
     Options = QuantizationOptions
+    uses_vectors = True
 
     def __init__(self, name: str, *, each: int) -> None:
         self.name = name
@@ -74,6 +78,11 @@ class Quantized(ABC):
         option = f"--{self.name}.codebook"
         size, notes = chosen_size(options.codebook, documents, each=self._each, option=option)
         return min(size, max(2, 1 << (max(documents, 1).bit_length() - 1))), notes
+
+    def expected_alphabet(self, options: QuantizationOptions, documents: int | None) -> int:
+        """The codes of all codebooks; full ones where the number of documents is unknown."""
+        size, _ = self.codebook_size(options, _MANY if documents is None else documents)
+        return FIRST_CODE + options.levels * size
 
     @abstractmethod
     def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.base import KINDS, Built, Documents, Kind
 from docids.kinds.clustering import cluster
 from docids.kinds.tree import TreeOptions, graft, plant
 
 
-class Random:
+class Random(Kind):
     """The tree that `semantic` builds from the same documents, which are then dealt at random."""
 
     Options = TreeOptions
+    options_of = "semantic"
+    uses_vectors = True
+    uses_content = False
 
     def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
         """Clusters the document vectors for the shape alone, then shuffles the documents."""

@@ -6,18 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from docids.kinds.base import KINDS, Built, Documents
+from docids.kinds.base import KINDS, Built, Documents, Kind
 from docids.kinds.clustering import cluster, nearest
 from docids.kinds.tree import TreeOptions, graft, plant
 
 
-class Semantic:
+class Semantic(Kind):
     """Documents with like vectors share the first codes of their identifiers.
 
     Tay et al., Transformer Memory as a Differentiable Search Index, arXiv 2202.06991.
     """
 
     Options = TreeOptions
+    uses_vectors = True
 
     def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
         """Clusters the document vectors; inside a leaf, documents are numbered in their order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
 from data_prep.text import normalize
-from docids.kinds.base import Built, Documents
+from docids.kinds.base import Built, Documents, Kind
 from docids.kinds.naming import Collisions, GivenBefore, Names
 from docids.pieces import DIGITS, Pieces
 from docids.ragged import Ragged
@@ -53,7 +53,7 @@ class TextOptions:
             )
 
 
-class TextKind(ABC):
+class TextKind(Kind):
     """A kind whose identifiers are phrases.
 
     A subclass says which phrases may name a document, the best first. They are written in the
@@ -65,6 +65,7 @@ class TextKind(ABC):
     """
 
     Options: type[Any] = TextOptions
+    form = "text"
 
     def __init__(self, name: str) -> None:
         self.name = name

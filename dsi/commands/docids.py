@@ -8,8 +8,8 @@ from typing import Annotated
 
 from data_prep.marks import Names
 from docids.embeddings import EmbeddingOptions
+from docids.kind_options import KindOptions
 from docids.kinds import KINDS
-from docids.kinds.options import KindOptions
 from dsi.arguments import SPREAD
 from dsi.report import Report, TableReport
 
@@ -41,7 +41,7 @@ def docids(
         kind: Identifier kind.
         seed: Random seed.
         kinds: Options of each kind.
-        embedding: Document embeddings, for semantic, random, rq, pq and learned, and for purity
+        embedding: Document embeddings, for identifiers made from document vectors, and for purity
     """
     from data_prep.dataset import Dataset
     from docids.assignment import assign, refuse_other_content, text_of

@@ -15,6 +15,7 @@ from data_prep.files import read_json
 from data_prep.marks import ADVANCED, Advanced
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
+from docids.kinds import KINDS
 from dsi.arguments import SPREAD
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
@@ -31,8 +32,6 @@ _PASSAGES = PassageOptions()
 _FAILED = (
     "warning: this training has failed: hardly any document is found. Train longer (--loop.steps)"
 )
-_SAYING_NOTHING = ("atomic", "naive", "random")
-"""Kinds of identifiers that do not say what a document is about."""
 
 
 def train(
@@ -185,7 +184,7 @@ def _failed(options: TrainingOptions, docids_folder: Path | None) -> str:
     kind = options.docids
     if docids_folder is not None:
         kind = read_json(docids_folder / "docids.json")["kind"]
-    if kind not in _SAYING_NOTHING:
+    if KINDS[kind].uses_content:
         return _FAILED
     return f"{_FAILED}, or take identifiers that say what a document is about (--docids semantic)"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
+from docids.kinds import KINDS
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import TEACHER_SCORES, PreparedCorpus
 from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
@@ -190,7 +191,7 @@ def backbone_lr_scale(options: TrainingOptions, kind: str) -> float:
     """
     if options.optimizer.backbone_lr_scale is not None:
         return options.optimizer.backbone_lr_scale
-    if kind == "atomic" and options.model.start in _BACKBONE_LR_SCALES:
+    if KINDS[kind].form == "atomic" and options.model.start in _BACKBONE_LR_SCALES:
         return _BACKBONE_LR_SCALES[options.model.start]
     return BACKBONE_LR_SCALE
 
@@ -210,7 +211,7 @@ def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
     documents share, so that those without labelled queries stay comparable.
     """
     asked, behind = options.optimizer, options.model.start == "encoder"
-    shared = behind and kind == "atomic"
+    shared = behind and KINDS[kind].form == "atomic"
     frozen, decoder, rows = asked.freeze_encoder, asked.decoder, asked.rows
     if frozen is None:
         frozen = behind and not options.lora.rank

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 FULL_PRECISION = 4
 """Bytes of a weight."""
-_MANY = 1 << 20
-"""Documents that are reckoned with where nobody says how many: enough to fill any codebook."""
-_SMALL_ALPHABET = 4096
-"""Codes that are reckoned with for kinds whose alphabet only the data can tell."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +138,6 @@ def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOption
     return [f"make {options.per_doc} pseudo-queries a document ({name})"]
 
 
-def _alphabet(options: TrainingOptions, documents: int | None) -> int | None:
-    """How many codes the output layer has a row for, as far as it can be told beforehand."""
-    if options.docids == "atomic":
-        return None if documents is None else documents + 2
-    if options.docids in ("rq", "pq"):
-        chosen: Any = getattr(options, options.docids)
-        kind: Any = KINDS[options.docids]
-        size, _ = kind.codebook_size(chosen, _MANY if documents is None else documents)
-        return chosen.levels * size + 2
-    return _SMALL_ALPHABET
-
-
 def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
     """Returns the bytes for what training keeps of the weights that it moves."""
     from dsi.indexing.assembly import optimizer_of
@@ -183,7 +167,8 @@ def _network(
         from dsi.loaded_encoder import load_encoder
 
         encoder = load_encoder(options.model.encoder)  # which refuses what cannot be one
-    alphabet = _alphabet(options, documents)
+    kind = KINDS[options.docids]
+    alphabet = kind.expected_alphabet(options.of_kind(options.docids), documents)
     if alphabet is None:
         return None
     try:

@@ -14,8 +14,8 @@ from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.marks import Advanced, Names
 from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
-from docids.kinds import KINDS
-from docids.kinds.options import KindOptions
+from docids.kind_options import KindOptions
+from docids.kinds import KINDS, kinds_that
 from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
@@ -30,8 +30,6 @@ from dsi.training.options import (
 )
 from dsi.training.trackers import check_trackers
 
-CODE_KINDS = ("semantic", "rq", "pq", "learned", "naive", "random")
-"""Kinds of identifiers that are sequences of codes, and no text."""
 KindName = Annotated[str, Names(lambda: KINDS)]
 GeneratorName = Annotated[str, Names(lambda: ("auto", "none", *GENERATORS))]
 
@@ -47,7 +45,7 @@ class TrainingOptions(KindOptions):
             queries`.
         per_doc: Pseudo-queries per document.
         seed: Random seed.
-        embedding: Document embeddings, for semantic, random, rq, pq and learned.
+        embedding: Document embeddings, for identifiers made from document vectors.
         lexical: Lexical layer.
         model: Model.
         vocabulary: Vocabulary of a model from scratch.
@@ -120,7 +118,7 @@ class TrainingOptions(KindOptions):
         """Refuses options that train the backbone if it is frozen."""
         backbone = self.optimizer.backbone_lr_scale
         if backbone is None and not self.lora.rank:
-            latent = self.model.start == "spectral" and self.docids == "atomic"
+            latent = self.model.start == "spectral" and KINDS[self.docids].form == "atomic"
             backbone = 0.0 if latent else BACKBONE_LR_SCALE
         ways = {
             f"--lora.rank {self.lora.rank}": self.lora.rank > 0,
@@ -138,12 +136,14 @@ class TrainingOptions(KindOptions):
         """Refuses an output layer of codes before where there are none."""
         if self.model.head == "linear":
             return
-        if self.docids not in CODE_KINDS:
+        form = KINDS[self.docids].form
+        if form != "codes":
+            fitting = kinds_that(lambda kind: kind.form == "codes")
             raise InputError(
                 f"--model.head {self.model.head} is about identifiers of several codes of one "
                 f"alphabet, and --docids {self.docids} gives "
-                + ("one code" if self.docids == "atomic" else "text"),
-                hint=f"Choose --docids from: {', '.join(CODE_KINDS)}; or --model.head linear",
+                + ("one code" if form == "atomic" else "text"),
+                hint=f"Choose --docids from: {', '.join(fitting)}; or --model.head linear",
             )
         if self.lora.rank:
             raise InputError(

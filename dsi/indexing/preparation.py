@@ -17,7 +17,7 @@ from data_prep.generators import GENERATORS
 from data_prep.progress import note
 from docids.assignment import Assignment, text_of
 from docids.code_learning.seq2seq import CodeVectors
-from docids.kinds import KINDS
+from docids.kinds import KINDS, kinds_that
 from docids.kinds.quantization import Quantized
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
@@ -242,9 +242,10 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     if docids_folder is not None and (docids_folder / "docids.json").is_file():
         kind = read_json(docids_folder / "docids.json")["kind"]
     if options.model.codebooks and not isinstance(KINDS[kind], Quantized):
+        fitting = kinds_that(lambda each: isinstance(each, Quantized))
         raise InputError(
             f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
-            hint="Take --docids rq or --docids pq, or leave it out",
+            hint=f"Take {' or '.join(f'--docids {name}' for name in fitting)}, or leave it out",
         )
 
 

@@ -10,6 +10,7 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import MODEL
 from docids.embeddings import EmbeddingOptions
+from docids.kinds import KINDS, kinds_that
 
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
@@ -30,8 +31,6 @@ _OF_A_STEP = (
     "checkpoint_every",
 )
 """The options of the loop that change nothing without a step."""
-_OF_VECTORS = ("semantic", "random", "rq", "pq", "learned")
-"""The kinds of identifiers that are made from document vectors."""
 
 
 def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
@@ -52,15 +51,17 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         options.refuse_unused(kind, chosen)
         file = docids_folder / "docids.json"
         found = read_json(file).get("kind") if file.is_file() else options.docids
-        if options.docids not in ("atomic", found):
+        if options.docids not in (type(options).docids, found):
             raise InputError(
                 f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
                 hint="Give one of the two",
             )
-    if kind not in _OF_VECTORS and options.embedding != EmbeddingOptions():
+    unread = kind is None or not KINDS[kind].uses_vectors
+    if unread and options.embedding != EmbeddingOptions():
+        of_vectors = kinds_that(lambda each: each.uses_vectors)
         raise InputError(
             f"--embedding.* changes nothing with {chosen}",
-            hint=f"Leave it out: it is about the kinds {', '.join(_OF_VECTORS)}",
+            hint=f"Leave it out: it is about the kinds {', '.join(of_vectors)}",
         )
 
 
@@ -166,4 +167,4 @@ def codes_model(options: TrainingOptions, docids_folder: Path | None) -> str | N
     """
     if docids_folder is not None:
         return str(docids_folder / MODEL) if (docids_folder / MODEL).is_dir() else None
-    return options.learned.model if options.docids == "learned" else None
+    return KINDS[options.docids].encoder_decoder(options.of_kind(options.docids))

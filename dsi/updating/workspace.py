@@ -27,6 +27,7 @@ from data_prep.generate import provenance
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
+from docids.kinds import KINDS
 from dsi import versions
 from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
@@ -249,7 +250,7 @@ def _describing(
     generator, new ones of that generator.
     """
     wanted = assignment.table.options.get("generator")
-    if assignment.table.kind != "description" or wanted is None:
+    if not KINDS[assignment.table.kind].extends_by_queries or wanted is None:
         return None
     written = next(iter(merged.generators), None)
     name = (written or "extractive") if wanted == "auto" else wanted

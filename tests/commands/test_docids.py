@@ -11,10 +11,10 @@ from data_prep.errors import InputError
 from data_prep.sources import SourceOptions
 from docids.assignment import Assignment
 from docids.embeddings import EmbeddingOptions
+from docids.kind_options import KindOptions
 from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
-from docids.kinds.options import KindOptions
 from docids.kinds.quantization import QuantizationOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces

@@ -21,9 +21,9 @@ from docids.assignment import Assignment
 from docids.code_learning import Learner, LearningOptions, Pairs, balanced
 from docids.code_learning.networks import VectorNetwork
 from docids.code_learning.trainer import CodebookTrainer
+from docids.kind_options import KindOptions
 from docids.kinds import KINDS, Documents
 from docids.kinds.learned import LearnedOptions
-from docids.kinds.options import KindOptions
 from docids.quality import measure
 from dsi.commands.docids import docids
 

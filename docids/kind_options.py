@@ -1,0 +1,116 @@
+"""The options of every kind side by side, as a command or a training run is given them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, TypeVar
+
+from data_prep.errors import InputError
+from data_prep.marks import ADVANCED, Advanced
+from docids.kinds import KINDS, NoOptions, kinds_that
+from docids.kinds.naming import Collisions
+
+T = TypeVar("T")
+
+
+def _group_of(kind: str) -> str:
+    """Returns the name before the dot in the options that a kind reads."""
+    return (KINDS[kind].options_of or kind).replace("-", "_")
+
+
+def _readers(group: str) -> list[str]:
+    """Returns the kinds that read a group of options, the one of its name first."""
+    readers = kinds_that(lambda kind: kind.Options is _GROUPS[group])
+    readers = [kind for kind in readers if _group_of(kind) == group]
+    return sorted(readers, key=lambda kind: kind.replace("-", "_") != group)
+
+
+_GROUPS = {
+    _group_of(name): KINDS[name].Options
+    for name in kinds_that(lambda kind: kind.Options is not NoOptions and not kind.options_of)
+}
+"""Options that a group has -> their class; of kinds that are registered by now."""
+
+
+def _with_groups(owner: type[T]) -> type[T]:
+    """Gives a class that becomes a dataclass a field for each kind that has options."""
+    told = []
+    for group, options in _GROUPS.items():
+        setattr(owner, group, field(default_factory=options))
+        readers = _readers(group)
+        told.append(f"        {group}: Identifier kind{'s' * (len(readers) > 1)} ")
+        told[-1] += f"{' and '.join(readers)}."
+    types = {group: Annotated[options, ADVANCED] for group, options in _GROUPS.items()}
+    owner.__annotations__ = {**types, **owner.__annotations__}
+    heading = "    Attributes:\n"
+    owner.__doc__ = (owner.__doc__ or "").replace(heading, heading + "\n".join(told) + "\n")
+    return owner
+
+
+@dataclass(frozen=True)
+@_with_groups
+class KindOptions:
+    """One group of options for each kind that has any, under the name of the kind.
+
+    They are those of the kinds that are registered when this module is imported. The groups of
+    kinds that are not chosen stand by, so that one object can serve all of them; a command refuses
+    them (`refuse_unused`).
+
+    Attributes:
+        collisions: What to do if two documents get the same identifier: extend it, or share it.
+            Shorthand for the option of the chosen kind.
+    """
+
+    collisions: Advanced[Collisions | None] = None
+
+    def __init_subclass__(cls) -> None:
+        """Refuses a kind that is called like an option of the command.
+
+        Raises:
+            ValueError: There is one.
+        """
+        for taken in _GROUPS.keys() & cls.__annotations__.keys():
+            raise ValueError(f"a kind called {taken!r} would hide the option --{taken}")
+
+    def of_kind(self, kind: str) -> Any:
+        """Returns the options of a kind, an instance of its `Options`.
+
+        Raises:
+            InputError: There is no such kind, or `collisions` is given for a kind whose
+                identifiers cannot collide.
+        """
+        needed = KINDS[kind].Options
+        group = _group_of(kind)
+        options = getattr(self, group) if group in _GROUPS else needed()
+        if self.collisions is None:
+            return options
+        if not hasattr(options, "collisions"):
+            raise InputError(
+                f"--collisions {self.collisions} does not fit the kind {kind!r}, whose identifiers "
+                "are unique as they are made",
+                hint="Leave it out",
+            )
+        return replace(options, collisions=self.collisions)
+
+    def refuse_unused(self, kind: str | None, chosen: str) -> None:
+        """Refuses options of kinds other than the chosen one.
+
+        Args:
+            kind: The kind; None where identifiers exist already, and no options make them.
+            chosen: The words that chose it, such as `--kind rq`.
+
+        Raises:
+            InputError: A group that is not read has another value than its default.
+        """
+        read = None if kind is None else _group_of(kind)
+        default = KindOptions()
+        for entry in fields(KindOptions):
+            if entry.name == read or getattr(self, entry.name) == getattr(default, entry.name):
+                continue
+            if entry.name != "collisions":
+                raise InputError(
+                    f"--{entry.name}.* changes nothing with {chosen}",
+                    hint=f"Leave it out: it is about the kind {' or '.join(_readers(entry.name))}",
+                )
+            if kind is None:
+                raise InputError(f"--collisions changes nothing with {chosen}", hint="Leave it out")
