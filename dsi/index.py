@@ -17,7 +17,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -73,6 +73,13 @@ class Hit:
     title: str
     text: str | None = None
     passage: str | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The hit for JSON; without a text and a passage where it has none."""
+        optional = ("text", "passage")
+        pairs = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        return {name: value for name, value in pairs if value is not None or name not in optional}
 
 
 def write_parts(

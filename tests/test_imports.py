@@ -29,7 +29,7 @@ LAYERS = (
     # What is done with an index.
     "evaluation", "updating", "continual", "export",
     # Command line and Python.
-    "given_documents", "commands", "building", "integrations", "cli", "__main__",
+    "given_documents", "serving", "commands", "building", "integrations", "cli", "__main__",
 )  # fmt: skip
 """Folders and modules of dsi; each imports from itself and from those before it."""
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -198,7 +198,7 @@ class Answers:
                 "known": known,
                 "hits": self._ordered(
                     [
-                        {"rank": rank, **hit_data(hit, parts)}
+                        {"rank": rank, **_hit_data(hit, parts)}
                         for rank, (hit, parts) in enumerate(zip(ranked, told, strict=True), 1)
                     ]
                 ),
@@ -264,15 +264,8 @@ def hits_table(
     )
 
 
-def hit_data(hit: Hit, parts: Explanation | None = None) -> dict[str, Any]:
-    """Returns a hit for programs, with its text and the parts of its score where it has them."""
-    data = asdict(hit)
-    for name in ("text", "passage"):
-        if data[name] is None:
-            del data[name]
-    if parts is not None:
-        data["explanation"] = parts.data
-    return data
+def _hit_data(hit: Hit, parts: Explanation | None) -> dict[str, Any]:
+    return hit.data if parts is None else {**hit.data, "explanation": parts.data}
 
 
 def parts_table(parts: Explanation) -> TableReport:

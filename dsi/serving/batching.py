@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dsi.commands.search import hit_data
 from dsi.serving.options import BatchOptions
 from dsi.serving.searcher import Searcher, Source
 
@@ -89,7 +88,7 @@ def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
         results = []
         for query in question.queries:
             found = next(hits)
-            entries = [{"rank": rank, **hit_data(hit)} for rank, hit in enumerate(found, 1)]
+            entries = [{"rank": rank, **hit.data} for rank, hit in enumerate(found, 1)]
             doc_ids = [hit.doc_id for hit in found]
             if question.with_text:
                 for entry, document in zip(entries, searcher.documents(doc_ids), strict=True):
