@@ -225,6 +225,14 @@ def _load(model: str, where: str | None) -> Any:
     """Returns the SentenceTransformer of a hub id or folder, in float32."""
     package = _package(model, where)
     never_ask()
+    place = Path(model)
+    if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
+        # Libraries take it for a hub id, and warn of that in a line of their own.
+        raise InputError(
+            f"no encoder {model!r} (there is no such folder)",
+            where=where,
+            hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
+        )
     try:
         if _is_model2vec(Path(model)):
             loaded = _load_model2vec(model)
