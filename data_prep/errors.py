@@ -9,7 +9,8 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-_ON_COMMAND_LINE = contextvars.ContextVar("on_command_line", default=False)
+ON_COMMAND_LINE = contextvars.ContextVar("on_command_line", default=False)
+"""Whether errors speak of options (`--loop.steps`) instead of arguments (`loop.steps`)."""
 # Commands stay as a shell takes them; what is left are options by their names.
 _OPTION = re.compile(r"`[^`]*`|\bdsi [a-z]+(?: [^\s;,)]+)+|(?<![\w-])--([a-z][\w.-]*)")
 
@@ -50,7 +51,7 @@ class InputError(ValueError):
     def __str__(self) -> str:
         """Returns the line, for the command line or for a caller in Python."""
         line: str = self.args[0]
-        return line if _ON_COMMAND_LINE.get() else _OPTION.sub(_argument, line)
+        return line if ON_COMMAND_LINE.get() else _OPTION.sub(_argument, line)
 
 
 def _argument(found: re.Match[str]) -> str:
@@ -60,11 +61,11 @@ def _argument(found: re.Match[str]) -> str:
 @contextlib.contextmanager
 def on_command_line(on: bool = True) -> Iterator[None]:
     """Lets errors speak of options (`--loop.steps`) inside the block, or of arguments again."""
-    token = _ON_COMMAND_LINE.set(on)
+    token = ON_COMMAND_LINE.set(on)
     try:
         yield
     finally:
-        _ON_COMMAND_LINE.reset(token)
+        ON_COMMAND_LINE.reset(token)
 
 
 def _one_line(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hypothesis import settings
 
-from data_prep.errors import on_command_line
+from data_prep import errors
 
 # No test may reach a hub: whatever is not on this machine already is missing.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,9 +33,4 @@ for folder in ("helpers", *SHARED, "../benchmarks"):
 
 # Tests read messages as the command line tells them; `tests/dsi/test_python_surface.py` reads those
 # of Python.
-SPOKEN = on_command_line()
-SPOKEN.__enter__()
-
-
-def pytest_unconfigure() -> None:
-    SPOKEN.__exit__(None, None, None)
+errors.ON_COMMAND_LINE.set(True)

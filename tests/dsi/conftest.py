@@ -1,5 +1,9 @@
-"""A corpus for the tests of several folders."""
+"""Corpora and trained indexes for the tests of several folders."""
 
+import shutil
+from pathlib import Path
+
+import growing_corpus
 import pytest
 import small
 
@@ -25,3 +29,44 @@ def without_dev(tmp_path_factory):
 def unlabelled(tmp_path_factory):
     """The same documents without any query."""
     return small.write(tmp_path_factory.mktemp("small") / "unlabelled", splits=())
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory):
+    """Datasets: "old" (30 documents with queries) and "new" (10 documents, test queries only)."""
+    return growing_corpus.write(tmp_path_factory.mktemp("growing"))
+
+
+@pytest.fixture(scope="session")
+def trained(corpora, tmp_path_factory):
+    """Kind of identifier -> an index of the old documents, trained when first asked for.
+
+    With `lexical=False`, its network has no lexical layer beside it.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+
+    def of(kind, lexical=True):
+        out = folder / (kind if lexical else f"{kind}-network")
+        if not out.exists():
+            growing_corpus.train(corpora["old"], out, kind, lexical=lexical)
+        return out
+
+    return of
+
+
+@pytest.fixture
+def index(trained, tmp_path):
+    """A copy of the atomic index, to be changed."""
+    return Path(shutil.copytree(trained("atomic"), tmp_path / "index"))
+
+
+@pytest.fixture
+def network_index(trained, tmp_path):
+    """A copy of the atomic index without a lexical layer, to be changed."""
+    return Path(shutil.copytree(trained("atomic", lexical=False), tmp_path / "network"))
+
+
+@pytest.fixture
+def semantic_index(trained, tmp_path):
+    """A copy of the semantic index, to be changed."""
+    return Path(shutil.copytree(trained("semantic"), tmp_path / "semantic"))
