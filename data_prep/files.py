@@ -17,7 +17,6 @@ links, write to pipes and devices, and keep files that the toolkit did not write
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import io
 import json
@@ -31,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from data_prep.descriptor_lock import lock_descriptor
 from data_prep.errors import InputError
 
 Ours = Callable[[str], bool]
@@ -85,7 +85,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     On file systems without locks, nothing is treated as a leftover.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(descriptor, wait=wait)
     except OSError:
         return wait
     return True

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -36,6 +35,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from data_prep.descriptor_lock import lock_descriptor
 from data_prep.errors import InputError, command_line
 from data_prep.files import (
     is_leftover,
@@ -350,7 +350,7 @@ def clear_up(index: str | os.PathLike[str]) -> None:
 def _folder_lock(index: Path) -> Iterator[None]:
     """Locks the folder itself: whoever removes the file `lock` by hand does not free the index.
 
-    Where the file system cannot lock folders (NFS), the file alone has to do.
+    Where folders cannot be locked (NFS, Windows), the file alone has to do.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -358,7 +358,7 @@ def _folder_lock(index: Path) -> Iterator[None]:
     descriptor = os.open(index, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(descriptor, wait=False)
         except BlockingIOError:
             raise
         except OSError:

@@ -1,0 +1,48 @@
+"""Locks on open files, and what is left of them on a system that has none."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from data_prep.descriptor_lock import lock_descriptor
+
+WITHOUT = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows
+from pathlib import Path
+from data_prep.errors import InputError
+from data_prep.files import read_json, write_json
+from dsi import versions
+
+file = Path("value.json")
+write_json(file, {"a": 1})
+write_json(file, {"a": 2})
+assert read_json(file) == {"a": 2}
+with versions.lock("index"):
+    try:
+        with versions.lock("index"):
+            raise AssertionError("two writers")
+    except InputError as error:
+        assert "another command is writing to this index: process" in str(error)
+with versions.lock("index"):
+    pass
+"""
+
+
+def test_one_descriptor_at_a_time(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        first, second = (os.open(path, os.O_RDONLY) for _ in range(2))
+        lock_descriptor(first, wait=True)
+        with pytest.raises(BlockingIOError):
+            lock_descriptor(second, wait=False)
+        os.close(first)
+        lock_descriptor(second, wait=False)
+        os.close(second)
+
+
+def test_files_and_indexes_are_written_without_them(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", WITHOUT], cwd=tmp_path, env=environment, check=True)
