@@ -12,6 +12,7 @@ import pytest
 import small
 import tiny_encoders
 import torch
+from two_processes import finish, start
 
 from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
@@ -320,3 +321,28 @@ def test_settings_are_kept_with_the_index(dataset, tmp_path, bert):
     assert stored["pooling"] == ["mean"]
     assert stored["layers"] == [{"kind": "normalize"}]
     assert str(tmp_path) not in file.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [None, 2])
+def test_two_processes_train_behind_an_encoder_what_one_does(stage, tmp_path, static):
+    """With the lexical layer, which only the first process makes."""
+    source = small.write(tmp_path / "set", splits=("train", "test")).path
+    words = ["train", str(source), "--model.encoder", static, "--loop.precision", "fp32"]
+    words += ["--loop.steps", "3", "--loop.batch", "16", "--optimizer.lr", "0.01"]
+    words += ["--optimizer.warmup", "1", "--generator", "none"]
+    if stage is not None:
+        pytest.importorskip("deepspeed")
+        config = tmp_path / "zero.json"
+        config.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert finish(start(*words, "--out", str(one), count=1))[0][0] == 0
+    shared = [] if stage is None else ["--deepspeed", str(config)]
+    for code, _, told in finish(start(*words, *shared, "--out", str(two))):
+        assert code == 0, told
+    alone, together = (Index.open(out, "cpu") for out in (one, two))
+    assert together.lexical is not None
+    for name, weight in alone.model.state_dict().items():
+        torch.testing.assert_close(together.model.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
+    moved_weight = together.model.decoder.block[0].layer[1].EncDecAttention.v.weight
+    assert not torch.equal(moved_weight, torch.eye(len(moved_weight)))
