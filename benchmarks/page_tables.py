@@ -739,6 +739,12 @@ def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table
 
 
 @table
+def updating_default() -> Table:
+    """Updates of the default index, whose network is not trained; 2,067 paragraphs."""
+    return _continual("squad-dev-all-0x256", "atomic", "retrain,append,instant")
+
+
+@table
 def updating_all_paragraphs() -> Table:
     """Updates as `dsi train` does it, 2,067 paragraphs."""
     return _continual(
