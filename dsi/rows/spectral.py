@@ -71,15 +71,15 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """
     if not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
-            f"--warm-start spectral prepares a T5 from scratch, not a {type(model).__name__}",
-            hint="Take --warm-start encodings",
+            f"--model.warm_start spectral prepares a T5 from scratch, not a {type(model).__name__}",
+            hint="Take --model.warm_start encodings",
         )
     width = model.config.d_model
     if model.config.num_heads * model.config.d_kv != width:
         raise InputError(
-            f"--warm-start spectral needs heads x head width = width ({width}), not "
+            f"--model.warm_start spectral needs heads x head width = width ({width}), not "
             f"{model.config.num_heads} x {model.config.d_kv}",
-            hint="Take --warm-start none",
+            hint="Take --model.warm_start none",
         )
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
     counts = term_counts(corpus, vocabulary)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from dsi.data.batching import Batch, Batches
 from dsi.data.examples import per_identifier
+from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Targets, decoder_inputs
 from dsi.updating.data.gathering import gather
 from dsi.updating.strategies.base import Plan
@@ -87,19 +88,17 @@ def per_sample_gradients(
         batches: Of one example each.
         targets: The identifiers.
     """
-    was_training = model.training
-    model.eval()
-    for batch in batches:
-        if len(batch) != 1:
-            raise ValueError(f"a batch of {len(batch)} examples has no gradient of one")
-        found = torch.autograd.grad(
-            log_probability(model, batch, targets), list(weights.values()), allow_unused=True
-        )
-        yield {
-            name: torch.zeros_like(weight) if gradient is None else gradient
-            for (name, weight), gradient in zip(weights.items(), found, strict=True)
-        }
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches:
+            if len(batch) != 1:
+                raise ValueError(f"a batch of {len(batch)} examples has no gradient of one")
+            found = torch.autograd.grad(
+                log_probability(model, batch, targets), list(weights.values()), allow_unused=True
+            )
+            yield {
+                name: torch.zeros_like(weight) if gradient is None else gradient
+                for (name, weight), gradient in zip(weights.items(), found, strict=True)
+            }
 
 
 def is_old(plan: Plan) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from data_prep.errors import InputError
+from dsi.inference import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -108,11 +109,9 @@ def activity(
     hooks = [
         _linear(host, "wo").register_forward_pre_hook(look(name)) for name, host in hosts.items()
     ]
-    was_training = model.training
-    model.eval()
     network: Any = model
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             for batch in batches:
                 network(
                     input_ids=torch.from_numpy(batch.input_ids),
@@ -123,7 +122,6 @@ def activity(
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(was_training)
     return sums
 
 
