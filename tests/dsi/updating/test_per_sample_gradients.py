@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import dsi.updating.strategies  # noqa: F401  (imports the module below, which imports its base)
 from dsi.updating.regularization import per_sample_gradients as module
 
 
