@@ -459,6 +459,7 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
     name = getattr(model, "architecture", None) or plain_class(model)
     config = {**model.config.to_dict(), "architectures": [name], TEXT_ROWS: text_rows(model)}
     config.pop("_name_or_path", None)  # a path of the machine it was trained on
+    config.pop("quantization_config", None)  # of a GGUF file, whose weights were dequantized
     text = json.dumps(config, indent=2, default=str, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
     save_model(model, str(folder / WEIGHTS))
