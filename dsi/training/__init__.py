@@ -1,1 +1,1 @@
-"""Training: from a Dataset to an index, in steps that any kill may interrupt."""
+"""Training: from a Dataset to an index; a killed run can always be resumed."""

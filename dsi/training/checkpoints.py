@@ -1,4 +1,4 @@
-"""Checkpoints that no kill can spoil: written beside, renamed, the one before kept until then."""
+"""Crash-safe checkpoints: written to a temporary folder, then renamed, then old ones removed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def save_checkpoint(
     """Writes a checkpoint and removes older ones.
 
     Args:
-        folder: Where checkpoints are.
-        step: How many steps have been made.
+        folder: Checkpoint folder.
+        step: Number of completed steps.
         model: The weights.
-        optimizer: It, or its state, whichever processes held that.
-        progress: Whatever else the run knows, as JSON.
-        objectives: Terms of the loss, some of which keep a state.
+        optimizer: The optimizer, or its state dict gathered from all processes.
+        progress: Other state of the run, as JSON.
+        objectives: Terms of the loss; some have state.
     """
     state: OptimizerState = (
         optimizer.state_dict()["state"]
@@ -73,17 +73,16 @@ def load_checkpoint(
     """Restores the newest checkpoint in place.
 
     Args:
-        folder: Where `save_checkpoint` wrote.
-        model: Gets the weights.
-        optimizer: Gets its state.
-        objectives: Terms that remember something; they get it back.
+        folder: The folder that `save_checkpoint` wrote to.
+        model: Receives the weights.
+        optimizer: Receives its state.
+        objectives: Terms of the loss; those with state have it restored.
 
     Returns:
-        How many steps had been made, and the `progress` it was saved with; (0, {}) where there
-        is no checkpoint.
+        The number of completed steps and the saved `progress`; (0, {}) if there is no checkpoint.
 
     Raises:
-        InputError: It is damaged, or of another model.
+        InputError: The checkpoint is damaged or belongs to a different model.
     """
     saved = steps_saved(folder)
     if not saved:

@@ -1,4 +1,4 @@
-"""The curves of a training run as a picture."""
+"""Plots the curves of a training run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 _NAMES = "Give a name that ends in .png, .pdf or .svg, in a folder that exists"
 _POINTS = 400
-"""A curve of more steps is drawn through the means of this many groups of steps."""
+"""Maximum number of points per curve; longer curves are averaged over groups of steps."""
 
 
 def draw_curves(log: Path, file: Path, title: str) -> None:
-    """Draws loss, learning rate, speed and every evaluation of a run into one picture.
+    """Plots loss, learning rate, speed and all evaluations of a run in one figure.
 
     Args:
-        log: The folder `log` of a version, or the working folder of a run.
-        file: The picture; its suffix says in which format (.png, .pdf, .svg).
-        title: Stands above it.
+        log: The `log` folder of a version, or the working folder of a run.
+        file: Output file; the suffix selects the format (.png, .pdf, .svg).
+        title: Title of the figure.
 
     Raises:
         InputError: matplotlib is not installed, there are no curves, or the file cannot be
@@ -69,7 +69,7 @@ def draw_curves(log: Path, file: Path, title: str) -> None:
 
 
 def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
-    """Returns what each part of the picture shows, and the limits of its axis."""
+    """Returns the data and axis limits of each panel."""
     scalars = read_scalars(log / "tensorboard")
     rows = read_evaluations(log)
     loss = {"loss": "training/loss"}
@@ -108,7 +108,7 @@ def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
 
 
 def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Reads TensorBoard files: tag -> steps and values, what was made again counted once."""
+    """Reads TensorBoard files: tag -> steps and values; repeated steps are counted once."""
     if not folder.is_dir():
         return {}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -123,7 +123,7 @@ def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def _subsampled(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
-    """Returns at most `_POINTS` points, each the mean of neighbors."""
+    """Returns at most `_POINTS` points, each the mean of adjacent steps."""
     group = -(-len(steps) // _POINTS)
     starts = range(0, len(steps), group)
     return (

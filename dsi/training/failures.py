@@ -1,4 +1,4 @@
-"""What went wrong in a step, in one line that says what to change."""
+"""Turns failures of a training step into one-line errors that say what to change."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _NO_PEER = (
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the run has ended, and this one cannot go on without it."""
+    """Another process of the run has exited, and this one cannot continue without it."""
 
 
 @contextmanager
 def translate_errors(folder: Path, step: int) -> Iterator[None]:
-    """Turns what can befall any step into errors that say how to go on.
+    """Turns failures that can hit any step into errors that say how to continue.
 
     Args:
-        folder: Of the run.
-        step: Which step, from 1.
+        folder: Folder of the run.
+        step: Number of the step, from 1.
 
     Raises:
-        InputError: Memory did not suffice.
-        LostProcessError: Another process is gone.
+        InputError: Out of memory.
+        LostProcessError: Another process has exited.
     """
     try:
         yield

@@ -14,16 +14,16 @@ from data_prep.former_names import with_current_names
 class Forgetting:
     """Counts forgetting events during training (Toneva et al. 2019; DSI++, Mehta et al. 2023).
 
-    A document is memorized where the model, given its text, finds it first. An event is that a
-    document which was memorized at one evaluation is not at the next.
+    A document is memorized if the model, given its text, ranks it first. An event occurs when a
+    document memorized at one evaluation is not memorized at the next.
 
     Args:
-        documents: How many documents are watched.
+        documents: Number of documents that are tracked.
 
     Attributes:
-        memorized: Which were memorized at the last evaluation; bool [documents].
-        ever: Which were memorized at some evaluation; bool [documents].
-        events: How often each was forgotten; int64 [documents].
+        memorized: Documents memorized at the last evaluation; bool [documents].
+        ever: Documents memorized at any evaluation; bool [documents].
+        events: Forgetting events per document; int64 [documents].
     """
 
     def __init__(self, documents: int) -> None:
@@ -32,13 +32,13 @@ class Forgetting:
         self.events = np.zeros(documents, np.int64)
 
     def see(self, memorized: npt.NDArray[np.bool_]) -> None:
-        """Takes in an evaluation: which documents are memorized now."""
+        """Records an evaluation: which documents are memorized now."""
         self.events += self.memorized & ~memorized
         self.memorized = memorized
         self.ever = self.ever | memorized
 
     def measures(self) -> dict[str, float]:
-        """Returns what a row of evaluations says: shares of the documents, and all events."""
+        """Returns the fields of an evaluation row: shares of the documents, and the event count."""
         return {
             "documents Success@1": float(self.memorized.mean()),
             "forgetting events": int(self.events.sum()),
@@ -46,13 +46,14 @@ class Forgetting:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Returns what the manifest says at the end.
+        """Returns the summary for the manifest.
 
         Returns:
-            documents: How many were watched. memorized: Share at the last evaluation.
-            never_memorized: Share that no evaluation found memorized. zero_events: Share without
-            a forgetting event (DSI++'s figure, those never memorized among them). stable: Share
-            that was memorized once and never forgotten. events: Number of events -> documents.
+            documents: Number of tracked documents. memorized: Share at the last evaluation.
+            never_memorized: Share never memorized at any evaluation. zero_events: Share without a
+            forgetting event (the figure in DSI++, which includes those never memorized). stable:
+            Share memorized at least once and never forgotten. events: Number of events -> number of
+            documents.
         """
         numbers, counts = np.unique(self.events, return_counts=True)
         return {
@@ -73,7 +74,7 @@ class Forgetting:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         state = with_current_names(state)
         for name in ("memorized", "ever"):
             marks = np.zeros(len(self.events), bool)

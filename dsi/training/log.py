@@ -1,4 +1,4 @@
-"""What a run leaves for those who watch it: curves, and every evaluation as a row."""
+"""Logs of a run: curves, and one row per evaluation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dsi.training.trackers import TrackedRun, start_trackers
 
 
 class Log:
-    """Scalars for TensorBoard and, if asked, for trackers; every evaluation as a JSONL row.
+    """Logs scalars to TensorBoard and optional trackers, and evaluations to JSONL.
 
     Args:
-        folder: Of the run.
-        start: The step that training goes on from; what was written of later ones is dropped,
-            because they are made again.
-        active: Whether this process writes at all.
-        track: What `--loop.track` says: trackers and their projects; None for none.
+        folder: Folder of the run.
+        start: The step that training resumes from; records of later steps are dropped, because
+            those steps are repeated.
+        active: Whether this process writes logs.
+        track: The value of `--loop.track`: trackers and their projects; None for none.
     """
 
     def __init__(self, folder: Path, start: int, *, active: bool, track: str | None = None) -> None:
@@ -30,7 +30,7 @@ class Log:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # A run that begins measures step 0 again.
+        # A run that starts over evaluates step 0 again.
         kept = [row for row in read_evaluations(folder) if start and row["step"] <= start]
         write_json_lines(self._file, kept)
         self._writer = SummaryWriter(
@@ -40,11 +40,11 @@ class Log:
             self._runs = start_trackers(track, folder)
 
     def step(self, step: int, **values: float) -> None:
-        """Writes what a step has shown."""
+        """Writes the scalars of a step."""
         self._scalars(step, {f"training/{name}": value for name, value in values.items()})
 
     def evaluation(self, step: int, measured: Mapping[str, float]) -> None:
-        """Writes what an evaluation has shown."""
+        """Writes the results of an evaluation."""
         with self._file.open("a", encoding="utf-8") as rows:
             rows.write(json.dumps({"step": step, **measured}) + "\n")
         self._scalars(step, {f"dev/{name}": value for name, value in measured.items()})
@@ -58,7 +58,7 @@ class Log:
             run.log(dict(values), step=step)
 
     def close(self) -> None:
-        """Ends all writing."""
+        """Closes all writers."""
         if self._writer is not None:
             self._writer.close()
         for run in self._runs:
@@ -66,5 +66,5 @@ class Log:
 
 
 def read_evaluations(folder: Path) -> list[dict[str, float]]:
-    """Returns the evaluations of a run so far, oldest first, without a half-written last row."""
+    """Returns the evaluations of a run, oldest first; an incomplete last row is ignored."""
     return read_json_lines(folder / "evaluations.jsonl")

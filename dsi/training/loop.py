@@ -1,4 +1,4 @@
-"""The training loop: from where it stopped to the last step."""
+"""The training loop, from the newest checkpoint to the last step."""
 
 from __future__ import annotations
 
@@ -53,23 +53,22 @@ SELECTION_MEASURE = "RR@10"
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: what is trained, on what, how, and where it leaves its state.
+    """One training run: model, data, optimization, and the folder that holds its state.
 
     Attributes:
-        model: With the weights of step 0.
-        batches: The examples of every step.
+        model: The model, with its initial weights.
+        batches: Yields the examples of every step.
         targets: The identifiers.
         objectives: The terms of the loss.
-        trie: The identifiers, for evaluation.
-        dev: Dev queries; None where the dataset has none, and then the last weights are kept.
-        optimizer: How weights move.
-        loop: How long.
-        seed: Of dropout.
-        folder: Where checkpoints, the best weights and the logs are.
-        sam: Whether and how weights are perturbed before a step's gradient is taken.
+        trie: Trie of the identifiers, for evaluation.
+        dev: Dev queries; None if the dataset has none, in which case the last weights are kept.
+        optimizer: Optimizer options.
+        loop: Options of the loop.
+        seed: Seed of dropout.
+        folder: Folder of checkpoints, best weights and logs.
+        sam: SAM options.
         deepspeed: A DeepSpeed configuration (`read_zero_config`); None for DDP.
-        documents: Texts of documents, to see which are memorized and which forgotten; None for
-            none.
+        documents: Texts of documents whose memorization and forgetting are tracked; None for none.
     """
 
     model: PreTrainedModel
@@ -88,22 +87,22 @@ class Run:
 
     @property
     def without_padding(self) -> bool:
-        """Whether a part is computed in one pass over texts of all lengths."""
+        """Whether a micro-batch is processed in one pass, without padding."""
         return self.deepspeed is None and can_do_without(self.model)
 
     @cached_property
     def pass_overhead_tokens(self) -> float:
-        """What a pass through the model costs by itself, in tokens of text."""
+        """The fixed cost of a forward pass, in tokens of text."""
         return pass_overhead_tokens(self.model)
 
 
 def hardware_precision(wanted: str) -> str:
-    """Returns "bf16" or "fp32"; auto asks whether the hardware multiplies bf16 natively."""
+    """Returns "bf16" or "fp32"; auto selects bf16 if the hardware supports it natively."""
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # oneDNN takes bf16 on any AVX-512 machine; it is faster only with instructions for it.
+    # oneDNN accepts bf16 on any AVX-512 machine, but it is faster only with native instructions.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
 
@@ -111,20 +110,20 @@ def hardware_precision(wanted: str) -> str:
 def train_loop(run: Run) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint if there is one.
 
-    The weights of a step depend on the seed and the step only: a run that was killed and run
-    again ends with the weights of one that was left alone.
+    The weights after a step depend only on the seed and the step: a run that was killed and resumed
+    ends with the same weights as an uninterrupted one.
 
     Returns:
-        What was reached: steps, how many examples they read, last loss, the best evaluation and
-        its step. The model holds
-        the best weights by `SELECTION_MEASURE` on the dev queries, or the last ones without.
+        The results: steps, examples read, last loss, best evaluation and its step. The model holds
+        the best weights by `SELECTION_MEASURE` on the dev queries, or the last weights if there are
+        no dev queries.
 
     Raises:
-        InputError: The loss is not a finite number, a checkpoint is damaged, or a batch has too few
-            examples for so many processes and parts.
+        InputError: The loss is not finite, a checkpoint is damaged, or a batch has too few examples
+            for the number of processes and parts.
     """
     precision = hardware_precision(run.loop.precision)
-    if run.deepspeed is not None:  # it takes layers apart and copies them
+    if run.deepspeed is not None:  # it splits and copies layers
         return _train(run, precision)
     with install(
         run.model,
@@ -137,7 +136,7 @@ def train_loop(run: Run) -> dict[str, Any]:
 
 
 def _train(run: Run, precision: str) -> dict[str, Any]:
-    """Trains in a precision; see `train_loop`."""
+    """Trains in the given precision; see `train_loop`."""
     engine, start, progress = _start(run, precision)
     accelerator, loop, steps = engine.accelerator, run.loop, run.loop.total
     perturbation = _perturbation(run, engine)
@@ -149,7 +148,7 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
     if "forgetting" in progress:
         forgetting.restore(progress["forgetting"])
     engine.model.train()
-    # Unless it must be silent, the bar is left to TQDM_DISABLE, by which `--quiet` works.
+    # Unless disabled here, the progress bar obeys TQDM_DISABLE, which `--quiet` sets.
     silent = {} if accelerator.is_local_main_process else {"disable": True}
     bar = tqdm(
         total=steps, initial=start, desc="training", unit="step", dynamic_ncols=True, **silent
@@ -214,12 +213,12 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
 
 
 def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
-    """Makes the engine, with the state of the newest checkpoint if there is one.
+    """Creates the engine, with the state of the newest checkpoint if there is one.
 
     Returns:
-        The engine, how many steps have been made, and what else the checkpoint knows.
+        The engine, the number of completed steps, and the rest of the checkpoint's state.
     """
-    AcceleratorState._reset_state()  # else one process could train in one precision only
+    AcceleratorState._reset_state()  # otherwise one process could train in one precision only
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if run.batches.fewest < run.loop.accumulation * processes:
         asked, size = f"--loop.batch {run.loop.size}", "is less than"
@@ -237,7 +236,7 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
             hint="Take --optimizer.rows all",
         )
     if run.loop.gradient_checkpointing:
-        # Not the reentrant form: it gives no gradients to those who ask for them by weight.
+        # The reentrant variant does not support `torch.autograd.grad` with respect to weights.
         run.model.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = make_optimizer(run.model, run.optimizer)
     if run.loop.check_memory:
@@ -262,15 +261,15 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
 
 
 def _check_memory(run: Run, processes: int) -> None:
-    """Refuses a run whose first step cannot fit.
+    """Refuses a run whose first step cannot fit in memory.
 
     Args:
-        run: With the network built.
-        processes: Of the run.
+        run: The run, with its network built.
+        processes: Number of processes of the run.
     """
     zero = {} if run.deepspeed is None else run.deepspeed["zero_optimization"]
     if zero.get("offload_optimizer", {}).get("device", "none") != "none":
-        return  # what goes where is DeepSpeed's to decide
+        return  # DeepSpeed decides the placement
     needs = [
         estimate(
             Shape.of(
@@ -300,7 +299,7 @@ def _check_memory(run: Run, processes: int) -> None:
 
 
 def _perturbation(run: Run, engine: Engine) -> Perturbation | None:
-    """Returns SAM's perturbation; None where it is off."""
+    """Returns SAM's perturbation; None if SAM is off."""
     if not run.sam.rho:
         return None
     names = weights_to_perturb(run.model, run.sam.weights)
@@ -316,20 +315,21 @@ def _gradients(
     targets: Targets,
     step: int,
 ) -> tuple[StepLoss, dict[str, float]]:
-    """Gives the engine the gradients of a step, at perturbed weights in SAM's steps.
+    """Computes the gradients of a step, at the perturbed weights in SAM steps.
 
     Returns:
-        What the step cost, at the weights as they are if all of it was computed there; and how
-        much more it cost at the perturbed ones ("sharpness"), where that is known.
+        The loss of the step, at the unperturbed weights if all of it was computed there; and its
+        increase at the perturbed weights ("sharpness"), if known.
     """
     sharers = engine.accelerator.num_processes * run.loop.accumulation
-    # From what every process knows, so that all make as many passes; no part has fewer examples.
+    # Derived from values that all processes share, so that all run equally many passes; no part has
+    # fewer examples.
     fewest, each = run.batches.fewest // sharers, run.pass_overhead_tokens
     most = 1 if run.without_padding else run.loop.length_buckets
     lengths = run.batches.lengths(step)
 
     def once(parts: Sequence[Batch], own: bool = False, share: float = 1.0) -> StepLoss:
-        # The same dropout in both passes: they differ by the weights only.
+        # The same dropout in both passes, which then differ in the weights only.
         torch.manual_seed(int(np.random.SeedSequence([run.seed, 7, step]).generate_state(1)[0]))
         return backward_step(
             engine,
@@ -359,7 +359,7 @@ def _gradients(
 
 
 def _checkpoint(run: Run, engine: Engine, done: int, progress: dict[str, Any]) -> None:
-    """Writes a checkpoint: what one process alone would write, whoever held the pieces."""
+    """Writes a checkpoint, in the same format for any number of processes."""
     model, state = engine.whole(), engine.optimizer_state()
     if model is not None:
         save_checkpoint(run.folder / "checkpoints", done, model, state, progress, run.objectives)
@@ -374,7 +374,7 @@ def _evaluate(
     log: Log,
     forgetting: Forgetting,
 ) -> None:
-    """Measures the model, and keeps its weights if none were better on the dev queries."""
+    """Evaluates the model, and saves its weights if they are the best on the dev queries so far."""
     plain = engine.whole()
     if plain is not None:
         measured = dict(known)

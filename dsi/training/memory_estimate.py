@@ -1,22 +1,25 @@
-"""How much memory a training step will ask for, told before the first one.
+"""Estimates the memory of a training step before the first one runs.
 
 Bytes in one process beyond the network itself, for T trained weights, a batch of b examples of at
-most l tokens, identifiers of n codes out of a, a network of width d, inner width f and h heads:
+most l tokens, identifiers of n codes from an alphabet of a, a network of width d, inner width f and
+h heads:
 
     gradients      4 T
-    optimizer      8 T  (AdamW; Adafactor keeps rows and columns only)
+    optimizer      8 T  (AdamW; Adafactor stores row and column statistics only)
     SAM            4 T  (the perturbed weights; the old ones are kept)
     hidden states  4 b (layers_enc (l (14 d + 3 f + 3 h l))
                         + layers_dec (n (22 d + 3 f + 3 h (n + l)) + 2 l d))
     logits         12 b n a
 
-A prefix-aware output layer (`dsi.pawa`) adds as many hidden states for each of its layers and code,
-and 8 b n d min(a, d) for adapted weights.
-With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) and those of
-one layer. DeepSpeed keeps the network twice, once in float32 for the optimizer: 4 T more; over p
-processes ZeRO 1 divides the optimizer's states and that copy by p, ZeRO 2 the gradients too.
+A prefix-aware output layer (`dsi.pawa`) adds as many hidden states per layer and code,
+and 8 b n d min(a, d) for the adapted weights.
+With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) plus those of
+one layer. DeepSpeed keeps a second copy of the weights, in float32, for the optimizer: 4 T more.
+Over p processes ZeRO 1 divides the optimizer states and that copy by p; ZeRO 2 also divides the
+gradients.
 
-What the backward pass keeps was counted in T5; other encoder-decoders keep about as much.
+The activations kept for the backward pass were counted in T5; other encoder-decoders keep about as
+much.
 """
 
 from __future__ import annotations
@@ -41,11 +44,11 @@ _OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 0}
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that one process will ask for beyond the network.
+    """Bytes that one process needs beyond the network.
 
     Attributes:
-        states: For gradients, the optimizer and SAM; the batch does not change it.
-        batch: For hidden states and logits of one part of a step.
+        states: Gradients, optimizer and SAM; independent of the batch.
+        batch: Hidden states and logits of one part of a step.
     """
 
     states: int
@@ -59,16 +62,16 @@ class Need:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a network that decide what a batch costs.
+    """The dimensions of a network that determine the memory of a batch.
 
     Attributes:
-        width: Of hidden states.
-        inner: Of the feed-forward layers.
-        heads: Of attention.
+        width: Hidden size.
+        inner: Inner size of the feed-forward layers.
+        heads: Number of attention heads.
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         alphabet: Codes of the output layer.
-        adaptor_layers: Layers of its adaptor to prefixes (`dsi.pawa`); 0 without one.
+        adaptor_layers: Layers of the prefix adaptor (`dsi.pawa`); 0 without one.
     """
 
     width: int
@@ -81,14 +84,14 @@ class Shape:
 
     @classmethod
     def of(cls, config: PretrainedConfig, *, encoder_moves: bool = True) -> Shape:
-        """Reads the configuration of any encoder-decoder or language model of transformers.
+        """Reads the configuration of any transformers encoder-decoder or language model.
 
         Args:
             config: The configuration.
-            encoder_moves: Whether a pretrained encoder of texts (`dsi.pooled_encoder`) is trained;
-                one that is frozen keeps nothing for the backward pass.
+            encoder_moves: Whether a pretrained text encoder (`dsi.pooled_encoder`) is trained; a
+                frozen one keeps no activations for the backward pass.
         """
-        # Two models put together, such as BERT twice, have a configuration each.
+        # Composite models, such as two BERTs, have one configuration per part.
         encoder, decoder = encoder_config(config), decoder_config(config)
         pretrained = (getattr(config, ENCODER, None) or {}).get("config")
         if pretrained is not None:
@@ -96,7 +99,7 @@ class Shape:
             if not encoder_moves:
                 encoder.num_hidden_layers = encoder.n_layers = 0
 
-        # The layers of a language model read texts and codes alike, and texts are most of it.
+        # The layers of a language model process both texts and codes; texts dominate.
         if not config.is_encoder_decoder:
             decoder = SimpleNamespace()
 
@@ -123,10 +126,10 @@ def hidden_bytes(shape: Shape, examples: int, tokens: int, codes: int) -> int:
     """Returns the bytes of hidden states that a backward pass needs, without checkpointing.
 
     Args:
-        shape: Of the network.
-        examples: How many are worked on at once.
-        tokens: Of the text of each.
-        codes: Of the identifier of each.
+        shape: Dimensions of the network.
+        examples: Micro-batch size.
+        tokens: Text tokens per example.
+        codes: Identifier codes per example.
     """
     d, f, h = shape.width, shape.inner, shape.heads
     encoder = shape.encoder_layers * tokens * (14 * d + 3 * f + 3 * h * tokens)
@@ -148,14 +151,14 @@ def state_bytes(
     zero_stage: int = 0,
     processes: int = 1,
 ) -> int:
-    """Returns the bytes for gradients, optimizer and SAM in each process.
+    """Returns the bytes of gradients, optimizer and SAM in each process.
 
     Args:
-        trained: How many numbers the weights that move have.
+        trained: Number of trainable parameters.
         optimizer: "adamw" or "adafactor".
-        sam: Whether SAM keeps the weights before its perturbation.
-        zero_stage: Of DeepSpeed; 0 without.
-        processes: That ZeRO shares these out among.
+        sam: Whether SAM keeps a copy of the unperturbed weights.
+        zero_stage: ZeRO stage of DeepSpeed; 0 without DeepSpeed.
+        processes: Number of processes that ZeRO shards over.
     """
     gradients, kept = 4 * trained, _OPTIMIZER_BYTES[optimizer] * trained
     if zero_stage:
@@ -178,19 +181,19 @@ def estimate(
     zero_stage: int = 0,
     processes: int = 1,
 ) -> Need:
-    """Returns what a step will ask for in each process, by the formula of this module.
+    """Returns the memory of a step in each process, by the formula in the module docstring.
 
     Args:
-        shape: Of the network.
-        trained: Weights that are trained.
-        examples: In one part of a step, in one process.
-        tokens: Of the longest text.
-        codes: Of the longest identifier.
+        shape: Dimensions of the network.
+        trained: Number of trainable parameters.
+        examples: Micro-batch size of one process.
+        tokens: Tokens of the longest text.
+        codes: Codes of the longest identifier.
         optimizer: adamw or adafactor.
-        sam: Whether weights are perturbed.
-        checkpointing: Whether hidden states are computed again.
-        zero_stage: Of DeepSpeed; 0 without.
-        processes: That share what ZeRO shares out.
+        sam: Whether SAM is on.
+        checkpointing: Whether gradient checkpointing is on.
+        zero_stage: ZeRO stage of DeepSpeed; 0 without DeepSpeed.
+        processes: Number of processes that ZeRO shards over.
     """
     hidden = hidden_bytes(shape, examples, tokens, codes)
     if checkpointing:
@@ -205,7 +208,7 @@ def estimate(
 
 
 def available(device: torch.device) -> int:
-    """Returns the bytes that are free on a GPU, or on this machine within its container."""
+    """Returns the free bytes of a GPU, or of this machine within its container's limit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
@@ -221,16 +224,16 @@ def available(device: torch.device) -> int:
 def refuse_what_cannot_fit(
     need: Need, free: int, *, accumulation: int, checkpointing: bool
 ) -> None:
-    """Refuses a training whose first step would not fit, with advice that would make it fit.
+    """Refuses a run whose first step would not fit in memory, and suggests options that would fit.
 
     Args:
-        need: Of one process.
-        free: Bytes there are for it.
-        accumulation: PreparedCorpus of a step now.
-        checkpointing: Whether hidden states are computed again already.
+        need: Memory needed by one process.
+        free: Bytes available to it.
+        accumulation: Current number of gradient accumulation parts.
+        checkpointing: Whether gradient checkpointing is already on.
 
     Raises:
-        InputError: It cannot fit.
+        InputError: The estimate exceeds the free memory.
     """
     if need.total <= free:
         return

@@ -1,4 +1,4 @@
-"""Everything that a user can set about training; the text under a field is its help."""
+"""All training options; the string below a field is its help text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_prep.marks import Advanced, Names
 from dsi.backbone import FORMER_SIZES, SIZES
 
 DEFAULT_BATCH = 512
-"""Examples per step where nothing else is said."""
+"""Default number of examples per step."""
 BACKBONE_LR_SCALE = 0.05
 """Default learning rate of the backbone, relative to that of embeddings and output rows."""
 SizeName = Annotated[str, Names(lambda: SIZES)]
@@ -115,7 +115,7 @@ class ModelOptions:
             )
 
     def _check_encoder(self) -> None:
-        """Refuses what does not go with a pretrained encoder, or means nothing without one."""
+        """Refuses options that conflict with a pretrained encoder, or do nothing without one."""
         if self.encoder is None:
             if self.warm_start == "encoder":
                 raise InputError(
@@ -146,7 +146,7 @@ class ModelOptions:
                 )
 
     def refuse_other_networks(self) -> None:
-        """Raises InputError where another network is asked for than that of the identifiers."""
+        """Raises InputError if the options name another network than that of the identifiers."""
         for name in ("pretrained", "encoder", "size", "dropout"):
             value = getattr(self, name)
             if value != getattr(ModelOptions, name):
@@ -159,7 +159,7 @@ class ModelOptions:
 
     @property
     def start(self) -> str:
-        """The warm start that is meant: a name in `dsi.rows.WARM_STARTS`."""
+        """The selected warm start: a name in `dsi.rows.WARM_STARTS`."""
         if self.warm_start != "auto":
             return self.warm_start
         if self.encoder is not None:
@@ -322,17 +322,17 @@ class LoopOptions:
 
     @property
     def size(self) -> int | None:
-        """Examples per step; None where tokens are counted."""
+        """Examples per step; None if --loop.tokens is set."""
         return None if self.tokens is not None else (self.batch or DEFAULT_BATCH)
 
     @property
     def total(self) -> int:
-        """Optimizer steps, where they have been decided (`dsi.indexing.start.decided`)."""
+        """Optimizer steps, once resolved (`dsi.indexing.start.decided`)."""
         assert self.steps is not None
         return self.steps
 
     def of_size(self, batch: int | None, **changes: Any) -> LoopOptions:
-        """Returns these options with other ones, and so many examples per step unless None."""
+        """Returns a copy with the given changes, and this many examples per step unless None."""
         if batch is not None:
             changes |= {"batch": batch, "tokens": None}
         return replace(self, **changes)
@@ -382,5 +382,5 @@ class SamOptions:
                 )
 
     def due(self, step: int) -> bool:
-        """Whether step `step` (from 0) perturbs."""
+        """Whether SAM perturbs in step `step` (from 0)."""
         return self.rho > 0 and step % self.every == 0

@@ -1,4 +1,4 @@
-"""Forward and backward of one step: what its examples cost, and the gradients of that."""
+"""Forward and backward pass of one step: the loss of its examples and its gradients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dsi.training.engines.base import Engine
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step cost, over all its parts and processes.
+    """The loss of a step, over all its parts and processes.
 
     Attributes:
-        loss: The weighted sum of the terms, mean over examples.
-        terms: Each term by name, without its weight.
+        loss: Weighted sum of the terms, averaged over examples.
+        terms: Unweighted value of each term, by name.
     """
 
     loss: float
@@ -37,23 +37,23 @@ def backward_step(
     own: bool = False,
     groups: int = 1,
 ) -> StepLoss:
-    """Adds the gradients of one step's loss to those the engine has.
+    """Accumulates the gradients of one step's loss in the engine.
 
-    Called again with the same arguments it does the same again, at whatever the weights then
-    are; dropout draws from torch's generator. No weight is changed.
+    It can be called again with the same arguments, at other weights; dropout draws from torch's
+    generator. No weight is changed.
 
     Args:
         engine: The model in training.
-        parts: This process's micro-batches, as many in every process.
-        objectives: The terms.
+        parts: This process's micro-batches; all processes have the same number.
+        objectives: Terms of the loss.
         targets: The identifiers, on the model's device.
-        examples: How many examples the step has, over all parts and processes.
-        step: Which step, from 0.
-        steps: How many there will be.
-        own: Whether gradients stay each process's own.
-        groups: How many passes each part takes, with texts of similar lengths in each, so that
-            less is computed on padding; as many in every process. One, whatever it says, where a
-            term looks at the examples of a part together.
+        examples: Number of examples of the step, over all parts and processes.
+        step: Current step, from 0.
+        steps: Total number of steps.
+        own: Whether gradients stay local to each process.
+        groups: Number of passes per part, each over texts of similar length, so that less time goes
+            into padding; the same in every process. Always one if a term compares the examples of a
+            part with each other.
     """
     if any(objective.whole_batch for objective in objectives):
         groups = 1
@@ -72,8 +72,8 @@ def backward_step(
                 summed = objective.of_examples(forward)
                 terms = []
                 if summed is not None:
-                    # Mean over the whole step, so that parts and processes do not change it;
-                    # DDP averages over processes what here must be summed.
+                    # Mean over the whole step, independent of the number of parts and processes;
+                    # DDP averages over processes, where a sum is needed.
                     terms.append(summed * (processes / examples))
                 if last and (constant := objective.of_weights(engine.network)) is not None:
                     terms.append(constant)

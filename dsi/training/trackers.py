@@ -1,7 +1,7 @@
-"""Experiment trackers that a training can report to besides its TensorBoard files.
+"""Experiment trackers that a run can report to in addition to TensorBoard.
 
-A tracker is one function in `TRACKERS`: it starts a run, or goes on with that of a training that
-was interrupted, and returns something with `log(values, step=step)` and `finish()`.
+A tracker is one function in `TRACKERS`: it starts a run, or resumes that of an interrupted
+training, and returns an object with `log(values, step=step)` and `finish()`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class TrackedRun(Protocol):
     """A run of a tracker."""
 
     def log(self, metrics: dict[str, float], step: int | None = None) -> Any:
-        """Records values of a step."""
+        """Logs the values of a step."""
         ...
 
     def finish(self) -> Any:
-        """Ends the run."""
+        """Finishes the run."""
         ...
 
 
 def _start_wandb(project: str, folder: Path, run_id: str, config: Mapping[str, Any]) -> Any:
-    """Weights & Biases; with WANDB_MODE=offline the run is kept in the folder."""
+    """Weights & Biases; with WANDB_MODE=offline the run stays in the folder."""
     import wandb
 
     return wandb.init(
@@ -41,7 +41,7 @@ def _start_wandb(project: str, folder: Path, run_id: str, config: Mapping[str, A
 
 
 class _TrackioRun:
-    """A run of Trackio, which prints to standard error what it would print to standard output."""
+    """A Trackio run, whose output to stdout is redirected to stderr."""
 
     def __init__(self, **settings: Any) -> None:
         import trackio
@@ -51,17 +51,17 @@ class _TrackioRun:
             self._run = trackio.init(**settings, embed=False)
 
     def log(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Records values of a step."""
+        """Logs the values of a step."""
         self._run.log(metrics, step=step)
 
     def finish(self) -> None:
-        """Ends the run."""
+        """Finishes the run."""
         with contextlib.redirect_stdout(sys.stderr):
             self._trackio.finish()
 
 
 def _start_trackio(project: str, folder: Path, run_id: str, config: Mapping[str, Any]) -> Any:
-    """Trackio; runs are kept on this machine (TRACKIO_DIR), `trackio show` shows them."""
+    """Trackio; runs are stored locally (TRACKIO_DIR), and `trackio show` displays them."""
     return _TrackioRun(project=project, name=run_id, resume="allow", config=dict(config))
 
 
@@ -75,7 +75,7 @@ def parse_track(text: str) -> list[tuple[str, str]]:
     """Returns (tracker, project) for each part of `--loop.track`.
 
     Args:
-        text: `TRACKER:PROJECT`, several of them separated by commas.
+        text: One or several `TRACKER:PROJECT`, separated by commas.
 
     Raises:
         InputError: A tracker is unknown or named twice, or a project is missing.
@@ -96,10 +96,10 @@ def parse_track(text: str) -> list[tuple[str, str]]:
 
 
 def check_trackers(text: str) -> None:
-    """Refuses trackers that are unknown or not installed.
+    """Refuses unknown trackers and those that are not installed.
 
     Raises:
-        InputError: One of them is.
+        InputError: A tracker is unknown or not installed.
     """
     for name, _ in parse_track(text):
         if importlib.util.find_spec(name) is None:
@@ -114,8 +114,8 @@ def start_trackers(text: str, folder: Path) -> list[TrackedRun]:
     """Starts a run of each tracker, or resumes that of the same training.
 
     Args:
-        text: What `--loop.track` says.
-        folder: Of the training; what it was called with names the run.
+        text: The value of `--loop.track`.
+        folder: Folder of the training; the arguments it was called with name the run.
     """
     check_trackers(text)
     claim = folder / "training.json"

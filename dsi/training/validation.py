@@ -1,4 +1,4 @@
-"""How well the model ranks during training: measured on the dev split, never on test."""
+"""Evaluation during training, on the dev split only, never on test."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _DEPTH = 10
 
 @dataclass(frozen=True)
 class DevQueries:
-    """Queries with the one document each must find.
+    """Queries, each with one relevant document.
 
     Attributes:
         tokens: Token ids of each query.
-        rows: Table row of its relevant document.
-        texts: The queries as they are asked; none without a lexical layer.
-        lexical: Scores documents for them; None for the model alone.
+        rows: Table row of the relevant document of each.
+        texts: The query texts; empty without a lexical layer.
+        lexical: Lexical layer that scores documents for the queries; None for the model alone.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -49,14 +49,14 @@ class DevQueries:
         length: int,
         lexical: DocumentScores | None = None,
     ) -> DevQueries:
-        """Encodes queries.
+        """Tokenizes queries.
 
         Args:
             texts: The queries.
             rows: Table row of the relevant document of each.
-            encoder: Of the model.
-            length: Most tokens of a query.
-            lexical: Scores documents for them; None for the model alone.
+            encoder: The model's text encoder.
+            length: Maximum tokens per query.
+            lexical: Lexical layer that scores documents for the queries; None for the model alone.
         """
         return cls(encoder.encode(texts, length), rows, texts, lexical)
 
@@ -75,14 +75,14 @@ class DevQueries:
 def validate(
     model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
 ) -> dict[str, float]:
-    """Searches with the model as it is and returns Success@1, Success@10 and RR@10.
+    """Searches with the current model and returns Success@1, Success@10 and RR@10.
 
     Args:
-        model: Put into evaluation mode meanwhile.
+        model: The model, switched to evaluation mode for the duration.
         queries: At least one.
-        trie: The identifiers.
-        beams: Width of the beam search.
-        score: What a document's score is, as in `beam_search`.
+        trie: Trie of the identifiers.
+        beams: Beam width.
+        score: How documents are scored, as in `beam_search`.
     """
     ranks = ranks_of(model, queries, trie, beams, score)
     return {
@@ -95,17 +95,17 @@ def validate(
 def ranks_of(
     model: PreTrainedModel, queries: DevQueries, trie: TorchTrie, beams: int, score: str = "model"
 ) -> npt.NDArray[np.float64]:
-    """Searches with the model as it is and returns the rank of each query's document.
+    """Searches with the current model and returns the rank of each query's document.
 
     Args:
-        model: Put into evaluation mode meanwhile.
+        model: The model, switched to evaluation mode for the duration.
         queries: At least one.
-        trie: The identifiers.
-        beams: Width of the beam search.
-        score: What a document's score is, as in `beam_search`.
+        trie: Trie of the identifiers.
+        beams: Beam width.
+        score: How documents are scored, as in `beam_search`.
 
     Returns:
-        From 1; infinite where it is not among the first ten; float64 [queries].
+        Ranks from 1; infinity if not in the top ten; float64 [queries].
     """
     ranks = np.full(len(queries), np.inf)
     order = np.argsort([len(line) for line in queries.tokens], kind="stable")

@@ -1,4 +1,4 @@
-"""How one model is trained by one process or many: who holds what, and when it is exchanged."""
+"""Engines: how one or several processes hold a model's state and synchronize it."""
 
 from dsi.training.engines.base import Engine
 

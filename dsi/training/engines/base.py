@@ -1,4 +1,4 @@
-"""What the training loop asks of an engine."""
+"""The interface between the training loop and an engine."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OptimizerState = dict[int, dict[str, torch.Tensor]]
-"""What an optimizer remembers of each weight, by the weight's number: the form of
+"""Optimizer state of each weight, by the index of the weight, in the format of
 `torch.optim.Optimizer.state_dict()["state"]`. Tensors have the weight's shape, or none."""
 
 
 class Engine(ABC):
-    """A model in training, over all processes of the run.
+    """A model being trained by all processes of the run.
 
-    All processes call the same methods in the same order. Gradients of several parts add up;
-    over the processes they are averaged.
+    All processes call the same methods in the same order. Gradients are summed over the parts of a
+    step and averaged over processes.
 
     Attributes:
-        accelerator: Of accelerate: the device, the processes, and sums over them.
-        model: What computes logits, with all that exchanges gradients.
-        whole_weights: Whether every process has all weights of the network at any time.
+        accelerator: The `Accelerator`: device, processes and reductions.
+        model: The wrapped module that computes logits and synchronizes gradients.
+        whole_weights: Whether every process always holds all weights.
     """
 
     accelerator: Accelerator
@@ -39,56 +39,56 @@ class Engine(ABC):
     @property
     @abstractmethod
     def network(self) -> torch.nn.Module:
-        """The model in training without any wrapping."""
+        """The model without any wrapper."""
 
     @property
     @abstractmethod
     def param_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups, whose learning rates the loop sets."""
+        """The optimizer's parameter groups; the loop sets their learning rates."""
 
     @abstractmethod
     def part(self, *, last: bool, own: bool = False) -> AbstractContextManager[torch.nn.Module]:
-        """Opens a part of a step, in which one loss is computed and `backward` is called.
+        """Opens a part of a step (a micro-batch): one loss and one call of `backward`.
 
         Args:
-            last: Whether gradients are complete after this part, and are exchanged.
-            own: Whether they stay this process's own (of `shards(..., own=True)`) instead.
+            last: Whether this is the last part, after which gradients are synchronized.
+            own: Whether gradients stay local to this process (for `shards(..., own=True)`).
 
         Returns:
-            A context manager that gives the module to compute the logits with.
+            A context manager that yields the module that computes the logits.
         """
 
     @abstractmethod
     def backward(self, loss: torch.Tensor, *, own: bool = False) -> None:
-        """Adds the gradients of a loss to those there are."""
+        """Accumulates the gradients of a loss."""
 
     @abstractmethod
     def shards(self, names: Sequence[str], *, own: bool) -> Shards:
-        """Returns the weights of these names as SAM perturbs them.
+        """Returns the named weights in the form that SAM perturbs.
 
         Args:
-            names: Of weights that are trained.
-            own: Whether each process perturbs by its own gradients.
+            names: Names of trained weights.
+            own: Whether each process uses its local gradients for the perturbation.
         """
 
     @abstractmethod
     def step(self, clip: float) -> None:
-        """Moves the weights by their gradients, and forgets these.
+        """Updates the weights and clears the gradients.
 
         Args:
-            clip: Largest norm of the gradient of all weights; 0 for no limit.
+            clip: Maximum global gradient norm; 0 disables clipping.
         """
 
     @abstractmethod
     def whole(self) -> PreTrainedModel | None:
-        """Returns a plain model with the weights of now in the first process, None in others.
+        """Returns a plain model with the current weights in the first process, None in others.
 
-        It shares memory with the model in training, or is written over by the next call.
+        It shares memory with the trained model, or the next call overwrites it.
         """
 
     @abstractmethod
     def optimizer_state(self) -> OptimizerState:
-        """Returns the optimizer's state in the first process, as one process alone would have it.
+        """Returns the full optimizer state in the first process, as in single-process training.
 
-        In the others, it returns an empty dict.
+        The other processes get an empty dict.
         """

@@ -1,4 +1,4 @@
-"""One process, or several that each hold the whole model (DDP)."""
+"""Single-process training, or DDP with the whole model in every process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class PlainEngine(Engine):
-    """Every process holds all weights; only gradients are exchanged, averaged by DDP.
+    """Every process holds all weights; DDP averages the gradients.
 
     Args:
-        accelerator: Made for the precision.
-        model: With `requires_grad` as training has it.
+        accelerator: An `Accelerator` with the precision set.
+        model: The model, with `requires_grad` already set.
         optimizer: Over the model's weights.
     """
 
@@ -49,7 +49,7 @@ class PlainEngine(Engine):
 
     @contextmanager
     def part(self, *, last: bool, own: bool = False) -> Iterator[torch.nn.Module]:
-        """Opens a part; DDP exchanges gradients during the backward pass of the last."""
+        """Opens a part; DDP synchronizes gradients in the backward pass of the last one."""
         with nullcontext() if last and not own else self.accelerator.no_sync(self.model):
             yield self.model
 
@@ -58,7 +58,7 @@ class PlainEngine(Engine):
         self.accelerator.backward(loss)
 
     def shards(self, names: Sequence[str], *, own: bool) -> Shards:
-        """Returns whole weights: their gradients are own or averaged as `part` had it."""
+        """Returns whole weights, with local or averaged gradients as `part` was told."""
         chosen = set(names)
         weights = dict(self._plain.named_parameters())
         return WholeWeights(
@@ -67,7 +67,7 @@ class PlainEngine(Engine):
         )
 
     def step(self, clip: float) -> None:
-        """Clips, steps, forgets."""
+        """Clips gradients, steps, clears gradients."""
         weights = list(self._plain.parameters())
         if clip and any(weight.grad is not None and weight.grad.is_sparse for weight in weights):
             clip_sparse_too(weights, clip)

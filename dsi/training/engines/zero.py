@@ -1,9 +1,9 @@
-"""DeepSpeed ZeRO: processes that share out optimizer states, gradients (2) and weights (3).
+"""DeepSpeed ZeRO: optimizer states, gradients (stage 2) and weights (stage 3) are sharded.
 
-DeepSpeed keeps every weight twice: as the network computes with it, whole (1, 2) or cut up over the
-processes (3), and as the optimizer moves it, in float32 and always cut up. A process's pieces of
-the latter are what this module reads and writes: SAM moves them, and a checkpoint is their
-gathering, so that it says nothing about how many processes there were.
+DeepSpeed keeps two copies of every weight: the one the network computes with, whole in stages 1 and
+2 and sharded in stage 3, and the float32 master copy that the optimizer updates, which is always
+sharded. This module reads and writes each process's shards of the master copy: SAM perturbs them,
+and a checkpoint gathers them, so that it is independent of the number of processes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def refuse_with_zero(
     optimizer: OptimizerOptions, objectives: Sequence[Objective], config: dict[str, Any]
 ) -> None:
-    """Refuses what cannot be done with weights or states that are cut up.
+    """Refuses options that do not work with sharded weights or states.
 
     Raises:
-        InputError: Naming the options.
+        InputError: One of these options is set; the message names it.
     """
     if optimizer.name == "adafactor":
         raise InputError(
@@ -62,12 +62,12 @@ def refuse_with_zero(
 
 
 def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> Accelerator:
-    """Returns accelerate's object for DeepSpeed, on GPUs or, without any, on CPUs.
+    """Returns an `Accelerator` for DeepSpeed on GPUs, or on CPUs if there is no GPU.
 
     Args:
         config: As `read_zero_config` returns it.
         precision: bf16 or fp32.
-        examples: Per process and part; DeepSpeed only reports with it.
+        examples: Micro-batch size per process; DeepSpeed uses it for its reports only.
 
     Raises:
         InputError: DeepSpeed is not installed.
@@ -86,19 +86,19 @@ def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> A
         accelerator = Accelerator(
             mixed_precision="bf16" if precision == "bf16" else "no", deepspeed_plugin=plugin
         )
-    # Else transformers would cut up every checkpoint that this process loads from here on.
+    # Otherwise transformers would shard every checkpoint that this process loads from here on.
     unset_hf_deepspeed_config()
     return accelerator
 
 
 class ZeroEngine(Engine):
-    """A copy of the model under DeepSpeed; the model itself is where weights are gathered.
+    """Trains a copy of the model under DeepSpeed; weights are gathered into the original.
 
     Args:
         accelerator: As `zero_accelerator` returns it.
-        model: With `requires_grad` as training has it.
-        optimizer: Over the model's weights, with the state of a checkpoint or none.
-        clip: Largest norm of the gradient of all weights; 0 for no limit.
+        model: The model, with `requires_grad` already set.
+        optimizer: Over the model's weights, with or without the state of a checkpoint.
+        clip: Maximum global gradient norm; 0 disables clipping.
     """
 
     def __init__(
@@ -134,17 +134,17 @@ class ZeroEngine(Engine):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the optimizer that DeepSpeed drives."""
+        """The parameter groups of the optimizer inside DeepSpeed."""
         return self._zero.optimizer.param_groups
 
     @property
     def network(self) -> torch.nn.Module:
-        """The copy that DeepSpeed trains."""
+        """The copy trained by DeepSpeed."""
         return self._engine.module
 
     @contextmanager
     def part(self, *, last: bool, own: bool = False) -> Iterator[torch.nn.Module]:
-        """Opens a part; DeepSpeed exchanges gradients in each, and completes them in the last."""
+        """Opens a part; DeepSpeed reduces gradients in each and completes them in the last."""
         if own:
             yield self._engine.module
             return
@@ -152,7 +152,7 @@ class ZeroEngine(Engine):
         yield self.model
 
     def backward(self, loss: torch.Tensor, *, own: bool = False) -> None:
-        """Adds gradients to DeepSpeed's buffers; own ones are kept beside."""
+        """Adds gradients to DeepSpeed's buffers; local gradients are kept separately."""
         if own:
             assert self._own is not None
             self._own.add(loss)
@@ -160,10 +160,10 @@ class ZeroEngine(Engine):
             self._engine.backward(loss)
 
     def shards(self, names: Sequence[str], *, own: bool) -> Shards:
-        """Returns the optimizer's pieces, or the network's own whole weights for own gradients.
+        """Returns the optimizer's shards, or the network's whole weights for local gradients.
 
         Raises:
-            InputError: Gradients shall be own, but ZeRO 3 cuts up the weights.
+            InputError: Local gradients are requested, but ZeRO 3 shards the weights.
         """
         chosen = set(names)
         weights = [
@@ -185,7 +185,7 @@ class ZeroEngine(Engine):
     _own: _OwnGradients | None = None
 
     def step(self, clip: float) -> None:
-        """Steps; DeepSpeed clips as it was told when the engine was made."""
+        """Steps; DeepSpeed clips with the norm set at construction."""
         self._engine.step()
 
     @torch.no_grad()
@@ -215,7 +215,7 @@ class ZeroEngine(Engine):
                 key: safe_get_full_optimizer_state(weight, key).float().cpu() for key in shaped
             }
             if main:
-                # Cloned: a file of safetensors holds no tensor twice.
+                # Cloned because safetensors refuses tensors that share memory.
                 gathered[number] = {
                     **entries,
                     **{key: value.clone() for key, value in flat.items()},
@@ -223,7 +223,7 @@ class ZeroEngine(Engine):
         return gathered
 
     def _state_keys(self) -> tuple[dict[str, torch.Tensor], list[str]]:
-        """Returns what the optimizer remembers as a scalar, and the names of the rest."""
+        """Returns the scalar entries of the optimizer state and the names of the tensor entries."""
         states = [state for state in self._zero.optimizer.state.values() if state]
         if not states:
             return {}, []
@@ -236,7 +236,7 @@ class ZeroEngine(Engine):
 
     @torch.no_grad()
     def _restore(self, state: OptimizerState, values: list[torch.Tensor]) -> None:
-        """Gives DeepSpeed's pieces the weights and the optimizer's state of a checkpoint."""
+        """Loads the weights and optimizer state of a checkpoint into DeepSpeed's shards."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         first = next(iter(state.values()))
@@ -256,26 +256,26 @@ class ZeroEngine(Engine):
     def _link(self) -> None:
         """Lets ZeRO 1 and 2 find each weight's part of the optimizer's state.
 
-        They do it themselves, but after the first group's first step, when the other groups have
-        no state yet.
+        DeepSpeed does this itself, but after the first step of the first group, when the other
+        groups have no state yet.
         """
         if self._stage < 3:
             self._zero._hp_optimizer_states_linked = False
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def _master(self) -> list[torch.Tensor]:
-        """Returns this process's pieces of all weights in float32, one a group."""
+        """Returns this process's float32 shards of all weights, one per group."""
         if self._stage < 3:
             return list(self._zero.single_partition_of_fp32_groups)
         return list(self._zero.fp32_partitioned_groups_flat)
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Gives the network, in all processes, the weights that the optimizer's pieces hold."""
+        """Copies the weights from the optimizer's shards to the network in all processes."""
         if self._stage < 3:
             self._zero.update_lp_params()
             return
-        # Small weights are kept whole; they are gathered again only where they are not whole.
+        # Small weights are kept whole and need no gathering.
         self._zero._partition_all_parameters()
         for number in range(len(self._zero.fp16_groups)):
             self._zero._reassign_or_swap_out_partitioned_parameters(number)
@@ -283,7 +283,7 @@ class ZeroEngine(Engine):
             self._zero.persistent_parameters[0].all_gather(self._zero.persistent_parameters)
 
     def forget(self) -> None:
-        """Forgets the gradients, as DeepSpeed does where it skips a step."""
+        """Clears the gradients, as DeepSpeed does when it skips a step."""
         zero = self._zero
         if self._stage == 3:
             zero._overflow_clean_up(zero.loss_scale)
@@ -300,12 +300,12 @@ class ZeroEngine(Engine):
             zero.all_grad_tensors[group] = None
 
     def piece(self, weight: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Returns this process's piece of a weight and of its gradient; None if it has none."""
+        """Returns this process's shard of a weight and of its gradient; None if it has none."""
         if self._stage == 3:
             from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_grad
 
             value, gradient = safe_get_local_fp32_param(weight), safe_get_local_grad(weight)
-            # The last process's piece is filled up with zeros to the others' length.
+            # The last process's shard is zero-padded to the length of the others.
             held = weight.ds_numel - self.accelerator.process_index * value.numel()
             held = max(0, min(held, value.numel()))
             return value[:held], gradient.flatten()[:held]
@@ -317,7 +317,7 @@ class ZeroEngine(Engine):
 
 
 class _MasterPieces(Shards):
-    """The optimizer's pieces of weights, with averaged gradients."""
+    """The optimizer's shards of the weights, with averaged gradients."""
 
     def __init__(self, engine: ZeroEngine, weights: list[torch.nn.Parameter]) -> None:
         self._engine = engine
@@ -354,7 +354,7 @@ class _OwnGradients(Shards):
         self._last: list[torch.nn.Parameter] = []
 
     def add(self, loss: torch.Tensor) -> None:
-        """Adds a loss's gradients; taken in this way, they pass by DeepSpeed's hooks."""
+        """Adds the gradients of a loss, bypassing DeepSpeed's hooks."""
         found = torch.autograd.grad(loss, self._weights, allow_unused=True)
         for number, gradient in enumerate(found):
             kept = self._gradients[number]
@@ -372,7 +372,7 @@ class _OwnGradients(Shards):
 
     @torch.no_grad()
     def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        # Copied, not exchanged: DeepSpeed has these weights as views of one long one.
+        # Copied, not swapped: in DeepSpeed these weights are views of one flat tensor.
         old = [weight.data.clone() for weight in self._last]
         for weight, value in zip(self._last, values, strict=True):
             weight.data.copy_(value)

@@ -1,1 +1,1 @@
-"""How weights move: optimizers, learning rates, adapters, sharpness-aware minimization."""
+"""Optimization: optimizers, learning rates, adapters, sharpness-aware minimization."""

@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _MARKS = ("lora_", "parallel_adapter.")
-"""In the name of every weight that peft adds, and of side memories (`updating.structures`)."""
+"""Substring of the names of peft's weights and of side memories (`updating.structures`)."""
 
 
 def is_adapter(name: str) -> bool:
-    """Returns whether a weight of this name belongs to an adapter, or to a side memory."""
+    """Returns whether the named weight belongs to an adapter or a side memory."""
     return any(mark in name for mark in _MARKS)
 
 
 def add_adapters(
     model: PreTrainedModel, options: LoraOptions, *, seed: int, encoder: bool = True
 ) -> None:
-    """Puts an adapter beside linear layers, in place: their output gains scale * B A x.
+    """Adds adapters to linear layers in place: their output becomes W x + scale * B A x.
 
-    B starts at zero, so that the model computes what it did before.
+    B starts at zero, so that the output of the model is unchanged at first.
 
     Args:
         model: The model.
-        options: Which layers, and of what rank.
-        seed: Of the random weights of A.
+        options: Adapted layers, rank and other LoRA options.
+        seed: Seed of the random weights of A.
         encoder: Whether the encoder's layers get adapters too.
 
     Raises:
-        InputError: peft is not installed, or no layer has a name that was asked for.
+        InputError: peft is not installed, or no layer has a requested name.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -60,9 +60,9 @@ def add_adapters(
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
-    """Adds every adapter to the weights of its layer and removes it, in place.
+    """Merges every adapter into the weights of its layer and removes it, in place.
 
-    The model then is of the class and the layers that it had before `add_adapters`.
+    The model then has the same class and layers as before `add_adapters`.
     """
     if not any(is_adapter(name) for name, _ in model.named_parameters()):
         return

@@ -29,13 +29,13 @@ _CROSS = re.compile(r"\.(EncDecAttention|encoder_attn|crossattention)\.")
 
 
 def make_optimizer(model: PreTrainedModel, options: OptimizerOptions) -> torch.optim.Optimizer:
-    """Returns the optimizer that the options name, over the weights of `parameter_groups`."""
+    """Returns the optimizer selected by the options, over the groups of `parameter_groups`."""
     groups = parameter_groups(model, options)
     tables: list[Any] = [
         each.get_input_embeddings() for each in (model.get_encoder(), model.get_decoder())
     ]
     for table in tables:
-        # Gradients are then of the rows that were read.
+        # Gradients then cover only the rows in the batch.
         table.sparse = options.rows == "touched"
     if options.name == "adafactor":
         return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=options.weight_decay)
@@ -50,7 +50,7 @@ def make_optimizer(model: PreTrainedModel, options: OptimizerOptions) -> torch.o
 
 
 def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[dict[str, Any]]:
-    """Returns the trained weights in groups, each with its scale of the learning rate.
+    """Returns the trained weights in groups, each with a multiplier of the learning rate.
 
     Embeddings and output rows (with `dsi.pawa`) have scale 1. The backbone has its own scale, which
     `layer_decay` lowers from layer to layer. If it has adapters, they are trained instead of it.
@@ -66,7 +66,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[
         id(model.get_decoder().get_input_embeddings().weight),
         id(model.get_output_embeddings().weight),
     }
-    if not (pooled(model) or is_prompted(model)):  # whose tokens are as old as its layers
+    if not (pooled(model) or is_prompted(model)):  # its token rows are pretrained too
         rows.add(id(text))
     frozen = _frozen(model, options)
     depths = _depths(name for name, _ in model.named_parameters())
@@ -77,7 +77,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[
         if name.startswith("pawa."):
             shares[id(weight)] = 1.0  # of the output layer, and as new
         elif id(weight) in rows:
-            # The rows of identifiers are new; those of tokens are the encoder's lowest layer.
+            # Identifier rows are new; token rows count as the encoder's lowest layer.
             depth = depths[name] if weight is text else 0
             shares[id(weight)] = options.layer_decay**depth
         elif is_adapter(name) or not adapted:
@@ -97,7 +97,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[
 
 
 def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
-    """Returns which weights rest because the options name them, whatever their share."""
+    """Returns the weights that the options freeze, whatever their learning-rate multiplier."""
     encoder = set(map(id, model.get_encoder().parameters()))
     codes = {
         id(model.get_decoder().get_input_embeddings().weight),
@@ -123,10 +123,10 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
 
 
 def _depths(names: Iterable[str]) -> dict[str, int]:
-    """Returns how many layers are above each weight in its stack, by its name.
+    """Returns the number of layers above each weight in its stack, by the weight's name.
 
-    What comes before the first layer of a stack is below all of them; what comes after the last
-    one, and the output layer, below none.
+    Weights before the first layer of a stack are below all layers; weights after the last layer,
+    and the output layer, are below none.
     """
     listed = list(names)
     found = {name: _LAYER.search(name) for name in listed}
@@ -147,13 +147,13 @@ def _depths(names: Iterable[str]) -> dict[str, int]:
 def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
     """Returns the learning rate of step `step` (from 0) of `steps`.
 
-    It rises linearly over the warm-up, then follows the schedule; linear and cosine end at 0
-    one step after the last.
+    It rises linearly during warm-up, then follows the schedule; linear and cosine reach 0 one step
+    after the last.
 
     Args:
-        options: The highest rate, the steps of the warm-up and the schedule.
-        step: Which one, from 0.
-        steps: How many there are.
+        options: Peak learning rate, warm-up steps and schedule.
+        step: Current step, from 0.
+        steps: Total number of steps.
     """
     if step < options.warmup:
         return options.lr * (step + 1) / (options.warmup + 1)
@@ -168,6 +168,6 @@ def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer | Engine, lr: float) -> None:
-    """Sets the learning rate of every group to its share of `lr`."""
+    """Sets the learning rate of every group to `lr` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]

@@ -1,10 +1,10 @@
-"""AdamW that costs an embedding what a batch touches of it.
+"""AdamW with sparse updates: it touches only the embedding rows in the batch.
 
-The gradient of a table of rows is zero but for the rows that a batch has read. AdamW goes through
-all of them all the same: where a row has no gradient its moments shrink, and it moves on by what is
-left of them. Here such a row rests: its value and its moments stay as they are until a batch reads
-it again (the rule of `torch.optim.SparseAdam`, with AdamW's decoupled weight decay on the rows that
-move). That is another optimizer, equal to AdamW where every batch reads the same rows.
+The gradient of an embedding table is zero except for the rows in the batch. AdamW still updates all
+rows: without a gradient, the moments of a row decay, and the row keeps moving by what is left of
+them. Here such a row stays fixed: its value and moments are unchanged until it appears in a batch
+again (the rule of `torch.optim.SparseAdam`, with AdamW's decoupled weight decay on updated rows).
+This is a different optimizer, identical to AdamW only if every batch contains the same rows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import torch
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW, fused, which moves only the rows that a sparse gradient names.
+    """Fused AdamW that updates only the rows of a sparse gradient.
 
-    Weights with dense gradients are moved as by `torch.optim.AdamW`. The state is of its form.
+    Weights with dense gradients are updated as by `torch.optim.AdamW`; the state has the same
+    format.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Makes one step."""
+        """Performs one step."""
         loss = None if closure is None else closure()
         held: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         for group in self.param_groups:
@@ -58,7 +59,7 @@ class RowAdamW(torch.optim.AdamW):
 
 @torch.no_grad()
 def clip_sparse_too(weights: Iterable[torch.nn.Parameter], limit: float) -> None:
-    """Scales gradients, dense and sparse, to a norm of at most `limit` over all of them."""
+    """Clips the global norm of dense and sparse gradients to `limit`."""
     gradients = []
     for weight in weights:
         if weight.grad is not None:

@@ -30,38 +30,38 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SMALLEST_NORM = 1e-12
-"""Added to the norm, so that a gradient of zero perturbs nothing (as the authors' code does)."""
+"""Added to the norm, so that a zero gradient gives no perturbation (as in the authors' code)."""
 
 
 class Shards(ABC):
-    """The weights that SAM perturbs, as far as this process holds them, with their gradients."""
+    """This process's shards of the weights that SAM perturbs, with their gradients."""
 
     @abstractmethod
     def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Returns every piece with its gradient, in one order; without those that have none."""
+        """Returns all shards that have a gradient, with it, in a fixed order."""
 
     @abstractmethod
     def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Puts values where the last `pieces` were, everywhere they are used; returns the old."""
+        """Replaces the values of the last `pieces` wherever they are used; returns the old ones."""
 
     def total(self, square: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of a scalar over the processes that hold other pieces."""
+        """Returns the sum of a scalar over the processes that hold the other shards."""
         return square
 
     @abstractmethod
     def clear(self) -> None:
-        """Forgets the gradients."""
+        """Clears the gradients."""
 
 
 class WholeWeights(Shards):
     """Weights that this process holds whole, with their gradients in `.grad`.
 
-    Where several processes hold them, the perturbation is each process's own if its gradients
-    are its own (m-sharpness), and the same in all if they have been averaged.
+    With several processes, each has its own perturbation if the gradients are local (m-sharpness),
+    and all have the same one if the gradients have been averaged.
 
     Args:
         weights: Those to perturb.
-        others: Weights whose gradients are forgotten with theirs.
+        others: Weights whose gradients are cleared together with theirs.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class WholeWeights(Shards):
         return [(weight.data, weight.grad) for weight in self._last if weight.grad is not None]
 
     def swap(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Exchanges the memory behind the weights; nothing is copied."""
+        """Swaps the storage of the weights; nothing is copied."""
         old = [weight.data for weight in self._last]
         for weight, value in zip(self._last, values, strict=True):
             weight.data = value
         return old
 
     def clear(self) -> None:
-        """Forgets the gradients of all weights."""
+        """Clears the gradients of all weights."""
         for weight in (*self._weights, *self._others):
             weight.grad = None
 
@@ -108,7 +108,7 @@ class Perturbation:
     def applied(self) -> Iterator[None]:
         """Perturbs the weights inside the block, then clears their gradients.
 
-        On exit, also after an error, every weight is restored bit for bit.
+        On exit, even after an error, every weight is restored bit for bit.
         """
         pieces = self._shards.pieces()
         before = self._shards.swap(self._perturbed(pieces))
@@ -121,8 +121,9 @@ class Perturbation:
 
     @torch.no_grad()
     def _perturbed(self, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
-        """Returns w + e of every piece, in the memory of the last time where that fits."""
-        # Where nothing has to be cast, a gradient makes room for its product with the weight.
+        """Returns w + e of every shard, reusing the buffers of the last call if they fit."""
+        # If nothing has to be cast, the gradient's memory is reused for its product with the
+        # weight.
         directions = [
             gradient
             if not self._adaptive
@@ -180,8 +181,8 @@ class SAM(torch.optim.Optimizer):
         base: The optimizer that makes the step.
         rho: Length of the perturbation; 0.05 is usual, 0.15 with `adaptive`.
         adaptive: ASAM instead of SAM.
-        every: Perturb in every so manyth step only; the others are the base optimizer's.
-        weights: Which weights are perturbed; all of the optimizer's by default.
+        every: Perturb every `every` steps; the other steps are those of the base optimizer.
+        weights: Weights to perturb; by default all weights of the optimizer.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class SAM(torch.optim.Optimizer):
         self.state = base.state
         self.every = every
         self.steps = 0
-        """Steps made; which of them perturb follows from it."""
+        """Number of completed steps; it determines which steps perturb."""
         held = [weight for group in base.param_groups for weight in group["params"]]
         self._all = WholeWeights(held)
         chosen = held if weights is None else list(weights)
@@ -213,11 +214,11 @@ class SAM(torch.optim.Optimizer):
         """Makes one step.
 
         Args:
-            closure: Computes the loss, calls `backward` on it and returns it. Called once, or
-                twice in a step that perturbs. Gradients are forgotten before each call.
+            closure: Computes the loss, calls `backward` on it and returns it. Called once, or twice
+                in a step that perturbs. Gradients are cleared before each call.
 
         Returns:
-            What the closure returned at the weights as they were.
+            What the closure returned at the unperturbed weights.
         """
         if closure is None:
             raise ValueError("SAM needs a closure that computes the loss and its gradients")
@@ -232,7 +233,7 @@ class SAM(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the wrapped optimizer's state, and how many steps have been made."""
+        """Returns the wrapped optimizer's state and the number of completed steps."""
         return {**self.base.state_dict(), "sam_steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -245,16 +246,16 @@ class SAM(torch.optim.Optimizer):
 
 
 def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
-    """Returns the names of the trained weights that `--sam.weights` means.
+    """Returns the names of the trained weights that `--sam.weights` selects.
 
     Args:
-        model: With `requires_grad` as training has it.
+        model: The model, with `requires_grad` already set.
         which: all; rows (embeddings and output rows); backbone (all but these); encoder; decoder
             (with the output rows); or norms (scales and offsets of normalizations only, Mueller
             et al. 2023, arXiv 2306.04226).
 
     Raises:
-        InputError: None of them is trained.
+        InputError: None of these weights is trained.
     """
     rows = {
         id(layer.weight)
