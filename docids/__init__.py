@@ -1,1 +1,1 @@
-"""Identifiers: how a document gets its code sequence, the table of them, the trie over them."""
+"""Document identifiers: assigning code sequences, and the table and trie that hold them."""

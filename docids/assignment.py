@@ -1,4 +1,4 @@
-"""Identifiers with all that is needed to give out more of them: the DOCIDS folder."""
+"""The DOCIDS folder: identifiers, with everything needed to assign more of them."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ PARTS = (MANIFEST, "table", "extras", MODEL, "embedder", "quality.json")
 class Assignment:
     """The identifiers of a corpus.
 
-    On disk: `docids.json` (how they were made), `table/`, `extras/` (the kind's own arrays,
-    such as centroids), `model/` where an encoder-decoder was trained with the codes, `embedder/`
-    where document vectors were used, `quality.json` where measured.
+    On disk: `docids.json` (how they were made), `table/`, `extras/` (the kind's own arrays, such as
+    centroids), `model/` if an encoder-decoder was trained with the codes, `embedder/` if document
+    vectors were used, `quality.json` if quality was measured.
 
     Attributes:
         built: The table, and the kind's own arrays.
-        embedder: What turned documents into vectors; None where no vectors were asked for.
-        embedding: The options behind it.
-        seed: Of everything drawn at random.
+        embedder: The embedder that turned documents into vectors; None if no vectors were needed.
+        embedding: The options of the embedder.
+        seed: Seed of everything random.
         origin: What the identifiers were made from, such as a dataset's name and hash.
     """
 
@@ -75,32 +75,32 @@ class Assignment:
         urls: Sequence[str] | None = None,
         queries: Sequence[Sequence[str]] | None = None,
     ) -> Assignment:
-        """Gives identifiers to more documents; those given before stay as they are.
+        """Assigns identifiers to more documents; existing identifiers do not change.
 
         Args:
             doc_ids: Ids of the new documents.
             texts: Their texts, as `text_of` joins them.
-            titles: Their titles, for kinds that look at them; default: the first of the lines of
-                each text that has several.
-            urls: Their URLs, for the kind url; "" where a document has none.
-            queries: The pseudo-queries of each, for the kind description, which falls back on
-                keywords without them.
+            titles: Their titles, for kinds that use them; default: the first line of each text that
+                has several lines.
+            urls: Their URLs, for the kind url; "" if a document has none.
+            queries: The pseudo-queries of each document, for the kind description, which falls back
+                on keywords if there are none.
 
         Raises:
-            InputError: An id is taken, or the vectors of the new documents cannot be had.
+            InputError: An id is already in use, or the new documents cannot be embedded.
         """
         ask = None if queries is None else lambda generator: queries
         documents = Documents(doc_ids, texts, self.embed, titles, ask, urls)
         return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
-        """Marks documents as deleted; their identifiers are not given again."""
+        """Marks documents as deleted; their identifiers are not reused."""
         return replace(
             self, built=replace(self.built, table=self.table.retire(doc_ids), resolved={})
         )
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Returns vectors of texts, in the space of those that the identifiers were made from.
+        """Embeds texts into the vector space that the identifiers were made from.
 
         Raises:
             InputError: The identifiers were saved without their embedder.
@@ -113,14 +113,14 @@ class Assignment:
         return self.embedder.encode(texts)
 
     def save(self, folder: str | os.PathLike[str], quality: Quality | None = None) -> None:
-        """Writes everything as `folder`, replacing what we made in it.
+        """Writes the assignment to `folder`, replacing an earlier one.
 
         Args:
             folder: The DOCIDS folder.
-            quality: What `assign` measured, kept as `quality.json`.
+            quality: What `assign` measured; saved as `quality.json`.
 
         Raises:
-            InputError: `folder` holds something else, which is left as it is.
+            InputError: `folder` holds something else, which is left untouched.
         """
         refuse_other_content(folder)
         with replacing_named_folder(folder, PARTS.__contains__) as fresh:
@@ -145,10 +145,10 @@ class Assignment:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Assignment:
-        """Opens a DOCIDS folder; large arrays by memory map.
+        """Opens a DOCIDS folder, memory-mapping large arrays.
 
         Raises:
-            InputError: It is not one, or is damaged.
+            InputError: `folder` is not a DOCIDS folder, or is damaged.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
@@ -192,24 +192,24 @@ def assign(
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
     scratch: Path | None = None,
 ) -> tuple[Assignment, Quality]:
-    """Gives every document an identifier, and measures how good they are.
+    """Assigns an identifier to every document and measures their quality.
 
     Args:
         doc_ids: Ids of the documents.
         texts: Their texts, as `text_of` joins them.
         kind: A name in `docids.kinds.KINDS`.
-        options: An instance of the kind's `Options`; default: its defaults.
-        embedding: How documents become vectors, where the kind or the measures ask for them.
-        seed: Same documents, options and seed give the same identifiers.
-        origin: What the documents are, for the manifest.
-        titles: Their titles; default: the first of the lines of each text that has several.
-        urls: Their URLs, "" where a document has none; default: unknown.
-        queries: Gives the pseudo-queries of each document by the name of a generator or "auto",
-            as `docids.pseudo_queries.queries_of` does; default: there are none.
-        scratch: Where a kind that takes long keeps what it has under way; default: nowhere.
+        options: An instance of the kind's `Options`; default: an instance with all defaults.
+        embedding: How documents are embedded, if the kind or the quality measures need vectors.
+        seed: The same documents, options and seed give the same identifiers.
+        origin: Where the documents come from, for the manifest.
+        titles: Their titles; default: the first line of each text that has several lines.
+        urls: Their URLs, "" if a document has none; default: unknown.
+        queries: Maps the name of a generator, or "auto", to the pseudo-queries of each document, as
+            `docids.pseudo_queries.queries_of` does; default: no pseudo-queries.
+        scratch: Folder where a slow kind keeps its work in progress; default: none is kept.
 
     Raises:
-        InputError: There is no document, an id occurs twice, the kind is unknown, or the
+        InputError: There are no documents, an id occurs twice, the kind is unknown, or the
             embedding model cannot be loaded.
     """
     chosen = KINDS[kind]
@@ -242,7 +242,7 @@ def assign(
 
 
 def refuse_other_content(folder: str | os.PathLike[str]) -> None:
-    """Raises InputError where `folder` is a file, or holds something that is not identifiers."""
+    """Raises InputError if `folder` is a file, or holds anything but identifiers."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file, not a folder", where=folder, hint="Choose another --out")
@@ -256,5 +256,5 @@ def refuse_other_content(folder: str | os.PathLike[str]) -> None:
 
 
 def text_of(titles: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """Returns what is embedded of each document: its title, then its text."""
+    """Returns the text to embed for each document: its title, then its text."""
     return [f"{title}\n{text}".strip() for title, text in zip(titles, texts, strict=True)]

@@ -18,7 +18,7 @@ from docids.sentence_encoder import SentenceEncoder
 from docids.store import open_store, write_store
 from docids.strings import Strings
 
-_CHUNK = 20_000  # documents turned into vectors at a time: bounds the working memory
+_CHUNK = 20_000  # documents embedded at a time; bounds the working memory
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Embedder(Protocol):
 
     @classmethod
     def restore(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Embedder:
-        """Returns the embedder that `state` was taken from."""
+        """Restores the embedder from `state`."""
         ...
 
 
@@ -80,7 +80,7 @@ class LatentSemanticEmbedder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], dimensions: int, seed: int) -> LatentSemanticEmbedder:
-        """Learns words and directions from `texts`; any texts will do, empty ones too."""
+        """Learns words and directions from `texts`; any texts are accepted, even empty ones."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.utils.extmath import randomized_svd
 
@@ -89,12 +89,12 @@ class LatentSemanticEmbedder:
         vectorizer = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
         try:
             weights = vectorizer.fit_transform(texts)
-        except ValueError:  # sklearn's way to say that there is no word at all
+        except ValueError:  # sklearn's way of reporting an empty vocabulary
             return cls((), np.empty(0), np.zeros((dimensions, 0), np.float32))
         rank = min(dimensions, *weights.shape)
         components = np.zeros((dimensions, weights.shape[1]), np.float32)
-        # The solver behind sklearn's TruncatedSVD, without its report of explained variance,
-        # which divides by zero where all documents are the same.
+        # The solver behind sklearn's TruncatedSVD, without its explained variance, which divides by
+        # zero if all documents are the same.
         components[:rank] = randomized_svd(weights, rank, random_state=seed)[2]
         return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, components)
 
@@ -119,7 +119,7 @@ class LatentSemanticEmbedder:
             part = slice(start, start + _CHUNK)
             vectors[part] = vectorizer.transform(texts[part]) @ directions
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # What rounding leaves of a text outside the learned directions has no direction.
+        # For a text outside the learned directions, only rounding errors remain: no direction.
         return np.where(norms > 1e-6, vectors / np.maximum(norms, 1e-6), np.float32(0))
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -136,19 +136,19 @@ class LatentSemanticEmbedder:
     def restore(
         cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> LatentSemanticEmbedder:
-        """Returns the embedder that `state` was taken from."""
+        """Restores the embedder from `state`."""
         vocabulary = Strings(arrays["vocabulary_text"], arrays["vocabulary_offsets"])
         return cls(list(vocabulary), arrays["idf"], arrays["components"])
 
 
 class SentenceEmbedder:
-    """The document vectors of a pretrained encoder; see `docids.sentence_encoder`.
+    """Document vectors from a pretrained encoder; see `docids.sentence_encoder`.
 
     Args:
         model: Hub id or folder.
 
     Raises:
-        InputError: The package, or the model, is not to be had.
+        InputError: The package or the model is not available.
     """
 
     name: ClassVar[str] = "sentence-transformers"
@@ -173,7 +173,7 @@ class SentenceEmbedder:
     def restore(
         cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> SentenceEmbedder:
-        """Returns the embedder that `state` was taken from."""
+        """Restores the embedder from `state`."""
         return cls(str(header["model"]))
 
 
@@ -181,12 +181,12 @@ EMBEDDERS: Sequence[type[Embedder]] = (LatentSemanticEmbedder, SentenceEmbedder,
 
 
 def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> Embedder:
-    """Returns the embedder that `options` name, learned from `texts` where it learns.
+    """Returns the embedder that `options` names, fitted to `texts` if it needs fitting.
 
     Args:
         texts: One text for each document.
-        options: Which embedder.
-        seed: Of the sample and of the randomized SVD.
+        options: Selects the embedder.
+        seed: Seed of the sample and of the randomized SVD.
 
     Raises:
         InputError: The model cannot be loaded.
@@ -204,17 +204,17 @@ def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> 
 def save_embedder(
     embedder: Embedder, options: EmbeddingOptions, folder: str | os.PathLike[str]
 ) -> None:
-    """Writes an embedder as `folder`, replacing it as a whole."""
+    """Writes an embedder to `folder`, replacing the whole folder."""
     header, arrays = embedder.state()
     header = {"embedder": embedder.name, "options": asdict(options), **header}
     write_store(folder, "embedder", header, arrays)
 
 
 def open_embedder(folder: str | os.PathLike[str]) -> tuple[Embedder, EmbeddingOptions]:
-    """Opens a saved embedder, and the options it was made with.
+    """Opens a saved embedder and the options it was made with.
 
     Raises:
-        InputError: It is not an embedder, is damaged, or its model cannot be loaded.
+        InputError: `folder` is not an embedder, is damaged, or its model cannot be loaded.
     """
     header, arrays = open_store(folder, "embedder")
     classes = {cls.name: cls for cls in EMBEDDERS}

@@ -22,10 +22,10 @@ class EncoderEmbedder:
     """The mean of an encoder's states over the tokens of a text (Ni et al., Sentence-T5, 2022).
 
     Args:
-        model: Hub id or folder of an encoder-decoder of transformers.
+        model: Hub id or folder of a transformers encoder-decoder.
 
     Raises:
-        InputError: The model is not to be had, or has no encoder.
+        InputError: The model is not available, or has no encoder.
     """
 
     name: ClassVar[str] = "encoder"
@@ -53,7 +53,8 @@ class EncoderEmbedder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns float32 [texts, width]; see `docids.embeddings.Embedder.encode`.
 
-        Of each text the first 256 tokens are read; texts of similar length are read together.
+        Only the first 256 tokens of each text are read; texts of similar length are batched
+        together.
         """
         import torch
 
@@ -82,12 +83,12 @@ class EncoderEmbedder:
         return vectors / np.maximum(norms, 1e-12)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns what `restore` needs: the name; the weights stay where they are."""
+        """Returns what `restore` needs: the name. The weights are not copied."""
         return {"model": self.model}, {}
 
     @classmethod
     def restore(
         cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> EncoderEmbedder:
-        """Returns the embedder that `state` was taken from."""
+        """Restores the embedder from `state`."""
         return cls(str(header["model"]))

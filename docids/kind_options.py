@@ -1,4 +1,4 @@
-"""The options of every kind side by side, as a command or a training run is given them."""
+"""The options of every kind side by side, as commands and training runs take them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def _group_of(kind: str) -> str:
-    """Returns the name before the dot in the options that a kind reads."""
+    """Returns the prefix of a kind's options: the name before the dot."""
     return (KINDS[kind].options_of or kind).replace("-", "_")
 
 
 def _readers(group: str) -> list[str]:
-    """Returns the kinds that read a group of options, the one of its name first."""
+    """Returns the kinds that read a group of options, starting with the kind it is named after."""
     readers = kinds_that(lambda kind: kind.Options is _GROUPS[group])
     readers = [kind for kind in readers if _group_of(kind) == group]
     return sorted(readers, key=lambda kind: kind.replace("-", "_") != group)
@@ -33,7 +33,7 @@ _GROUPS = {
 
 
 def _with_groups(owner: type[T]) -> type[T]:
-    """Gives a class that becomes a dataclass a field for each kind that has options."""
+    """Adds a field for each kind that has options to a class that becomes a dataclass."""
     told = []
     for group, options in _GROUPS.items():
         setattr(owner, group, field(default_factory=options))
@@ -52,9 +52,9 @@ def _with_groups(owner: type[T]) -> type[T]:
 class KindOptions:
     """One group of options for each kind that has any, under the name of the kind.
 
-    They are those of the kinds that are registered when this module is imported. The groups of
-    kinds that are not chosen stand by, so that one object can serve all of them; a command refuses
-    them (`refuse_unused`).
+    The kinds are those registered when this module is imported. Groups of kinds that are not chosen
+    are present too, so that one object serves every kind; a command refuses values for them
+    (`refuse_unused`).
 
     Attributes:
         collisions: What to do if two documents get the same identifier: extend it, or share it.
@@ -64,7 +64,7 @@ class KindOptions:
     collisions: Advanced[Collisions | None] = None
 
     def __init_subclass__(cls) -> None:
-        """Refuses a kind that is called like an option of the command.
+        """Refuses a kind that has the name of an option of the command.
 
         Raises:
             ValueError: There is one.
@@ -96,11 +96,11 @@ class KindOptions:
         """Refuses options of kinds other than the chosen one.
 
         Args:
-            kind: The kind; None where identifiers exist already, and no options make them.
-            chosen: The words that chose it, such as `--kind rq`.
+            kind: The kind; None if the identifiers exist already, so that no options apply.
+            chosen: The command-line words that chose it, such as `--kind rq`.
 
         Raises:
-            InputError: A group that is not read has another value than its default.
+            InputError: A group that is not read has a value other than its default.
         """
         read = None if kind is None else _group_of(kind)
         default = KindOptions()

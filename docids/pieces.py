@@ -1,4 +1,4 @@
-"""The vocabulary of identifiers that are text: sentencepiece pieces, as codes without gaps."""
+"""The vocabulary of text identifiers: sentencepiece pieces, mapped to consecutive codes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ _BYTES_AND_SPECIAL = 257
 class Pieces:
     """A sentencepiece model (byte-pair encoding), and the code of each of its pieces.
 
-    The model falls back to bytes, so that any text can be written. A piece has a code only once
-    an identifier uses it: the docid alphabet holds no code that nothing teaches, except the
-    digits.
+    The model falls back to bytes, so that any text can be written. A piece gets a code only when an
+    identifier uses it: the docid alphabet holds no code that is never trained, except the digits.
 
     Attributes:
         model: The serialized model; uint8 [bytes].
@@ -38,15 +37,15 @@ class Pieces:
 
     @classmethod
     def train(cls, strings: Iterable[str], size: int, seed: int) -> Pieces:
-        """Learns a vocabulary; same strings and seed, same vocabulary.
+        """Learns a vocabulary; the same strings and seed give the same vocabulary.
 
         Args:
-            strings: What is to be written with it.
-            size: Largest number of pieces, the 256 bytes not counted.
-            seed: Of the sample of a million strings, where there are more.
+            strings: The strings to be written with it.
+            size: Maximum number of pieces, not counting the 256 bytes.
+            seed: Seed of the sample of a million strings, if there are more.
 
         Raises:
-            InputError: The characters of the strings alone are more than `size`.
+            InputError: The strings have more distinct characters than `size`.
         """
         import sentencepiece
 
@@ -83,12 +82,12 @@ class Pieces:
         return cls(model, np.full(_processor(model).vocab_size(), -1, np.int32))
 
     def encode(self, strings: Sequence[str], longest: int) -> list[tuple[int, ...]]:
-        """Returns the pieces of each string, at most `longest`; none for an empty one."""
+        """Returns the pieces of each string, at most `longest`; none for an empty string."""
         encoded: list[list[int]] = _processor(self.model).encode(list(strings))
         return [tuple(line[:longest]) for line in encoded]
 
     def with_codes(self, used: npt.NDArray[np.int64], first: int) -> Pieces:
-        """Gives the pieces in use that have no code yet the next codes.
+        """Assigns the next free codes to pieces in use that have none yet.
 
         Args:
             used: Pieces, repeated or not; int64.
@@ -101,7 +100,7 @@ class Pieces:
         return Pieces(self.model, code)
 
     def text(self, codes: Iterable[int]) -> str:
-        """Returns what codes say; END and PAD say nothing, a distinguishing number follows #."""
+        """Decodes codes to text; END and PAD are dropped, a distinguishing number follows #."""
         piece_of = {int(code): piece for piece, code in enumerate(self.code.tolist()) if code >= 0}
         codes = list(codes)
         said = _processor(self.model).decode([piece_of[c] for c in codes if c in piece_of])
@@ -114,7 +113,7 @@ class Pieces:
 
     @classmethod
     def of(cls, extras: Mapping[str, np.ndarray]) -> Pieces:
-        """Returns the vocabulary that `arrays` was taken from.
+        """Restores the vocabulary from `arrays`.
 
         Raises:
             InputError: The extras hold none.

@@ -1,4 +1,4 @@
-"""The pseudo-queries of a Dataset's documents, for kinds that name documents by them."""
+"""The pseudo-queries of a Dataset's documents, for kinds whose identifiers come from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from data_prep.generate import generate_queries
 
 
 def queries_of(dataset: Dataset, auto: str = "extractive") -> Callable[[str], list[list[str]]]:
-    """Returns what `Documents.queries` asks: generator -> queries of each document.
+    """Returns the function for `Documents.queries`: generator -> queries of each document.
 
-    Pseudo-queries that are missing are generated, with the generator's defaults, when they are
-    first asked for. Documents are in corpus order.
+    Missing pseudo-queries are generated with the generator's defaults on first use. Documents are
+    in corpus order.
 
     Args:
         dataset: The Dataset.

@@ -1,4 +1,4 @@
-"""How good a set of identifiers is, measured in the same way for every kind."""
+"""Quality measures of a set of identifiers, the same for every kind."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ class Level:
     Attributes:
         level: 0 is the root.
         nodes: Nodes with children.
-        documents: Documents below them, each counted with every identifier that it has.
-        mean_branching: Children of a node, plain mean.
-        max_branching: Children of the node that has most.
-        largest_child: Share of a node's documents that is below its largest child, mean.
-        entropy: Entropy of a node's documents over its children, divided by its maximum, mean
-            over the nodes that have more than one child; 1 is perfect balance; None where no
-            node has.
+        documents: Documents below them, each counted once for every identifier it has.
+        mean_branching: Unweighted mean number of children of a node.
+        max_branching: Maximum number of children of a node.
+        largest_child: Mean share of a node's documents below its largest child.
+        entropy: Entropy of a node's documents over its children, divided by its maximum; mean over
+            the nodes with more than one child. 1 is perfect balance; None if there is no such node.
     """
 
     level: int
@@ -45,15 +44,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Position:
-    """The codes at one position of the identifiers that are long enough to have it.
+    """The codes at one position, over the identifiers that are long enough.
 
     Attributes:
         position: 0 is the first.
-        identifiers: How many have a code there.
-        used: Different codes that occur.
-        perplexity: Exponential of their entropy: how many codes used equally often would be as
-            hard to guess.
-        most_frequent: Share of the code that occurs most.
+        identifiers: How many identifiers have a code there.
+        used: Number of distinct codes.
+        perplexity: Exponential of their entropy: the effective number of codes in use.
+        most_frequent: Share of the most frequent code.
     """
 
     position: int
@@ -65,14 +63,14 @@ class Position:
 
 @dataclass(frozen=True)
 class Purity:
-    """Whether near documents have near identifiers.
+    """Whether similar documents have similar identifiers.
 
     Attributes:
-        value: Of a document's nearest neighbors by cosine, the share whose (first) identifier
-            has the same first code, mean; None where that says nothing.
-        shuffled: The same after the first codes were dealt out anew at random.
-        documents: Documents whose neighbors were looked for.
-        reason: Why `value` is None; empty where it is not.
+        value: Of a document's nearest neighbors by cosine, the mean share whose (first) identifier
+            has the same first code; None if that is not meaningful.
+        shuffled: The same after a random shuffle of the first codes.
+        documents: Number of documents whose neighbors were searched.
+        reason: Why `value` is None; empty otherwise.
     """
 
     value: float | None
@@ -88,21 +86,21 @@ class Quality:
     Attributes:
         kind: Name of the kind.
         documents: Live rows.
-        identifiers: Their identifiers; more than documents where some have several.
-        unique: Distinct sequences per identifier; 1 where no two documents share one.
+        identifiers: Their identifiers; more than `documents` if some have several.
+        unique: Distinct sequences per identifier; 1 if no two documents share one.
         collisions: Identifiers beyond the first with the same sequence.
         shared_documents: Documents that share an identifier with another.
-        resolved: What was done where the first choice for a document was taken -> how many
-            documents; empty where the kind makes no choices.
+        resolved: How documents whose first choice was taken were handled -> how many documents;
+            empty if the kind makes no choices.
         lengths: Length in codes -> identifiers, ascending.
         levels: One entry for each level of the trie that has children.
         positions: One entry for each position of the longest identifier.
         code_entropy: Entropy of the codes of all identifiers, in bits.
         alphabet_size: Size of the alphabet.
-        codes_used: Codes from FIRST_CODE on that occur.
+        codes_used: Codes in use, from FIRST_CODE on.
         purity: See `Purity`.
-        notes: What the kind chose for the user, a sentence each.
-        vectors: What the vectors behind purity are made by, such as lsa.
+        notes: What the kind chose on the user's behalf, a sentence each.
+        vectors: The embedder of the vectors behind purity, such as lsa.
     """
 
     kind: str
@@ -123,7 +121,7 @@ class Quality:
     vectors: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON holds it."""
+        """Returns the report as a JSON object."""
         mean = sum(length * count for length, count in self.lengths.items()) / self.identifiers
         return {
             "kind": self.kind,
@@ -156,7 +154,7 @@ class Quality:
         }
 
     def rows(self) -> list[tuple[str, Any]]:
-        """Returns the report as lines of a table for people: what, and how much."""
+        """Returns the report as rows of a human-readable table: name and value."""
         report = self.to_dict()
         length, alphabet = report["length"], report["alphabet"]
         purity: list[tuple[str, Any]] = [("purity", f"- ({self.purity.reason})")]
@@ -216,15 +214,15 @@ def measure(
 
     Args:
         table: The identifiers.
-        vectors: Gives a vector for each row of the table, float32 [rows, dimensions], of
-            length 1 (0: has no neighbors); called only where purity says something.
-        seed: Of the sample and the shuffling behind purity.
+        vectors: Gives a vector for each row of the table, float32 [rows, dimensions], of norm 1 (0:
+            has no neighbors); called only if purity is meaningful.
+        seed: Seed of the sample and the shuffle behind purity.
         resolved: See `Quality`.
         notes: See `Quality`.
         named: What made the vectors.
 
     Raises:
-        InputError: The table has no live row.
+        InputError: The table has no live rows.
     """
     trie = Trie.build(table)
     live, numbers = table.live, table.live_identifiers
@@ -256,7 +254,7 @@ def measure(
 
 
 def _levels(trie: Trie) -> list[Level]:
-    """Returns the balance of each level, counted from the leaves up."""
+    """Returns the balance of each level, computed from the leaves up."""
     levels = []
     below = (trie.row >= 0).astype(np.int64)
     below[trie.shared_leaf] = np.diff(trie.shared_first)
@@ -293,7 +291,7 @@ def _levels(trie: Trie) -> list[Level]:
 
 
 def _positions(table: DocidTable, numbers: npt.NDArray[np.int64]) -> Iterator[Position]:
-    """Yields how the codes of each position are used."""
+    """Yields the code usage of each position."""
     lengths = table.lengths[numbers]
     for position in range(int(lengths.max())):
         column = table.identifiers.column(numbers[lengths > position], position)
@@ -304,7 +302,7 @@ def _positions(table: DocidTable, numbers: npt.NDArray[np.int64]) -> Iterator[Po
 
 
 def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Returns what each positive share adds to the entropy, in nats."""
+    """Returns the contribution of each positive share to the entropy, in nats."""
     return -shares * np.log(shares)
 
 
@@ -334,11 +332,12 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
 def _neighbors(
     points: npt.NDArray[np.float32], asked: npt.NDArray[np.int64], count: int
 ) -> npt.NDArray[np.int64]:
-    """Returns the nearest other points of each asked one by inner product; [asked, count]."""
+    """Returns the nearest other points of each query point by inner product; [asked, count]."""
     import faiss
 
     _, found = faiss.knn(points[asked], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
     itself = found == asked[:, None]
-    # Among equal points, a point need not be the first of its own neighbors, nor one of them.
+    # With duplicate points, a point need not be first among its own neighbors, or among them at
+    # all.
     itself[~itself.any(axis=1), -1] = True
     return found[~itself].reshape(len(asked), count)

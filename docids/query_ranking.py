@@ -1,4 +1,4 @@
-"""Which of a document's pseudo-queries leads back to it best: a round trip by BM25."""
+"""Ranks a document's pseudo-queries by how well BM25 retrieves it: round-trip consistency."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _K1, _B = 1.5, 0.75
 def rank_by_round_trip(
     texts: Sequence[str], queries: Sequence[Sequence[str]], *, language: str, seed: int
 ) -> list[list[str]]:
-    """Orders the queries of each document by how surely they find it.
+    """Orders the queries of each document by how reliably they retrieve it.
 
-    A query that finds its document first comes before one that does not. Among those, the share
-    of its BM25 score by which the document leads (or trails) the best other decides, which
-    favors long queries less than the difference would; equal ones stay in the given order.
+    Queries that rank their document first come before those that do not. Within each group, they
+    are ordered by the document's lead (or deficit) against the best other document as a share of
+    its BM25 score, which favors long queries less than the plain difference would; ties stay in the
+    given order.
 
     Args:
         texts: One text for each document.
         queries: The queries of each document.
-        language: Of stemmer and stop words; "none" for neither.
-        seed: Of the sample of 20,000 documents that each query competes with, where there are
-            more.
+        language: Language of the stemmer and stop words; "none" for neither.
+        seed: Seed of the sample of 20,000 competing documents, if there are more.
     """
     import scipy.sparse as sparse
     from sklearn.feature_extraction.text import CountVectorizer
@@ -45,7 +45,7 @@ def rank_by_round_trip(
     try:
         counts = vectorizer.fit_transform(texts).tocsr()
         asked = vectorizer.transform(flat) if flat else None
-    except ValueError:  # sklearn's way to say that there is no word at all
+    except ValueError:  # sklearn's way of reporting an empty vocabulary
         return [list(several) for several in queries]
     if asked is None:
         return [list(several) for several in queries]
@@ -79,7 +79,7 @@ def rank_by_round_trip(
 
 
 def _bm25(counts: Any) -> Any:
-    """Returns BM25 weights (Lucene's variant) in place of term counts; sparse, float32."""
+    """Turns term counts into BM25 weights (Lucene's variant); sparse, float32."""
     import scipy.sparse as sparse
 
     matrix = sparse.csr_matrix(counts, dtype=np.float32)

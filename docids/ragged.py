@@ -1,4 +1,4 @@
-"""Sequences of codes of differing length in two arrays, and their lexicographic order."""
+"""Variable-length sequences of codes in two arrays, and their lexicographic order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits
-_CHUNK = 1 << 16  # sequences worked on at a time: bounds the working memory
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that its powers lose no bits
+_CHUNK = 1 << 16  # sequences processed at a time; bounds the working memory
 
 
 class Ragged(NamedTuple):
-    """Sequences one after the other: sequence i is `codes[offsets[i] : offsets[i + 1]]`.
+    """Concatenated sequences: sequence i is `codes[offsets[i] : offsets[i + 1]]`.
 
     Attributes:
         codes: Integers [total].
@@ -25,7 +25,7 @@ class Ragged(NamedTuple):
 
     @classmethod
     def pack(cls, sequences: Ragged | np.ndarray | Sequence[Sequence[int]]) -> Ragged:
-        """Packs a list of sequences, or the rows of a matrix; a Ragged comes back unchanged."""
+        """Packs a list of sequences, or the rows of a matrix; a Ragged is returned unchanged."""
         if isinstance(sequences, Ragged):
             return sequences
         if isinstance(sequences, np.ndarray):
@@ -61,7 +61,7 @@ class Ragged(NamedTuple):
         return result
 
     def column(self, rows: npt.NDArray[np.int64], place: int) -> np.ndarray:
-        """Returns the code at `place` of each of `rows`, 0 where a sequence has ended."""
+        """Returns the code at `place` of each of `rows`, 0 past the end of a sequence."""
         column = np.zeros(len(rows), self.codes.dtype)
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
@@ -76,12 +76,12 @@ class Ragged(NamedTuple):
     def sort(
         self, rows: npt.NDArray[np.int64], alphabet_size: int, *, stable: bool = False
     ) -> npt.NDArray[np.int64]:
-        """Returns `rows` in lexicographic order of their sequences, a prefix before the longer.
+        """Returns `rows` in lexicographic order of their sequences, prefixes first.
 
         Args:
             rows: Which sequences; int64 [rows].
             alphabet_size: Codes are in [0, alphabet_size), and 0 does not occur in a sequence.
-            stable: Whether equal sequences must stay in the order of `rows`; takes longer.
+            stable: Whether equal sequences must stay in the order of `rows`, which takes longer.
 
         Returns:
             int64 [rows].
@@ -90,7 +90,7 @@ class Ragged(NamedTuple):
         bits = max(1, int(alphabet_size - 1).bit_length())
         per_key = max(1, 63 // bits)
         keys = []
-        # Several codes fit one 64-bit key, which saves most of the passes of the sort.
+        # Several codes fit in one 64-bit key, which saves most of the sorting passes.
         for start in range(0, longest, per_key):
             key = np.zeros(len(rows), np.int64)
             for place in range(start, min(start + per_key, longest)):

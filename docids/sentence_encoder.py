@@ -1,8 +1,8 @@
-"""Texts as vectors by a pretrained encoder: the one place that loads such models and runs them.
+"""Text embeddings from a pretrained encoder: the one module that loads and runs such models.
 
-Folders and hub ids of sentence-transformers bring their pooling, normalization, prompts and
-similarity along. A plain encoder of transformers (BERT, MiniLM, E5, BGE, GTE, ModernBERT, XLM-R)
-gets mean pooling, and static embeddings (model2vec, StaticEmbedding) need no network at all.
+Sentence-transformers folders and hub ids define their own pooling, normalization, prompts and
+similarity. A plain transformers encoder (BERT, MiniLM, E5, BGE, GTE, ModernBERT, XLM-R) gets mean
+pooling, and static embeddings (model2vec, StaticEmbedding) need no network at all.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _KNOWN_PROMPTS: Sequence[tuple[str, str, str]] = (
 
 
 class SentenceEncoder:
-    """An encoder of texts, with everything that belongs to it.
+    """A text encoder with its tokenizer, prompts and similarity.
 
     Args:
         model: Hub id or folder.
-        query_prompt: What is put before each query; None for the model's own.
-        document_prompt: What is put before each document; None for the model's own.
+        query_prompt: Prompt prepended to each query; None for the model's own.
+        document_prompt: Prompt prepended to each document; None for the model's own.
         where: The option that named the model, for error messages.
 
     Attributes:
         name: Hub id or folder, as given.
-        module: The `sentence_transformers.SentenceTransformer`, in float32 and ready to evaluate: a
+        module: The `sentence_transformers.SentenceTransformer`, in float32 and evaluation mode: a
             `torch.nn.Sequential` from `features` to a dictionary with `sentence_embedding`.
         dim: Dimensions of the vectors.
-        similarity: "cosine" or "dot", what the model was trained for.
-        query_prompt: What is put before each query; may be empty.
-        document_prompt: What is put before each document; may be empty.
+        similarity: "cosine" or "dot", whichever the model was trained for.
+        query_prompt: Prompt prepended to each query; may be empty.
+        document_prompt: Prompt prepended to each document; may be empty.
 
     Raises:
         InputError: The package sentence-transformers is missing; or the model cannot be loaded,
-            asks to run code of its own, has a tokenizer that does not fit, or gives vectors that
-            are not finite.
+            requires running its own code, has a tokenizer that does not match, or gives vectors
+            that are not finite.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class SentenceEncoder:
         own_query, own_document = self._own_prompts()
         self.query_prompt = own_query if query_prompt is None else query_prompt
         self.document_prompt = own_document if document_prompt is None else document_prompt
-        self.dim = 0  # until a first run, which tells whether all parts fit together, has shown it
+        self.dim = 0  # set by a first forward pass, which checks that all parts fit
         self.dim = self.encode_queries(["a", "two texts of unequal length"]).shape[1]
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of transformers, or of the package tokenizers for static embeddings."""
+        """The transformers tokenizer; for static embeddings, that of the tokenizers package."""
         return self.module.tokenizer
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns the vectors of documents.
 
         Returns:
-            float32 [texts, dim]. Its inner products with vectors of queries are the similarities
-            that the model was trained for: where that is the cosine, vectors have length 1, or 0
-            for a text in which static embeddings know nothing.
+            float32 [texts, dim]. Inner products with query vectors are the similarities that the
+            model was trained for: if that is the cosine, vectors have norm 1, or 0 for a text of
+            which static embeddings know no token.
 
         Raises:
             InputError: A vector is not finite.
@@ -109,17 +109,17 @@ class SentenceEncoder:
         return self._encode(self.module.encode_query, texts, self.query_prompt)
 
     def features(self, texts: Sequence[str], prompt: str = "") -> dict[str, Any]:
-        """Returns what `module` reads: a batch of tokens, padded, for training through it.
+        """Returns the input of `module`: a padded batch of tokens, for training through it.
 
         Args:
-            texts: At least one.
-            prompt: What is put before each, such as `query_prompt`.
+            texts: At least one text.
+            prompt: Prompt prepended to each, such as `query_prompt`.
         """
         features: dict[str, Any] = self.module.preprocess(list(texts), prompt=prompt or None)
         return features
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes model and tokenizer as a folder of sentence-transformers, in safetensors."""
+        """Writes model and tokenizer as a sentence-transformers folder with safetensors weights."""
         self.module.save_pretrained(os.fspath(folder), create_model_card=False)
 
     def _encode(
@@ -162,7 +162,7 @@ class SentenceEncoder:
         return "", ""
 
     def _check_weights(self) -> None:
-        """Refuses a folder with the weights of something else, which would be drawn at random."""
+        """Refuses a folder with the weights of another model, which would leave weights random."""
         inner = getattr(self.module, "transformers_model", None)
         file = Path(self.name) / "model.safetensors"
         if inner is None or not file.is_file():
@@ -182,7 +182,7 @@ class SentenceEncoder:
             )
 
     def _check_tokenizer(self) -> None:
-        """Refuses a tokenizer with ids beyond the embedding, or without any word."""
+        """Refuses a tokenizer with ids beyond the embedding matrix, or with an empty vocabulary."""
         tokenizer = self.tokenizer
         rows = _embedding_rows(self.module[0])
         if not hasattr(tokenizer, "get_vocab") or rows is None:
@@ -202,7 +202,7 @@ class SentenceEncoder:
             )
 
     def _keep_within_positions(self) -> None:
-        """Cuts texts where a model counts positions from behind its padding, as RoBERTa does."""
+        """Truncates texts for models whose positions start after the padding id, as RoBERTa's."""
         from torch import nn
 
         inner = getattr(self.module, "transformers_model", None)
@@ -227,7 +227,7 @@ def _load(model: str, where: str | None) -> Any:
     never_ask()
     place = Path(model)
     if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
-        # Libraries take it for a hub id, and warn of that in a line of their own.
+        # Libraries take it for a hub id, and log a warning of their own.
         raise InputError(
             f"no encoder {model!r} (there is no such folder)",
             where=where,
@@ -242,7 +242,7 @@ def _load(model: str, where: str | None) -> Any:
             )
     except MemoryError:
         raise
-    except Exception as error:  # readers of foreign files raise whatever they come upon
+    except Exception as error:  # readers of foreign files may raise anything
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             raise _code_error(model, where) from None
         raise InputError(
@@ -254,7 +254,7 @@ def _load(model: str, where: str | None) -> Any:
 
 
 def _package(model: str, where: str | None) -> Any:
-    """Returns sentence-transformers, which runs a folder's code unasked before version 6."""
+    """Returns sentence-transformers; before version 6 it runs a folder's code without asking."""
     try:
         import sentence_transformers
 
@@ -278,7 +278,7 @@ def _code_error(model: str, where: str | None) -> InputError:
 
 
 def _is_model2vec(folder: Path) -> bool:
-    """Tells whether a folder has static embeddings of model2vec, saved without modules.json."""
+    """Tells whether a folder has model2vec static embeddings, saved without modules.json."""
     file = folder / "config.json"
     if not file.is_file() or (folder / "modules.json").is_file():
         return False
@@ -289,7 +289,7 @@ def _is_model2vec(folder: Path) -> bool:
 
 
 def _load_model2vec(folder: str) -> Any:
-    """Returns static embeddings of model2vec, normalized where their configuration says so."""
+    """Returns model2vec static embeddings, normalized if their configuration says so."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
@@ -300,7 +300,7 @@ def _load_model2vec(folder: str) -> Any:
 
 
 def _embedding_rows(first: Any) -> int | None:
-    """Returns how many tokens the first module has vectors for; None where it does not say."""
+    """Returns the number of token embeddings of the first module; None if unknown."""
     if hasattr(first, "num_embeddings"):  # StaticEmbedding
         return int(first.num_embeddings)
     inner = getattr(first, "auto_model", None)

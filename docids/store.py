@@ -1,7 +1,7 @@
-"""A folder of numpy arrays beside one JSON header, opened by memory map.
+"""A memory-mapped folder of numpy arrays with a JSON header.
 
-Written in one step and read back only when every file has the size it was written with. No
-pickle: a folder from a stranger can be opened safely.
+Written atomically, and opened only if every file has the size it was written with. No pickle: a
+folder from an untrusted source can be opened safely.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def write_store(
     header: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes `<noun>.json` and one `.npy` file for each array; replaces `folder` as a whole.
+    """Writes `<noun>.json` and one `.npy` file for each array; replaces the whole of `folder`.
 
     Args:
-        folder: The folder to make or to replace.
+        folder: The folder to create or replace.
         noun: What it holds ("table"); names the header file and is checked when opened.
-        header: What JSON can hold; the keys "format" and "bytes" are taken.
+        header: JSON-serializable values; the keys "format" and "bytes" are reserved.
         arrays: Name -> array of a plain dtype.
     """
     with replacing_folder(folder) as fresh:
@@ -51,14 +51,14 @@ def write_store(
 def open_store(
     folder: str | os.PathLike[str], noun: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Opens what `write_store` wrote, the arrays as read-only memory maps.
+    """Opens what `write_store` wrote, with arrays as read-only memory maps.
 
     Returns:
         The header and the arrays by name.
 
     Raises:
-        InputError: `folder` holds no such thing, a file is missing, cut short or damaged, or
-            the format is newer than this version reads.
+        InputError: `folder` holds no such thing, a file is missing, truncated or damaged, or the
+            format is newer than this version reads.
     """
     folder = Path(folder)
     header_file = folder / f"{noun}.json"
@@ -89,7 +89,7 @@ def open_store(
 
 
 def _open_array(file: Path) -> np.ndarray:
-    """Opens one array; what its header says of it must be what the file has room for."""
+    """Opens one array; the shape and dtype in its header must match the file size."""
     try:
         with open(file, "rb") as opened:
             magic = np.lib.format.read_magic(opened)
@@ -105,7 +105,7 @@ def _open_array(file: Path) -> np.ndarray:
         if start + size != file.stat().st_size:
             raise ValueError(f"{size} bytes of {dtype} {shape} in {file.stat().st_size - start}")
         order: Literal["F", "C"] = "F" if by_columns else "C"
-        if not size:  # nothing cannot be mapped
+        if not size:  # an empty file cannot be mapped
             return np.zeros(shape, dtype, order=order)
         array: np.ndarray = np.memmap(file, dtype, "r", start, shape, order)
     except InputError:
@@ -120,10 +120,10 @@ def _open_array(file: Path) -> np.ndarray:
 
 
 def integers(array: np.ndarray, what: str) -> np.ndarray:
-    """Returns a line of whole numbers, checked to be one.
+    """Returns a one-dimensional integer array, after checking that it is one.
 
     Raises:
-        InputError: It is of another kind or shape.
+        InputError: It has another dtype or shape.
     """
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise InputError(f"{what} is {array.dtype} {list(array.shape)}, not a line of integers")
@@ -131,15 +131,15 @@ def integers(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def check_offsets(offsets: np.ndarray, end: int, what: str) -> None:
-    """Checks where things start that stand one after the other.
+    """Checks the offsets of concatenated items.
 
     Args:
-        offsets: Where each starts, and where the last ends; integers [things + 1].
-        end: How much there is of what they point into.
-        what: Their name, for the message.
+        offsets: Where each item starts, and where the last one ends; integers [things + 1].
+        end: Length of the array they point into.
+        what: Name of the offsets, for the message.
 
     Raises:
-        InputError: They do not lead from 0 to the end without going back.
+        InputError: They do not ascend from 0 to the end.
     """
     integers(offsets, what)
     wrong = not len(offsets) or offsets[0] != 0 or offsets[-1] != end
@@ -149,7 +149,7 @@ def check_offsets(offsets: np.ndarray, end: int, what: str) -> None:
 
 @contextmanager
 def naming(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Adds the folder that is read, and what to do, to an error about its content."""
+    """Adds the folder being read, and what to do, to an error about its content."""
     try:
         yield
     except InputError as error:

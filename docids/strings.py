@@ -1,4 +1,4 @@
-"""Many strings as one block of bytes, and an index that finds them without reading them all."""
+"""Many strings in one block of bytes, and an index for lookup without reading them all."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from data_prep.errors import InputError
 from docids.ragged import Ragged
 from docids.store import check_offsets
 
-_CHUNK = 1 << 16  # strings decoded at a time: bounds the working memory
+_CHUNK = 1 << 16  # strings decoded at a time; bounds the working memory
 
 
 class Strings(Sequence[str]):
     """A read-only sequence of strings over two arrays, decoded one at a time.
 
     Args:
-        text: UTF-8 bytes of all strings, one after the other; uint8 [bytes].
+        text: UTF-8 bytes of all strings, concatenated; uint8 [bytes].
         offsets: String i is `text[offsets[i] : offsets[i + 1]]`; int64 [strings + 1].
     """
 
     def __init__(self, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        # Plain views of mapped memory: each slice of a memmap is an object of its own.
+        # Plain views of the mapped memory: each slice of a memmap would be a costly memmap object.
         self.text: npt.NDArray[np.uint8] = np.asarray(text)
         self.offsets: npt.NDArray[np.int64] = np.asarray(offsets)
 
     @classmethod
     def pack(cls, strings: Iterable[str]) -> Strings:
-        """Returns the same strings, packed."""
+        """Packs the given strings."""
         pieces = [string.encode("utf-8", "surrogatepass") for string in strings]
         offsets = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)), out=offsets[1:])
@@ -72,7 +72,7 @@ class Strings(Sequence[str]):
         """Decodes everything once, in large blocks.
 
         Raises:
-            InputError: A string is not UTF-8, or their places make no sense.
+            InputError: A string is not UTF-8, or the offsets are invalid.
         """
         check_offsets(self.offsets, len(self.text), "where strings start")
         if self.text.dtype != np.uint8 or self.text.ndim != 1:
@@ -94,12 +94,11 @@ class Strings(Sequence[str]):
 
 
 class StringIndex:
-    """Finds strings by binary search over their sorted hashes; equal hashes are told apart.
+    """Finds strings by binary search over their sorted hashes; hash collisions are resolved.
 
     Args:
         hashes: Hashes in ascending order; uint64 [strings].
-        order: The string that each of them belongs to, equal hashes in ascending order of the
-            string's place; int64 [strings].
+        order: The index of the string of each hash, ascending among equal hashes; int64 [strings].
     """
 
     def __init__(self, hashes: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]) -> None:
@@ -114,7 +113,7 @@ class StringIndex:
         return cls(hashes[order], order)
 
     def find(self, strings: Strings, wanted: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Returns the last place of each wanted string in `strings`, -1 where it has none.
+        """Returns the last index of each wanted string in `strings`, -1 if it is missing.
 
         Args:
             strings: The strings that the index was built from.
@@ -137,11 +136,11 @@ class StringIndex:
     def repeated(
         self, strings: Strings, among: npt.NDArray[np.bool_] | None = None
     ) -> tuple[int, int] | None:
-        """Returns the places of two equal strings, or None where all differ.
+        """Returns the indices of two equal strings, or None if all differ.
 
         Args:
             strings: The strings that the index was built from.
-            among: Which strings count; bool [strings]; default all.
+            among: Which strings to compare; bool [strings]; default: all.
         """
         counted = np.ones(len(self.order), bool) if among is None else among[self.order]
         hashes, order = self.hashes[counted], self.order[counted]

@@ -1,4 +1,4 @@
-"""The table of identifiers: which sequence of codes stands for which document."""
+"""The table of identifiers: maps documents to their code sequences."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ FIRST_CODE = 2
 
 
 class DocidTable:
-    """Documents, row by row, and their identifiers, number by number. Grows only at its end.
+    """Documents by row, and their identifiers by number. It is append-only.
 
-    A row is a document. A document has one identifier or several; they stand one after the other,
-    in the order of the rows, so that row r has the identifiers `first_identifier[r]` to
-    `first_identifier[r + 1] - 1`. Nearly always each document has one: then row and number are
-    the same, nothing is stored about it, and `one_each` is true.
+    A row is a document. A document has one or several identifiers; they are stored in row order, so
+    that row r has the identifiers `first_identifier[r]` to `first_identifier[r + 1] - 1`. Usually
+    each document has one: row and number are then the same, `first_identifier` is not stored, and
+    `one_each` is true.
 
-    Where `shared` is true, several documents may have one and the same identifier; it then stands
-    once for each of them, under a number of its own. Searching finds a sequence of codes, returns
-    all documents that have it, and each document once, however many of its identifiers were
+    Where `shared` is true, several documents may have the same identifier; it is then stored once
+    for each of them, under a number of its own. A search that finds a code sequence returns all
+    documents that have it, and returns each document once, however many of its identifiers were
     found (`docids.trie.Trie`, `dsi.search.merging`).
 
-    Every identifier is non-empty, its codes are in [1, alphabet_size) with END only as the last
-    of them. No live identifier is a proper prefix of another, no document has the same one twice,
-    and unless `shared` no two live documents have the same one. A document id stands in one live
-    row only; an id that was retired may be given again, to a new row.
+    Every identifier is non-empty, its codes are in [1, alphabet_size) with END only as the last of
+    them. No live identifier is a proper prefix of another, no document has the same one twice, and
+    unless `shared` is true no two live documents have the same one. A document id has only one live
+    row; a retired id may be reused for a new row.
 
     Attributes:
         doc_ids: Document ids in row order.
-        codes: All identifiers one after the other; int32 [total].
+        codes: All identifiers, concatenated; int32 [total].
         offsets: Identifier i is `codes[offsets[i] : offsets[i + 1]]`; int64 [identifiers + 1].
         first_identifier: The number of each row's first identifier; int64 [rows + 1].
-        retired: Rows whose document was deleted; bool [rows].
+        retired: Mask of the rows whose document was deleted; bool [rows].
         alphabet_size: Codes are below this; the size of a decoder's vocabulary.
         kind: The name of the kind in `docids.kinds.KINDS` that made the identifiers.
-        options: How they were made; what JSON can hold.
+        options: How they were made; JSON-serializable.
         shared: Whether several documents may have the same identifier.
         one_each: Whether every document has exactly one identifier.
     """
@@ -137,7 +137,7 @@ class DocidTable:
         return table
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the table as `folder`, replacing it as a whole."""
+        """Writes the table to `folder`, replacing the whole folder."""
         header = {
             "kind": self.kind,
             "alphabet_size": self.alphabet_size,
@@ -162,12 +162,12 @@ class DocidTable:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> DocidTable:
-        """Opens a saved table by memory map, in milliseconds at any size.
+        """Opens a saved table as memory maps, in milliseconds at any size.
 
-        What its arrays hold is not looked at: `check` does that.
+        The content of its arrays is not validated; see `check`.
 
         Raises:
-            InputError: It is not a table, or a file of it is missing or cut short.
+            InputError: It is not a table, or a file of it is missing or truncated.
         """
         header, arrays = open_store(folder, "table")
         with naming(folder):
@@ -179,7 +179,8 @@ class DocidTable:
                 kind=str(header["kind"]),
                 options=header["options"],
                 index=StringIndex(arrays["doc_id_hashes"], arrays["doc_id_order"]),
-                # Tables of the time before these two have one identifier each, unshared.
+                # Tables written before these two fields existed have one identifier per document,
+                # unshared.
                 first_identifier=arrays.get("first_identifier"),
                 shared=bool(header.get("shared", False)),
             )
@@ -191,10 +192,10 @@ class DocidTable:
         return table
 
     def check(self) -> None:
-        """Checks that what the arrays hold makes sense together; reads all of them once.
+        """Checks that the arrays are consistent; reads all of them once.
 
         Raises:
-            InputError: It does not: the table is damaged.
+            InputError: They are not: the table is damaged.
         """
         self.doc_ids.check()
         check_offsets(self.offsets, len(integers(self.codes, "codes")), "where identifiers start")
@@ -229,12 +230,12 @@ class DocidTable:
 
     @functools.cached_property
     def first_identifier(self) -> npt.NDArray[np.int64]:
-        """The number of each row's first identifier, and the number of all; int64 [rows + 1]."""
-        return np.arange(len(self) + 1, dtype=np.int64)  # where `one_each`; else set at the start
+        """The number of each row's first identifier, then the total; int64 [rows + 1]."""
+        return np.arange(len(self) + 1, dtype=np.int64)  # `one_each`; else set on creation
 
     @property
     def identifiers(self) -> Ragged:
-        """All identifiers by number, those of retired rows too."""
+        """All identifiers by number, including those of retired rows."""
         return Ragged(self.codes, self.offsets)
 
     @property
@@ -286,7 +287,7 @@ class DocidTable:
             rows: Table rows, in any order, repeated or not; int64 [rows].
 
         Returns:
-            The numbers, int64 [found], and for each the place in `rows` it is for, ascending.
+            The numbers, int64 [found], and the index into `rows` of each, ascending.
         """
         if self.one_each:
             return rows, np.arange(len(rows), dtype=np.int64)
@@ -299,7 +300,7 @@ class DocidTable:
         return tuple(self.codes[self.offsets[number] : self.offsets[number + 1]].tolist())
 
     def find(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Returns the newest row of each document id, -1 where it has none; int64 [ids]."""
+        """Returns the newest row of each document id, -1 if it has none; int64 [ids]."""
         return self._index.find(self.doc_ids, doc_ids)
 
     def row_of(self, doc_id: str) -> int:
@@ -319,7 +320,7 @@ class DocidTable:
         return row
 
     def matrix(self, pad: int = PAD) -> npt.NDArray[np.int32]:
-        """Returns the identifiers by number, filled up at the right; int32 [numbers, longest]."""
+        """Returns the identifiers by number, right-padded; int32 [numbers, longest]."""
         lengths = self.lengths
         matrix = np.full((len(lengths), int(lengths.max(initial=0))), pad, np.int32)
         matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = self.codes
@@ -341,7 +342,7 @@ class DocidTable:
             counts: How many identifiers each new document has; default 1 each.
 
         Raises:
-            InputError: An id or an identifier clashes with a live one or breaks a rule.
+            InputError: An id or an identifier clashes with a live one, or breaks a rule.
         """
         new = Ragged.pack(sequences)
         top = int(new.codes.max(initial=0)) + 1
@@ -375,7 +376,7 @@ class DocidTable:
         return table
 
     def retire(self, doc_ids: Sequence[str]) -> DocidTable:
-        """Returns a table in which these documents are deleted; no row moves.
+        """Returns a table in which these documents are deleted; row numbers do not change.
 
         Raises:
             InputError: Ids are unknown or already retired.
@@ -396,14 +397,14 @@ class DocidTable:
         )
 
     def refuse_unknown(self, doc_ids: Sequence[str]) -> None:
-        """Raises InputError where ids are not of live documents; it names five and counts all."""
+        """Raises InputError if ids do not belong to live documents; names five and counts all."""
         rows = self.find(doc_ids)
         wrong = [
             doc_id
             for doc_id, row in zip(doc_ids, rows.tolist(), strict=True)
             if row < 0 or self.retired[row]
         ]
-        if len(wrong) > 1:  # of one, `row_of` says what is the matter
+        if len(wrong) > 1:  # for a single id, `row_of` reports the problem
             shown = ", ".join(map(repr, wrong[:5]))
             more = f", and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
             raise InputError(
@@ -441,7 +442,7 @@ class DocidTable:
         numbers = identifiers.sort(self.live_identifiers, self.alphabet_size, stable=self.shared)
         lengths = self.lengths[numbers]
         owners = None if self.one_each else self.owners
-        # In lexicographic order a prefix stands right before one of its extensions.
+        # In lexicographic order, a prefix comes right before one of its extensions.
         same = np.ones(max(len(numbers) - 1, 0), bool)
         for place in range(int(lengths.max(initial=0)) + 1):
             clash = same & (lengths[:-1] == place)
@@ -449,7 +450,7 @@ class DocidTable:
                 equal = clash & (lengths[1:] == place)
                 clash &= ~equal
                 if owners is not None:
-                    # Equal identifiers stay in the order of their owners: the sort is stable.
+                    # The sort is stable: equal identifiers stay in the order of their owners.
                     clash |= equal & (owners[numbers[:-1]] == owners[numbers[1:]])
             prefix = np.flatnonzero(clash)
             if len(prefix):
@@ -480,7 +481,7 @@ class DocidTable:
         return int(np.searchsorted(self.first_identifier, number, side="right")) - 1
 
     def _check_codes(self) -> None:
-        """Checks what each row tells by itself: an id, an identifier, codes in range, END last."""
+        """Checks each row by itself: an id, an identifier, codes in range, END last."""
         codes, offsets = self.codes, self.offsets
 
         def document(place: int) -> str:
@@ -518,7 +519,7 @@ class DocidTable:
 def _first_identifiers(
     counts: npt.NDArray[np.int64] | Sequence[int] | None,
 ) -> npt.NDArray[np.int64] | None:
-    """Returns where each row's identifiers start; None where each row has one."""
+    """Returns where each row's identifiers start; None if each row has one."""
     if counts is None or np.all(np.asarray(counts) == 1):
         return None
     first = np.zeros(len(counts) + 1, np.int64)

@@ -1,4 +1,4 @@
-"""What the words of a document weigh: BM25 against the corpus that was there first."""
+"""BM25 weights of a document's terms, against the original corpus."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _K1, _B = 1.5, 0.75
 
 @dataclass(frozen=True)
 class TermWeights:
-    """Document frequencies of a corpus's terms; a term outside it counts as in one document.
+    """Document frequencies of a corpus; an unknown term counts as occurring in one document.
 
     Attributes:
-        frequency: Term in lower case -> documents that have it, where more than one.
+        frequency: Lower-case term -> number of documents that have it, if more than one.
         documents: How many documents there were.
         length: Mean number of terms in a document.
-        language: Of the stop words, which are left out; "none" for none.
+        language: Language of the stop words to leave out; "none" for none.
     """
 
     frequency: Mapping[str, int]
@@ -46,11 +46,11 @@ class TermWeights:
         return cls(frequency, len(texts), total / max(len(texts), 1), language)
 
     def ranked(self, text: str, most: int) -> list[str]:
-        """Returns the terms of a text by BM25 weight, the heaviest first.
+        """Returns the terms of a text by BM25 weight, in descending order.
 
         Args:
             text: The text.
-            most: How many terms to return at most; of equal weight, the one said first.
+            most: Maximum number of terms; ties are broken by first occurrence.
         """
         left_out = stopwords(self.language)
         counts = Counter(key for key in in_terms(text).keys if key not in left_out)
@@ -76,7 +76,7 @@ class TermWeights:
 
     @classmethod
     def of(cls, extras: Mapping[str, np.ndarray], language: str) -> TermWeights:
-        """Returns the weights that `arrays` was taken from.
+        """Restores the weights from `arrays`.
 
         Raises:
             InputError: The extras hold none.

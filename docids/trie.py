@@ -1,4 +1,4 @@
-"""The prefix tree over the live identifiers, in arrays that need no loop over documents."""
+"""The prefix tree over the live identifiers, in arrays built without a loop over documents."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from data_prep.errors import InputError
 from docids.store import check_offsets, integers, naming, open_store, write_store
 from docids.table import MOST_COMPARED, DocidTable
 
-_CHUNK = 1 << 20  # nodes worked on at a time: bounds the working memory
+_CHUNK = 1 << 20  # nodes processed at a time; bounds the working memory
 
 
 @dataclass(frozen=True)
 class Trie:
-    """A trie whose nodes are numbered breadth first, from the root 0.
+    """A trie whose nodes are numbered breadth-first, from the root, 0.
 
-    The children of node n are the nodes `first_child[n]` to `first_child[n + 1] - 1`, in
-    ascending order of their codes, so that one gather lists the codes that may follow a prefix
-    and one addition gives the node that each leads to. Every leaf is a whole identifier.
+    The children of node n are the nodes `first_child[n]` to `first_child[n + 1] - 1`, in ascending
+    order of their codes, so that one gather lists the codes that may follow a prefix and one
+    addition gives the node of each. Every leaf is a complete identifier.
 
     A leaf leads to the documents that have its identifier: one, unless the table is shared. A
-    document is at as many leaves as it has identifiers: one, unless it was given several.
+    document has as many leaves as identifiers: one, unless it was given several.
 
     Attributes:
         first_child: int32 (int64 from 2^31 nodes on) [nodes + 1].
         code: The code on the edge into each node, -1 at the root; int32 [nodes].
-        row: The table row at a leaf, the lowest where there are several, -1 elsewhere; int32
-            [nodes].
+        row: The table row of a leaf, the lowest if there are several, -1 elsewhere; int32 [nodes].
         level_start: The nodes of level l are `level_start[l]` to `level_start[l + 1] - 1`;
             int64 [depth + 2].
-        max_branching: The most children of a node of each level that has any; int32 [depth].
+        max_branching: The maximum number of children of a node, for each level that has any; int32
+            [depth].
         shared_leaf: The leaves with several documents, ascending; integers [shared leaves].
         shared_first: The documents of the i-th of them are `shared_row[shared_first[i] :
             shared_first[i + 1]]`; int64 [shared leaves + 1].
@@ -57,11 +57,11 @@ class Trie:
     def build(cls, table: DocidTable) -> Trie:
         """Builds the trie of a table's live rows.
 
-        Time is that of sorting the identifiers; memory beside the result is a few integers for
-        each row.
+        The time is that of sorting the identifiers; beyond the result, it takes a few integers of
+        memory per row.
 
         Raises:
-            InputError: The table has no live row.
+            InputError: The table has no live rows.
         """
         identifiers = table.identifiers
         numbers = identifiers.sort(table.live_identifiers, table.alphabet_size, stable=table.shared)
@@ -79,8 +79,8 @@ class Trie:
         first_children = []
         branching = []
         level_start = [0, 1]
-        # A node is known by the first of the sorted identifiers below it. An identifier opens a
-        # node of the next level where its prefix differs from that of the one before.
+        # A node is represented by the first of the sorted identifiers below it. An identifier opens
+        # a node of the next level if its prefix differs from that of the previous one.
         nodes: np.ndarray = np.zeros(1, np.int32)
         differs = np.zeros(len(numbers), bool)
         differs[0] = True
@@ -91,7 +91,7 @@ class Trie:
             codes.append(column[children].astype(np.int32, copy=False))
             del column
             first_children.append(_first_children(nodes, children, level_start[-1]))
-            # The last node's children end where the level does.
+            # The last node's children end at the end of the level.
             end = level_start[-1] + len(children)
             branching.append(_widest(first_children[-1], end))
             ended = np.flatnonzero(lengths[children] == level + 1)
@@ -121,7 +121,7 @@ class Trie:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the trie as `folder`, replacing it as a whole."""
+        """Writes the trie to `folder`, replacing the whole folder."""
         arrays = {
             "first_child": self.first_child,
             "code": self.code,
@@ -138,18 +138,18 @@ class Trie:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Trie:
-        """Opens a saved trie by memory map.
+        """Opens a saved trie as memory maps.
 
-        What its arrays hold is not looked at: `check` does that.
+        The content of its arrays is not validated; see `check`.
 
         Raises:
-            InputError: It is not a trie, or a file of it is missing or cut short.
+            InputError: It is not a trie, or a file of it is missing or truncated.
         """
         header, arrays = open_store(folder, "trie")
         with naming(folder):
             none = np.empty(0, np.int32)
             documents = header.get("documents")
-            if documents is None:  # written when every leaf was one document
+            if documents is None:  # written when every leaf had one document
                 documents = int((arrays["row"] >= 0).sum())
             return cls(
                 arrays["first_child"],
@@ -164,16 +164,16 @@ class Trie:
             )
 
     def check(self, table: DocidTable) -> None:
-        """Checks that this is a trie, and the one of a table's live rows; reads all of it once.
+        """Checks that this is the trie of a table's live rows; reads all of it once.
 
-        Above `MOST_COMPARED` identifiers, the codes on the way to a document are not compared with
-        the table, but for the last of them.
+        Above `MOST_COMPARED` identifiers, the codes on the path to a document are not compared with
+        the table, except for the last one.
 
         Args:
-            table: A table that was checked.
+            table: A table that passed its own check.
 
         Raises:
-            InputError: It is damaged, or that of another table.
+            InputError: It is damaged, or belongs to another table.
         """
         self._check_form()
         if len(table.live_identifiers) <= MOST_COMPARED:
@@ -193,7 +193,7 @@ class Trie:
                 raise InputError("the trie is not that of the identifiers")
 
     def _check_form(self) -> None:
-        """Raises InputError where the arrays are no trie."""
+        """Raises InputError if the arrays do not form a trie."""
         for entry in fields(self):
             if entry.name != "documents":
                 integers(getattr(self, entry.name), entry.name)
@@ -206,7 +206,7 @@ class Trie:
         check_offsets(starts, nodes, "where levels start")
         if bool((np.diff(starts) < 1).any()) or starts[1] != 1:
             raise InputError("a level without nodes")
-        # The children of each level fill the next one, in order.
+        # The children of a level make up the next level, in order.
         check_offsets(np.append(0, first), nodes, "first children")
         if not np.array_equal(first[starts[:-1]], starts[1:]):
             raise InputError("first children are not on the next level")
@@ -233,12 +233,12 @@ class Trie:
             raise InputError("a shared leaf that is none")
 
     def __len__(self) -> int:
-        """The number of nodes, root and leaves included."""
+        """The number of nodes, including root and leaves."""
         return len(self.code)
 
     @property
     def depth(self) -> int:
-        """The number of codes of the longest identifier."""
+        """The length of the longest identifier in codes."""
         return len(self.max_branching)
 
     def rows_at(self, leaf: int) -> npt.NDArray[np.int32]:
@@ -250,7 +250,7 @@ class Trie:
 
     def walk(self, codes: Sequence[int]) -> int:
         """Returns the node that a prefix leads to, -1 where no identifier starts with it."""
-        # Single entries of a memory map are slow to read as such, and slices slower.
+        # Reading single entries of a memory map is slow, and slicing it is slower.
         first_child, known = np.asarray(self.first_child), np.asarray(self.code)
         node = 0
         for code in codes:
@@ -262,10 +262,10 @@ class Trie:
         return node
 
     def allowed(self, prefix: Sequence[int]) -> npt.NDArray[np.int32]:
-        """Returns the codes that may follow a prefix, ascending; none after a whole identifier.
+        """Returns the codes that may follow a prefix, ascending; none after a complete identifier.
 
         Returns:
-            int32 [codes]; empty where no identifier starts with `prefix`.
+            int32 [codes]; empty if no identifier starts with `prefix`.
         """
         node = self.walk(prefix)
         if node < 0:
@@ -274,7 +274,7 @@ class Trie:
 
 
 def _narrowed(numbers: npt.NDArray[np.int64], end: int) -> np.ndarray:
-    """Returns numbers of at most `end` as int32 where that holds them."""
+    """Returns numbers of at most `end` as int32 if they fit."""
     return numbers.astype(np.int32) if end <= np.iinfo(np.int32).max else numbers
 
 
@@ -282,9 +282,9 @@ def _first_children(nodes: np.ndarray, children: np.ndarray, start: int) -> np.n
     """Returns the first child of each node of a level.
 
     Args:
-        nodes: The place of the first identifier below each node; ascending.
-        children: The same of the nodes of the next level.
-        start: The number of the first of these.
+        nodes: The index of the first identifier below each node; ascending.
+        children: The same for the nodes of the next level.
+        start: The number of the first of those.
     """
     fits = start + len(children) <= np.iinfo(np.int32).max
     first = np.empty(len(nodes), np.int32 if fits else np.int64)
@@ -295,7 +295,7 @@ def _first_children(nodes: np.ndarray, children: np.ndarray, start: int) -> np.n
 
 
 def _widest(first_child: np.ndarray, end: int) -> int:
-    """Returns the most children of a node, from the first child of each and where the last end."""
+    """Returns the maximum number of children of a node, from first children and their end."""
     widest = end - int(first_child[-1])
     for begin in range(0, len(first_child), _CHUNK):
         part = first_child[begin : begin + _CHUNK + 1]
@@ -313,9 +313,9 @@ def _shared_leaves(
 
     Args:
         leaves: The leaves of each level, ascending; integers [leaves].
-        first_of_leaf: The place of the first identifier of each in sorted order; integers [leaves].
+        first_of_leaf: The index of the first identifier of each in sorted order; integers [leaves].
         rows: The row of each identifier in sorted order; int32 [identifiers].
-        differs: Which identifiers differ from the one before; bool [identifiers].
+        differs: Which identifiers differ from the previous one; bool [identifiers].
 
     Returns:
         `shared_leaf`, `shared_first` and `shared_row` of `Trie`.

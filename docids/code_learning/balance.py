@@ -1,4 +1,4 @@
-"""Balanced assignment: documents spread evenly over codes, each to one that it is near to."""
+"""Balanced assignment: spreads documents evenly over codes, each to one nearby."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ _SINKHORN_TEMPERATURE = 0.05
 def balanced(
     scores: npt.NDArray[np.float32], group: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Assigns each line to a code so that the lines of a group are spread over all codes.
+    """Assigns each row to a code so that the rows of a group are spread over all codes.
 
-    Sinkhorn's rounds make the soft assignment of each group use all codes equally; each line then
-    takes the code that it has most of. A group with fewer lines than there are codes cannot use
-    them all: there no code may have more than one line's worth, and a line alone takes its
-    nearest code.
+    Sinkhorn iterations make the soft assignment of each group use all codes equally; each row then
+    takes the code with its largest weight. A group with fewer rows than codes cannot use them all:
+    no code then gets more than the weight of one row, and a single row takes its nearest code.
 
     Args:
-        scores: How near each line is to each code; float32 [lines, codes].
-        group: In which group each line is; int64 [lines].
+        scores: Similarity of each row to each code; float32 [rows, codes].
+        group: Group of each row; int64 [rows].
 
     Returns:
-        int64 [lines].
+        int64 [rows].
     """
     order = np.argsort(group, kind="stable")
     ordered = group[order]

@@ -1,4 +1,4 @@
-"""An encoder-decoder and its tokenizer, as transformers keeps them: weights are safetensors."""
+"""An encoder-decoder and its tokenizer, saved as transformers does, with safetensors weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Checkpoint:
     """An encoder-decoder with its tokenizer.
 
     Attributes:
-        name: Hub id or path that it was loaded from.
-        model: A model of transformers, float32.
-        tokenizer: What turns texts into its tokens.
+        name: Hub id or path it was loaded from.
+        model: A transformers model in float32.
+        tokenizer: The model's tokenizer.
     """
 
     name: str
@@ -27,15 +27,16 @@ class Checkpoint:
 
     @classmethod
     def load(cls, name: str, *, where: str | Path, hint: str) -> Checkpoint:
-        """Loads a checkpoint; no code of it is run.
+        """Loads a checkpoint; never runs code that comes with it.
 
         Args:
             name: Hub id, or path of a folder.
-            where: Who asks, for the error.
-            hint: What to do where there is none.
+            where: The option that names the checkpoint, for error messages.
+            hint: What to do if there is none.
 
         Raises:
-            InputError: It is not to be had, or is no encoder-decoder with safetensors.
+            InputError: The checkpoint is not available, or is not an encoder-decoder with
+                safetensors.
         """
         import torch
         from safetensors import SafetensorError
@@ -58,6 +59,6 @@ class Checkpoint:
         return cls(name, model, tokenizer)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json, model.safetensors and the tokenizer into a folder, which is made."""
+        """Writes config.json, model.safetensors and the tokenizer to a folder, creating it."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

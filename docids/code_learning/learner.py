@@ -1,4 +1,4 @@
-"""A trained network, which gives codes to vectors."""
+"""A trained network that assigns codes to vectors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class Learned:
-    """The codes of the documents that were learned from.
+    """The codes of the training documents.
 
     Attributes:
         codes: In [0, size); int64 [documents, levels].
-        moved: How many documents balance gave another code than the network's likeliest.
+        moved: How many documents got a code other than the network's most likely one, for balance.
     """
 
     codes: npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Learner:
-    """A trained network, which gives codes to vectors.
+    """A trained network that assigns codes to vectors.
 
     Attributes:
         weights: inner [dimensions, width], position [levels, width], prefix and codebook [levels,
@@ -60,18 +60,18 @@ class Learner:
         seed: int,
         folder: Path | None = None,
     ) -> tuple[Learner, Learned]:
-        """Learns codebooks, and the codes of the documents.
+        """Learns the codebooks and the codes of the documents.
 
-        Every document is a query for itself too, so that those without queries are learned.
+        Every document also serves as a query for itself, so that those without queries are learned.
 
         Args:
             pairs: Documents and queries.
             levels: Codes of a document.
             size: Codes in a codebook.
-            options: How long and how fast.
-            seed: Same pairs and seed, same codes.
-            folder: Where what is under way is kept, so that the same learning, interrupted,
-                continues; None for nowhere.
+            options: Training options.
+            seed: The same pairs and seed give the same codes.
+            folder: Where work in progress is kept, so that an interrupted run can resume; None to
+                keep nothing.
 
         Raises:
             InputError: A codebook has collapsed, or the loss is not a finite number.
@@ -86,10 +86,10 @@ class Learner:
         return cls(weights), Learned(trainer.codes, int(trainer.moved.sum()))
 
     def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Returns the likeliest code at each position after those before it; int64 [n, levels].
+        """Returns the most likely code at each position, given those before it; int64 [n, levels].
 
         Raises:
-            InputError: The vectors have not the dimensions of the network.
+            InputError: The vectors do not match the dimensions of the network.
         """
         weights = self.weights
         if len(vectors) and vectors.shape[1] != len(weights["inner"]):
@@ -121,7 +121,7 @@ class Learner:
 
     @classmethod
     def of(cls, extras: Mapping[str, np.ndarray]) -> Learner:
-        """Returns the network that `arrays` was taken from.
+        """Restores the network from `arrays`.
 
         Raises:
             InputError: The extras hold none.

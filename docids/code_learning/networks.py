@@ -1,4 +1,4 @@
-"""What gives texts their states, before each code: the network that is trained with the codes."""
+"""The networks that are trained with the codes; they compute a text's state before each code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class Network(Protocol):
     """A network that reads texts and codes.
 
-    Texts are the queries and then all documents, each of which is a query for itself too.
+    Texts are the queries, then all documents, each of which also serves as a query for itself.
 
     Attributes:
         owners: The document of each text; int64 [texts].
         documents: How many texts at the end are documents.
-        chunk: How many texts are read at once where nothing is learned.
-        width: Of a state.
-        device: Where it is.
-        distinct: Rows that are equal where documents are; [documents, columns].
+        chunk: Batch size for inference.
+        width: Dimensions of a state.
+        device: Device of the weights.
+        distinct: Rows that are equal if and only if documents are; [documents, columns].
     """
 
     owners: torch.Tensor
@@ -37,11 +37,11 @@ class Network(Protocol):
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is trained, by name."""
+        """The trained parameters, by name."""
         ...
 
     def read(self, rows: torch.Tensor) -> Any:
-        """Reads texts, given by their rows; int64 [texts]."""
+        """Encodes texts, given by their rows; int64 [texts]."""
         ...
 
     def states(
@@ -61,19 +61,19 @@ class Network(Protocol):
         ...
 
     def content(self) -> str:
-        """Returns a hash of the texts, and of what the network was before it was trained."""
+        """Returns a hash of the texts and of the untrained network."""
         ...
 
 
 class VectorNetwork:
-    """The small network over document vectors; see the package for its formula.
+    """A small network over document vectors; the package docstring gives its formula.
 
     Args:
-        pairs: What is learned from.
+        pairs: The training data.
         levels: Codes of a document.
         size: Codes in a codebook.
-        width: Of a state.
-        seed: Of its first weights.
+        width: Dimensions of a state.
+        seed: Seed of its initial weights.
     """
 
     chunk = 8192
@@ -105,7 +105,7 @@ class VectorNetwork:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """What the package's formula calls W, p, P, W1 and W2, and `Learner` describes."""
+        """W, p, P, W1 and W2 of the package's formula; `Learner` gives their shapes."""
         return self._weights
 
     def read(self, rows: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What codes are learned from, and how long and how fast."""
+"""Training data and training options of learned codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_prep.marks import Advanced
 
 @dataclass(frozen=True)
 class Pairs:
-    """Documents and what is asked of them, as vectors.
+    """Documents and their queries, as vectors.
 
     Attributes:
         documents: One vector each; float32 [documents, dimensions].
@@ -28,7 +28,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class LearningOptions:
-    """How long and how fast codes are learned."""
+    """How codes are trained: number of passes, learning rate and the like."""
 
     model: Advanced[str | None] = None
     """Encoder-decoder to train the codes with, as GenRet does; default: a small network over

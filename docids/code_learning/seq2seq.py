@@ -1,4 +1,4 @@
-"""Codes that are trained together with an encoder-decoder such as T5, as GenRet does it."""
+"""Codes that are trained together with an encoder-decoder such as T5, as in GenRet."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ARRAYS = ("codebook", "start", "lengths")
 
 
 class Seq2SeqNetwork:
-    """An encoder-decoder: the state before a code is what its decoder makes of the codes so far.
+    """An encoder-decoder: the state before a code is its decoder's output for the codes so far.
 
-    The decoder reads its start token, and for each code the code's own vector. Dropout is off, so
-    that a learning that was interrupted ends as one that was not.
+    The decoder reads its start token, then the vector of each code. Dropout is off, so that an
+    interrupted run ends with the same result as an uninterrupted one.
 
     Args:
         checkpoint: The encoder-decoder; trained in place.
@@ -80,15 +80,15 @@ class Seq2SeqNetwork:
 
     @property
     def start(self) -> torch.Tensor:
-        """What the decoder reads before the first code; float32 [width]."""
+        """The decoder's input before the first code; float32 [width]."""
         config = self._model.config
-        # T5's padding starts its decoder, and not every configuration says so.
+        # T5 decoding starts with the padding token, and not every configuration says so.
         token = getattr(config, "decoder_start_token_id", None)
         embedding = self._model.get_decoder().get_input_embeddings().weight
         return embedding[config.pad_token_id if token is None else token]
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the encoder's states, and which of them are of tokens."""
+        """Returns the encoder's states and their attention mask."""
         import torch
 
         lines = [self._tokens[row] for row in rows.tolist()]
@@ -136,7 +136,7 @@ def train(
     seed: int,
     folder: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], Learned]:
-    """Trains a model, in place, and its codebooks; see `Learner.train`.
+    """Trains a model in place, with its codebooks; see `Learner.train`.
 
     Args:
         checkpoint: The encoder-decoder.
@@ -145,9 +145,9 @@ def train(
         documents: Texts of the documents.
         levels: Codes of a document.
         size: Codes in a codebook.
-        options: How long and how fast.
-        seed: Of everything drawn at random.
-        folder: Where what is under way is kept; None for nowhere.
+        options: Training options.
+        seed: Seed of everything random.
+        folder: Where work in progress is kept; None to keep nothing.
 
     Returns:
         What `CodeVectors.of` reads, and the codes of the documents.
@@ -166,7 +166,7 @@ def train(
 def _lengths_of_states(
     network: Seq2SeqNetwork, trainer: CodebookTrainer
 ) -> npt.NDArray[np.float32]:
-    """Returns how long the states of documents before each code are, on average; [levels]."""
+    """Returns the mean norm of the documents' states before each code; [levels]."""
     import torch
 
     levels = trainer.codes.shape[1]
@@ -183,12 +183,12 @@ def _lengths_of_states(
 
 @dataclass(frozen=True)
 class CodeVectors:
-    """What codes are to the model that was trained with them.
+    """The vectors of codes in the model that was trained with them.
 
     Attributes:
-        codebook: What the decoder reads after a code; float32 [levels, size, width].
-        start: What it reads before the first; float32 [width].
-        lengths: Of its states before each code, in the mean over the documents; float32 [levels].
+        codebook: The decoder's input for each code; float32 [levels, size, width].
+        start: Its input before the first code; float32 [width].
+        lengths: Mean norm over the documents of its states before each code; float32 [levels].
     """
 
     codebook: npt.NDArray[np.float32]
@@ -197,10 +197,10 @@ class CodeVectors:
 
     @classmethod
     def of(cls, extras: Mapping[str, np.ndarray]) -> CodeVectors:
-        """Returns them as they are among the arrays of identifiers.
+        """Restores the code vectors from the arrays of the identifiers.
 
         Raises:
-            InputError: They are not there.
+            InputError: The arrays do not hold them.
         """
         missing = [name for name in _ARRAYS if name not in extras]
         if missing:
@@ -211,7 +211,7 @@ class CodeVectors:
         return cls(*(np.array(extras[name], np.float32) for name in _ARRAYS))
 
     def refuse_other_width(self, width: int) -> None:
-        """Raises InputError where a model's states are not as wide as the codebooks."""
+        """Raises InputError if the width of a model's states is not that of the codebooks."""
         if self.codebook.shape[2] != width:
             raise InputError(
                 f"codebooks of {self.codebook.shape[2]} dimensions, and the model beside them has "
@@ -220,10 +220,9 @@ class CodeVectors:
             )
 
     def outputs(self) -> npt.NDArray[np.float32]:
-        """Returns rows whose products with states are the logits that the codes were trained by.
+        """Returns rows whose inner products with states are the logits the codes were trained with.
 
-        Those are cosines by a temperature; a state that is as long as they are in the mean has
-        exactly them.
+        Those logits are cosines divided by a temperature; they are exact for a state of mean norm.
 
         Returns:
             float32 [levels, size, width].
@@ -236,7 +235,7 @@ class CodeVectors:
 def encode(
     checkpoint: Checkpoint, extras: Mapping[str, np.ndarray], texts: Sequence[str]
 ) -> npt.NDArray[np.int64]:
-    """Returns the likeliest code of each text at each position after those before it.
+    """Returns the most likely code of each text at each position, given those before it.
 
     Args:
         checkpoint: The model that was trained with the codes.
@@ -247,7 +246,7 @@ def encode(
         int64 [texts, levels].
 
     Raises:
-        InputError: The arrays are not of this model.
+        InputError: The arrays do not belong to this model.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The learning itself, position by position; see the package for what is learned."""
+"""The training loop, position by position; the package docstring describes the objective."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _LAST = 1000
 
 
 class CodebookTrainer:
-    """One run of the learning; the network's weights, `codebooks` and `codes` are its state.
+    """One training run; its state is the network's weights, `codebooks` and `codes`.
 
     Args:
-        network: What reads the texts.
+        network: The network that reads the texts.
         levels: Codes of a document.
         size: Codes in a codebook.
-        options: How long and how fast.
-        seed: Of everything drawn at random.
+        options: Training options.
+        seed: Seed of everything random.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class CodebookTrainer:
         """Learns all positions.
 
         Args:
-            folder: Where to keep the state after each pass, and to continue from it where the
-                same learning was interrupted; None for nowhere.
+            folder: Where to save the state after each pass, and to resume from if the same run was
+                interrupted; None to save nothing.
 
         Raises:
             InputError: A codebook has collapsed, or the loss is not a finite number.
@@ -86,7 +86,7 @@ class CodebookTrainer:
                     self._save(state)
 
     def _steps(self) -> list[Callable[[], None]]:
-        """Lists what is done, one thing after the other."""
+        """Lists the steps in order."""
         warmup, epochs = self.options.warmup_epochs, self.options.epochs
         steps: list[Callable[[], None]] = []
         for level in range(self.codes.shape[1]):
@@ -101,12 +101,12 @@ class CodebookTrainer:
 
     @cached_property
     def _key(self) -> str:
-        """Returns what tells this learning from any other."""
+        """Returns a fingerprint of this run."""
         about = [self.network.content(), *self.codebooks.shape, self.seed, asdict(self.options)]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def _save(self, folder: Path) -> None:
-        """Writes the state; all weights as one array, since a file each would take longer."""
+        """Writes the state; all weights go into one array, which is faster than a file for each."""
         import torch
 
         weights = list(self.weights.values())
@@ -124,7 +124,7 @@ class CodebookTrainer:
         write_store(folder, "trainer", {"key": self._key, "done": self._done}, arrays)
 
     def _restore(self, folder: Path) -> None:
-        """Takes up the state of the same learning, where there is one."""
+        """Resumes from the saved state of the same run, if there is one."""
         import torch
 
         if not (folder / "trainer.json").is_file():
@@ -219,7 +219,7 @@ class CodebookTrainer:
             return _normalize(torch.cat(parts)).cpu().numpy()
 
     def _start_codebook(self, level: int) -> None:
-        """Sets the codebook of a position to the centers of k-means over the documents."""
+        """Sets the codebook of a position to the k-means centroids of the documents."""
         import torch
 
         from docids.kinds.clustering import kmeans, one_thread
@@ -235,10 +235,10 @@ class CodebookTrainer:
             book[level, :parts] = torch.from_numpy(centers)
 
     def _assign(self, level: int) -> npt.NDArray[np.float32]:
-        """Spreads the documents with the same codes before over the codes of a position.
+        """Spreads documents with the same prefix over the codes of a position.
 
         Returns:
-            How near each document is to each code; float32 [documents, codes].
+            The similarity of each document to each code; float32 [documents, codes].
         """
         import torch
 
@@ -253,10 +253,10 @@ class CodebookTrainer:
         return near
 
     def _settle(self, level: int) -> None:
-        """Assigns the codes of a position for good.
+        """Freezes the codes of a position.
 
-        Balance would hide that a network tells no documents apart: what it finds likeliest by
-        itself, as it does for queries, must use the codebook as well.
+        Balancing would hide a network that cannot tell documents apart. Its most likely codes
+        without balancing, as for queries, must therefore use the codebook too.
 
         Raises:
             InputError: The codebook has collapsed.
@@ -281,7 +281,7 @@ def _flat(tensors: Sequence[torch.Tensor]) -> npt.NDArray[np.float32]:
 
 
 def _like(flat: npt.NDArray[np.float32], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Takes apart what `_flat` joined."""
+    """Splits what `_flat` joined."""
     import torch
 
     ends = np.cumsum([tensor.numel() for tensor in tensors])
@@ -296,11 +296,11 @@ def _normalize(vectors: Any) -> Any:
 
 
 def _contrast(asked: torch.Tensor, given: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of finding each line's own document among those of the batch."""
+    """Cross-entropy of finding each row's own document among those of the batch."""
     import torch
 
     logits = _normalize(asked) @ _normalize(given).T / TEMPERATURE
-    # The same document may stand in a batch twice; it is no wrong answer to itself.
+    # A document that occurs twice in a batch is not a negative for itself.
     same = owners[:, None] == owners[None, :]
     same.fill_diagonal_(False)
     return torch.nn.functional.cross_entropy(

@@ -1,4 +1,4 @@
-"""Atomic identifiers: every document is one code of its own (DSI, section 3.2)."""
+"""Atomic identifiers: every document has a code of its own (DSI, section 3.2)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from docids.table import FIRST_CODE, DocidTable
 
 
 class Atomic(Kind):
-    """One code for each document: the row number, from FIRST_CODE on."""
+    """One code for each document: FIRST_CODE plus the row number."""
 
     form = "atomic"
     uses_content = False
 
     def build(self, documents: Documents, options: NoOptions, seed: int) -> Built:
-        """Numbers the documents in their order; nothing is drawn at random."""
+        """Numbers the documents in order; nothing is random."""
         codes = FIRST_CODE + np.arange(len(documents))
         table = DocidTable.from_sequences(
             documents.doc_ids,
@@ -26,7 +26,7 @@ class Atomic(Kind):
         return Built(table)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Goes on numbering: every new document is a new code."""
+        """Continues the numbering: every new document gets a new code."""
         codes = built.table.alphabet_size + np.arange(len(documents))
         return Built(built.table.append(documents.doc_ids, codes[:, None]))
 

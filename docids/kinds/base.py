@@ -1,4 +1,4 @@
-"""What a docid kind is given, what it gives back, and the interface of a kind."""
+"""The interface of a docid kind, with its input and output."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Documents:
 
     Attributes:
         doc_ids: Their ids.
-        texts: What they say, title first.
-        embed: Turns texts into vectors, float32 [texts, dimensions]; called only by a kind
-            that looks at vectors, first for the texts of the documents, from which it may learn.
-        given_titles: Their titles; None where they are unknown.
-        queries: Gives the pseudo-queries of each document by the name of their generator, or by
-            "auto"; None where there are none.
-        scratch: Where a kind may keep what it has under way, so that it continues after an
-            interruption; None for nowhere.
-        given_urls: Their URLs, "" where a document has none; None where they are unknown.
+        texts: Their texts, title first.
+        embed: Turns texts into vectors, float32 [texts, dimensions]; called only by a kind that
+            uses vectors, first for the texts of the documents, to which it may be fitted.
+        given_titles: Their titles; None if unknown.
+        queries: Maps the name of a generator, or "auto", to the pseudo-queries of each document;
+            None if there are none.
+        scratch: Where a kind may keep work in progress, so that it can resume after an
+            interruption; None to keep nothing.
+        given_urls: Their URLs, "" if a document has none; None if they are unknown.
     """
 
     doc_ids: Sequence[str]
@@ -51,7 +51,7 @@ class Documents:
 
     @property
     def titles(self) -> Sequence[str]:
-        """One title for each document; where they are unknown, the first of several lines."""
+        """The title of each document; if unknown, the first line of a text of several lines."""
         if self.given_titles is not None:
             return self.given_titles
         parts = (text.partition("\n") for text in self.texts)
@@ -59,11 +59,11 @@ class Documents:
 
     @property
     def urls(self) -> Sequence[str]:
-        """One URL for each document, "" where it has none."""
+        """The URL of each document, "" if it has none."""
         return [""] * len(self) if self.given_urls is None else self.given_urls
 
     def ask(self, generator: str) -> Sequence[Sequence[str]]:
-        """Returns the pseudo-queries of each document; none where there are none.
+        """Returns the pseudo-queries of each document; empty lists if there are none.
 
         Args:
             generator: Who wrote them, or "auto".
@@ -72,22 +72,22 @@ class Documents:
 
     @functools.cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
-        """One vector of length 1 (or 0) for each document; float32 [documents, dimensions]."""
+        """One vector of norm 1 (or 0) for each document; float32 [documents, dimensions]."""
         return self.embed(self.texts)
 
 
 @dataclass(frozen=True)
 class Built:
-    """Identifiers, and the arrays that their kind needs to give out more of them.
+    """Identifiers, and the arrays that their kind needs to assign more of them.
 
     Attributes:
         table: The identifiers.
-        extras: Name -> array; stored beside the table.
-        resolved: What was done where the first choice for a document was taken -> how many
-            documents; of the last call only, and not stored.
-        model: The encoder-decoder that codes were trained with, or the folder where it is kept;
-            None for the kinds that train none.
-        notes: What was chosen for the user; of `build` only, and not stored.
+        extras: Name -> array; stored next to the table.
+        resolved: How documents whose first choice was taken were handled -> how many documents;
+            covers the last call only, not stored.
+        model: The encoder-decoder the codes were trained with, or its folder; None for kinds that
+            train none.
+        notes: What was chosen on the user's behalf; set by `build` only, not stored.
     """
 
     table: DocidTable
@@ -99,23 +99,23 @@ class Built:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a kind that has none."""
+    """Options of a kind that has none."""
 
 
 class Kind(ABC):
-    """A way to give documents identifiers, and what the rest of the toolkit has to know of it.
+    """A way to assign identifiers, and what the rest of the toolkit needs to know about it.
 
-    An instance keeps nothing about documents.
+    Instances are stateless: they keep nothing about documents.
 
     Attributes:
-        Options: A frozen dataclass of what the user can set, each field with its help below it.
-        options_of: The kind whose options on the command line this one reads; None for its own,
+        Options: A frozen dataclass of the user's options, each field followed by its help.
+        options_of: The kind whose command-line options this one reads; None for its own,
             `--NAME.*`.
         form: What an identifier is. "atomic": one code that no other document has; "codes": a
             sequence of codes of one alphabet; "text": a phrase in sentencepiece pieces.
         uses_vectors: Whether `build` reads document vectors.
         uses_content: Whether identifiers say what documents are about.
-        extends_by_queries: Whether `extend` reads the pseudo-queries of new documents, of the
+        extends_by_queries: Whether `extend` reads the pseudo-queries of new documents, from the
             generator that the option `generator` names.
     """
 
@@ -128,36 +128,36 @@ class Kind(ABC):
 
     @abstractmethod
     def build(self, documents: Documents, options: Any, seed: int) -> Built:
-        """Gives every document of a corpus an identifier.
+        """Assigns an identifier to every document of a corpus.
 
         Args:
             documents: The corpus.
             options: An instance of `Options`.
-            seed: Same documents, options and seed give the same identifiers.
+            seed: The same documents, options and seed give the same identifiers.
         """
 
     @abstractmethod
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Gives new documents identifiers; those given before stay as they are.
+        """Assigns identifiers to new documents; existing identifiers do not change.
 
-        An identifier of a retired row is never given again, unless documents may share them.
+        The identifier of a retired row is never reused, unless documents may share identifiers.
 
         Args:
             built: What `build` or `extend` returned.
             documents: The new documents.
-            seed: Of whatever is drawn at random.
+            seed: Seed of everything random.
         """
 
     def expected_alphabet(self, options: Any, documents: int | None) -> int | None:
-        """Returns about how many codes there will be, for an estimate of memory.
+        """Estimates the number of codes, for an estimate of memory.
 
         Args:
             options: An instance of `Options`.
-            documents: How many documents; None where that is unknown.
+            documents: How many documents; None if that is unknown.
 
         Returns:
-            The size, special codes included; None where the number of documents decides it and
-            is unknown. By default 4,096.
+            The size, including special codes; None if it depends on the number of documents and
+            that is unknown. By default 4,096.
         """
         return 4096
 
@@ -174,10 +174,10 @@ KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds")
 
 
 def kinds_that(fit: Callable[[Kind], bool]) -> list[str]:
-    """Returns the names of the kinds that fit; one whose package cannot be imported does not.
+    """Returns the names of the kinds that fit; kinds whose package cannot be imported do not.
 
     Args:
-        fit: Tells whether a kind does.
+        fit: Predicate on a kind.
     """
     names = []
     for name in KINDS:

@@ -12,20 +12,20 @@ import numpy.typing as npt
 
 from data_prep.progress import track
 
-_POINTS_PER_CENTROID = 2048  # k-means learns little from more, and its time grows with them
-_STARTS = 5  # of k-means; the best of them is kept
+_POINTS_PER_CENTROID = 2048  # more points hardly improve k-means and take longer
+_STARTS = 5  # k-means starts, of which the best is kept
 _CHUNK = 100_000  # vectors compared with the centroids at a time
-_WAVE = 256  # clusters split, on all threads, before the tree is written on
+_WAVE = 256  # clusters split, on all threads, before the tree is extended
 
 
 class Clusters(NamedTuple):
-    """A tree of clusters, numbered breadth first from the root 0.
+    """A tree of clusters, numbered breadth-first from the root, 0.
 
     Attributes:
-        parent: The cluster that each is part of, -1 for the root; int32 [clusters].
-        digit: The place of each among the children of its parent; int32 [clusters].
+        parent: The parent of each cluster, -1 for the root; int32 [clusters].
+        digit: The position of each cluster among its siblings; int32 [clusters].
         centroid: float32 [clusters, dimensions]; zero for the root.
-        leaf: The leaf cluster that each document is in; int32 [documents].
+        leaf: The leaf cluster of each document; int32 [documents].
     """
 
     parent: npt.NDArray[np.int32]
@@ -42,17 +42,17 @@ def cluster(
     iterations: int,
     seed: int,
 ) -> Clusters:
-    """Splits documents into clusters, and clusters into clusters, down to leaves.
+    """Splits documents into clusters recursively, down to leaves.
 
-    Empty clusters are left out. Where k-means cannot tell vectors apart, they are split evenly
-    in their order, so that any number of equal vectors ends in leaves as well.
+    Empty clusters are dropped. Vectors that k-means cannot tell apart are split evenly in order, so
+    that any number of equal vectors ends in leaves too.
 
     Args:
         vectors: float32 [documents, dimensions].
-        branching: Children of a cluster at most, 2 or more.
-        capacity: A cluster of at most so many documents is a leaf.
-        iterations: Rounds of k-means at each split.
-        seed: Same vectors and seed, same clusters.
+        branching: Maximum number of children of a cluster, at least 2.
+        capacity: A cluster of at most this many documents is a leaf.
+        iterations: Iterations of k-means at each split.
+        seed: The same vectors and seed give the same clusters.
     """
     parents, digits = [-1], [0]
     centroids = [np.zeros((1, vectors.shape[1]), np.float32)]
@@ -60,7 +60,7 @@ def cluster(
     waiting = [np.arange(len(vectors))]
 
     def waves() -> Iterator[list[tuple[int, np.ndarray]]]:
-        """Yields the clusters to split that there are by now, some at a time."""
+        """Yields the clusters that remain to be split, in batches."""
         number = 0
         while number < len(waiting):
             wave: list[tuple[int, np.ndarray]] = []
@@ -89,9 +89,9 @@ def cluster(
 
 
 def _on_all_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Yields the result of each item in order, whichever thread was faster.
+    """Yields the results in the order of the items, from several threads.
 
-    Every thread lets faiss work alone: sums come out the same each time, and small splits faster.
+    faiss runs single-threaded in each: sums are reproducible, and small splits are faster.
     """
     import faiss
 
@@ -106,7 +106,7 @@ def _on_all_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Ite
 def nearest(
     vectors: npt.NDArray[np.float32], centroids: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int64]:
-    """Returns the centroid with the least Euclidean distance to each vector; int64 [vectors]."""
+    """Returns the nearest centroid of each vector by Euclidean distance; int64 [vectors]."""
     bias = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
     return np.argmax(vectors @ centroids.T - bias, axis=1)
 
@@ -141,13 +141,13 @@ def _split(
 def kmeans(
     points: npt.NDArray[np.float32], parts: int, iterations: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Returns the centroids of `parts` clusters of at least so many points, from the best start.
+    """Returns the centroids of `parts` clusters of at least as many points, from the best start.
 
     Args:
         points: float32 [points, dimensions].
-        parts: How many clusters; not more than there are points.
-        iterations: Rounds from each start.
-        seed: Of the starts.
+        parts: Number of clusters; at most the number of points.
+        iterations: Iterations from each start.
+        seed: Seed of the starts.
 
     Returns:
         float32 [parts, dimensions].
@@ -169,7 +169,7 @@ def kmeans(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Lets faiss run on one thread: sums come out the same each time, and small splits faster."""
+    """Runs faiss on one thread: sums are reproducible, and small splits are faster."""
     import faiss
 
     threads = faiss.omp_get_max_threads()

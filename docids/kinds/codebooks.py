@@ -1,4 +1,4 @@
-"""Identifiers of one code from the codebook of each level, told apart by a number at the end."""
+"""Identifiers of one code per codebook level; a number at the end tells equal ones apart."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SAMPLE = 20_000
 def chosen_size(
     asked: int | None, documents: int, *, each: int, option: str
 ) -> tuple[int, list[str]]:
-    """Returns how many codes a codebook gets, and what to tell the user about it.
+    """Returns the codebook size, and a note about it for the user.
 
     Args:
-        asked: By the user; None to take the default, or on a small corpus the largest power of 2
-            that leaves `each` documents for every code.
-        documents: How many there are.
-        each: Documents that a code asks for, to stand for more than one of them.
-        option: Its name, for the note.
+        asked: The size the user asked for; None to take the default, or on a small corpus the
+            largest power of 2 that leaves `each` documents for every code.
+        documents: How many documents there are.
+        each: Documents needed for each code, so that a code stands for more than one of them.
+        option: The name of the option, for the note.
     """
     if asked is not None:
         return asked, []
@@ -50,11 +50,11 @@ def table_of_codes(
     kind: str,
     options: Any,
 ) -> tuple[DocidTable, dict[str, int]]:
-    """Builds the table of documents with one code for each level.
+    """Builds the table of documents with one code per level.
 
-    The codes of every level are codes of their own. With `options.collisions` "extend" a number
-    follows, from codes of its own: 0, or for documents with the codes of an earlier one 1, 2, ...
-    With "share" no number follows, and such documents share their identifier.
+    Each level has codes of its own. With `options.collisions` "extend", a number with codes of its
+    own follows: 0, or 1, 2, ... for documents with the same codes as an earlier one. With "share",
+    no number follows, and such documents share their identifier.
 
     Args:
         doc_ids: The documents.
@@ -64,7 +64,7 @@ def table_of_codes(
         options: Its options.
 
     Returns:
-        The table, and how many documents needed a number.
+        The table, and how many documents needed a distinguishing number.
     """
     matrix, numbered = _spell(codes, size, options.collisions, None)
     fixed = FIRST_CODE + codes.shape[1] * size
@@ -88,17 +88,17 @@ def append_codes(
 ) -> tuple[DocidTable, dict[str, int]]:
     """Adds documents to a table that `table_of_codes` built.
 
-    A number is new in the alphabet only where a group of equal codes is larger than any before.
+    The alphabet grows only if a group of equal codes is larger than any before.
 
     Args:
         table: The table.
         doc_ids: Ids of the new documents.
-        codes: Of each at each level, from 0; int64 [documents, levels].
+        codes: Code of each document at each level, from 0; int64 [documents, levels].
         size: Codes of a codebook.
-        collisions: "extend" or "share", as for the documents before.
+        collisions: "extend" or "share", as for the existing documents.
 
     Returns:
-        The longer table, and what was done where an identifier was taken -> for how many documents.
+        The longer table, and how taken identifiers were handled -> for how many documents.
     """
     matrix, numbered = _spell(codes, size, collisions, table)
     return table.append(doc_ids, matrix), numbered
@@ -120,7 +120,7 @@ def _spell(
 
 
 def _places_among_equals(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns for each row how many rows before it are equal (by a 64-bit hash)."""
+    """Returns for each row how many earlier rows are equal (by a 64-bit hash)."""
     hashes = Ragged.pack(rows).hashes()
     order = np.argsort(hashes, kind="stable")
     opens = np.ones(len(rows), bool)
@@ -142,19 +142,19 @@ def refuse_collapse(
     first: int = 1,
     whose: str = "assigned",
 ) -> None:
-    """Raises InputError where a level uses its codebook too unevenly to mean much.
+    """Raises InputError if a level uses its codebook too unevenly: it has collapsed.
 
-    The measure is the perplexity of the level's codes, as a share of the most that it could be:
-    of the codebook, or of the different vectors where those are fewer.
+    The measure is the perplexity of the level's codes as a share of its maximum: the size of the
+    codebook, or the number of distinct vectors if that is smaller.
 
     Args:
         codes: int64 [documents, levels].
         size: Codes in the codebook of a level.
         vectors: What the codes stand for; float32 [documents, dimensions].
-        least: The smallest share that passes; 0 lets everything pass.
-        option: The option that holds `least`, to name it.
-        first: The number of the first level, to name it.
-        whose: "assigned", or "likeliest" where the codes are those that a network finds so.
+        least: The smallest accepted share; 0 accepts everything.
+        option: The name of the option that sets `least`, for the message.
+        first: The number of the first level, for the message.
+        whose: "assigned", or "likeliest" for codes predicted by a network.
     """
     if not len(codes) or not least:
         return

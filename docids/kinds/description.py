@@ -1,4 +1,4 @@
-"""Elaborative descriptions: the query that finds a document best is its identifier (SE-DSI)."""
+"""Elaborative descriptions: a document's best query is its identifier (SE-DSI)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYWORDS = 5
 
 @dataclass(frozen=True)
 class DescriptionOptions(TextOptions):
-    """Whose queries describe the documents, and how they are written."""
+    """Which queries describe the documents, and how they are written."""
 
     generator: Advanced[str] = "auto"
     """Source of the pseudo-queries, generated if missing. auto: those the index is trained on, else
@@ -32,11 +32,11 @@ class DescriptionOptions(TextOptions):
 
 
 class Description(TextKind):
-    """The pseudo-query that leads back to its document best, by BM25.
+    """The pseudo-query that retrieves its document best, by BM25.
 
-    Tang et al., Semantic-Enhanced Differentiable Search Index Inspired by Learning Strategies,
-    KDD 2023, section 4.1, take the query generator's first. A document without pseudo-queries is
-    described by its keywords.
+    Tang et al., Semantic-Enhanced Differentiable Search Index Inspired by Learning Strategies, KDD
+    2023, section 4.1, take the first output of the query generator. A document without
+    pseudo-queries is described by its keywords.
     """
 
     Options = DescriptionOptions
@@ -45,7 +45,7 @@ class Description(TextKind):
     def phrases(
         self, documents: Documents, options: DescriptionOptions, weights: TermWeights, seed: int
     ) -> Iterator[list[str]]:
-        """Yields the pseudo-queries, the best first, then keywords."""
+        """Yields the pseudo-queries, best first, then keywords."""
         queries = [list(each)[: options.candidates] for each in documents.ask(options.generator)]
         ranked = rank_by_round_trip(documents.texts, queries, language=options.language, seed=seed)
         for several, text in zip(ranked, documents.texts, strict=True):

@@ -16,7 +16,7 @@ _SPARE = 3
 
 @dataclass(frozen=True)
 class KeywordOptions(TextOptions):
-    """How many keywords name a document, and how they are written."""
+    """How many keywords identify a document, and how they are written."""
 
     count: Advanced[int] = 3
     """Keywords per identifier (GLEN: 3); more where needed to tell documents apart"""
@@ -28,7 +28,7 @@ class KeywordOptions(TextOptions):
 
 
 class Keywords(TextKind):
-    """The terms of highest BM25 weight, the heaviest first.
+    """The terms of highest BM25 weight, in descending order.
 
     Zhou et al., Ultron, arXiv 2208.09257 (term sets); Lee et al., GLEN, EMNLP 2023, section 3.2.
     """
@@ -38,13 +38,13 @@ class Keywords(TextKind):
     def phrases(
         self, documents: Documents, options: KeywordOptions, weights: TermWeights, seed: int
     ) -> Iterator[list[str]]:
-        """Yields the first keywords; then one more each time, then each in place of the last."""
+        """Yields the top keywords, then one more each time, then variants of the last one."""
         for text in documents.texts:
             terms = weights.ranked(text, options.count + options.identifiers - 1 + _SPARE)
             first, spare = terms[: options.count], terms[options.count :]
             swapped = [[*first[:-1], term] for term in spare]
             longer = [first + spare[:n] for n in range(1, len(spare) + 1)]
-            # Several identifiers are to differ in what they say, not in length.
+            # Several identifiers of a document must differ in content, not in length.
             order = [*swapped, *longer] if options.identifiers > 1 else [*longer, *swapped]
             yield [" ".join(chosen) for chosen in [first, *order]]
 

@@ -22,7 +22,7 @@ _DOCUMENTS_PER_CODE = 8
 
 @dataclass(frozen=True)
 class LearnedOptions(LearningOptions):
-    """The codebooks, how they are learned, and what happens where two documents have the same."""
+    """The codebooks, how they are learned, and what happens to documents with equal codes."""
 
     levels: Advanced[int] = 3
     """Codes per identifier, each from its own codebook (GenRet: 3)"""
@@ -48,7 +48,7 @@ class LearnedOptions(LearningOptions):
 
 
 class Learned(Kind):
-    """Codes learned so that a query leads to those of its document.
+    """Codes learned so that a query predicts those of its document.
 
     Sun et al., Learning to Tokenize for Generative Retrieval (GenRet), NeurIPS 2023. GenRet trains
     a T5 with the codes. That is an option here; by default a small network over document vectors
@@ -104,11 +104,11 @@ class Learned(Kind):
         return Built(table, arrays, resolved, model, notes)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Gives new documents the codes that the network finds likeliest, one after the other.
+        """Assigns new documents the codes that the network finds most likely, one after another.
 
         Raises:
-            InputError: The identifiers were saved without their network, or the vectors have not
-                its dimensions.
+            InputError: The identifiers were saved without their network, or the vectors do not
+                match its dimensions.
         """
         options = LearnedOptions(**built.table.options)
         if options.model is not None:
@@ -124,12 +124,12 @@ class Learned(Kind):
         return Built(table, built.extras, numbered, built.model)
 
     def encoder_decoder(self, options: LearnedOptions) -> str | None:
-        """The one that the user names, if any."""
+        """The model that the user names, if any."""
         return options.model
 
 
 def _checkpoint(built: Built) -> Checkpoint:
-    """Returns the model that codes were trained with.
+    """Returns the model the codes were trained with.
 
     Raises:
         InputError: The identifiers were saved without it.

@@ -11,9 +11,9 @@ from docids.table import END, FIRST_CODE, DocidTable
 
 
 class Naive(Kind):
-    """The integers below the number of documents in random order, each spelled and ended.
+    """The integers below the number of documents in random order, spelled in digits and terminated.
 
-    The alphabet is ten digits; END follows the last digit, since 1 is a prefix of 10.
+    The alphabet is ten digits; END follows the last digit because 1 is a prefix of 10.
     """
 
     uses_content = False
@@ -31,8 +31,7 @@ class Naive(Kind):
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Deals out the next integers, in random order.
 
-        Every row ever given, retired or not, holds one integer, so the number of rows is the
-        first free one.
+        Every row, retired or not, holds one integer, so the number of rows is the first free one.
         """
         given = len(built.table)
         order = np.random.default_rng([seed, given]).permutation(len(documents))
@@ -40,10 +39,10 @@ class Naive(Kind):
 
 
 def spell(numbers: npt.NDArray[np.int64]) -> Ragged:
-    """Returns integers as decimal digits, the most significant first, with END after the last.
+    """Returns integers as decimal digits, most significant first, followed by END.
 
     Args:
-        numbers: Integers from 0 on; int64 [numbers].
+        numbers: Non-negative integers; int64 [numbers].
     """
     powers = 10 ** np.arange(1, 19, dtype=np.int64)
     digits = np.searchsorted(powers, numbers, side="right") + 1

@@ -1,4 +1,4 @@
-"""Identifiers taken from ranked choices: who gets which where two documents want the same."""
+"""Assigns identifiers from ranked choices, resolving collisions between documents."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ Collisions = Literal["extend", "share"]
 
 
 class Names:
-    """Hands out sequences to documents, one document after another.
+    """Assigns sequences to documents, one document after another.
 
     Args:
-        collisions: "extend": no two documents get the same sequence, nor one that a retired
-            document had; the next choice is taken, and when the choices are used up, the first
+        collisions: "extend": no two documents get the same sequence, and none gets one that a
+            retired document had; the next choice is taken, and when the choices run out, the first
             one with a distinguishing number. "share": every document gets its first choices.
-        digits: The ten codes that spell the number, for 0 to 9.
-        longest: Codes in a sequence at most; what a number follows is cut short for it.
-        given_before: Whether a document, live or retired, has a sequence already; default: none
-            has.
+        digits: The ten codes of the digits 0 to 9, which spell the number.
+        longest: Maximum number of codes in a sequence; one with a number is truncated to make room
+            for it.
+        given_before: Whether a document, live or retired, already has a sequence; default: none
+            does.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class Names:
         """Returns the identifiers of one more document: at least one, at most `wanted`.
 
         Args:
-            choices: Sequences of codes, the best first; empty and repeated ones do not count.
-            wanted: How many identifiers the document is to have.
+            choices: Sequences of codes, best first; empty and repeated ones are ignored.
+            wanted: How many identifiers the document should have.
         """
         found: list[Sequence_] = []
         first: Sequence_ | None = None

@@ -12,10 +12,10 @@ from docids.kinds.quantization import Quantized
 
 
 class ProductQuantization(Quantized):
-    """Codes of equal rank, each of its own dimensions.
+    """Codes of equal rank, each for dimensions of its own.
 
-    The vectors are rotated at random first: latent semantic analysis puts what it knows into the
-    first dimensions, and little would be left for the codes of the last ones.
+    The vectors are first rotated at random: latent semantic analysis concentrates its variance in
+    the first dimensions, which would leave little for the codes of the last ones.
 
     Zhou et al., Ultron (arXiv 2208.09257); Chen et al., CLEVER (CIKM 2023); Zhang et al., MEVI
     (WWW 2024).

@@ -27,7 +27,7 @@ _MANY = 1 << 20
 
 @dataclass(frozen=True)
 class QuantizationOptions:
-    """The codebooks, and what happens where two documents have the same codes."""
+    """The codebooks, and what happens to documents with equal codes."""
 
     levels: Advanced[int] = 8
     """Codes per identifier, each from its own codebook (RIPOR: 8 to 32)"""
@@ -59,11 +59,11 @@ class QuantizationOptions:
 
 
 class Quantized(Kind):
-    """A kind whose codes are those of a vector quantizer; its codebooks are kept for later.
+    """A kind whose codes come from a vector quantizer; its codebooks are kept for new documents.
 
     Args:
         name: The name of the kind.
-        each: Documents that a code asks for, where the size of codebooks is not given.
+        each: Documents needed for each code, if the codebook size is not given.
     """
 
     Options = QuantizationOptions
@@ -74,53 +74,53 @@ class Quantized(Kind):
         self._each = each
 
     def codebook_size(self, options: QuantizationOptions, documents: int) -> tuple[int, list[str]]:
-        """Returns how many codes a codebook gets, and what to tell the user about it."""
+        """Returns the codebook size, and a note about it for the user."""
         option = f"--{self.name}.codebook"
         size, notes = chosen_size(options.codebook, documents, each=self._each, option=option)
         return min(size, max(2, 1 << (max(documents, 1).bit_length() - 1))), notes
 
     def expected_alphabet(self, options: QuantizationOptions, documents: int | None) -> int:
-        """The codes of all codebooks; full ones where the number of documents is unknown."""
+        """The codes of all codebooks; of the full size if the number of documents is unknown."""
         size, _ = self.codebook_size(options, _MANY if documents is None else documents)
         return FIRST_CODE + options.levels * size
 
     @abstractmethod
     def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:
-        """Returns an untrained quantizer of faiss.
+        """Returns an untrained faiss quantizer.
 
         Args:
-            dimensions: Of the vectors, a multiple of `levels`.
-            levels: Codebooks.
+            dimensions: Dimensions of the vectors, a multiple of `levels`.
+            levels: Number of codebooks.
             bits: A codebook has 2^bits codes.
         """
 
     def rotation(self, dimensions: int, seed: int) -> npt.NDArray[np.float32]:
-        """Returns what vectors are multiplied by before they are quantized; nothing by default.
+        """Returns the matrix that vectors are multiplied by before quantization; none by default.
 
         Args:
-            dimensions: Of the vectors.
-            seed: Of what is drawn at random.
+            dimensions: Dimensions of the vectors.
+            seed: Seed of everything random.
 
         Returns:
-            float32 [dimensions, dimensions], or an empty array to leave the vectors as they are.
+            float32 [dimensions, dimensions], or an empty array to leave the vectors unchanged.
         """
         return np.empty((0, 0), np.float32)
 
     @abstractmethod
     def codebooks(self, quantizer: Any) -> Any:
-        """Returns the vector of faiss that holds the codebooks of a quantizer."""
+        """Returns the faiss vector that holds the codebooks of a quantizer."""
 
     @abstractmethod
     def in_full(
         self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
     ) -> npt.NDArray[np.float32]:
-        """Returns codebooks in all dimensions, those that a code says nothing about 0.
+        """Returns codebooks in all dimensions, with 0 in those that a code does not cover.
 
         Args:
-            books: As faiss holds them; float32, flat.
-            levels: Codebooks.
+            books: The codebooks as faiss stores them; float32, flat.
+            levels: Number of codebooks.
             size: Codes in a codebook.
-            dimensions: Of the vectors.
+            dimensions: Dimensions of the vectors.
 
         Returns:
             float32 [levels, size, dimensions].
@@ -162,11 +162,11 @@ class Quantized(Kind):
         return Built(table, extras, numbered, notes=notes)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Encodes new documents with the codebooks that are there.
+        """Encodes new documents with the existing codebooks.
 
         Raises:
-            InputError: The identifiers were saved without their codebooks, or the vectors have
-                not their dimensions.
+            InputError: The identifiers were saved without their codebooks, or the vectors do not
+                match their dimensions.
         """
         import faiss
 
@@ -192,11 +192,11 @@ class Quantized(Kind):
     def codewords(self, built: Built, dimensions: int) -> npt.NDArray[np.float32]:
         """Returns what each code stands for, in the space of the document vectors.
 
-        The codewords of a document add up to its vector, but for the error of quantizing.
+        The codewords of a document add up to its vector, up to the quantization error.
 
         Args:
             built: What `build` or `extend` returned.
-            dimensions: Of the document vectors.
+            dimensions: Dimensions of the document vectors.
 
         Returns:
             The codes of the first level, then those of the second, ...; float32
@@ -230,7 +230,7 @@ def _kept(
 
 
 def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.float32]:
-    """Returns vectors with zeros behind, so that their dimensions are a multiple of `levels`."""
+    """Pads vectors with zeros to a multiple of `levels` dimensions."""
     documents, dimensions = vectors.shape
     wanted = -(-max(dimensions, 1) // levels) * levels
     padded = np.zeros((documents, wanted), np.float32)
@@ -241,7 +241,7 @@ def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.flo
 def _training_points(
     vectors: npt.NDArray[np.float32], size: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Returns a sample of a large corpus; a tiny one several times over, at least `size` points."""
+    """Samples a large corpus, and repeats a tiny one, to at least `size` points."""
     most = size * _TRAINING_POINTS_PER_CODE
     if len(vectors) > most:
         drawn = np.random.default_rng([seed, 12]).choice(len(vectors), most, replace=False)

@@ -1,4 +1,4 @@
-"""Random identifiers: the control for semantic ones, of the same shape and without meaning."""
+"""Random identifiers: the control for semantic ones, with the same shape but no meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docids.kinds.tree import TreeOptions, graft, plant
 
 
 class Random(Kind):
-    """The tree that `semantic` builds from the same documents, which are then dealt at random."""
+    """The tree that `semantic` builds from the same documents, which are then shuffled over it."""
 
     Options = TreeOptions
     options_of = "semantic"
@@ -38,11 +38,11 @@ class Random(Kind):
         )
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Sends each new document to a leaf drawn with the chance of its size."""
+        """Sends each new document to a leaf drawn with probability proportional to its size."""
         issued = built.extras["issued"]
         rng = np.random.default_rng([seed, len(built.table)])
         total = int(issued.sum())
-        # A table that began empty has one cluster, the root, and nothing to weigh it by.
+        # A table that began empty has one cluster, the root, and no sizes to weight by.
         drawn = rng.integers(max(total, 1), size=len(documents))
         leaf = np.searchsorted(np.cumsum(issued), drawn, side="right")
         return graft(built, documents.doc_ids, leaf if total else np.zeros_like(leaf))

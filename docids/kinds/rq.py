@@ -1,4 +1,4 @@
-"""Residual quantization: each code stands for what the codes before it leave of the vector."""
+"""Residual quantization: each code stands for the residual that the codes before it leave."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from docids.kinds.quantization import Quantized
 
 
 class ResidualQuantization(Quantized):
-    """Codes from coarse to fine (Zeng et al., RIPOR, WWW 2024, section 3.2), each the nearest.
+    """Codes from coarse to fine (Zeng et al., RIPOR, WWW 2024, section 3.2), each the nearest one.
 
-    The first codes of near documents are the same, as in a tree of clusters, but the codebook of
-    a level is the same everywhere.
+    Similar documents share their first codes, as in a tree of clusters, but all documents share the
+    codebook of a level.
     """
 
     def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:
@@ -23,10 +23,11 @@ class ResidualQuantization(Quantized):
         import faiss
 
         quantizer = faiss.ResidualQuantizer(dimensions, levels, bits)
-        # Progressive in the dimensions, its default, needs more points than dimensions.
+        # The default, progressive dimensions, needs more points than dimensions.
         quantizer.train_type = faiss.ResidualQuantizer.Train_default
-        # With a beam, faiss trains a level on what several codes before it leave of each vector,
-        # most of them not its own: a few codewords take the own ones, and the level collapses.
+        # With a beam, faiss trains a level on the residuals of several candidate codes for each
+        # vector, most of which it will not use: a few codewords capture the residuals that matter,
+        # and the level collapses.
         quantizer.max_beam_size = 1
         return quantizer
 
@@ -37,9 +38,9 @@ class ResidualQuantization(Quantized):
     def in_full(
         self, books: npt.NDArray[np.float32], levels: int, size: int, dimensions: int
     ) -> npt.NDArray[np.float32]:
-        """Returns codebooks in all dimensions, as they are."""
+        """Returns codebooks in all dimensions, unchanged."""
         return books.reshape(levels, size, dimensions)
 
 
-# A code of a single document leaves nothing of it for the levels below, which then collapse.
+# A code for a single document leaves no residual for the levels below, which then collapse.
 KINDS.register("rq")(ResidualQuantization("rq", each=8))

@@ -12,7 +12,7 @@ from docids.kinds.tree import TreeOptions, graft, plant
 
 
 class Semantic(Kind):
-    """Documents with like vectors share the first codes of their identifiers.
+    """Documents with similar vectors share the first codes of their identifiers.
 
     Tay et al., Transformer Memory as a Differentiable Search Index, arXiv 2202.06991.
     """
@@ -21,7 +21,7 @@ class Semantic(Kind):
     uses_vectors = True
 
     def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
-        """Clusters the document vectors; inside a leaf, documents are numbered in their order."""
+        """Clusters the document vectors; inside a leaf, documents are numbered in order."""
         clusters = cluster(
             documents.vectors,
             branching=options.branching,
@@ -40,12 +40,12 @@ class Semantic(Kind):
         )
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Sends each new document down to the leaf whose centroids are nearest, step by step.
+        """Sends each new document down the tree, to the nearest centroid at each step.
 
-        No cluster is split: a leaf may come to hold more than its capacity.
+        No cluster is split: a leaf may grow beyond its capacity.
 
         Raises:
-            InputError: The vectors have not the dimensions of the centroids.
+            InputError: The vectors do not match the dimensions of the centroids.
         """
         centroid, vectors = built.extras["centroid"], documents.vectors
         if vectors.shape[1] != centroid.shape[1]:
@@ -62,8 +62,8 @@ def _descend(
     parent: npt.NDArray[np.int32],
     centroid: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.int64]:
-    """Returns the leaf that each vector ends in, going to the nearest child at every step."""
-    # Children are numbered breadth first, so those of one cluster are neighbors.
+    """Returns the leaf of each vector, descending to the nearest child at every step."""
+    # Children are numbered breadth-first, so those of one cluster are adjacent.
     clusters = np.arange(len(parent))
     first = np.searchsorted(parent, clusters, side="left")
     last = np.searchsorted(parent, clusters, side="right")

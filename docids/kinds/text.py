@@ -1,4 +1,4 @@
-"""What the kinds share whose identifiers are text: a phrase for each document, in pieces."""
+"""Shared code of the kinds whose identifiers are text: a phrase for each document, in pieces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _END = -1 - DIGITS
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How phrases are written as codes, and what happens where two documents have the same."""
+    """How phrases are written as codes, and what happens to documents with equal phrases."""
 
     max_tokens: Advanced[int] = 20
     """Maximum codes per identifier, without END (SE-DSI: 20)"""
@@ -56,9 +56,9 @@ class TextOptions:
 class TextKind(Kind):
     """A kind whose identifiers are phrases.
 
-    A subclass says which phrases may name a document, the best first. They are written in the
-    pieces of a vocabulary that is learned from them, so that documents whose phrases begin alike
-    have identifiers that begin alike, and end in END.
+    A subclass lists the candidate phrases of a document, best first. They are written in the pieces
+    of a vocabulary that is learned from them, followed by END, so that documents whose phrases
+    share a prefix have identifiers that share one.
 
     Args:
         name: The name of the kind.
@@ -74,17 +74,17 @@ class TextKind(Kind):
     def phrases(
         self, documents: Documents, options: Any, weights: TermWeights, seed: int
     ) -> Iterable[Sequence[str]]:
-        """Yields the phrases that may name each document, the best first.
+        """Yields the candidate phrases of each document, best first.
 
         Args:
             documents: The documents.
             options: An instance of `Options`.
-            weights: What words weigh in the corpus that was there first.
-            seed: Of whatever is drawn at random.
+            weights: Term weights from the original corpus.
+            seed: Seed of everything random.
         """
 
     def build(self, documents: Documents, options: Any, seed: int) -> Built:
-        """Learns the vocabulary, and names the documents in their order."""
+        """Learns the vocabulary, then names the documents in order."""
         weights = TermWeights.fit(documents.texts, options.language)
         phrases = self._normalized(documents, options, weights, seed)
         strings = (phrase for several in phrases for phrase in several)
@@ -104,7 +104,7 @@ class TextKind(Kind):
         return Built(table, {**pieces.arrays(), **weights.arrays()}, names.resolved)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Names more documents; pieces used for the first time are new codes.
+        """Names more documents; pieces used for the first time get new codes.
 
         Raises:
             InputError: The identifiers were saved without their vocabulary.
@@ -133,7 +133,7 @@ class TextKind(Kind):
 def _give(
     phrases: Sequence[Sequence[str]], pieces: Pieces, names: Names, options: TextOptions
 ) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Returns the identifiers of all documents in pieces, and how many each document has."""
+    """Returns the identifiers of all documents in pieces, and the number for each document."""
     encoded = iter(
         pieces.encode([phrase for several in phrases for phrase in several], options.max_tokens)
     )
@@ -168,7 +168,7 @@ def _coded(given: Sequence[tuple[int, ...]], pieces: Pieces, first: int) -> tupl
 
 
 def _given_before(table: DocidTable, pieces: Pieces) -> Callable[[tuple[int, ...]], bool]:
-    """Returns what `Names` asks about sequences of pieces and digits in a table."""
+    """Returns the lookup for `Names`: whether a table has a sequence of pieces and digits."""
     before = GivenBefore(table)
 
     def given(sequence: tuple[int, ...]) -> bool:

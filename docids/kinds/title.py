@@ -14,7 +14,7 @@ _DISTINGUISHING = 3
 
 
 class Title(TextKind):
-    """The title; if other documents have the same one, the title with its keywords.
+    """The title; if other documents have the same title, the title followed by keywords.
 
     All documents that share a title get keywords: a bare title is a shorter identifier and would
     outrank every other document of that title. A document without a title is named by its heaviest
@@ -24,7 +24,7 @@ class Title(TextKind):
     def phrases(
         self, documents: Documents, options: TextOptions, weights: TermWeights, seed: int
     ) -> Iterator[list[str]]:
-        """Yields the title, then the title with more and more keywords; most first if shared."""
+        """Yields the title, then the title with ever more keywords; most first if it is shared."""
         having = Counter(map(normalize, documents.titles))
         for title, text in zip(documents.titles, documents.texts, strict=True):
             said = set(weights.ranked(title, len(title)))

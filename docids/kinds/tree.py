@@ -1,4 +1,4 @@
-"""Identifiers that spell a path through a tree of clusters, then a number inside the leaf."""
+"""Identifiers that spell a path through a tree of clusters, then a number within the leaf."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TreeOptions:
             raise InputError(f"codes is {self.codes!r}", hint=f"Choose from: {', '.join(choices)}")
 
     def resolved(self, documents: int) -> TreeOptions:
-        """Returns the options with `codes` decided for this number of documents."""
+        """Returns the options with `codes` resolved for this number of documents."""
         if self.codes != "auto":
             return self
         return replace(self, codes="node" if documents <= NODE_DOCUMENTS else "level")
@@ -49,15 +49,15 @@ class TreeOptions:
 
 @dataclass(frozen=True)
 class CodedTree:
-    """A tree of clusters with the codes of its edges, and how full its leaves are.
+    """A tree of clusters with the codes of its edges and the fill of its leaves.
 
     Attributes:
-        parent: -1 at the root; a cluster's children are neighbors; int32 [clusters].
+        parent: -1 at the root; a cluster's children are adjacent; int32 [clusters].
         code: The code on the edge into each cluster, 0 at the root; int32 [clusters].
-        issued: Numbers given out so far inside each leaf, 0 elsewhere; int64 [clusters].
-        number_codes: The code of each number inside a leaf, -1 where none is set aside; one row
-            for each level of the last code, or one row for all levels (shared), or no row
-            (node: each document's number is a new code); int32 [levels, numbers].
+        issued: Numbers issued so far in each leaf, 0 elsewhere; int64 [clusters].
+        number_codes: The code of each number within a leaf, -1 if none is reserved; one row for
+            each level of the last code, or one row for all levels (shared), or no row (node: each
+            document's number is a new code); int32 [levels, numbers].
     """
 
     parent: npt.NDArray[np.int32]
@@ -73,16 +73,16 @@ class CodedTree:
         leaf: npt.NDArray[np.int32],
         scheme: str,
     ) -> tuple[CodedTree, int]:
-        """Gives the edges of a tree their codes.
+        """Assigns codes to the edges of a tree.
 
         Args:
-            parent: As in the class.
-            digit: The place of each cluster among the children of its parent; int32 [clusters].
+            parent: See the class.
+            digit: The position of each cluster among its siblings; int32 [clusters].
             leaf: The leaf of each document; int32 [documents].
             scheme: "shared", "level" or "node".
 
         Returns:
-            The tree with no number issued, and the size of the alphabet.
+            The tree with no numbers issued, and the size of the alphabet.
         """
         clusters = len(parent)
         issued = np.zeros(clusters, np.int64)
@@ -109,14 +109,14 @@ class CodedTree:
         return cls(parent, code, issued, number_codes), first
 
     def issue(self, leaf: npt.NDArray[np.int64], alphabet_size: int) -> tuple[Ragged, CodedTree]:
-        """Gives documents the next free numbers of their leaves.
+        """Assigns documents the next free numbers of their leaves.
 
         Args:
             leaf: The leaf of each document; integers [documents].
-            alphabet_size: New codes, where a number has none yet, start here.
+            alphabet_size: The first new code, for numbers that have none yet.
 
         Returns:
-            The identifiers, and the tree with these numbers taken.
+            The identifiers, and the tree with these numbers issued.
         """
         order = np.argsort(leaf, kind="stable")
         added = np.bincount(leaf, minlength=len(self.parent))
@@ -138,7 +138,7 @@ class CodedTree:
     def _with_codes(
         self, level: npt.NDArray[np.int64], number: npt.NDArray[np.int64], first: int
     ) -> npt.NDArray[np.int32]:
-        """Returns `number_codes` with a code for each level and number, new from `first`."""
+        """Returns `number_codes` with a code per level and number, new ones starting at `first`."""
         levels, width = self.number_codes.shape
         wider = np.full((levels, max(width, int(number.max(initial=-1)) + 1)), -1, np.int32)
         wider[:, :width] = self.number_codes
@@ -177,7 +177,7 @@ class CodedTree:
 
     @classmethod
     def of(cls, extras: Mapping[str, np.ndarray]) -> CodedTree:
-        """Returns the tree that `arrays` was taken from.
+        """Restores the tree from `arrays`.
 
         Raises:
             InputError: The extras are not those of a tree.
@@ -205,12 +205,12 @@ def plant(
 
     Args:
         doc_ids: Ids of the documents.
-        parent: Of each cluster, -1 at the root; children are neighbors; int32 [clusters].
-        digit: Of each cluster among its siblings; int32 [clusters].
-        leaf: The cluster that each document ends in; int32 [documents].
+        parent: Parent of each cluster, -1 at the root; children are adjacent; int32 [clusters].
+        digit: Position of each cluster among its siblings; int32 [clusters].
+        leaf: The leaf cluster of each document; int32 [documents].
         kind: Name of the kind.
         options: How paths are written.
-        extras: Arrays that are kept beside the tree's.
+        extras: Arrays to keep next to the tree's.
     """
     options = options.resolved(len(doc_ids))
     tree, alphabet_size = CodedTree.plan(parent, digit, leaf, options.codes)
@@ -231,7 +231,7 @@ def graft(built: Built, doc_ids: Sequence[str], leaf: npt.NDArray[Any]) -> Built
     Args:
         built: What `plant` or `graft` returned.
         doc_ids: Ids of the new documents.
-        leaf: The cluster that each goes to; integers [documents].
+        leaf: The leaf cluster of each; integers [documents].
     """
     identifiers, tree = CodedTree.of(built.extras).issue(
         leaf.astype(np.int64), built.table.alphabet_size

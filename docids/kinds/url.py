@@ -20,7 +20,7 @@ _HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class UrlOptions(TextOptions):
-    """Where the URL of a document is, and how it is written."""
+    """Where to find the URL of a document, and how it is written."""
 
     column: Advanced[Literal["auto", "url", "doc_id", "title"]] = "auto"
     """Column with the URL. auto: url if a document has one, else doc_id or title if it looks like a
@@ -35,7 +35,7 @@ class UrlOptions(TextOptions):
 
 
 class Url(TextKind):
-    """The words of a document's URL: host, then path, then query; scheme and "www" say nothing.
+    """The words of a document's URL: host, then path, then query; scheme and "www" are dropped.
 
     SE-DSI (KDD 2023, section 5.6) and TOME (Ren et al., ACL 2023) name documents by URLs.
     """
@@ -48,7 +48,7 @@ class Url(TextKind):
         """Yields the words of each URL.
 
         Raises:
-            InputError: A document has no URL where one is looked for.
+            InputError: A document has no URL in the given place.
         """
         columns = zip(documents.urls, documents.doc_ids, documents.titles, strict=True)
         for url, doc_id, title in columns:
@@ -72,7 +72,7 @@ class Url(TextKind):
 
 
 def looks_like_url(text: str) -> bool:
-    """Tells whether a text has a scheme, or begins with the name of a host."""
+    """Tells whether a text has a scheme or begins with a host name."""
     text = text.strip()
     return " " not in text and ("://" in text or _HOST.match(text) is not None)
 
