@@ -679,32 +679,6 @@ def untouched_rows() -> Table:
 # docs/updating.md
 
 
-@table
-def instant() -> Table:
-    """Adding documents at once, beside training anew."""
-    forms = ("lbfgs", "closed", "retrain")
-    rows = [row("instant", f"squad-dev-200new-60x256-{form}-seed0") for form in forms]
-
-    def asked(found: Row, prefix: str, suffix: str = "") -> str:
-        values = [found[f"{prefix} {measure}{suffix}"] for measure in ("Hits@1", "Hits@10")]
-        return pairs([f"{100 * value:.1f}" for value in values])[0]
-
-    def time(found: Row, entry: str, digits: int) -> str:
-        return f"{found[entry]:.{digits}f}" if entry in found else ""
-
-    growing = "milliseconds a new document: growing, reading queries, solving"
-    command = "the whole command, starting Python and the probe in it"
-    lines = [
-        ["old documents", asked(rows[0], "old", " before"), *(asked(r, "old") for r in rows)],
-        ["new documents", "", *(asked(r, "new") for r in rows)],
-        [growing, "", *(time(r, "all", 1) for r in rows)],
-        ["of which solving", "", *(time(r, "solving", 1) for r in rows)],
-        [command, "", *(time(r, "command", 0) for r in rows)],
-    ]
-    columns = ["Hits@1 / Hits@10 of queries for", "before", *(f"`{form}`" for form in forms)]
-    return Table(columns, [Line(cells, rows) for cells in lines])
-
-
 def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table:
     """Strategies over five increments.
 
@@ -742,29 +716,6 @@ def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table
 def updating_default() -> Table:
     """Updates of the default index, whose network is not trained; 2,067 paragraphs."""
     return _continual("squad-dev-all-0x256", "atomic", "retrain,append,instant")
-
-
-@table
-def updating_all_paragraphs() -> Table:
-    """Updates as `dsi train` does it, 2,067 paragraphs."""
-    return _continual(
-        "squad-dev-all-60x256",
-        "atomic",
-        "retrain,generative+ewc@ratio=32,generative@ratio=32,reindex,finetune,instant",
-        "generative+ewc@ratio=32",
-    )
-
-
-@table
-def updating_1000_paragraphs() -> Table:
-    """Updates as `dsi train` does it, 1,000 paragraphs."""
-    return _continual(
-        "squad-dev-1000docs-60x256",
-        "atomic",
-        "retrain,generative+ewc@ratio=32,generative@ratio=32,generative@ratio=2,"
-        "generative@ratio=0,generative+episodic@ratio=0,finetune,reindex,episodic,instant",
-        "generative@ratio=2,reindex",
-    )
 
 
 ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
@@ -807,15 +758,4 @@ def updating_semantic_all_weights() -> Table:
         "generative+reglora@ratio=32,finetune+ewc,generative+ewc@ratio=32,reindex+ewc,"
         "generative@ratio=32,generative+sam@ratio=32,reindex,reindex+sam,finetune,episodic",
         "finetune+ewc,finetune+locas,finetune+reglora",
-    )
-
-
-@table
-def updating_semantic() -> Table:
-    """Updates with semantic identifiers as `dsi train` does it."""
-    return _continual(
-        "squad-dev-1000docs-60x256",
-        "semantic",
-        "retrain,generative+ewc@ratio=32,generative@ratio=32,reindex,instant",
-        "generative+ewc@ratio=32",
     )
