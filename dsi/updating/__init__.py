@@ -1,1 +1,1 @@
-"""Growing an index: new documents in, deleted ones out, old ones kept."""
+"""Updating an index: adding new documents, deleting documents, and retaining old ones."""

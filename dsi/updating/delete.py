@@ -1,11 +1,10 @@
-"""Deleting documents: identifiers are retired, texts and titles forgotten, at once.
+"""Deleting documents: retires identifiers and removes texts and titles, without training.
 
-Nothing is trained: the weights of the new version are those of the one before, under a second name
-on the disk where that can be. The prefix tree no longer leads to a deleted document, so that no
-search can return it. Whether the model would still rank it, had it the edges, is what the audit
-tells. Its id stays in the table, so that its identifier is not given again, and with it an
-identifier that is text. Its words stay in the vocabulary, and what the model has learned of it in
-the weights.
+The new version has the weights of its parent, hard-linked if the file system allows. The prefix
+tree no longer contains a deleted document, so no search can return it. The audit tells whether the
+model would still rank it if the tree did. Its id stays in the table, so that its identifier is
+never reused, and so does an identifier that is text. Its words stay in the vocabulary, and what the
+model has learned about it stays in the weights.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ if TYPE_CHECKING:
     from docids.table import DocidTable
 
 QUERIES = 5
-"""Most queries by which the audit asks for a deleted document."""
+"""Maximum number of audit queries per deleted document."""
 _LINKED = ("model", "text", "log", "memory", STATE, FORMER_STATE)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Whether a model still ranks deleted documents, had they their place in the tree.
+    """Whether a model would still rank deleted documents if they were in the prefix tree.
 
     Attributes:
-        queries: How many queries were asked, of the kind that the documents were trained on.
-        first: Share of them that would have a deleted document, the one they ask for, first.
-        ten: Share that would have it among the first ten.
-        returned: How often it was returned by the new version; 0, or something is very wrong.
+        queries: Number of queries, of the kind that the documents were trained on.
+        first: Share of queries whose deleted document would rank first.
+        ten: Share of queries whose deleted document would be in the top ten.
+        returned: How often the new version returned it; anything but 0 is a bug.
     """
 
     queries: int
@@ -60,12 +59,12 @@ class Audit:
 
 @dataclass(frozen=True)
 class Deleted:
-    """What a deletion did.
+    """The result of a deletion.
 
     Attributes:
-        manifest: Of the version that is live now.
+        manifest: Manifest of the version that is now live.
         doc_ids: The documents.
-        audit: None where it was not wanted, or nothing is known to ask for them by.
+        audit: The audit; None if disabled, or if no query for the documents is known.
     """
 
     manifest: Manifest
@@ -78,8 +77,8 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
 
     Args:
         index: The folder of the index.
-        doc_ids: The documents; each once.
-        audit: Whether to ask the model for them afterwards.
+        doc_ids: Ids of the documents, without duplicates.
+        audit: Whether to query the model for them afterwards.
 
     Raises:
         InputError: An id is unknown, was deleted before or is named twice, none is named, none
@@ -88,7 +87,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
     named = list(dict.fromkeys(doc_ids))
     if not named:
         raise InputError("no document to delete", hint="Name their ids")
-    versions.live(index)  # the lock would make a folder where none is
+    versions.live(index)  # the lock would create a missing folder
     with versions.lock(index) as writer:
         parent = versions.live(index)
         folder = versions.folder(index, parent)
@@ -96,7 +95,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         if writer.finished is not None and _deletes(index, manifest, named):
             audit_of = manifest.metrics.get("audit")
             return Deleted(manifest, named, None if audit_of is None else Audit(**audit_of))
-        before = check_parent(folder, manifest)  # a new version would carry damage on
+        before = check_parent(folder, manifest)  # a new version would inherit the damage
         if manifest.passages is not None:
             named = _passages_of(before.table, named)
         after = before.retire(named)
@@ -143,7 +142,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
 
 
 def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
-    """Returns the ids of the passages of documents; an id without passages stays as it is."""
+    """Returns the passage ids of documents; an id without passages is kept."""
     found: dict[str, list[str]] = {doc_id: [] for doc_id in documents}
     for passage_id, retired in zip(table.doc_ids, table.retired, strict=True):
         if not retired and document_of(passage_id) in found:
@@ -152,7 +151,7 @@ def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
 
 
 def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
-    """Tells whether a version is its parent without these documents, and nothing else."""
+    """Returns whether a version is exactly its parent without these documents."""
     if manifest.parent is None or (manifest.added, manifest.removed) != (0, len(doc_ids)):
         return False
     tables = [
@@ -190,7 +189,7 @@ def _audit(
     after: DocidTable,
     doc_ids: Sequence[str],
 ) -> Audit | None:
-    """Asks for deleted documents with and without their place in the tree."""
+    """Queries deleted documents with and without their place in the tree."""
     if corpus is None:
         return None
     from dsi.backbone import load_backbone

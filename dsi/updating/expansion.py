@@ -1,4 +1,4 @@
-"""The model of an update before its first step: the parent's, grown for the new documents."""
+"""The initial model of an update: the parent's model, expanded for the new documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def new_documents_of(update: Update) -> NewDocuments:
-    """Returns what growing a model for this update is given."""
+    """Returns the inputs to model expansion for this update."""
     encoded = update.text.encode_documents(list(update.titles), 1 << 20)
     titles = [
         line if title.strip() else [] for line, title in zip(encoded, update.titles, strict=True)
@@ -30,7 +30,7 @@ def new_documents_of(update: Update) -> NewDocuments:
 
 
 def grown_model(update: Update) -> PreTrainedModel:
-    """Returns the parent's model with rows for the new documents; the same every time."""
+    """Returns the parent's model with rows for the new documents; deterministic."""
     return expand(
         update.load_parent(),
         new_documents_of(update),

@@ -1,4 +1,4 @@
-"""How an index was trained at first, read back from the manifest of a version."""
+"""Options of the first training of an index, read from the manifest of a version."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def training_options(manifest: Manifest) -> TrainingOptions:
     """Returns the options of the first training of an index.
 
     Args:
-        manifest: Of any of its versions.
+        manifest: Manifest of any of its versions.
 
     Raises:
-        InputError: It does not say.
+        InputError: The manifest does not contain them.
     """
     stored = manifest.configuration.get("options")
     if not isinstance(stored, Mapping):
@@ -35,10 +35,10 @@ def training_options(manifest: Manifest) -> TrainingOptions:
 
 
 def _current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns stored options of an earlier version as options of this one.
+    """Converts options stored by an earlier release to the current ones.
 
-    Retired sizes become the one that replaced them. Before there were options of the lexical layer,
-    there was no lexical layer.
+    Retired sizes are mapped to their replacements. Manifests without options of the lexical layer
+    have no lexical layer.
     """
     known = {"lexical": {"enabled": False}, **with_current_names(stored)}
     model = known.get("model")
@@ -48,14 +48,13 @@ def _current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Returns a dataclass of options from what a manifest holds of it.
+    """Returns an options dataclass from its values in a manifest.
 
-    Names that this version does not know are left out; those that are missing have their
-    defaults.
+    Unknown names are ignored; missing ones take their defaults.
 
     Args:
-        kind: The dataclass; its fields may be dataclasses in turn.
-        values: What `dataclasses.asdict` made of one.
+        kind: The dataclass; its fields may be dataclasses.
+        values: The output of `dataclasses.asdict`.
     """
     made: dict[str, Any] = {}
     for name, inner in typing.get_type_hints(kind).items():

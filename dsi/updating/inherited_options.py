@@ -1,4 +1,4 @@
-"""What of the first training an update goes on with, and what it leaves out."""
+"""Which options of the first training an update inherits, and which it drops."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ADAPTERS = ("lora", "i-lora", "reglora")
 
 
 def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[Objective]:
-    """Returns the terms of the loss that go on: all that need no teacher.
+    """Returns the inherited terms of the loss: all that need no teacher.
 
     Args:
         training: The options of the first training.
-        main: What takes the place of cross-entropy; None for nothing.
+        main: The term that replaces cross-entropy; None if none does.
     """
     from dsi.objectives.cross_entropy import CrossEntropy
     from dsi.objectives.terms import make_objectives
@@ -31,7 +31,7 @@ def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[O
         options,
         **{name: replace(getattr(options, name), weight=0.0) for name in TEACHER_TERMS},
         teacher=type(options.teacher)(),
-        # A loss of such terms alone leaves nothing to learn identifiers by.
+        # These terms alone do not train identifiers.
         cross_entropy=replace(
             options.cross_entropy,
             weight=options.cross_entropy.weight or float(options.needs_teacher),
@@ -44,14 +44,14 @@ def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[O
 
 
 def not_inherited(training: TrainingOptions, strategies: Collection[str]) -> list[str]:
-    """Returns sentences on what the first training did and an update of these strategies does not.
+    """Returns sentences on features of the first training that these strategies do not use.
 
     Args:
         training: The options of the first training.
         strategies: Their names.
     """
     if {"retrain", "instant", "append"} & set(strategies):
-        return []  # which repeat the first training, or train nothing
+        return []  # they repeat the first training, or train nothing
     found = []
     dropped = [name for name in TEACHER_TERMS if training.objectives.weights[name]]
     if dropped:

@@ -1,4 +1,4 @@
-"""Everything that a user can set about an update; the text under a field is its help."""
+"""All options of an update; the string below a field is its help text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version that a new one grows out of: whole, or no new version carries the damage on."""
+"""Checks the parent version, so that a new version cannot inherit damage."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dsi.versions import Manifest
 
 
 def check_parent(folder: Path, manifest: Manifest) -> Assignment:
-    """Checks every file of a version, and that its parts are of each other.
+    """Checks every file of a version, and that its parts belong together.
 
     Args:
-        folder: Of the version.
+        folder: Folder of the version.
         manifest: Its manifest.
 
     Returns:
-        Its identifiers, with what new documents need.
+        Its identifiers, with the state needed to assign new ones.
 
     Raises:
-        InputError: A part is missing or damaged, or of another version.
+        InputError: A part is missing, damaged or from another version.
     """
     from dsi.backbone import check_weights, read_config
     from dsi.index import open_identifiers, open_titles

@@ -1,7 +1,7 @@
-"""Pruning: old versions of an index are removed, and the disk space that only they use is free.
+"""Pruning: removes old versions of an index and frees the disk space that only they use.
 
-Deletions and some updates give a new version the files of the one before under a second name (hard
-links). Such a file is free only when the last version that has it goes, and counts once.
+Deletions and some updates hard-link files of the previous version into the new one. The space of
+such a file is freed only with the last version that has it, and it is counted once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dsi.versions import Manifest
 
 @dataclass(frozen=True)
 class OldVersion:
-    """A version that is to be removed.
+    """A version to remove.
 
     Attributes:
-        version: Its name.
-        documents: How many documents could be found in it; None where its manifest is damaged.
-        created: When it was made; empty where its manifest is damaged.
+        version: Name of the version.
+        documents: Number of searchable documents; None if its manifest is damaged.
+        created: Creation time; empty if its manifest is damaged.
     """
 
     version: str
@@ -36,13 +36,13 @@ class OldVersion:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a pruning removes.
+    """The plan or result of pruning.
 
     Attributes:
-        live: The live version, which stays.
-        kept: All versions that stay, oldest first.
-        removed: Those that go, oldest first.
-        freed: Bytes that no version that stays has a share in.
+        live: The live version, which is kept.
+        kept: All kept versions, oldest first.
+        removed: Removed versions, oldest first.
+        freed: Bytes not shared with any kept version.
     """
 
     live: str
@@ -52,13 +52,13 @@ class Pruning:
 
 
 def plan_pruning(index: str | os.PathLike[str], keep: int) -> Pruning:
-    """Tells what a pruning would remove, and removes nothing.
+    """Returns what pruning would remove, without removing anything.
 
-    The live version always stays. Of the others, the `keep` - 1 newest do.
+    The live version and the `keep` - 1 newest others are kept.
 
     Args:
         index: The folder of the index.
-        keep: How many versions are to be left, at least 1.
+        keep: How many versions to keep, at least 1.
 
     Raises:
         InputError: There is no index, or `keep` is less than 1.
@@ -81,12 +81,12 @@ def plan_pruning(index: str | os.PathLike[str], keep: int) -> Pruning:
 def prune_versions(index: str | os.PathLike[str], keep: int) -> Pruning:
     """Removes old versions of an index, the oldest first.
 
-    Each of them goes by one rename before its files do, so that a kill at any moment leaves whole
-    versions alone. What is left of a removed one goes with the next command that writes.
+    Each version is renamed before its files are deleted, so that an interruption leaves only
+    complete versions. The next command that writes deletes leftovers.
 
     Args:
         index: The folder of the index.
-        keep: How many versions are to be left, at least 1; the live one always is.
+        keep: How many versions to keep, at least 1; the live one is always kept.
 
     Returns:
         What was removed.
@@ -95,10 +95,10 @@ def prune_versions(index: str | os.PathLike[str], keep: int) -> Pruning:
         InputError: There is no index, `keep` is less than 1, another command writes to the index,
             or a version cannot be removed.
     """
-    plan_pruning(index, keep)  # refuses before the lock, which would make a folder
+    plan_pruning(index, keep)  # refuses before the lock creates a folder
     with versions.lock(index) as writer:
         plan = plan_pruning(index, keep)
-        writer.remember(versions.names(index)[-1])  # its number is not to be given again
+        writer.remember(versions.names(index)[-1])  # its number must not be reused
         for old in plan.removed:
             folder = versions.folder(index, old.version)
             remove_folder(folder)
@@ -108,10 +108,10 @@ def prune_versions(index: str | os.PathLike[str], keep: int) -> Pruning:
 
 
 def freed_bytes(folders: Iterable[str | os.PathLike[str]]) -> int:
-    """Returns the bytes that removing folders frees: those of files with no name elsewhere.
+    """Returns the bytes that removing folders frees: files without hard links elsewhere.
 
     Args:
-        folders: The folders; links in them are not followed.
+        folders: The folders; symbolic links are not followed.
     """
     names: dict[tuple[int, int], int] = {}
     files: dict[tuple[int, int], os.stat_result] = {}
@@ -123,7 +123,7 @@ def freed_bytes(folders: Iterable[str | os.PathLike[str]]) -> int:
 
 
 def used_bytes(folder: str | os.PathLike[str]) -> int:
-    """Returns the bytes of the files in a folder, each once however many names it has."""
+    """Returns the bytes of the files in a folder; hard links are counted once."""
     return sum({(one.st_dev, one.st_ino): one.st_size for one in _files([folder])}.values())
 
 
@@ -131,7 +131,7 @@ def _files(folders: Iterable[str | os.PathLike[str]]) -> Iterable[os.stat_result
     for folder in folders:
         for inside, _, names in os.walk(folder):
             for name in names:
-                with contextlib.suppress(FileNotFoundError):  # another command has removed it
+                with contextlib.suppress(FileNotFoundError):  # removed by another command
                     found = os.lstat(os.path.join(inside, name))
                     if stat.S_ISREG(found.st_mode):
                         yield found

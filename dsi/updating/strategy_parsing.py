@@ -1,4 +1,4 @@
-"""The strategies that an update names, and whether each option given means something to them."""
+"""Parses the strategies of an update, and refuses options that they do not use."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dsi.updating.options import UpdateOptions
 from dsi.updating.strategies import STRATEGIES, Strategy, parse_strategies
 
 AUTO = "auto"
-"""The strategy that goes with how the index was trained: append, or this one."""
+"""The default strategy for a trained network; otherwise append."""
 TRAINING = "generative+ewc"
 
 
 def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions:
-    """Returns options whose strategy has a name.
+    """Returns options with `auto` replaced by the name of a strategy.
 
     Args:
-        options: Of an update.
-        training: Of the first training of the index.
+        options: Options of the update.
+        training: Options of the first training of the index.
 
     Raises:
-        InputError: An option means nothing to the strategy that is chosen.
+        InputError: An option has no effect with the selected strategy.
     """
     if options.strategy != AUTO:
         return options
@@ -39,8 +39,8 @@ def resolved(options: UpdateOptions, training: TrainingOptions) -> UpdateOptions
 
 
 def refuse_unused(options: UpdateOptions) -> None:
-    """Raises InputError for unknown strategies, and an option that the named ones do not read."""
-    # The index says what `auto` is: options of one of the two are let through until then.
+    """Raises InputError for unknown strategies, and for options that the named ones do not use."""
+    # `auto` depends on the index: until it is resolved, options of either strategy are accepted.
     auto = options.strategy == AUTO
     strategies = parse_strategies(TRAINING if auto else options.strategy)
     read = {group for strategy in strategies for group in strategy.reads}
@@ -64,17 +64,17 @@ def refuse_unused(options: UpdateOptions) -> None:
 
 
 def _with(strategies: Sequence[Strategy], name: str) -> str:
-    """Returns what to write for `name` to take part: by itself where nothing can be joined."""
+    """Returns the strategy string that includes `name`: the name alone if it cannot be combined."""
     if "all" in (STRATEGIES[name].role, *(strategy.role for strategy in strategies)):
         return name if STRATEGIES[name].role == "all" else f"generative+{name}"
     return "+".join([*(strategy.name for strategy in strategies), name])
 
 
 def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
-    """Returns options with a strategy and, after it, single values: `generative@ratio=32`.
+    """Parses a strategy followed by option values, as in `generative@ratio=32`.
 
     Raises:
-        InputError: There is no such option, or the value is of another type.
+        InputError: The option does not exist, or the value has the wrong type.
     """
     strategy, *changes = text.split("@")
     ignored = {name for each in parse_strategies(strategy) for name in each.ignores}

@@ -1,4 +1,4 @@
-"""The training loop of an update, as its strategies have planned it."""
+"""Runs the training loop of an update according to the plan of its strategies."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from dsi.training.loop import Run
 
 STEPS_SHARE = 10
-"""An update makes this part of the steps of the first training unless told otherwise."""
+"""Default number of update steps, as a share of the steps of the first training."""
 
 Callback = Callable[[Update, "PreTrainedModel"], "Objective"]
-"""Makes a term that costs nothing and looks at the given model while it is trained."""
+"""Creates a term of zero loss that observes the given model during training."""
 
 
 def planned_steps(update: Update) -> int:
-    """Returns how many steps an update will make."""
+    """Returns the number of steps of an update."""
     first = update.training.loop.steps or DEFAULT_STEPS
     return update.options.steps or max(1, -(-first // STEPS_SHARE))
 
 
 def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
-    """Returns the plan of an update after all of its strategies have shaped it."""
+    """Returns the plan of an update after all of its strategies have modified it."""
     from dsi.indexing.assembly import backbone_lr_scale, optimizer_of
 
     asked, training = update.options, update.training
@@ -44,12 +44,12 @@ def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
         lr=asked.lr or training.optimizer.lr,
         warmup=min(training.optimizer.warmup, steps // 5),
         backbone_lr_scale=backbone_lr_scale(training, kind),
-        # Strategies look at whole gradients.
+        # Strategies need whole gradients.
         rows="frozen" if first.rows == "frozen" else "all",
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
     plan = Plan(update, grown_model(update), optimizer, loop)
-    # What changes the network comes first: the others look at the weights that it has then.
+    # Strategies that modify the network come first: the others read its weights afterwards.
     for strategy in sorted(strategies, key=lambda each: each.role != "structure"):
         strategy.shape(plan)
     return plan
@@ -60,8 +60,8 @@ def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) 
 
     Args:
         plan: The plan.
-        work: Where checkpoints and logs are.
-        callbacks: What looks on.
+        work: Folder of checkpoints and logs.
+        callbacks: Callbacks that observe the training.
     """
     import torch
 
@@ -106,16 +106,16 @@ def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) 
 def train(
     update: Update, strategies: Sequence[Strategy], work: Path, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
-    """Trains to the last step, from where an interrupted run has stopped.
+    """Trains to the last step, resuming an interrupted run.
 
     Args:
-        update: What it is for.
-        strategies: What shapes its plan, in this order.
-        work: The folder of what is under way.
-        callbacks: What looks at the model meanwhile.
+        update: The update.
+        strategies: Strategies that modify the plan, in this order.
+        work: Working folder.
+        callbacks: Callbacks that observe the model.
 
     Raises:
-        InputError: A strategy does not fit the index, or nothing is left to train on.
+        InputError: A strategy does not fit the index, or there is nothing to train on.
     """
     from dsi.training.loop import train_loop
 

@@ -1,7 +1,7 @@
 """From new documents to a new version: what `dsi update` does.
 
-Everything under way is in INDEX/updating/, which a killed update leaves and the same command, run
-again, takes up. The version before stays live until the new one is complete.
+Work in progress is in INDEX/updating/. A killed update leaves this folder, and the same command,
+run again, resumes from it. The previous version stays live until the new one is complete.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did.
+    """The result of an update.
 
     Attributes:
-        manifest: Of the version that is live now.
-        difference: Which documents were new, changed or the same; None where the very same
-            update had been done already.
-        wrote: Whether there is a new version.
-        warnings: What the user should know.
-        timing: How long parts took, where a strategy tells.
-        not_inherited: What the first training did and this update did not.
-        dropped: Reason -> which of the new documents, queries and judgments were passed over.
+        manifest: Manifest of the version that is now live.
+        difference: Documents that are new, changed or unchanged; None if the same update had
+            already been done.
+        wrote: Whether a new version was written.
+        warnings: Warnings for the user.
+        timing: Durations of parts, if the strategy reports them.
+        not_inherited: Features of the first training that this update did not use.
+        dropped: Reason -> new documents, queries and judgments that were skipped.
     """
 
     manifest: Manifest
@@ -96,20 +96,21 @@ def update_index(
 ) -> Updated:
     """Adds documents to an index as a new version; run again after an interruption, it continues.
 
-    Documents that the index has are left out; those with a changed text keep their identifier.
+    Documents already in the index are skipped; those with a changed text keep their identifier.
 
     Args:
         index: The folder of the index.
-        new: The documents, with queries where there are some; or what writes them into a folder.
+        new: The documents, with queries if there are any; or a function that writes them into a
+            folder.
         options: How.
-        old: The dataset that the index was trained on, for one that does not store its corpus.
-        callbacks: What looks at the model while it is trained.
+        old: The dataset that the index was trained on, for an index that does not store its corpus.
+        callbacks: Callbacks that observe the model during training.
 
     Raises:
         InputError: Another command writes to the index, another update was interrupted here, an
             option does not fit, or the new version loses more than the options allow.
     """
-    newest = versions.folder(index, versions.live(index))  # the lock would make a folder
+    newest = versions.folder(index, versions.live(index))  # the lock would create a folder
     options = resolved(options, training_options(Manifest.load(newest)))
     strategies = parse_strategies(options.strategy)
     processes = Processes()
@@ -128,7 +129,7 @@ def update_index(
                 return _begin(writer, given, options, old, done)
 
         done = processes.first_alone(begin)
-        # The other processes learn from the disk what the first has found.
+        # The other processes read what the first has found from disk.
         if not processes.first_before_others(lambda: (work / CLAIM).is_file()):
             live = Manifest.load(versions.folder(index, versions.live(index)))
             return replace(done or Updated(live, None, False), dropped=dropped)
@@ -168,17 +169,17 @@ def _begin(
     old: Dataset | None,
     done: Mapping[str, Any] | None,
 ) -> Updated | None:
-    """Claims the working folder and writes into it what the update stands on.
+    """Claims the working folder and writes the inputs of the update into it.
 
     Args:
         writer: Writes the index.
         new: The documents.
         options: How.
-        old: The dataset that the index was trained on, where the user gave it.
-        done: The claim of an update that had come to its end but for clearing up.
+        old: The dataset that the index was trained on, if the user gave it.
+        done: The claim of an update that was complete except for the cleanup.
 
     Returns:
-        What was done, where there is nothing to do any more; then there is no claim.
+        The result if nothing is left to do, in which case there is no claim.
     """
     index = writer.index
     work = index / WORK
@@ -210,7 +211,7 @@ def _begin(
 
 
 def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
-    """Refuses documents that are not cut as those of the index are."""
+    """Refuses documents whose passages are cut differently from those of the index."""
     if new.info.passages != manifest.passages:
         of_index, of_new = (
             f"--passages {cut['passages']} --overlap {cut['overlap']}" if cut else "no --passages"
@@ -224,7 +225,7 @@ def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
 
 
 def _refuse_left_over(corpus: StoredCorpus, new: Dataset, index: Path) -> None:
-    """Refuses documents with fewer passages than before: the last ones would still be found."""
+    """Refuses documents with fewer passages than before: old ones would still be found."""
     fresh = set(new.doc_ids)
     again = {document_of(passage_id) for passage_id in fresh}
     shorter = {
@@ -242,7 +243,7 @@ def _refuse_left_over(corpus: StoredCorpus, new: Dataset, index: Path) -> None:
 
 
 def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcome) -> list[str]:
-    """Measures what old documents have lost, and writes the version unless that is too much."""
+    """Measures the loss on old documents, and writes the version unless it is too large."""
     options, manifest = update.options, update.manifest
     measured = _measure(work, update, outcome)
     stored = read_json(work / "difference.json")
@@ -273,7 +274,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
             documents=len(table.live),
             added=len(stored["added"]),
             origin=f"{stored['name']} by {options.strategy}",
-            # The index keeps the name of what it was first trained on; the hash is of what came.
+            # The index keeps the name of its first dataset; the hash covers the new documents.
             dataset={**claim["dataset"], **_name_of(manifest)},
             configuration={
                 **manifest.configuration,
@@ -293,7 +294,7 @@ def _name_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
-    """Returns what the probe queries find before and after, and the points lost."""
+    """Returns the measures on the probe queries before and after, and the points lost."""
     probe = Probe.from_json(read_json(work / "probe.json"))
     if not probe.texts:
         return {}
@@ -323,7 +324,7 @@ def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) ->
     """Returns warnings.
 
     Raises:
-        InputError: The loss is more than allowed.
+        InputError: The loss exceeds the limit.
     """
     if not measured:
         return ["There were no probe queries: what old documents have lost was not measured."]
@@ -334,7 +335,7 @@ def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) ->
         f"{measured['queries']} {measured['source']} queries"
     )
     if options.refuse_loss is not None and lost > options.refuse_loss:
-        # What would be refused again is not kept for another try.
+        # Work that would be refused again is not kept.
         remove_folder(work)
         raise InputError(
             f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the version before "

@@ -1,6 +1,6 @@
-"""The folder of an update under way, INDEX/updating/: whose it is, and what training stands on.
+"""The working folder of an update, INDEX/updating/: its claim and the inputs of training.
 
-A killed update leaves the folder, and the same command, run again, takes it up.
+A killed update leaves the folder, and the same command, run again, resumes from it.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ WORK = "updating"
 CLAIM = "update.json"
 NEW = "new"
 _TOGETHER = 256
-"""Documents whose pseudo-queries are made at once: models work on them together."""
+"""Batch size of documents for pseudo-query generation."""
 
 
 @contextlib.contextmanager
 def left_as_found(work: Path) -> Iterator[None]:
-    """Removes a working folder that an update which never began has made."""
+    """Removes the working folder of an update that never began."""
     try:
         yield
     finally:
@@ -70,13 +70,13 @@ def left_as_found(work: Path) -> Iterator[None]:
 
 
 def clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
-    """Removes the working folder of an update that had not begun, or whose version is live.
+    """Removes the working folder of an update that never began, or whose version is live.
 
     Returns:
-        The claim of the update whose version is live; None where there was none.
+        The claim of the update whose version is live; None if there is none.
     """
     if not (work / CLAIM).is_file():
-        remove_folder(work)  # killed before it had begun
+        remove_folder(work)  # killed before it began
         return None
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     claim = read_json(work / CLAIM)
@@ -87,10 +87,10 @@ def clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
 
 
 def give_up(work: Path, claim: Mapping[str, Any]) -> None:
-    """Removes what an update has under way that nothing can continue any more.
+    """Removes the work in progress of an update that can no longer be resumed.
 
     Raises:
-        InputError: It can be continued, by its own options.
+        InputError: The update can be resumed with its own options.
     """
     found = read_json(work / CLAIM)
     if {**found, "parent": claim["parent"]} != claim:
@@ -109,7 +109,7 @@ def give_up(work: Path, claim: Mapping[str, Any]) -> None:
 def open_stored_corpus(
     parent: Path, work: Path, old: Dataset | None, manifest: Manifest
 ) -> StoredCorpus:
-    """Opens the stored corpus of a version, or makes one from the dataset that the user gave."""
+    """Opens the stored corpus of a version, or builds one from the dataset that the user gave."""
     if (parent / FOLDER).is_dir() or old is None:
         return StoredCorpus.open(parent)
     if old.info.content_hash != manifest.dataset.get("content_hash"):
@@ -187,9 +187,9 @@ def _write_pseudo(
     training: TrainingOptions,
     writer: Path,
 ) -> None:
-    """Keeps the pseudo-queries of old documents and makes those of new ones.
+    """Keeps the pseudo-queries of old documents and generates those of new ones.
 
-    Where a generative memory is to write them, it is the index's own.
+    A generative memory, if used, is that of the index.
     """
     name = options.generator
     if name == "auto":
@@ -222,7 +222,7 @@ def _write_pseudo(
 
 
 def _keep_pseudo(merged: Dataset, corpus: StoredCorpus, difference: Difference) -> None:
-    """Keeps the pseudo-queries of documents that stay as they are; makes none."""
+    """Keeps the pseudo-queries of unchanged documents; generates none."""
     if corpus.generator is None:
         return
     changed = set(difference.changed)
@@ -244,10 +244,10 @@ def _describing(
     training: TrainingOptions,
     writer: Path,
 ) -> list[list[str]] | None:
-    """Returns the pseudo-queries that are to describe new documents; None where none are.
+    """Returns the pseudo-queries that describe new documents; None if not needed.
 
-    They are those that the model learns, or where the old identifiers come from another
-    generator, new ones of that generator.
+    They are those that the model is trained on, or, if the old identifiers come from another
+    generator, new ones from that generator.
     """
     wanted = assignment.table.options.get("generator")
     if not KINDS[assignment.table.kind].extends_by_queries or wanted is None:
@@ -255,7 +255,7 @@ def _describing(
     written = next(iter(merged.generators), None)
     name = (written or "extractive") if wanted == "auto" else wanted
     if name != written:
-        # As many as `docids.pseudo_queries.queries_of` had made for the old documents.
+        # As many as `docids.pseudo_queries.queries_of` made for the old documents.
         options = _generator_options(name, GeneratorOptions.per_doc, 0, writer)
         given = GENERATORS[name](merged, options).generate_batch(documents)
         return [[query.text for query in queries] for queries in given]
@@ -267,7 +267,7 @@ def _describing(
 
 
 def open_update(index: Path, options: UpdateOptions) -> Update:
-    """Opens what `dsi update` has written."""
+    """Opens the inputs that `dsi update` has written."""
     work = index / WORK
     parent = versions.folder(index, read_json(work / CLAIM)["parent"])
     manifest = Manifest.load(parent)
@@ -309,7 +309,7 @@ def open_update(index: Path, options: UpdateOptions) -> Update:
 
 
 def open_lexical(folder: Path) -> DocumentScores | None:
-    """Opens the lexical layer in the folder of a version, or of one under way."""
+    """Opens the lexical layer in the folder of a version, or of one in progress."""
     if not (folder / LEXICAL).is_dir():
         return None
     from dsi.lexical.building import open_layer

@@ -275,7 +275,7 @@ class ZeroEngine(Engine):
         if self._stage < 3:
             self._zero.update_lp_params()
             return
-        # Small weights are kept whole and need no gathering.
+        # Small weights are kept whole; DeepSpeed gathers them again only if they are partitioned.
         self._zero._partition_all_parameters()
         for number in range(len(self._zero.fp16_groups)):
             self._zero._reassign_or_swap_out_partitioned_parameters(number)

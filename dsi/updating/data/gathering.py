@@ -1,4 +1,4 @@
-"""What an update trains on: the examples of each task, of old documents and of new ones apart."""
+"""Training examples of an update, by task, with old and new documents kept apart."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def gather(plan: Plan) -> dict[str, Examples]:
-    """Returns the examples of the plan's tasks; "TASK/old" and "TASK/new", empty ones left out.
+    """Returns the examples of the plan's tasks by "TASK/old" and "TASK/new", without empty ones.
 
     Raises:
-        InputError: Nothing is left to train on.
+        InputError: There is nothing to train on.
     """
     from dataclasses import replace
 
@@ -55,10 +55,10 @@ def gather(plan: Plan) -> dict[str, Examples]:
 
 
 def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str, float]:
-    """Returns the share of a batch that each of the examples gets.
+    """Returns the share of a batch for each set of examples.
 
-    Every task keeps its share. Within a task, new documents get `new_share`, or as much as they
-    are of all documents; where a task has examples of one side only, that side gets all.
+    Every task keeps its share. Within a task, new documents get `new_share`, by default their share
+    of all documents; if a task has only old or only new examples, they get the whole share.
 
     Args:
         plan: The plan.
@@ -82,18 +82,17 @@ def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str
 
 
 class ReplayBatches(Batches):
-    """Batches of old and new documents whose shares may change from step to step.
+    """Batches of old and new documents whose shares may vary over the steps.
 
     Args:
         examples: "TASK/old" and "TASK/new" -> examples.
-        shares: The same keys -> their share.
+        shares: The same keys -> share of a batch.
         size: Examples per batch; None: as many as `tokens` allow.
-        seed: Of the permutations.
-        steps: How many steps there will be.
-        tokens: Most tokens of text per batch, in place of `size`.
-        factors: What the share of new documents is multiplied with in each step, in [0, 1]; what
-            they lose goes to the old documents of the same task, where it has some;
-            float64 [steps], or None for 1.
+        seed: Seed of the permutations.
+        steps: Total number of steps.
+        tokens: Maximum text tokens per batch, instead of `size`.
+        factors: Multiplier of the share of new documents in each step, in [0, 1]; the rest goes to
+            the old documents of the same task, if there are any; float64 [steps], or None for 1.
     """
 
     def __init__(
@@ -132,21 +131,21 @@ class ReplayBatches(Batches):
         return [now[name] for name in self.tasks]
 
     def _drawn(self, step: int) -> list[int]:
-        # Batches of so many tokens may take more examples than so many of mean length.
+        # With a token budget, batches may hold more examples than the mean length suggests.
         last = len(self._sums) - 1
         beyond = max(step - last, 0) * (self._sums[last] - self._sums[last - 1])
         return [int(count) for count in self._sums[min(step, last)] + beyond]
 
 
 def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -> Batches:
-    """Returns the batches of an update as its plan wants them."""
+    """Returns the batches of an update according to its plan."""
     steps = plan.loop.total
     factors = None
     if plan.schedule is not None:
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
     shares = corpus_proportions(plan, examples)
     if plan.views > 1:
-        assert plan.loop.size is not None  # the strategy has seen to it
+        assert plan.loop.size is not None  # checked by the strategy
         return ViewBatches(
             examples,
             shares,

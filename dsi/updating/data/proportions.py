@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 OLD, NEW = "old", "new"
-"""The sides of a task: its examples are called "TASK/old" and "TASK/new"."""
+"""The two parts of a task's examples: "TASK/old" and "TASK/new"."""
 
 
 def apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
-    """Rounds shares of batches to whole examples, carrying over what rounding took or gave.
+    """Rounds shares of batches to whole examples and carries the rounding error over.
 
     Args:
-        wanted: What each stream should get; [steps, streams], every row sums to `size`.
+        wanted: Exact number of examples per stream; [steps, streams], every row sums to `size`.
         size: Examples per batch.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Batches of an update in which every document comes in several views at once."""
+"""Batches of an update in which every document appears in several views at once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _TEXTS = "indexing"
 
 
 class ViewBatches(Batches):
-    """Batches of size / views documents, with so many examples of each side by side.
+    """Batches of size / views documents, each with `views` examples.
 
-    Old and new documents are two endless streams, each a fresh permutation pass after pass. The
-    first view is a query where the document has one; the others are drawn from all of its
-    examples, tasks by their shares, and differ as far as there are enough.
+    Old and new documents are two endless streams, reshuffled in every pass. The first view is a
+    query if the document has one; the others are drawn from all of its examples, tasks by their
+    shares, without repetition as long as there are enough.
 
     Args:
         examples: "TASK/old" and "TASK/new" -> examples.
-        shares: The same keys -> their share.
+        shares: The same keys -> share of a batch.
         size: Examples per batch, a multiple of `views`.
-        seed: Of everything drawn.
-        views: Examples of a document.
-        steps: How many steps there will be.
+        seed: Random seed.
+        views: Examples per document.
+        steps: Total number of steps.
         factors: As for `ReplayBatches`.
     """
 
@@ -46,7 +46,7 @@ class ViewBatches(Batches):
         self.views = views
         self._orders: dict[int, tuple[int, npt.NDArray[np.int64]]] = {}
         by_task = dict(zip(self.tasks, self.proportions, strict=True))
-        # Documents of each side, and the examples of each of them: (task, number) and weight.
+        # Old and new documents, and the examples of each: (task, number) and weight.
         self._pools: dict[str, dict[int, tuple[list[tuple[str, int]], list[float]]]] = {}
         for task, share in by_task.items():
             pool = self._pools.setdefault(task.rpartition("/")[2], {})
@@ -69,7 +69,7 @@ class ViewBatches(Batches):
         self._sums = np.concatenate([zero, drawn.cumsum(0)])
 
     def groups(self, step: int) -> list[list[tuple[str, int]]]:
-        """Returns the views of every document of a step: tasks, and numbers of their examples."""
+        """Returns the views of every document of a step: tasks and example numbers."""
         found = []
         for place, side in enumerate(self.sides):
             start, end = self._sums[step, place], self._sums[step + 1, place]
@@ -80,7 +80,7 @@ class ViewBatches(Batches):
         return found
 
     def _order(self, side: int, turn: int) -> npt.NDArray[np.int64]:
-        """Returns the order of a side's documents in a pass, kept until another is asked for."""
+        """Returns the order of old or new documents in a pass; the last result is cached."""
         if self._orders.get(side, (-1, None))[0] != turn:
             rng = np.random.default_rng([self.seed, 41, side, turn])
             self._orders[side] = (turn, rng.permutation(len(self._rows[self.sides[side]])))
@@ -114,13 +114,13 @@ class ViewBatches(Batches):
         return [len(numbers) for _, numbers in self.members(step)]
 
     def parts(self, step: int, parts: int, rank: int = 0, world: int = 1) -> list[Batch]:
-        """Returns the batches that one process works through; the views of a document together.
+        """Returns the micro-batches of one process; the views of a document stay together.
 
         Args:
             step: From 0.
-            parts: How many; each takes every `parts`-th document.
-            rank: Which process, from 0.
-            world: How many processes share the step.
+            parts: Number of micro-batches; each takes every `parts`-th document.
+            rank: Rank of the process, from 0.
+            world: Number of processes.
         """
         groups = self.groups(step)
         shards = [groups[rank * parts + part :: world * parts] for part in range(parts)]

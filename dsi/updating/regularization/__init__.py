@@ -1,1 +1,1 @@
-"""What protects old weights: per-sample gradients and weight penalties."""
+"""Regularization of weights: per-sample gradients and weight penalties."""

@@ -1,4 +1,4 @@
-"""What regularizers look at: examples of old documents, and the gradient of each."""
+"""Examples of old documents and their per-sample gradients, for regularizers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dsi.updating.strategies.base import Plan
 
 
 def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
-    """Draws examples of old documents: queries where there are some, else texts.
+    """Samples examples of old documents: queries if there are any, otherwise texts.
 
-    All corpora that came before have their part in them, the first one included.
+    They cover all earlier corpora, including the first one.
 
     Args:
         plan: The plan.
-        count: How many examples in all.
-        size: How many in a batch.
+        count: Total number of examples.
+        size: Batch size.
     """
     queries = dict(plan.queries) or ({"pseudo": 1.0} if plan.update.generator else {})
     asking = Plan(plan.update, plan.model, plan.optimizer, plan.loop, queries=queries, old=True)
@@ -46,7 +46,7 @@ def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
 
 
 def targets_of(plan: Plan) -> Targets:
-    """Returns the identifiers, on the CPU; every code competes."""
+    """Returns the identifiers, on the CPU, with a softmax over all codes."""
     table = plan.update.assignment.table
     return Targets.of(table.matrix(), table.alphabet_size, None)
 
@@ -67,10 +67,10 @@ def log_probability(model: torch.nn.Module, batch: Batch, targets: Targets) -> t
 
 
 def trained_weights(plan: Plan) -> dict[str, torch.nn.Parameter]:
-    """Returns the weights that the update will move, by name."""
+    """Returns the weights that the update trains, by name."""
     from dsi.training.optimization.optimizers import make_optimizer
 
-    make_optimizer(plan.model, plan.optimizer)  # decides which weights have gradients
+    make_optimizer(plan.model, plan.optimizer)  # sets `requires_grad`
     return {name: weight for name, weight in plan.model.named_parameters() if weight.requires_grad}
 
 
@@ -80,12 +80,12 @@ def per_sample_gradients(
     batches: Sequence[Batch],
     targets: Targets,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yields the gradient of log p(identifier | text) of one example after another.
+    """Yields the gradient of log p(identifier | text) of each example.
 
     Args:
-        model: The model, without dropout meanwhile.
-        weights: By name; what the gradients are of.
-        batches: Of one example each.
+        model: The model; dropout is off for the duration.
+        weights: Weights to differentiate by, by name.
+        batches: Batches of one example each.
         targets: The identifiers.
     """
     with evaluating(model):
@@ -102,7 +102,7 @@ def per_sample_gradients(
 
 
 def is_old(plan: Plan) -> torch.Tensor:
-    """Returns which identifiers are of old documents; bool [identifiers]."""
+    """Returns which identifiers belong to old documents; bool [identifiers]."""
     table = plan.update.assignment.table
     old = ~plan.update.is_new() & ~np.asarray(table.retired)
     return torch.from_numpy(old[table.owners])

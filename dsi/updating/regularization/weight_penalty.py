@@ -1,4 +1,4 @@
-"""Penalties on how far weights have moved from where an update found them."""
+"""Penalties on the distance of weights from their values before the update."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dsi.objectives.base import Objective
 
 
 class WeightPenalty(Objective):
-    """A term of the moves of weights, each beside what has been measured of it.
+    """A penalty on weight changes, scaled by measured quantities such as the Fisher information.
 
     Args:
-        weight: What the term is multiplied with.
-        measured: What says how a move counts, by name of the weight.
-        anchor: Where these weights were.
+        weight: Weight of the term.
+        measured: Measured quantity by name of the weight.
+        anchor: Values of these weights before the update.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class WeightPenalty(Objective):
         self._anchor = dict(anchor)
 
     def prepare(self, device: torch.device) -> None:
-        """Moves both to the device."""
+        """Moves the measured quantities and the anchor to the device."""
         for held in (self._measured, self._anchor):
             held.update({name: value.to(device) for name, value in held.items()})
 
     def moves(self, model: torch.nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields what has been measured of a weight, and the weight less its anchor."""
+        """Yields the measured quantity of each weight, and the weight minus its anchor."""
         weights = dict(model.named_parameters())
         for name, measured in self._measured.items():
             yield measured, weights[name] - self._anchor[name]
@@ -43,5 +43,5 @@ class WeightPenalty(Objective):
 def reference_weights(
     weights: Mapping[str, torch.Tensor], names: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Returns where the weights of these names are now."""
+    """Returns copies of the named weights."""
     return {name: weights[name].detach().clone() for name in names}

@@ -1,6 +1,6 @@
-"""Strategies: what an update trains on and how it keeps old documents; one file each, by name.
+"""Update strategies: training data and retention of old documents; one file each, by name.
 
-A strategy is written as names with plus signs between, such as `generative+ewc`.
+Strategies are combined with plus signs, as in `generative+ewc`.
 """
 
 from __future__ import annotations

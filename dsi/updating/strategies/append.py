@@ -8,17 +8,17 @@ from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
 
 
 class Append(Standalone):
-    """Adds new documents to the lexical layer and grows the network, and leaves it at that.
+    """Adds new documents to the lexical layer and expands the network, without training.
 
-    No weight of an old document moves, so nothing is forgotten. Document frequencies follow the
-    corpus in the lexical layer.
+    No weight of an old document changes, so nothing is forgotten. The lexical layer updates its
+    document frequencies.
     """
 
     name = "append"
     ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr", "generator", "per_doc"})
 
     def run(self, update: Update, work: Path) -> Outcome:
-        """Grows the network; see `dsi.rows.model_expansion`."""
+        """Expands the network; see `dsi.rows.model_expansion`."""
         from dsi.updating.expansion import grown_model
 
         return Outcome(grown_model(update), update.text, {"steps": 0, "batch": 0})

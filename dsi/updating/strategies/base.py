@@ -1,4 +1,4 @@
-"""What a strategy is: the interface, the plan that it shapes, and which go together."""
+"""The strategy interface, the plan that strategies modify, and rules for combining them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Update:
-    """An update under way, as strategies see it.
+    """An update in progress, as seen by strategies.
 
     Attributes:
-        options: What the user asked for.
-        parent: Folder of the version that grows.
+        options: Options of the update.
+        parent: Folder of the parent version.
         manifest: Its manifest.
         training: The options of the first training.
-        text: The encoder of texts, with the words of new documents.
-        known_tokens: How many tokens the encoder had before.
+        text: The text encoder, with the words of new documents.
+        known_tokens: Vocabulary size before the update.
         assignment: All identifiers.
         corpus: All documents and queries, old and new.
-        generator: Whose pseudo-queries `corpus` has; None where it has none.
-        tokens: Token ids of the document of every table row, title first; empty where retired.
-        titles: The title of every row.
+        generator: Name of the generator of the pseudo-queries in `corpus`; None if there are none.
+        tokens: Token ids of the document of every table row, title first; empty for retired rows.
+        titles: Title of the document of every row.
         new_rows: Rows of documents that are new or changed, ascending; int64 [new].
         lexical: The lexical layer, with the new documents; None without.
     """
@@ -65,7 +65,7 @@ class Update:
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:
-        """Rows of the documents that the model knows, ascending; int64 [old]."""
+        """Rows of the documents already in the model, ascending; int64 [old]."""
         return np.setdiff1d(self.assignment.table.live, self.new_rows)
 
     def is_new(self) -> npt.NDArray[np.bool_]:
@@ -75,13 +75,13 @@ class Update:
         return marks
 
     def known_codes(self) -> int:
-        """Returns how many codes the version before had; new ones come after them."""
+        """Returns the number of codes of the parent version; new codes follow them."""
         from docids.assignment import Assignment
 
         return Assignment.open(self.parent / "assignment").table.alphabet_size
 
     def load_parent(self) -> PreTrainedModel:
-        """Loads the model of the version before, on the CPU, in evaluation mode."""
+        """Loads the parent's model, on the CPU, in evaluation mode."""
         from dsi.backbone import load_backbone
 
         return load_backbone(self.parent / "model")
@@ -89,24 +89,24 @@ class Update:
 
 @dataclass
 class Plan:
-    """The training of an update while strategies shape it, in the order they are named.
+    """The training plan of an update; strategies modify it in the order they are named.
 
     Attributes:
-        update: What it is for.
-        model: The grown model.
+        update: The update.
+        model: The expanded model.
         queries: Query task ("pseudo", "labelled") -> its share among queries.
-        old: Whether examples are drawn of old documents, too.
-        objectives: Terms that are added to the loss.
-        main: The term that is the loss proper; None for cross-entropy.
-        optimizer: How weights move.
-        loop: How long.
-        schedule: Changes the share of new documents over time: (step, steps) -> factor.
-        views: Views of a document in a batch; 1 where examples are drawn singly.
-        before_training: What is done to the model just before the first step or after a
-            checkpoint was found, such as adding hooks.
-        after_training: What is done to the model after the last step.
-        more: Further fields of the training run, such as those of SAM.
-        strategy_state: Strategy -> tensors that it stores with the new version
+        old: Whether old documents are sampled, too.
+        objectives: Additional terms of the loss.
+        main: The main term of the loss; None for cross-entropy.
+        optimizer: Optimizer options.
+        loop: Options of the training loop.
+        schedule: Schedule of the share of new documents: (step, steps) -> multiplier.
+        views: Views per document in a batch; 1 if examples are drawn individually.
+        before_training: Called on the model just before the first step or after a checkpoint is
+            found, for example to add hooks.
+        after_training: Called on the model after the last step.
+        more: Other fields of the training run, such as those of SAM.
+        strategy_state: Strategy -> tensors stored with the new version
             (`dsi.updating.strategy_state`); `after_training` may write into it.
     """
 
@@ -126,24 +126,24 @@ class Plan:
     strategy_state: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def tasks(self) -> dict[str, float]:
-        """Returns every task's share of a batch: `ratio` texts of documents for each query."""
+        """Returns every task's share of a batch: `ratio` document texts per query."""
         queries = sum(self.queries.values())
         texts = self.update.options.ratio * queries if queries else 1.0
         return {name: share for name, share in {"indexing": texts, **self.queries}.items() if share}
 
 
 class Strategy(ABC):
-    """A way to keep an index while it grows, or a part of one.
+    """An update strategy, or a component that combines with others.
 
     Attributes:
-        name: What the user writes.
-        role: What it decides: "examples" (what is learned from; one or more are needed),
-            "loss", "schedule", "structure", "optimizer", or "all" (it stands alone).
-        excludes: Names of strategies that it cannot be joined with, besides those of its own
-            role where the role is "structure" or "all".
-        reads: Groups of `UpdateOptions` that are about it.
-        ignores: Options of every update that would change nothing with it.
-        plain_head: Whether it knows no output layer but the plain one.
+        name: Name on the command line.
+        role: What it controls: "examples" (training data; at least one is needed), "loss",
+            "schedule", "structure", "optimizer", or "all" (cannot be combined).
+        excludes: Strategies that it cannot be combined with, in addition to those of its own role
+            if that is "structure" or "all".
+        reads: Groups of `UpdateOptions` that it reads.
+        ignores: General update options that have no effect with it.
+        plain_head: Whether it supports the plain output layer only.
     """
 
     name: ClassVar[str]
@@ -155,21 +155,21 @@ class Strategy(ABC):
 
     @abstractmethod
     def shape(self, plan: Plan) -> None:
-        """Writes into the plan what the strategy decides."""
+        """Modifies the plan."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy has made.
+    """The result of a strategy.
 
     Attributes:
         model: The model of the new version.
-        text: The encoder of texts that goes with it.
-        reached: What the manifest says of it: at least `steps` and `batch`.
-        timing: What differs from run to run and is shown only.
-        strategy_state: Strategy -> what it keeps with the new version.
-        afresh: Whether nothing of the model before is in this one, so that what strategies kept
-            with it means nothing any more.
+        text: The text encoder of the new version.
+        reached: Facts for the manifest: at least `steps` and `batch`.
+        timing: Timings, which are displayed but not stored.
+        strategy_state: Strategy -> tensors stored with the new version.
+        afresh: Whether the model was trained from scratch, which invalidates the stored states of
+            strategies.
     """
 
     model: PreTrainedModel
@@ -181,21 +181,21 @@ class Outcome:
 
 
 class Standalone(Strategy):
-    """A strategy that needs no training loop around it."""
+    """A strategy that runs without the training loop."""
 
     role = "all"
 
     def shape(self, plan: Plan) -> None:
-        """Never called: there is no plan."""
+        """Never called, because there is no plan."""
         raise AssertionError(f"{self.name} has no plan")
 
     @abstractmethod
     def run(self, update: Update, work: Path) -> Outcome:
-        """Makes the model of the new version.
+        """Creates the model of the new version.
 
         Args:
-            update: What it is for.
-            work: A folder for what is under way; an interrupted run finds it as it left it.
+            update: The update.
+            work: Working folder, which survives an interruption.
         """
 
 
@@ -203,11 +203,11 @@ STRATEGIES: Registry[Strategy] = Registry("strategy", group="dsi.update_strategi
 
 
 def parse_strategies(text: str) -> list[Strategy]:
-    """Returns the strategies that a text names with plus signs between them.
+    """Parses strategy names joined with plus signs.
 
     Raises:
-        InputError: One is unknown or named twice, two do not go together, or none of them says
-            what is learned from.
+        InputError: A strategy is unknown or named twice, two cannot be combined, or none of them
+            defines the training data.
     """
     names = [name.strip() for name in text.split("+")]
     found = [STRATEGIES[name] for name in names]
@@ -233,14 +233,14 @@ def parse_strategies(text: str) -> list[Strategy]:
 
 
 def refuse_other_heads(strategies: Sequence[Strategy], head: str) -> None:
-    """Refuses strategies that know the plain output layer only, where the index has another.
+    """Refuses strategies that support only the plain output layer if the index has another.
 
     Args:
-        strategies: Of an update.
+        strategies: Strategies of the update.
         head: `--model.head` of the index.
 
     Raises:
-        InputError: One of them is such a strategy.
+        InputError: A strategy does not support the output layer.
     """
     for strategy in strategies:
         if strategy.plain_head and head != "linear":

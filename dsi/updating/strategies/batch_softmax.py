@@ -4,9 +4,10 @@ PCR (Lin et al., CVPR 2023): with states f and output rows w of length 1 and a t
 
     L = - mean_i log [ exp(<f_i, w_(y_i)> / tau) / sum_j exp(<f_i, w_(y_j)> / tau) ]
 
-with j over the batch. A document that is not in the batch is not pushed down, which is how rows of
-old documents are lost to new ones. Labels that are in the batch more than once count as often. For
-identifiers of several codes this holds at each place, among the codes that the batch has there.
+with j over the batch. A document outside the batch is not pushed down; with the full softmax, this
+is how the rows of old documents lose to new ones. Labels that occur several times in the batch
+count several times. With identifiers of several codes, the softmax at each position is over the
+batch's codes at that position.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class BatchSoftmax(Objective):
-    """Cross-entropy by cosine among the codes of the batch, in place of the usual one.
+    """Cross-entropy over cosines with the codes of the batch, instead of the usual one.
 
     Args:
         temperature: tau.
@@ -50,7 +51,7 @@ def batch_softmax(
 
     Args:
         states: Of length 1; [examples, positions, width].
-        codes: The right codes, `IGNORED` past the end; int64 [examples, positions].
+        codes: Target codes, `IGNORED` past the end; int64 [examples, positions].
         rows: Output rows of length 1; [alphabet, width].
         temperature: tau.
     """
@@ -66,7 +67,7 @@ def batch_softmax(
 
 
 class Pcr(Strategy):
-    """Puts the batch's softmax in the place of cross-entropy."""
+    """Replaces cross-entropy with the softmax over the batch."""
 
     name = "batch-softmax"
     role = "loss"
@@ -74,7 +75,7 @@ class Pcr(Strategy):
     plain_head = True
 
     def shape(self, plan: Plan) -> None:
-        """Exchanges the loss proper."""
+        """Replaces the main term of the loss."""
         plan.main = BatchSoftmax(plan.update.options.batch_softmax.temperature)
 
 

@@ -1,15 +1,15 @@
-"""`distill`: on old documents the model keeps to what the version before would say.
+"""`distill`: on old documents, the model is distilled from the previous version.
 
-Three terms, each with its weight, on the examples of old documents in a batch:
+Three weighted terms on the examples of old documents in a batch:
 
-- kl: KL(p_before || p_now) over the codes that there were before, mean over the codes of an
+- kl: KL(p_before || p_now) over the codes of the previous version, mean over the codes of an
   identifier (MixLoRA-DSI's L_KL, arXiv 2507.09924);
-- pcd: mean squared difference of the logits of the codes that the batch has (proxy-based
+- pcd: mean squared difference of the logits of the codes in the batch (proxy-based
   contrastive distillation of HPCR, Lin et al.);
-- scd: cross-entropy between the softmax rows of the states' cosines with one another before and
-  now, the diagonal left out (sample-based contrastive distillation of HPCR).
+- scd: cross-entropy between the softmax rows of pairwise cosines of the states before and now,
+  without the diagonal (sample-based contrastive distillation of HPCR).
 
-HPCR's other half, a temperature of PCR that rises and falls with the steps, is not done.
+The other half of HPCR, a temperature of PCR that varies over the steps, is not implemented.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def kl_to_before(
     """Returns KL(p_before || p_now), mean over codes and summed over examples.
 
     Args:
-        before: Logits of the version before; [examples, positions, alphabet].
-        now: Logits of the model in training; same shape.
-        there: Which positions have a code; bool [examples, positions].
-        known: How many codes there were before.
+        before: Logits of the previous version; [examples, positions, alphabet].
+        now: Logits of the trained model; same shape.
+        there: Positions that have a code; bool [examples, positions].
+        known: Number of codes of the previous version.
     """
     teacher = before[..., :known].float().log_softmax(dim=-1)
     student = now[..., :known].float().log_softmax(dim=-1)
@@ -48,9 +48,9 @@ def proxy_distillation(
     """Returns the mean squared difference of logits over the batch's codes, summed over examples.
 
     Args:
-        before: Logits of the version before at one place; [examples, alphabet].
-        now: Logits of the model in training.
-        codes: The codes of the batch at this place; int64 [examples].
+        before: Logits of the previous version at one position; [examples, alphabet].
+        now: Logits of the trained model.
+        codes: Codes of the batch at this position; int64 [examples].
     """
     difference = (before[:, codes].float() - now[:, codes].float()).square()
     return difference.mean(dim=1).sum()
@@ -62,9 +62,9 @@ def sample_distillation(
     """Returns the cross-entropy between similarity rows before and now, summed over examples.
 
     Args:
-        before: States of the version before; [examples, width].
-        now: States of the model in training.
-        temperature: What cosines are divided by.
+        before: States of the previous version; [examples, width].
+        now: States of the trained model.
+        temperature: Divisor of the cosines.
     """
     size = len(now)
     if size < 2:
@@ -83,13 +83,13 @@ class Distillation(Objective):
     """The three terms on the old documents of a batch.
 
     Args:
-        teacher: The grown model before the first step.
-        old: Which identifiers are of old documents; bool [identifiers].
-        known: How many codes there were before.
+        teacher: The expanded model before the first step.
+        old: Identifiers that belong to old documents; bool [identifiers].
+        known: Number of codes of the previous version.
         kl: Weight of the KL term.
         pcd: Weight of the proxy term.
         scd: Weight of the sample term.
-        temperature: Of the sample term.
+        temperature: Temperature of the sample term.
     """
 
     name = "distill"
@@ -114,7 +114,7 @@ class Distillation(Objective):
         self.temperature = temperature
 
     def prepare(self, device: torch.device) -> None:
-        """Moves the version before to the device."""
+        """Moves the teacher to the device."""
         self.teacher.to(device)
         self.old = self.old.to(device)
 
@@ -157,10 +157,10 @@ class Distill(Strategy):
     name = "distill"
     role = "loss"
     reads = frozenset({"distill"})
-    excludes = frozenset({"finetune"})  # which has no example of an old document
+    excludes = frozenset({"finetune"})  # it has no example of an old document
 
     def shape(self, plan: Plan) -> None:
-        """Takes the copy before the first step."""
+        """Copies the model before the first step."""
         options = plan.update.options.distill
         known = plan.update.known_codes()
         plan.objectives.append(

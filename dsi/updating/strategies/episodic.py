@@ -1,4 +1,4 @@
-"""`episodic`, cl(U_n) + epsmem of DSI++: stored labelled queries beside the indexing task."""
+"""`episodic`, cl(U_n) + epsmem of DSI++: stored labeled queries plus the indexing task."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Episodic(Strategy):
-    """Replays the labelled training queries that the index has kept."""
+    """Replays the labeled training queries stored in the index."""
 
     name = "episodic"
     role = "examples"
 
     def shape(self, plan: Plan) -> None:
-        """Draws labelled queries, `ratio` texts of documents for each of them.
+        """Samples labeled queries, with `ratio` document texts per query.
 
         Raises:
-            InputError: The index has no labelled training query.
+            InputError: The index has no labeled training query.
         """
         if not plan.update.corpus.dataset.info.qrels.get("train"):
             raise InputError(

@@ -1,12 +1,12 @@
-"""`ewc`: weights that old documents depend on are held where they are.
+"""`ewc`: penalizes changes of weights that matter for old documents.
 
 Elastic weight consolidation (Kirkpatrick et al., PNAS 2017): the penalty is
 
     weight / 2 * sum_j F_jj (theta_j - theta*_j)^2
 
 with theta* the weights before the update and F_jj the mean over examples of the square of *each
-example's* gradient of log p(identifier | query); the square of a summed gradient would be another
-thing. The examples are of all old documents, those of the first corpus included.
+example's* gradient of log p(identifier | query); the square of a summed gradient would be a
+different quantity. The examples cover all old documents, including those of the first corpus.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def diagonal_fisher(gradients: Iterable[Mapping[str, torch.Tensor]]) -> dict[str
 
 
 class ElasticPenalty(WeightPenalty):
-    """Half the sum of squared moves of the weights, each times its Fisher information.
+    """Half the sum of squared weight changes, weighted by the Fisher information.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Weight of the term.
         fisher: Diagonal of the Fisher information by name of the weight.
-        anchor: Where the weights were.
+        anchor: Values of the weights before the update.
     """
 
     name = "ewc"
@@ -59,7 +59,7 @@ class ElasticPenalty(WeightPenalty):
         super().__init__(weight, fisher, anchor)
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
-        """Returns the penalty without its weight."""
+        """Returns the unweighted penalty."""
         parts = [(fisher * move.square()).sum() for fisher, move in self.moves(model)]
         return torch.stack(parts).sum() / 2
 

@@ -6,7 +6,7 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Finetune(Strategy):
-    """The plainest way, and the one that forgets most."""
+    """The simplest strategy, and the one that forgets most."""
 
     name = "finetune"
     role = "examples"
@@ -14,7 +14,7 @@ class Finetune(Strategy):
     ignores = frozenset({"ratio", "new_share"})
 
     def shape(self, plan: Plan) -> None:
-        """Draws the texts of new documents only."""
+        """Samples the texts of new documents only."""
         plan.old = False
 
 

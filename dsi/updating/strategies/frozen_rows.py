@@ -1,11 +1,11 @@
-"""`frozen-rows`: no step of an update moves the rows of old codes.
+"""`frozen-rows`: freezes the rows of old codes during an update.
 
-Those that new documents share, as in a tree, have been turned once before the first step, when
-the model grew.
+Rows shared with new documents, as in a tree, are rotated once, when the model is expanded before
+the first step.
 
-With one code a document and an encoder that is frozen too, nothing of an old document's score
-depends on what is learned: no forgetting but by new documents that rank above (IncDSI; MixLoRA-DSI
-measures a BWT of 0.0 for it).
+With one code per document and a frozen encoder, the scores of old documents do not depend on
+training: they can only be outranked by new documents (IncDSI; MixLoRA-DSI measures a BWT of 0.0 for
+it).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 def freeze_rows(weight: torch.Tensor, known: int) -> None:
-    """Lets no gradient through to the first `known` rows of a weight."""
+    """Blocks the gradient of the first `known` rows of a weight."""
     mask = torch.ones(len(weight), *(1 for _ in weight.shape[1:]))
     mask[:known] = 0
     weight.register_hook(lambda gradient: gradient * mask.to(gradient))
 
 
 class FrozenRows(Strategy):
-    """Hooks onto the decoder's embedding and the output layer."""
+    """Adds gradient hooks to the decoder's embedding and the output layer."""
 
     name = "frozen-rows"
     role = "loss"
@@ -35,7 +35,7 @@ class FrozenRows(Strategy):
         """Adds the hooks.
 
         Raises:
-            InputError: Weight decay, which asks for no gradient, would move the rows.
+            InputError: Weight decay, which needs no gradient, would change the rows.
         """
         if plan.optimizer.weight_decay:
             raise InputError(
@@ -47,7 +47,7 @@ class FrozenRows(Strategy):
         def hook(model: Any) -> None:
             layers = [model.get_decoder().get_input_embeddings(), model.get_output_embeddings()]
             if hasattr(model, "pawa"):
-                layers.append(model.pawa)  # whose weight has a matrix for each code
+                layers.append(model.pawa)  # its weight has one matrix per code
             for layer in layers:
                 layer.weight.requires_grad_(True)
                 freeze_rows(layer.weight, known)

@@ -1,7 +1,7 @@
 """`generative`, cl(U_n) + genmem(U_n) of DSI++: pseudo-queries of old and new documents.
 
 Old documents keep the pseudo-queries that they were trained on; new ones get theirs from the same
-generator. With `ratio` r, r texts of documents are drawn for each query (DSI++ takes 32 and 2).
+generator. With `ratio` r, r document texts are sampled per query (DSI++ uses 32 and 2).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Generative(Strategy):
-    """Rehearses how all documents, old and new, may be asked for."""
+    """Rehearses pseudo-queries of all documents, old and new."""
 
     name = "generative"
     role = "examples"
 
     def shape(self, plan: Plan) -> None:
-        """Draws pseudo-queries of all documents, and `ratio` texts of documents for each.
+        """Samples pseudo-queries of all documents, with `ratio` document texts per query.
 
         Raises:
             InputError: There are no pseudo-queries.

@@ -1,16 +1,17 @@
-"""`i-lora`: a fast adapter learns, and a slow one that follows it says what to keep.
+"""`i-lora`: a fast adapter learns; a slow one, its moving average, is the target for old documents.
 
 I-LoRA (arXiv 2402.18865). The fast adapter is `lora`'s. After step t, from 0, the slow one becomes
 
     slow <- a slow + (1 - a) fast,    a = min(1 - 1 / (t + 1), rate)
 
-and on the old documents of a batch the states of the fast network keep to those of the slow one:
+and on the old documents of a batch the states of the fast network are pulled to those of the slow
+one:
 
     weight * mean over layers of mean (h_fast - h_slow)^2
 
 The authors' released code has a rate of 0.25, with which the slow adapter is hardly slow, and pulls
-up only where the slow state is the larger one (`target` larger); the clean form is the default
-here. Which of the two adapters is to be searched with is not said clearly: their code goes on from
+only upward, where the slow state is larger (`target` larger); the default here is the form in the
+paper. The paper does not say clearly which adapter is used for search: their code continues from
 the fast one, which is the default of `merge`.
 """
 
@@ -39,10 +40,10 @@ def distance(
     """Returns the mean squared difference of states, summed over examples.
 
     Args:
-        fast: Of the layers of one stack; each [examples, positions, width].
-        slow: The same of the slow network.
-        there: Which positions count; bool [examples, positions].
-        larger: Whether the target is the larger of both, number by number.
+        fast: States of the layers of one stack; each [examples, positions, width].
+        slow: The same for the slow network.
+        there: Positions to include; bool [examples, positions].
+        larger: Whether the target is the elementwise maximum of both.
     """
     total = fast[0].new_zeros(())
     for here, target in zip(fast, slow, strict=True):
@@ -57,10 +58,10 @@ class SlowAdapter(Objective):
     """The term on old documents, and the slow adapter itself.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Weight of the term.
         model: The network with the fast adapter.
-        old: Which identifiers are of old documents; bool [identifiers].
-        rate: The largest a.
+        old: Identifiers that belong to old documents; bool [identifiers].
+        rate: Upper bound of a.
         larger: As in `distance`.
     """
 
@@ -92,7 +93,7 @@ class SlowAdapter(Objective):
         self.slow = {name: value.to(device) for name, value in self.slow.items()}
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over the old documents of the batch; those of the encoder and decoder by layers."""
+        """Sums over the old documents of the batch and the layers of encoder and decoder."""
         old = self.old[forward.rows]
         if not bool(old.any()):
             return forward.logits.sum() * 0
@@ -111,13 +112,13 @@ class SlowAdapter(Objective):
         parts, layers = [], 0
         for side, there in sides:
             fast = [states[old] for states in forward.outputs[side]]
-            if fast:  # an encoder without layers has no states of its own
+            if fast:  # an encoder without layers has no hidden states
                 parts.append(len(fast) * distance(fast, slow[side], there, larger=self.larger))
                 layers += len(fast)
         return torch.stack(parts).sum() / layers
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
-        """Lets the slow adapter follow."""
+        """Updates the slow adapter."""
         kept = min(1 - 1 / (step + 1), self.rate)
         weights = dict(model.named_parameters())
         with torch.no_grad():
@@ -129,7 +130,7 @@ class SlowAdapter(Objective):
         return self.slow
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes it back."""
+        """Restores it."""
         self.slow = {name: value.to(self.slow[name].device) for name, value in state.items()}
 
 
@@ -139,10 +140,10 @@ class InterpolatedLora(Strategy):
     name = "i-lora"
     role = "structure"
     reads = frozenset({"lora", "i_lora"})
-    excludes = frozenset({"finetune"})  # which has no example of an old document
+    excludes = frozenset({"finetune"})  # it has no example of an old document
 
     def shape(self, plan: Plan) -> None:
-        """Changes the model of the plan, and adds the term.
+        """Modifies the model of the plan, and adds the term.
 
         Raises:
             InputError: The backbone is frozen, or peft is not installed.

@@ -1,19 +1,19 @@
-"""`instant`: the row of a new document is solved for, with everything else frozen.
+"""`instant`: solves for the row of each new document, with everything else frozen.
 
-IncDSI (Kishore et al., ICML 2023) adds a document to a model with one output row a document by
-choosing its row v so that its own queries h_q score above every other document, and the queries of
-other documents do not score above their own:
+IncDSI (Kishore et al., ICML 2023) adds a document to a model with one output row per document. It
+chooses the row v so that the document's own queries h_q score it above every other document, and
+the queries of other documents do not score it above their own:
 
     lam * sum_q relu(max_j <h_q, v_j> + m1 - <h_q, v>)^2
     + (1 - lam) * sum_i relu(<hbar_i, v> - <hbar_i, v_i> + m2)^2 + l2 * ||v - v0||^2
 
-by L-BFGS. Here v0 is the row that growing the model has given the document (`anchor` zero: the
-paper's own ||v||^2), and only the old documents that come nearest to being overtaken enter the sum,
-as long as none of the others is. `closed` asks for equalities where the objective has limits, and
-solves that least-squares problem at once.
+by L-BFGS. Here v0 is the document's row after model expansion (`anchor` zero: the paper's ||v||^2),
+and the sum includes only the old documents closest to being outranked, as long as no other is
+outranked. `closed` replaces the inequalities of the objective with equalities, and solves that
+least-squares problem directly.
 
-An identifier of several codes is found by all of them: solved for is the row of its last code,
-where only this document has it.
+With identifiers of several codes, only the row of the last code is solved for, if no other document
+has that code.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from dsi.updating.options import InstantOptions
 
 _ROUNDS = 5
-"""How often documents that a row overtakes are added to those that were considered."""
+"""Maximum number of rounds that add outranked documents to those considered."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is known when one row is solved for.
+    """The inputs to solving for one row.
 
     Attributes:
-        queries: States of the new document's queries; float32 [queries, width].
-        best: The highest logit that another document has for each; float32 [queries].
+        queries: Query states of the new document; float32 [queries, width].
+        best: Highest logit of another document for each query; float32 [queries].
         keys: Mean states of the queries of old documents; float32 [old, width].
-        own: The logit of each old document for its own; float32 [old].
-        start: The row that the document has; float32 [width].
+        own: Logit of each old document for its own key; float32 [old].
+        start: Initial row of the document; float32 [width].
     """
 
     queries: torch.Tensor
@@ -82,14 +82,14 @@ def solve(
 ) -> torch.Tensor:
     """Returns the row that minimizes the objective; float32 [width].
 
-    The old documents that the row comes nearest to overtaking are considered; those that it
-    overtakes all the same are added, until there are none.
+    The old documents closest to being outranked are considered first; others that the row outranks
+    are added until there are none.
 
     Args:
-        problem: What is known.
+        problem: The inputs.
         options: How.
-        scores: `keys @ start`, where the caller has it already; float32 [old].
-        lengths: The length of each key, likewise; float32 [old].
+        scores: `keys @ start`, if already computed; float32 [old].
+        lengths: Norm of each key, if already computed; float32 [old].
     """
     import torch
 
@@ -105,7 +105,7 @@ def solve(
             problem.queries, problem.best, problem.keys[among], problem.own[among], start
         )
         row = _closed(part, options) if options.solver == "closed" else _descend(part, options)
-        # No key changes its product by more than its length times that of the move.
+        # By Cauchy-Schwarz, a key's product changes by at most its norm times that of the change.
         reached = before + lengths * torch.linalg.vector_norm(row - start)
         reached[among] = 0
         doubtful = torch.nonzero(reached > 0).ravel()
@@ -140,10 +140,10 @@ def _descend(problem: Problem, options: InstantOptions) -> torch.Tensor:
 
 
 def _closed(problem: Problem, options: InstantOptions) -> torch.Tensor:
-    """Regularized least squares with the limits as targets where the start breaks them.
+    """Regularized least squares whose targets are the limits that the initial row violates.
 
     min_v sum_k w_k (<g_k, v> - t_k)^2 + l2 ||v - v0||^2 has the solution
-    v0 + G^T (G G^T + l2 W^-1)^-1 (t - G v0), a system as large as there are vectors g.
+    v0 + G^T (G G^T + l2 W^-1)^-1 (t - G v0), a system of one equation per vector g.
     """
     import torch
 
@@ -164,7 +164,7 @@ def _closed(problem: Problem, options: InstantOptions) -> torch.Tensor:
 
 
 class Instant(Standalone):
-    """Writes the rows of new documents one after another; nothing is trained."""
+    """Writes the rows of new documents one by one; nothing is trained."""
 
     name = "instant"
     reads = frozenset({"instant"})
@@ -172,10 +172,10 @@ class Instant(Standalone):
     plain_head = True
 
     def run(self, update: Update, work: Path) -> Outcome:
-        """Solves for the row of every new document whose last code is its own.
+        """Solves for the row of every new document whose last code is unique to it.
 
         Raises:
-            InputError: There are no pseudo-queries, or no new document has a code of its own.
+            InputError: There are no pseudo-queries, or no new document has a unique last code.
         """
         import torch
 
@@ -238,22 +238,22 @@ def write_rows(
     known: int,
     options: InstantOptions,
 ) -> None:
-    """Solves for the rows of new documents one after another, each beside those before it.
+    """Solves for the rows of new documents one by one, each given the rows before it.
 
     Args:
-        rows: The output layer, which is changed; float32 [alphabet, width].
-        keys: The mean state of the queries of each document, old ones first; float32
+        rows: The output layer, modified in place; float32 [alphabet, width].
+        keys: Mean query state of each document, old ones first; float32
             [documents, width].
-        codes: The row of each; int64 [documents].
-        counts: How many queries each has; a new document without any keeps the row it has.
-        known: How many are old.
+        codes: Output row of each document; int64 [documents].
+        counts: Number of queries per document; a new document without queries keeps its row.
+        known: Number of old documents.
         options: How.
     """
     import torch
 
     fresh = codes[known:]
     lengths = torch.linalg.vector_norm(keys, dim=1)
-    # What does not change while rows are solved for is multiplied at once.
+    # Products that do not change while solving are computed in one multiplication.
     own_logits = (keys * rows[codes]).sum(dim=1)
     scores = keys @ rows[fresh].T
     settled = torch.ones(len(rows), dtype=torch.bool)
@@ -279,16 +279,17 @@ def write_rows(
 def mean_states(
     model: Any, update: Update, rows: Sequence[int], most: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Returns the mean state of some queries of each document, at the last code's place.
+    """Returns the mean state of some queries of each document, at the position of the last code.
 
     Args:
         model: The model.
-        update: The update, whose corpus has the queries.
+        update: The update; its corpus has the queries.
         rows: Table rows of the documents.
-        most: How many queries of each are read at most.
+        most: Maximum queries per document.
 
     Returns:
-        float32 [rows, width], 0 for a document without queries; and how many each has.
+        float32 [rows, width], 0 for a document without queries; and the number of queries per
+        document.
     """
     from dsi.rows.states import last_states
 

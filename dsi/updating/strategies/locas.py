@@ -26,19 +26,21 @@ from dsi.updating.structures.parallel_adapter import (
 )
 
 _READ, _TOGETHER = 256, 32
-"""Texts of new documents whose hidden units are looked at, and how many at once."""
+"""Number of new texts on which activations are measured, and the batch size."""
 
 
 class Locas(Strategy):
-    """Adds the memories, and says what becomes of them."""
+    """Adds the side memories, and merges or drops them at the end."""
 
     name = "locas"
     role = "structure"
     reads = frozenset({"locas"})
-    plain_head = True  # it widens the backbone, and an adaptor is as wide as the backbone says
+    plain_head = (
+        True  # it widens the backbone, whose configuration also sets the width of an adaptor
+    )
 
     def shape(self, plan: Plan) -> None:
-        """Changes the model of the plan.
+        """Modifies the model of the plan.
 
         Raises:
             InputError: The backbone is frozen, the model is of another kind, or has fewer units.

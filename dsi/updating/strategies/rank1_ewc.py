@@ -1,8 +1,9 @@
-"""`rank1-ewc`: moves along the mean gradient of old documents are penalized.
+"""`rank1-ewc`: penalizes weight changes along the mean gradient of old documents.
 
 arXiv 2509.23593: the Fisher information F = mean_i g_i g_i^T is replaced by its best multiple of
 mu mu^T, with mu the mean gradient: c = mu^T F mu / ||mu||^4 = mean_i <g_i, mu>^2 / ||mu||^4. The
-penalty is weight / 2 * c * (mu^T (theta - theta*))^2: one vector to keep, one product a step.
+penalty is weight / 2 * c * (mu^T (theta - theta*))^2: one vector to store, one inner product per
+step.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def rank_one(gradients: Callable[[], Gradients]) -> tuple[dict[str, torch.Tensor
     """Returns mu by name of the weight, and c.
 
     Args:
-        gradients: Called twice; gives the gradients of the same examples each time.
+        gradients: Called twice; must yield the gradients of the same examples each time.
     """
     mean: dict[str, torch.Tensor] = {}
     count = 0
@@ -47,13 +48,13 @@ def rank_one(gradients: Callable[[], Gradients]) -> tuple[dict[str, torch.Tensor
 
 
 class RankOnePenalty(WeightPenalty):
-    """Half of c times the square of the move along mu.
+    """Half of c times the squared weight change along mu.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Weight of the term.
         direction: mu.
         scale: c.
-        anchor: Where the weights were.
+        anchor: Values of the weights before the update.
     """
 
     name = "rank1_ewc"
@@ -69,7 +70,7 @@ class RankOnePenalty(WeightPenalty):
         self.scale = scale
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
-        """Returns the penalty without its weight."""
+        """Returns the unweighted penalty."""
         parts = [(direction * move).sum() for direction, move in self.moves(model)]
         return self.scale / 2 * torch.stack(parts).sum().square()
 

@@ -1,14 +1,14 @@
-"""`reglora`: an adapter keeps off the weights that the adapters before it moved most.
+"""`reglora`: an adapter avoids the weights that earlier adapters changed most.
 
-RegLoRA of SEFE (ICML 2025). After an update with low-rank adapters, the largest entries of what is
-added to each linear layer, a share `share` of |scale * B A|, are marked; marks of all updates add
-up and go with the version. The next update pays for touching them:
+RegLoRA of SEFE (ICML 2025). After an update with low-rank adapters, the largest entries of the
+change to each linear layer, a share `share` of |scale * B A|, are marked; the marks of all updates
+accumulate and are stored with the version. The next update is penalized for changing them:
 
     weight * mean over linear layers of (mean over the marked entries of |scale * B A|)
 
-What the first training moved is not marked: its weights are not the sum of a start and an adapter.
-Whether the authors count the adapter's scale in is not known to this project; here it is, since the
-scaled product is what the weights get.
+Changes by the first training are not marked, because they are not the product of an adapter. It is
+not known whether the authors include the adapter's scale; here it is included, since the scaled
+product is what is added to the weights.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 
 
 def largest(change: torch.Tensor, share: float) -> torch.Tensor:
-    """Returns which entries of a matrix are its largest by size; bool, same shape.
+    """Returns a mask of the entries of largest magnitude; bool, same shape.
 
     Args:
         change: The matrix.
-        share: How many of them, at least one; entries of 0 are never among them.
+        share: Share of entries, at least one; zero entries are never included.
     """
     flat = change.abs().flatten()
     count = max(1, round(share * flat.numel()))
@@ -39,11 +39,11 @@ def largest(change: torch.Tensor, share: float) -> torch.Tensor:
 
 
 class MarkedEntries(Objective):
-    """The mean size of what adapters add to marked entries.
+    """The mean magnitude of what adapters add to marked entries.
 
     Args:
-        weight: What the term is multiplied with.
-        marks: Layer -> which entries of its weight are marked; bool [out, in].
+        weight: Weight of the term.
+        marks: Layer -> mask of the marked entries of its weight; bool [out, in].
     """
 
     name = "reglora"
@@ -53,14 +53,14 @@ class MarkedEntries(Objective):
         self.places = {name: torch.nonzero(marked, as_tuple=True) for name, marked in marks.items()}
 
     def prepare(self, device: torch.device) -> None:
-        """Moves the places of the marks to the device."""
+        """Moves the positions of the marks to the device."""
         self.places = {
             name: (rows.to(device), columns.to(device))
             for name, (rows, columns) in self.places.items()
         }
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
-        """Returns the term without its weight."""
+        """Returns the unweighted term."""
         parts = []
         for name, b, a, scale in factors(model):
             part = b.sum() * 0
@@ -72,14 +72,14 @@ class MarkedEntries(Objective):
 
 
 class RegLora(Strategy):
-    """Adds the adapters and the term, and keeps the marks with the new version."""
+    """Adds the adapters and the term, and stores the marks with the new version."""
 
     name = "reglora"
     role = "structure"
     reads = frozenset({"lora", "reglora"})
 
     def shape(self, plan: Plan) -> None:
-        """Changes the model of the plan, and reads the marks of the version before.
+        """Modifies the model of the plan, and reads the marks of the previous version.
 
         Raises:
             InputError: The backbone is frozen, or peft is not installed.
@@ -103,7 +103,7 @@ class RegLora(Strategy):
         merge_at_end(plan)
 
     def _marks(self, plan: Plan) -> dict[str, torch.Tensor]:
-        """The marks of earlier updates, of layers that get an adapter again."""
+        """Marks of earlier updates for the layers that get an adapter again."""
         kept = read_strategy_state(plan.update.parent, self.name)
         return {
             name: kept[name].float() > 0 for name, _, _, _ in factors(plan.model) if name in kept

@@ -6,7 +6,7 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Reindex(Strategy):
-    """Keeps what identifier a document's text has; says nothing about queries."""
+    """Rehearses text-to-identifier pairs; uses no queries."""
 
     name = "reindex"
     role = "examples"
@@ -14,7 +14,7 @@ class Reindex(Strategy):
     ignores = frozenset({"ratio"})
 
     def shape(self, plan: Plan) -> None:
-        """Draws the texts of all documents."""
+        """Samples the texts of all documents."""
         plan.old = True
 
 

@@ -1,6 +1,6 @@
-"""`retrain`: a model from scratch on everything, as if all documents had come at once.
+"""`retrain`: trains a model from scratch on all documents.
 
-The reference that other strategies are measured by. Documents keep their identifiers.
+The reference for other strategies. Documents keep their identifiers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Retrain(Standalone):
     ignores = frozenset({"ratio", "new_share"})
 
     def run(self, update: Update, work: Path) -> Outcome:
-        """Trains in a folder of its own, which continues where it stopped."""
+        """Trains in its own folder, and resumes there after an interruption."""
         from dsi import versions
         from dsi.backbone import load_backbone
         from dsi.distributed.processes import Processes
@@ -38,13 +38,13 @@ class Retrain(Standalone):
         options = dataclasses.replace(
             training,
             docids=update.assignment.table.kind,
-            # What makes no step reads no pseudo-queries.
+            # A training of zero steps reads no pseudo-queries.
             generator=(update.generator or "none") if loop.steps else "none",
             per_doc=asked.per_doc or training.per_doc,
             loop=loop,
             optimizer=optimizer,
         )
-        # Training knows live documents only; codes are what the weights stand for, not rows.
+        # Training covers live documents only; weights belong to codes, not to table rows.
         docids = work / "live-docids"
         given = update.assignment
         built = dataclasses.replace(given.built, table=given.table.without_retired())

@@ -1,4 +1,4 @@
-"""`sam`: steps downhill from the worst point nearby, so that what is learned lies flat.
+"""`sam`: sharpness-aware minimization, for flat minima that forget less.
 
 DSI++ (Mehta et al., EMNLP 2023, section 4) finds that documents are then forgotten less often. See
 `dsi.training.optimization.sam`.
@@ -10,14 +10,14 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 class Sam(Strategy):
-    """Turns sharpness-aware minimization on."""
+    """Enables sharpness-aware minimization."""
 
     name = "sam"
     role = "optimizer"
     reads = frozenset({"sam"})
 
     def shape(self, plan: Plan) -> None:
-        """Sets the options that the training loop has for it."""
+        """Sets the SAM options of the training loop."""
         from dsi.training.options import SamOptions
 
         options = plan.update.options.sam

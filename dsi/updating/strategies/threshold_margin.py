@@ -1,15 +1,15 @@
-"""`threshold-margin`: the decoder's states for old queries keep their pattern of high and low.
+"""`threshold-margin`: keeps the decoder's states for old queries on their side of thresholds.
 
 GeRe (arXiv 2508.04676): for a fixed set of inputs, the states h* before the update and their mean
 and deviation over the set, mu and sigma for each dimension, give two thresholds, pos = mu + sigma
-and neg = mu - sigma. A state h of the model in training is to stay on the side on which h* was:
+and neg = mu - sigma. A state h of the trained model should stay on the side of h*:
 
     h* >= pos:  relu(pos - h)
     h* <= neg:  relu(h - neg)
     else:       relu(h - pos) + relu(neg - h)
 
-The term is the sum of these over the number of those that are not 0. Here the inputs are queries
-of old documents, and the states those that the output layer reads at each code.
+The term is the sum of these divided by the number of nonzero ones. Here the inputs are queries of
+old documents, and the states are the inputs to the output layer at each code.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def threshold_margin(
     """Returns GeRe's threshold-margin loss, a scalar.
 
     Args:
-        states: Of the model in training; [states, width].
-        before: Of the model before; same shape.
+        states: States of the trained model; [states, width].
+        before: States of the model before the update; same shape.
         high: The upper threshold of each dimension; [width].
-        low: The lower one.
+        low: The lower threshold.
     """
     above, below = before >= high, before <= low
     between = ~(above | below)
@@ -48,10 +48,10 @@ def threshold_margin(
 
 
 class ThresholdMargin(Objective):
-    """The loss on a few of a fixed set of batches in turn.
+    """The loss on a fixed set of batches, used in turn.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Weight of the term.
         batches: The inputs.
         targets: The identifiers.
         model: The model before the update.
@@ -84,21 +84,21 @@ class ThresholdMargin(Objective):
         self.high, self.low = self.high.to(device), self.low.to(device)
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
-        """Returns the loss on the batch whose turn it is."""
+        """Returns the loss on the current batch."""
         turn = self.step % len(self.inputs)
         states = _states(model, self.inputs[turn])
         return threshold_margin(states, self.before[turn], self.high, self.low)
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
-        """Goes on to the next batch."""
+        """Advances to the next batch."""
         self.step = step + 1
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Returns whose turn it is."""
+        """Returns the number of the current batch."""
         return {"step": torch.tensor(self.step)}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes it back."""
+        """Restores it."""
         self.step = int(state["step"])
 
 
@@ -114,7 +114,7 @@ def _inputs(batch: Batch, targets: Targets) -> dict[str, torch.Tensor]:
 
 
 def _states(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What the output layer reads at every code of the batch; float32 [codes, width]."""
+    """Inputs to the output layer at every code of the batch; float32 [codes, width]."""
     given = {name: value for name, value in inputs.items() if name != "there"}
     found = model(**given, use_cache=False, output_hidden_states=True)
     return found.decoder_hidden_states[-1][inputs["there"]].float()
@@ -128,7 +128,7 @@ class GeReMargin(Strategy):
     reads = frozenset({"margin"})
 
     def shape(self, plan: Plan) -> None:
-        """Takes down the states before the first step."""
+        """Records the states before the first step."""
         options = plan.update.options.margin
         batches = old_batches(plan, options.samples, options.batch)
         if batches:

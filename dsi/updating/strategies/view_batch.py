@@ -1,15 +1,15 @@
-"""`view-batch`: a document comes seldom, but in several views at once that must agree.
+"""`view-batch`: a document appears less often, but in several views at once that must agree.
 
 View-batch model (Kang et al., CVPR 2025). A batch of B examples has B / V documents in V views
-each, so that a document's next turn comes V times later, after as many steps as before. The first
-view, a query where the document has one, teaches the others, with p_i^j what the model says of view
-j of document i:
+each, so that a document recurs V times less often in the same number of steps. The first view, a
+query if the document has one, teaches the others; p_i^j is the model's distribution for view j of
+document i:
 
     weight / (B / V) / (V - 1) * sum_i sum_(j >= 2) KL(p_i^1 || p_i^j),    p_i^1 without gradient
 
-mean over the codes of an identifier. Views are what there is of a document: its queries, its text
-and chunks of it. The authors begin with this term after some epochs; here it counts from the first
-step, since the model of an update is trained already.
+mean over the codes of an identifier. The views of a document are its queries, its text and chunks
+of the text. The authors add this term after some epochs; here it is used from the first step, since
+the model of an update is already trained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
 
 
 def first_of(rows: torch.Tensor) -> torch.Tensor:
-    """Returns for each place of a batch the first place with the same row; int64 [examples]."""
+    """Returns for each example the first example with the same row; int64 [examples]."""
     same = rows[:, None] == rows[None, :]
     return same.int().argmax(dim=1)
 
@@ -35,7 +35,7 @@ def self_distillation(
     Args:
         logits: [examples, positions, alphabet].
         codes: `IGNORED` past the end; int64 [examples, positions].
-        rows: Which document each is a view of; int64 [examples].
+        rows: Row of the document of each view; int64 [examples].
     """
     logs = logits.float().log_softmax(dim=-1)
     teacher = logs[first_of(rows)].detach()
@@ -48,7 +48,7 @@ class Agreement(Objective):
     """The divergence of the other views from the first.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Weight of the term.
         views: V.
     """
 
@@ -59,24 +59,24 @@ class Agreement(Objective):
         self.views = views
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over examples, so that the mean over B is that over B / V documents and V - 1."""
+        """Sums over examples; the mean over B is that over B / V documents and V - 1 views."""
         found = self_distillation(forward.logits, forward.codes, forward.rows)
         return found * (self.views / (self.views - 1))
 
 
 class ViewBatch(Strategy):
-    """Has batches drawn by documents, and adds the term."""
+    """Samples batches by document, and adds the term."""
 
     name = "view-batch"
     role = "schedule"
     reads = frozenset({"view_batch"})
-    excludes = frozenset({"finetune", "reindex"})  # which have one view of a document
+    excludes = frozenset({"finetune", "reindex"})  # they have one view per document
 
     def shape(self, plan: Plan) -> None:
         """Sets the number of views.
 
         Raises:
-            InputError: The batch is no multiple of it, or counts tokens.
+            InputError: The batch size is not a multiple of it, or is given in tokens.
         """
         options = plan.update.options.view_batch
         if plan.loop.size is None:

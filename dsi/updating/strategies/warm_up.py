@@ -1,8 +1,9 @@
-"""`warm-up`: the share of new documents rises from zero, against the stability gap.
+"""`warm-up`: the share of new documents rises from zero, to reduce the stability gap.
 
-When an update begins, the model has converged on old documents: their gradient is nearly 0 and does
-not oppose that of new ones, so that old documents are lost at first and learned again later (De
-Lange et al., ICLR 2023). With few new examples at first, old ones find their balance on the way.
+When an update begins, the model has converged on old documents: their gradient is nearly zero and
+does not counteract that of new ones, so that old documents are forgotten at first and relearned
+later (De Lange et al., ICLR 2023). With few new examples at first, the gradients of old ones can
+keep up.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What an update puts beside the weights: low-rank adapters, side memories."""
+"""Modules that an update adds to the network: low-rank adapters, side memories."""

@@ -1,4 +1,4 @@
-"""A new low-rank adapter for an update: put in before its first step, merged after its last."""
+"""A new low-rank adapter for an update: added before the first step, merged after the last."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from dsi.updating.strategies.base import Plan
 
 RANK = 8
-"""Of the adapters of an update where neither it nor the first training says."""
+"""Default rank of the adapters of an update if the first training had none."""
 
 
 def unfreeze_backbone(plan: Plan, strategy: str) -> None:
-    """Trains what a strategy adds to the backbone at the full learning rate.
+    """Trains the weights that a strategy adds to the backbone at the full learning rate.
 
-    The default scale of the backbone, which may be 0, is not meant for a few new weights that start
-    at zero.
+    The default multiplier of the backbone, which may be 0, is not meant for a few new weights that
+    start at zero.
 
     Raises:
         InputError: The user froze the backbone in the first training.
@@ -38,7 +38,7 @@ def unfreeze_backbone(plan: Plan, strategy: str) -> None:
 
 
 def add_low_rank(plan: Plan, strategy: str) -> None:
-    """Gives the model of a plan adapters as `--lora.*` wants them.
+    """Adds adapters to the model of a plan, as set by `--lora.*`.
 
     Raises:
         InputError: The backbone is frozen, or peft is not installed.
@@ -62,7 +62,7 @@ def add_low_rank(plan: Plan, strategy: str) -> None:
 
 
 def merge_at_end(plan: Plan) -> None:
-    """Has the adapters merged into the weights that they stand beside, after the last step."""
+    """Merges the adapters into the weights of their layers after the last step."""
     from dsi.training.optimization.lora import merge_adapters
 
     def merge(model: Any) -> Any:
@@ -75,9 +75,9 @@ def merge_at_end(plan: Plan) -> None:
 def factors(
     model: torch.nn.Module,
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, float]]:
-    """Yields every adapter: the name of its layer, B [out, rank], A [rank, in] and its scale.
+    """Yields the layer name, B [out, rank], A [rank, in] and scale of every adapter.
 
-    What it adds to the layer's weight is scale * B A.
+    An adapter adds scale * B A to the layer's weight.
     """
     from peft.tuners.lora import LoraLayer
 

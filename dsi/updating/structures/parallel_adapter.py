@@ -1,4 +1,4 @@
-"""Small feed-forward networks beside those of a model: put in, and merged or dropped again."""
+"""Parallel adapters: small feed-forward networks that are added, then merged or dropped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ParallelFeedForward(nn.Module):
-    """A feed-forward network and a side memory, which both read a state and add what they say.
+    """A feed-forward network and a side memory with the same input, whose outputs are summed.
 
     Args:
-        host: The network; linear layers `wi` (or `wi_0` and `wi_1`) and `wo`.
-        parallel_adapter: One of the same form.
+        host: The feed-forward network; linear layers `wi` (or `wi_0` and `wi_1`) and `wo`.
+        parallel_adapter: The side memory, of the same form.
     """
 
     def __init__(self, host: nn.Module, parallel_adapter: nn.Module) -> None:
@@ -38,7 +38,7 @@ class ParallelFeedForward(nn.Module):
 
 
 def feed_forwards(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns the feed-forward networks of a T5 or its kin, by name."""
+    """Returns the feed-forward networks of a T5-like model, by name."""
     return {
         name: part
         for name, part in model.named_modules()
@@ -50,16 +50,16 @@ def feed_forwards(model: nn.Module) -> dict[str, nn.Module]:
 def add_parallel_adapters(
     model: PreTrainedModel, units: int, batches: Iterable[Batch], *, encoder: bool = True
 ) -> None:
-    """Puts a side memory beside feed-forward networks, in place; the model says what it did.
+    """Adds side memories to feed-forward networks, in place; the output of the model is unchanged.
 
-    A memory's first layer is a copy of those of the host's hidden units that are most active, by
-    mean size, on the given texts; its second layer is zero.
+    The first layer of a memory copies the host's most active hidden units, by mean magnitude on the
+    given texts; its second layer is zero.
 
     Args:
-        model: A T5 or its kin.
+        model: A T5-like model.
         units: Hidden units of each memory.
-        batches: Texts.
-        encoder: Whether the encoder's networks get one, too.
+        batches: Batches of texts.
+        encoder: Whether the encoder's networks get memories, too.
 
     Raises:
         InputError: The model has no such networks, or fewer units.
@@ -92,10 +92,10 @@ def add_parallel_adapters(
 def activity(
     model: PreTrainedModel, hosts: dict[str, nn.Module], batches: Iterable[Batch]
 ) -> dict[str, torch.Tensor]:
-    """Returns the mean size of every hidden unit of each host over texts; float32 [units].
+    """Returns the mean magnitude of every hidden unit of each host over texts; float32 [units].
 
-    The decoder reads what it starts with only. Padding counts as any other token: it is the same
-    for all units.
+    The decoder reads its start token only. Padding counts like any other token: it is the same for
+    all units.
     """
     sums = {name: torch.zeros(_linear(host, "wo").in_features) for name, host in hosts.items()}
 
@@ -126,9 +126,9 @@ def activity(
 
 
 def merge_parallel_adapters(model: PreTrainedModel) -> None:
-    """Makes side memories further hidden units of their hosts, in place.
+    """Merges side memories into their hosts as additional hidden units, in place.
 
-    Networks that have none get units of zero, for a T5's are all equally wide.
+    Networks without a memory get zero units, because all networks of a T5 have the same width.
     """
     with_memory = _with_parallel_adapter(model)
     units = max(_linear(part.parallel_adapter, "wo").in_features for part in with_memory.values())
@@ -171,7 +171,7 @@ def _keys(network: nn.Module) -> list[nn.Linear]:
 
 
 def _new_adapter(host: nn.Module, picked: torch.Tensor) -> nn.Module:
-    """Returns a network of the host's form with some of its first layer's units, and no output."""
+    """Returns a network like the host with some of its hidden units and a zero output layer."""
     memory = copy.deepcopy(host)
     for layer in _keys(memory):
         layer.weight = nn.Parameter(layer.weight.detach()[picked].clone())
@@ -183,7 +183,7 @@ def _new_adapter(host: nn.Module, picked: torch.Tensor) -> nn.Module:
 
 
 def _widen(host: nn.Module, more: nn.Module) -> None:
-    """Gives a network the hidden units of another, in place."""
+    """Adds the hidden units of another network, in place."""
     for mine, other in zip(_keys(host), _keys(more), strict=True):
         mine.weight = nn.Parameter(torch.cat([mine.weight.detach(), other.weight.detach()]))
         mine.out_features += other.out_features
