@@ -1,1 +1,1 @@
-"""Experiments on a corpus that grows, D0 to Dn: protocol, measures, report."""
+"""Continual-indexing experiments on a growing corpus, D0 to Dn: protocol, measures, report."""

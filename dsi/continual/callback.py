@@ -1,4 +1,4 @@
-"""What happens to all corpora so far while an update trains: curves, a row an evaluation."""
+"""Evaluates all corpora so far during an update; one row per evaluation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class EvaluationCallback:
-    """Measures all corpora so far before an update and every few steps, into a JSONL file.
+    """Evaluates all corpora so far before an update and every few steps, and logs to a JSONL file.
 
     Args:
-        evaluation_queries: What each corpus is asked, the newest last.
-        file: Where to write a row for each evaluation.
+        evaluation_queries: Test queries of each corpus, the newest last.
+        file: Output file, one row per evaluation.
         interval: Steps between evaluations.
-        beams: Width of the search; None for the index's own.
+        beams: Beam width; None for that of the index.
 
     Attributes:
-        seconds: How long the evaluations took.
+        seconds: Duration of the evaluations.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class EvaluationCallback:
         self.seconds = 0.0
 
     def __call__(self, update: Update, model: PreTrainedModel) -> Objective:
-        """Returns the term, which costs nothing, that looks at the model of an update."""
+        """Returns the term of zero loss that observes the model of an update."""
         return _objective_of(self, update, model)
 
     def write(self, step: int, corpora: list[dict[str, Any]]) -> None:
-        """Adds a row; a step that is made again after an interruption replaces its row."""
+        """Adds a row; a step repeated after an interruption replaces its row."""
         rows = {row["step"]: row for row in read_curve(self.file)}
         rows[step] = {"step": step, "corpora": corpora}
         write_json_lines(self.file, [rows[number] for number in sorted(rows)])
 
 
 def read_curve(file: Path) -> list[dict[str, Any]]:
-    """Returns the evaluations during one update, oldest first; empty where there is no file."""
+    """Returns the evaluations during one update, oldest first; empty if there is no file."""
     return read_json_lines(file)
 
 
@@ -93,7 +93,7 @@ def _objective_of(
 
         def prepare(self, device: torch.device) -> None:
             self.trie = TorchTrie.from_trie(Trie.build(table), device)
-            # Before any checkpoint: a run that continues from one has this row.
+            # Before any checkpoint: a run resumed from one already has this row.
             if not read_curve(callback.file):
                 self.look(0)
 

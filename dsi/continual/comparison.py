@@ -1,4 +1,4 @@
-"""What a user can set about a comparison of strategies; the text under a field is its help."""
+"""All options of a comparison of strategies; the string below a field is its help text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class BaseOptions:
     """Training loop of D0"""
 
     def training(self) -> TrainingOptions:
-        """Returns the options of `dsi train`; those that are not offered here as they are there."""
+        """Returns the options of `dsi train`; those not offered here keep their defaults."""
         return TrainingOptions(**{entry.name: getattr(self, entry.name) for entry in fields(self)})
 
 

@@ -1,4 +1,4 @@
-"""What the corpora of a comparison are asked, and how an index answers."""
+"""Test queries of the corpora of a comparison, and the evaluation of an index on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationQueries:
-    """What one corpus is asked.
+    """The test queries and documents of one corpus.
 
     Attributes:
         queries: Its test queries.
-        targets: The document that each must find.
+        targets: The relevant document of each query.
         texts: Its documents.
         doc_ids: Their ids.
     """
@@ -61,7 +61,7 @@ class EvaluationQueries:
         )
 
     def sample(self, most: int, seed: int) -> EvaluationQueries:
-        """Returns a seeded choice of at most so many queries, and of as many documents."""
+        """Returns a seeded sample of at most this many queries, and as many documents."""
         rng = np.random.default_rng([seed, 31])
         queries = np.sort(rng.permutation(len(self.queries))[:most]).tolist()
         documents = np.sort(rng.permutation(len(self.doc_ids))[:most]).tolist()
@@ -76,15 +76,15 @@ class EvaluationQueries:
 def measure(
     index: Path, corpora: Sequence[EvaluationQueries], beams: int | None
 ) -> list[dict[str, float]]:
-    """Asks an index for every corpus: Hits@1, Hits@10 and indexing accuracy of each.
+    """Evaluates an index on every corpus: Hits@1, Hits@10 and indexing accuracy.
 
-    Indexing accuracy is the share of documents whose own text, cut off as in training, finds
-    them first.
+    Indexing accuracy is the share of documents ranked first for their own text, truncated as in
+    training.
 
     Args:
         index: The folder of the index.
-        corpora: What each corpus is asked.
-        beams: Width of the search; None for the index's own.
+        corpora: Test queries of each corpus.
+        beams: Beam width; None for that of the index.
     """
     from dsi.index import Index
     from dsi.updating.first_training import training_options
@@ -115,14 +115,14 @@ def asked(
     doc_ids: Sequence[str],
     beams: int | None,
 ) -> np.ndarray:
-    """Returns the rank of each text's document, infinite beyond the tenth; float64 [texts].
+    """Returns the rank of each text's document, infinity beyond rank 10; float64 [texts].
 
     Args:
         index: The index.
         texts: The texts.
         tokens: Token ids of each.
-        doc_ids: Of each, the document that it asks for.
-        beams: Width of the search; None for the index's own.
+        doc_ids: The relevant document of each text.
+        beams: Beam width; None for that of the index.
     """
     from dsi.training.validation import DevQueries, ranks_of
 

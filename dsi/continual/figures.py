@@ -1,4 +1,4 @@
-"""Pictures of a comparison, and one HTML page that holds them and the tables."""
+"""Figures of a comparison, and an HTML page with the figures and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE = (
     ("WF10", "WF10"),
     ("never forgotten", "never forgotten"),
 )
-"""Figure -> heading; all of them shares, shown in per cent."""
+"""Figure -> heading; all are shares, shown in percent."""
 _EXPLAINED = (
     "A: mean over all corpora after the last update. F: what old corpora have lost since they were"
     " at their best. LA: each new corpus right after its own update. min-ACC, WC-ACC and WF10 are"
@@ -50,7 +50,7 @@ def _pyplot() -> Any:
 
 
 def measures_figure(summary: Mapping[str, Any]) -> Any:
-    """Draws A_n, F_n and LA_n over the increments, a line for each strategy."""
+    """Plots A_n, F_n and LA_n over the increments, one line per strategy."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(
         len(MEASURES), 3, figsize=(13, 3.4 * len(MEASURES)), squeeze=False, sharex=True
@@ -104,11 +104,11 @@ def measures_figure(summary: Mapping[str, Any]) -> Any:
 
 
 def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | None:
-    """Draws Hits@10 of every corpus during the updates; None where nothing was measured.
+    """Plots Hits@10 of every corpus during the updates; None if there are no measurements.
 
-    A line begins with the update that brings its corpus. What falls on a dotted line, where an
-    update begins, is lost by making room for new documents, before the first step; what falls right
-    after it and rises again is the stability gap.
+    A line begins with the update that adds its corpus. A drop on a dotted line, where an update
+    begins, is caused by model expansion for new documents, before the first step; a drop right
+    after it that recovers is the stability gap.
     """
     drawn = []
     for strategy in strategies:
@@ -161,7 +161,7 @@ def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | 
 
 
 def _colors(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
-    """Returns a color, a marker and a kind of line for each: lines may lie on one another."""
+    """Returns a color, marker and line style for each strategy, because lines may overlap."""
     palette = _pyplot().get_cmap("tab10")
     return {
         name: (palette(place % 10), "osD^vPX*"[place % 8], ("-", "--", "-.", ":")[place % 4])
@@ -170,17 +170,17 @@ def _colors(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
 
 
 def _wide_enough(*axes: Any) -> None:
-    """Lets axes of per cent show two points at least, so that nothing looks like a lot."""
+    """Makes percent axes span at least two points, so that small differences do not look large."""
     low = min(axis.dataLim.intervaly[0] for axis in axes)
     high = max(axis.dataLim.intervaly[1] for axis in axes)
     span = max(2.0, 1.1 * (high - low))
-    top = min((low + high + span) / 2, 100 + span / 20)  # nothing is above 100
+    top = min((low + high + span) / 2, 100 + span / 20)  # no value is above 100
     for axis in axes:
         axis.set_ylim(top - span, top)
 
 
 def png(figure: Any) -> bytes:
-    """Returns a figure as a PNG file, and lets go of it."""
+    """Returns a figure as PNG bytes, and closes it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
     _pyplot().close(figure)
@@ -188,7 +188,7 @@ def png(figure: Any) -> bytes:
 
 
 def cell_text(value: Mapping[str, float | None] | None, *, share: bool = True) -> str:
-    """Returns a mean and its deviation as people read them."""
+    """Formats a mean and its standard deviation."""
     if value is None or value["mean"] is None:
         return "-"
     mean, deviation = value["mean"], value["sd"]
@@ -199,10 +199,10 @@ def cell_text(value: Mapping[str, float | None] | None, *, share: bool = True) -
 
 
 def write_pictures(out: Path, summary: Mapping[str, Any], title: str) -> list[Path]:
-    """Writes `measures.png`, `curves.png` and `report.html`, which needs no other file.
+    """Writes `measures.png`, `curves.png` and `report.html`, which is self-contained.
 
     Returns:
-        The files that were written.
+        The written files.
     """
     pictures = {"measures.png": png(measures_figure(summary))}
     curves = curves_figure(out, list(summary["strategies"]))

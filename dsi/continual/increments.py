@@ -1,4 +1,4 @@
-"""A dataset split into D0 and increments: a folder with the datasets d0, d1, ... in it."""
+"""Splits a dataset into D0 and increments: a folder with the datasets d0, d1, ..."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALL_SPLITS = ("train", "dev", "test")
 
 
 class _Part(SourceData):
-    """One corpus of a split dataset, with the queries that it may have."""
+    """One corpus of a split dataset, with its allowed queries."""
 
     def __init__(
         self,
@@ -64,18 +64,18 @@ def split_dataset(
 ) -> list[Dataset]:
     """Splits a dataset into D0 and increments: the folders d0, d1, ... of `out`.
 
-    D0 has its queries of all splits; increments have those of test only. A query comes with the
-    last of its relevant documents.
+    D0 keeps its queries of all splits; increments keep only test queries. A query belongs to the
+    part with the last of its relevant documents.
 
     Args:
-        dataset: What to split.
-        out: Where to.
-        increments: How many there are besides D0.
-        share: D0's share of the documents; the others share the rest evenly.
-        seed: Of the choice.
-        documents: Take only the first so many documents.
+        dataset: The dataset to split.
+        out: Output folder.
+        increments: Number of increments besides D0.
+        share: D0's share of the documents; the increments share the rest evenly.
+        seed: Random seed.
+        documents: Use only the first N documents.
 
-    Where the same split is there already, it stays as it is, with all that was made in it.
+    If the same split exists already, it is kept with everything made in it.
 
     Raises:
         InputError: The shares are impossible, `out` holds something else, or another split with
@@ -120,7 +120,7 @@ def split_dataset(
 
 
 def _refuse_losses(out: Path) -> None:
-    """Refuses to replace parts in which something was made, or put."""
+    """Refuses to replace parts that contain other files."""
     for inside in sorted(out.glob("d*/*")):
         if _is_part(inside.parent.name) and inside.name not in TABLES:
             raise InputError(
@@ -131,7 +131,7 @@ def _refuse_losses(out: Path) -> None:
 
 
 def _is_part(name: str) -> bool:
-    """Tells whether we made what has this name in the folder of a split dataset."""
+    """Returns whether an entry of this name in a split dataset is our own."""
     return name == _SPLIT or re.fullmatch(r"d\d+", name) is not None
 
 
@@ -139,17 +139,17 @@ def open_split(folder: Path) -> list[Dataset]:
     """Opens D0, D1, ... in the folder of a split dataset.
 
     Raises:
-        InputError: The folder is no split dataset.
+        InputError: The folder is not a split dataset.
     """
     count = int(read_split(folder)["increments"])
     return [Dataset.open(folder / f"d{number}") for number in range(count + 1)]
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """Returns how the dataset in a folder was split.
+    """Returns the split parameters of a split dataset.
 
     Raises:
-        InputError: The folder is no split dataset.
+        InputError: The folder is not a split dataset.
     """
     if not (folder / _SPLIT).is_file():
         raise InputError(

@@ -25,7 +25,7 @@ NAMES = {
     "updates": ("updates ↓", "steps times batch"),
     "seconds": ("seconds ↓", "wall-clock time of the updates"),
 }
-"""Figure -> its symbol, with an arrow to where better is, and its full name."""
+"""Figure -> its symbol, with an arrow in the direction of better values, and its full name."""
 _CAPTIONS = {
     "measures.png": "After each increment; the band is from the lowest to the highest seed.",
     "curves.png": "During the increments, first seed; dotted: an update begins. What falls on a"
@@ -43,10 +43,10 @@ def continual_page(
     """Returns the page.
 
     Args:
-        summary: What `dsi.continual.summary` made of the results.
+        summary: The output of `dsi.continual.summary`.
         cells: Strategy -> the text of each cell, in the order of `NAMES`.
         pictures: File name -> PNG.
-        title: Of the page.
+        title: Title of the page.
         explained: Small print below the table.
     """
     means = {
@@ -72,10 +72,10 @@ def continual_page(
 
 
 def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Returns in a sentence which strategy is best, and what it forgets.
+    """Returns a sentence that names the best strategy and how much it forgets.
 
     Args:
-        means: Strategy -> measure -> its mean over seeds, a share; None where it was not measured.
+        means: Strategy -> measure -> mean over seeds, a share; None if not measured.
     """
     known = {name: each for name, each in means.items() if each["A Hits@10"] is not None}
     if not known:
@@ -116,7 +116,7 @@ def _is_best(value: float | None, best: float | None) -> bool:
 def _learned_and_forgotten(
     means: Mapping[str, Mapping[str, float | None]],
 ) -> tuple[str, str] | None:
-    """Draws A against F; None where there are fewer than two strategies with both."""
+    """Plots A against F; None if fewer than two strategies have both."""
     found = [
         (name, 100 * each["F Hits@10"], 100 * each["A Hits@10"])
         for name, each in means.items()

@@ -1,9 +1,9 @@
-"""Measures of continual indexing: what is kept, what is learned, and what dips in between.
+"""Measures of continual indexing: retention, learning, and temporary drops.
 
 P[n, o] is the performance on corpus o after the update with corpus n; o <= n. DSI++ (Mehta et al.,
-EMNLP 2023) sums it up as A_n, F_n and LA_n. What happens during an update, between these points,
-is what De Lange et al. (Continual evaluation for lifelong learning: identifying the stability gap,
-ICLR 2023) measure by min-ACC, WC-ACC and windowed drops.
+EMNLP 2023) summarizes it as A_n, F_n and LA_n. De Lange et al. (Continual evaluation for lifelong
+learning: identifying the stability gap, ICLR 2023) measure performance during an update, between
+these points, with min-ACC, WC-ACC and windowed drops.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def average_performance(performance: npt.NDArray[np.float64], n: int) -> float:
     """A_n = 1 / (n + 1) * sum over o <= n of P[n, o].
 
     Args:
-        performance: P; [corpora, corpora], of which entries with o <= n count.
-        n: After which corpus, from 0.
+        performance: P; [corpora, corpora]; only entries with o <= n are used.
+        n: Index of the last corpus, from 0.
     """
     return float(performance[n, : n + 1].mean())
 
@@ -27,10 +27,10 @@ def average_performance(performance: npt.NDArray[np.float64], n: int) -> float:
 def forgetting(performance: npt.NDArray[np.float64], n: int) -> float | None:
     """F_n = 1 / n * sum over o < n of the largest P[o', o] - P[n, o] with o <= o' < n.
 
-    Negative where old corpora have gained.
+    Negative if old corpora have improved.
 
     Returns:
-        None for n = 0, where there is nothing to forget.
+        None for n = 0, because there is nothing to forget.
     """
     if n == 0:
         return None
@@ -42,7 +42,7 @@ def learning_performance(performance: npt.NDArray[np.float64], n: int) -> float 
     """LA_n = 1 / n * sum over 1 <= o <= n of P[o, o].
 
     Returns:
-        None for n = 0, where no corpus has been added.
+        None for n = 0, because no corpus has been added.
     """
     if n == 0:
         return None
@@ -50,7 +50,7 @@ def learning_performance(performance: npt.NDArray[np.float64], n: int) -> float 
 
 
 def min_acc(histories: Sequence[Sequence[float]]) -> float:
-    """The mean over old corpora of the lowest value that each has had since it was learned.
+    """The mean over old corpora of the lowest value since each was learned.
 
     Args:
         histories: For each corpus before the current one, every evaluation after the end of its
@@ -60,12 +60,12 @@ def min_acc(histories: Sequence[Sequence[float]]) -> float:
 
 
 def worst_case_acc(current: float, histories: Sequence[Sequence[float]]) -> float:
-    """WC-ACC: the current corpus now, and old ones at their worst, each corpus counting alike.
+    """WC-ACC: current value of the newest corpus, worst of the old ones; equal weight per corpus.
 
-    1/k * A(E_k, f_t) + (1 - 1/k) * min-ACC, with k corpora so far.
+    1/k * A(E_k, f_t) + (1 - 1/k) * min-ACC, for k corpora so far.
 
     Args:
-        current: The newest corpus's value now.
+        current: Current value of the newest corpus.
         histories: As in `min_acc`; k - 1 of them, none for the first corpus.
     """
     corpora = len(histories) + 1
@@ -75,7 +75,7 @@ def worst_case_acc(current: float, histories: Sequence[Sequence[float]]) -> floa
 
 
 def windowed_drop(values: Sequence[float], window: int) -> float:
-    """The largest fall from one evaluation to a later one among any `window` in a row.
+    """The largest drop from one evaluation to a later one within any `window` consecutive ones.
 
     Returns:
         At least 0; 0 for fewer than two evaluations.
@@ -99,7 +99,7 @@ def windowed_plasticity(curves: Sequence[Sequence[float]], window: int) -> float
 
 
 def forgetting_events(correct: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Counts how often each document goes from right to wrong between evaluations in a row.
+    """Counts how often each document goes from correct to wrong in consecutive evaluations.
 
     Toneva et al., An empirical study of example forgetting, ICLR 2019.
 

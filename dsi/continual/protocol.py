@@ -1,13 +1,13 @@
 """The continual-indexing protocol: D0, then increments, one index for each strategy and seed.
 
     OUT/base/seed0/              an index of D0, trained once for all strategies
-    OUT/indexes/STRATEGY-seed0/  grows by one increment after another
-    OUT/results/STRATEGY-seed0/  d0.json, d1.json, ...: what was measured after each
-    OUT/curves/STRATEGY-seed0/   d1.jsonl, ...: what was measured during each
+    OUT/indexes/STRATEGY-seed0/  updated with one increment after another
+    OUT/results/STRATEGY-seed0/  d0.json, d1.json, ...: results after each update
+    OUT/curves/STRATEGY-seed0/   d1.jsonl, ...: results during each update
 
-Every step leaves its result before the next one begins: run again, it continues where it stopped.
-New corpora come without labelled training queries; test queries of every corpus are asked after
-every update of the whole index, which is not told which corpus a query is of.
+Every step stores its result before the next one begins, so that a new run resumes where the last
+one stopped. New corpora have no labeled training queries. After every update, the test queries of
+every corpus are run against the whole index, without telling it which corpus a query belongs to.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from dsi.version_files import link_or_copy
 
 @dataclass(frozen=True, kw_only=True)
 class ContinualOptions(ComparisonOptions):
-    """How strategies are compared.
+    """Options of a comparison of strategies.
 
     Attributes:
         strategies: As `with_changes` reads them.
@@ -67,18 +67,18 @@ class ContinualOptions(ComparisonOptions):
 
 
 def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str, Any]:
-    """Runs every strategy with every seed over all increments; continues where it stopped.
+    """Runs every strategy with every seed over all increments; resumes after an interruption.
 
     Args:
         split: The folder of a split dataset.
-        out: Where indexes and results are.
-        options: What to run.
+        out: Folder of indexes and results.
+        options: Options of the comparison.
 
     Returns:
-        What `summarize` makes of all results.
+        The output of `summarize` for all results.
 
     Raises:
-        InputError: `out` holds results of another split or other options.
+        InputError: `out` holds results of another split or with other options.
     """
     from dsi.continual.summary import summarize
 
@@ -92,10 +92,10 @@ def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str
 
 
 def claim(out: Path, split: Path, options: ContinualOptions) -> None:
-    """Makes a folder this comparison's own.
+    """Claims a folder for this comparison.
 
     Raises:
-        InputError: It holds results of another split or other options.
+        InputError: It holds results of another split or with other options.
     """
     wanted = json.loads(
         json.dumps(
@@ -131,12 +131,12 @@ def train_base(
 
     Args:
         corpora: D0 and the increments.
-        out: Where indexes and results are.
-        options: How it is trained.
-        seed: Of the training.
+        out: Folder of indexes and results.
+        options: Options of the comparison.
+        seed: Random seed of the training.
 
     Returns:
-        The folder of the index, and what was measured.
+        The folder of the index, and its results.
     """
     from dsi.indexing.build import train_index
 
@@ -169,16 +169,16 @@ def run_strategy(
     base: Path,
     first: dict[str, Any],
 ) -> None:
-    """Grows one index by all increments, and measures it after each.
+    """Updates one index with all increments, and evaluates it after each.
 
     Args:
         corpora: D0 and the increments.
-        out: Where indexes and results are; results are written after each increment.
-        options: What all strategies share.
+        out: Folder of indexes and results; results are written after each increment.
+        options: Options that all strategies share.
         strategy: As `with_changes` reads it.
-        seed: Of the updates.
+        seed: Random seed of the updates.
         base: The index of D0.
-        first: What was measured of it.
+        first: Its results.
     """
     name = f"{strategy}-seed{seed}"
     results, index = out / "results" / name, out / "indexes" / name

@@ -1,4 +1,4 @@
-"""From the results of a comparison to what is reported: measures, means, deviations."""
+"""Summarizes the results of a comparison: measures, means, standard deviations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUMMARY = "summary.json"
 
 
 def performance_of(results: Sequence[dict[str, Any]], measure: str) -> npt.NDArray[np.float64]:
-    """Returns P[n, o] of one measure, NaN for corpora that had not come; [corpora, corpora]."""
+    """Returns P[n, o] of one measure, NaN for corpora not added yet; [corpora, corpora]."""
     table = np.full((len(results), len(results)), np.nan)
     for n, result in enumerate(results):
         table[n, : n + 1] = [corpus[measure] for corpus in result["performance"]]
@@ -28,7 +28,7 @@ def performance_of(results: Sequence[dict[str, Any]], measure: str) -> npt.NDArr
 
 
 def results_of(out: Path, strategy: str, seed: int) -> list[dict[str, Any]]:
-    """Returns what was measured after D0 and each increment, as far as there is something."""
+    """Returns the available results after D0 and each increment."""
     folder = out / "results" / f"{strategy}-seed{seed}"
     found: list[dict[str, Any]] = []
     while (file := folder / f"d{len(found)}.json").is_file():
@@ -43,7 +43,7 @@ def curves_of(out: Path, strategy: str, seed: int, corpora: int) -> list[list[di
 
 
 def measures_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns A_n, F_n and LA_n of every measure after each increment, and what it took."""
+    """Returns A_n, F_n and LA_n of every measure after each increment, and the costs."""
     found: dict[str, Any] = {}
     for measure in MEASURES:
         table = performance_of(results, measure)
@@ -61,16 +61,16 @@ def measures_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Returns what the evaluations during the increments tell; empty where there are none.
+    """Returns stability measures of the evaluations during increments; empty if there are none.
 
     Args:
-        curves: The rows of each increment, the first one first. Corpus o, from 0, is in those of
-            increment o and of every later one.
+        curves: The rows of each increment, in order. Corpus o, from 0, is in those of increment o
+            and of every later one.
     """
     if not curves or not all(curves):
         return {}
     corpora = len(curves) + 1
-    # After a corpus's own update: its last evaluation there, and all later ones.
+    # From the last evaluation of a corpus's own update on.
     histories: list[list[float]] = []
     right: list[list[str]] = []
     for corpus in range(corpora):
@@ -97,10 +97,11 @@ def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
-    """Sums up all strategies whose runs are complete, and writes `summary.json`.
+    """Summarizes all strategies with complete runs, and writes `summary.json`.
 
     Returns:
-        strategy -> mean and deviation over seeds of every figure, and the figures themselves.
+        strategy -> mean and standard deviation over seeds of every figure, and the figures
+        themselves.
     """
     summary: dict[str, Any] = {"seeds": seeds, "strategies": {}}
     for strategy in strategies:
@@ -119,7 +120,7 @@ def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any
 
 
 def last_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Returns the mean and the sample deviation over seeds of the figures after the last corpus."""
+    """Returns mean and sample deviation over seeds of the figures after the last corpus."""
     rows = []
     for run in runs:
         row = {

@@ -1,4 +1,4 @@
-"""DeepSpeed: its configuration as it may be given, and making it ready on GPUs or CPUs."""
+"""DeepSpeed: reads its configuration and initializes it on GPUs or CPUs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from data_prep.errors import InputError
 
 
 def read_zero_config(file: Path) -> dict[str, Any]:
-    """Reads a DeepSpeed configuration and refuses what training cannot honour.
+    """Reads a DeepSpeed configuration and refuses settings that training cannot honor.
 
     Raises:
-        InputError: It is no JSON, names no ZeRO stage from 1 to 3, or sets what `dsi train` sets.
+        InputError: The file is not JSON, has no ZeRO stage from 1 to 3, or sets values that `dsi
+            train` sets.
     """
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
 
 
 def start_deepspeed() -> None:
-    """Makes DeepSpeed ready, on GPUs or, without any, on CPUs.
+    """Initializes DeepSpeed on GPUs, or on CPUs if there is no GPU.
 
     Raises:
         InputError: DeepSpeed is not installed.
@@ -77,7 +78,7 @@ def start_deepspeed() -> None:
     if not torch.cuda.is_available():
         _build_collectives()
     if not torch.distributed.is_initialized():
-        # A process alone: DeepSpeed wants a group and a rank all the same.
+        # DeepSpeed needs a process group and a rank even for a single process.
         os.environ.setdefault("LOCAL_RANK", "0")
         torch.distributed.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo",
@@ -88,17 +89,17 @@ def start_deepspeed() -> None:
 
 
 def _build_collectives() -> None:
-    """Compiles what DeepSpeed sums gradients with on CPUs, unless that was done before.
+    """Compiles DeepSpeed's collectives for CPUs, unless they are compiled already.
 
-    torch marks a folder that it compiles in by a file, and waits for that file to go. A process
-    that is killed leaves it there, and every later one would wait for ever. So the folder is the
-    toolkit's own, and whoever compiles in it holds a lock that ends with its process.
+    torch puts a lock file into its build folder, and waits for that file to disappear. A killed
+    process leaves it there, and every later process would wait forever. The toolkit therefore uses
+    its own folder, guarded by a lock that is released when its process ends.
     """
     from deepspeed.comm.torch import build_shm_op
     from filelock import FileLock
     from torch.utils.cpp_extension import get_default_build_root
 
-    if "TORCH_EXTENSIONS_DIR" in os.environ:  # chosen by the user, who may share it with others
+    if "TORCH_EXTENSIONS_DIR" in os.environ:  # chosen by the user, and possibly shared
         return
     version = f"python{sys.version_info.major}.{sys.version_info.minor}-torch{torch.__version__}"
     folder = Path(get_default_build_root()) / "dsi-toolkit" / version
@@ -112,7 +113,7 @@ def _build_collectives() -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps DeepSpeed's remarks on itself off standard output, and its imports' warnings away."""
+    """Keeps DeepSpeed's log messages off standard output, and silences warnings of its imports."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield

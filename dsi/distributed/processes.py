@@ -1,4 +1,4 @@
-"""Several processes on one job: one of them writes the files, and all of them hear of an error."""
+"""Processes of one job: one of them writes the files, and errors reach all of them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from data_prep.errors import InputError
 T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(days=1)
-"""How long processes wait for each other; the first may have a large corpus to prepare."""
+"""Timeout of the process group; the first process may have a large corpus to prepare."""
 
 
 class Processes:
-    """The processes of one `torchrun`; a process that was started alone is all of them.
+    """The processes started by one `torchrun`, or a single process.
 
-    What one process raises inside a method, every process raises: none waits for one that is
-    gone. All processes must call the same methods in the same order.
+    An exception in one process inside a method is raised in all of them, so that none waits for a
+    process that has exited. All processes must call the same methods in the same order.
 
     Attributes:
-        rank: Which one this is, from 0.
-        count: How many there are.
+        rank: Rank of this process, from 0.
+        count: Number of processes.
     """
 
     def __init__(self) -> None:
@@ -37,24 +37,24 @@ class Processes:
             from accelerate import PartialState
 
             PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-            # A group that still stands can abort the process while Python ends.
+            # A live process group can abort the process while Python shuts down.
             atexit.register(_dissolve)
 
     def together(self, work: Callable[[], T]) -> T:
-        """Does `work` in every process at once, and returns when all have done it."""
+        """Runs `work` in all processes at once, and returns when all are done."""
         return self._share(work, True)[0]
 
     def first_alone(self, work: Callable[[], T]) -> T | None:
-        """Does `work` in the first process, while the others wait.
+        """Runs `work` in the first process while the others wait.
 
         Returns:
-            What it returned; None in the other processes.
+            The result of `work`; None in the other processes.
         """
         done = self._share(work, self.rank == 0)
         return done[0] if done else None
 
     def first_before_others(self, work: Callable[[], T]) -> T:
-        """Does `work` in the first process, then, where much of it is done, in the others."""
+        """Runs `work` in the first process, then in the others, which find most of it done."""
         return (self._share(work, self.rank == 0) + self._share(work, self.rank > 0))[0]
 
     def gathered(self, entries: list[T]) -> list[T]:
@@ -66,7 +66,7 @@ class Processes:
         return list(gather_object(entries))
 
     def _share(self, work: Callable[[], T], mine: bool) -> list[T]:
-        """Does `work` where it is this process's, and tells every process how that ended."""
+        """Runs `work` if it is this process's turn, and shares the outcome with all processes."""
         done: list[T] = []
         error: Exception | None = None
         if mine:
@@ -88,10 +88,10 @@ class Processes:
 
 
 def leave(code: int) -> None:
-    """Ends a process of several with an exit code; returns where there is only one.
+    """Exits one of several processes with an exit code; returns if there is only one.
 
-    Python's own way out would wait for threads of gloo, some of which a failed peer can make
-    abort the process meanwhile, and the exit code would be lost.
+    A normal exit of Python would wait for gloo threads. A failed peer can make these abort the
+    process, which would lose the exit code.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
@@ -103,7 +103,7 @@ def leave(code: int) -> None:
 
 
 def _dissolve() -> None:
-    """Takes the process group down, if there is one."""
+    """Destroys the process group, if there is one."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,1 +1,1 @@
-"""The first training of an index, from a dataset to a finished version: what `dsi train` does."""
+"""The first training of an index, from a dataset to a finished version, as in `dsi train`."""

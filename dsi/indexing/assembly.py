@@ -1,4 +1,4 @@
-"""What the training loop runs on: network, batches, terms of the loss, optimizer."""
+"""Assembles a training run: network, batches, terms of the loss, optimizer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 def make_training_run(
     dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
 ) -> Run:
-    """Returns what the training loop is given.
+    """Returns the training run.
 
     Args:
         dataset: The corpus and its queries.
-        work: The folder of what is under way.
-        options: How.
-        prepared: What the steps before have made.
+        work: Working folder.
+        options: Training options.
+        prepared: Results of the preparation steps.
 
     Raises:
         InputError: An option does not fit the network or the identifiers.
@@ -112,7 +112,7 @@ def _example_scores(
     options: TrainingOptions,
     examples: Mapping[str, Examples],
 ) -> ExampleScores | None:
-    """Returns the lexical scores of all examples, for identifiers of one code; None for others."""
+    """Returns the lexical scores of all examples for identifiers of one code; otherwise None."""
     from dsi.data.examples import TASKS, task_queries
     from dsi.lexical.examples import ExampleScores
 
@@ -131,13 +131,13 @@ def _example_scores(
 def without_training(
     dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Returns the network as it starts, and what it reaches on the dev queries.
+    """Returns the initial network, and its results on the dev queries.
 
     Args:
         dataset: The corpus and its queries.
-        work: The folder of what is under way.
-        options: How.
-        prepared: What the steps before have made.
+        work: Working folder.
+        options: Training options.
+        prepared: Results of the preparation steps.
     """
     import torch
 
@@ -164,7 +164,7 @@ def without_training(
 def _teacher_scores(
     work: Path, examples: Mapping[str, Examples], options: TrainingOptions
 ) -> TeacherScores | None:
-    """Opens what the teacher said, where it was asked."""
+    """Opens the teacher scores, if the loss needs them."""
     if not options.objectives.needs_teacher:
         return None
     from dsi.teachers.scores import TeacherScores
@@ -180,14 +180,14 @@ def _teacher_scores(
 
 
 _BACKBONE_LR_SCALES = {"spectral": 0.0, "encoder": 1.0}
-"""Learning-rate scale of the backbone with atomic identifiers, by warm start."""
+"""Learning-rate multiplier of the backbone with atomic identifiers, by warm start."""
 
 
 def backbone_lr_scale(options: TrainingOptions, kind: str) -> float:
-    """Returns the learning-rate scale of the backbone, the default unless the user sets one.
+    """Returns the learning-rate multiplier of the backbone, the default unless the user sets one.
 
-    With one code a document, a latent model has nothing to learn between words and documents
-    that their own rows could not hold, and training the backbone costs accuracy and time.
+    With one code per document, the rows of words and documents can hold everything that a latent
+    model has to learn, and training the backbone costs accuracy and time.
     """
     if options.optimizer.backbone_lr_scale is not None:
         return options.optimizer.backbone_lr_scale
@@ -197,18 +197,18 @@ def backbone_lr_scale(options: TrainingOptions, kind: str) -> float:
 
 
 def optimizer_of(options: TrainingOptions, kind: str) -> OptimizerOptions:
-    """Returns the optimizer options of the first training, with their defaults resolved."""
+    """Returns the optimizer options of the first training, with defaults resolved."""
     share = backbone_lr_scale(options, kind)
     if options.lora.rank and options.optimizer.backbone_lr_scale is None:
-        share = 1.0  # adapters are few and start from nothing
+        share = 1.0  # adapters are small and start at zero
     return replace(options.optimizer, backbone_lr_scale=share, **_resting(options, kind))
 
 
 def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
-    """Decides what of the network rests where the user has not.
+    """Resolves which parts of the network are frozen if the user has not set them.
 
-    A pretrained encoder ranks before anything is trained. What labels teach flows through what all
-    documents share, so that those without labelled queries stay comparable.
+    A pretrained encoder can rank without training. Labels train only weights that all documents
+    share, so that documents without labeled queries stay comparable.
     """
     asked, behind = options.optimizer, options.model.start == "encoder"
     shared = behind and KINDS[kind].form == "atomic"
@@ -225,7 +225,7 @@ def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
 def _make_model(
     options: TrainingOptions, prepared: PreparedCorpus, *, fresh: bool
 ) -> PreTrainedModel:
-    """Builds or loads the network; a run that continues from a checkpoint needs no warm start."""
+    """Builds or loads the network; a run resumed from a checkpoint needs no warm start."""
     from dsi.backbone import (
         from_encoder,
         from_pretrained,
@@ -282,12 +282,12 @@ def _make_model(
 def _refuse_long_texts(
     model: PreTrainedModel, options: TrainingOptions, prepared: PreparedCorpus
 ) -> None:
-    """Raises InputError where a checkpoint has not as many positions as it is to read tokens."""
+    """Raises InputError if a checkpoint has fewer positions than the maximum text length."""
     from dsi.backbone import longest_text
     from dsi.language_model import is_prompted
 
     positions, beside = longest_text(model), prepared.text.beside
-    if is_prompted(model):  # which reads identifiers behind the text
+    if is_prompted(model):  # it reads identifiers after the text
         beside += 1 + prepared.assignment.table.matrix().shape[1]
     for name in ("query_length", "document_length"):
         wanted = getattr(options.mix, name)
@@ -303,7 +303,7 @@ def _refuse_long_texts(
 
 
 def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:
-    """Gives a network, in place, what options put beside its own layers."""
+    """Adds the modules that the options request to a network, in place."""
     if options.model.head == "pawa":
         from dsi.pawa import add_pawa
 
@@ -321,7 +321,7 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
 
 
 def _dev_queries(dataset: Dataset, prepared: PreparedCorpus, options: TrainingOptions) -> Any:
-    """Returns a seeded sample of the dev split, or None where it is empty."""
+    """Returns a seeded sample of the dev split, or None if it is empty."""
     from dsi.training.validation import DevQueries
 
     texts = dataset.query_texts()
@@ -342,7 +342,7 @@ def _dev_queries(dataset: Dataset, prepared: PreparedCorpus, options: TrainingOp
 
 
 def _evaluation_documents(prepared: PreparedCorpus, options: TrainingOptions) -> Any:
-    """Returns a seeded sample of the documents, or None where none are to be watched."""
+    """Returns a seeded sample of the documents, or None if none are tracked."""
     from dsi.training.validation import DevQueries
 
     if not options.loop.evaluate_documents:

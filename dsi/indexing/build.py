@@ -1,4 +1,4 @@
-"""From a Dataset to an index: does every step that is missing, trains, writes the version."""
+"""From a Dataset to an index: runs missing steps, trains, writes the version."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CLAIM = "training.json"
-"""The file in the working folder that says which run it belongs to."""
+"""File in the working folder that identifies its run."""
 
 
 def train_index(
@@ -47,28 +47,28 @@ def train_index(
     memory_folder: Path | None = None,
     deepspeed: Path | None = None,
 ) -> Manifest:
-    """Trains an index; run again after an interruption, it continues.
+    """Trains an index; run again after an interruption, it resumes.
 
     Under `torchrun`, the first process writes all files.
 
     Args:
-        dataset: The corpus, and the queries there are.
-        out: The index folder. Its `training/` holds what is under way and is removed when the
-            first version is live.
-        options: How.
-        docids_folder: Identifiers that exist already, as `dsi docids` wrote them; None to
-            assign those of `options.docids`.
-        memory_folder: A generative memory to keep with the index; None for the dataset's own,
-            where it has one.
-        deepspeed: A DeepSpeed configuration; None for DDP. It says how the work is shared out,
-            not what is computed: a run may continue with another one, or without.
+        dataset: The corpus and its queries.
+        out: The index folder. Its `training/` holds work in progress and is removed when the first
+            version is live.
+        options: Training options.
+        docids_folder: Existing identifiers, written by `dsi docids`; None to assign those of
+            `options.docids`.
+        memory_folder: A generative memory to store with the index; None for that of the dataset, if
+            it has one.
+        deepspeed: A DeepSpeed configuration; None for DDP. It affects how the work is distributed,
+            not what is computed: a run may resume with another one, or without.
 
     Returns:
-        The manifest of the version that is live now.
+        The manifest of the version that is now live.
 
     Raises:
-        InputError: The folder holds an index or a run of other options, an option does not fit
-            the data, or the loss is not a finite number.
+        InputError: The folder holds an index or a run with other options, an option does not fit
+            the data, or the loss is not finite.
     """
     options = decided(options, docids_folder)
     wanted = _fingerprint(dataset, options, docids_folder)
@@ -90,7 +90,7 @@ def train_index(
         if processes.rank == 0 and not out.exists():
             stack.enter_context(_none_left_empty(out))
         writer = processes.first_alone(lambda: stack.enter_context(versions.lock(out)))
-        # A version that a kill kept from going live is live now.
+        # A complete version that was not yet live because of a kill is now live.
         finished = processes.first_before_others(lambda: _finished(out, wanted))
         if finished is not None:
             return finished
@@ -133,7 +133,7 @@ def train_index(
 
 @contextlib.contextmanager
 def _none_left_empty(out: Path) -> Iterator[None]:
-    """Removes the index folder that a refused training has made, where nothing is in it."""
+    """Removes the index folder that a refused training created, if it is empty."""
     try:
         yield
     except InputError:
@@ -146,7 +146,7 @@ def _none_left_empty(out: Path) -> Iterator[None]:
 def _fingerprint(
     dataset: Dataset, options: TrainingOptions, docids_folder: Path | None
 ) -> dict[str, Any]:
-    """What decides the outcome: two runs of one fingerprint end in the same weights."""
+    """Everything that determines the result: equal fingerprints give equal weights."""
     given = None if docids_folder is None else read_json(docids_folder / "docids.json")
     return {
         "dataset": {"name": dataset.info.name, "content_hash": dataset.info.content_hash},
@@ -156,7 +156,7 @@ def _fingerprint(
 
 
 def _difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Says what a training that is there already was made of that is not wanted now."""
+    """Describes how an existing training differs from the requested one."""
     if made.get("dataset") != wanted["dataset"]:
         return f"another dataset ({made.get('dataset', {}).get('name')})"
     here, asked = (_flat(each.get("options", {})) for each in (made, wanted))
@@ -167,7 +167,7 @@ def _difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns options by their full names, as they come back from JSON."""
+    """Returns options by full name, as read back from JSON."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -178,14 +178,14 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
-    """Returns the live manifest where this very training has been done already.
+    """Returns the live manifest if this very training is already done.
 
     Raises:
-        InputError: The folder holds an index of other options, or something else.
+        InputError: The folder holds an index with other options, or something else.
     """
     manifest = _existing(out, wanted)
     if manifest is not None:
-        # A training that was killed after its last step but one has left this.
+        # Left by a training that was killed before its final cleanup.
         remove_folder(out / "training")
         versions.clear_up(out)
     return manifest
@@ -194,11 +194,11 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
 def refuse_conflicts(
     dataset: Dataset, out: Path, options: TrainingOptions, docids_folder: Path | None = None
 ) -> None:
-    """Refuses what `train_index` would refuse about its folder, and changes nothing.
+    """Performs the folder checks of `train_index`, without changing anything.
 
     Raises:
-        InputError: The folder is a file, or holds an index or a run of other options, or something
-            else.
+        InputError: The folder is a file, or holds an index or a run with other options, or
+            something else.
     """
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
@@ -208,11 +208,11 @@ def refuse_conflicts(
 
 
 def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
-    """Returns the live manifest where this very training has been done already."""
+    """Returns the live manifest if this very training is already done."""
     work = out / "training"
     if (out / "live").is_file():
         manifest = Manifest.load(versions.folder(out, versions.live(out)))
-        # Updates that came since say so beside what the first version was made of.
+        # Later updates are recorded next to the configuration of the first version.
         stored = with_current_names(manifest.configuration)
         made = {name: part for name, part in stored.items() if name != "update"}
         if made != wanted:
@@ -235,10 +235,10 @@ def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
 
 
 def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
-    """Makes the working folder this run's own.
+    """Claims the working folder for this run.
 
     Raises:
-        InputError: A run of other options was interrupted there.
+        InputError: The folder holds an interrupted run with other options.
     """
     file = work / _CLAIM
     found = with_current_names(read_json(file)) if file.is_file() else None
@@ -259,14 +259,14 @@ def _refuse_other_claim(work: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _keep_logs(work: Path, folder: Path) -> None:
-    """Copies what was measured during training into the version: curves and evaluations."""
+    """Copies the training logs into the version: curves and evaluations."""
     folder.mkdir()
     shutil.copytree(work / "tensorboard", folder / "tensorboard")
     evaluations = work / "evaluations.jsonl"
     if evaluations.is_file():
         shutil.copy(evaluations, folder)
     if (work / "wandb").is_dir():
-        # A run made offline is uploaded later, from here. Its links are conveniences.
+        # An offline run is uploaded later, from here. Its symbolic links are not needed.
         shutil.copytree(work / "wandb", folder / "wandb", ignore=_links)
 
 
@@ -283,7 +283,7 @@ def _write(
     reached: Mapping[str, Any],
     configuration: Mapping[str, Any],
 ) -> None:
-    """Writes a version, and with it what later versions need to name new documents."""
+    """Writes a version, with the state that later versions need to assign new identifiers."""
     from dsi.index import write_parts
 
     table = prepared.assignment.table

@@ -1,4 +1,4 @@
-"""What a training would do, without doing it: steps, sizes, and the memory they ask for."""
+"""Dry run of a training: steps, sizes and memory, without doing any work."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
 
 FULL_PRECISION = 4
-"""Bytes of a weight."""
+"""Bytes per weight."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training would do.
+    """The plan of a training.
 
     Attributes:
-        steps: What would be done, in order, in a sentence each.
-        documents: How many there are; None where the dataset is not there yet.
-        parameters: Of the network; None where the checkpoint cannot be reached.
-        memory: Bytes for weights, gradients and the optimizer's states on every process; None
-            where the parameters are not known. What a batch adds is not in it.
-        proportions: Task -> its share of a batch.
-        examples: How many examples all steps together read; None where --loop.tokens decides.
+        steps: Steps in order, one sentence each.
+        documents: Number of documents; None if the dataset does not exist yet.
+        parameters: Number of parameters of the network; None if the checkpoint is not available.
+        memory: Bytes of weights, gradients and optimizer states per process; None if the number of
+            parameters is unknown. Activations are not included.
+        proportions: Task -> share of a batch.
+        examples: Total number of training examples; None if --loop.tokens is set.
     """
 
     steps: list[str]
@@ -51,17 +51,17 @@ def plan_training(
     documents: int | None = None,
     out: Path | None = None,
 ) -> Plan:
-    """Checks everything that can be checked before work starts, and says what would be done.
+    """Checks everything that can be checked before work starts, and returns the plan.
 
     Args:
-        dataset: The folder of the dataset, which need not be there yet.
-        options: As for `train_index`.
-        docids_folder: Identifiers made with `dsi docids`, which need not be there yet.
-        documents: How many documents to reckon with where the dataset is not there.
-        out: The folder of the index, in which a training must not meet something else.
+        dataset: The folder of the dataset, which may not exist yet.
+        options: Training options, as for `train_index`.
+        docids_folder: Identifiers written by `dsi docids`, which may not exist yet.
+        documents: Number of documents to assume if the dataset does not exist.
+        out: The folder of the index; it must not hold anything else.
 
     Raises:
-        InputError: An option does not fit the data that is there.
+        InputError: An option does not fit the existing data.
     """
     from dsi.indexing.build import refuse_conflicts
     from dsi.indexing.preparation import check_codebooks
@@ -139,7 +139,7 @@ def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOption
 
 
 def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
-    """Returns the bytes for what training keeps of the weights that it moves."""
+    """Returns the bytes of gradients and optimizer states for the trained weights."""
     from dsi.indexing.assembly import optimizer_of
     from dsi.training.memory_estimate import state_bytes
     from dsi.training.optimization.optimizers import parameter_groups
@@ -155,7 +155,7 @@ def _states(network: PreTrainedModel, options: TrainingOptions) -> int:
 def _network(
     options: TrainingOptions, documents: int | None, checkpoint: str | None
 ) -> PreTrainedModel | None:
-    """Builds the network without memory for its weights; None where its shape is not known."""
+    """Builds the network on the meta device; None if its shape is unknown."""
     import torch
 
     from dsi.backbone import empty_network, from_encoder, from_scratch, pretrained_config
@@ -166,7 +166,7 @@ def _network(
     if options.model.encoder is not None:
         from dsi.loaded_encoder import load_encoder
 
-        encoder = load_encoder(options.model.encoder)  # which refuses what cannot be one
+        encoder = load_encoder(options.model.encoder)  # it refuses invalid values
     kind = KINDS[options.docids]
     alphabet = kind.expected_alphabet(options.of_kind(options.docids), documents)
     if alphabet is None:
@@ -190,4 +190,4 @@ def _network(
     except InputError:
         raise
     except (OSError, ValueError):
-        return None  # a hub id that this machine cannot reach: the training will say so
+        return None  # a hub id that this machine cannot reach: the training will report it

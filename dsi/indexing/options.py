@@ -1,4 +1,4 @@
-"""All that decides an index besides the Dataset, and which options go together."""
+"""All options that determine an index besides the Dataset, and checks of their combinations."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TrainingOptions(KindOptions):
             check_trackers(self.loop.track)
 
     def _take_folder(self) -> None:
-        """Notes the folder where `docids` names one in place of a kind."""
+        """Stores the folder if `docids` names one instead of a kind."""
         file = Path(self.docids) / "docids.json"
         if self.docids not in KINDS and file.is_file():
             object.__setattr__(self, "given_docids", Path(self.docids))
@@ -133,7 +133,7 @@ class TrainingOptions(KindOptions):
                 )
 
     def _check_head(self) -> None:
-        """Refuses an output layer of codes before where there are none."""
+        """Refuses an output layer that depends on previous codes if there are none."""
         if self.model.head == "linear":
             return
         form = KINDS[self.docids].form
@@ -153,7 +153,7 @@ class TrainingOptions(KindOptions):
             )
 
     def _check_tokens(self) -> None:
-        """Refuses a budget of tokens that one text may exceed."""
+        """Refuses a token budget that a single text may exceed."""
         read = {"query_length": self.mix.pseudo or self.mix.labelled}
         read["document_length"] = self.mix.proportions["indexing"]
         for name, share in read.items():
@@ -166,7 +166,7 @@ class TrainingOptions(KindOptions):
                 )
 
     def _check_objectives(self) -> None:
-        """Refuses terms of the loss that the other options leave nothing to work on."""
+        """Refuses terms of the loss that have no input under the other options."""
         weights = self.objectives.weights
         scratch = self.model.pretrained is None and self.model.start not in ("learned", "encoder")
         if weights["r_drop"] and scratch and not self.model.dropout:

@@ -1,4 +1,4 @@
-"""The steps before training that are missing, from the vocabulary to the lexical layer."""
+"""Runs missing preparation steps before training, from the vocabulary to the lexical layer."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
     from dsi.rows import Codebooks
 
 TEACHER_SCORES = "teacher_scores"
-"""The folder in the working folder where what a teacher said is kept."""
+"""Folder of the teacher scores in the working folder."""
 LEXICAL = "lexical"
-"""The folder of the lexical layer, in the working folder and in a version."""
+"""Folder of the lexical layer, in the working folder and in a version."""
 LEARNING = "assigning"
-"""Where identifiers that are learned keep what they have under way."""
+"""Working folder of learned identifiers."""
 VECTORS = "vectors"
-"""The folder in the working folder with what a pretrained encoder has made of the documents."""
+"""Folder of the document vectors of a pretrained encoder, in the working folder."""
 
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """What training stands on, made once and kept for a run that continues.
+    """Inputs of training, computed once and reused when a run resumes.
 
     Attributes:
-        text: The encoder of texts.
-        assignment: The identifiers; rows of its table are the order of all that follows.
+        text: The text encoder.
+        assignment: The identifiers; all other fields follow the row order of its table.
         titles: The title of every document.
         tokens: The token ids of every document, title first.
-        title_tokens: Those of its title alone; empty where it has none.
-        generator: Whose pseudo-queries are trained on; None for none.
+        title_tokens: Token ids of its title alone; empty without a title.
+        generator: Generator of the pseudo-queries used in training; None for none.
         checkpoint: Hub id or folder of the model that training starts from; None from scratch.
-        codebooks: Those of the identifiers, where the rows of codes start from them.
-        codes: What learned identifiers bring for the rows of their codes.
-        lexical: Scores documents by the words they share with a query; None without.
-        vectors: What `options.model.encoder` makes of every document; float32 [documents, width].
-            None without one.
+        codebooks: Codebooks of the identifiers, if the code rows are initialized from them.
+        codes: Code rows provided by learned identifiers.
+        lexical: The lexical layer; None without one.
+        vectors: Document vectors of `options.model.encoder`; float32 [documents, width]. None
+            without an encoder.
     """
 
     text: TextEncoder
@@ -83,16 +83,16 @@ class PreparedCorpus:
 def prepare(
     dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
 ) -> PreparedCorpus:
-    """Does the steps before training that are missing; what is there is used.
+    """Runs the missing steps before training and reuses existing results.
 
     Args:
         dataset: The corpus and its queries; pseudo-queries are written into it.
-        work: The folder of what is under way.
-        options: How.
-        docids_folder: Identifiers that exist already; None to assign those of the options.
+        work: Working folder.
+        options: Training options.
+        docids_folder: Existing identifiers; None to assign those of the options.
 
     Raises:
-        InputError: Identifiers are of other documents, a model cannot be loaded, or an option
+        InputError: Identifiers belong to other documents, a model cannot be loaded, or an option
             does not fit the data.
     """
     documents = list(dataset.documents())
@@ -100,7 +100,7 @@ def prepare(
     texts = text_of(titles, (document.text for document in documents))
     doc_ids = [document.doc_id for document in documents]
     learned = options.model.start == "learned"
-    # The tokenizer of learned identifiers comes with them; any other can be missing: it is first.
+    # Learned identifiers come with their tokenizer; any other may be missing, so it is made first.
     encoder = None
     if options.model.encoder is not None:
         from dsi.loaded_encoder import load_encoder
@@ -130,7 +130,7 @@ def prepare(
     title_tokens = [
         line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
     ]
-    # Rows of the table are the order in which everything after this counts documents.
+    # From here on, documents are numbered by their table rows.
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
     in_rows = [documents[number] for number in picked]
@@ -163,15 +163,15 @@ def _lexical(
     work: Path,
     options: TrainingOptions,
 ) -> LexicalLayer | None:
-    """Makes the lexical layer unless it is there.
+    """Builds the lexical layer unless it exists.
 
     Args:
         dataset: The corpus and its queries.
-        documents: In the row order of the table.
+        documents: The documents, in the row order of the table.
         table: The identifiers.
-        generator: Whose pseudo-queries are trained on; None for none.
-        work: The folder of what is under way.
-        options: How.
+        generator: Generator of the pseudo-queries used in training; None for none.
+        work: Working folder.
+        options: Training options.
     """
     if not options.lexical.enabled:
         return None
@@ -192,10 +192,10 @@ def _lexical(
 
 
 def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) -> Labelled:
-    """Returns the queries that the lexical layer learns from; none where there are too few.
+    """Returns the queries that the lexical layer learns from; none if there are too few.
 
-    Those are the labelled ones or, with too few of them, pseudo-queries of a model. Pseudo-queries
-    that are cut out of the documents teach nothing of how people ask.
+    These are the labeled queries or, if there are too few, pseudo-queries of a model.
+    Pseudo-queries extracted from documents say nothing about how users phrase queries.
     """
     labelled = _judged(dataset, table, "train")
     if len(labelled) >= FEWEST_LABELLED:
@@ -229,14 +229,14 @@ def _found(texts: list[str], doc_ids: list[str], table: DocidTable) -> Labelled:
 
 
 def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
-    """Refuses codebooks as the start of rows where the identifiers have none.
+    """Refuses initialization from codebooks if the identifiers have none.
 
     Args:
-        options: Of the training.
-        docids_folder: Identifiers that exist already; None where the options say which.
+        options: Training options.
+        docids_folder: Existing identifiers; None to assign those of the options.
 
     Raises:
-        InputError: They are asked for, and there are none.
+        InputError: Codebooks are requested, but there are none.
     """
     kind = options.docids
     if docids_folder is not None and (docids_folder / "docids.json").is_file():
@@ -304,7 +304,7 @@ def _docids(
 
 
 def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
-    """Generates pseudo-queries unless they are there; returns whose are to be used."""
+    """Generates pseudo-queries unless they exist; returns the name of their generator."""
     if options.generator == "none" or not options.mix.pseudo or not options.loop.total:
         return None
     from data_prep.generate import generate_queries, used_as_they_are
@@ -329,7 +329,7 @@ def _ask_teacher(
     work: Path,
     options: TrainingOptions,
 ) -> None:
-    """Asks the teacher about every training query, unless that is done or no term wants it."""
+    """Computes teacher scores of all training queries, unless done or not needed by the loss."""
     folder = work / TEACHER_SCORES
     if not options.objectives.needs_teacher or (folder / "teacher_scores.json").is_file():
         return
@@ -370,10 +370,10 @@ def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> Tex
 
 
 def _tokenizer(name: str, prompt: str | None) -> TextEncoder:
-    """Returns the tokenizer of a checkpoint, with a prompt where it is a language model.
+    """Returns the tokenizer of a checkpoint, with a prompt for a language model.
 
     Raises:
-        InputError: It cannot be had, or a prompt is asked for that no encoder reads.
+        InputError: It is not available, or a prompt is set for a model that reads none.
     """
     from dsi.backbone import loadable_config
     from dsi.prompt_template import template_encoder

@@ -1,4 +1,4 @@
-"""Which model a training starts from: one that identifiers were trained with, or another."""
+"""Resolves the model that a training starts from: that of learned identifiers, or another."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 FEWEST_LABELLED = 200
-"""With fewer labelled training queries, nothing is learned from them about how people ask."""
+"""Minimum number of labeled training queries to learn from."""
 DEFAULT_STEPS = 160
-"""Optimizer steps of a network that has everything to learn."""
+"""Default optimizer steps of a network that cannot rank without training."""
 _OF_A_STEP = (
     "batch",
     "tokens",
@@ -30,18 +30,18 @@ _OF_A_STEP = (
     "gradient_checkpointing",
     "checkpoint_every",
 )
-"""The options of the loop that change nothing without a step."""
+"""Options of the loop that have no effect with zero steps."""
 
 
 def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
-    """Refuses options about identifiers that this training does not make.
+    """Refuses options of identifiers that this training does not assign.
 
     Args:
-        options: As the user gave them.
-        docids_folder: Identifiers that exist already, or will when training begins.
+        options: Options as given by the user.
+        docids_folder: Identifiers that exist, or will exist when training begins.
 
     Raises:
-        InputError: One is of another kind than is made here, or than is in the folder.
+        InputError: An option belongs to another kind than the one assigned here or in the folder.
     """
     if docids_folder is None:
         kind, chosen = options.docids, f"--docids {options.docids}"
@@ -66,17 +66,18 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
 
 
 def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
-    """Returns options with the number of steps, and whether the warm start is `learned`.
+    """Returns options with the number of steps and the warm start `learned` resolved.
 
-    Where an encoder-decoder was, or will be, trained with the identifiers, it is what `auto`
-    takes; with small networks over document vectors there is none.
+    If an encoder-decoder was, or will be, trained with the identifiers, `auto` selects it; small
+    networks over document vectors have none.
 
     Args:
-        options: As the user gave them.
-        docids_folder: Identifiers that exist already; None to assign those of `options.docids`.
+        options: Options as given by the user.
+        docids_folder: Existing identifiers; None to assign those of `options.docids`.
 
     Raises:
-        InputError: Another network is asked for besides, or `learned` where there is none.
+        InputError: Another network is requested as well, or `learned` is requested but there is
+            none.
     """
     options = _with_score(_with_start(options, docids_folder))
     asked = _about_steps(options)
@@ -97,10 +98,10 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
 
 
 def _refuse_idle(loop: LoopOptions) -> None:
-    """Refuses options of a step where no step is made and none was ruled out.
+    """Refuses training options if the default is zero steps.
 
     Raises:
-        InputError: One is set.
+        InputError: Such an option is set.
     """
     usual = type(loop)()
     for name in _OF_A_STEP:
@@ -113,14 +114,14 @@ def _refuse_idle(loop: LoopOptions) -> None:
 
 
 def _about_steps(options: TrainingOptions) -> str | None:
-    """Returns the first option given that is about the steps of the network; None without one."""
+    """Returns the first given option that affects training steps; None without one."""
     if options.generator not in ("auto", "none"):
         return "generator"
     for group in ("mix", "rehearsal", "objectives", "optimizer", "lora", "sam"):
         value = getattr(options, group)
         usual = type(value)()
         for entry in fields(value):
-            if entry.name == "query_length":  # a search reads as much
+            if entry.name == "query_length":  # search uses it too
                 continue
             if getattr(value, entry.name) != getattr(usual, entry.name):
                 return f"{group}.{entry.name}"
@@ -128,10 +129,10 @@ def _about_steps(options: TrainingOptions) -> str | None:
 
 
 def _with_score(options: TrainingOptions) -> TrainingOptions:
-    """Returns options that say what a code is compared with.
+    """Returns options with `loop.score` resolved.
 
-    Over the whole alphabet a code without an alternative costs as much as any other, until training
-    has taught it better: identifiers of many codes would come last.
+    With a softmax over the whole alphabet, a code that is the only continuation costs as much as
+    any other until training has adapted to it: long identifiers would rank last.
     """
     if options.loop.score != "auto":
         return options
@@ -159,11 +160,11 @@ def _with_start(options: TrainingOptions, docids_folder: Path | None) -> Trainin
 
 
 def codes_model(options: TrainingOptions, docids_folder: Path | None) -> str | None:
-    """Returns the encoder-decoder that codes are trained with, for its shape; None without one.
+    """Returns the encoder-decoder that codes are trained with, to copy its shape; None without one.
 
     Args:
-        options: How identifiers are made where there are none yet.
-        docids_folder: Identifiers that exist already, or will when training begins.
+        options: How identifiers are assigned if none exist yet.
+        docids_folder: Identifiers that exist, or will exist when training begins.
     """
     if docids_folder is not None:
         return str(docids_folder / MODEL) if (docids_folder / MODEL).is_dir() else None

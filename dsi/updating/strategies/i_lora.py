@@ -10,8 +10,8 @@ one:
     weight * mean over layers of mean (h_fast - h_slow)^2
 
 The authors' released code has a rate of 0.25, with which the slow adapter is hardly slow, and pulls
-only upward, where the slow state is larger (`target` larger); the default here is the form in the
-paper. The paper does not say clearly which adapter is used for search: their code continues from
+only upward, where the slow state is larger (`target` larger); the default here is the formula
+above. The paper does not say clearly which adapter is used for search: their code continues from
 the fast one, which is the default of `merge`.
 """
 

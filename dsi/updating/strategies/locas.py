@@ -35,9 +35,7 @@ class Locas(Strategy):
     name = "locas"
     role = "structure"
     reads = frozenset({"locas"})
-    plain_head = (
-        True  # it widens the backbone, whose configuration also sets the width of an adaptor
-    )
+    plain_head = True  # it widens the backbone; an adaptor takes its width from there
 
     def shape(self, plan: Plan) -> None:
         """Modifies the model of the plan.
