@@ -1,1 +1,1 @@
-"""The verbs of the command line: one file, one function, one verb."""
+"""The commands of `dsi`: one file and one function per command."""

@@ -95,10 +95,10 @@ compare.arguments = GridArguments  # type: ignore[attr-defined]
 
 
 def _rows(out: Path, dataset: Dataset, split: str) -> dict[str, dict[str, Any]]:
-    """Returns what has been measured: name of the cell -> its row.
+    """Returns the existing results: name of the cell -> row.
 
     Raises:
-        InputError: It was measured on another dataset or split.
+        InputError: The results are from another dataset or split.
     """
     rows = {row["cell"]: row for row in read_json_lines(out / ROWS)}
     for row in rows.values():
@@ -120,7 +120,7 @@ def _measured(
     out: Path,
     device: str | None,
 ) -> dict[str, Any]:
-    """Trains an index and measures it; returns its row."""
+    """Trains and evaluates an index; returns its row."""
     from dsi.commands.evaluate import search_index
     from dsi.commands.search_flags import SearchFlags
     from dsi.distributed.processes import Processes
@@ -181,7 +181,7 @@ def _compared(
     baselines: str,
     outputs: Any,
 ) -> Report:
-    """Measures the baselines, and writes and returns the comparison."""
+    """Evaluates the baselines, and writes and returns the comparison."""
     from dsi.commands.evaluate import measured_baselines
     from dsi.evaluation.comparison import compare_systems
 

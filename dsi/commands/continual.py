@@ -1,4 +1,4 @@
-"""`dsi continual`: strategies of updating, compared over increments."""
+"""`dsi continual`: compares update strategies over increments."""
 
 from __future__ import annotations
 

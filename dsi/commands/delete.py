@@ -1,4 +1,4 @@
-"""`dsi delete`: retire documents at once, without training."""
+"""`dsi delete`: deletes documents from an index, without training."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def delete(
 
 
 def _refuse_unknown(index: Path, doc_ids: list[str]) -> None:
-    """Tells of several unknown ids at once, before torch is imported."""
+    """Reports all unknown ids at once, before torch is imported."""
     from docids.store import naming
     from docids.table import DocidTable
     from dsi import versions

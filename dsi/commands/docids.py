@@ -1,4 +1,4 @@
-"""`dsi docids`: gives the documents of a dataset their identifiers."""
+"""`dsi docids`: assigns identifiers to the documents of a dataset."""
 
 from __future__ import annotations
 

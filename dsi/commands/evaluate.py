@@ -1,4 +1,4 @@
-"""`dsi evaluate`: what an index or a run scores, beside baselines."""
+"""`dsi evaluate`: evaluates indexes and runs, next to baselines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FLAGS = SearchFlags()
 DEPTH = 100
-"""How many documents of each query are evaluated: the deepest cutoff of the measures."""
+"""Number of documents evaluated per query: the deepest cutoff of the measures."""
 
 
 def evaluate(
@@ -88,7 +88,7 @@ def _several(
     outputs: Outputs,
     seed: int,
 ) -> Report:
-    """Evaluates several indexes and runs, one after another, and compares them."""
+    """Evaluates and compares several indexes and runs."""
     from data_prep.dataset import Dataset
     from dsi.distributed.processes import Processes
     from dsi.evaluation.comparison import Measured, compare_systems
@@ -128,7 +128,7 @@ def _several(
 
 
 def told_apart(systems: Sequence[Measured]) -> list[Measured]:
-    """Returns systems, with their names in place of options where these and the seed are alike."""
+    """Returns systems; those with equal options and seed get their names in place of options."""
     from dsi.evaluation.comparison import differing, label_of
 
     varied = differing(systems)
@@ -150,14 +150,14 @@ def measured_index(
     flags: SearchFlags,
     processes: Processes,
 ) -> tuple[Measured, list[str]]:
-    """Searches an index for every judged query; returns what it scores, and remarks.
+    """Searches an index for every judged query; returns its measures, and notes.
 
     Args:
         path: The folder of the index.
         dataset: The dataset.
         qrels: The judgments of the split.
-        flags: How to search.
-        processes: Those that share the queries.
+        flags: Search options.
+        processes: The processes that share the queries.
     """
     from dsi.evaluation.comparison import Measured
     from dsi.evaluation.measures import evaluate_run
@@ -173,13 +173,13 @@ def measured_index(
 def measured_baselines(
     names: str, dataset: Dataset, split: str, language: str = "english"
 ) -> tuple[list[Measured], list[str]]:
-    """Asks baselines every judged query; returns what they score, and remarks.
+    """Runs baselines on every judged query; returns their measures, and notes.
 
     Args:
-        names: With commas between; "none" for none.
+        names: Comma-separated names; "none" for none.
         dataset: The dataset.
-        split: Of the queries.
-        language: Of the baselines.
+        split: Split of the queries.
+        language: Language of the baselines.
     """
     from dsi.evaluation.comparison import Measured
     from dsi.evaluation.measures import evaluate_run
@@ -201,13 +201,13 @@ def measured_baselines(
 
 @dataclass(frozen=True)
 class Found:
-    """What an index answers to the queries of a split.
+    """The search results of an index for the queries of a split.
 
     Attributes:
-        run: The documents of each query.
-        options: Those that it was trained with, nested; empty where it does not say.
+        run: The documents found for each query.
+        options: Its training options, nested; empty if unknown.
         cost: "search seconds" and "GiB".
-        remarks: What the user should know.
+        remarks: Notes for the user.
     """
 
     run: Run
@@ -244,7 +244,7 @@ def _bytes_of(index: Path, version: str) -> int:
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns options by their full names, such as `sam.rho`."""
+    """Returns options by full name, such as `sam.rho`."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -269,12 +269,12 @@ def _one(
     flags: SearchFlags,
     seed: int,
 ) -> Report:
-    """Evaluates one index or run beside baselines; the arguments are those of `evaluate`."""
+    """Evaluates one index or run and baselines; the arguments are those of `evaluate`."""
     from data_prep.dataset import Dataset
     from dsi import versions
 
     if index_or_run.is_dir():
-        versions.live(index_or_run)  # tells at once, before torch is imported
+        versions.live(index_or_run)  # fails early, before torch is imported
     opened = Dataset.open(dataset)
     qrels = _judged(opened, split)
     names = _baseline_names(baselines)
@@ -297,7 +297,7 @@ def _one(
         options = flags.options()
         index = processes.together(lambda: Index.open(index_or_run, flags.device))
         remarks += _beyond(index, qrels, opened)
-        # Before the search, so that an encoder that cannot be loaded does not cost its results.
+        # Before the search, so that its results are not lost if an encoder cannot be loaded.
         others = _beside(names, opened, queries, language)
         runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
@@ -323,7 +323,7 @@ def _one(
 
 
 def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
-    """Returns the judgments of a split that has some, of documents."""
+    """Returns the document judgments of a split, which must have some."""
     there = list(dataset.info.qrels)
     if split not in there:
         raise InputError(
@@ -337,7 +337,7 @@ def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
 
 
 def _baseline_names(words: str) -> list[str]:
-    """Returns the names in a list with commas, each known and none twice."""
+    """Returns the names in a comma-separated list; refuses unknown names and duplicates."""
     from dsi.evaluation.baselines.base import parse
 
     if words == "none":
@@ -351,7 +351,7 @@ def _baseline_names(words: str) -> list[str]:
 def _beside(
     names: list[str], dataset: Dataset, queries: dict[str, str], language: str
 ) -> dict[str, tuple[Run, float, list[str]]]:
-    """Asks baselines; returns of each its run, how many seconds it took, and its remarks."""
+    """Runs baselines; returns the run, the seconds and the notes of each."""
     from dsi.evaluation.baselines import make_baseline
 
     answers = {}
@@ -365,7 +365,7 @@ def _beside(
 
 
 def _refuse_search_flags(flags: SearchFlags) -> None:
-    """Raises InputError when an option is given that only an index has a use for."""
+    """Raises InputError if an option is given that applies to indexes only."""
     for name in flags.given():
         raise InputError(
             f"--{name} is for an index, and a run file was given",
@@ -374,10 +374,10 @@ def _refuse_search_flags(flags: SearchFlags) -> None:
 
 
 def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) -> list[str]:
-    """Says how many queries ask for documents that the index has never had, if any do.
+    """Reports how many queries are about documents that the index has never had, if any.
 
     Raises:
-        InputError: All of them do.
+        InputError: All queries are about such documents.
     """
     wanted = [{doc_id for doc_id, grade in each.items() if grade > 0} for each in qrels.values()]
     named = sorted(set().union(*wanted))
@@ -407,7 +407,7 @@ def _search(
     options: SearchOptions,
     processes: Processes,
 ) -> tuple[Run, float]:
-    """Asks an index; returns its run, and how many seconds the search took."""
+    """Searches an index; returns its run, and the duration in seconds."""
     k = DEPTH if beams is None else min(DEPTH, beams)
     started = time.perf_counter()
     hits = index.search(list(queries.values()), k, beams, options=options, processes=processes)
@@ -420,7 +420,7 @@ def _search(
 
 
 def _read(path: Path, qrels: dict[str, dict[str, int]], split: str) -> Run:
-    """Reads a run file that answers queries of the split."""
+    """Reads a run file with results for queries of the split."""
     from dsi.search.runs import read_run
 
     run = read_run(path)

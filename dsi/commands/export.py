@@ -1,4 +1,4 @@
-"""`dsi export`: an index for other engines."""
+"""`dsi export`: exports an index to other engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids of training options: any option with several values, and every combination of them."""
+"""Grids of training options: all combinations of options with several values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dsi.indexing.options import TrainingOptions
 from dsi.indexing.start import decided, refuse_unused
 
 SWITCHES = {"sam": ("sam.rho", {"false": "0.0", "true": "0.05"})}
-"""Short for on and off -> the option, and what it is then; with SAM, the usual radius."""
+"""Shorthand for on and off -> the option and its value; for SAM, the usual radius."""
 _LONGEST_NAME = 100
 _NO_NAME = re.compile(r"[^\w.=,+-]+")
 _NOT_VARIED = ("seed",)
@@ -29,7 +29,7 @@ class Cell:
     """One training of a grid.
 
     Attributes:
-        varied: Option -> value, of those that the grid varies.
+        varied: Option -> value, for the options that the grid varies.
         options: All options, the seed among them.
     """
 
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What its folder and its row are called."""
+        """Name of its folder and row."""
         words = ",".join(f"{key}={value}" for key, value in self.varied.items()) or "index"
         name = _NO_NAME.sub("_", f"{words},seed={self.options.seed}")
         if len(name) <= _LONGEST_NAME:
@@ -53,7 +53,7 @@ class Cell:
 
 
 class GridArguments(Arguments):
-    """A command line in which training options may have several values, with commas between."""
+    """A command line in which training options may have several comma-separated values."""
 
     def __init__(self, verb: str, function: Any) -> None:
         super().__init__(verb, function)
@@ -87,7 +87,7 @@ class GridArguments(Arguments):
 
 
 def _several(text: str) -> list[str]:
-    """Returns the values in a text: those of a list of YAML, or what stands between commas."""
+    """Returns the values in a text: a YAML list, or comma-separated values."""
     if text.lstrip().startswith("["):
         values = json.loads(text)
         return [value if isinstance(value, str) else json.dumps(value) for value in values]
@@ -97,7 +97,7 @@ def _several(text: str) -> list[str]:
 
 
 def option_types() -> dict[str, Any]:
-    """Returns the types of all single training options by their full names."""
+    """Returns the types of all individual training options by full name."""
 
     def inside(kind: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         hints = typing.get_type_hints(kind)
@@ -117,20 +117,20 @@ def cells_of(
     variants: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
 ) -> list[Cell]:
-    """Returns the cells of a grid, each checked, in the order in which they are trained.
+    """Returns the validated cells of a grid, in training order.
 
-    All cells of one seed come before those of the next, so that a grid that is stopped has
-    every combination once.
+    All cells of one seed come before those of the next, so that an interrupted grid has every
+    combination once.
 
     Args:
-        base: What the cells share.
+        base: Options that the cells share.
         vary: Option -> its values.
-        variants: Name -> options that are set together; none for a plain grid.
+        variants: Name -> options that are set together; empty for a plain grid.
         seeds: Random seeds.
 
     Raises:
-        InputError: A value is unknown, a combination means nothing, two cells are the same, or
-            there is nothing to compare.
+        InputError: A value is unknown, a combination is invalid, two cells are the same, or there
+            is nothing to compare.
     """
     types = option_types()
     for name in [*vary, *(name for each in variants.values() for name in each)]:
@@ -159,7 +159,7 @@ def refuse_alike(cells: Sequence[Cell]) -> None:
     """Refuses a grid in which two cells would train the same index.
 
     Raises:
-        InputError: Two would.
+        InputError: Two cells are the same.
     """
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -173,7 +173,7 @@ def refuse_alike(cells: Sequence[Cell]) -> None:
 
 
 def _checked(base: TrainingOptions, values: Mapping[str, Any], shown: Any) -> TrainingOptions:
-    """Returns the options of a cell, once they are known to go together."""
+    """Returns the options of a cell, checked for compatibility."""
     try:
         options = with_values(base, values)
         refuse_unused(options, None)
@@ -185,7 +185,7 @@ def _checked(base: TrainingOptions, values: Mapping[str, Any], shown: Any) -> Tr
 
 
 def with_values(options: TrainingOptions, values: Mapping[str, Any]) -> TrainingOptions:
-    """Returns options with some of them, by their full names, set to values."""
+    """Returns options with the given values, by full name."""
     return typing.cast(TrainingOptions, _replaced(options, values))
 
 
@@ -204,10 +204,10 @@ def _replaced(options: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Returns a value of the type of an option; texts are read as on the command line.
+    """Converts a value to the type of an option; strings are parsed as on the command line.
 
     Raises:
-        InputError: It is none.
+        InputError: The value does not have that type.
     """
     kinds = set(typing.get_args(hint)) | {hint}
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""`dsi info`: what is in an index."""
+"""`dsi info`: shows the contents of an index."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ def info(
 
 
 def _draw(index: Path, file: Path, version: str) -> None:
-    """Draws the curves of a version, or of every one that was trained: NAME-VERSION.SUFFIX.
+    """Plots the curves of a version, or of every trained version: NAME-VERSION.SUFFIX.
 
     Raises:
-        InputError: There is no such version, or nothing to draw.
+        InputError: There is no such version, or nothing to plot.
     """
     from dsi import versions
     from dsi.training.curves import draw_curves
@@ -151,11 +151,11 @@ def _again(index: Path) -> str:
 
 
 def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, Any]:
-    """Returns the options of a training and of the last update by their names in the commands.
+    """Returns the options of a training and of the last update by their command-line names.
 
     Args:
-        configuration: Of a manifest.
-        everything: Whether to return those with their default value too.
+        configuration: Configuration in a manifest.
+        everything: Whether to include options with their default value.
     """
     from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
@@ -176,7 +176,7 @@ def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, 
 
 
 def _verified(index: Path, manifest: Manifest) -> int | None:
-    """Compares a version with its checksums; the number of files, None where it has none."""
+    """Verifies the checksums of a version; returns the number of files, None if it has none."""
     from dsi import versions
     from dsi.index import open_identifiers, open_titles
 
@@ -188,7 +188,7 @@ def _verified(index: Path, manifest: Manifest) -> int | None:
 
 
 def _freeable(index: Path, prunable: Pruning) -> list[str]:
-    """Returns a line on what the old versions take, where there are some."""
+    """Returns a line on the disk space of old versions, if there are any."""
     from rich.filesize import decimal
 
     if not prunable.removed:
@@ -199,7 +199,7 @@ def _freeable(index: Path, prunable: Pruning) -> list[str]:
 
 
 def _told(compared: Mapping[str, int | None]) -> list[str]:
-    """Returns a line on each version that was verified."""
+    """Returns one line per verified version."""
     return [
         f"version {version} was written without checksums: its sizes and values make sense"
         if files is None

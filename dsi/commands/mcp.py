@@ -1,4 +1,4 @@
-"""`dsi mcp`: an index as tools for agents."""
+"""`dsi mcp`: serves an index to agents as tools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mcp(
     """
     from dsi import versions
 
-    versions.live(index)  # tells at once, before torch is imported
+    versions.live(index)  # fails early, before torch is imported
     server.token()
     try:
         from dsi.serving.agents import PATH, over_http, over_standard_streams, tools

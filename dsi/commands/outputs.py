@@ -1,4 +1,4 @@
-"""What a comparison is written to: tables, values of each query, an HTML page."""
+"""Output files of a comparison: tables, per-query values, an HTML page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that the user asked for; refused before work starts where they make no sense.
+    """Output files requested by the user; invalid ones are refused before work starts.
 
     Attributes:
         table: Files for the table.
@@ -44,7 +44,7 @@ class Outputs:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is any."""
+        """Whether any file is requested."""
         return bool(self.table or self.per_query or self.report)
 
     def write(
@@ -55,7 +55,7 @@ class Outputs:
         systems: Sequence[Measured],
         remarks: Sequence[str],
     ) -> Report:
-        """Writes the files, and returns what is shown."""
+        """Writes the files, and returns the report."""
         from dsi.evaluation.comparison_tables import write_tables
         from dsi.evaluation.per_query import write_per_query
 
@@ -70,7 +70,7 @@ class Outputs:
         return self.shown(data, [*remarks, *(f"wrote {file}" for file in files)])
 
     def shown(self, data: Mapping[str, Any], remarks: Sequence[str]) -> Report:
-        """Returns what is shown without writing anything."""
+        """Returns the report without writing anything."""
         from dsi.evaluation.comparison_tables import ComparisonReport
 
         return ComparisonReport(data, tuple(remarks))

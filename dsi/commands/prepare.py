@@ -1,4 +1,4 @@
-"""`dsi prepare`: any source into a dataset."""
+"""`dsi prepare`: converts any source to a dataset."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def prepare(
 
 
 def report_of(dataset: Dataset) -> Report:
-    """Returns what a dataset holds: counts, what was left out and why, and a few samples."""
+    """Returns a report on a dataset: counts, what was omitted and why, and a few samples."""
     from data_prep.card import card_of
 
     info = dataset.info
@@ -138,7 +138,7 @@ def report_of(dataset: Dataset) -> Report:
 
 
 def told(kind: str, counters: Mapping[str, ExampleCounter]) -> list[str]:
-    """Returns a line for each reason why something was left out or noted, with examples."""
+    """Returns one line per reason for omitted or noted records, with examples."""
     return [
         _short(f"{kind}: {counter.count:,} x {reason}: {', '.join(counter.examples)}")
         for reason, counter in counters.items()

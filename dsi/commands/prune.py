@@ -1,4 +1,4 @@
-"""`dsi prune`: free the disk space of old versions."""
+"""`dsi prune`: removes old versions to free disk space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dsi pull`: an index or a dataset from the hub."""
+"""`dsi pull`: downloads an index or a dataset from the hub."""
 
 from __future__ import annotations
 

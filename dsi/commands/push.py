@@ -1,4 +1,4 @@
-"""`dsi push`: an index or a dataset to the hub."""
+"""`dsi push`: publishes an index or a dataset on the hub."""
 
 from __future__ import annotations
 

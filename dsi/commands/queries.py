@@ -1,4 +1,4 @@
-"""`dsi queries`: pseudo-queries for the documents of a dataset."""
+"""`dsi queries`: generates pseudo-queries for the documents of a dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GeneratorName = Annotated[str | None, Names(lambda: GENERATORS)]
 SAMPLES = 3
 LARGE = 1_000_000
-"""Documents above which the round trip is measured only when asked for."""
+"""Above this number of documents, the round trip is measured only on request."""
 _EXTRACTIVE = ExtractiveOptions()
 _SELECTIVE = SelectiveOptions()
 _SEQ2SEQ = Seq2SeqOptions()
@@ -51,7 +51,7 @@ def queries(
     filter: FilterOptions = _FILTER,
     round_trip: Advanced[int | None] = None,
 ) -> Report:
-    """Generates pseudo-queries for the documents of a dataset.
+    """Generates generates pseudo-queries for the documents of a dataset.
 
     Generators: extractive (keywords, spans and sentences of the document), selective (learns from
     labelled training queries which words users choose), seq2seq (any transformers model, such as
@@ -115,7 +115,7 @@ def queries(
 def _options_of(
     generator: str, groups: Mapping[str, GeneratorOptions], per_doc: int | None, seed: int | None
 ) -> GeneratorOptions:
-    """Returns the group of the generator, with what was said for whichever it is.
+    """Returns the options of the generator, with `per_doc` and `seed` applied.
 
     Raises:
         InputError: There is no such generator, or options of another one are given.
@@ -136,12 +136,12 @@ def _options_of(
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """What the queries are like; empty where other processes are still at work.
+    """Statistics of the queries; empty while other processes are still running.
 
     Attributes:
-        samples: The first few, with the document of each.
-        counts: How many a document has.
-        round_trip: Measure -> how often BM25 leads back to the document; empty where not asked.
+        samples: The first few queries, each with its document.
+        counts: Number of queries per document.
+        round_trip: Measure -> how often BM25 retrieves the document; empty if not requested.
     """
 
     samples: Sequence[tuple[str, str]] = ()
@@ -150,7 +150,7 @@ class _Found:
 
     @classmethod
     def of(cls, dataset: Dataset, generator: str, round_trip: int | None, language: str) -> _Found:
-        """Looks at all queries of a generator, and asks BM25 some of them."""
+        """Reads all queries of a generator, and runs BM25 on a sample."""
         from data_prep import arrow
         from data_prep.generate import count_by_document
         from data_prep.round_trip import measure_round_trip

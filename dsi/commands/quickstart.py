@@ -1,4 +1,4 @@
-"""`dsi quickstart`: the whole job on a corpus that every machine has."""
+"""`dsi quickstart`: runs the whole pipeline on a corpus that every machine has."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def _say(step: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class QuickstartReport:
-    """The evaluation, the answers to the example questions, and what to type next.
+    """The evaluation, the answers to the example questions, and the next commands.
 
     Attributes:
-        evaluation: What `dsi evaluate` returned.
+        evaluation: The report of `dsi evaluate`.
         answers: Question -> the documents found.
         out: The folder of the quickstart.
-        elapsed: Seconds that this call took.
+        elapsed: Duration of this call in seconds.
     """
 
     evaluation: Report
@@ -87,7 +87,7 @@ class QuickstartReport:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What `dsi evaluate --json` prints, with the answers and the seconds in all."""
+        """The output of `dsi evaluate --json`, with the answers and the total seconds."""
         seconds = {**self.evaluation.data["seconds"], "quickstart": round(self.elapsed, 1)}
         answers = {
             question: [asdict(hit) for hit in hits] for question, hits in self.answers.items()

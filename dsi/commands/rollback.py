@@ -1,4 +1,4 @@
-"""`dsi rollback`: make an earlier version live."""
+"""`dsi rollback`: makes an earlier version live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
     from dsi import versions
 
     before = None
-    with contextlib.suppress(InputError):  # `rollback` says so, or mends it
+    with contextlib.suppress(InputError):  # `rollback` reports or repairs it
         before = versions.live(index)
     after = versions.rollback(index, to)
     return TableReport(

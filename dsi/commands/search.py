@@ -70,7 +70,7 @@ def search(
     """
     from dsi import versions
 
-    versions.live(index)  # tells at once, before torch is imported
+    versions.live(index)  # fails early, before torch is imported
     if k < 1:
         raise InputError(f"cannot show {k} documents", where="--k", hint="Ask for at least 1")
     if flags.beams is not None and flags.beams < k:
@@ -136,7 +136,7 @@ def search(
         }
         processes.first_alone(lambda: write_run(run, found, "dsi"))
         told = {**facts, "run": str(run), "seconds": seconds}
-        if str(run) == "-":  # where a table would be taken for a part of the run
+        if str(run) == "-":  # there a table would be mistaken for part of the run
             return TableReport(data=told)
         return TableReport(
             data=told,
@@ -173,12 +173,12 @@ class Answers:
     """The documents found for each query.
 
     Args:
-        facts: What was searched.
+        facts: Facts about the search.
         queries: The queries.
-        hits: What was found for each of them, the best first.
-        known: Whether the index knows a word of each.
-        parts: What the score of each hit is made of; None where it was not asked for.
-        reorder: Whether the best are to stand at both ends.
+        hits: Hits of each query, best first.
+        known: Whether the index knows a word of each query.
+        parts: Score components of each hit; None if not requested.
+        reorder: Whether the best documents are placed at both ends.
     """
 
     facts: dict[str, Any]
@@ -190,7 +190,7 @@ class Answers:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The facts, and under "results" one entry for each query."""
+        """The facts, and under "results" one entry per query."""
         results = [
             {
                 "query_id": query.query_id,
@@ -218,7 +218,7 @@ class Answers:
         yield from zip(self.queries, self.hits, self.known, parts, strict=True)
 
     def show(self, console: Console) -> None:
-        """Prints one table for each query."""
+        """Prints one table per query."""
         for query, ranked, known, told in self._each():
             hits_table(query.text, ranked, known, self.reorder).show(console)
             console.print()
@@ -235,10 +235,10 @@ def hits_table(
     """Returns the ranked documents of one query as a table.
 
     Args:
-        query: The query, for the line above it.
-        hits: What was found, the best first.
+        query: The query, for the title of the table.
+        hits: Hits, best first.
         known: Whether the index knows a word of the query.
-        reorder: Whether the best are to stand at both ends.
+        reorder: Whether the best documents are placed at both ends.
     """
     remark = "no document found" if not hits else ""
     if not known:
@@ -269,7 +269,7 @@ def _hit_data(hit: Hit, parts: Explanation | None) -> dict[str, Any]:
 
 
 def parts_table(parts: Explanation) -> TableReport:
-    """Returns what one score is made of, as a table; the last column adds up to the score."""
+    """Returns the components of one score as a table; the last column sums to the score."""
     rows: list[tuple[Any, ...]] = [
         ("word", term.term, f"{term.count} x {term.weight:.3f}", term.adds) for term in parts.terms
     ]
@@ -321,7 +321,7 @@ def _from_file(
 
 
 def _numbered(texts: Sequence[str], where: str) -> list[Query]:
-    """Returns texts as queries with the ids 1, 2, ..., once they are known to be proper text."""
+    """Returns valid texts as queries with the ids 1, 2, ..."""
     from data_prep.dataset import Query
 
     for number, text in enumerate(texts, 1):
@@ -335,7 +335,7 @@ def _numbered(texts: Sequence[str], where: str) -> list[Query]:
 
 
 def _lines() -> list[str]:
-    """Returns the lines of standard input that are not blank."""
+    """Returns the nonblank lines of standard input."""
     try:
         found = [line.strip() for line in sys.stdin if line.strip()]
     except UnicodeDecodeError:
@@ -356,7 +356,7 @@ def _converse(
     explain: bool,
     reorder: bool,
 ) -> Report:
-    """Answers queries typed on a terminal until end of file or an interrupt."""
+    """Answers queries typed at a terminal until end of file or an interrupt."""
     terminal = standard_console()
     terminal.print(
         f"{len(index):,} documents. Type a query; Ctrl-D ends.", markup=False, highlight=False
@@ -381,7 +381,7 @@ def _converse(
 
 
 def _typed() -> Iterator[str]:
-    """Yields what the user types that is not blank, line by line, with editing and history."""
+    """Yields nonblank lines that the user types, with line editing and history."""
     with suppress(ImportError):
         import readline  # noqa: F401  (its import gives input() editing and history)
     while True:

@@ -1,4 +1,4 @@
-"""How to search, as `dsi search` and `dsi evaluate` are told it."""
+"""Search options of `dsi search` and `dsi evaluate`."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class SearchFlags:
             )
 
     def options(self) -> SearchOptions:
-        """Returns the options that are meant; the files are read.
+        """Returns the search options, and reads their files.
 
         Raises:
-            InputError: A file cannot be read, or options do not go together.
+            InputError: A file cannot be read, or options are incompatible.
         """
         return SearchOptions(
             score=self.score,
@@ -60,7 +60,7 @@ class SearchFlags:
         )
 
     def given(self) -> Iterator[str]:
-        """Yields the names of those that are not what they are by default."""
+        """Yields the names of options that differ from their defaults."""
         plain = SearchFlags()
         for each in fields(self):
             if getattr(self, each.name) != getattr(plain, each.name):

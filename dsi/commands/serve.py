@@ -1,4 +1,4 @@
-"""`dsi serve`: an index behind HTTP, with a page."""
+"""`dsi serve`: serves an index over HTTP, with a search page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
     """
     from dsi import versions
 
-    versions.live(index)  # tells at once, before torch is imported
+    versions.live(index)  # fails early, before torch is imported
     server.token()
     try:
         from dsi.serving.app import application
@@ -54,7 +54,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> Exception:
-    """Returns what to say of a package that is not installed, or the error if it is one of ours."""
+    """Returns an error for a missing package, or `error` itself if it is a module of ours."""
     if error.name is None or error.name.partition(".")[0] in ("dsi", "docids", "data_prep"):
         return error
     return InputError(f"{error.name} is not installed", hint=f"pip install 'dsi-toolkit[{extra}]'")

@@ -1,4 +1,4 @@
-"""`dsi split`: a dataset into a first corpus and increments."""
+"""`dsi split`: splits a dataset into an initial corpus and increments."""
 
 from __future__ import annotations
 

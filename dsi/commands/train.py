@@ -1,4 +1,4 @@
-"""`dsi train`: from a dataset to an index."""
+"""`dsi train`: trains an index on a dataset."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def train(
 def _prepared(
     given: Path, source: SourceOptions, passages: PassageOptions, dry_run: bool
 ) -> Iterator[Path]:
-    """Yields the folder of a dataset: the one given, or what is made of what was given.
+    """Yields the folder of a dataset: the given one, or one prepared from the given source.
 
     Raises:
-        InputError: It can neither be opened nor read, or several processes would each read it.
+        InputError: It cannot be opened or read, or several processes would each read it.
     """
     from dsi.given_documents import dataset_of
 
@@ -138,7 +138,7 @@ def _prepared(
         )
     options_given = source != SourceOptions() or passages != PassageOptions()
     if dry_run and not there and not given.exists() and not options_given:
-        yield given  # planned for without it
+        yield given  # the plan does not need it
         return
     if not there and os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(
@@ -152,7 +152,7 @@ def _prepared(
 
 
 def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
-    """Warns where the learning rate has hardly reached its peak when the training ends."""
+    """Warns if the learning rate has hardly reached its peak at the end of training."""
     steps, warm_up = manifest.metrics.get("steps") or 0, options.optimizer.warmup
     if not 0 < steps <= warm_up:
         return []
@@ -163,7 +163,7 @@ def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
 
 
 def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> Report:
-    """Returns what is said where an index of this dataset and these options is there already."""
+    """Returns the message for an existing index of this dataset and these options."""
     return TableReport(
         data={
             "index": str(out),
@@ -180,7 +180,7 @@ def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> 
 
 
 def _failed(options: TrainingOptions, docids_folder: Path | None) -> str:
-    """Returns that a training has failed, and what is left to try."""
+    """Returns the message that a training has failed, with suggestions."""
     kind = options.docids
     if docids_folder is not None:
         kind = read_json(docids_folder / "docids.json")["kind"]
@@ -196,7 +196,7 @@ def _check(out: Path) -> SelfCheck | None:
 
 
 def _measuring(out: Path, dataset: Path | None, splits: list[str]) -> str:
-    """Returns what to do next to see how well the index answers."""
+    """Returns the next command to evaluate the index."""
     kept = next((split for split in ("test", "dev") if split in splits), None)
     if kept is not None and dataset is not None:
         return f"measure it: {command_line('evaluate', out, dataset, '--split', kept)}"

@@ -1,4 +1,4 @@
-"""`dsi update`: add documents to an index as a new version."""
+"""`dsi update`: adds documents to an index as a new version."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluating runs: measures, baselines, groups of queries, significance, the report."""
+"""Evaluation of runs: measures, baselines, query groups, significance tests, reports."""

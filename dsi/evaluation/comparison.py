@@ -1,4 +1,4 @@
-"""Several systems on the same queries: grouped by their options, averaged over seeds, tested."""
+"""Compares systems on the same queries: grouped by options, averaged over seeds, tested."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from dsi.evaluation.passages import judgments_of
 from dsi.evaluation.significance import compare
 
 LEVEL = 0.05
-"""Below this corrected p-value a difference is called one."""
+"""A difference with a corrected p-value below this is called significant."""
 _UNSET = "-"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one index, run or baseline scores.
+    """The measures of one index, run or baseline.
 
     Attributes:
-        name: What it is called where its options do not tell it from the others.
-        per_query: query_id -> {measure: value}, of every judged query of the split.
-        options: Option -> value, without the seed; empty for what has none.
-        seed: That it was trained with; None for what has none.
-        cost: What it took: "training seconds", "search seconds", "GiB".
-        ranked: query_id -> the first document found, to show examples.
+        name: Its name, used if its options do not distinguish it from the others.
+        per_query: query_id -> {measure: value}, for every judged query of the split.
+        options: Option -> value, without the seed; empty if it has no options.
+        seed: Random seed of its training; None if it has none.
+        cost: Costs: "training seconds", "search seconds", "GiB".
+        ranked: query_id -> the top document, to show examples.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Measured:
 
 
 def differing(systems: Iterable[Measured]) -> list[str]:
-    """Returns the options in which systems that have options differ, sorted by name."""
+    """Returns the options in which systems with options differ, sorted by name."""
     with_options = [system.options for system in systems if system.options]
     names = sorted(set().union(*with_options))
     return [
@@ -55,7 +55,7 @@ def differing(systems: Iterable[Measured]) -> list[str]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values for being several (Holm, Scandinavian Journal of Statistics, 1979).
+    """Corrects p-values for multiple testing (Holm, Scandinavian Journal of Statistics, 1979).
 
     The i-th smallest of n is multiplied by n - i + 1, is at least the one before, and at most 1.
 
@@ -63,7 +63,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         p_values: In any order.
 
     Returns:
-        The corrected ones, in the same order.
+        The corrected p-values, in the same order.
     """
     corrected = [0.0] * len(p_values)
     largest = 0.0
@@ -84,15 +84,15 @@ def compare_systems(
 ) -> dict[str, Any]:
     """Groups systems by the options in which they differ, and compares the groups.
 
-    Seeds of a group are averaged query by query, and each pair of groups is compared by the paired
+    The seeds of a group are averaged per query, and each pair of groups is compared with the paired
     randomization test. The p-values of a measure are corrected for the number of pairs.
 
     Args:
         dataset: The dataset.
         split: "train", "dev" or "test".
-        systems: At least one; in groups of the order in which they first turn up.
-        by: The options to group by; those that differ where None.
-        seed: Of the significance tests.
+        systems: At least one; groups are in order of first appearance.
+        by: The options to group by; None for those that differ.
+        seed: Random seed of the significance tests.
 
     Returns:
         dataset, split, queries {group of queries: number}, options (that differ), groups (a list of
@@ -126,7 +126,7 @@ def compare_systems(
 
 
 def label_of(system: Measured, varied: Sequence[str]) -> str:
-    """Returns what a group is called: the options in which it differs, or the name it has."""
+    """Returns the label of a group: the options in which it differs, or its name."""
     if not system.options:
         return system.name
     if not varied:
@@ -175,7 +175,7 @@ def _group(
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Returns the mean, and the sample deviation where there are two or more."""
+    """Returns the mean, and the sample standard deviation if there are two or more values."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "sd": deviation}
 
@@ -196,7 +196,7 @@ def _pairs(
 
 
 def better_than(data: Mapping[str, Any], measure: str) -> dict[str, str]:
-    """Returns label -> the letters of the groups that it beats by more than chance."""
+    """Returns label -> the letters of the groups that it beats significantly."""
     letters = {group["label"]: group["letter"] for group in data["groups"]}
     beaten: dict[str, list[str]] = {label: [] for label in letters}
     for pair in data["pairs"]:
@@ -217,7 +217,7 @@ def best_of(data: Mapping[str, Any], measure: str) -> str:
 
 
 def conclusion(data: Mapping[str, Any], measure: str = "Success@1") -> str:
-    """Returns in a sentence which group is best, by how much, and whether that may be chance."""
+    """Returns a sentence that names the best group, its margin, and whether it is significant."""
     groups = {group["label"]: group for group in data["groups"]}
     best = best_of(data, measure)
     value = groups[best]["measures"]["all"][measure]["mean"]

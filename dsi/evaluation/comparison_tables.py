@@ -1,4 +1,4 @@
-"""A comparison as a table: for people, Markdown, LaTeX, CSV and JSON."""
+"""Tables of a comparison: terminal, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LATEX_WORDS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean of a group in a measure.
+    """The mean of a measure for a group.
 
     Attributes:
-        text: The mean, and the deviation where there are several seeds.
-        best: Whether no group has more.
-        beats: Letters of the groups that it differs from by more than chance, for the better.
+        text: The mean, with the standard deviation if there are several seeds.
+        best: Whether no group has a higher mean.
+        beats: Letters of the groups that it beats significantly.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Cell:
 
 
 def rows_of(data: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
-    """Returns label -> a cell for each measure over all queries, then for each cost."""
+    """Returns label -> one cell per measure over all queries, then one per cost."""
     names = list(SYMBOLS)
     best = {name: best_of(data, name) for name in names}
     beats = {name: better_than(data, name) for name in names}
@@ -70,7 +70,7 @@ def costs_of(data: Mapping[str, Any]) -> list[str]:
 
 
 def headings_of(data: Mapping[str, Any]) -> list[str]:
-    """Returns the headings of the cells of a row, with an arrow to where better is."""
+    """Returns the headings of a row, with an arrow in the direction of better values."""
     return [*(f"{symbol} ↑" for symbol in SYMBOLS.values()), *(f"{n} ↓" for n in costs_of(data))]
 
 
@@ -81,7 +81,7 @@ def _number(value: Mapping[str, float | None], digits: int = 3) -> str:
 
 
 def explained(data: Mapping[str, Any]) -> str:
-    """Returns what the letters and deviations of the table mean."""
+    """Returns the legend of the letters and standard deviations in the table."""
     seeds = max(group["runs"] for group in data["groups"])
     parts = [f"mean ± sample deviation of {seeds} seeds"] if seeds > 1 else []
     if len(data["groups"]) > 1:
@@ -94,18 +94,18 @@ def explained(data: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Several systems compared.
+    """The report on a comparison of systems.
 
     Attributes:
-        data: What `dsi.evaluation.comparison.compare_systems` returns.
-        remarks: Lines below the table.
+        data: The output of `dsi.evaluation.comparison.compare_systems`.
+        remarks: Notes below the table.
     """
 
     data: Mapping[str, Any]
     remarks: Sequence[str] = field(default=())
 
     def show(self, console: Console) -> None:
-        """Prints the conclusion, and a line for each group."""
+        """Prints the conclusion, and one line per group."""
         letters = {group["label"]: group["letter"] for group in self.data["groups"]}
         rows = [
             (letters[label], label, *(f"{cell.text} {cell.beats}".strip() for cell in cells))
@@ -121,7 +121,7 @@ class ComparisonReport:
 
 
 def markdown(data: Mapping[str, Any]) -> str:
-    """Returns the comparison as a table in Markdown, the best in bold."""
+    """Returns the comparison as a Markdown table, the best values in bold."""
     lines = [
         f"| | system | {' | '.join(headings_of(data))} |",
         f"|---|---|{'---|' * len(headings_of(data))}",
@@ -139,7 +139,7 @@ def markdown(data: Mapping[str, Any]) -> str:
 
 
 def latex(data: Mapping[str, Any]) -> str:
-    """Returns the comparison as a `table` of LaTeX with the rules of booktabs."""
+    """Returns the comparison as a LaTeX `table` with booktabs rules."""
     headings = [
         heading.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
         for heading in headings_of(data)
@@ -172,7 +172,7 @@ def _escaped(text: str) -> str:
 
 
 def comma_separated(data: Mapping[str, Any]) -> str:
-    """Returns the comparison as CSV: a record for each group and group of queries."""
+    """Returns the comparison as CSV: one record per group and query group."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = list(SYMBOLS)
@@ -199,14 +199,14 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ".csv": comma_separated,
     ".json": lambda data: json.dumps(data, indent=2, ensure_ascii=False) + "\n",
 }
-"""Suffix of a file -> what makes its content."""
+"""File suffix -> formatter."""
 
 
 def refuse_other_formats(files: Sequence[Path]) -> None:
-    """Refuses files for tables that are of no known format, or in no folder, before work starts.
+    """Refuses table files of unknown format or in a missing folder, before work starts.
 
     Raises:
-        InputError: One of them is.
+        InputError: A file has an unknown suffix, or its folder does not exist.
     """
     for file in files:
         if file.suffix not in FORMATS:
@@ -218,7 +218,7 @@ def refuse_other_formats(files: Sequence[Path]) -> None:
 
 
 def write_tables(files: Sequence[Path], data: Mapping[str, Any]) -> None:
-    """Writes the comparison into each file, in the format that its suffix says."""
+    """Writes the comparison to each file, in the format of its suffix."""
     for file in files:
         with writing(file) as stream:
             stream.write(FORMATS[file.suffix](data))

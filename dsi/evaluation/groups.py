@@ -1,4 +1,4 @@
-"""Groups of queries: whose document was seen with a query in training, and whose was not."""
+"""Query groups: queries whose documents have a training query, and queries without one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def group_queries(
 ) -> dict[str, list[str]]:
     """Groups the queries of a split by whether their documents have a training query.
 
-    A query is "seen" if a document relevant to it is relevant to some labelled query of split
-    train, and "unseen" if none is. One without a relevant document is in "all" only.
+    A query is "seen" if one of its relevant documents is relevant to a labeled query of split
+    train, and "unseen" otherwise. A query without a relevant document is in "all" only.
 
     Args:
         qrels: The split's judgments: query_id -> {doc_id: relevance}; above 0 is relevant.

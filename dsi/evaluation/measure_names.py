@@ -1,4 +1,4 @@
-"""What measures are called in papers, and what they say."""
+"""Names of measures in papers, and their explanations."""
 
 from __future__ import annotations
 

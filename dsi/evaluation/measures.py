@@ -1,4 +1,4 @@
-"""The measures, and what a run scores on them."""
+"""The measures, and the evaluation of a run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MEASURES: tuple[ir_measures.Measure, ...] = (
     nDCG @ 10,
     R @ 100,
 )
-"""Success@k is what papers on generative retrieval call Hits@k: 1 where a relevant document is
-among the first k, else 0. R@k is the share of the relevant documents among them."""
+"""Success@k is called Hits@k in papers on generative retrieval: 1 if a relevant document is among
+the first k, otherwise 0. R@k is the share of the relevant documents among the first k."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run scores.
+    """The measures of a run.
 
     Attributes:
-        per_query: query_id -> {measure: value}, for every query with a judgment, in their
-            order; the measures by ir-measures' names, in the order of `MEASURES`.
+        per_query: query_id -> {measure: value}, for every query with a judgment, in their order;
+            measures have the names of ir-measures, in the order of `MEASURES`.
     """
 
     per_query: dict[str, dict[str, float]]
@@ -51,9 +51,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates a run.
 
-    Every query with a judgment counts; one for which the run has no document scores 0. Queries
-    of the run without a judgment are left out. Equal scores are ranked as in
-    `dsi.search.runs.ranked`, for all measures alike.
+    Every query with a judgment counts; one without documents in the run scores 0. Queries of the
+    run without a judgment are ignored. Ties are ranked as in `dsi.search.runs.ranked`, for all
+    measures.
 
     Args:
         qrels: query_id -> {doc_id: relevance}; above 0 is relevant.
@@ -61,14 +61,13 @@ def evaluate_run(
     """
     names = [str(measure) for measure in MEASURES]
     per_query = {query_id: dict.fromkeys(names, 0.0) for query_id in qrels}
-    # The programs behind ir-measures order equal scores differently from one another: they get
-    # ranks instead, which never tie.
+    # The backends of ir-measures break ties differently: they get ranks instead, which never tie.
     ranks = {
         query_id: {doc_id: -float(rank) for rank, doc_id in enumerate(ranked(run[query_id]))}
         for query_id in qrels
         if run.get(query_id)
     }
-    # ir-measures gives no value, or a warning, where one side is empty.
+    # ir-measures returns no value, or warns, if either side is empty.
     if ranks:
         judged = {query_id: dict(qrels[query_id]) for query_id in ranks}
         for metric in ir_measures.iter_calc(MEASURES, judged, ranks):

@@ -1,4 +1,4 @@
-"""A comparison of systems as an HTML page: what is best, at what cost, and where they differ."""
+"""A comparison of systems as an HTML page: the best system, costs, and per-query differences."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dsi.reports.charts import Axes, Point, log_span, point_chart, span
 from dsi.reports.page import Cell, Heading, figures, page, remark, section, table
 
 MOST_SHOWN = 8
-"""Queries of each list."""
+"""Queries per list."""
 _TEXT = 240
-"""Characters of a document that are shown."""
+"""Displayed characters per document."""
 
 
 def write_page(
@@ -34,12 +34,12 @@ def write_page(
     """Writes the page.
 
     Args:
-        file: Where to.
-        data: What `dsi.evaluation.comparison.compare_systems` returns.
+        file: Output file.
+        data: The output of `dsi.evaluation.comparison.compare_systems`.
         dataset: The dataset.
-        split: Of its queries.
-        systems: What was compared.
-        remarks: Small print.
+        split: Split of the queries.
+        systems: The compared systems.
+        remarks: Footnotes.
     """
     letters = {group["label"]: group["letter"] for group in data["groups"]}
     headings = [
@@ -67,7 +67,7 @@ def write_page(
 
 
 def _cost_figures(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Draws Hits@1 against each cost that several groups have, on one vertical axis."""
+    """Plots Hits@1 against each cost that several groups have, with a shared vertical axis."""
     values = [100 * group["measures"]["all"]["Success@1"]["mean"] for group in data["groups"]]
     vertical = span(values, least=2.0)
     drawn = []
@@ -98,7 +98,7 @@ def _cost_figures(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _group_table(data: Mapping[str, Any]) -> str:
-    """Returns Hits@1 and Hits@10 of seen and unseen queries; empty where there is one of them."""
+    """Returns Hits@1 and Hits@10 of seen and unseen queries; empty if there is only one group."""
     groups = [name for name in ("seen", "unseen") if name in data["queries"]]
     if len(groups) < 2:
         return ""
@@ -129,7 +129,7 @@ def _group_table(data: Mapping[str, Any]) -> str:
 def _differences(
     data: Mapping[str, Any], dataset: Dataset, split: str, systems: Sequence[Measured]
 ) -> list[str]:
-    """Returns the queries that the best group finds and the next one does not, and the reverse."""
+    """Returns the queries that the best group answers and the next does not, and the reverse."""
     best = best_of(data, "Success@1")
     others = [group for group in data["groups"] if group["label"] != best]
     if not others:
@@ -181,7 +181,7 @@ def _differences(
 
 
 def _documents(dataset: Dataset, wanted: set[str]) -> dict[str, Document]:
-    """Returns documents by id; of one that was cut into passages, the first passage."""
+    """Returns documents by id; for a document in passages, its first passage."""
     cut = dataset.info.passages is not None
     found: dict[str, Document] = {}
     for document in dataset.documents():

@@ -1,4 +1,4 @@
-"""Documents that were cut into passages are judged and measured as documents."""
+"""Maps passages to documents, so that judgments and measures are about whole documents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def judgments_of(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
 
 
 def documents_of(dataset: Dataset, run: Mapping[str, Mapping[str, float]], depth: int) -> Run:
-    """Returns a run over a dataset as one over whole documents.
+    """Converts a run over a dataset to one over whole documents.
 
     Args:
         dataset: The dataset, of documents or of passages.
         run: query_id -> {document or passage: score}.
-        depth: How many documents of each query are kept.
+        depth: Number of documents kept per query.
     """
     if dataset.info.passages is None:
         return {query_id: dict(scores) for query_id, scores in run.items()}

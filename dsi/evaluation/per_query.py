@@ -1,4 +1,4 @@
-"""What each query scores, as CSV or Parquet: for tests and plots of one's own."""
+"""Per-query measures as CSV or Parquet, for custom tests and plots."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SUFFIXES = (".csv", ".parquet")
 
 
 def refuse_other_format(file: Path | None) -> None:
-    """Refuses a file of another format, before work starts.
+    """Refuses files of other formats, before work starts.
 
     Raises:
-        InputError: Its suffix is another one.
+        InputError: The suffix is unknown.
     """
     if file is not None and file.suffix not in SUFFIXES:
         raise InputError(
@@ -34,14 +34,14 @@ def refuse_other_format(file: Path | None) -> None:
 def write_per_query(
     file: Path, dataset: Dataset, split: str, systems: Sequence[Measured], varied: Sequence[str]
 ) -> None:
-    """Writes a record for each system and query: ids, text, group and measures.
+    """Writes one record per system and query: ids, text, group and measures.
 
     Args:
-        file: Where to; its suffix says the format.
+        file: Output file; the suffix selects the format.
         dataset: The dataset.
-        split: Of the queries.
-        systems: What was measured.
-        varied: The options that tell the systems apart.
+        split: Split of the queries.
+        systems: The measured systems.
+        varied: The options that distinguish the systems.
     """
     records = list(_records(dataset, split, systems, varied))
     if file.suffix == ".csv":

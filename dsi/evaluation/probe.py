@@ -1,4 +1,4 @@
-"""What old documents lose by an update: Hits on a set of probe queries, before and after."""
+"""Measures forgetting in an update: Hits on a set of probe queries, before and after."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SOURCES = ("dev", "pseudo")
 
 @dataclass(frozen=True)
 class Probe:
-    """Queries whose documents an index has had for some time.
+    """Probe queries for documents that are already in an index.
 
     Attributes:
-        source: "dev" for labelled dev queries, "pseudo" for pseudo-queries made for this alone,
-            where there are none.
+        source: "dev" for labeled dev queries, or "pseudo" for held-out pseudo-queries if there are
+            none.
         texts: The queries.
-        doc_ids: The document that each must find.
+        doc_ids: The relevant document of each query.
     """
 
     source: str
@@ -37,13 +37,13 @@ class Probe:
 
     @classmethod
     def of(cls, corpus: StoredCorpus, *, without: Collection[str], most: int, seed: int) -> Probe:
-        """Draws probe queries from the stored corpus of a version.
+        """Samples probe queries from the stored corpus of a version.
 
         Args:
             corpus: The stored corpus.
-            without: Documents not to ask for, such as those that are about to change.
-            most: How many queries to draw at most.
-            seed: Of the choice.
+            without: Documents to exclude, such as those that are about to change.
+            most: Maximum number of queries.
+            seed: Random seed.
         """
         left_out = frozenset(without)
         rng = np.random.default_rng([seed, 21])
@@ -61,12 +61,12 @@ class Probe:
         return cls(source, [text for text, _ in picked], [doc_id for _, doc_id in picked])
 
     def to_json(self) -> dict[str, object]:
-        """Returns what JSON can hold of it."""
+        """Returns the probe as JSON data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Probe:
-        """Returns what `to_json` was called on."""
+        """Restores a probe from the output of `to_json`."""
         return cls(**value)
 
     def measure(
@@ -79,15 +79,15 @@ class Probe:
         score: str = "model",
         lexical: DocumentScores | None = None,
     ) -> dict[str, float]:
-        """Returns Success@1, Success@10 and RR@10 of a model; empty where there is no query.
+        """Returns Success@1, Success@10 and RR@10 of a model; empty if there is no query.
 
         Args:
             model: The model.
-            text: Its encoder of texts.
+            text: Its text encoder.
             table: Its identifiers.
-            length: Longest query in tokens.
-            beams: Width of the search.
-            score: What a document's score is.
+            length: Maximum query tokens.
+            beams: Beam width.
+            score: How documents are scored.
             lexical: Its lexical layer; None without.
         """
         from docids.trie import Trie
@@ -106,7 +106,7 @@ class Probe:
 def _made_for_this(
     corpus: StoredCorpus, left_out: Collection[str], most: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
-    """One keyword query a document that no training has seen, of documents drawn at random."""
+    """Generates one keyword query, unseen in training, for each of a random sample of documents."""
     from data_prep.generators import GENERATORS
 
     documents = [each for each in corpus.dataset.documents() if each.doc_id not in left_out]

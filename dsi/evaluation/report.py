@@ -1,4 +1,4 @@
-"""Several systems on the same queries: one object for programs, one table for people."""
+"""The report on systems evaluated on the same queries: data and a table."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHALLOWEST = 10
-"""Shorter rankings are not taken to be cut."""
+"""Shorter rankings are not assumed to be truncated."""
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How systems do on a split.
+    """The results of systems on a split.
 
     Attributes:
         data: `dataset` and `split` by name; `queries` {group: how many}; `systems`
-            {system: {group: {measure: value}}}; `comparison`, of the first system with each
-            other one, {other: {group: {measure: {"difference", "low", "high", "p_value",
-            "queries"}}}}; `seconds` {system: seconds of search}, for those that were timed. The
-            groups are "all", "seen" and "unseen"; one without queries is left out.
-        remarks: Lines below the table.
-        depths: System -> the depth that its run was cut at; measures that look deeper are shown
-            as a dash.
+            {system: {group: {measure: value}}}; `comparison`, of the first system with every other
+            one, {other: {group: {measure: {"difference", "low", "high", "p_value", "queries"}}}};
+            `seconds` {system: seconds of search}, for timed systems. The groups are "all", "seen"
+            and "unseen"; empty groups are omitted.
+        remarks: Notes below the table.
+        depths: System -> the depth at which its run was truncated; deeper measures are shown as a
+            dash.
     """
 
     data: Mapping[str, Any]
@@ -42,10 +42,9 @@ class EvaluationReport:
     depths: Mapping[str, int] = field(default_factory=dict)
 
     def show(self, console: Console) -> None:
-        """Prints one table: a line for each system and group, a column for each measure.
+        """Prints one table: one line per system and group, one column per measure.
 
-        A star marks the values of other systems that differ from the first system's with p <
-        0.05.
+        A star marks values that differ from those of the first system with p < 0.05.
         """
         names = [str(measure) for measure in MEASURES]
         rows = []
@@ -79,7 +78,7 @@ class EvaluationReport:
         ).show(console)
 
     def _deep_enough(self, system: str, name: str) -> bool:
-        """Tells whether a system's run is as deep as a measure looks."""
+        """Returns whether a system's run is as deep as the cutoff of a measure."""
         depth = self.depths.get(system)
         return depth is None or depth >= int(name.partition("@")[2])
 
@@ -98,10 +97,10 @@ def evaluate_systems(
     Args:
         dataset: The dataset.
         split: "train", "dev" or "test"; each of its queries with a judgment counts.
-        runs: System -> its run; the first is the one that the others are compared with.
-        seconds: System -> how long its search took.
-        remarks: Lines for people, below the table.
-        seed: Of the significance tests.
+        runs: System -> run; all others are compared with the first one.
+        seconds: System -> duration of its search.
+        remarks: Notes below the table.
+        seed: Random seed of the significance tests.
     """
     qrels = judgments_of(dataset, split)
     groups = {
@@ -151,10 +150,10 @@ def evaluate_systems(
 
 
 def _cut_at(run: Mapping[str, Mapping[str, float]]) -> int | None:
-    """Returns the depth that a run was cut at; None where its rankings end of themselves.
+    """Returns the depth at which a run was truncated; None if its rankings are complete.
 
-    A run is taken to be cut where more than half of its rankings have the same greatest length,
-    and ten documents or more.
+    A run is assumed to be truncated if more than half of its rankings share the maximum length, and
+    this is at least ten.
     """
     lengths = [len(ranking) for ranking in run.values()]
     depth = max(lengths, default=0)

@@ -1,4 +1,4 @@
-"""Whether an index finds its own documents: a first figure, which needs no labelled query."""
+"""Self-check of an index: whether it finds its own documents, without labeled queries."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dsi.index import Index
 from dsi.stored_corpus import StoredCorpus
 
 QUERIES = 200
-"""How many queries are asked at most."""
+"""Maximum number of queries."""
 DEPTH = 10
-"""Among how many answers a document must be."""
+"""Cutoff rank within which the document must be found."""
 FEWEST_FOUND = 0.3
-"""The share of found documents below which a training has failed, rather than fallen short."""
+"""A training has failed if the share of found documents is below this."""
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What came of it.
+    """The result of a self-check.
 
     Attributes:
-        source: "dev" for labelled queries, "pseudo" for keywords of the documents themselves,
-            where there are none.
-        queries: How many were asked.
-        found: The share whose document is among the first ten answers.
+        source: "dev" for labeled queries, or "pseudo" for keywords of the documents if there are
+            none.
+        queries: Number of queries.
+        found: Share of queries whose document is in the top ten.
     """
 
     source: str
@@ -39,19 +39,19 @@ class SelfCheck:
 
     @property
     def failed(self) -> bool:
-        """Whether so few are found that the index is of no use."""
+        """Whether so few documents are found that the index is useless."""
         return self.found < FEWEST_FOUND
 
 
 def check_itself(folder: Path, seed: int = 0) -> SelfCheck | None:
-    """Asks an index for documents that it has, drawn at random.
+    """Queries an index for a random sample of its own documents.
 
     Args:
         folder: The index.
-        seed: Of the choice.
+        seed: Random seed.
 
     Returns:
-        What came of it; None where nothing can be asked, as of documents without words.
+        The result; None if there are no queries, for example for documents without words.
     """
     index = Index.open(folder)
     memory = StoredCorpus.open(versions.folder(folder, index.manifest.version))

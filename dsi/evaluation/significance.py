@@ -1,4 +1,4 @@
-"""Whether the difference between two systems is more than chance, query by query."""
+"""Significance tests of the difference between two systems, paired by query."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK = 2**22
-"""About how many random numbers are held at once."""
+"""Approximate number of random numbers in memory at once."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of one measure between two systems on the same queries.
+    """The difference in one measure between two systems on the same queries.
 
     Attributes:
         difference: Mean of first minus second.
         low: Lower end of the bootstrap 95 % interval of the difference.
         high: Its upper end.
-        p_value: Two-sided, of the paired randomization test; in (0, 1].
-        queries: How many queries there are.
+        p_value: Two-sided p-value of the paired randomization test; in (0, 1].
+        queries: Number of queries.
     """
 
     difference: float
@@ -41,20 +41,20 @@ def compare(
     """Compares two systems on the same queries, in several measures at once.
 
     The test is the paired randomization test (Smucker, Allan and Carterette, CIKM 2007, section
-    3.1): were the systems alike, each query's difference could as well have the other sign. The
-    p-value is the share of random signs whose mean difference is at least as far from 0, the
-    observed one counted among them. The interval is the percentile bootstrap over queries (Efron
-    and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3).
+    3.1): under the null hypothesis, the sign of each query's difference is random. The p-value is
+    the share of random sign assignments, including the observed one, whose mean difference is at
+    least as far from 0. The interval is the percentile bootstrap over queries (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3).
 
     Args:
         first: Values of the first system; [queries, measures].
         second: Values of the second, in the same order.
-        seed: Of the random signs and resamples.
-        permutations: How many random signs to draw.
-        resamples: How many resamples to draw.
+        seed: Seed of the random signs and resamples.
+        permutations: Number of random sign assignments.
+        resamples: Number of bootstrap resamples.
 
     Returns:
-        One comparison for each measure.
+        One comparison per measure.
 
     Raises:
         ValueError: The shapes differ, or there is no query.
@@ -65,7 +65,7 @@ def compare(
     queries = len(differences)
     observed = differences.mean(axis=0)
     flipped = _flipped_means(differences, np.random.default_rng([seed, 0]), permutations)
-    # Sums of the same numbers in another order may differ in their last bits.
+    # The order of summation may change the last bits.
     extreme = np.abs(flipped) >= np.abs(observed) * (1 - 1e-9) - 1e-12
     p_values = (extreme.sum(axis=0) + 1) / (permutations + 1)
     resampled = _resampled_means(differences, np.random.default_rng([seed, 1]), resamples)

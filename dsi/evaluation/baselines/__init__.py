@@ -1,4 +1,4 @@
-"""Baselines: what a system that learns has to beat, by words, by vectors and by both."""
+"""Baselines: lexical, dense, and their fusion."""
 
 from data_prep.registry import import_entries
 from dsi.evaluation.baselines.base import BASELINES, Baseline, baseline_run, make_baseline

@@ -1,4 +1,4 @@
-"""What every baseline is: the interface, the registry, and how scores become a run."""
+"""The baseline interface, the registry, and the conversion of scores to a run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Baseline(ABC):
     """Scores the documents of a dataset for queries.
 
     Args:
-        dataset: The documents; the baseline says what else it reads.
+        dataset: The documents; each baseline documents what else it reads.
         model: Hub id or folder of an encoder; "" for baselines without one.
-        language: Of stemmer and stop words; "none" for neither.
+        language: Language of stemmer and stop words; "none" for neither.
 
     Attributes:
-        takes_model: Whether its name goes on with an encoder's: "dense:NAME_OR_PATH".
-        positive: Whether documents of score 0 or less are no results.
-        remarks: What a reader of its figures should know, a line each.
+        takes_model: Whether its name includes that of an encoder: "dense:NAME_OR_PATH".
+        positive: Whether documents with a score of 0 or less are excluded.
+        remarks: Notes for readers of its results, one line each.
     """
 
     takes_model: ClassVar[bool] = False
@@ -40,15 +40,15 @@ class Baseline(ABC):
 
     @abstractmethod
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
-        """Yields for each query the scores of all documents, float32 [documents]."""
+        """Yields the scores of all documents for each query, float32 [documents]."""
 
     def run(self, queries: Mapping[str, str], k: int = 100, description: str = "") -> Run:
         """Ranks the documents for queries.
 
         Args:
             queries: query_id -> text.
-            k: The most documents to return for a query.
-            description: What the progress bar says.
+            k: Maximum documents per query.
+            description: Label of the progress bar.
 
         Returns:
             query_id -> {doc_id: score}, best first, ties in corpus order.
@@ -62,21 +62,21 @@ BASELINES: Registry[type[Baseline]] = Registry("baseline")
 
 
 def make_baseline(name: str, dataset: Dataset, language: str = "english") -> Baseline:
-    """Returns a baseline by its full name, such as "bm25" or "dense:NAME_OR_PATH".
+    """Creates a baseline by its full name, such as "bm25" or "dense:NAME_OR_PATH".
 
     Raises:
-        InputError: Unknown baseline; an encoder that cannot be loaded; a language without stemmer
-            or stop words.
+        InputError: The baseline is unknown, an encoder cannot be loaded, or a language has no
+            stemmer or stop words.
     """
     kind, model = parse(name)
     return BASELINES[kind](dataset, model, language)
 
 
 def parse(name: str) -> tuple[str, str]:
-    """Returns the name of a baseline in `BASELINES`, and its encoder's or "".
+    """Returns the name of a baseline in `BASELINES`, and that of its encoder or "".
 
     Raises:
-        InputError: Unknown baseline; an encoder is missing, or one too many.
+        InputError: The baseline is unknown, or an encoder is missing or superfluous.
     """
     kind, colon, model = name.partition(":")
     if BASELINES[kind].takes_model and not model:
@@ -105,11 +105,11 @@ def baseline_run(
     """Ranks the documents of a dataset with a baseline.
 
     Args:
-        name: A name in `BASELINES`, and an encoder where it needs one.
+        name: A name in `BASELINES`, with an encoder if it needs one.
         dataset: The documents.
         queries: query_id -> text.
-        k: The most documents to return for a query.
-        language: Of stemmer and stop words; "none" for neither.
+        k: Maximum documents per query.
+        language: Language of stemmer and stop words; "none" for neither.
 
     Returns:
         query_id -> {doc_id: score}, best first, ties in corpus order.
@@ -128,15 +128,15 @@ def rank(
     positive: bool,
     description: str,
 ) -> Run:
-    """Makes a run of scores.
+    """Converts scores to a run.
 
     Args:
-        queries: Their ids.
-        scores: Of each query, those of all documents; float32 [documents].
-        doc_ids: Of the documents.
-        k: The most documents to return for a query.
-        positive: Whether scores of 0 or less are left out.
-        description: What the progress bar says.
+        queries: Query ids.
+        scores: Scores of all documents for each query; float32 [documents].
+        doc_ids: Ids of the documents.
+        k: Maximum documents per query.
+        positive: Whether scores of 0 or less are excluded.
+        description: Label of the progress bar.
 
     Returns:
         query_id -> {doc_id: score}, best first, ties in the order of `doc_ids`.
@@ -154,8 +154,8 @@ def best(scores: npt.NDArray[np.float32], k: int, positive: bool) -> npt.NDArray
 
     Args:
         scores: float32 [rows].
-        k: How many at most.
-        positive: Whether scores of 0 or less are left out.
+        k: Maximum number of rows.
+        positive: Whether scores of 0 or less are excluded.
     """
     rows = np.flatnonzero(scores > 0) if positive else np.arange(len(scores))
     if len(rows) > k:

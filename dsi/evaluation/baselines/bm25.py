@@ -23,9 +23,9 @@ def document_texts(dataset: Dataset) -> list[str]:
 class Bm25Baseline(Baseline):
     """BM25 as Lucene computes it (bm25s, k1 = 1.5, b = 0.75).
 
-    Over lower-case words of two and more letters, stemmed by the language's Snowball stemmer,
-    without its stop words; see `data_prep.bm25.Bm25`. A query that shares no word with any
-    document has no results.
+    Over lowercase words of two or more letters, stemmed by the Snowball stemmer of the language,
+    without stop words; see `data_prep.bm25.Bm25`. A query that shares no word with any document has
+    no results.
     """
 
     positive: ClassVar[bool] = True
@@ -35,11 +35,11 @@ class Bm25Baseline(Baseline):
         self._search = Bm25(self.texts(dataset), language)
 
     def texts(self, dataset: Dataset) -> list[str]:
-        """Returns what is read of each document, in corpus order."""
+        """Returns the indexed text of each document, in corpus order."""
         return document_texts(dataset)
 
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
-        """Yields for each query the scores of all documents; see `Baseline.scores`."""
+        """Yields the scores of all documents for each query; see `Baseline.scores`."""
         return map(self._search.scores, self._search.tokenize(list(queries)))
 
 
@@ -52,22 +52,22 @@ def bm25_run(
     language: str = "english",
     name: str = "bm25",
 ) -> Run:
-    """Ranks any texts with the BM25 of the baseline.
+    """Ranks arbitrary texts with the BM25 of the baseline.
 
     Args:
-        texts: What is read of each document.
+        texts: Indexed text of each document.
         doc_ids: Their ids, in the same order.
         queries: query_id -> text.
-        k: The most documents to return for a query; none has score 0.
-        language: Of stemmer and stop words; "none" for neither.
-        name: What the progress bar says.
+        k: Maximum documents per query; none has score 0.
+        language: Language of stemmer and stop words; "none" for neither.
+        name: Label of the progress bar.
 
     Returns:
         query_id -> {doc_id: score}, best first, ties in the order of `doc_ids`; {} for a query
         that shares no word with any document.
 
     Raises:
-        InputError: A language without stemmer or stop words.
+        InputError: The language has no stemmer or stop words.
     """
     search = Bm25(texts, language)
     scores = map(search.scores, search.tokenize(list(queries.values())))

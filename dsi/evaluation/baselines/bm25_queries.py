@@ -1,4 +1,4 @@
-"""BM25 over documents and their training queries: the fair opponent of what learns from them."""
+"""BM25 over documents and their training queries: a fair baseline for models trained on these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dsi.evaluation.baselines.bm25 import Bm25Baseline, document_texts
 
 
 def texts_with_training_queries(dataset: Dataset) -> list[str]:
-    """Returns title, text and the labelled queries of split train of each document."""
+    """Returns title, text and labeled training queries of each document."""
     appended: dict[str, list[str]] = {}
     texts = dataset.query_texts()
     for query_id, judgments in dataset.qrels_of("train").items():
@@ -26,5 +26,5 @@ class Bm25QueriesBaseline(Bm25Baseline):
     """BM25 over title, text and training queries of each document."""
 
     def texts(self, dataset: Dataset) -> list[str]:
-        """Returns what is read of each document, in corpus order."""
+        """Returns the indexed text of each document, in corpus order."""
         return texts_with_training_queries(dataset)

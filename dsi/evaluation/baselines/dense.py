@@ -1,4 +1,4 @@
-"""Vectors of a pretrained encoder, as it comes."""
+"""Dense retrieval with a pretrained encoder, without fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dsi.evaluation.baselines.base import BASELINES, Baseline
 from dsi.evaluation.baselines.bm25 import document_texts
 
 _TOGETHER = 64
-"""Queries whose scores are in memory at once."""
+"""Number of queries whose scores are in memory at once."""
 
 
 @BASELINES.register("dense")
 class DenseBaseline(Baseline):
-    """Ranks by the similarity of vectors of query and document, a cosine for most encoders.
+    """Ranks by the similarity of query and document vectors, which is the cosine for most encoders.
 
-    Title and text of a document are read as one, as far as the encoder reads.
+    Title and text of a document are encoded together, up to the maximum length of the encoder.
 
     Args:
         dataset: The documents.
         model: Hub id or folder of an encoder; see `docids.sentence_encoder`.
-        language: Not looked at.
+        language: Ignored.
 
     Raises:
-        InputError: The package sentence-transformers, or the model, is not to be had.
+        InputError: The package sentence-transformers or the model is not available.
     """
 
     takes_model: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class DenseBaseline(Baseline):
         self._encoder, self._documents = _encoded(dataset, model)
 
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
-        """Yields for each query the scores of all documents; see `Baseline.scores`."""
+        """Yields the scores of all documents for each query; see `Baseline.scores`."""
         vectors = self._encoder.encode_queries(queries)
         for start in range(0, len(queries), _TOGETHER):
             yield from vectors[start : start + _TOGETHER] @ self._documents.T
@@ -50,7 +50,7 @@ _Encoded = tuple[SentenceEncoder, npt.NDArray[np.float32]]
 
 
 def _encoded(dataset: Dataset, model: str) -> _Encoded:
-    """Returns an encoder and its document vectors, made once for `dense` and `fusion`."""
+    """Returns an encoder and its document vectors, computed once for `dense` and `fusion`."""
     return _kept(model, str(dataset.path), dataset.info.content_hash)
 
 

@@ -1,4 +1,4 @@
-"""BM25 and vectors together: what anyone has without training."""
+"""Fusion of BM25 and a pretrained dense encoder: a baseline without training."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from dsi.evaluation.baselines.dense import DenseBaseline
 
 _WEIGHTS = np.linspace(0, 1, 21, dtype=np.float32)
 _QUERIES = 2000
-"""Dev queries that choose the weight at most, taken at equal distances."""
+"""Maximum number of evenly spaced dev queries used to choose the weight."""
 
 
 @BASELINES.register("fusion")
 class FusionBaseline(Baseline):
     """A weighted sum of BM25 and the similarity of vectors, each standardized for each query.
 
-    Scores of one query over all documents are brought to mean 0 and deviation 1, so that the two
-    are of one scale. The weight of BM25 is the one with the best RR@10 on split dev, of equally
-    good ones the nearest to one half; and one half where there is no dev.
+    The scores of a query over all documents are standardized to mean 0 and standard deviation 1.
+    The weight of BM25 is the one with the best RR@10 on split dev, ties broken toward 0.5; it is
+    0.5 if there is no dev split.
 
     Args:
         dataset: The documents, and the queries of split dev.
         model: Hub id or folder of an encoder; see `docids.sentence_encoder`.
-        language: Of BM25's stemmer and stop words.
+        language: Language of BM25's stemmer and stop words.
 
     Attributes:
-        weight: Of BM25, 0 to 1; the encoder has the rest.
+        weight: Weight of BM25, 0 to 1; the encoder has the rest.
 
     Raises:
         InputError: As `Bm25Baseline` and `DenseBaseline`.
@@ -52,7 +52,7 @@ class FusionBaseline(Baseline):
         )
 
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
-        """Yields for each query the scores of all documents; see `Baseline.scores`."""
+        """Yields the scores of all documents for each query; see `Baseline.scores`."""
         weight = np.float32(self.weight)
         for words, vectors in self._standardized(queries):
             yield weight * words + (1 - weight) * vectors
@@ -85,10 +85,10 @@ class FusionBaseline(Baseline):
 
 
 def standardized(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns scores with mean 0 and deviation 1; zeros where all are the same."""
+    """Returns scores with mean 0 and standard deviation 1; zeros if all are equal."""
     centerd = scores - scores.mean(dtype=np.float64)
     deviation = np.sqrt(np.mean(centerd * centerd))
-    if deviation <= 1e-6 * np.abs(scores).max(initial=0):  # what rounding leaves of equal scores
+    if deviation <= 1e-6 * np.abs(scores).max(initial=0):  # rounding error of equal scores
         return np.zeros(len(scores), np.float32)
     return (centerd / deviation).astype(np.float32)
 
