@@ -1,4 +1,4 @@
-"""Named benchmarks: recipes that make a collection of a public release, found by name."""
+"""Named benchmarks: recipes that build a collection from a public release, registered by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every named benchmark is: a recipe with a version, and the size it must come out at."""
+"""The interface of a named benchmark: a recipe with a version and an expected size."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from data_prep.registry import Registry
 from data_prep.text import one_line
 
 Size = int | tuple[int, int]
-"""An exact number, or the lowest and the highest."""
+"""An exact number, or minimum and maximum."""
 
 
 class Benchmark:
-    """A collection built from a public release by a stated recipe.
+    """A collection built from a public release by a documented recipe.
 
-    A subclass says what the release holds; this class reads it once, counts, and refuses another
-    size than the recipe's: so a damaged or different release is found before anyone compares
-    figures on it.
+    A subclass reads the release; this class iterates over it once, counts, and refuses a size that
+    differs from the recipe's. A damaged or different release is thus detected before results on it
+    are compared.
 
     Args:
         release: Folder of the release's files; None to fetch it with the library of the recipe.
-        any_size: Let it come out at another size, as a part of the release does.
+        any_size: Accept another size, such as that of a partial release.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised whenever the same release gives another collection than before."""
+    """Incremented whenever the same release gives a different collection than before."""
     recipe: ClassVar[str]
-    """What is done, in a sentence or two."""
+    """The recipe in one or two sentences."""
     license_of: ClassVar[str] = "unknown"
     sizes: ClassVar[dict[str, Size]] = {}
-    """"documents", "train" or "test" (queries) -> how many there must be."""
+    """"documents", "train" or "test" (queries) -> expected number."""
 
     drop_duplicate_texts = False
 
@@ -59,12 +59,12 @@ class Benchmark:
         """Yields the documents and calls `ask` for the queries."""
 
     def ask(self, query_id: str, text: str, doc_id: str, split: str, relevance: int = 1) -> None:
-        """Notes a query and one judgment of it."""
+        """Records a query and one of its judgments."""
         self._queries.setdefault(query_id, Query(query_id, text))
         self._qrels.append(Qrel(query_id, doc_id, relevance, split))
 
     def number(self, key: str) -> tuple[str, bool]:
-        """Returns the id of the document that a key tells from others: how many came before it.
+        """Returns the id of the document with a key: the number of documents before it.
 
         Returns:
             The id, and whether the key is new.
@@ -73,14 +73,14 @@ class Benchmark:
         return self._numbers.setdefault(key, str(len(self._numbers))), new
 
     def has(self, key: str) -> bool:
-        """Tells whether a document of that key came before."""
+        """Returns whether a document with that key has occurred."""
         return key in self._numbers
 
     def documents(self) -> Iterator[Document]:
         """Yields the documents.
 
         Raises:
-            InputError: At the end, where there are more or fewer than the recipe says.
+            InputError: At the end, if the number of documents differs from the recipe.
         """
         self._queries, self._qrels, self._numbers = {}, [], {}
         count = 0
@@ -126,10 +126,10 @@ BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark")
 
 
 def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a split of a dataset on the hub, as a stream.
+    """Streams the rows of a split of a hub dataset.
 
     Raises:
-        InputError: It cannot be fetched.
+        InputError: It cannot be downloaded.
     """
     import datasets
 
@@ -144,13 +144,13 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
 
 
 def title_key(title: str) -> str:
-    """Returns what tells a title from others but for case, Unicode form and white space.
+    """Returns a key of a title that ignores case, Unicode normalization form and whitespace.
 
-    A recipe's own, and not `data_prep.text.normalize`: what a recipe gives must not change.
+    Separate from `data_prep.text.normalize`, because the output of a recipe must not change.
     """
     return one_line(unicodedata.normalize("NFKC", title).lower())
 
 
 def chosen(item: str, seed: str) -> bytes:
-    """Returns what items are sorted by to draw some at random, whatever order they come in."""
+    """Returns a sort key for random sampling that does not depend on the order of items."""
     return hashlib.blake2b(f"{seed}:{item}".encode(), digest_size=8).digest()

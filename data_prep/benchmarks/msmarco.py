@@ -1,4 +1,4 @@
-"""MS MARCO (Bajaj et al., 2016), passages and documents: whole, or the parts that papers use."""
+"""MS MARCO (Bajaj et al., 2016), passages and documents: complete, or subsets from papers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCUMENTS = "msmarco-document/train,msmarco-document/dev"
 
 
 def _file(folder: Path, *names: str) -> Path:
-    """Returns the first of some files that is there, gzipped or not."""
+    """Returns the first existing file, gzipped or not."""
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
@@ -30,15 +30,15 @@ def _file(folder: Path, *names: str) -> Path:
 
 
 class MsMarco(Benchmark):
-    """What the collections of MS MARCO share: training queries train, those of dev test."""
+    """Base of the MS MARCO collections: split train for training, split dev for testing."""
 
     license_of = "MS MARCO terms: non-commercial research"
     ids: str
-    """The ids of ir_datasets that the release is fetched by."""
+    """The ir_datasets ids of the release."""
     columns: tuple[str, ...]
     corpus: tuple[str, ...]
     files: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-    """(split, names of the file of queries, names of the file of judgments)."""
+    """(split, names of the query file, names of the judgment file)."""
 
     def corpus_documents(self) -> Iterator[Document]:
         """Yields all documents of the release."""
@@ -119,7 +119,7 @@ class MsMarcoPassage(MsMarco):
 
 @BENCHMARKS.register("msmarco-100k")
 class MsMarco100k(MsMarcoPassage):
-    """The collection of DSI-QG, drawn anew."""
+    """The collection of DSI-QG, resampled."""
 
     name = "msmarco-100k"
     tests = 6_980
@@ -132,7 +132,7 @@ class MsMarco100k(MsMarcoPassage):
     sizes = {"documents": 100_000, "test": (6_000, 6_980)}  # noqa: RUF012
 
     def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
-        """Returns what the recipe says."""
+        """Returns the documents selected by the recipe."""
         trained = {doc_id for _, _, doc_id, split in pairs if split == "train"}
         of_query: dict[str, list[str]] = {}
         for query_id, _, doc_id, split in pairs:
@@ -145,7 +145,7 @@ class MsMarco100k(MsMarcoPassage):
 
 @BENCHMARKS.register("msmarco-1m")
 class MsMarco1m(MsMarcoPassage):
-    """The middle collection of the scaling study, drawn anew."""
+    """The medium collection of the scaling study, resampled."""
 
     name = "msmarco-1m"
     size = 1_000_000
@@ -156,7 +156,7 @@ class MsMarco1m(MsMarcoPassage):
     sizes = {"documents": 1_000_000, "test": 6_980}  # noqa: RUF012
 
     def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
-        """Returns what the recipe says; reads the passages once for it."""
+        """Returns the documents selected by the recipe, in one pass over the passages."""
         judged = {doc_id for _, _, doc_id, _ in pairs}
         ids = (document.doc_id for document in self.corpus_documents())
         rest = sorted(
@@ -168,7 +168,7 @@ class MsMarco1m(MsMarcoPassage):
 
 @BENCHMARKS.register("msmarco-300k")
 class MsMarco300k(MsMarco):
-    """The documents that Ultron and DDRO use: those that a query has."""
+    """The documents used by Ultron and DDRO: those relevant to a query."""
 
     name = "msmarco-300k"
     recipe = "All documents (not passages) that a query of train or dev has; their queries."
@@ -182,5 +182,5 @@ class MsMarco300k(MsMarco):
     sizes = {"documents": (300_000, 340_000), "train": 367_013, "test": 5_193}  # noqa: RUF012
 
     def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
-        """Returns the documents that a query has."""
+        """Returns the documents relevant to a query."""
         return {doc_id for _, _, doc_id, _ in pairs}

@@ -1,8 +1,8 @@
-"""Natural Questions (Kwiatkowski et al., TACL 2019): pages of Wikipedia and what was asked of them.
+"""Natural Questions (Kwiatkowski et al., TACL 2019): Wikipedia pages and questions about them.
 
 "NQ320K" is two collections in the literature, over the same 307,373 training and 7,830 validation
-questions: `nq320k` has one document for each title, `nq320k-dsi` one for each beginning of a text.
-Figures on one say nothing about the other.
+questions: `nq320k` has one document per title, `nq320k-dsi` one per beginning of a text. Results on
+the two are not comparable.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from data_prep.text import one_line
 
 HUB = "google-research-datasets/natural_questions"
 BEGINNING = 4000
-"""Characters of a text by which DSI tells documents apart."""
+"""Length of the text prefix by which DSI distinguishes documents."""
 _SPLITS = {"train": "train", "dev": "test", "validation": "test"}
 
 
 @dataclass(frozen=True)
 class Page:
-    """A question, and the page that answers it."""
+    """A question and the page that answers it."""
 
     example_id: str
     question: str
@@ -45,7 +45,7 @@ def pages(release: Path | None) -> Iterator[Page]:
             "dev" in their names; None to stream it from the hub.
 
     Raises:
-        InputError: There are no such files, or a record lacks a field.
+        InputError: There are no such files, or a field is missing in a record.
     """
     if release is None:
         yield from _pages_of_hub()
@@ -85,14 +85,14 @@ def _is_tag(word: str) -> bool:
 
 
 def _asked_for(url: str) -> dict[str, list[str]]:
-    """Returns the query of an address by name; that of a revision has the page's title."""
+    """Returns the query parameters of a URL; that of a revision includes the page title."""
     return parse_qs(urlparse(url).query)
 
 
 def _address(url: str) -> str:
-    """Returns the address of a page, given that of the revision that was shown.
+    """Returns the URL of a page, given that of a revision.
 
-    All revisions are behind one path, and their numbers say nothing about what is asked.
+    All revisions share one path, and revision numbers carry no information about the question.
     """
     parts, asked = urlparse(url), _asked_for(url)
     if "title" not in asked:
@@ -114,12 +114,12 @@ def _pages_of_hub() -> Iterator[Page]:
 
 
 class NaturalQuestions(Benchmark):
-    """What the collections of Natural Questions share."""
+    """Base of the Natural Questions collections."""
 
     license_of = "CC BY-SA 3.0"
 
     def key(self, page: Page) -> str:
-        """Returns what tells the page's document from others."""
+        """Returns the key of the page's document."""
         return title_key(page.title)
 
     def pages(self) -> Iterator[Page]:
@@ -127,7 +127,7 @@ class NaturalQuestions(Benchmark):
         return pages(self.release)
 
     def read(self) -> Iterator[Document]:
-        """Yields each document where it comes first; its number is its id."""
+        """Yields each document at its first occurrence; its number is its id."""
         for page in self.pages():
             doc_id, new = self.number(self.key(page))
             self.ask(f"{page.split}-{page.example_id}", page.question, doc_id, page.split)
@@ -137,15 +137,15 @@ class NaturalQuestions(Benchmark):
 
 @BENCHMARKS.register("nq320k")
 class Nq320k(NaturalQuestions):
-    """The collection of NCI, GenRet and what followed them."""
+    """The collection of NCI, GenRet and later work."""
 
     name = "nq320k"
     recipe = (
         "All questions with their pages; pages of one title (but for case) are one document, with "
         "the text that comes first, training first. Training questions train, validation tests."
     )
-    # 109,739 in NCI and GenRet; a later run of NCI's own code gives 109,650: how titles are
-    # normalized decides over some hundred pages.
+    # 109,739 in NCI and GenRet; a later run of NCI's own code gives 109,650: some hundred pages
+    # depend on title normalization.
     sizes = {"documents": (109_000, 110_500), "train": 307_373, "test": 7_830}  # noqa: RUF012
 
 
@@ -167,12 +167,12 @@ class Nq320kDsi(NaturalQuestions):
 
 
 class _Sample(Nq320kDsi):
-    """Some training questions drawn at random; four fifths train, one fifth tests."""
+    """A random sample of training questions: four fifths for training, one fifth for testing."""
 
     questions: int
 
     def pages(self) -> Iterator[Page]:
-        """Yields the drawn questions; reads the release once more to draw them."""
+        """Yields the sampled questions, after one more pass over the release to sample them."""
         ids = [page.example_id for page in pages(self.release) if page.split == "train"]
         drawn = sorted(ids, key=lambda each: chosen(each, self.name))[: self.questions]
         tests = set(drawn[: -(-len(drawn) // 5)])
@@ -185,7 +185,7 @@ class _Sample(Nq320kDsi):
 
 @BENCHMARKS.register("nq10k")
 class Nq10k(_Sample):
-    """The smallest collection of the DSI paper, drawn anew: its draw was not published."""
+    """The smallest collection of the DSI paper, resampled: its sample was not published."""
 
     name = "nq10k"
     questions = 10_000
@@ -198,7 +198,7 @@ class Nq10k(_Sample):
 
 @BENCHMARKS.register("nq100k")
 class Nq100k(_Sample):
-    """The middle collection of the DSI paper, drawn anew: its draw was not published."""
+    """The medium collection of the DSI paper, resampled: its sample was not published."""
 
     name = "nq100k"
     questions = 100_000

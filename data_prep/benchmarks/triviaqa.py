@@ -1,4 +1,4 @@
-"""TriviaQA (Joshi et al., ACL 2017) over pages of Wikipedia, as NCI uses it."""
+"""TriviaQA (Joshi et al., ACL 2017) over Wikipedia pages, as used by NCI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = (("train", "wikipedia-train.json", "train"), ("validation", "wikipedia-
 
 @BENCHMARKS.register("triviaqa")
 class TriviaQa(Benchmark):
-    """EvaluationQueries with the pages that hold their answers."""
+    """Questions with the Wikipedia pages that contain their answers."""
 
     name = "triviaqa"
     license_of = "Apache-2.0 (questions); CC BY-SA (pages)"
@@ -28,7 +28,7 @@ class TriviaQa(Benchmark):
     sizes = {"documents": (72_000, 78_000), "train": (60_000, 62_000), "test": (7_900, 8_000)}  # noqa: RUF012
 
     def read(self) -> Iterator[Document]:
-        """Yields each page where it comes first."""
+        """Yields each page at its first occurrence."""
         for question_id, question, split, evidence in self._questions():
             for title, text in evidence:
                 key = title_key(title)

@@ -1,4 +1,4 @@
-"""Generators: how a document gets pseudo-queries, one file each, found by name.
+"""Pseudo-query generators, one file each, registered by name.
 
 `data_prep.generate.generate_queries` runs one over a Dataset. Generators that need a neural
 network are in `dsi.generation`, which registers them here when it is imported.

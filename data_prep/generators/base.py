@@ -1,4 +1,4 @@
-"""What every generator is: the interface, the common options, the registry."""
+"""The generator interface, the common options, and the registry."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class GeneratorOptions:
 
 
 class PseudoQuery(NamedTuple):
-    """A pseudo-query, and how its generator came to it ("" where there is one way only)."""
+    """A pseudo-query, and the method of its generator ("" if there is only one)."""
 
     text: str
     how: str = ""
 
 
 class Generator(ABC):
-    """Writes pseudo-queries of one document after another.
+    """Generates pseudo-queries for one document after another.
 
-    The queries of a document depend on the document, the options and statistics of the whole
-    Dataset only: not on the order in which documents come, nor on the process that asks.
+    The queries of a document depend only on the document, the options and statistics of the whole
+    Dataset, not on the order of documents or on the process.
 
     Args:
         dataset: The Dataset whose statistics the generator may use.
@@ -52,11 +52,11 @@ class Generator(ABC):
 
     options_class: ClassVar[type[GeneratorOptions]]
     version: ClassVar[int] = 1
-    """Raised whenever the same options give other queries than before."""
+    """Incremented whenever the same options give different queries than before."""
     shard_documents: ClassVar[int | None] = None
-    """Documents per shard: what a kill can cost; None for that of `data_prep.generate`."""
+    """Documents per shard, the most that a kill can lose; None: that of `data_prep.generate`."""
     expensive: ClassVar[bool] = False
-    """Whether its queries cost so much that `dsi train` makes none by itself."""
+    """Whether its queries are so expensive that `dsi train` does not generate them by itself."""
 
     @abstractmethod
     def __init__(self, dataset: Dataset, options: GeneratorOptions) -> None: ...
@@ -66,14 +66,14 @@ class Generator(ABC):
         """Returns at most `per_doc` different pseudo-queries of the document."""
 
     def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
-        """Returns the pseudo-queries of several documents; models work on them together."""
+        """Returns the pseudo-queries of several documents, which models process as a batch."""
         return [list(map(PseudoQuery, self.generate(document))) for document in documents]
 
     @classmethod
     def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
-        """Returns what decides the queries besides options and Dataset, such as a model's hash.
+        """Returns what determines the queries besides options and Dataset, such as a model's hash.
 
-        It is part of the provenance: where it changes, the queries are made anew.
+        It is part of the provenance: if it changes, the queries are regenerated.
         """
         return {}
 
@@ -88,6 +88,6 @@ def rng_of(document: Document, seed: int) -> np.random.Generator:
 
 
 def distinct(texts: Iterable[str], most: int) -> list[str]:
-    """Returns the first `most` different non-empty texts, in order."""
+    """Returns the first `most` distinct non-empty texts, in order."""
     found = dict.fromkeys(text for text in texts if text)
     return list(found)[:most]

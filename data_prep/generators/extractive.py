@@ -1,4 +1,4 @@
-"""Pseudo-queries cut out of the document itself: sentences, spans and keywords. No model."""
+"""Pseudo-queries extracted from the document: sentences, spans and keywords, without a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from data_prep.marks import Advanced
 from data_prep.text import stopwords
 
 SPARE = 1.3
-"""Candidates drawn per query wanted, so that equal ones can be left out."""
+"""Candidates sampled per requested query, so that duplicates can be dropped."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ class Extractive(Generator):
         return queries
 
     def _weights(self, title: Sentence, body: list[Sentence]) -> list[list[float]]:
-        """Returns the weight of every term: of each sentence, and last of the title.
+        """Returns the term weights of each sentence, and last those of the title.
 
-        idf x (1 + ln tf in the text); the second time a term stands in a sentence it weighs 0.
+        idf x (1 + ln tf in the text); a repeated term in a sentence has weight 0.
         """
         counts: dict[str, int] = {}
         for sentence in body:

@@ -1,12 +1,11 @@
-"""Pseudo-queries in the manner of the labelled ones: which words of a document users choose.
+"""Pseudo-queries modeled on the labeled ones: which words of a document users choose.
 
-Learned in seconds from the training queries of the Dataset: how likely a word of a document is
-to be used in a query for it, and what queries say around the words of their document. A training
-query whose document words are blanked out is a template; a pseudo-query is a template whose
-blanks are filled with words of another document. So documents that have no training query get
-queries of the same length and with the same words that no document explains ("what", "how many",
-"called"), and a model learns that those words speak for no document in particular. No judgment
-of dev or test is read.
+The generator learns in seconds from the training queries of the Dataset: how likely a word of a
+document is to be used in a query for it, and which other words queries contain. A template is a
+training query with blanks for its document's words; a pseudo-query is a template whose blanks are
+filled with words of another document. Documents without training queries thus get queries of the
+same length, with the same words from outside documents ("what", "how many", "called"), and a model
+learns that those words do not indicate any document. No judgments of dev or test are read.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from data_prep.marks import Advanced
 from data_prep.text import stemmer, stopwords
 
 FEWEST_PAIRS = 50
-"""Training pairs below which nothing worth using can be learned."""
+"""Minimum number of training pairs to learn from."""
 
 MOST_PAIRS = 5_000
-"""Training pairs that are looked at; more change nothing but the time."""
+"""Maximum number of training pairs; more only take more time."""
 
 IDF_BUCKETS = 8
 RAREST_WORD = 3
-"""How many training queries must use a word that is not in their document before templates do."""
+"""Minimum training queries with a word outside their document for templates to keep it."""
 
 SPARE = 1.3
 
@@ -72,12 +71,12 @@ class SelectiveOptions(GeneratorOptions):
 
 @dataclass(frozen=True)
 class _Words:
-    """The different words of a document that are not stop words, in order of appearance."""
+    """The distinct words of a document without stop words, in order of appearance."""
 
     surfaces: list[str]
     keys: list[str]
     sentence: np.ndarray
-    """int [words]: the sentence it first stands in; 0 for the title, 1 for the first."""
+    """int [words]: the sentence of first occurrence; 0 for the title, 1 for the first sentence."""
     features: np.ndarray
     """float32 [words, features]."""
 
@@ -94,7 +93,7 @@ class _Template:
         return self.words.count(None)
 
     def fill(self, words: list[str]) -> list[str]:
-        """Puts words into the blanks in order; blanks that are left over close up."""
+        """Fills the blanks with words in order; remaining blanks are removed."""
         supply = iter(words)
         filled = [next(supply, None) if word is None else word for word in self.words]
         return [word for word in filled if word is not None] + list(supply)
@@ -102,7 +101,7 @@ class _Template:
 
 @GENERATORS.register("selective")
 class Selective(Generator):
-    """Fills the blanks of training queries with words of a document, chosen as their askers do.
+    """Fills the blanks of training queries with words of a document, as users would choose them.
 
     Raises:
         InputError: The Dataset has fewer than `FEWEST_PAIRS` training pairs.
@@ -162,7 +161,7 @@ class Selective(Generator):
                 hint="Use the generator 'extractive'",
             )
         self._model = LogisticRegression(C=1.0, max_iter=200).fit(x, y)
-        # A word that few queries use tells more about its own document than about queries.
+        # A word used by few queries is specific to its document rather than typical of queries.
         common = {word for word, count in unexplained.items() if count >= RAREST_WORD}
         self._templates = [
             _Template([word for word in template.words if word is None or word.lower() in common])
@@ -229,7 +228,7 @@ class Selective(Generator):
 
 
 def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
-    """Returns (doc_id, query text) of the relevant training pairs, a seeded choice of them."""
+    """Returns (doc_id, query text) for a seeded sample of the relevant training pairs."""
     texts = dataset.query_texts()
     pairs = [
         (doc_id, texts[query_id])

@@ -1,4 +1,4 @@
-"""The terms of a document: words as they are written, sentence by sentence, with their idf."""
+"""The terms of a document: words as written, by sentence, with their idf."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_prep.progress import track
 from data_prep.text import UNSPACED, sentences, surface_words
 
 GRAM = 2
-"""Characters per term in scripts without blanks."""
+"""Characters per term in scripts without spaces."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Sentence:
     """One sentence in terms.
 
     Attributes:
-        text: The sentence as it is written, white space folded.
-        terms: Its terms, in order, as they are written.
-        keys: The terms in lower case: what they are counted by.
-        glued: Whether a term follows the one before it without a blank; None if none does.
+        text: The sentence as written, with whitespace collapsed.
+        terms: Its terms, in order, as written.
+        keys: The terms in lowercase, by which they are counted.
+        glued: Whether a term follows the previous one without a space; None if none does.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Sentence:
     def join(self, positions: Iterable[int]) -> str:
         """Returns the terms at ascending positions as text.
 
-        A blank stands between two terms, except neighbors that are written without one.
+        Terms are separated by a space, except adjacent ones that are written without one.
         """
         if self.glued is None:
             return " ".join([self.terms[position] for position in positions])
@@ -51,9 +51,9 @@ class Sentence:
 
 
 def in_terms(text: str) -> Sentence:
-    """Takes one sentence apart.
+    """Splits a sentence into terms.
 
-    A term is a word; in scripts that put no blanks between words, `GRAM` characters.
+    A term is a word, or `GRAM` characters in scripts without spaces between words.
     """
     terms = surface_words(text)
     glued: list[bool] | None = None
@@ -82,9 +82,9 @@ def _pieces(word: str) -> Iterable[str]:
 
 
 def title_and_sentences(document: Document) -> tuple[Sentence, list[Sentence]]:
-    """Returns the title, and the sentences of the text that have a term.
+    """Returns the title, and the sentences of the text that have terms.
 
-    A document without such a sentence has its title as its only one.
+    If there are none, the title is the only sentence.
     """
     title = in_terms(" ".join(document.title.split()))
     body = [sentence for sentence in map(in_terms, sentences(document.text)) if sentence.terms]
@@ -92,11 +92,11 @@ def title_and_sentences(document: Document) -> tuple[Sentence, list[Sentence]]:
 
 
 class InverseDocumentFrequency:
-    """ln(1 + N / df) of every term of a corpus; a term outside it counts as in one document.
+    """ln(1 + N / df) of every term of a corpus; an unknown term counts as in one document.
 
     Args:
         documents: The corpus; read once.
-        total: How many documents there are, for the progress bar.
+        total: Number of documents, for the progress bar.
     """
 
     def __init__(self, documents: Iterable[Document], total: int | None = None) -> None:
@@ -109,22 +109,22 @@ class InverseDocumentFrequency:
         self._unseen = math.log1p(max(self.documents, 1))
 
     def __call__(self, key: str) -> float:
-        """Returns the idf of a term given in lower case."""
+        """Returns the idf of a lowercase term."""
         return self._idf.get(key, self._unseen)
 
 
 def sample_positions(
     rng: np.random.Generator, weights: np.ndarray, sizes: np.ndarray
 ) -> list[list[int]]:
-    """Samples positions without replacement, in proportion to weights, several times over.
+    """Samples positions without replacement, proportionally to weights, in several draws.
 
     Exponential keys divided by weight, smallest first (Efraimidis and Spirakis, "Weighted
     random sampling with a reservoir", 2006).
 
     Args:
         rng: The random generator.
-        weights: float [draws, positions]; a weight of 0 is never drawn.
-        sizes: int [draws], how many positions to draw; fewer where fewer have a weight.
+        weights: float [draws, positions]; positions with weight 0 are never drawn.
+        sizes: int [draws], number of positions per draw; fewer if fewer have a positive weight.
 
     Returns:
         The positions of each draw, ascending.

@@ -1,6 +1,6 @@
-"""Sources: the places a corpus can come from, one file each, found by name.
+"""Sources of a corpus, one file each, registered by name.
 
-`detect` picks the source from what the user gave. A source yields documents, queries and
+`detect` selects the source for the argument of the user. A source yields documents, queries and
 judgments (`data_prep.dataset.SourceData`); `data_prep.dataset_writer.write_dataset` checks them.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["SOURCES", "Source", "SourceOptions", "detect"]
 
 
 def detect(argument: str, options: SourceOptions | None = None) -> Source:
-    """Picks and opens the source that `argument` names.
+    """Selects and opens the source that `argument` names.
 
     Args:
         argument: A path (a folder of text, a table, a database, a BEIR folder, TREC files, a
@@ -28,8 +28,8 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
         options: Column names and further files; defaults when None.
 
     Raises:
-        InputError: No source takes it, the file does not exist, or an option was given that
-            the source does not use.
+        InputError: No source accepts it, the file does not exist, or an option was given that the
+            source does not use.
     """
     options = options or SourceOptions()
     prefix, colon, rest = argument.partition(":")

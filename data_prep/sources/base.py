@@ -1,4 +1,4 @@
-"""What every source is: the interface, the options, the registry."""
+"""The source interface, its options, and the registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_prep.once import standard_input
 from data_prep.registry import Registry
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
-"""Formats of tables that `--format` can name."""
+"""Table formats accepted by `--format`."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,24 @@ class Source(ABC):
     """Documents, queries and judgments from one place.
 
     Args:
-        argument: What the user gave, without the prefix.
+        argument: The argument of the user, without the prefix.
         options: Column names and further files.
     """
 
     prefix: ClassVar[str]
     """`PREFIX:ARGUMENT` always means this source."""
     form: ClassVar[str]
-    """What an argument of this source looks like, for messages."""
+    """The form of an argument of this source, for messages."""
     place: ClassVar[int] = 9
-    """Where it stands in the list of sources: what more people have comes first."""
+    """Position in the list of sources; the most common ones come first."""
     uses: ClassVar[frozenset[str]] = frozenset()
-    """The names of the options that mean something here."""
+    """Names of the options that this source uses."""
     drop_duplicate_texts: bool = False
     license: str = "unknown"
     passed_over: dict[str, ExampleCounter]
-    """Reason -> what was no document, filled in by `documents`."""
+    """Reason -> records that are not documents; filled in by `documents`."""
     noted: dict[str, ExampleCounter]
-    """Remark -> the documents that it applies to, filled in by `documents`."""
+    """Note -> the documents that it applies to; filled in by `documents`."""
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         self.passed_over, self.noted = {}, {}
@@ -115,7 +115,7 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, argument: str) -> bool:
-        """Says whether an argument without a prefix is meant for this source."""
+        """Returns whether this source accepts an argument without a prefix."""
 
     @abstractmethod
     def documents(self) -> Iterable[Document]:
@@ -123,7 +123,7 @@ class Source(ABC):
 
     @abstractmethod
     def queries(self) -> Iterable[Query]:
-        """Yields the labelled queries."""
+        """Yields the labeled queries."""
 
     @abstractmethod
     def qrels(self) -> Iterable[Qrel]:
@@ -131,15 +131,15 @@ class Source(ABC):
 
 
 def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> None:
-    """Refuses options that were given and mean nothing.
+    """Refuses given options that have no effect.
 
     Args:
-        uses: The names of those that mean something.
-        form: What is read, for the message.
+        uses: Names of the options that have an effect.
+        form: Description of the input, for the message.
         options: The options.
 
     Raises:
-        InputError: One of them was given, and is none of `uses`.
+        InputError: An option outside `uses` was given.
     """
     default = SourceOptions()
     for entry in fields(options):
@@ -157,10 +157,10 @@ SOURCES: Registry[type[Source]] = Registry("source")
 
 
 def existing(path: str | os.PathLike[str], noun: str = "file or folder") -> Path:
-    """Returns `path` as a Path; `-` as that of standard input.
+    """Returns `path` as a Path; `-` is standard input.
 
     Raises:
-        InputError: Nothing is there; the message calls it a `noun`.
+        InputError: The path does not exist; the message calls it a `noun`.
     """
     meant = standard_input(path)
     if not meant.exists():

@@ -15,7 +15,7 @@ from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.sources.records import as_id, as_text, records
 
 _NAME = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
-# Some BEIR collections name the development split so.
+# Some BEIR collections use this name for the development split.
 _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
 
 
@@ -25,10 +25,10 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _only(files: Iterable[Path]) -> Path | None:
-    """Returns the one file there is, or None.
+    """Returns the only existing file, or None.
 
     Raises:
-        InputError: There are two, of which one would not be read.
+        InputError: There are two files, one of which would not be read.
     """
     there = list(files)
     if len(there) > 1:
@@ -38,7 +38,7 @@ def _only(files: Iterable[Path]) -> Path | None:
 
 @SOURCES.register("beir")
 class Beir(Source):
-    """A folder in the layout of BEIR (Thakur et al., NeurIPS 2021), or a collection by its name."""
+    """A folder in the BEIR layout (Thakur et al., NeurIPS 2021), or a collection by name."""
 
     prefix = "beir"
     form = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), or beir:NAME"
@@ -62,11 +62,11 @@ class Beir(Source):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a folder with a corpus.jsonl."""
+        """Accepts a folder with a corpus.jsonl."""
         return Path(argument).is_dir() and _file(Path(argument), "corpus.jsonl") is not None
 
     def documents(self) -> Iterator[Document]:
-        """Yields the records of corpus.jsonl (`_id`, `title`, `text`, and perhaps `url`)."""
+        """Yields the records of corpus.jsonl (`_id`, `title`, `text`, and optionally `url`)."""
         if self.published is not None:
             yield from self.published.documents()
             return
@@ -76,7 +76,7 @@ class Beir(Source):
             yield Document(as_id(record, "_id", where), title, text, url)
 
     def queries(self) -> Iterator[Query]:
-        """Yields the records of queries.jsonl, or none."""
+        """Yields the records of queries.jsonl, if it exists."""
         if self.published is not None:
             yield from self.published.queries()
             return

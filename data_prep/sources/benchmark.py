@@ -1,4 +1,4 @@
-"""Named benchmarks: `nq320k`, `msmarco-100k`, ... by themselves, `beir:NAME` and `mteb:NAME`."""
+"""Named benchmarks: `nq320k`, `msmarco-100k`, ... without a prefix, `beir:NAME`, `mteb:NAME`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NamedBenchmark(Source):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes the name of a recipe, unless there is a file or folder of that name."""
+        """Accepts the name of a recipe, unless a file or folder of that name exists."""
         return argument in BENCHMARKS and not Path(argument).exists()
 
     def documents(self) -> Iterable[Document]:
@@ -59,5 +59,5 @@ class Mteb(HuggingFace):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes nothing without the prefix."""
+        """Accepts nothing without the prefix."""
         return False

@@ -1,8 +1,8 @@
-"""A real corpus that every machine has: the docstrings of the installed Python packages.
+"""A real corpus on every machine: the docstrings of the installed Python packages.
 
 Each document is one public module, class, function or method. Its query is the first sentence
-of the docstring (known-item search); its text is the rest, so the query is not in it. The
-packages are read as source text and never imported.
+of the docstring (known-item search); its text is the rest, without the query. Packages are parsed
+as source code and never imported.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ STANDARD_LIBRARY = "python"
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 WANTED = 3_600
-"""Documents in the corpus; fewer where the packages do not have as many."""
+"""Maximum number of documents in the corpus."""
 
 FEWEST_QUERY_WORDS, MOST_QUERY_WORDS = 3, 40
 FEWEST_TEXT_WORDS = 20
-"""A docstring with a shorter rest is a one-liner, and not a document."""
+"""Minimum length of the rest of a docstring; one-liners are not documents."""
 
 MOST_PER_MODULE = 20
-"""Documents of one module: more modules, more subjects."""
+"""Maximum documents per module, for a variety of topics."""
 
 LARGEST_FILE = 120_000
-"""Bytes; larger files cost most of the time of parsing and are few."""
+"""Maximum file size in bytes; the few larger files would take most of the parsing time."""
 
 _LEFT_OUT = {"test", "tests", "testing", "conftest", "idlelib", "turtledemo", "lib2to3", "f2py"}
 
-# transformers keeps each model twice: what is generated from a modular_ file says the same.
+# transformers has each model twice: files generated from a modular_ file are duplicates.
 _LEFT_OUT_STARTS = ("_", "test_", "modular_", "convert_")
 _NAME_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _SIGNATURE = re.compile(r"^[\w.]+\(.*\)\s*(?:->.*|:)?$", re.DOTALL)
@@ -62,10 +62,10 @@ _PROSE_START = re.compile(r"[\w\"'(]")
 
 @SOURCES.register("docstrings")
 class Docstrings(Source):
-    """The docstrings of the standard library and of the packages the toolkit stands on.
+    """The docstrings of the standard library and of the toolkit's dependencies.
 
-    The choice is the same wherever the same versions are installed: modules are visited in the
-    order of a hash of their names, the packages in turn, until there are enough documents.
+    The selection is deterministic for given package versions: modules are visited in the order of a
+    hash of their names, alternating between packages, until there are enough documents.
     """
 
     prefix = "docstrings"
@@ -87,7 +87,7 @@ class Docstrings(Source):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes the word "docstrings"."""
+        """Accepts the word "docstrings"."""
         return argument == "docstrings"
 
     def documents(self) -> Iterator[Document]:
@@ -111,7 +111,7 @@ class Docstrings(Source):
         return sorted(track(chosen, "docstrings", total=WANTED), key=lambda entry: entry[0].doc_id)
 
     def _in_turn(self) -> Iterator[tuple[Document, str]]:
-        """Yields a document of each package in turn; no name, query or text comes twice."""
+        """Yields documents, alternating between packages; names, queries and texts are unique."""
         streams = {
             name: _package_entries(_standard_modules() if root is None else _modules(name, root))
             for name, root in sorted(self.roots.items())
@@ -164,9 +164,9 @@ def _standard_modules() -> Iterator[tuple[str, Path, dict[str, str] | None]]:
 def _modules(package: str, root: Path) -> Iterator[tuple[str, Path, dict[str, str] | None]]:
     """Yields (name, file, public names) of a package's modules, in hashed order.
 
-    A module with a private name counts where a public package re-exports from it; its public
-    names then map the name in the module to the qualified name ("*": the package's own). For
-    a public module they are None: everything public in it counts, under its own name.
+    A module with a private name is included if a public package re-exports from it; its public
+    names then map the name in the module to the qualified name ("*": that of the package). For a
+    public module they are None: everything public in it is included under its own name.
     """
     base = root.parent
     files = {_module_name(file, base): file for file in root.rglob("*.py")}
@@ -188,7 +188,7 @@ def _exportable(module: str) -> bool:
 
 
 def _reexports(file: Path, package: str) -> Iterator[tuple[str, str]]:
-    """Yields (module, name) of what a package's __init__ imports from its own modules."""
+    """Yields (module, name) of the imports of a package's __init__ from its own modules."""
     tree = _parse(file)
     for node in tree.body if tree is not None else ():
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -206,7 +206,7 @@ def _parse(file: Path) -> ast.Module | None:
             warnings.simplefilter("ignore")
             return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
-        # Templates and files for other Python versions: not documentation of this one.
+        # Templates and files for other Python versions do not document this one.
         return None
 
 
@@ -225,7 +225,7 @@ def _package_entries(
 def _docstrings(
     tree: ast.Module, module: str, exported: dict[str, str] | None
 ) -> Iterator[tuple[str, str]]:
-    """Yields (qualified name, docstring) of what is public in a module."""
+    """Yields (qualified name, docstring) of the public members of a module."""
     if exported is None:
         docstring = ast.get_docstring(tree)
         if docstring:
@@ -268,11 +268,11 @@ def split_docstring(qualified: str, docstring: str) -> tuple[Document, str] | No
 
     Args:
         qualified: The qualified name, which becomes the document id and, in words, the title.
-        docstring: The docstring as it is in the source.
+        docstring: The docstring as written in the source.
 
     Returns:
         The document, and the first sentence, which is not in the document's text. None if the
-        rest is too short for a document, or the beginning is no sentence.
+        rest is too short for a document, or the beginning is not a sentence.
     """
     paragraphs = [p for p in clean(docstring).split("\n\n") if p.strip()]
     if paragraphs and _SIGNATURE.match(paragraphs[0].strip()):

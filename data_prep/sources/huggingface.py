@@ -28,12 +28,12 @@ _SPLIT_NAMES = {"train": "train", "dev": "dev", "validation": "dev", "test": "te
 
 @SOURCES.register("huggingface")
 class HuggingFace(JudgedByFiles):
-    """A dataset of the `datasets` library, read as a stream: nothing is copied to its cache.
+    """A dataset of the `datasets` library, streamed: nothing is copied to its cache.
 
     A dataset in the retrieval layout of the hub (configurations "corpus", "queries" and
-    "default" or "qrels", the last with the splits) brings its queries and judgments along. Of
-    any other, `--documents-split` (and `--subset`) holds the documents, a document per row, and
-    queries and judgments are read from files.
+    "default" or "qrels", the last with the splits) includes its queries and judgments. For any
+    other, `--documents-split` (and `--subset`) selects the documents, one per row, and queries and
+    judgments are read from files.
     """
 
     prefix = "hf"
@@ -62,11 +62,11 @@ class HuggingFace(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a folder that `save_to_disk` wrote."""
+        """Accepts a folder written by `save_to_disk`."""
         return any((Path(argument) / name).is_file() for name in _SAVED)
 
     def documents(self) -> Iterator[Document]:
-        """Yields the documents, a row each."""
+        """Yields the documents, one per row."""
         if self.retrieval_layout:
             rows = self._all_splits("corpus")
         else:
@@ -121,7 +121,7 @@ class HuggingFace(JudgedByFiles):
             return list(datasets.get_dataset_config_names(self.argument))
 
     def _load(self, configuration: str | None) -> dict[str, Iterator[dict[str, Any]]]:
-        """Returns split -> its rows, to be read once."""
+        """Returns split -> rows, which can be read once."""
         with self._fetching.translated():
             loaded = self._load_splits(configuration)
         return {
@@ -137,7 +137,7 @@ class HuggingFace(JudgedByFiles):
             if isinstance(loaded, datasets.Dataset):
                 return {self.options.documents_split or "train": loaded}
             return loaded
-        # A stream copies nothing into the cache, but leaves its lock files there.
+        # Streaming copies nothing into the cache, but leaves lock files there.
         with tempfile.TemporaryDirectory() as cache:
             return datasets.load_dataset(
                 self.argument, configuration, streaming=True, cache_dir=cache

@@ -1,4 +1,4 @@
-"""Collections of the ir_datasets package, by their id."""
+"""Collections of the ir_datasets package, by id."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SPLIT_OF_PART = {"validation": "dev", "valid": "dev", **{split: split for split
 
 
 def split_of(dataset_id: str) -> str:
-    """Returns the split that an id of ir_datasets stands for: its last part that names one.
+    """Returns the split of an ir_datasets id: its last part that names a split.
 
-    An id that names none ("vaswani", "msmarco-passage/trec-dl-2019/judged") is "test".
+    The split is "test" if the id names none ("vaswani", "msmarco-passage/trec-dl-2019/judged").
     """
     for part in reversed(dataset_id.split("/")):
         if part in _SPLIT_OF_PART:
@@ -27,10 +27,10 @@ def split_of(dataset_id: str) -> str:
 
 
 def ids_of_beir(name: str) -> str:
-    """Returns the ids, separated by commas, of all splits of a collection of BEIR.
+    """Returns the comma-separated ids of all splits of a BEIR collection.
 
     Raises:
-        InputError: ir_datasets is not installed; there is no such collection.
+        InputError: ir_datasets is not installed, or there is no such collection.
     """
     library = _library(f"beir:{name}")
     found = []
@@ -44,7 +44,7 @@ def ids_of_beir(name: str) -> str:
             where=f"beir:{name}",
             hint="Give a name such as scifact, nq or cqadupstack/english, or a folder",
         )
-    # Where there are splits, the whole collection has their queries once more.
+    # If there are splits, the full collection repeats their queries.
     return ",".join(found[:-1] or found)
 
 
@@ -61,7 +61,7 @@ def _library(source: str) -> Any:
 
 @SOURCES.register("ir_datasets")
 class IrDatasets(Source):
-    """One or more ids, separated by commas, over the same corpus (the first one's is read)."""
+    """One or more comma-separated ids over the same corpus, which is read from the first."""
 
     prefix = "ir_datasets"
     form = "ir_datasets:ID (or ir_datasets:ID/train,ID/test)"
@@ -92,7 +92,7 @@ class IrDatasets(Source):
             ) from None
 
     def _refuse_other_corpora(self) -> None:
-        """Refuses ids that bring other documents than the first, which would not be read."""
+        """Refuses ids whose documents differ from those of the first, the only ones read."""
         (first_id, first), *others = self.parts.items()
         with self._fetching.translated():
             if not first.has_docs():
@@ -107,7 +107,7 @@ class IrDatasets(Source):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes nothing without the prefix."""
+        """Accepts nothing without the prefix."""
         return False
 
     def documents(self) -> Iterator[Document]:
@@ -120,14 +120,14 @@ class IrDatasets(Source):
                 yield Document(doc.doc_id, "", doc.default_text(), url)
 
     def queries(self) -> Iterator[Query]:
-        """Yields the queries of every id that has some."""
+        """Yields the queries of every id that has queries."""
         for part in self.parts.values():
             if part.has_queries():
                 for query in self._fetching.rows(part.queries_iter):
                     yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
-        """Yields the judgments of every id that has some; the id says the split."""
+        """Yields the judgments of every id that has judgments; the id determines the split."""
         for dataset_id, part in self.parts.items():
             if part.has_qrels():
                 for qrel in self._fetching.rows(part.qrels_iter):

@@ -15,12 +15,12 @@ from data_prep.sources.base import existing
 from data_prep.sources.lines import begun_as, is_utf_8
 
 _CHUNK = 2**20
-"""Characters read at once; more where an object needs them."""
+"""Characters per read; more if an object needs them."""
 _BLANK = " \t\r\n"
 
 
 def begins_with(path: Path) -> str:
-    """Returns the first byte of a file or pipe that is not white space, as a character, or ""."""
+    """Returns the first non-whitespace byte of a file or pipe, as a character, or ""."""
     with open_uncompressed(existing(path)) as file:
         head = file.peek(1)
         while head and not head.translate(None, b" \t\r\n\0\xef\xbb\xbf\xfe\xff"):
@@ -32,15 +32,16 @@ def begins_with(path: Path) -> str:
 def array_items(
     path: Path, encoding: str, pairs: Callable[[list[tuple[str, Any]]], Any]
 ) -> Iterator[tuple[int, Any]]:
-    """Yields (number from 1, value) of the values of an array.
+    """Yields (number from 1, value) for the values of an array.
 
     Args:
         path: The file, compressed or not.
-        encoding: Of the file; UTF-16 is recognized by its mark.
-        pairs: What makes an object, as in `json.loads`.
+        encoding: Encoding of the file; UTF-16 is recognized by its byte-order mark.
+        pairs: Converts key-value pairs to an object, as in `json.loads`.
 
     Raises:
-        InputError: It is no array, or breaks off; the message names the number of the value.
+        InputError: The file is not an array or is truncated; the message has the number of the
+            value.
     """
     decoder = json.JSONDecoder(object_pairs_hook=pairs)
     with open_uncompressed(existing(path)) as raw:
@@ -60,7 +61,7 @@ def array_items(
 
 
 class _Text:
-    """The rest of a text that is read by and by."""
+    """The rest of a text that is read incrementally."""
 
     def __init__(self, file: io.TextIOWrapper, path: Path) -> None:
         self._file = file
@@ -82,7 +83,7 @@ class _Text:
         return bool(more)
 
     def character(self) -> str:
-        """Returns the next character that is not white space; "" at the end."""
+        """Returns the next non-whitespace character; "" at the end."""
         while True:
             while self._at < len(self._held):
                 if self._held[self._at] not in _BLANK:
@@ -92,10 +93,10 @@ class _Text:
                 return ""
 
     def expect(self, wanted: str, number: int) -> None:
-        """Passes over one character.
+        """Skips one expected character.
 
         Raises:
-            InputError: Another one is there.
+            InputError: There is a different character.
         """
         found = self.character()
         if found != wanted:
@@ -110,7 +111,7 @@ class _Text:
         """Returns the next value.
 
         Raises:
-            InputError: It is no JSON, or too long.
+            InputError: It is not JSON, or too long.
         """
         self.character()
         while True:

@@ -1,4 +1,4 @@
-"""Queries and judgments in files of their own, in the formats people have."""
+"""Queries and judgments in separate files, in common formats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.
 
 
 class JudgedByFiles(Source):
-    """A source whose queries and judgments come from the files that the options name."""
+    """A source that reads queries and judgments from the files in the options."""
 
     uses = frozenset(
         {
@@ -58,7 +58,7 @@ class JudgedByFiles(Source):
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         super().__init__(argument, options)
-        # Before the documents are read, which may take long.
+        # Before the documents are read, which may take a long time.
         if options.queries is not None:
             existing(options.queries)
         for split in SPLITS:
@@ -74,7 +74,7 @@ class JudgedByFiles(Source):
             existing(path)
 
     def queries(self) -> Iterator[Query]:
-        """Yields the queries of `--queries`, or none."""
+        """Yields the queries of `--queries`, if given."""
         if self.options.queries is not None:
             yield from read_queries(Path(self.options.queries), self.options)
 
@@ -90,7 +90,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
     """Yields the queries of a file: JSONL, CSV, TSV (with a header or `id<tab>text`) or topics.
 
     Raises:
-        InputError: A column is missing, or a line is broken.
+        InputError: A column is missing, or a line is malformed.
     """
     if suffix(path) in (*NAMING_SUFFIXES, ".csv"):
         yield from _queries_of_table(path, options, None)
@@ -139,7 +139,7 @@ def _queries_of_table(
 
 
 def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
-    """Yields the queries of TREC topics; closing tags of the fields may be missing."""
+    """Yields the queries of TREC topics; closing tags of fields may be missing."""
     count = 0
     numbered = lines(path, options.encoding)
     for line, topic in marked(numbered, "top", "num", path):
@@ -162,7 +162,7 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
 
 
 def _fields(topic: str, wanted: str) -> dict[str, str]:
-    """Returns the fields of a topic: those of TREC and the wanted one.
+    """Returns the fields of a topic: the TREC fields and the requested one.
 
     Other angle brackets are part of a field's text.
     """
@@ -185,11 +185,11 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
 
     Args:
         path: The file.
-        split: The split that its judgments belong to.
+        split: The split of the judgments.
         options: Encoding and column names; defaults when None.
 
     Raises:
-        InputError: A column is missing, a line is broken, or there is no judgment in it.
+        InputError: A column is missing, a line is malformed, or there are no judgments.
     """
     count = 0
     for count, qrel in enumerate(_qrels_of_file(path, split, options or SourceOptions()), 1):  # noqa: B007
@@ -271,7 +271,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
 
 
 def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
-    """Refuses a judgment whose relevance may stand in a column of an unusual name."""
+    """Refuses a judgment whose relevance may be in a column with an unusual name."""
     for name, value in record.items():
         if name in QRELS_RELEVANCE_NAMES and value is None:
             as_relevance(value, where)

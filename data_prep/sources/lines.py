@@ -1,4 +1,4 @@
-"""The one place that opens a text file of the input: encoding, line ends, limits."""
+"""Reads all text files of the input: encoding, line ends, limits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNMARKED = {
     re.compile(rb"[\x01-\x7f]\0[\x01-\x7f]\0"): "utf-16-le",
     re.compile(rb"\0[\x01-\x7f]\0[\x01-\x7f]"): "utf-16-be",
 }
-"""How a text begins in UTF-16 without a mark, if its first two characters are ASCII."""
+"""The start of UTF-16 text without a byte-order mark if its first two characters are ASCII."""
 _BUFFER = 2**20
-"""Bytes read at once; the first of them say what ends a line."""
+"""Bytes per read; the first read determines the line ending."""
 _OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
 
 
@@ -33,15 +33,15 @@ def lines(
 ) -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, compressed or not.
 
-    Lines end with "\n", or with "\r" where the file begins with more of those. What is not said
-    to be in another encoding is read as UTF-16 where it begins with the mark of that, or with two
-    ASCII characters of two bytes.
+    Lines end with "\n", or with "\r" if these are more frequent at the start of the file. Unless
+    another encoding is given, a file is read as UTF-16 if it begins with a byte-order mark, or with
+    two ASCII characters of two bytes each.
 
     Args:
         path: The file; "-" is standard input.
-        encoding: As Python names it.
-        noun: What an error calls a file that is missing.
-        hint: What an error advises where the file is in another encoding.
+        encoding: Python name of the encoding.
+        noun: Name for a missing file in errors.
+        hint: Advice in errors about the encoding.
 
     Raises:
         InputError: The file is missing or damaged, a line is not in that encoding, or a line
@@ -93,19 +93,19 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         if first and utf_8:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         first = False
-        # Not decoded: the limit may have cut a character in two.
+        # Not decoded, because the limit may have split a character.
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
 
 
 def begun_as(head: bytes) -> str | None:
-    """Returns the encoding of UTF-16 that a file begins in; None for another one."""
+    """Returns the UTF-16 encoding in which a file begins; None for other encodings."""
     marked = (name for mark, name in _MARKS.items() if head.startswith(mark))
     unmarked = (name for begin, name in _UNMARKED.items() if begin.match(head))
     return next(marked, None) or next(unmarked, None)
 
 
 def is_utf_8(encoding: str) -> bool:
-    """Tells whether a name of an encoding means UTF-8."""
+    """Returns whether an encoding name means UTF-8."""
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 

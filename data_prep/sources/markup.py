@@ -1,4 +1,4 @@
-"""TREC's marks: records such as <DOC> ... </DOC> found in lines, and their text without tags."""
+"""TREC markup: finds records such as <DOC> ... </DOC>, and strips tags from their text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_prep.limits import LONGEST_RECORD
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]*)(\s[^<>]*)?/?>")
 _NOTES = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
-# Elements that have no closing tag, or need none: of HTML, and of TREC's newspapers.
+# HTML and TREC newspaper elements whose closing tag is absent or optional.
 _UNCLOSED = """
 area base br col embed hr img input link meta source track wbr
 p li dt dd tr td th thead tbody tfoot option colgroup frame isindex basefont
@@ -22,10 +22,10 @@ cellrule rowrule
 
 
 def plain(markup: str) -> str:
-    """Returns text without tags and with its entities written out.
+    """Returns text without tags and with entities decoded.
 
-    A tag is what is closed in the same text, needs no closing, closes something or has a value
-    for an attribute. Other angle brackets are text: `vector<int>`, `a < b and c > d`.
+    Angle brackets are a tag if it is closed in the same text, needs no closing tag, is a closing
+    tag, or has an attribute value. Others are text: `vector<int>`, `a < b and c > d`.
     """
     markup = _NOTES.sub(" ", markup)
     closed = {tag.group(2).lower() for tag in _TAG.finditer(markup) if tag.group(1)}
@@ -46,16 +46,16 @@ def marked(
 ) -> Iterator[tuple[int, str]]:
     """Yields (line number, content) of each record between <NAME> and </NAME>.
 
-    A mark may have attributes, and stand anywhere in a line or over several.
+    A tag may have attributes, and may be anywhere in a line or span several.
 
     Args:
         numbered: (line number, line).
-        name: Of the mark, in capitals or not.
-        inside: A mark that each record has once, and that stands in no other place.
+        name: Name of the tag, case-insensitive.
+        inside: A tag that occurs once in each record, and nowhere else.
         path: The file, for messages.
 
     Raises:
-        InputError: A mark is missing, or a record is longer than LONGEST_RECORD.
+        InputError: A tag is missing, or a record is longer than LONGEST_RECORD.
     """
     mark = re.compile(rf"<(/?)({name}|{inside})(?:\s[^<>]*)?>", re.IGNORECASE)
     begun_mark = re.compile(rf"</?(?:{name}|{inside})(?:\s[^<>]*)?$", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Parquet: a file, or a folder of the files that one table is cut into."""
+"""Parquet: a file, or a folder with the parts of one table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_prep.sources.table import DOCUMENT_OPTIONS, document_columns, document
 
 @SOURCES.register("parquet")
 class Parquet(JudgedByFiles):
-    """A document a row; of a folder, the files in it and below, in the order of their names."""
+    """One document per row; the files of a folder and its subfolders are read in order of name."""
 
     prefix = "parquet"
     form = "Parquet, a document a row (a .parquet file, or a folder of them)"
@@ -29,7 +29,7 @@ class Parquet(JudgedByFiles):
         self.files = _files(path) if path.is_dir() else [path]
         if not self.files:
             raise InputError("no .parquet file in this folder", where=argument)
-        # Before anything is read: a column may be missing in the last file.
+        # Checked before reading, because a column may be missing in the last file only.
         self.columns = [
             list(dict.fromkeys(filter(None, self._columns_of(file).values())))
             for file in self.files
@@ -37,7 +37,7 @@ class Parquet(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a file of that suffix, and a folder that holds some."""
+        """Accepts a file with that suffix, and a folder that contains some."""
         path = Path(argument)
         return (path.suffix.lower() == SUFFIX and path.is_file()) or bool(
             path.is_dir() and _files(path)

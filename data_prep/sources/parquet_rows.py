@@ -1,4 +1,4 @@
-"""Rows of Parquet files, by pyarrow, a batch at a time."""
+"""Reads rows of Parquet files with pyarrow, in batches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def parquet_rows(
 
     Args:
         path: The file.
-        columns: Those to read; all where None.
+        columns: Columns to read; None for all.
 
     Raises:
-        InputError: It is no Parquet file, or damaged.
+        InputError: The file is not Parquet, or is damaged.
     """
     import pyarrow as pa
 
@@ -43,7 +43,7 @@ def parquet_columns(path: Path) -> list[str]:
     """Returns the names of the columns of a Parquet file, without reading its rows.
 
     Raises:
-        InputError: It is no Parquet file.
+        InputError: The file is not Parquet.
     """
     return list(_opened(path).schema_arrow.names)
 

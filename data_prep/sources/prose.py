@@ -1,4 +1,4 @@
-"""Plain text, Markdown and HTML as sections: headings and what stands below each of them."""
+"""Splits plain text, Markdown and HTML into sections: headings and the text below them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Section:
     """A heading, and the text up to the next one.
 
     Attributes:
-        heading: Empty for what stands before the first heading.
-        anchor: What a link to it has after the `#`; empty for what has no heading.
+        heading: Empty for text before the first heading.
+        anchor: Fragment of a link to the section, without `#`; empty without a heading.
         paragraphs: The text.
     """
 
@@ -34,19 +34,18 @@ class Section:
 
     @property
     def text(self) -> str:
-        """The paragraphs, with an empty line between them."""
+        """The paragraphs, separated by empty lines."""
         return "\n\n".join(part for part in self.paragraphs if part)
 
 
 @dataclass
 class Prose:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
         sections: The sections in order; the first may have no heading.
-        title: What the file calls itself outside its headings: `title` in front matter, or
-            `<title>`.
-        title_first: Whether that goes before the first heading.
+        title: The title outside the headings: `title` in front matter, or `<title>`.
+        title_first: Whether it takes precedence over the first heading.
     """
 
     sections: list[Section]
@@ -54,7 +53,7 @@ class Prose:
     title_first: bool = False
 
     def named(self, otherwise: str) -> str:
-        """Returns the title: the first heading, or what else the file calls itself."""
+        """Returns the title: the first heading, or the title outside the headings."""
         heading = next((section.heading for section in self.sections if section.heading), "")
         first, second = (self.title, heading) if self.title_first else (heading, self.title)
         return first or second or otherwise
@@ -66,7 +65,7 @@ def read_plain(text: str) -> Prose:
 
 
 def read_markdown(text: str) -> Prose:
-    """Reads Markdown (CommonMark with tables): words without marks, links as what they show."""
+    """Reads Markdown (CommonMark with tables), without markup; links become their text."""
     from markdown_it import MarkdownIt
 
     front, text = _front_matter(text)
@@ -89,7 +88,7 @@ def read_markdown(text: str) -> Prose:
 
 
 def _inline(children: Iterable[Any]) -> str:
-    """Returns the words of a line: of images what is said in their place, of tags nothing."""
+    """Returns the text of a line: images become their alternative text, tags are dropped."""
     parts = []
     for child in children:
         if child.type in ("softbreak", "hardbreak"):
@@ -117,7 +116,7 @@ def _front_matter(text: str) -> tuple[str, str]:
 
 
 def read_html(text: str) -> Prose:
-    """Reads HTML: what a page shows, without scripts and styles."""
+    """Reads the visible text of HTML, without scripts and styles."""
     page = _Page()
     page.feed(text)
     page.close()
@@ -179,7 +178,7 @@ class _Page(HTMLParser):
             self._words.append(data)
 
     def end_paragraph(self) -> None:
-        """Enters what has been read since the last one."""
+        """Adds the text read since the last paragraph."""
         said = "".join(self._words)
         self._words.clear()
         said = said.strip("\r\n") if self._kept_as_is else " ".join(said.split())
@@ -188,7 +187,7 @@ class _Page(HTMLParser):
 
 
 def _anchored(sections: list[Section]) -> list[Section]:
-    """Gives sections the anchors that they lack, none twice, as GitHub makes them of headings."""
+    """Adds missing anchors to sections, unique and derived from headings as on GitHub."""
     taken: set[str] = set()
     for section in sections:
         if not section.heading:

@@ -24,27 +24,27 @@ from data_prep.sources.parquet_rows import parquet_rows
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 HEADED_SUFFIXES = (".csv", ".tsv")
 NAMING_SUFFIXES = (*JSON_SUFFIXES, PARQUET)
-"""Formats whose records name their own columns, with no line for them."""
+"""Formats whose records name their own columns, without a header line."""
 TABLE_SUFFIXES = (*NAMING_SUFFIXES, *HEADED_SUFFIXES)
 
 _MOST_NAMES = 1_000
-"""Columns that a message may have to choose from."""
+"""Maximum number of columns listed in a message."""
 
 
 def suffix(path: Path) -> str:
-    """Returns the suffix that says the format, in lower case, ignoring one of compression."""
+    """Returns the suffix of the format in lowercase, ignoring compression suffixes."""
     return Path(without_compression(path.name)).suffix
 
 
 def kind_of(path: Path, given: str | None = None) -> str:
-    """Returns the suffix of the format that a table is in, whatever it is called.
+    """Returns the suffix of the format of a table, whatever its file name.
 
     Args:
-        path: A file, or a pipe: what has no suffix and begins like JSON is read as JSON.
+        path: A file or pipe; without a suffix, it is read as JSON if it begins like JSON.
         given: The format that the user named, one of `FORMATS`.
 
     Raises:
-        InputError: Nothing says it.
+        InputError: The format is unknown.
     """
     if given is not None:
         return f".{given}"
@@ -70,16 +70,16 @@ def records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, record) of a table; JSON arrays and Parquet number their records.
 
-    A file `.json` holds an array of objects, or an object a line. A TSV field is whatever stands
-    between two tabs; a quote in it is a quote. CSV follows RFC 4180: a quoted field may hold commas
+    A `.json` file holds an array of objects, or one object per line. A TSV field is the literal
+    text between two tabs, quotes included. CSV follows RFC 4180: a quoted field may contain commas
     and line ends.
 
     Args:
-        path: The file; a suffix of compression may follow its own.
+        path: The file, optionally with a compression suffix.
         header: The columns of a CSV or TSV file without a header line.
-        encoding: Of the file.
-        kind: The suffix of its format; its own where None.
-        columns: Those to read of Parquet; all where None.
+        encoding: Encoding of the file.
+        kind: The suffix of its format; None for that of the file name.
+        columns: Columns to read from Parquet; None for all.
 
     Raises:
         InputError: A line is not JSON, or has more or fewer fields than the header.
@@ -133,7 +133,7 @@ def _array_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, A
 
 
 def _checked(record: Any, where: str, hint: str) -> dict[str, Any]:
-    """Returns a value that is an object with each key once."""
+    """Returns a value if it is an object without duplicate keys."""
     if not isinstance(record, dict):
         raise InputError("not a JSON object", where=where, hint=hint)
     if isinstance(record, _Repeating):
@@ -146,7 +146,7 @@ def _checked(record: Any, where: str, hint: str) -> dict[str, Any]:
 
 
 class _Repeating(dict[str, Any]):
-    """An object of JSON that has a key twice; JSON leaves open which of the two counts."""
+    """A JSON object with a duplicate key; JSON does not define which value counts."""
 
     key: str
 
@@ -217,17 +217,17 @@ def pick(
     required: bool = True,
     headed: bool = False,
 ) -> str | None:
-    """Returns the column to read: the chosen one, or the first usual name that exists.
+    """Returns the column to read: the chosen one, or the first existing usual name.
 
     Args:
-        columns: The columns there are.
+        columns: The existing columns.
         chosen: The column that the user named, or None.
-        usual: The names it usually has, the preferred first.
-        what: What the column holds, for the message.
-        option: The option that names it, for the message.
+        usual: Usual names of the column, preferred ones first.
+        what: Content of the column, for the message.
+        option: Option that names the column, for the message.
         where: The file, for the message.
         required: Whether a missing column is an error; otherwise None is returned.
-        headed: Whether the columns are what the first line says, for the message.
+        headed: Whether the columns come from a header line, for the message.
 
     Raises:
         InputError: The column does not exist; the message lists those that do.
@@ -249,7 +249,7 @@ def pick(
 
 
 def usual_in(columns: Iterable[str], usual: Sequence[str]) -> str | None:
-    """Returns the first usual name that is there, whatever its case, `-` or `_` and blanks."""
+    """Returns the first usual name that exists, ignoring case, blanks and `-` versus `_`."""
     there = {_folded(column): column for column in reversed(list(columns))}
     exact = set(there.values())
     return next(
@@ -268,20 +268,19 @@ def _folded(name: str) -> str:
 
 
 class Column:
-    """A column that records may lack: where it is, is found record by record.
+    """A column that records may lack: it is looked up in each record.
 
-    Of a table with a header (`headed`), the first record has all columns. Of JSON, one record may
-    have a key that the first has not; null is as good as none.
+    In a table with a header (`headed`), the first record has all columns. In JSON, later records
+    may have keys that the first one lacks; null counts as missing.
 
     Args:
         chosen: The column that the user named, or None.
-        usual: The names it usually has, the preferred first; the first that turned up stays
-            preferred.
-        what: What the column holds, for the message.
-        option: The option that names it, for the message.
+        usual: Usual names of the column, preferred ones first; the first one found stays preferred.
+        what: Content of the column, for the message.
+        option: Option that names the column, for the message.
         where: The file, for the message.
-        required: Whether it is an error that no record has it.
-        headed: Whether the columns are what the first line says.
+        required: Whether it is an error if no record has it.
+        headed: Whether the columns come from a header line.
     """
 
     def __init__(
@@ -312,10 +311,10 @@ class Column:
         }
 
     def name_in(self, record: Mapping[str, Any]) -> str | None:
-        """Returns the name under which a record has it, or None.
+        """Returns the name of the column in a record, or None.
 
         Raises:
-            InputError: A header has no such column, and it is required.
+            InputError: The column is required, but missing in the header.
         """
         if self._found is not None and record.get(self._found) is not None:
             return self._found
@@ -337,7 +336,7 @@ class Column:
         return None
 
     def refuse_missing(self) -> None:
-        """Raises InputError where no record had it and it is required; at the end of a file."""
+        """Raises InputError at the end of a file if the column is required and no record had it."""
         if self._required and self._found is None and self._seen:
             pick(self._seen, **self._missing)
 
@@ -351,10 +350,10 @@ def with_first(
 
 
 def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
-    """Returns an id; whole numbers of JSON become strings, as they are written.
+    """Returns an id; JSON integers become strings, as written.
 
     Raises:
-        InputError: The field is missing, or is neither text nor a whole number.
+        InputError: The field is missing, or is neither a string nor an integer.
     """
     value = record.get(column)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -368,10 +367,10 @@ def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def as_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
-    """Returns a text; a missing field and null are empty.
+    """Returns a text; a missing field or null is the empty string.
 
     Raises:
-        InputError: The field is not text.
+        InputError: The field is not a string.
     """
     value = None if column is None else record.get(column)
     if value is None:
@@ -382,10 +381,10 @@ def as_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
 
 
 def as_relevance(value: Any, where: str) -> int:
-    """Returns a relevance as a whole number ("1", 1 and 1.0 are).
+    """Returns a relevance as an integer ("1", 1 and 1.0 are accepted).
 
     Raises:
-        InputError: It is not a whole number.
+        InputError: It is not an integer.
     """
     try:
         number = float(value)

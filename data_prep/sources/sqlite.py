@@ -1,4 +1,4 @@
-"""A table or view of an SQLite database, a document a row."""
+"""A table or view of an SQLite database, one document per row."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from data_prep.sources.table import DOCUMENT_OPTIONS, document_columns, document
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
 WAIT = 5.0
-"""Seconds to wait for another process to end its writing."""
+"""Seconds to wait for another process to finish writing."""
 _BEGINNING = b"SQLite format 3\0"
 
 
 @SOURCES.register("sqlite")
 class Sqlite(JudgedByFiles):
-    """A database that is only read, in one transaction: what others write meanwhile is not seen."""
+    """A database read in one read-only transaction: concurrent writes are not visible."""
 
     prefix = "sqlite"
     form = f"a table of an SQLite database ({', '.join(SUFFIXES)}; --table names it)"
@@ -43,11 +43,11 @@ class Sqlite(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a file that begins as SQLite's do, whatever its name."""
+        """Accepts a file with the SQLite header, whatever its name."""
         return _is_database(Path(argument))
 
     def documents(self) -> Iterator[Document]:
-        """Yields one document per row, in the order in which SQLite gives them."""
+        """Yields one document per row, in SQLite's order."""
         yield from documents_of_records(self._rows(), self.options, self.where)
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -59,7 +59,7 @@ class Sqlite(JudgedByFiles):
                 yield number, dict(zip(names, row, strict=True))
 
     def _table_in(self, database: sqlite3.Connection) -> str:
-        """Returns the name of the table to read: the one given, or the only one."""
+        """Returns the name of the table to read: the given one, or the only one."""
         there = [
             name
             for (name,) in database.execute(
@@ -81,10 +81,10 @@ class Sqlite(JudgedByFiles):
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Opens the database for reading alone.
+        """Opens the database read-only.
 
         Raises:
-            InputError: Another process writes to it for too long, or it is damaged.
+            InputError: Another process keeps it locked for too long, or it is damaged.
         """
         address = f"file:{urllib.parse.quote(str(self.path.resolve()))}?mode=ro"
         try:

@@ -34,7 +34,7 @@ DOCUMENT_OPTIONS = frozenset(
 
 @SOURCES.register("table")
 class Table(JudgedByFiles):
-    """A JSONL, JSON, CSV or TSV file, or a pipe; queries and judgments in files of their own."""
+    """A JSONL, JSON, CSV or TSV file, or a pipe; queries and judgments are in separate files."""
 
     prefix = "table"
     form = (
@@ -53,7 +53,7 @@ class Table(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a file whose suffix says JSONL, JSON, CSV or TSV, and any pipe."""
+        """Accepts a file with a suffix of JSONL, JSON, CSV or TSV, and any pipe."""
         path = standard_input(argument)
         named = suffix(path) in (*JSON_SUFFIXES, *HEADED_SUFFIXES) and path.is_file()
         return named or is_stream(path)
@@ -69,15 +69,15 @@ class Table(JudgedByFiles):
 def document_columns(
     columns: Sequence[str], options: SourceOptions, where: str
 ) -> dict[str, str | None]:
-    """Returns which columns of a table with a schema are read: id, title, text and URL.
+    """Returns the columns to read from a table with a schema: id, title, text and URL.
 
     Args:
         columns: All its columns.
-        options: The names that the user gave.
+        options: Column names given by the user.
         where: The file or dataset, for messages.
 
     Returns:
-        "id", "title", "text" and "url" -> column; None where there is none.
+        "id", "title", "text" and "url" -> column; None if there is none.
 
     Raises:
         InputError: A column is missing.
@@ -113,16 +113,16 @@ def documents_of_records(
     where: str,
     headed: bool = False,
 ) -> Iterator[Document]:
-    """Yields a document per record, from the columns that `options` names.
+    """Yields one document per record, from the columns named by `options`.
 
     Args:
         rows: (line or row number, record).
         options: The names of the columns.
         where: The file or dataset, for messages.
-        headed: Whether the columns are what the first line of a file says.
+        headed: Whether the columns come from a header line.
 
     Raises:
-        InputError: A column is missing, or a field is of the wrong type.
+        InputError: A column is missing, or a field has the wrong type.
     """
     first, all_rows = with_first(iter(rows))
     if not first:

@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[str], Prose]] = {
     ".htm": read_html,
 }
 _HEAD = 2**13
-"""Bytes of a file in which a zero byte says that it is no text."""
+"""Bytes of a file that are searched for zero bytes, which mark it as binary."""
 _OTHER = "file that is not text, Markdown or HTML"
 _LINK = "symbolic link, which is not followed"
 _HIDDEN = "hidden file or folder"
@@ -37,10 +37,10 @@ _CASE = "file that differs from another in case only: some systems can keep only
 
 @SOURCES.register("text")
 class Text(JudgedByFiles):
-    """A document a file, or a heading; the id is the path in the folder, with `/`.
+    """One document per file or heading; the id is the path in the folder, with `/`.
 
-    Sub-folders are read. Links are not followed; hidden files, files of other kinds and those
-    that hold no text are passed over, and counted.
+    Subfolders are read. Symbolic links are not followed; hidden files, files of other types and
+    binary files are skipped and counted.
     """
 
     prefix = "text"
@@ -67,12 +67,12 @@ class Text(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes any folder that no other source reads, and a file whose suffix says so."""
+        """Accepts any folder that no other source reads, and a file with a known suffix."""
         path = Path(argument)
         return path.is_dir() or (path.is_file() and suffix(path) in READERS)
 
     def documents(self) -> Iterator[Document]:
-        """Yields the documents, in the order of their paths."""
+        """Yields the documents, in order of path."""
         self.passed_over.clear()
         self.noted.clear()
         files = self._files()
@@ -93,7 +93,7 @@ class Text(JudgedByFiles):
                 yield from self._sections(name, title, prose)
 
     def _sections(self, name: str, title: str, prose: Prose) -> Iterator[Document]:
-        """Yields a document a heading; what stands before the first has the id of the file."""
+        """Yields one document per heading; text before the first heading has the id of the file."""
         for section in prose.sections:
             if not section.text and (section.heading or len(prose.sections) > 1):
                 if section.heading:
@@ -164,7 +164,7 @@ class Text(JudgedByFiles):
 
 
 def _whole(prose: Prose, title: str) -> Iterator[str]:
-    """Yields the headings and texts of a file, but for a heading that is its title."""
+    """Yields the headings and texts of a file, except a heading that is its title."""
     for section in prose.sections:
         if section.heading and section.heading != title:
             yield section.heading
@@ -191,7 +191,7 @@ def _proper(name: str, path: Path) -> str:
 
 
 def _is_binary(file: Path, encoding: str) -> bool:
-    """Tells by its bytes whether a file is no text: a zero byte where its encoding has none."""
+    """Returns whether a file is binary: a zero byte that its encoding cannot contain."""
     with open_uncompressed(file, _HEAD) as raw:
         head = raw.read(_HEAD)
     return is_utf_8(encoding) and begun_as(head) is None and b"\0" in head

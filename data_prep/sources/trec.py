@@ -19,17 +19,17 @@ TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")
 
 _DOCNO = re.compile(r"<DOCNO\b[^>]*>(.*?)</DOCNO\s*>", re.DOTALL | re.IGNORECASE)
 _TITLE = re.compile(rf"<({'|'.join(TITLE_TAGS)})\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-# The last <TEXT> of a document, and one before another, may lack its end.
+# The closing tag of <TEXT> may be missing before another <TEXT> and at the end of a document.
 _TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)(?:</TEXT\s*>|(?=<TEXT\b)|\Z)", re.DOTALL | re.IGNORECASE)
 _HEADER = re.compile(r"<(DOCHDR|DOCID)\b[^>]*>.*?</\1>", re.DOTALL | re.IGNORECASE)
 
 
 @SOURCES.register("trec")
 class Trec(JudgedByFiles):
-    """TREC's document format; with topics (`--queries`) and qrels in files of their own.
+    """The TREC document format, with topics (`--queries`) and qrels in separate files.
 
-    The title is the first <TITLE>, <HEADLINE>, <HEAD>, <HL> or <TI>; the text is what <TEXT>
-    holds, or, in a document without it, everything but number, header and title.
+    The title is the first <TITLE>, <HEADLINE>, <HEAD>, <HL> or <TI>; the text is the content of
+    <TEXT>, or, in a document without it, everything except number, header and title.
     """
 
     prefix = "trec"
@@ -45,11 +45,11 @@ class Trec(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Takes a file whose suffix says so."""
+        """Accepts a file with a known suffix."""
         return suffix(Path(argument)) in TREC_SUFFIXES and Path(argument).is_file()
 
     def documents(self) -> Iterator[Document]:
-        """Yields the documents, file by file in the order of their names."""
+        """Yields the documents, file by file in order of name."""
         for path in self.files:
             yield from self._documents_of(path)
 
