@@ -1,1 +1,1 @@
-"""Hand-made fast paths of layers: the same values in less time, behind one call."""
+"""Hand-written fast paths for layers: the same values in less time, behind one call."""

@@ -1,4 +1,4 @@
-"""In how many passes a step is computed: less padding against what each pass costs by itself."""
+"""Chooses the number of passes of a step: less padding against the overhead of each pass."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ a weight for one token. From runs on a CPU at two shapes, where it came out as 2
 
 
 def pass_overhead_tokens(model: PreTrainedModel) -> float:
-    """Returns how many tokens of text take as long as a pass costs by itself.
+    """Returns the overhead of a pass, expressed in tokens of text that take as long.
 
-    Gradients of embeddings are as large as the embeddings, whatever a pass reads.
+    The gradient of an embedding is as large as the embedding, whatever a pass reads.
     """
     met = sum(weight.numel() for name, weight in model.named_parameters() if _MET.search(name))
     tables = (
@@ -42,13 +42,13 @@ def pass_overhead_tokens(model: PreTrainedModel) -> float:
 def best_bucket_count(
     lengths: npt.NDArray[np.int64], most: int, tokens_each: float, sharers: float
 ) -> int:
-    """Returns how many groups of similar lengths a step is best computed in.
+    """Returns the best number of length buckets for a step.
 
     Args:
-        lengths: Tokens of all texts of the step; int64 [texts].
-        most: Up to how many.
-        tokens_each: What a pass costs by itself, in tokens.
-        sharers: How many parts, over all processes, share the step.
+        lengths: Number of tokens of each text of the step; int64 [texts].
+        most: Maximum number of buckets.
+        tokens_each: Overhead of a pass, in tokens.
+        sharers: How many parts the step is split into, over all processes.
     """
     most = min(most, len(lengths))
     if most <= 1:

@@ -1,8 +1,9 @@
-"""Dropout in training on a CPU, with random bits that cost less.
+"""Dropout for training on a CPU, with cheaper random bits.
 
-PyTorch draws a Bernoulli number for each element on one thread, which a small network feels. Here
-an element takes 16 bits of a stream (SFC64) that is seeded from PyTorch's generator, so that a seed
-still fixes a run, and what is computed again (gradient checkpointing) drops the same elements.
+PyTorch draws a Bernoulli number for each element on one thread, a noticeable cost in a small
+network. Here an element takes 16 bits of a stream (SFC64) seeded from PyTorch's generator, so that
+runs stay reproducible from a seed and recomputation (gradient checkpointing) drops the same
+elements.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ _STEPS = 2**16
 
 
 def fast_dropout(model: nn.Module) -> AbstractContextManager[None]:
-    """Lets a model's dropout layers draw cheaper bits on a CPU, until the end."""
+    """Makes a model's dropout layers draw cheaper bits on a CPU, within the context."""
     layers = [layer for layer in model.modules() if type(layer) is nn.Dropout]
     return replaced_forward(layers, _dropout)
 
 
 def dropped(states: torch.Tensor, share: float) -> torch.Tensor:
-    """Returns states with a share of them dropped, and the others scaled up."""
+    """Drops a share of the states and scales up the others."""
     steps = _steps(states, share)
     return _Dropout.apply(states, steps) if steps else functional.dropout(states, share)
 
 
 def relu_dropped(states: torch.Tensor, share: float) -> torch.Tensor:
-    """Returns the positive ones among states, as `dropped` does."""
+    """Applies ReLU, then dropout as in `dropped`."""
     steps = _steps(states, share)
     if not steps:
         return functional.dropout(functional.relu(states), share)
@@ -46,13 +47,13 @@ def _dropout(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
 
 
 def _steps(states: torch.Tensor, share: float) -> int:
-    """Returns how many of 65,536 elements are dropped here; 0 where it is left to PyTorch."""
+    """Returns how many of 65,536 elements are dropped here; 0 if PyTorch handles it."""
     steps = round(share * _STEPS)
     return steps if states.device.type == "cpu" and steps < _STEPS else 0
 
 
 def _drawn(states: torch.Tensor, steps: int) -> torch.Tensor:
-    """Draws which states are kept; uint8, of which PyTorch makes numbers faster than of bool."""
+    """Draws the keep mask; uint8, which PyTorch converts to floats faster than bool."""
     count = states.numel()
     seed = int(torch.randint(2**62, (1,)))
     bits = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
@@ -61,14 +62,14 @@ def _drawn(states: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 def _kept(states: torch.Tensor, kept: torch.Tensor, steps: int) -> torch.Tensor:
-    """Returns states where they are kept, scaled up, and 0 elsewhere."""
+    """Returns the kept states, scaled up, and 0 elsewhere."""
     return torch.addcmul(
         states.new_zeros(()), states, kept.to(states.dtype), value=_STEPS / (_STEPS - steps)
     )
 
 
 class _Dropout(torch.autograd.Function):
-    """Puts zeros into `steps` of 65,536 elements, and scales the others up."""
+    """Zeroes `steps` of 65,536 elements, and scales up the others."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, steps: int) -> torch.Tensor:
@@ -84,7 +85,7 @@ class _Dropout(torch.autograd.Function):
 
 
 class _ReluDropout(torch.autograd.Function):
-    """The same of ReLU; what it gives says where the gradient passes, and is kept anyway."""
+    """The same after ReLU; its output, which is kept anyway, tells where the gradient passes."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, steps: int) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Feed-forward layers of T5 in training: no walk through memory that a product does not need.
+"""Feed-forward layers of T5 in training, without memory passes that a product does not need.
 
-They are the widest states of the network. ReLU and dropout are one operation here, and under
-autocast what it gives goes into the next product as it is; the layers of transformers cast it to
-the dtype of that product's weights, from which autocast casts it back.
+These are the widest states of the network. ReLU and dropout are fused here, and under autocast
+their output goes straight into the next product; transformers casts it to the dtype of that
+product's weights, and autocast casts it back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dsi.kernels.patching import replaced_forward
 
 @contextmanager
 def fast_feed_forward(model: nn.Module) -> Iterator[None]:
-    """Lets the feed-forward layers of a T5 or mT5 take less time, until the end."""
+    """Speeds up the feed-forward layers of a T5 or mT5, within the context."""
     plain = [part for part in model.modules() if type(part) in (T5DenseActDense, MT5DenseActDense)]
     gated = [
         part

@@ -1,4 +1,4 @@
-"""One call that installs the fast paths of a model and says what they replaced."""
+"""One call that installs the fast paths of a model and reports what they replaced."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Installation:
-    """Fast paths in place; leaving the `with` block, or `remove`, takes them out again.
+    """Installed fast paths; leaving the `with` block, or calling `remove`, uninstalls them.
 
     Attributes:
-        model: The model to compute with: the one that was given, or for a search a copy that
-            shares its weights.
-        replaced: Fast path, by the name of its module in `dsi.kernels` -> the layers whose
-            computation it replaced, by their names in the model.
+        model: The model to use: the given one, or for search a copy that shares its weights.
+        replaced: Fast path (name of its module in `dsi.kernels`) -> names of the layers whose
+            computation it replaced.
     """
 
     model: PreTrainedModel
@@ -32,7 +31,7 @@ class Installation:
     _installed: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def remove(self) -> None:
-        """Gives the layers their own computation back; harmless when called again."""
+        """Restores the layers' own computation; may be called more than once."""
         self._installed.close()
 
     def __enter__(self) -> Installation:
@@ -55,20 +54,21 @@ def install(
     length_buckets: int = 1,
     encoder_states: bool = True,
 ) -> Installation:
-    """Installs every fast path that fits a model, and leaves the other layers as they are.
+    """Installs every fast path that fits a model, and leaves the other layers unchanged.
 
     Args:
-        model: Any model. Training patches its layers until the installation is removed; a search
-            gets a copy that shares all but the linear layers, and the model stays as it is.
-        purpose: "training" has backward passes; "search" has weights in oneDNN's order.
+        model: Any model. Training patches its layers until the installation is removed; search gets
+            a copy that shares all but the linear layers, and the model is not changed.
+        purpose: "training" supports backward passes; "search" packs weights in oneDNN's layout.
         precision: "fp32" or "bf16".
-        length_buckets: Most length buckets that attention takes texts in, in training.
-        encoder_states: Whether others than the decoder read the encoder's states, in training.
+        length_buckets: Maximum number of length buckets for attention, in training.
+        encoder_states: Whether anything besides the decoder reads the encoder's states, in
+            training.
     """
     if purpose == "search":
         other = packed(model, precision)
         return Installation(other, _replaced(other))
-    # Imported here: a search needs none of it, nor transformers behind it.
+    # Imported here: search needs none of it, nor transformers behind it.
     from dsi.kernels.dropout import fast_dropout
     from dsi.kernels.feed_forward import fast_feed_forward
     from dsi.kernels.linear import fast_linear
@@ -80,17 +80,17 @@ def install(
             stack.enter_context(cheap(model))
         if can_do_without(model):
             stack.enter_context(without_padding(model, length_buckets, states=encoder_states))
-        if precision == "fp32":  # autocast multiplies by oneDNN itself
+        if precision == "fp32":  # autocast already multiplies with oneDNN
             stack.enter_context(fast_linear(model))
         return Installation(model, _replaced(model), stack.pop_all())
 
 
 def _replaced(model: nn.Module) -> dict[str, list[str]]:
-    """Returns which layers of a model compute by which fast path."""
+    """Returns which fast path each replaced layer of a model uses."""
     found: dict[str, list[str]] = {}
     for name, layer in model.named_modules():
         if isinstance(model.get_submodule(name.rpartition(".")[0]), PackedPart):
-            continue  # what several layers are computed by
+            continue  # computes several layers at once
         own = vars(layer).get("forward")
         if isinstance(own, partial):
             path = own.func.__module__

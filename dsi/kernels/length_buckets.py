@@ -1,4 +1,4 @@
-"""Texts of similar lengths together: within a budget of tokens, or in so many groups."""
+"""Batches texts of similar length: within a token budget, or in a given number of groups."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 def batches_within_budget(
     lengths: npt.NDArray[np.int64], tokens: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Packs texts into batches of similar lengths, each within a budget that counts padding in.
+    """Packs texts into batches of similar length, each within a token budget that includes padding.
 
-    Texts are taken from the longest to the shortest, so that the first of a batch says what each
-    of them takes. The last batch shares with the one before it, where it would be smaller.
+    Texts are taken from longest to shortest, so that the first of a batch sets its padded length.
+    The last two batches are balanced if the last one would be smaller.
 
     Args:
-        lengths: Tokens of each text, one at least being reckoned with; int64 [texts].
-        tokens: Most texts x longest text of a batch.
+        lengths: Number of tokens of each text, counted as at least one; int64 [texts].
+        tokens: Maximum of texts x longest text in a batch.
 
     Returns:
-        The places of the texts of each batch, from the shortest texts to the longest, each batch
-        as they come in `lengths` among equals; int64.
+        The indices of the texts of each batch, from shortest to longest, texts of equal length in
+        the order of `lengths`; int64.
 
     Raises:
-        ValueError: A text alone is longer than the budget.
+        ValueError: A single text is longer than the budget.
     """
     order = np.argsort(lengths, kind="stable")
     ends = [len(order)]
@@ -41,18 +41,18 @@ def batches_within_budget(
 
 
 def length_buckets(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDArray[np.int64]]:
-    """Divides texts into groups of similar lengths, so that least padding is counted in all.
+    """Divides texts into groups of similar length with the least total padding.
 
     Args:
-        lengths: Tokens of each text, one at least being reckoned with; int64 [texts].
-        groups: How many groups, at most as many as texts.
+        lengths: Number of tokens of each text, counted as at least one; int64 [texts].
+        groups: Number of groups, at most the number of texts.
 
     Returns:
-        The places of the texts of each group, from the shortest texts to the longest, each group
-        in ascending order of place; int64. None is empty.
+        The indices of the texts of each group, from the shortest texts to the longest, ascending
+        within a group; int64. No group is empty.
 
     Raises:
-        ValueError: There are more groups than texts, or less than one.
+        ValueError: There are more groups than texts, or fewer than one.
     """
     if not 1 <= groups <= len(lengths):
         raise ValueError(f"cannot make {groups} groups of {len(lengths)} texts")
@@ -61,7 +61,7 @@ def length_buckets(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDAr
     ends = [len(known)]
     for cut in reversed(cuts):
         ends.append(int(cut[ends[-1]]))
-    # Lengths become texts; groups that are still missing halve those of most texts.
+    # Maps lengths to texts; if groups are still missing, the largest ones are halved.
     before = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0, *(int(before[end]) for end in reversed(ends))]
     while len(bounds) <= groups:
@@ -72,11 +72,11 @@ def length_buckets(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDAr
 
 
 def fewest_tokens(lengths: npt.NDArray[np.int64], most: int) -> list[int]:
-    """Returns the tokens of texts, padding counted in, in 1, 2, ... groups of similar lengths.
+    """Returns the tokens of texts, including padding, in 1, 2, ... groups of similar length.
 
     Args:
         lengths: As in `grouped`.
-        most: Up to how many groups, at most as many as texts.
+        most: Maximum number of groups, at most the number of texts.
     """
     known, counts = np.unique(np.maximum(lengths, 1), return_counts=True)
     least, _ = _least(known, counts, min(most, len(known)))
@@ -89,17 +89,17 @@ def _least(
     """Finds the cheapest groups of neighboring lengths, by dynamic programming.
 
     Args:
-        known: Different lengths, ascending.
-        counts: How many texts have each.
-        groups: Up to how many groups, at most as many as lengths.
+        known: Distinct lengths, ascending.
+        counts: Number of texts of each length.
+        groups: Maximum number of groups, at most the number of lengths.
 
     Returns:
-        What 1, 2, ... groups cost; and for 2, 3, ... groups, where the last one starts when the
-        first so many lengths are divided.
+        The cost of 1, 2, ... groups; and for 2, 3, ... groups, where the last one starts, for each
+        number of leading lengths.
     """
     before = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
     places = np.arange(len(known) + 1)
-    # Lengths start to end - 1 as one group take `cost[start, end]`.
+    # Lengths start to end - 1 as one group cost `cost[start, end]`.
     cost = (before[None, :] - before[:, None]) * np.concatenate([[0], known])[None, :]
     cost[places[:, None] >= places[None, :]] = np.inf
     through = cost[0]

@@ -1,4 +1,4 @@
-"""Linear layers in training on a CPU in float32, by oneDNN, forward and backward."""
+"""Linear layers for training on a CPU in float32, with oneDNN forward and backward."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsi.kernels.patching import replaced_forward
 
 
 def fast_linear(model: nn.Module) -> AbstractContextManager[None]:
-    """Lets oneDNN multiply in a model's plain linear layers, where it can, until the end."""
+    """Uses oneDNN in a model's plain linear layers where it can, within the context."""
     layers = [
         layer
         for layer in model.modules()

@@ -1,4 +1,4 @@
-"""Root-mean-square normalization in training on a CPU, with a backward pass written out.
+"""Root-mean-square normalization for training on a CPU, with an explicit backward pass.
 
 For a row x of width d, weights w and a small eps (Zhang and Sennrich 2019, arXiv 1910.07467,
 equation 4, with eps inside the root as T5 has it):
@@ -9,9 +9,8 @@ and for a gradient g of y, with n = r x:
 
     of w: sum over rows of g n,    of x: r (g w - n (g w . n) / d)
 
-PyTorch derives the same from the single operations, in many more walks through memory. Under
-autocast the result comes in autocast's dtype at once: products are all that reads it, and each of
-them would have to cast it.
+PyTorch derives the same from the single operations, with many more memory passes. Under autocast
+the result has autocast's dtype right away: only products read it, and each would have to cast it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from dsi.kernels.patching import replaced_forward
 
 
 def fast_norms(model: nn.Module) -> AbstractContextManager[None]:
-    """Lets the normalizations of a T5 or mT5 take less time on a CPU, until the end."""
+    """Speeds up the normalizations of a T5 or mT5 on a CPU, within the context."""
     layers = [layer for layer in model.modules() if type(layer) in (T5LayerNorm, MT5LayerNorm)]
     return replaced_forward(layers, _norm)
 

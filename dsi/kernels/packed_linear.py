@@ -1,8 +1,8 @@
-"""Linear layers for searching on a CPU: weights in the order in which oneDNN reads them.
+"""Linear layers for search on a CPU, with weights in the layout that oneDNN reads.
 
-A search multiplies a few rows by the same weights over and over. In each product a library would
-put the weights in its order anew; here they are put there once. Where oneDNN cannot multiply
-(`dsi.kernels.matmul`), layers stay as they are.
+A search multiplies a few rows by the same weights over and over. A library would repack the weights
+for each product; here they are packed once. Where oneDNN cannot multiply (`dsi.kernels.matmul`),
+layers are left unchanged.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ROUNDED_HEAD = "rounded_head"
 
 
 class PackedLinear(nn.Module):
-    """A linear layer that can be applied, and neither trained nor saved.
+    """A linear layer for inference only: it can be neither trained nor saved.
 
     Args:
-        layer: The layer whose weights it has, on a CPU.
-        dtype: What the products are computed in: float32 or bfloat16. They are summed in float32.
+        layer: The layer to take the weights from, on a CPU.
+        dtype: Dtype of the products: float32 or bfloat16. They are summed in float32.
     """
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype | None = None) -> None:
@@ -41,7 +41,7 @@ class PackedLinear(nn.Module):
         self.in_features = layer.in_features
         self.out_features = layer.out_features
         weight = layer.weight.detach().to(dtype or layer.weight.dtype)
-        # An attribute and no parameter: models ask for the dtype of `weight`.
+        # An attribute, not a parameter: models read the dtype of `weight`.
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         self.bias = None if layer.bias is None else layer.bias.detach().to(weight.dtype)
 
@@ -50,21 +50,21 @@ class PackedLinear(nn.Module):
         return self.linear(states).to(states.dtype)
 
     def linear(self, states: torch.Tensor, activation: str = "none") -> torch.Tensor:
-        """Returns the products in the dtype they are computed in.
+        """Returns the products in the dtype of their computation.
 
         Args:
-            states: What is multiplied; floating [..., in].
-            activation: What is made of the products: "none" or "relu".
+            states: The input; floating [..., in].
+            activation: Activation of the products: "none" or "relu".
         """
         return onednn_linear(states.to(self.weight.dtype), self.weight, self.bias, activation)
 
 
 class PackedPart(nn.Module):
-    """One of several layers that read the same states, and are one product together.
+    """One of several layers that read the same states and are computed as a single product.
 
     Args:
-        whole: All of them.
-        outputs: Which of its outputs are this layer's.
+        whole: The combined layer.
+        outputs: The slice of its outputs that belongs to this layer.
     """
 
     def __init__(self, whole: PackedLinear, outputs: slice) -> None:
@@ -75,14 +75,14 @@ class PackedPart(nn.Module):
         self.out_features = outputs.stop - outputs.start
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns this part of the products, for which all are computed; see `together`."""
+        """Returns this part of the product, which is computed as a whole; see `together`."""
         return self.whole(states)[..., self.outputs]
 
 
 def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
-    """Returns what layers make of the same states, one after the other: floating [..., outs].
+    """Returns the concatenated outputs of layers for the same states; floating [..., outs].
 
-    It is in the dtype the products are computed in.
+    The result has the dtype of the computation.
     """
     parts = [layer for layer in layers if isinstance(layer, PackedPart)]
     if len(parts) == len(layers):
@@ -94,21 +94,21 @@ def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
 
 
 def linear_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """Returns what a layer makes of states, in the dtype it computes in, to add to others."""
+    """Returns the output of a layer in the dtype of its computation, to add to other states."""
     return layer.linear(states) if isinstance(layer, PackedLinear) else layer(states)
 
 
 def relu_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """Returns the positive part of what a layer makes of states, in the dtype it computes in."""
+    """Returns the ReLU of a layer's output, in the dtype of its computation."""
     if isinstance(layer, PackedLinear):
         return layer.linear(states, "relu")
     return layer(states).relu_()
 
 
 def plain(*modules: Any) -> bool:
-    """Whether all of these are linear layers with nothing around them or their weights.
+    """Whether all of these are plain linear layers, with no wrapper around them or their weights.
 
-    Weights that DeepSpeed's ZeRO-3 has spread over processes come together in `forward` only.
+    Weights that DeepSpeed's ZeRO-3 shards over processes are gathered in `forward` only.
     """
     return all(
         type(module) in (PackedLinear, PackedPart)
@@ -118,22 +118,22 @@ def plain(*modules: Any) -> bool:
 
 
 def rounded_head(model: PreTrainedModel) -> PackedLinear | None:
-    """Returns the output layer in bfloat16 that a packed model has beside its own, if it has."""
+    """Returns the bfloat16 output layer that a packed model has in addition to its own, if any."""
     return getattr(model, _ROUNDED_HEAD, None)
 
 
 def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
-    """Returns a model for searching, which shares all but its linear layers with this one.
+    """Returns a model for search, which shares all but the linear layers with this one.
 
-    Layers that are more than `nn.Linear`, the output layer, whose rows a search looks up one by
-    one, and layers that are not on a CPU in float32 or bfloat16 stay as they are.
+    Subclasses of `nn.Linear`, the output layer (a search looks up its rows one by one), and layers
+    that are not on a CPU in float32 or bfloat16 are left unchanged.
 
     Args:
         model: Any model; it is not changed.
-        precision: "fp32", or "bf16": linear layers multiply in bfloat16, and whatever lies between
-            them stays as it is, with the keys, values and output of the cross-attention. The output
-            layer stays as well, and has a rounded one beside it (`rounded_head`). Where oneDNN
-            cannot multiply the whole model is in bfloat16 instead.
+        precision: "fp32", or "bf16": linear layers multiply in bfloat16; everything between them,
+            and the keys, values and output of the cross-attention, is unchanged. So is the output
+            layer, which gets a rounded copy (`rounded_head`). If oneDNN cannot multiply, the whole
+            model is in bfloat16 instead.
     """
     dtype = torch.bfloat16 if precision == "bf16" else None
     if dtype and not has_onednn_kernel(model.get_output_embeddings().weight, dtype):
@@ -163,7 +163,7 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
 
 
 def _parts_of_one(layers: list[Any], dtype: torch.dtype | None) -> list[PackedPart]:
-    """Packs layers of one input and without bias as a single one, and returns its parts."""
+    """Packs bias-free layers with the same input into a single one, and returns its parts."""
     sizes = [layer.out_features for layer in layers]
     whole = nn.Linear(layers[0].in_features, sum(sizes), bias=False, device="meta")
     weight = torch.cat([layer.weight.detach() for layer in layers])

@@ -1,4 +1,4 @@
-"""Layers that compute in another way for a while."""
+"""Temporarily replaces the computation of layers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @contextmanager
 def replaced_forward(layers: Sequence[Any], way: Callable[..., Any]) -> Iterator[None]:
-    """Lets layers compute in another way, until the end.
+    """Replaces the computation of layers, within the context.
 
     Args:
         layers: Any layers.
-        way: Takes a layer and what its `forward` takes.
+        way: Takes a layer and the arguments of its `forward`.
     """
     for layer in layers:
-        # On the object, so that the class stays what it is for whoever asks.
+        # Set on the object, so that its class does not change.
         layer.forward = partial(way, layer)
     try:
         yield

@@ -1,15 +1,15 @@
-"""T5 in training without padding, in one pass over texts of all lengths.
+"""T5 training without padding, in one pass over texts of all lengths.
 
-The tokens of a batch's texts stand one after another, in groups of similar lengths, as if they were
-one text. So layers that look at one token at a time (products, normalizations, dropout) do their
-work once, on hardly any padding, and a step makes the gradient of each weight once. Attention
-alone sees texts, a group at a time. The values are those of a padded batch.
+The tokens of a batch are concatenated, in groups of texts of similar length, as if they were one
+text. Token-wise layers (products, normalizations, dropout) thus run once, on hardly any padding,
+and a step computes the gradient of each weight once. Only attention sees separate texts, a group at
+a time. The values are those of a padded batch.
 
-An encoder without layers and dropout gives every token a state that depends on the token alone.
-Then each different token of a batch is computed once, and its keys and values stand in every text.
+In an encoder without layers and dropout, the state of a token depends on the token alone. Each
+distinct token of a batch is then computed once, and its keys and values are reused in every text.
 
-It is for T5 and mT5 in training. Encoder and decoder take and give padded batches as ever, so that
-whoever calls them needs to know nothing of it.
+It supports T5 and mT5 in training. Encoder and decoder still take and return padded batches, so
+that callers need not know about it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from dsi.kernels.patching import replaced_forward
 
 @dataclass(frozen=True)
 class Group:
-    """Texts of similar lengths.
+    """Texts of similar length.
 
     Attributes:
-        count: How many.
-        length: Tokens of the longest; the others are padded to it.
-        absent: Which tokens are padding, bool [texts, 1, 1, length]; None where none is.
+        count: Number of texts.
+        length: Number of tokens of the longest text; the others are padded to it.
+        absent: Which tokens are padding, bool [texts, 1, 1, length]; None if none is.
     """
 
     count: int
@@ -49,21 +49,21 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """How many there are, padding counted in."""
+        """The number of tokens, including padding."""
         return self.count * self.length
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a padded batch stand in one row of tokens.
+    """The layout of a padded batch as one row of tokens.
 
     Attributes:
-        groups: In the order of the row.
-        examples: Which text of the batch is the first, second, ... of the row; int64 [texts].
-        places: Of each token of the row in the flattened batch; int64 [tokens].
-        shape: Of the batch: texts, longest.
-        states: Which state of the row's different tokens is that of each token; int64 [tokens].
-            None where every token has a state of its own.
+        groups: The groups, in the order of the row.
+        examples: Index in the batch of the first, second, ... text of the row; int64 [texts].
+        places: Index in the flattened batch of each token of the row; int64 [tokens].
+        shape: Shape of the batch: texts, longest.
+        states: Index of each token's state among those of the distinct tokens; int64 [tokens]. None
+            if every token has a state of its own.
     """
 
     groups: tuple[Group, ...]
@@ -74,11 +74,11 @@ class Layout:
 
     @classmethod
     def of(cls, attention_mask: torch.Tensor, most: int) -> Layout:
-        """Groups the texts of a batch that is padded at the right.
+        """Groups the texts of a right-padded batch.
 
         Args:
             attention_mask: [texts, longest].
-            most: Up to how many groups.
+            most: Maximum number of groups.
         """
         device, longest = attention_mask.device, attention_mask.shape[1]
         lengths = attention_mask.sum(dim=1).cpu().numpy()
@@ -99,7 +99,7 @@ class Layout:
         )
 
     def spread(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns something of every token, [tokens, width], from that of every state."""
+        """Expands values of states to values of tokens; [tokens, width]."""
         return states if self.states is None else _Spread.apply(states, self.states)
 
     def row(self, batch: torch.Tensor) -> torch.Tensor:
@@ -119,14 +119,14 @@ Rows: TypeAlias = MutableMapping[torch.Tensor, tuple[Layout, torch.Tensor]]
 
 @contextmanager
 def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -> Iterator[None]:
-    """Lets a T5 compute without padding while it is in training mode, until the end.
+    """Makes a T5 compute without padding while it is in training mode, within the context.
 
     Args:
-        model: One that `can_do_without` tells of.
-        most: Up to how many groups of similar lengths attention takes texts in.
-        states: Whether the encoder gives its last states as a padded batch, for others than the
-            decoder; it costs a few walks through memory. Else it gives a row that only the decoder
-            of the same call understands.
+        model: A model that `can_do_without` accepts.
+        most: Maximum number of length groups for attention.
+        states: Whether the encoder returns its last states as a padded batch, for readers other
+            than the decoder, which costs a few memory passes. Otherwise it returns a row that only
+            the decoder of the same call understands.
     """
     network: Any = model
     encoding, decoding = network.encoder, network.decoder
@@ -145,10 +145,10 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
 
 
 def can_do_without(model: torch.nn.Module) -> bool:
-    """Whether a model is one whose padding can be left out.
+    """Whether a model can be run without padding.
 
-    The attention of transformers before 5.15 has no `scaling`, and the layers above it do not pass
-    on to it what their callers add.
+    Before transformers 5.15, attention has no `scaling`, and the layers above it do not forward
+    extra arguments to it.
     """
     if not isinstance(model, (T5ForConditionalGeneration, MT5ForConditionalGeneration)):
         return False
@@ -167,7 +167,7 @@ def _encoder(
     attention_mask: Any = None,
     **options: Any,
 ) -> Any:
-    """Encodes a padded batch, and keeps for the decoder the row of what it gives."""
+    """Encodes a padded batch, and keeps the resulting row for the decoder."""
     whole = partial(type(stack).forward, stack)
     if not stack.training or input_ids is None or attention_mask is None:
         return whole(input_ids=input_ids, attention_mask=attention_mask, **options)
@@ -221,7 +221,7 @@ def _self_attention(
         return type(layer).forward(
             layer, hidden_states, mask=mask, position_bias=position_bias, **options
         )
-    if position_bias is None:  # the first layer; the others get what it returns
+    if position_bias is None:  # the first layer; the others receive its result
         position_bias = [_bias(layer, group) for group in layout.groups]
     sizes = [group.tokens for group in layout.groups]
     queries, keys, values = (
@@ -277,7 +277,7 @@ def _cross_attention(
 
 
 class _Spread(torch.autograd.Function):
-    """Rows by their numbers; the gradients of those with one number are summed in float32."""
+    """Selects rows by index; the gradients of repeated rows are summed in float32."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -295,14 +295,14 @@ class _Spread(torch.autograd.Function):
 
 
 def _bias(layer: Any, group: Group) -> torch.Tensor:
-    """Returns what is added to a group's scores; [1 or texts, heads, tokens, tokens]."""
+    """Returns the bias of a group's attention scores; [1 or texts, heads, tokens, tokens]."""
     bias = layer.compute_bias(group.length, group.length, device=layer.q.weight.device)
     absent = group.absent
     return bias if absent is None else bias.masked_fill(absent, torch.finfo(bias.dtype).min)
 
 
 def _absence(group: Group, dtype: torch.dtype) -> torch.Tensor | None:
-    """Returns what keeps scores from padding; [texts, 1, 1, tokens]."""
+    """Returns the mask that hides padding; [texts, 1, 1, tokens]."""
     absent = group.absent
     if absent is None:
         return None
@@ -319,7 +319,7 @@ def _attended(
     bias: torch.Tensor | None,
     texts: int,
 ) -> torch.Tensor:
-    """Returns what the queries of some texts gather from the values; [texts x queries, width]."""
+    """Returns the attention output for the queries of some texts; [texts x queries, width]."""
     queries, keys, values = (
         part.view(texts, -1, layer.n_heads, layer.key_value_proj_dim).transpose(1, 2)
         for part in (queries, keys, values)

@@ -1,4 +1,4 @@
-"""Makes the lexical layer of a corpus, and follows the corpus when it changes."""
+"""Builds the lexical layer of a corpus and updates it when the corpus changes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _SOURCE = "source"
 
 @dataclass(frozen=True)
 class LexicalIndex:
-    """A lexical layer with what it was made of, so that documents can come and go.
+    """A lexical layer with its counts and parameters, so that documents can be added and removed.
 
     Attributes:
-        vocabulary: Numbers the words.
-        lexicon: The counts; a document that is not live has none.
-        scales: Of the features, as of training.
+        vocabulary: Maps words to numbers.
+        lexicon: The counts; documents that are not live have none.
+        scales: Scales of the features at training time.
         weighting: The trained parameters.
         documents: How many documents are live.
-        outcome: What training has reached, for people; empty where nothing was trained.
+        outcome: Human-readable result of training; empty if nothing was trained.
     """
 
     vocabulary: Vocabulary
@@ -56,16 +56,16 @@ class LexicalIndex:
         dev: Labelled,
         seed: int,
     ) -> LexicalIndex:
-        """Counts a corpus and trains the weights of its words.
+        """Counts the words of a corpus and trains their weights.
 
         Args:
             titles: The title of each document; empty for none.
             texts: The text of each, without its title.
-            language: Of stop words and stems; "none" for neither.
-            options: How.
-            labelled: Queries to train on; with none, the weights are BM25's.
-            dev: Queries that choose the number of steps.
-            seed: Of what is drawn at random.
+            language: Language of the stop words and the stemmer; "none" for neither.
+            options: Options of the lexical layer.
+            labelled: Queries to train on; without any, the weights are those of BM25.
+            dev: Queries that select the number of steps.
+            seed: Seed of everything random.
         """
         code = options.code == "true" or (options.code == "auto" and has_code(texts))
         vocabulary = Vocabulary(language, code)
@@ -96,16 +96,16 @@ class LexicalIndex:
         *,
         live: npt.NDArray[np.bool_],
     ) -> LexicalIndex:
-        """Returns the index with other documents; nothing is trained.
+        """Returns the index with changed documents; nothing is trained.
 
-        Document frequencies and the average length follow; the trained parameters stay, and a
-        new word has a gain of 0.
+        Document frequencies and the average length are updated; the trained parameters do not
+        change, and a new word has a gain of 0.
 
         Args:
             titles: The title of each new or changed document.
             texts: The text of each.
             rows: The row of each; past the end for new rows; int64 [documents].
-            live: Which rows are live afterwards, at least as many as there are; bool [rows].
+            live: Which rows are live afterwards, at least as many as before; bool [rows].
         """
         pairs = len(self.lexicon.pair_keys) > 0 or bool(self.weighting.log_pairs.isfinite())
         added = Lexicon.count(titles, texts, self.vocabulary, pairs=pairs)
@@ -124,24 +124,24 @@ class LexicalIndex:
         )
 
     def placed(self, rows: npt.NDArray[np.int64], size: int) -> LexicalIndex:
-        """Returns the index with its documents in other rows.
+        """Returns the index with its documents moved to other rows.
 
         Args:
             rows: The new row of each document; int64 [documents].
-            size: How many rows there are then; those that are not named have no document.
+            size: The new number of rows; rows that are not named have no document.
         """
         order = np.full(size, -1, np.int64)
         order[rows] = np.arange(len(rows))
         return replace(self, lexicon=self.lexicon.taken(self.lexicon, order))
 
     def layer(self) -> LexicalLayer:
-        """Returns the layer that searches."""
+        """Returns the layer for search."""
         statistics = Statistics.of(self.lexicon, self.vocabulary.words, self.documents)
         postings = Postings.of(self.weighting, self.lexicon, statistics, self.scales)
         return LexicalLayer(self.vocabulary, postings, self.outcome)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the layer and what it was made of as `folder`, which is replaced."""
+        """Writes the layer and its counts to `folder`, replacing it."""
         with replacing_folder(Path(folder)) as fresh:
             self.layer().save(fresh / _LAYER)
             arrays = {
@@ -180,7 +180,7 @@ class LexicalIndex:
 
 
 def open_layer(folder: str | os.PathLike[str]) -> LexicalLayer:
-    """Opens the layer that searches, without what it was made of.
+    """Opens the layer for search, without its counts.
 
     Raises:
         InputError: It is missing or damaged.

@@ -1,7 +1,7 @@
-"""Lexical scores beside the logits of the network in training.
+"""Adds lexical scores to the logits of the network in training.
 
-With one code a document, the network learns what the words of a query do not say already: the
-loss is over the sum of both. The lexical layer itself does not move then.
+With one code per document, the network learns what the words of a query do not tell already: the
+loss is over the sum of both. The lexical layer itself stays fixed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ExampleScores:
 
     Attributes:
         layer: The lexical layer.
-        terms: Of every example, in the order in which examples are numbered; those that are no
+        terms: Terms of every example, in the order of the example numbers; examples that are not
             queries have none; CSR [examples, terms].
         codes: The code of each document; int64 [documents].
     """
@@ -40,17 +40,17 @@ class ExampleScores:
 
         Args:
             layer: The lexical layer.
-            texts: Of the examples; empty for one that is no query.
+            texts: Texts of the examples; empty for one that is not a query.
             codes: The code of each document; int64 [documents].
         """
         return cls(layer, layer.terms(texts), torch.from_numpy(codes))
 
     def added(self, logits: torch.Tensor, numbers: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Returns logits with the lexical score of each document added to that of its code.
+        """Adds the lexical score of each document to the logit of its code.
 
         Args:
             logits: [examples, 1, alphabet].
-            numbers: Which examples; int64 [examples].
+            numbers: Numbers of the examples; int64 [examples].
 
         Returns:
             float32 [examples, 1, alphabet].

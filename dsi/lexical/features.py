@@ -1,4 +1,4 @@
-"""What the weight of a word in a document may depend on besides its count."""
+"""Features, besides the count, for the weight of a word in a document."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def idf(documents: int, frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.fl
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and deviation of features when the layer was trained; float32 [features] both.
+    """Mean and standard deviation of the features at training time; float32 [features] each.
 
-    Later documents are measured by the same scale, so that trained weights keep their meaning.
+    Later documents use the same scale, so that trained weights keep their meaning.
     """
 
     mean: npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ class Scale:
 
     @classmethod
     def of(cls, features: npt.NDArray[np.float32]) -> Scale:
-        """Measures features; float32 [entries, features]."""
+        """Computes the scale of features; float32 [entries, features]."""
         if not len(features):
             zeros = np.zeros(features.shape[1], np.float32)
             return cls(zeros, zeros)
@@ -47,20 +47,20 @@ class Scale:
         return cls(wide.mean(0).astype(np.float32), wide.std(0).astype(np.float32))
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Returns features of mean 0 and deviation 1, and 0 for one that does not vary."""
+        """Standardizes features to mean 0 and deviation 1; constant ones become 0."""
         varies = self.deviation > _LEAST
         return (features - self.mean) / (self.deviation + _LEAST) * varies
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the live documents of a corpus say of words and pairs.
+    """Statistics of words and pairs over the live documents of a corpus.
 
     Attributes:
         documents: How many documents there are.
-        mean_length: Words of a document on average.
-        lengths: Words of each document over that average; float32 [documents].
-        idf: Of each word; float32 [words].
+        mean_length: Mean number of words in a document.
+        lengths: Words of each document divided by that mean; float32 [documents].
+        idf: Inverse document frequency of each word; float32 [words].
         of_word: Features of each word, in the order of `OF_WORD`; float32 [words, 7].
         pairs: The pairs that occur, ascending; int64 [pairs].
         pair_idf: float32 [pairs].
@@ -125,8 +125,8 @@ def in_document(
 
     Args:
         lexicon: The counts.
-        places: Which entries; int64 [entries], or a slice.
-        lengths: Words of the document of each entry; float32 [entries].
+        places: Indices of the entries; int64 [entries], or a slice.
+        lengths: Number of words in the document of each entry; float32 [entries].
 
     Returns:
         float32 [entries, 7].
@@ -156,9 +156,9 @@ class Scales:
 
     @classmethod
     def of(cls, lexicon: Lexicon, statistics: Statistics) -> Scales:
-        """Measures a corpus; a word counts once for each document that has it.
+        """Computes the scales of a corpus; a word counts once for each document that has it.
 
-        Of a large corpus, a million entries at equal distances are measured.
+        For a large corpus, a million evenly spaced entries are used.
         """
         entries = len(lexicon.words)
         places = np.linspace(0, entries - 1, min(entries, _SAMPLE)).astype(np.int64)
@@ -171,7 +171,7 @@ class Scales:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns them by name, for a store."""
+        """Returns the scales by name, for a store."""
         return {
             f"{name}_{part}": getattr(getattr(self, name), part)
             for name in ("in_document", "of_word", "of_pair")
@@ -180,7 +180,7 @@ class Scales:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scales:
-        """Takes back what `arrays` returned; KeyError where one is missing."""
+        """Restores what `arrays` returned; raises KeyError if one is missing."""
         return cls(
             *(
                 Scale(np.array(arrays[f"{name}_mean"]), np.array(arrays[f"{name}_deviation"]))

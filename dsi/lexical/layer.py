@@ -1,4 +1,4 @@
-"""The lexical layer of an index: scores every document for a query."""
+"""The lexical layer of an index, which scores every document for a query."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Postings:
     """The weights of terms in documents: words first, then pairs.
 
     Attributes:
-        offsets: Where the documents of each term start and the last end; int64 [terms + 1].
+        offsets: Where the documents of each term start, and the end of the last; int64 [terms + 1].
         rows: The documents of each term, ascending; int32 [entries].
-        weights: Of the term in the document, 0 or more; float32 [entries].
-        pairs: The pairs that are known, ascending, first << 32 | second; int64 [pairs].
+        weights: Non-negative weight of the term in the document; float32 [entries].
+        pairs: The known pairs, ascending, first << 32 | second; int64 [pairs].
         documents: How many documents there are.
     """
 
@@ -45,7 +45,7 @@ class Postings:
     def of(
         cls, weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
     ) -> Postings:
-        """Weighs all entries of a lexicon."""
+        """Computes the weights of all entries of a lexicon."""
         words, pairs = weigh(weighting, lexicon, statistics, scales)
         shape = (len(lexicon), len(statistics.idf))
         by_word = sparse.csr_matrix((words, lexicon.words, lexicon.offsets), shape=shape).T.tocsr()
@@ -65,7 +65,7 @@ class Postings:
         """Checks postings from a store.
 
         Raises:
-            InputError: They do not belong together, or a weight is not a finite number.
+            InputError: They are inconsistent, or a weight is not finite.
         """
         check_offsets(self.offsets, len(self.rows), "the offsets of postings")
         if len(self.offsets) != words + len(self.pairs) + 1:
@@ -81,12 +81,12 @@ class Postings:
 
 
 class LexicalLayer:
-    """Scores documents by the words that they share with a query.
+    """Scores documents by the words they share with a query.
 
     Args:
-        vocabulary: Numbers the words.
+        vocabulary: Maps words to numbers.
         postings: The weights.
-        outcome: What training has reached, for people; empty where nothing was trained.
+        outcome: Human-readable result of training; empty if nothing was trained.
     """
 
     def __init__(
@@ -145,15 +145,15 @@ class LexicalLayer:
         return found
 
     def terms_of(self, text: str, rows: Sequence[int]) -> list[list[Term]]:
-        """Returns what the score of each of some documents is the sum of.
+        """Returns the parts that add up to the score of some documents.
 
         Args:
             text: A query.
             rows: Rows of documents.
 
         Returns:
-            For each row one entry for each term of the query that is known, in the order in which
-            `scores` adds them up.
+            For each row, one entry for each known term of the query, in the order in which `scores`
+            adds them up.
         """
         from dsi.lexical.terms import Term
 
@@ -173,14 +173,14 @@ class LexicalLayer:
         return found
 
     def _name(self, term: int, words: Sequence[str]) -> str:
-        """Returns the word of a term, or the two of a pair."""
+        """Returns the word of a term, or the two words of a pair."""
         if term < len(words):
             return words[term]
         first, second = divmod(int(self.postings.pairs[term - len(words)]), 1 << 32)
         return f"{words[first]} {words[second]}"
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the layer as `folder`, which is replaced."""
+        """Writes the layer to `folder`, replacing it."""
         words = Strings.pack(self.vocabulary.words)
         arrays: dict[str, np.ndarray] = {
             "text": words.text,
@@ -200,7 +200,7 @@ class LexicalLayer:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> LexicalLayer:
-        """Opens what `save` wrote, the weights by memory map.
+        """Opens what `save` wrote, memory-mapping the weights.
 
         Raises:
             InputError: It is missing or damaged.
@@ -211,7 +211,8 @@ class LexicalLayer:
             words.check()
             if not isinstance(header["language"], str) or type(header["documents"]) is not int:
                 raise InputError("damaged header")
-            # Plain views of the mapped memory: each slice of a memmap is an object of its own.
+            # Plain views of the mapped memory: each slice of a memmap would be a costly memmap
+            # object.
             postings = Postings(
                 np.asarray(arrays["offsets"]),
                 np.asarray(arrays["rows"]),
@@ -232,13 +233,13 @@ def query_terms(
 
     Args:
         texts: The queries.
-        vocabulary: Numbers the words; unknown ones are left out.
-        pairs: The pairs that are known, ascending; int64 [pairs].
+        vocabulary: Maps words to numbers; unknown words are skipped.
+        pairs: The known pairs, ascending; int64 [pairs].
 
     Returns:
         CSR float32 [texts, words + pairs].
     """
-    # As titles, of one sentence each: neighbors in a query may stand in two.
+    # As titles, which are one sentence each: neighbors in a query may span two sentences.
     tokens = vocabulary.split(texts, [""] * len(texts), grow=False)
     known = tokens.words >= 0
     keys, owners = neighbors(tokens)
@@ -259,7 +260,7 @@ def query_terms(
 def _counted(
     keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Returns the different keys of each text, ascending, their texts, and their occurrences."""
+    """Returns the distinct keys of each text, ascending, their texts, and their counts."""
     order = np.lexsort((keys, owners))
     keys, owners = keys[order], owners[order]
     fresh = np.ones(len(keys), bool)

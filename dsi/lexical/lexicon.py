@@ -22,21 +22,22 @@ PAIR_SHIFT = 32
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Counts of a corpus. Entries of a document stand together, words ascending.
+    """Word counts of a corpus. The entries of a document are adjacent, with words ascending.
 
     Attributes:
-        offsets: Where the entries of each document start and the last end; int64 [documents + 1].
+        offsets: Where the entries of each document start, and the end of the last; int64 [documents
+            + 1].
         words: The word of each entry; int32 [entries].
         counts: Occurrences in title and text; uint16 [entries].
         title_counts: Occurrences in the title; uint16 [entries].
         capitals: Occurrences that begin with a capital letter; uint16 [entries].
-        positions: Words before the first occurrence; int32 [entries].
+        positions: Number of words before the first occurrence; int32 [entries].
         first_sentence: Whether it occurs in the first sentence of the text; bool [entries].
         last_sentence: Whether it occurs in the last sentence; bool [entries].
-        pair_offsets: Where the pairs of each document start and the last end; int64
+        pair_offsets: Where the pairs of each document start, and the end of the last; int64
             [documents + 1].
-        pair_keys: first << 32 | second of each ordered pair of neighbors within a sentence, stop
-            words left out, ascending in a document; int64 [pair entries].
+        pair_keys: first << 32 | second of each ordered pair of neighbors within a sentence, without
+            stop words, ascending within a document; int64 [pair entries].
         pair_counts: Occurrences; uint16 [pair entries].
     """
 
@@ -53,7 +54,7 @@ class Lexicon:
     pair_counts: npt.NDArray[np.uint16]
 
     def __len__(self) -> int:
-        """The number of documents, those without a word included."""
+        """The number of documents, including those without words."""
         return len(self.offsets) - 1
 
     @classmethod
@@ -71,9 +72,9 @@ class Lexicon:
         Args:
             titles: The title of each document; empty for none.
             texts: The text of each, without its title.
-            vocabulary: Numbers the words.
+            vocabulary: Maps words to numbers.
             pairs: Whether pairs are counted.
-            grow: Whether new words get numbers; else they are left out.
+            grow: Whether new words get numbers; otherwise they are skipped.
         """
         parts = [
             _count(
@@ -87,12 +88,12 @@ class Lexicon:
         return _joined(parts)
 
     def taken(self, other: Lexicon, rows: npt.NDArray[np.int64]) -> Lexicon:
-        """Returns the documents of two lexicons in another order.
+        """Merges the documents of two lexicons in a given order.
 
         Args:
-            other: Of the same vocabulary.
-            rows: Which document each is: of this one, or `len(self)` and up for those of the
-                other; -1 for one without a word; int64 [documents].
+            other: Another lexicon of the same vocabulary.
+            rows: The source of each document: an index into this lexicon, or from `len(self)` on
+                into the other; -1 for one without words; int64 [documents].
         """
         both = _joined([self, other])
         made: dict[str, npt.NDArray[np.generic]] = {}
@@ -132,10 +133,10 @@ class Lexicon:
 
         Args:
             arrays: As `arrays` returned them.
-            words: How many words are known.
+            words: Number of known words.
 
         Raises:
-            InputError: They do not belong together.
+            InputError: They are inconsistent.
             KeyError: One is missing.
         """
         made = cls(**{entry.name: arrays[entry.name] for entry in fields(cls)})
@@ -166,7 +167,7 @@ _PAIR_COLUMNS = ("pair_keys", "pair_counts")
 
 
 def _joined(parts: Sequence[Lexicon]) -> Lexicon:
-    """Returns the documents of several lexicons one after the other."""
+    """Concatenates the documents of several lexicons."""
     if len(parts) == 1:
         return parts[0]
     made: dict[str, np.ndarray] = {}
@@ -222,13 +223,13 @@ def neighbors(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pairs of neighboring known words, first << 32 | second, and their texts.
 
     Args:
-        tokens: The words. A word that is unknown parts its neighbors, and so does the end of a
+        tokens: The words. An unknown word separates its neighbors, and so does the end of a
             sentence; a stop word does not.
 
     Returns:
-        Keys and texts; int64 [pairs] both.
+        Keys and texts; int64 [pairs] each.
     """
-    parts = tokens.sentences >= 0  # the whole of an identifier stands beside its parts
+    parts = tokens.sentences >= 0  # the whole identifier comes in addition to its parts
     words, texts, places = tokens.words[parts], tokens.texts[parts], tokens.sentences[parts]
     first, second = words[:-1], words[1:]
     near = (texts[:-1] == texts[1:]) & (places[:-1] == places[1:])

@@ -1,4 +1,4 @@
-"""What one word of a query adds to the score of a document."""
+"""The contribution of one query word to the score of a document."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """What one word of the query, or a pair of neighbors, adds to the score of a document.
+    """The contribution of one query word, or pair of neighbors, to the score of a document.
 
     Attributes:
-        term: The word as the lexical layer counts it (a stem), or two of them.
+        term: The word as the lexical layer counts it (a stem), or two words.
         count: How often the query has it.
-        weight: Its weight in the document; 0 where the document has it not.
+        weight: Its weight in the document; 0 if the document does not have it.
         adds: `count` times `weight`.
     """
 

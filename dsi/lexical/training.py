@@ -1,9 +1,9 @@
-"""Trains the weighting of the lexical layer on labelled queries.
+"""Trains the weighting of the lexical layer on labeled queries.
 
 The loss is the softmax of the relevant document among the documents that rank highest before
-training. How many steps are made is chosen by queries that train nothing: those of the dev split,
-and all queries of a part of the labelled documents, which stand for documents that nobody has
-asked for. Then all labelled queries train for so many steps.
+training. The number of steps is selected on queries held out from training: those of the dev split,
+and all queries of a part of the labeled documents, which represent documents without queries. Then
+all labeled queries train for that many steps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EVERY = 5
 
 @dataclass(frozen=True)
 class Labelled:
-    """Queries with a relevant document each.
+    """Queries with one relevant document each.
 
     Attributes:
         texts: The queries.
@@ -49,18 +49,18 @@ class Labelled:
         return len(self.texts)
 
     def part(self, places: npt.NDArray[np.int64]) -> Labelled:
-        """Returns some of them."""
+        """Returns a subset."""
         return Labelled([self.texts[place] for place in places.tolist()], self.rows[places])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training has chosen.
+    """What training selected.
 
     Attributes:
-        steps: How many steps were best.
-        before: Mean reciprocal rank, among the candidates, of the queries that choose, before
-            training; averaged over the two groups.
+        steps: The best number of steps.
+        before: Mean reciprocal rank of the held-out queries, among the candidates, before training;
+            averaged over the two groups.
         after: The same after the best number of steps.
     """
 
@@ -86,16 +86,16 @@ def train(
     Args:
         weighting: The parameters before training.
         lexicon: The counts of the corpus.
-        statistics: Of the corpus.
-        scales: Of the features.
-        vocabulary: Numbers the words.
+        statistics: Statistics of the corpus.
+        scales: Scales of the features.
+        vocabulary: Maps words to numbers.
         labelled: Queries to train on.
-        dev: Queries that only choose the number of steps; may be none.
-        options: How.
-        seed: Of the choice of documents that are held out, and of queries where there are many.
+        dev: Queries that only select the number of steps; may be empty.
+        options: Options of the lexical layer.
+        seed: Seed of the choice of held-out documents, and of queries if there are many.
 
     Returns:
-        What was chosen.
+        What was selected.
     """
     rng = np.random.default_rng([seed, 21])
     if len(labelled) > _MOST_QUERIES:
@@ -139,10 +139,10 @@ class _Places:
     def of(
         self, terms: sparse.csr_matrix, candidates: npt.NDArray[np.int64]
     ) -> tuple[_Matches, _Matches]:
-        """Finds what queries share with their candidates.
+        """Finds the terms that queries share with their candidates.
 
         Args:
-            terms: Of the queries; CSR [queries, words + pairs].
+            terms: Terms of the queries; CSR [queries, words + pairs].
             candidates: Rows of documents; int64 [queries, candidates].
         """
         queries = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
@@ -164,12 +164,12 @@ class _Places:
 
 @dataclass(frozen=True)
 class _Matches:
-    """Entries that queries and candidates share.
+    """Entries shared by queries and candidates.
 
     Attributes:
         slots: query * candidates + candidate of each; int64 [matches].
-        entries: The different entries, ascending; int64 [entries].
-        which: Which of these each match is; int64 [matches].
+        entries: The distinct entries, ascending; int64 [entries].
+        which: Index into these of each match; int64 [matches].
         counts: How often the query has the term; float32 [matches].
     """
 
@@ -228,7 +228,7 @@ _Parts = tuple[Lexicon, Statistics, Scales]
 
 
 class _Scores:
-    """Scores of the candidates of a batch by a weighting."""
+    """Scores the candidates of a batch with a weighting."""
 
     def __init__(self, batch: _Batch, parts: _Parts) -> None:
         self._batch = batch
@@ -236,7 +236,7 @@ class _Scores:
         self._pairs = PairEntries(*parts, batch.pairs.entries)
 
     def of(self, weighting: Weighting) -> torch.Tensor:
-        """Returns scores, the relevant document's first; float32 [queries, candidates]."""
+        """Returns scores, with the relevant document first; float32 [queries, candidates]."""
         batch = self._batch
         scores = torch.zeros(len(batch.rows) * batch.width)
         words = weighting.words(self._words)[batch.words.which] * batch.words.counts
@@ -255,7 +255,7 @@ def _descend(
     steps: int,
     judges: Sequence[_Batch] = (),
 ) -> dict[int, float]:
-    """Makes steps; returns what queries that judge say after some of them, by step."""
+    """Runs training steps; returns the held-out results after some of them, by step."""
     scores = _Scores(batch, parts)
     judging = [_Scores(judge, parts) for judge in judges]
     temperature = torch.nn.Parameter(torch.tensor(_START_TEMPERATURE).log())

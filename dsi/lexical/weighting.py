@@ -1,16 +1,16 @@
-"""From counts to weights: BM25 with parameters that labelled queries train.
+"""From counts to weights: BM25 with parameters trained on labeled queries.
 
 The weight of word w in document d is
 
     idf(w) tf / (tf + k1 (1 - b + b length(d) / mean)) * exp(theta . F(d, w) + phi . G(w) + gain(w))
 
-with tf the occurrences, those in the title counted `title_weight` times, and F and G the features
-of `dsi.lexical.features`. The weight of an ordered pair of neighbors has the same form with a k1,
-a scale and features of its own. With every parameter but k1, b and the weights of title and pairs
-at 0, it is BM25 (Lucene's variant).
+with tf the number of occurrences, where those in the title count `title_weight` times, and F and G
+the features of `dsi.lexical.features`. The weight of an ordered pair of neighbors has the same
+form, with its own k1, scale and features. If every parameter but k1, b and the weights of title and
+pairs is 0, it is BM25 (Lucene's variant).
 
-All parameters but the gains are shared by all documents: what a label teaches reaches documents
-that nobody has asked for, and scores of documents with and without labels stay comparable.
+All parameters but the gains are shared by all documents: labels also benefit documents without
+queries, and scores of documents with and without labels stay comparable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Weighting(nn.Module):
     Args:
         words: How many words there are.
         k1: Saturation of the term frequency.
-        b: Normalization by length, between 0 and 1.
+        b: Length normalization, between 0 and 1.
         pairs: Weight of pairs; 0 for none.
         title_weight: How often an occurrence in the title counts.
     """
@@ -65,7 +65,7 @@ class Weighting(nn.Module):
         self.of_pair = nn.Parameter(torch.zeros(len(OF_PAIR)))
 
     def penalty(self, gains: float) -> torch.Tensor:
-        """Returns the L2 penalty, that on the gains with a factor; a scalar."""
+        """Returns the L2 penalty, with a factor for the gains; a scalar."""
         shared = (self.in_document, self.of_word, self.of_pair)
         total = sum(each.square().sum() for each in shared)
         return _SHARED * total + gains * self.gains.square().sum()
@@ -93,7 +93,7 @@ class Weighting(nn.Module):
         return counts / (counts + log_k1.exp() * (1 - b + b * lengths))
 
     def lengthened(self, words: int) -> Weighting:
-        """Returns the same weighting with room for more words, whose gain is 0."""
+        """Returns the same weighting for more words; new ones have gain 0."""
         more = words - len(self.gains)
         if more > 0:
             self.gains = nn.Parameter(torch.cat([self.gains.detach(), torch.zeros(more)]))
@@ -107,10 +107,10 @@ class Weighting(nn.Module):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], words: int) -> Weighting:
-        """Takes back what `arrays` returned.
+        """Restores what `arrays` returned.
 
         Raises:
-            InputError: A parameter has another shape, or is not a finite number.
+            InputError: A parameter has the wrong shape, or is not finite.
             KeyError: One is missing.
         """
         made = cls(words, k1=1.0, b=0.5, pairs=1.0, title_weight=1.0)
@@ -119,7 +119,7 @@ class Weighting(nn.Module):
                 found = np.array(arrays[name], np.float32)
                 if found.shape != (weight.numel(),):
                     raise InputError(f"{name} has shape {list(found.shape)}")
-                # The logarithm of a weight of 0 is not a finite number, and means no pairs.
+                # The logarithm of a weight of 0, which means no pairs, is not finite.
                 if not np.isfinite(found).all() and name != "log_pairs":
                     raise InputError(f"{name} is not a finite number")
                 weight.copy_(torch.from_numpy(found).view(weight.shape))
@@ -127,13 +127,13 @@ class Weighting(nn.Module):
 
 
 class Entries:
-    """Words in documents, as `Weighting.words` reads them.
+    """Words in documents: the input of `Weighting.words`.
 
     Args:
         lexicon: The counts.
-        statistics: Of the corpus.
-        scales: Of the features.
-        places: Which entries; int64 [entries].
+        statistics: Statistics of the corpus.
+        scales: Scales of the features.
+        places: Indices of the entries; int64 [entries].
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Entries:
 
 
 class PairEntries:
-    """Pairs in documents, as `Weighting.pairs` reads them; arguments as of `Entries`."""
+    """Pairs in documents: the input of `Weighting.pairs`; arguments as in `Entries`."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class PairEntries:
 def weigh(
     weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Returns the weights of all entries of words and of pairs; float32 [entries] both."""
+    """Returns the weights of all entries of words and of pairs; float32 [entries] each."""
     words = np.empty(len(lexicon.words), np.float32)
     pairs = np.empty(len(lexicon.pair_keys), np.float32)
     with torch.no_grad():

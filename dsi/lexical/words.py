@@ -1,4 +1,4 @@
-"""Texts to numbered words, with what is known of each occurrence."""
+"""Splits texts into numbered words, with the context of each occurrence."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ UNKNOWN = -2
 
 @dataclass(frozen=True)
 class Tokens:
-    """The words of many texts, one after the other.
+    """The words of many texts, concatenated.
 
     Attributes:
-        words: The number of each word, `UNKNOWN` for one without; int64 [tokens].
-        texts: The text that each is in; int64 [tokens].
-        sentences: The sentence that each is in, counted over all texts; a title is one. -1 for
-            the whole of an identifier whose parts stand beside it; int64 [tokens].
-        titles: Whether each is in a title; bool [tokens].
-        capitals: Whether each begins with a capital letter; bool [tokens].
-        count: How many texts there are.
+        words: The number of each word, `UNKNOWN` if it has none; int64 [tokens].
+        texts: The text of each word; int64 [tokens].
+        sentences: The sentence of each word, numbered over all texts; a title is one. -1 for a
+            whole identifier that is split into parts as well; int64 [tokens].
+        titles: Whether each word is in a title; bool [tokens].
+        capitals: Whether each word begins with a capital letter; bool [tokens].
+        count: Number of texts.
     """
 
     words: npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class Tokens:
 
 
 def has_code(texts: Sequence[str]) -> bool:
-    """Returns whether a twentieth of the texts hold an identifier of program code."""
+    """Returns whether at least a twentieth of the texts contain a program identifier."""
     if not texts:
         return False
     found = sum(_IDENTIFIER.search(text) is not None for text in texts)
@@ -54,14 +54,14 @@ def has_code(texts: Sequence[str]) -> bool:
 
 
 class Vocabulary:
-    """Numbers the words of a corpus: stop words out, stems for words.
+    """Numbers the words of a corpus, without stop words and after stemming.
 
-    A word has two letters or more; in scripts without blanks, any two characters in a row.
+    A word has at least two letters; in scripts without spaces, it is any two adjacent characters.
 
     Args:
         language: Of stop words and stemmer; "none" for neither.
-        code: Whether identifiers of program code are split into words beside the whole.
-        words: The words that are known, in the order of their numbers.
+        code: Whether program identifiers are also split into words.
+        words: The known words, in the order of their numbers.
     """
 
     def __init__(self, language: str, code: bool = False, words: Iterable[str] = ()) -> None:
@@ -82,7 +82,7 @@ class Vocabulary:
         return list(self._numbers)
 
     def number(self, word: str, *, grow: bool) -> int:
-        """Returns the number of a word in lower case; `STOPPED` or `UNKNOWN` where it has none.
+        """Returns the number of a lower-case word; `STOPPED` or `UNKNOWN` if it has none.
 
         Args:
             word: The word, not stemmed.
@@ -142,7 +142,7 @@ class Vocabulary:
         )
 
     def _surface(self, text: str) -> Iterable[tuple[str, bool]]:
-        """Yields the words of a text as written, and whether each is an identifier's whole."""
+        """Yields the words of a text as written, and whether each is a whole identifier."""
         text = spaced(as_typed(text))
         if not self.code:
             for word in _WORD.findall(text):

@@ -1,1 +1,1 @@
-"""Searching an index: prefix-constrained decoding, and the run files it is written to."""
+"""Index search: prefix-constrained decoding, and run files for its results."""

@@ -1,28 +1,28 @@
 """Exact prefix-constrained beam search over the trie, without a loop over beams or queries.
 
-A beam is a node of the trie. In each step every beam is replaced by the children of its node;
-of all continuations of a query, ranked by score,
+A beam is a node of the trie. Each step replaces every beam by the children of its node. Of all
+continuations of a query, ranked by score,
 
 * the identifiers (leaves) among the best `beams` are found, and no longer occupy a beam;
 * the best `beams` of the others go on.
 
-Where an identifier is one document, the best `k` found are the result. Where documents share
+If every identifier belongs to one document, the best `k` found are the result. If documents share
 identifiers or have several, the best `beams` identifiers are kept instead, and `dsi.search.merging`
-makes documents of them, each once and with one score.
+turns them into documents, each returned once and with one score.
 
-Documents may have a score of their own beside that of their identifier (`document_scores`). A
-continuation then ranks by its log-probability plus the highest score of the documents it can still
-lead to (`dsi.search.lookahead`). No document below it can come to more, so that what is said of the
-order and of stopping early holds with these scores as without.
+Documents may have a score of their own in addition to that of their identifier (`document_scores`).
+A continuation then ranks by its log-probability plus the highest score of the documents it can
+still lead to (`dsi.search.lookahead`). This is an upper bound for every document below it, so that
+ordering and early stopping are as exact with these scores as without.
 
 For identifiers that end in END these are the finished and running hypotheses of transformers'
 `generate(num_beams=beams, length_penalty=0.0, early_stopping="never")` under
-`prefix_allowed_tokens_fn`: a beam has one END at most, so `generate`'s 2 * beams candidates hold
-`beams` that go on. The exception is `generate`'s filling: where there are fewer documents than
-beams it returns repeated or invalid sequences, with scores of -1e9 and below; here results are
-missing instead. With as many beams as documents nothing is ever cut, and the ranking is exact.
+`prefix_allowed_tokens_fn`: a beam has at most one END, so `generate`'s 2 * beams candidates include
+`beams` that go on. The exception is padding: with fewer documents than beams, `generate` returns
+repeated or invalid sequences with scores of -1e9 and below; here results are missing instead. With
+as many beams as documents nothing is ever pruned, and the ranking is exact.
 
-Continuations of equal score are ordered by the lowest table row they lead to.
+Ties are broken by the lowest table row that a continuation leads to.
 """
 
 from __future__ import annotations
@@ -78,40 +78,40 @@ def beam_search(
 
     The score of an identifier is the sum of the log-probabilities of its codes, computed in float32
     from the model's logits, and the score of a document is that of its identifier; with several
-    identifiers, the logarithm of the sum of the probabilities of those that were found. To that
-    `document_scores` are added. A document that the model gives probability 0, or no number, is not
-    found. A model in training mode is set to evaluation mode for the search and back.
+    identifiers, the logarithm of the sum of the probabilities of those found. `document_scores` are
+    added to that. A document with probability 0 or NaN is not found. A model in training mode is
+    switched to evaluation mode during the search.
 
     Args:
         model: An encoder-decoder whose decoder vocabulary is the docid alphabet and which starts
             decoding from PAD.
-        input_ids: The queries, padded at the end; int64 [queries, length]. A query of length 0,
-            or all padding, is read as one padding token.
+        input_ids: The queries, right-padded; int64 [queries, length]. An empty query, or one that
+            is all padding, is read as one padding token.
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
         trie: The live identifiers, on the model's device.
         k: How many documents to return for each query.
         beams: How many continuations to keep in each step, at least `k`.
-        score: What a document's score is the sum of: "model", the log-probabilities of its codes
-            over the whole docid alphabet; "constrained", those over the codes that may stand
-            there, so that a code without an alternative costs nothing.
+        score: The terms of a document's score: "model", the log-probabilities of its codes over the
+            whole docid alphabet; "constrained", those over the codes allowed there, so that a code
+            without an alternative costs nothing.
         first_beams: How many continuations to keep on the first levels; default `beams`.
-        first_levels: How many levels these are.
-        starts: The continuations that are kept begin with so many different first codes, where
-            there are so many and all can be kept: none of these holds more than its share of
-            beams, as long as others can fill it.
-        document_scores: What is added to the score of each document: finite, float32 [queries,
-            table rows], on the model's device. A continuation counts the highest of the documents
-            in the trie that it can lead to.
-        max_elements: Queries are searched in batches, so that decoder cache, logits, candidates
-            and look-ahead together have about this many elements at most (one query excepted).
+        first_levels: The number of first levels.
+        starts: The minimum number of distinct first codes among the kept continuations, if there
+            are that many and all can be kept: none of them gets more than its share of beams as
+            long as others can fill it.
+        document_scores: Finite scores to add to those of the documents; float32 [queries, table
+            rows], on the model's device. A continuation counts the highest one of the documents in
+            the trie that it can lead to.
+        max_elements: Limit on the elements of decoder cache, logits, candidates and look-ahead
+            together; queries are searched in batches of about this size, at least one query each.
 
     Returns:
-        Table rows, int64 [queries, k], best first, and scores, float32 [queries, k]. Where fewer
-        than k documents are found, the rest are row -1, score -inf.
+        Table rows, int64 [queries, k], best first, and scores, float32 [queries, k]. If fewer than
+        k documents are found, the rest have row -1 and score -inf.
 
     Raises:
-        InputError: k is not positive, there are fewer beams than results to return, or the
-            document scores are not those of these queries and documents.
+        InputError: k is not positive, there are fewer beams than results to return, or the document
+            scores do not match the queries and documents.
     """
     refuse_narrow(k, beams)
     if score not in SCORES:
@@ -154,9 +154,8 @@ class _Found:
 
     Attributes:
         leaves: -1 for none; int64 [queries, results].
-        scores: The model's, -inf for none; float32 [queries, results].
-        ranks: What they are ordered by: the scores with what is added to them; float32 [queries,
-            results].
+        scores: The model's scores, -inf for none; float32 [queries, results].
+        ranks: The sort keys: the scores plus the document scores; float32 [queries, results].
     """
 
     leaves: torch.Tensor
@@ -165,7 +164,7 @@ class _Found:
 
     @classmethod
     def nothing(cls, queries: int, results: int, device: torch.device) -> _Found:
-        """Returns room for so many results."""
+        """Allocates room for this many results."""
         leaves = torch.full((queries, results), -1, device=device)
         scores = torch.full((queries, results), -torch.inf, device=device)
         return cls(leaves, scores, scores.clone())
@@ -178,10 +177,10 @@ class _Found:
         ranks: torch.Tensor,
         trie: TorchTrie,
     ) -> None:
-        """Keeps the best of these and others; where a rank is -inf there is no identifier.
+        """Keeps the best of the old and these; a rank of -inf means no identifier.
 
         Args:
-            queries: Whose they are; int64 [some queries].
+            queries: The query of each row; int64 [some queries].
             leaves: int64 [some queries, identifiers].
             scores: float32 [some queries, identifiers].
             ranks: float32 [some queries, identifiers].
@@ -201,11 +200,11 @@ class _Found:
         return trie.row[self.leaves.clamp_min(0)].long().masked_fill(self.leaves < 0, -1)
 
     def beats(self, queries: torch.Tensor, running: torch.Tensor) -> torch.Tensor:
-        """Returns for which queries no continuation of their beams can still enter.
+        """Returns the queries for which no continuation of their beams can still enter.
 
         Args:
             queries: int64 [some queries].
-            running: What the beams are ordered by; float32 [some queries, beams].
+            running: The sort keys of the beams; float32 [some queries, beams].
         """
         best = running[:, 0]
         return (self.ranks[queries, -1] > best) | (best == -torch.inf)
@@ -213,16 +212,16 @@ class _Found:
 
 @dataclass
 class _Beams:
-    """The continuations that a level is entered with.
+    """The continuations at the start of a level.
 
     Attributes:
-        queries: Whose they are: places in the batch; int64 [queries].
+        queries: Their queries, as indices into the batch; int64 [queries].
         nodes: int64 [queries, beams].
-        scores: The model's; float32 [queries, beams].
-        ranks: What decides between them, descending: the scores with what is added to them;
-            float32 [queries, beams].
-        parents: The beam of the level before that each continues; int64 [queries, beams].
-        starts: The node of the first code of each; int64 [queries, beams].
+        scores: The model's scores; float32 [queries, beams].
+        ranks: The sort keys, descending: the scores plus the document scores; float32 [queries,
+            beams].
+        parents: The beam of the previous level that each continues; int64 [queries, beams].
+        starts: The first-level node of each; int64 [queries, beams].
     """
 
     queries: torch.Tensor
@@ -241,13 +240,13 @@ class _Search:
     """The search of one batch of queries.
 
     Args:
-        decoder: Stands before the first code.
+        decoder: A decoder positioned before the first code.
         trie: The live identifiers.
-        results: How many identifiers to find.
-        widths: How many continuations to keep on each level.
+        results: Number of identifiers to find.
+        widths: Number of continuations to keep on each level.
         score: "model" or "constrained".
         starts: As in `beam_search`.
-        ahead: What is added to the model's scores.
+        ahead: The look-ahead scores to add to the model's.
     """
 
     def __init__(
@@ -269,7 +268,7 @@ class _Search:
         self.results = results
 
     def run(self, queries: int) -> None:
-        """Searches; the result is `found`."""
+        """Runs the search; the result is in `found`."""
         device, trie = self.trie.device, self.trie
         self.found = _Found.nothing(queries, self.results, device)
         zeros = torch.zeros((queries, 1), dtype=torch.int64, device=device)
@@ -281,7 +280,7 @@ class _Search:
             begun = self.decoder.begin(trie.code[1 : trie.branching[0] + 1].long())
         for level in range(trie.depth):
             if begun is not None and level < 2:
-                # The root and its children are nodes 0, 1, 2, ..., as they are rows here.
+                # The root and its children are nodes 0, 1, 2, ..., which are also their rows here.
                 rows = beams.nodes.unsqueeze(-1).expand(-1, -1, begun.shape[2])
                 states = begun.gather(1, rows)
             else:
@@ -297,7 +296,7 @@ class _Search:
             codes = trie.code[beams.nodes].long()
 
     def _begins_at_once(self) -> bool:
-        """Whether the first codes can be read with the root: all of them go on, and none ends."""
+        """Whether the first codes can be read together with the root: all continue, none ends."""
         trie = self.trie
         return (
             self.decoder.begins
@@ -307,7 +306,7 @@ class _Search:
         )
 
     def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
-        """Enters the identifiers of the next level, and returns what goes on."""
+        """Enters the identifiers of the next level, and returns the continuations."""
         trie = self.trie
         branching = trie.branching[level]
         children, totals = self._continuations(level, beams, states)
@@ -346,15 +345,15 @@ class _Search:
         ranks: torch.Tensor,
         order: torch.Tensor,
     ) -> torch.Tensor:
-        """Enters the identifiers among the best continuations, and returns the ranks without them.
+        """Enters the identifiers among the best continuations, and returns the ranks of the others.
 
         Args:
-            level: The level that is continued.
+            level: The level to continue.
             queries: int64 [queries].
             children: The continuations; int64 [queries or 1, continuations].
             totals: The model's scores; float32 [queries, continuations].
-            ranks: What decides between them; float32 [queries, continuations].
-            order: What decides where that is equal; integers [queries, continuations].
+            ranks: The sort keys; float32 [queries, continuations].
+            order: The tie breakers; integers [queries, continuations].
         """
         trie = self.trie
         best = best_places(ranks, order, min(self.widths[level], ranks.shape[1]))
@@ -372,19 +371,19 @@ class _Search:
 
         Returns:
             Nodes, int64, and scores, float32, both [queries, beams * branching], the nodes of the
-            first level [1, branching]; the score is -inf where there is no child or no
-            probability.
+            first level [1, branching]; the score is -inf if there is no child or its probability is
+            0.
         """
         trie, branching = self.trie, self.trie.branching[level]
         if level == 0:
-            # All queries stand at the root: one list of children serves them all.
+            # All queries are at the root: they share one list of children.
             children = torch.arange(1, branching + 1, device=trie.device).unsqueeze(0)
             logits = self.decoder.logits(states).float().squeeze(1)
             if self.constrained:
                 totals = _columns(logits, trie).log_softmax(-1)
             else:
                 totals = _columns(logits.log_softmax(-1), trie)
-            # Where one of a query's logits is no number, none of its log-probabilities is.
+            # If one of a query's logits is NaN, so are all of its log-probabilities.
             unknown = totals[:, :1].isnan()
             return children, totals.masked_fill(unknown, -torch.inf) if unknown.any() else totals
         children, codes, exist = trie.continuations(beams.nodes, branching)
@@ -399,11 +398,11 @@ class _Search:
         return children, totals.masked_fill_(totals.isnan(), -torch.inf)
 
     def _finish(self, level: int, beams: _Beams) -> _Beams:
-        """Takes the queries out whose documents are known, and returns the others' beams.
+        """Removes finished queries, and returns the beams of the others.
 
-        Those are the queries with no beam that can still enter the best documents, and those
-        whose beams have come to where nothing branches: what is left of their identifiers is
-        read in one go. Nothing is cut on that way: there are no more of them than beams.
+        A query is finished if none of its beams can still enter the best documents, or if none of
+        them branches anymore: the rest of their identifiers is then read in one pass. That prunes
+        nothing, since there are no more identifiers than beams.
         """
         running = torch.ones(len(beams.queries), dtype=torch.bool, device=beams.queries.device)
         checked = False
@@ -425,11 +424,11 @@ class _Search:
         return beams.take(places)
 
     def _read_tails(self, beams: _Beams, ending: torch.Tensor) -> None:
-        """Enters the documents that beams lead to which have one continuation at each step.
+        """Enters the documents of beams that have a single continuation at each step.
 
         Args:
             beams: The beams of all queries.
-            ending: The queries that are meant; bool [queries].
+            ending: Mask of the queries to finish; bool [queries].
         """
         trie, decoder = self.trie, self.decoder
         if not bool(ending.all()):
@@ -438,7 +437,7 @@ class _Search:
         lengths = trie.tail[beams.nodes].masked_fill(beams.scores == -torch.inf, 0)
         path = [beams.nodes]
         for _ in range(int(lengths.max())):
-            # Beyond its document a path stays where it is.
+            # A path stays at its document once it gets there.
             further = lengths >= len(path)
             path.append(torch.where(further, trie.first_child[path[-1]].long(), path[-1]))
         scores = beams.scores
@@ -451,7 +450,7 @@ class _Search:
                 states = part.tails(codes[queries, rows, :-1], beams.parents[queries, rows])
                 steps = _log_probabilities(part, states, codes[queries, rows, 1:])
                 steps = steps.masked_fill(place >= lengths[queries, rows].unsqueeze(-1), 0.0)
-                # One after the other, as the steps of a search add up.
+                # Added one by one, in the order of a step-by-step search.
                 for step in steps.unbind(-1):
                     scores[queries, rows] += step
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
@@ -462,14 +461,14 @@ class _Search:
 
 
 def _columns(values: torch.Tensor, trie: TorchTrie) -> torch.Tensor:
-    """Returns those of the codes on the first level, from values of all codes [queries, codes]."""
+    """Selects the first-level codes from values of all codes [queries, codes]."""
     if trie.first_codes is not None:
         return values[:, trie.first_codes]
     return values.index_select(1, trie.code[1 : 1 + trie.branching[0]])
 
 
 def _parts(queries: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
-    """Cuts [queries, rows] into blocks of about `most`: whole queries, or rows of a single one."""
+    """Splits [queries, rows] into blocks of about `most`: whole queries, or rows of one."""
     some = max(1, most // rows)
     rows_of_one = max(1, most)
     for query in range(0, queries, some):
@@ -488,16 +487,16 @@ def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tens
 
 
 def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
-    """Returns the places of the highest scores in each line, ties by the lower `order`.
+    """Returns the indices of the highest scores in each line, ties broken by lower `order`.
 
-    `topk` leaves open which of equal scores it returns. One integer holds both keys instead: the
-    bits of a float32 read as an integer sort like the number once those of negative numbers are
+    `topk` does not specify which of equal scores it returns. Here one integer holds both keys: the
+    bits of a float32, read as an integer, sort like the number once those of negative numbers are
     flipped, and the lower half has room for an int32.
 
     Args:
         scores: float32 [lines, candidates].
         order: Integers in [-1, 2^31) [lines, candidates].
-        count: How many to return, at most `candidates`.
+        count: Number to return, at most `candidates`.
 
     Returns:
         int64 [lines, count], best first.
@@ -505,8 +504,8 @@ def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.
     if not count:
         return torch.zeros((len(scores), 0), dtype=torch.int64, device=scores.device)
     if scores.shape[1] > WIDE and count < scores.shape[1]:
-        # Making keys of very many candidates takes longer than finding the few highest. Where
-        # the last of them has no equal outside, they are the ones.
+        # Building keys for very many candidates takes longer than finding the few highest. If the
+        # last of those has no tie outside, they are the result.
         highest, places = scores.topk(count + 1, dim=1)
         last = highest[:, -2]
         if bool(((last > highest[:, -1]) | (last == -torch.inf)).all()):
@@ -522,16 +521,16 @@ def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.
 def _best_of_each(
     scores: torch.Tensor, order: torch.Tensor, count: int, groups: torch.Tensor, share: int
 ) -> torch.Tensor:
-    """Returns the places of the highest scores in each line, of each group at most its share.
+    """Returns the indices of the highest scores in each line, at most `share` of each group.
 
-    Where that leaves room, the best of the others fill it.
+    The best of the others fill any remaining room.
 
     Args:
-        scores: As in `best_places`; likewise order and count.
-        order: Of places with equal scores.
-        count: How many to return.
+        scores: As in `best_places`, like order and count.
+        order: Tie breakers.
+        count: Number to return.
         groups: int64 [lines, candidates].
-        share: How many of one group.
+        share: Maximum number from one group.
 
     Returns:
         int64 [lines, count], best first.
@@ -547,7 +546,7 @@ def _best_of_each(
 
 
 def refuse_narrow(k: int, beams: int) -> None:
-    """Raises InputError where so many beams cannot return so many documents."""
+    """Raises InputError if this many beams cannot return this many documents."""
     if k < 1:
         raise InputError(f"cannot return {k} documents", hint="Ask for at least 1")
     if beams < k:
@@ -559,9 +558,9 @@ def refuse_narrow(k: int, beams: int) -> None:
 def readable(
     input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns queries and their mask with one padding token to attend to in an empty query.
+    """Gives empty queries one padding token to attend to; returns queries and mask.
 
-    Attention over nothing is not a number in some implementations.
+    Attention over nothing is NaN in some implementations.
     """
     if input_ids.shape[1] == 0:
         input_ids = input_ids.new_full((len(input_ids), 1), PAD)
@@ -572,7 +571,7 @@ def readable(
 
 
 def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> None:
-    """Raises InputError where document scores are not of so many queries and the trie's rows."""
+    """Raises InputError if document scores do not match the queries and the trie's rows."""
     rows = trie.rows
     if scores.dim() != 2 or len(scores) != queries or scores.shape[1] < rows:
         raise InputError(
@@ -583,7 +582,7 @@ def refuse_other_scores(scores: torch.Tensor, queries: int, trie: TorchTrie) -> 
 
 
 def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, beams: int) -> int:
-    """Estimates how many numbers the search of one query holds at its widest."""
+    """Estimates the peak number of elements held for one query."""
     config = decoder_config(model.config)
     layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
     a_place = 2 * (layers or config.num_hidden_layers) * config.hidden_size
@@ -592,8 +591,8 @@ def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, bea
     for branching, inner in zip(trie.branching, trie.inner, strict=False):
         width = min(beams, inner)
         nodes += width
-        # Keys and values, with room for as many again; logits and their exponentials; and nodes,
-        # codes, keys and scores of the candidates.
+        # Keys and values, with as much spare room; logits and their exponentials; and nodes, codes,
+        # keys and scores of the candidates.
         kept = a_place * (width * length + 2 * nodes)
         widest = max(widest, kept + width * (2 * alphabet + 8 * branching))
     return widest

@@ -1,4 +1,4 @@
-"""What scores the documents of an index beside the model that writes identifiers."""
+"""Interfaces of document scorers that complement the model of an index."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class DocumentScores(Protocol):
         """Scores all documents.
 
         Args:
-            texts: Queries, as they were asked.
+            texts: The queries, unprocessed.
 
         Returns:
-            Finite numbers, of retired documents too; float32 [texts, table rows].
+            Finite numbers, including those of retired documents; float32 [texts, table rows].
         """
         ...
 
 
 @runtime_checkable
 class ExplainedScores(Protocol):
-    """Document scores that are sums over words, and can say which."""
+    """Document scores that are sums over words and can list them."""
 
     def terms_of(self, text: str, rows: Sequence[int]) -> list[list[Term]]:
         """Returns the parts of the scores of some documents.
@@ -39,6 +39,6 @@ class ExplainedScores(Protocol):
             rows: Table rows.
 
         Returns:
-            For each row the parts; added up in float32 in this order, they are its score.
+            The parts for each row; added up in float32 in this order, they give its score.
         """
         ...

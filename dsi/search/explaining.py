@@ -1,8 +1,7 @@
-"""What the score of a document is made of: words, and the codes of its identifier step by step.
+"""Explains the score of a document: words, and the codes of its identifier step by step.
 
-The numbers are those of the search: the same decoder, read along the identifier of one document
-instead of along the beams. Added up in float32 and in the order in which they are given, they are
-the score.
+The numbers are those of the search: the same decoder, run along the identifier of one document
+instead of along the beams. Added up in float32 in the given order, they give the score.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """What the network says of one code of an identifier, after the codes before it.
+    """The output of the network for one code of an identifier, given the codes before it.
 
     Attributes:
         code: The code.
-        logit: What the network gives it for the query: how well it fits.
-        adds: Its log-probability, the logit less the logarithm of the sum over all codes that
-            compete with it.
-        rank: Its place among the codes that lead to a document here; 1 is the best.
-        codes: How many of these there are.
+        logit: Its logit for the query: how well it fits.
+        adds: Its log-probability: the logit minus the log-sum-exp over all competing codes.
+        rank: Its rank among the codes that lead to a document here; 1 is best.
+        codes: Number of those codes.
     """
 
     code: int
@@ -49,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Path:
-    """The steps to one identifier, and what they add up to."""
+    """The steps to one identifier, and their sum."""
 
     steps: tuple[Step, ...]
     log_probability: float
@@ -64,10 +62,10 @@ class Explanation:
         doc_id: The document.
         title: Its title.
         score: The sum of `words` and `identifier`, in float32, as a search returns it.
-        words: What the lexical layer says: the sum of `terms`; 0 where the index has none.
-        identifier: What the network says: the log-probability of the identifier; of several
+        words: The score of the lexical layer: the sum of `terms`; 0 if the index has none.
+        identifier: The score of the network: the log-probability of the identifier; for several
             identifiers, the logarithm of the sum of their probabilities.
-        terms: The words of the query that the index knows.
+        terms: The query words that the index knows.
         paths: One for each identifier of the document.
     """
 
@@ -94,14 +92,14 @@ def explained_paths(
     identifiers: Sequence[Sequence[int]],
     score: str,
 ) -> list[Path]:
-    """Reads a decoder along identifiers.
+    """Runs a decoder along identifiers.
 
     Args:
         model: As in `dsi.search.beam.beam_search`.
         input_ids: One query; int64 [1, length].
         attention_mask: [1, length].
-        trie: The identifiers that are searched.
-        identifiers: Those to explain, one at least; all of them in the trie.
+        trie: The identifiers being searched.
+        identifiers: Those to explain, at least one; all of them in the trie.
         score: "model" or "constrained".
 
     Raises:
@@ -155,7 +153,7 @@ def _place(codes: torch.Tensor, exist: torch.Tensor, code: int) -> int:
 
 
 def _step(codes: torch.Tensor, logits: torch.Tensor, adds: torch.Tensor, place: int) -> Step:
-    """Describes one continuation among others; all of them [continuations]."""
+    """Describes one continuation among others; all tensors are [continuations]."""
     return Step(
         code=int(codes[place]),
         logit=float(logits[place]),
@@ -166,7 +164,7 @@ def _step(codes: torch.Tensor, logits: torch.Tensor, adds: torch.Tensor, place: 
 
 
 def _total(parts: Sequence[float]) -> float:
-    """Adds up in float32, one after the other, as a search does."""
+    """Adds up in float32, one by one, as a search does."""
     total = np.float32(0.0)
     for part in parts:
         total += np.float32(part)
@@ -176,14 +174,14 @@ def _total(parts: Sequence[float]) -> float:
 def explanation(
     query: str, doc_id: str, title: str, terms: Sequence[Term], paths: Sequence[Path]
 ) -> Explanation:
-    """Puts the parts of a score together.
+    """Combines the parts of a score.
 
     Args:
         query: The query.
         doc_id: The document.
         title: Its title.
-        terms: What its words add.
-        paths: What the network says of its identifiers, one at least.
+        terms: The contributions of its words.
+        paths: The network's scores of its identifiers, at least one.
     """
     words = _total([term.adds for term in terms])
     identifier = paths[0].log_probability

@@ -12,21 +12,21 @@ from dsi.search.torch_trie import TorchTrie
 class TrieLogitsProcessor(LogitsProcessor):
     """Allows only the codes that continue an identifier, for all rows at once.
 
-    Gives what `prefix_allowed_tokens_fn` gives with a trie in Python, without its loop over
-    rows: where each row stands in the trie is looked up from the codes it has so far. After a
-    whole identifier, or after codes that begin none, `end` alone is allowed, so that the sequence
-    ends in any way of decoding. An allowed code never becomes -inf, so that a model that gives
-    all of them probability 0 cannot leave the trie.
+    Equivalent to `prefix_allowed_tokens_fn` with a trie in Python, without its loop over rows: the
+    trie node of each row is looked up from its codes so far. After a complete identifier, or after
+    codes that start none, only `end` is allowed, so that the sequence ends with any decoding
+    method. An allowed code never becomes -inf, so that a model that gives all of them probability 0
+    cannot leave the trie.
 
     Use it with `generate(logits_processor=[TrieLogitsProcessor(trie)], ...)`; `beam_search` is
     faster and never returns a document twice.
 
     Args:
         trie: The live identifiers, on the model's device.
-        prefix: How many ids stand before the identifier: 1 in an encoder-decoder, where that is
-            the decoder's start, or 2 where the model forces a first token behind it (BART-large,
-            mBART); the length of the (left-padded) prompt in a decoder-only model. While fewer
-            stand there, every code is left as it is.
+        prefix: Number of ids before the identifier: 1 in an encoder-decoder, the decoder's start
+            token, or 2 if the model forces a first token after it (BART-large, mBART); the length
+            of the (left-padded) prompt in a decoder-only model. Until there are that many, scores
+            are left unchanged.
         end: The id that ends a sequence: the model's `eos_token_id`.
     """
 
@@ -39,8 +39,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         """Sets the scores of all other codes to -inf.
 
         Args:
-            input_ids: What stands before the identifier, and its codes so far; int64 [rows,
-                length].
+            input_ids: The ids before the identifier, and its codes so far; int64 [rows, length].
             scores: Logits or log-probabilities of the next code; floating [rows, alphabet].
 
         Returns:
@@ -48,7 +47,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         """
         alphabet = scores.shape[1]
         level = input_ids.shape[1] - self.prefix
-        if level < 0:  # the model's own beginning is not over
+        if level < 0:  # still in the model's own prefix
             return scores
         allowed, done = self.allowed(input_ids[:, self.prefix :], alphabet)
         allowed[:, self.end] |= done
@@ -56,16 +55,16 @@ class TrieLogitsProcessor(LogitsProcessor):
         return torch.where(allowed, scores.clamp_min(lowest), -torch.inf)
 
     def allowed(self, codes: torch.Tensor, alphabet: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns which codes continue an identifier, and after which codes nothing does.
+        """Returns which codes continue an identifier, and which rows nothing continues.
 
         Args:
-            codes: So far; int64 [rows, length].
-            alphabet: How many codes there are.
+            codes: The codes so far; int64 [rows, length].
+            alphabet: Size of the docid alphabet.
 
         Returns:
-            bool [rows, alphabet], and bool [rows]: a whole identifier, or the beginning of none.
+            bool [rows, alphabet], and bool [rows]: a complete identifier, or the prefix of none.
         """
-        # One column more takes the padding of the lists of children.
+        # An extra column absorbs the padding of the lists of children.
         shape = (len(codes), alphabet + 1)
         allowed = torch.zeros(shape, dtype=torch.bool, device=codes.device)
         nodes, level = self._nodes(codes), codes.shape[1]
@@ -79,7 +78,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         return allowed[:, :alphabet], done
 
     def _nodes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Returns the node that each row's codes [rows, length] lead to, -1 where none."""
+        """Returns the node that each row's codes [rows, length] lead to, -1 if none."""
         nodes = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
         for level in range(codes.shape[1]):
             if level == self.trie.depth:

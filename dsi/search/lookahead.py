@@ -1,8 +1,8 @@
 """Look-ahead: the highest document score below a node of the trie, for all nodes at once.
 
-The form is that of PAG (Zeng et al., arXiv 2404.14600): a prefix counts the highest score of the
-documents that begin with it. PAG keeps the scores of some documents; here every document has one,
-so that the highest is exact.
+It follows PAG (Zeng et al., arXiv 2404.14600): a prefix counts the highest score of the documents
+that begin with it. PAG keeps the scores of some documents; here every document has one, so that the
+maximum is exact.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class LookAhead:
     """The document scores of a batch of queries, looked up by trie node.
 
     Args:
-        trie: The trie that is searched.
+        trie: The trie being searched.
         scores: The score of each table row; float32 [queries, table rows].
     """
 
@@ -42,8 +42,8 @@ class LookAhead:
 
     @staticmethod
     def elements_per_query(trie: TorchTrie, rows: int) -> int:
-        """Estimates how many numbers are held for one query, of so many table rows."""
-        # The line and, while maxima are taken, their members; and ranks beside scores.
+        """Estimates the number of elements held for one query, given the number of table rows."""
+        # The line and, while maxima are computed, their members; and ranks in addition to scores.
         return 2 * (trie.slots.maxima + rows) + trie.branching[0]
 
     def of_first_level(self) -> torch.Tensor:
@@ -56,7 +56,7 @@ class LookAhead:
         """Returns the highest score below nodes; float32 [some queries, nodes].
 
         Args:
-            queries: Whose scores; int64 [some queries].
+            queries: The query of each row; int64 [some queries].
             nodes: Not the root; int64 [some queries, nodes].
         """
         return self._line[queries.unsqueeze(1), self._slots.of_node[nodes]]

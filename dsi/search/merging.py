@@ -1,10 +1,10 @@
-"""From identifiers that were found to documents: each once, with one score.
+"""Merges the identifiers found into documents: each once, with one score.
 
-An identifier that several documents share stands for all of them, each with its score (SE-DSI,
-KDD 2023, returns them in random order; here they stand in the order of the table). A document
-with several identifiers (MINDER; few-shot generative retrieval) gets the logarithm of the sum of
-the probabilities of those that were found. To either a document's own score may be added, which
-then tells the documents of one identifier apart.
+An identifier that several documents share returns all of them, each with its score (SE-DSI, KDD
+2023, returns them in random order; here they are in table order). A document with several
+identifiers (MINDER; few-shot generative retrieval) gets the logarithm of the sum of the
+probabilities of those found. Either may have a document's own score added, which then tells the
+documents of one identifier apart.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def documents_of(
     """Ranks the documents behind identifiers.
 
     Args:
-        leaves: Leaves of the trie, each at most once for a query, -1 for none; int64 [queries,
+        leaves: Leaves of the trie, each at most once per query, -1 for none; int64 [queries,
             found].
         scores: Their log-probabilities, -inf for none; float32 [queries, found].
         trie: The trie.
         k: How many documents to return for each query.
-        document_scores: What is added to the score of each; float32 [queries, table rows].
+        document_scores: Scores to add to those of the documents; float32 [queries, table rows].
 
     Returns:
-        Table rows, int64 [queries, k], best first and equal scores by the lower row, and scores,
-        float32 [queries, k]; the rest are row -1, score -inf.
+        Table rows, int64 [queries, k], best first, with ties broken by the lower row, and scores,
+        float32 [queries, k]; missing ones have row -1 and score -inf.
     """
     queries = len(leaves)
     rows = torch.full((queries, k), -1, dtype=torch.int64, device=leaves.device)
@@ -43,7 +43,7 @@ def documents_of(
         return rows, merged
     document, source = _members(leaves[query, place], trie)
     query, score = query[source], scores[query, place][source]
-    # One number for each pair of query and document; the pairs come out in the order of both.
+    # One number per pair of query and document, which sorts the pairs by both.
     most = int(document.max()) + 1
     pair, which = torch.unique(query * most + document, return_inverse=True)
     highest = torch.full((len(pair),), -torch.inf, device=score.device)
@@ -72,7 +72,7 @@ def _members(leaves: torch.Tensor, trie: TorchTrie) -> tuple[torch.Tensor, torch
         trie: The trie.
 
     Returns:
-        Table rows, and for each the place in `leaves` it comes from; int64 [documents].
+        Table rows, and for each its index into `leaves`; int64 [documents].
     """
     places = torch.arange(len(leaves), device=leaves.device)
     if not len(trie.shared_leaf):

@@ -1,4 +1,4 @@
-"""Everything that a user can set about a search besides its width."""
+"""Everything that a user can set for a search besides its width."""
 
 from __future__ import annotations
 
@@ -39,21 +39,20 @@ class GuidanceOptions:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How an index is searched.
+    """How to search an index.
 
     Attributes:
-        score: What a document's score is the sum of: "model", the log-probabilities of its codes
-            over the whole docid alphabet; "constrained", those over the codes that lead to a
-            document, so that a code without an alternative costs nothing; None: what the index
-            was trained by.
+        score: The terms of a document's score: "model", the log-probabilities of its codes over the
+            whole docid alphabet; "constrained", those over the codes that lead to a document, so
+            that a code without an alternative costs nothing; None: the one the index was trained
+            with.
         precision: "fp32", or "bf16": the products of linear layers in bfloat16, with weights in
-            half the memory; where oneDNN does not compute, the whole model. Scores are summed in
-            float32.
+            half the memory; without oneDNN, the whole model. Scores are summed in float32.
         only: The documents to search among; None for all of them.
         exclude: Documents not to search among.
         guidance: Search guidance.
-        constraint: Whether every beam leads to a document. Without, the search is over all
-            sequences of codes, and what is no identifier is dropped from the results.
+        constraint: Whether every beam leads to a document. If not, the search covers all sequences
+            of codes, and those that are not identifiers are dropped from the results.
     """
 
     score: Literal["model", "constrained"] | None = None
@@ -80,13 +79,13 @@ class SearchOptions:
                 )
 
     def score_in(self, index: str) -> str:
-        """Returns the score that is meant, "model" or "constrained".
+        """Resolves the score to "model" or "constrained".
 
         Args:
-            index: What the index was trained by.
+            index: The score the index was trained with.
 
         Raises:
-            InputError: It is over the codes that may follow, and the search is not constrained.
+            InputError: It is normalized over the allowed codes, and the search is not constrained.
         """
         score = self.score or index
         if score == "constrained" and not self.constraint:
@@ -99,13 +98,13 @@ class SearchOptions:
 
 
 def read_doc_ids(path: Path) -> list[str]:
-    """Reads document ids, one a line; blank lines are skipped.
+    """Reads document ids, one per line; blank lines are skipped.
 
-    An id is all of its line, spaces at its ends too: they can be part of it. The file may be
-    compressed or in UTF-16, as any other input file.
+    An id is the whole line, including leading and trailing spaces, which can be part of it. The
+    file may be compressed or in UTF-16, like any other input file.
 
     Raises:
-        InputError: There is no such file, it is not text, or there is no id in it.
+        InputError: There is no such file, it is not text, or it contains no id.
     """
     from data_prep.sources.lines import lines
 

@@ -1,10 +1,10 @@
 r"""Runs: the ranked documents of queries, in memory and as TREC run files.
 
-A run is `{query_id: {doc_id: score}}`. Its ranking is by descending score; documents of equal
-score keep the order in which the run lists them.
+A run is `{query_id: {doc_id: score}}`. Documents rank by descending score; ties keep the order in
+which the run lists them.
 
-A field of a run file holds no white space. In an id that has some, `\u0020` stands for a blank,
-`\u0009` for a tab and so on, and `\u005cu` for a `\u` of its own; `read_run` gives the id back.
+A field of a run file holds no white space. An id with white space is escaped: `\u0020` for a space,
+`\u0009` for a tab and so on, and `\u005cu` for a literal `\u`; `read_run` restores the id.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def ranked(scores: Mapping[str, float]) -> list[str]:
 def write_run(
     path: str | os.PathLike[str], run: Mapping[str, Mapping[str, float]], tag: str = "dsi"
 ) -> None:
-    """Writes a TREC run file, atomically; gzipped where its name ends in `.gz`.
+    """Writes a TREC run file atomically; gzipped if its name ends in `.gz`.
 
     Scores are written as float32 numbers that strictly descend: an equal or indistinguishable
     score is lowered to the next float32. Every program then reads the same ranking, however it
     treats ties. A query without documents leaves no line.
 
     Args:
-        path: The file to write; a pipe or device is written to as it is.
+        path: The file to write; a pipe or device is written to directly.
         run: The run; scores are finite.
         tag: The name of the system, the last field of each line.
 
@@ -68,15 +68,15 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Reads a TREC run file: query id, Q0, document id, rank, score and tag in each line.
 
     The score decides the ranking, as in trec_eval; the rank field is not read. Empty lines are
-    skipped. The file may be compressed or in UTF-16, as any other input file.
+    skipped. The file may be compressed or in UTF-16, like any other input file.
 
     Returns:
         The queries in the order of the file, the documents of each best first.
 
     Raises:
-        InputError: There is no such file, it is not text or a damaged gzip file, or a line has
-            not six fields, a score that is not a finite number, or a document that the
-            query has already.
+        InputError: There is no such file, it is not text or a damaged gzip file, or a line does not
+            have six fields, has a score that is not a finite number, or repeats a document of the
+            query.
     """
     run: Run = {}
     for number, line in lines(path, noun="run file", hint="Write it in UTF-8"):
@@ -116,7 +116,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
 
 
 def _field(name: str, noun: str) -> str:
-    """Returns an id as a field of a run file."""
+    """Escapes an id for a field of a run file."""
     if not name:
         raise InputError(f"an empty {noun} cannot stand in a TREC run")
     return re.sub(
@@ -129,5 +129,5 @@ def _escaped(character: str) -> str:
 
 
 def _id_of(field: str) -> str:
-    """Returns the id that a field of a run file stands for."""
+    """Restores the id from a field of a run file."""
     return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), field)

@@ -1,7 +1,7 @@
-"""A model for searching whose weights are cut up over processes (DeepSpeed's ZeRO 3).
+"""A model for search whose weights are sharded over processes (DeepSpeed's ZeRO-3).
 
-For a model that one device has no room for: every process holds its pieces of each layer, and a
-layer is put together where it computes. All processes search the same queries, step by step.
+For a model that does not fit on one device: every process holds a shard of each layer, and a layer
+is gathered when it computes. All processes search the same queries in lockstep.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse_other_stages(config: dict[str, Any]) -> None:
-    """Refuses a configuration under which every process would hold all weights.
+    """Refuses a configuration in which every process would hold all weights.
 
     Raises:
         InputError: Its stage is not 3.
@@ -31,11 +31,11 @@ def refuse_other_stages(config: dict[str, Any]) -> None:
 
 
 def shard_model(model: PreTrainedModel, config: dict[str, Any], precision: str) -> PreTrainedModel:
-    """Cuts the weights of a model up over the processes; the model is not whole afterwards.
+    """Shards the weights of a model over the processes; no process has the whole model afterwards.
 
     Args:
         model: Any model, the same in every process.
-        config: As `read_zero_config` returns it, of stage 3; `offload_param` is honoured.
+        config: As `read_zero_config` returns it, of stage 3; `offload_param` is honored.
         precision: "fp32" or "bf16".
 
     Raises:

@@ -1,8 +1,8 @@
-"""The weights of a T5 for searching, read without transformers, whose import takes seconds.
+"""The weights of a T5 for search, read without transformers, which takes seconds to import.
 
-The decoders and encoders of `dsi.search.decoders` compute from the weights of a T5 and not by its
-`forward`. What they read has the same names here as in transformers, so that a stored model fits.
-A configuration with anything unusual in it is left to `dsi.backbone.load_backbone`.
+The decoders and encoders of `dsi.search.decoders` use the weights of a T5 but not its `forward`.
+Modules have the same names here as in transformers, so that a saved model loads. Any unusual
+configuration is left to `dsi.backbone.load_backbone`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _LARGEST = 1 << 31
 
 
 class T5Weights(nn.Module):
-    """The weights of an encoder-decoder of T5 or mT5, to be read by the decoders of a search.
+    """The weights of a T5 or mT5 encoder-decoder, for the decoders of a search.
 
     Args:
-        stored: The content of `config.json`, of which `readable` is true.
+        stored: The content of `config.json`, for which `readable` is true.
     """
 
     def __init__(self, stored: Mapping[str, Any]) -> None:
@@ -74,19 +74,19 @@ class T5Weights(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """The dtype of the weights."""
         return self.lm_head.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.lm_head.weight.device
 
     def complete(self, folder: Path) -> PreTrainedModel:
-        """Returns the model of transformers with these very weights, in evaluation mode.
+        """Returns the transformers model that shares these weights, in evaluation mode.
 
         Args:
-            folder: Where the weights were read, for messages.
+            folder: The folder of the weights, for messages.
         """
         from transformers.initialization import no_init_weights
 
@@ -174,10 +174,10 @@ class _Attention(nn.Module):
     def _relative_position_bucket(
         places: torch.Tensor, bidirectional: bool, num_buckets: int, max_distance: int
     ) -> torch.Tensor:
-        """Returns the bucket of each distance: one each for near ones, then ever wider ones.
+        """Returns the bucket of each distance: one per distance nearby, then ever wider ones.
 
-        Raffel et al., JMLR 2020, section 2.1: half of the buckets are of one distance, the other
-        half grow with its logarithm up to the largest distance, behind which is one bucket.
+        Raffel et al., JMLR 2020, section 2.1: half of the buckets hold one distance each, the other
+        half grow logarithmically up to the largest distance, beyond which there is one bucket.
         """
         first: torch.Tensor | int = 0
         if bidirectional:
@@ -203,7 +203,7 @@ class DenseWeights(nn.Module):
 
 
 class GatedDenseWeights(nn.Module):
-    """The feed-forward layer of mT5 and Flan-T5: gated, with the GELU of tanh."""
+    """The feed-forward layer of mT5 and Flan-T5: gated, with the tanh approximation of GELU."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -211,14 +211,14 @@ class GatedDenseWeights(nn.Module):
         self.wo = _linear(config.d_ff, config.d_model)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns what is added to the states; [..., width] in and out."""
+        """Returns the output to add to the states; [..., width] in and out."""
         gate = self.wi_0(states)
         inner = math.sqrt(2.0 / math.pi) * (gate + 0.044715 * torch.pow(gate, 3.0))
         return self.wo(0.5 * gate * (1.0 + torch.tanh(inner)) * self.wi_1(states))
 
 
 def readable(stored: Any) -> bool:
-    """Tells whether a stored configuration is one of T5 or mT5 with nothing unusual in it."""
+    """Tells whether a saved configuration is a standard one of T5 or mT5."""
     if not isinstance(stored, dict) or any(stored.get(key) for key in _OTHERS):
         return False
     named = stored.get("architectures")
@@ -239,14 +239,14 @@ def readable(stored: Any) -> bool:
 
 
 def read_weights(folder: Path, device: str | torch.device) -> T5Weights | None:
-    """Reads a model for searching; None where that needs transformers.
+    """Reads a model for search; None if that needs transformers.
 
     Args:
-        folder: What `dsi.backbone.save_backbone` wrote.
-        device: Where to put it.
+        folder: A folder that `dsi.backbone.save_backbone` wrote.
+        device: Device of the model.
 
     Raises:
-        InputError: A file is damaged, or the weights do not fit the configuration.
+        InputError: A file is damaged, or the weights do not match the configuration.
     """
     from safetensors.torch import load_file
 
@@ -258,7 +258,7 @@ def read_weights(folder: Path, device: str | torch.device) -> T5Weights | None:
     check_sizes(stored, len(shapes), folder / CONFIG)
     try:
         network: Any = T5Weights(stored)
-    except (RuntimeError, OverflowError):  # sizes whose product is no number of elements
+    except (RuntimeError, OverflowError):  # sizes whose product overflows
         return None
     compare(network, shapes, folder / WEIGHTS)
     tensors = {
@@ -273,7 +273,7 @@ def read_weights(folder: Path, device: str | torch.device) -> T5Weights | None:
 
 
 def _linear(read: int, written: int) -> nn.Linear:
-    """Returns a linear layer without memory for its weights, which are read later."""
+    """Returns a linear layer with unallocated weights, which are read later."""
     layer = nn.Linear(1, 1, bias=False)
     layer.in_features, layer.out_features = read, written
     layer.weight = nn.Parameter(torch.empty(written, read, device="meta"))
@@ -281,7 +281,7 @@ def _linear(read: int, written: int) -> nn.Linear:
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
-    """Returns an embedding without memory for its weights, which are read later."""
+    """Returns an embedding with unallocated weights, which are read later."""
     layer = nn.Embedding(1, 1)
     layer.num_embeddings, layer.embedding_dim = rows, width
     layer.weight = nn.Parameter(torch.empty(rows, width, device="meta"))

@@ -1,4 +1,4 @@
-"""The trie over the identifiers as tensors beside the model."""
+"""The trie over the identifiers as tensors on the model's device."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from docids.trie import Trie
 
 @dataclass(frozen=True)
 class Slots:
-    """Where the highest document score below each node of a trie stands in a line of numbers.
+    """The layout of the highest document score below each trie node, in one line of numbers.
 
-    The line is: one slot for each maximum that has to be computed, then the score of each table
-    row. A leaf of one document stands at its row, and a node of one child where the child stands.
-    Leaves of several documents and nodes of several children have a maximum.
+    The line has one slot for each maximum to compute, then the score of each table row. A leaf with
+    one document has the slot of its row, and a node with one child that of the child. Leaves with
+    several documents and nodes with several children need a maximum.
 
     Attributes:
-        of_node: int64 [nodes]; the root, which is never asked for, stands nowhere: -1.
-        maxima: How many slots there are before the rows.
-        steps: How they are computed, one run of neighboring slots after the other, the last run
-            of the line first. For each run: the slots whose maxima are taken, those of one maximum
-            after those of the other, int32 [members], and where each one's begin and the last
-            one's end, int64 [maxima of the run + 1].
-        first_level: Where the nodes of the first level stand, if they are neighbors in the line.
+        of_node: int64 [nodes]; the root, which is never queried, has none: -1.
+        maxima: Number of slots before the rows.
+        steps: How they are computed, one run of adjacent slots at a time, from the last run of the
+            line to the first. For each run: the slots to take maxima of, grouped by maximum, int32
+            [members], and the offsets of the groups, int64 [maxima of the run + 1].
+        first_level: The slots of the first-level nodes, if they are adjacent in the line.
     """
 
     of_node: torch.Tensor
@@ -39,8 +38,8 @@ class Slots:
 
     @classmethod
     def of_trie(cls, trie: TorchTrie) -> Slots:
-        """Plans the slots of a trie, level by level from its end; reads each node a few times."""
-        # Until their number is known, the slots of maxima count down from -1.
+        """Assigns the slots of a trie, level by level from its end; reads each node a few times."""
+        # Until their number is known, the slots of maxima are numbered down from -1.
         slots = trie.row.to(torch.int64, copy=True)
         steps = []
         maxima = len(trie.shared_leaf)
@@ -74,7 +73,7 @@ class Slots:
 
 
 def neighbors(places: torch.Tensor) -> slice | None:
-    """Returns the slice that consecutive places [places] are, None where they are not."""
+    """Returns consecutive indices [places] as a slice, or None if they are not consecutive."""
     start = int(places[0])
     if bool((places.diff() == 1).all()):
         return slice(start, start + len(places))
@@ -83,27 +82,27 @@ def neighbors(places: torch.Tensor) -> slice | None:
 
 @dataclass(frozen=True)
 class TorchTrie:
-    """A `docids.trie.Trie` on a device, with what a beam search asks of it besides.
+    """A `docids.trie.Trie` on a device, with the additional arrays that beam search needs.
 
     Attributes:
         first_child: The children of node n are the nodes `first_child[n]` to
             `first_child[n + 1] - 1`, in ascending order of their codes; integers [nodes + 1].
         code: The code on the edge into a node, -1 at the root; int32 [nodes].
-        row: The table row at a leaf, the lowest where there are several, -1 elsewhere; int32
-            [nodes].
+        row: The table row of a leaf, the lowest if there are several, -1 elsewhere; int32 [nodes].
         lowest_row: The lowest table row at or below a node, which orders nodes of equal score;
             int32 [nodes].
-        branching: The most children of a node of each level; one entry per level but the last.
-        inner: How many nodes of each level have children; one entry per level.
-        leaves: How many nodes of each level are identifiers; one entry per level.
-        tail: How many codes lead from a node to its only leaf, where nothing branches on the way;
-            0 at leaves and where something branches; int32 [nodes].
-        chains: How many nodes of each level have such a tail; one entry per level.
+        branching: Maximum number of children of a node of each level; one entry per level but the
+            last.
+        inner: Number of nodes of each level that have children; one entry per level.
+        leaves: Number of nodes of each level that are identifiers; one entry per level.
+        tail: Number of codes from a node to its only leaf, if nothing branches on the way; 0 at
+            leaves and if something branches; int32 [nodes].
+        chains: Number of nodes of each level that have such a tail; one entry per level.
         shared_leaf: The leaves with several documents, ascending; int64 [shared leaves].
-        shared_first: Where the documents of each of them start in `shared_row`, and where the
-            last ones end; int64 [shared leaves + 1].
+        shared_first: Where the documents of each of them start in `shared_row`, and the end of the
+            last; int64 [shared leaves + 1].
         shared_row: Their table rows; int64 [documents at shared leaves].
-        documents: How many documents the trie leads to.
+        documents: Number of documents that the trie leads to.
     """
 
     first_child: torch.Tensor
@@ -125,8 +124,8 @@ class TorchTrie:
         """Copies a trie to a device.
 
         Args:
-            trie: The trie; a memory-mapped one is read as a whole.
-            device: Where the model is.
+            trie: The trie; a memory-mapped one is read completely.
+            device: Device of the model.
         """
         is_leaf = np.asarray(trie.row) >= 0
         starts = np.asarray(trie.level_start)
@@ -136,7 +135,7 @@ class TorchTrie:
         chains = np.add.reduceat(tail > 0, starts[:-1], dtype=np.int64)
 
         def tensor(array: np.ndarray) -> torch.Tensor:
-            # A memory map is read-only, which torch tensors cannot be: hence the copy.
+            # Copied because a memory map is read-only, which torch tensors do not support.
             return torch.from_numpy(np.array(array)).to(device)
 
         return cls(
@@ -156,7 +155,7 @@ class TorchTrie:
         )
 
     def to(self, device: torch.device | str) -> TorchTrie:
-        """Returns the trie on a device; itself where it is there already."""
+        """Moves the trie to a device; returns itself if it is already there."""
         if self.device == torch.device(device):
             return self
         values = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
@@ -166,20 +165,20 @@ class TorchTrie:
         return replace(self, **moved)
 
     def restricted(self, live: torch.Tensor) -> TorchTrie:
-        """Returns the trie of some of its documents: what `from_trie` gives without the others.
+        """Returns the trie of some of its documents, as `from_trie` would without the others.
 
-        A node stays where a document below it does. The nodes that stay keep their order, so
-        nothing is sorted or built anew: they are counted and copied.
+        A node is kept if a document below it is. Kept nodes keep their order, so nothing is sorted
+        or rebuilt: they are counted and copied.
 
         Args:
-            live: Which table rows stay; bool [table rows].
+            live: Which table rows to keep; bool [table rows].
 
         Raises:
-            InputError: None of the documents stays.
+            InputError: No document is kept.
         """
         stays = (self.row >= 0) & live[self.row.clamp_min(0).long()]
         row = self.row.clone()
-        # Of the documents at a shared leaf some may stay, and then the lowest of them names it.
+        # Some documents of a shared leaf may be kept; the lowest of them then represents it.
         stay = live[self.shared_row]
         group = torch.arange(len(self.shared_leaf), device=self.device)
         group = group.repeat_interleave(self.shared_first.diff())
@@ -230,7 +229,7 @@ class TorchTrie:
 
     @property
     def identifiers(self) -> int:
-        """How many different identifiers there are."""
+        """The number of distinct identifiers."""
         return sum(self.leaves)
 
     @property
@@ -240,28 +239,28 @@ class TorchTrie:
 
     @cached_property
     def level_starts(self) -> tuple[int, ...]:
-        """The first node of each level, and how many nodes there are; [depth + 2]."""
+        """The first node of each level, then the number of nodes; [depth + 2]."""
         return (0, *accumulate(map(sum, zip(self.leaves, self.inner, strict=True))))
 
     @cached_property
     def rows(self) -> int:
-        """How many table rows there are at least: one more than the highest of a document here."""
+        """A lower bound of the number of table rows: one more than the highest row here."""
         shared = int(self.shared_row.max()) if len(self.shared_row) else 0
         return 1 + max(int(self.row.max()), shared)
 
     @cached_property
     def first_codes(self) -> slice | None:
-        """The codes on the first level, if they follow one another without a gap."""
+        """The codes on the first level, if they are consecutive."""
         return neighbors(self.code[1 : 1 + self.branching[0]])
 
     @cached_property
     def slots(self) -> Slots:
-        """Where look-ahead finds the best document below each node."""
+        """The layout that look-ahead uses to find the best document below each node."""
         return Slots.of_trie(self)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.code.device
 
     def children(self, nodes: torch.Tensor, branching: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -269,11 +268,11 @@ class TorchTrie:
 
         Args:
             nodes: int64 [...].
-            branching: At least the most children that any of `nodes` has.
+            branching: At least the maximum number of children of any of `nodes`.
 
         Returns:
             Child nodes, int64 [..., branching], and which of them exist, bool [..., branching].
-            Where there is no child stands node 1, whose code and row can be looked up.
+            Missing children are node 1, whose code and row can be looked up.
         """
         places = torch.arange(branching, device=nodes.device)
         children = self.first_child[nodes].long().unsqueeze(-1) + places
@@ -297,10 +296,10 @@ class TorchTrie:
         Args:
             nodes: int64 [...]; -1 for a prefix that is not in the trie.
             codes: The code on the edge; int64 [...].
-            branching: At least the most children that any of `nodes` has.
+            branching: At least the maximum number of children of any of `nodes`.
 
         Returns:
-            int64 [...]; -1 where there is no such edge.
+            int64 [...]; -1 if there is no such edge.
         """
         known = nodes.clamp_min(0)
         low = self.first_child[known].long()
@@ -316,12 +315,12 @@ class TorchTrie:
 
 
 def _counted(numbers: torch.Tensor) -> torch.Tensor:
-    """Returns the sum of what stands before each place, and of all; int64 [places + 1]."""
+    """Returns the exclusive cumulative sum, followed by the total; int64 [places + 1]."""
     return torch.cat([numbers.new_zeros(1, dtype=torch.int64), numbers.cumsum(0)])
 
 
 def _trimmed(trie: Trie) -> Trie:
-    """Returns a trie without the levels at its end that have no node, and with its branching."""
+    """Returns a trie without trailing empty levels, and with its branching computed."""
     levels = np.flatnonzero(np.diff(trie.level_start))[-1]
     children = np.diff(trie.first_child)
     starts = trie.level_start[: levels + 2]
@@ -337,13 +336,13 @@ def _lowest_rows(trie: Trie) -> np.ndarray:
         nodes = np.arange(trie.level_start[level], trie.level_start[level + 1])
         nodes = nodes[first_child[nodes] < first_child[nodes + 1]]
         below = slice(int(trie.level_start[level + 1]), int(trie.level_start[level + 2]))
-        # The children of a level's nodes follow one another and fill the next level.
+        # The children of a level's nodes are consecutive and fill the next level.
         lowest[nodes] = np.minimum.reduceat(lowest[below], first_child[nodes] - below.start)
     return lowest
 
 
 def _tails(trie: Trie) -> np.ndarray:
-    """Returns how many codes lead from each node to its only document; int32 [nodes]."""
+    """Returns the number of codes from each node to its only document; int32 [nodes]."""
     first_child = np.asarray(trie.first_child)
     tail = np.zeros(len(trie), np.int32)
     is_leaf = np.asarray(trie.row) >= 0
@@ -351,7 +350,7 @@ def _tails(trie: Trie) -> np.ndarray:
         nodes = slice(int(trie.level_start[level]), int(trie.level_start[level + 1]))
         first = first_child[nodes]
         single = np.diff(first_child[nodes.start : nodes.stop + 1]) == 1
-        # A node without a child may stand at the very end, where no node follows.
+        # A node without children may be the very last one, with no node after it.
         below = np.minimum(first, len(trie) - 1)
         goes_on = single & (is_leaf[below] | (tail[below] > 0))
         tail[nodes] = np.where(goes_on, tail[below] + 1, 0)

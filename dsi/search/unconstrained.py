@@ -1,15 +1,15 @@
-"""Beam search without the trie: what a model writes when nothing keeps it to documents.
+"""Beam search without the trie: what a model generates when nothing restricts it to documents.
 
-Hypotheses are sequences of any codes. In each step each of them is continued by every code of the
-docid alphabet; of all continuations of a query, ranked by score,
+Hypotheses are sequences of any codes. Each step continues each of them with every code of the docid
+alphabet. Of all continuations of a query, ranked by score,
 
 * those among the best `beams` that end are complete: one that is the identifier of a document,
   one that has written END, and one that is as long as the longest identifier;
 * the best `beams` of the others go on, whether or not they can still become an identifier.
 
-The best `beams` complete ones are kept, and those that are no document's identifier are dropped
-in the end: a query may find fewer documents than it has beams, or none. For comparison with the
-constrained search (`dsi.search.beam`), whose places all lead to documents.
+The best `beams` complete ones are kept, and those that are not the identifier of a document are
+dropped at the end: a query may find fewer documents than it has beams, or none. It serves as a
+comparison with constrained search (`dsi.search.beam`), whose beams all lead to documents.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ def unconstrained_search(
     document_scores: torch.Tensor | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Finds the documents among what a model writes freely.
+    """Finds documents in the unconstrained output of a model.
 
     Args:
-        model: As in `beam_search`; likewise the queries.
+        model: As in `beam_search`, like the queries.
         input_ids: int64 [queries, length].
         attention_mask: [queries, length].
-        trie: The live identifiers, by which documents are recognized; it guides nothing.
+        trie: The live identifiers, used only to recognize documents.
         k: How many documents to return for each query, at most `beams`.
-        beams: How many hypotheses to keep in each step, and how many complete ones.
-        document_scores: Added to the scores of the documents found, as in `beam_search`; what is
-            found does not depend on them, since most continuations lead to no document.
+        beams: How many hypotheses to keep in each step, and how many complete ones in total.
+        document_scores: Added to the scores of the documents found, as in `beam_search`; they do
+            not affect which documents are found, since most continuations lead to none.
         max_elements: As in `beam_search`.
 
     Returns:
         Table rows, int64 [queries, k], best first, and scores, float32 [queries, k]: the sums of
-        log-probabilities over the whole alphabet, with what is added. Where fewer than k documents
-        are found, the rest are row -1, score -inf.
+        log-probabilities over the whole alphabet, plus the document scores. If fewer than k
+        documents are found, the rest have row -1 and score -inf.
 
     Raises:
-        InputError: k is not positive, there are fewer beams than results to return, or the
-            document scores are not those of these queries and documents.
+        InputError: k is not positive, there are fewer beams than results to return, or the document
+            scores do not match the queries and documents.
     """
     refuse_narrow(k, beams)
     if document_scores is not None:
@@ -76,7 +76,7 @@ def unconstrained_search(
     rows = input_ids.new_full((len(input_ids), k), -1, dtype=torch.int64)
     scores = torch.full((len(input_ids), k), -torch.inf, device=input_ids.device)
     needed = elements_per_query(model, input_ids.shape[1], trie, beams)
-    # Beside them, each continuation has its score, key and node.
+    # In addition, each continuation has its score, key and node.
     needed += 8 * beams * model.get_output_embeddings().weight.shape[0]
     batch = max(1, max_elements // needed)
     with torch.inference_mode(), evaluating(model):
@@ -136,16 +136,16 @@ def _children_by_code(
 
     Args:
         trie: The trie.
-        nodes: int64 [queries, hypotheses]; -1 off the trie.
-        branching: At least the most children that any of them has.
-        alphabet: How many codes there are.
+        nodes: int64 [queries, hypotheses]; -1 outside the trie.
+        branching: At least the maximum number of children of any of them.
+        alphabet: Size of the docid alphabet.
 
     Returns:
-        int64 [queries, hypotheses, alphabet]; -1 where there is no such edge.
+        int64 [queries, hypotheses, alphabet]; -1 if there is no such edge.
     """
     children, exist = trie.children(nodes.clamp_min(0), branching)
     exist &= nodes.unsqueeze(-1) >= 0
-    # PAD is in no identifier: what does not exist is written there, as -1.
+    # PAD is in no identifier: missing children are written there, as -1.
     codes = trie.code[children].long().masked_fill(~exist, PAD)
     below = torch.full((*nodes.shape, alphabet), -1, device=nodes.device)
     return below.scatter_(-1, codes, children.masked_fill(~exist, -1))

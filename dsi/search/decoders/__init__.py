@@ -1,8 +1,8 @@
-"""How a model is asked for the next codes: one file for each family of decoders.
+"""Decoding of the next codes: one file for each family of decoders.
 
-A family that is known is run by its own step (`t5`, `bart`, `language_model`), in which the beams
-of a query share its encoding or prompt, with an adaptor of its output layer (`pawa`) or without.
-Any other encoder-decoder is asked through its `forward` (`generic`).
+Known families have a decoding step of their own (`t5`, `bart`, `language_model`), in which the
+beams of a query share its encoding or prompt, with or without an adaptor of the output layer
+(`pawa`). Any other encoder-decoder runs through its `forward` (`generic`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder, LanguageModel
 def start_decoder(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> Decoder:
-    """Encodes queries and returns a decoder that stands before their first code.
+    """Encodes queries and returns a decoder positioned before their first code.
 
     Args:
         model: An encoder-decoder, or a language model with codes (`dsi.language_model`).
-        input_ids: The queries, padded at the end; int64 [queries, length].
-        attention_mask: 1 at tokens, 0 at padding; every query has one token at least.
+        input_ids: The queries, right-padded; int64 [queries, length].
+        attention_mask: 1 at tokens, 0 at padding; every query has at least one token.
     """
     for family in FAMILIES:
         if family.knows(model):

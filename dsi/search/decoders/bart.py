@@ -1,4 +1,4 @@
-"""The decoders of BART (norm last) and mBART (norm first)."""
+"""The decoders of BART (post-norm) and mBART (pre-norm)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a beam search asks of a decoder."""
+"""The decoder interface of beam search."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 
 class Decoder(Protocol):
-    """Queries that are being decoded, with all that is remembered of the steps so far.
+    """Queries being decoded, with the state of all steps so far.
 
-    A row is a beam of a query. The rows of a step continue rows of the step before it.
+    A row is a beam of a query. The rows of a step continue rows of the previous step.
 
     Attributes:
         begins: Whether `begin` can be called.
@@ -19,15 +19,15 @@ class Decoder(Protocol):
     begins: bool
 
     def begin(self, codes: torch.Tensor) -> torch.Tensor:
-        """Reads PAD and, in each of several rows, one code after it: two steps as one.
+        """Reads PAD and, in each of several rows, one code after it: two steps in one.
 
-        The rows of this step are PAD's and those of the codes, in this order.
+        The rows of this step are those of PAD and of the codes, in this order.
 
         Args:
             codes: int64 [codes].
 
         Returns:
-            What stands after PAD and after each code; [queries, 1 + codes, width].
+            The states after PAD and after each code; [queries, 1 + codes, width].
         """
         ...
 
@@ -36,23 +36,24 @@ class Decoder(Protocol):
 
         Args:
             codes: int64 [queries, rows].
-            parents: Which row of the step before each row continues; int64 [queries, rows].
-                Nothing is read from it in the first step, whose rows continue nothing.
+            parents: Row of the previous step that each row continues; int64 [queries, rows].
+                Ignored in the first step.
 
         Returns:
-            What `logits` makes the scores of the next codes from; [queries, rows, width].
+            The states from which `logits` computes the scores of the next codes; [queries, rows,
+            width].
         """
         ...
 
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Reads several codes in each row at once; nothing can follow.
+        """Reads several codes in each row at once; no step can follow.
 
         Args:
             codes: int64 [queries, rows, length].
             parents: As in `step`.
 
         Returns:
-            What stands after each of the codes; [queries, rows, length, width].
+            The states after each of the codes; [queries, rows, length, width].
         """
         ...
 
@@ -85,7 +86,7 @@ class Decoder(Protocol):
         ...
 
     def take(self, queries: torch.Tensor) -> Decoder:
-        """Returns a decoder of some of the queries, given by their places; int64 [taken]."""
+        """Returns a decoder for some of the queries, given by index; int64 [taken]."""
         ...
 
 
@@ -93,11 +94,11 @@ def log_probabilities_of(logits: torch.Tensor, codes: torch.Tensor) -> torch.Ten
     """Returns the log-probabilities of some codes.
 
     Args:
-        logits: Of the whole alphabet; floating [..., alphabet].
+        logits: Logits of the whole alphabet; floating [..., alphabet].
         codes: int64 [..., codes].
 
     Returns:
         float32 [..., codes].
     """
-    # Several times as fast as the normalizer alone by `logsumexp`.
+    # Several times faster than the normalizer alone with `logsumexp`.
     return logits.float().log_softmax(-1).gather(-1, codes)

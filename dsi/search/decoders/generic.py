@@ -1,4 +1,4 @@
-"""Any encoder-decoder of transformers that has a cache, through its own `forward`."""
+"""Any transformers encoder-decoder with a cache, through its own `forward`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class GenericDecoder:
-    """Asks the model itself; its states are the logits.
+    """Calls the model itself; its states are the logits.
 
     The encoding of a query is repeated for each of its beams, as in `generate`.
 
@@ -24,7 +24,7 @@ class GenericDecoder:
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
     """
 
-    begins = False  # the rows of a cache are all of one length
+    begins = False  # all rows of a cache have the same length
 
     def __init__(
         self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
@@ -93,10 +93,10 @@ class GenericDecoder:
         return other
 
     def _reorder(self, rows: torch.Tensor, everything: bool) -> None:
-        """Goes on with these rows of all queries' rows.
+        """Continues with these of all queries' rows.
 
-        All beams of a query look at the same encoded query, so that half of the cache only
-        changes when their number does.
+        All beams of a query attend to the same encoded query, so that half of the cache changes
+        only when their number does.
         """
         if self._cache is not None:
             self._cache.self_attention_cache.reorder_cache(rows)

@@ -1,8 +1,9 @@
 """The decoder of a decoder-only language model: all beams of a query share its prompt.
 
-Keys and values of the prompt are computed and held once for a query, those of codes once for a node
-of the search tree (NVIDIA's SID-GR calls them context and beam KV). The layers are the model's own,
-whatever its family; only what their attention looks at is kept here (`dsi.kept_attention`).
+Keys and values of the prompt are computed and stored once per query, those of codes once per node
+of the search tree (context and beam KV in NVIDIA's SID-GR). The layers are the model's own,
+whatever its family; only the keys and values for their attention are kept here
+(`dsi.kept_attention`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LanguageModelDecoder(TreeDecoder):
-    """A prompt for each query, with a tree of codes behind it.
+    """A prompt for each query, followed by a tree of codes.
 
     Args:
         model: A language model with codes.
@@ -37,8 +38,8 @@ class LanguageModelDecoder(TreeDecoder):
 
     @classmethod
     def knows(cls, model: PreTrainedModel) -> bool:
-        """See `TreeDecoder.knows`: any language model, whatever stands around its layers."""
-        return type(model).__name__ == "PromptedLanguageModel"  # whose import takes long
+        """See `TreeDecoder.knows`: any language model, whatever wraps its layers."""
+        return type(model).__name__ == "PromptedLanguageModel"  # slow to import
 
     @classmethod
     def start(
@@ -112,7 +113,7 @@ class _Prompts:
     """Keeps the keys and values of prompts.
 
     Args:
-        kept: Where those of each layer are put.
+        kept: Storage for those of each layer.
     """
 
     def __init__(self, kept: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -137,11 +138,11 @@ class _Prompts:
 
 
 class _Tree:
-    """Lets the rows of a step see their prompts and the nodes on their paths.
+    """Lets the rows of a step attend to their prompts and the nodes on their paths.
 
     Args:
-        decoder: Whose step it is.
-        depths: As in `TreeDecoder._forward`; likewise what is visible.
+        decoder: The decoder that runs the step.
+        depths: As in `TreeDecoder._forward`, like `visible`.
         visible: bool [lines or 1, rows, nodes].
     """
 
@@ -165,7 +166,7 @@ class _Tree:
         softcap: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """See `Keeper.attend`; several lines of rows may stand one after the other for a query."""
+        """See `Keeper.attend`; a query may have several consecutive lines of rows."""
         key, value = self._decoder._enter(layer, torch.stack([key, value]), query.dtype)
         prompt_key, prompt_value = self._decoder._prompts[layer]
         lines, heads, rows, size = query.shape
@@ -187,7 +188,7 @@ class _Tree:
         return found.view(lines, heads, rows, size)
 
     def _mask(self, window: int | None, lines: int) -> torch.Tensor:
-        """Returns what is added to scores; float32 [lines, 1, rows, prompt and nodes]."""
+        """Returns the mask to add to the scores; float32 [lines, 1, rows, prompt and nodes]."""
         if window not in self._masks:
             decoder = self._decoder
             times = lines // decoder._queries
@@ -195,7 +196,7 @@ class _Tree:
             prompt = there.unsqueeze(1).expand(-1, len(self._depths), -1)
             nodes = self._visible
             if window is not None:
-                # How far back each is: in places of the prompt, and in depths.
+                # The distance back to each: in prompt positions, and in depths.
                 back = lengths.unsqueeze(2) + self._depths.unsqueeze(1)
                 prompt = prompt & (back - decoder._positions.unsqueeze(1) < window)
                 nodes = nodes & (self._depths.unsqueeze(1) - decoder._depths < window)
@@ -207,7 +208,7 @@ class _Tree:
 
 
 def _of_queries(states: torch.Tensor, queries: int) -> torch.Tensor:
-    """Puts the lines of a query one after the other: [queries, groups, lines x rows, size]."""
+    """Concatenates the lines of a query: [queries, groups, lines x rows, size]."""
     if len(states) == queries:
         return states
     return states.unflatten(0, (queries, -1)).transpose(1, 2).flatten(2, 3)

@@ -18,13 +18,13 @@ _ELEMENTS = 2**25
 
 
 class PawaDecoder:
-    """A decoder beside which the codes of every row are kept, for the adaptor to read.
+    """A decoder that also keeps the codes of every row, for the adaptor.
 
-    Its states are those of the decoder with those of the prefixes behind them.
+    Its states are those of the decoder, concatenated with those of the prefixes.
 
     Args:
         model: A model with an adaptor.
-        inner: Its decoder without.
+        inner: Its decoder without the adaptor.
     """
 
     def __init__(self, model: PreTrainedModel, inner: Decoder) -> None:
@@ -38,7 +38,7 @@ class PawaDecoder:
         """See `Decoder.begin`."""
         states = self._inner.begin(codes)
         read = torch.stack([torch.full_like(codes, PAD), codes], dim=-1)
-        # PAD's own row stands before any code; nothing continues it.
+        # The row of PAD comes before any code; nothing continues it.
         read = torch.cat([torch.full_like(read[:1], PAD), read])
         prefixes = self._prefixes(read)
         prefixes = torch.cat([prefixes[:1, 0], prefixes[1:, 1]])
@@ -85,7 +85,7 @@ class PawaDecoder:
         return other
 
     def _read(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Returns what rows have read with these codes; [queries, rows, codes so far]."""
+        """Returns the codes of rows, with these appended; [queries, rows, codes so far]."""
         if self._codes is None:
             return codes
         above = parents.unsqueeze(-1).expand(-1, -1, self._codes.shape[2])

@@ -24,14 +24,14 @@ _MODELS = (
 
 
 class T5Decoder(EncodedTreeDecoder):
-    """Layers with the norm first, unscaled attention and a relative position bias."""
+    """Pre-norm layers with unscaled attention and a relative position bias."""
 
     _biases: torch.Tensor | None = None
     """The bias by distance, which no longer changes from the last one on; [heads, distances]."""
 
     @classmethod
     def knows(cls, model: PreTrainedModel) -> bool:
-        """See `TreeDecoder.knows`. Half precision has clamps of its own, and is not known."""
+        """See `TreeDecoder.knows`. Half precision, which clamps states, is not supported."""
         if type(model).__name__ not in _MODELS or model.dtype == torch.float16:
             return False
         parts = [part for block in cls.layers(model) for part in linear_layers(block)]

@@ -1,7 +1,7 @@
-"""The encoder of T5 and mT5 over queries of different lengths, without their padding.
+"""The encoder of T5 and mT5 over queries of different lengths, without padding.
 
-The linear layers, which take most of the time, read the tokens of all queries one after the other.
-Attention alone sees queries as lines of one length.
+The linear layers, which take most of the time, read the concatenated tokens of all queries. Only
+attention sees queries as padded lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENCODERS = ("T5Stack", "MT5Stack", "StackWeights")
 
 
 def knows(encoder: Any) -> bool:
-    """Whether `encode` computes what this encoder does: nothing stands in the place of a part."""
+    """Whether `encode` matches this encoder: no part of it has been replaced."""
     if type(encoder).__name__ not in _ENCODERS:
         return False
     return all(plain(*linear_layers(block)) for block in encoder.block)
@@ -28,7 +28,7 @@ def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) 
     """Encodes queries as the encoder itself does in evaluation mode.
 
     Args:
-        encoder: One that is known.
+        encoder: A known encoder.
         input_ids: int64 [queries, length].
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
 
@@ -56,7 +56,7 @@ def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) 
 
 
 class _Lines:
-    """Where the tokens of queries are in lines of one length.
+    """The positions of the queries' tokens in padded lines.
 
     Args:
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
@@ -74,7 +74,7 @@ class _Lines:
         return flat[self._places] if self._padded else flat
 
     def lines_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Returns tokens [tokens, width] in lines, 0 at padding: [queries, length, width]."""
+        """Returns tokens [tokens, width] as lines, 0 at padding: [queries, length, width]."""
         if not self._padded:
             return tokens.view(*self._mask.shape, -1)
         flat = tokens.new_zeros((self._mask.numel(), tokens.shape[1]))

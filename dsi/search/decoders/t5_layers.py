@@ -1,4 +1,4 @@
-"""What the layers of T5's encoder and decoder are made of, in few operations on a CPU."""
+"""Building blocks of T5's encoder and decoder layers, in few operations on a CPU."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
     width = states.shape[-1]
     if states.device.type != "cpu" or states.dtype != torch.float32:
         return functional.rms_norm(states, (width,), module.weight, module.variance_epsilon)
-    # On a CPU the one above is made of seven operations, with three copies of the states.
+    # On a CPU, the operation above runs as seven, with three copies of the states.
     size = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    # The root of the mean of the squares and of what is added to it.
+    # The root of the mean square plus epsilon.
     size.hypot_(_least_size(width, module.variance_epsilon)).mul_(width**-0.5)
     return (states / size).mul_(module.weight)
 
 
 @functools.cache
 def _least_size(width: int, epsilon: float) -> torch.Tensor:
-    """Returns the size of states that have the mean square epsilon; float32 []."""
+    """Returns the norm of states whose mean square is epsilon; float32 []."""
     return torch.tensor((width * epsilon) ** 0.5)
 
 
 def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
-    """T5's two linear layers with an activation between, to add to states; [..., width]."""
+    """T5's two linear layers with an activation in between, to be added to states; [..., width]."""
     if hasattr(dense, "wi") and type(dense.act) is nn.ReLU:
         return linear_of(dense.wo, relu_of(dense.wi, states))
     return dense(states)
@@ -49,8 +49,7 @@ def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
 def linear_layers(block: Any) -> list[Any]:
     """Returns the linear layers of a block of the encoder or the decoder.
 
-    What stands in the place of a feed-forward network, such as one with a side memory, is
-    returned itself.
+    A replacement of the feed-forward network, such as one with a side memory, is returned itself.
     """
     *attentions, last = block.layer
     layers = []

@@ -1,9 +1,9 @@
-"""A decoder's step in which all beams of a query are rows of one tree.
+"""A decoding step in which all beams of a query are rows of one tree.
 
-Beams of a query share their encoded query and their beginnings. So the keys and values of the
-cross-attention are held once for a query, and those of the self-attention once for a node of the
-search tree: nothing is copied when beams change places. A row sees the nodes on its own path,
-through a mask.
+The beams of a query share their encoded query and their prefixes. So the keys and values of the
+cross-attention are stored once per query, and those of the self-attention once per node of the
+search tree: nothing is copied when beams are reordered. A mask lets each row attend to the nodes on
+its own path.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ exact ones of a few are read row by row, which takes longer than a product with 
 
 
 class TreeDecoder(ABC):
-    """What all families have in common: the tree and the output layer.
+    """The common part of all families: the tree and the output layer.
 
     Args:
-        model: A network that the family knows.
-        queries: How many are decoded together.
-        device: Where.
+        model: A network of the family.
+        queries: Number of queries decoded together.
+        device: Device of the computation.
     """
 
     begins = True
@@ -54,7 +54,7 @@ class TreeDecoder(ABC):
     @classmethod
     @abstractmethod
     def knows(cls, model: PreTrainedModel) -> bool:
-        """Whether this is a model of the family, with nothing put in the place of its parts."""
+        """Whether this is a model of the family in which no part has been replaced."""
 
     @classmethod
     @abstractmethod
@@ -67,12 +67,12 @@ class TreeDecoder(ABC):
     def _forward(
         self, codes: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
-        """Runs all layers, in which `_enter` keeps keys and values.
+        """Runs all layers; `_enter` stores their keys and values.
 
         Args:
             codes: int64 [queries, rows].
             depths: The depth of each row; int64 [rows].
-            visible: Which nodes each row sees; bool [queries or 1, rows, nodes].
+            visible: Which nodes each row attends to; bool [queries or 1, rows, nodes].
 
         Returns:
             The input of the output layer; [queries, rows, width].
@@ -107,7 +107,7 @@ class TreeDecoder(ABC):
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.tails`.
 
-        Nothing of one row concerns another, so each attends to its own path alone, without a mask
+        Rows are independent of one another, so each attends to its own path only, without a mask
         over all nodes.
         """
         queries, rows, length = codes.shape
@@ -121,10 +121,10 @@ class TreeDecoder(ABC):
         return states.view(queries, rows, length, -1)
 
     def _visible(self, own: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Returns which nodes rows see: those their parents saw, and some of the new ones.
+        """Returns which nodes rows attend to: those of their parents, and some of the new ones.
 
         Args:
-            own: Of the new nodes, which are the rows themselves; bool [queries, rows, rows].
+            own: Which of the new nodes are the rows themselves; bool [queries, rows, rows].
             parents: int64 [queries, rows].
         """
         if not self._depth:
@@ -132,7 +132,7 @@ class TreeDecoder(ABC):
         return torch.cat([self._seen_by(parents), own], dim=2)
 
     def _seen_by(self, parents: torch.Tensor) -> torch.Tensor:
-        """Returns which nodes rows of the last step see; bool [queries, parents, nodes]."""
+        """Returns which nodes the rows of the last step see; bool [queries, parents, nodes]."""
         places = parents.unsqueeze(-1).expand(-1, -1, self._paths.shape[2])
         return self._paths.gather(1, places)
 
@@ -151,8 +151,8 @@ class TreeDecoder(ABC):
     def log_probabilities(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.log_probabilities`.
 
-        With a rounded output layer (`packed`) the logits of the codes that are asked for are exact
-        nevertheless, where these are few. The rounding of the others is lost in their sum.
+        Even with a rounded output layer (`packed`), the logits of the requested codes are exact if
+        those are few. The rounding errors of the others average out in their sum.
         """
         rounded = rounded_head(self._model)
         if rounded is None or codes.shape[-1] * _FEW > rounded.out_features:
@@ -176,12 +176,12 @@ class TreeDecoder(ABC):
     def _enter(
         self, place: int, entering: torch.Tensor, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Enters the rows of a step as nodes; returns the keys and the values of all of them.
+        """Adds the rows of a step as nodes; returns the keys and values of all nodes.
 
         Args:
-            place: Of the layer, from 0.
+            place: Index of the layer, from 0.
             entering: Keys and values of the rows; [2, queries, heads, rows, size].
-            dtype: What they are kept in.
+            dtype: Dtype of the stored ones.
 
         Returns:
             [queries, heads, nodes, size] each.
@@ -199,10 +199,10 @@ class TreeDecoder(ABC):
 
 
 class EncodedTreeDecoder(TreeDecoder):
-    """The decoder of an encoder-decoder: its layers look at the encoded query as well.
+    """The decoder of an encoder-decoder: its layers also attend to the encoded query.
 
     Args:
-        model: An encoder-decoder that the family knows.
+        model: An encoder-decoder of the family.
         hidden: The encoded queries; [queries, length, width].
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
     """
@@ -260,16 +260,16 @@ class EncodedTreeDecoder(TreeDecoder):
         scale: float,
         heads: int,
     ) -> torch.Tensor:
-        """Self-attention of one layer: enters the rows as nodes and looks at those visible.
+        """Self-attention of one layer: adds the rows as nodes and attends to the visible ones.
 
         Args:
-            place: Of the layer, from 0.
+            place: Index of the layer, from 0.
             query: [queries, rows, heads * size].
-            key_value: Keys of the rows themselves, with their values behind them; floating
-                [queries, rows, 2 * heads * size].
-            mask: What is added to the scores; [queries or 1, heads or 1, rows, nodes].
-            scale: Of the scores before that.
-            heads: How many heads there are.
+            key_value: Keys of the rows themselves, followed by their values; floating [queries,
+                rows, 2 * heads * size].
+            mask: Added to the scores; [queries or 1, heads or 1, rows, nodes].
+            scale: Scale of the scores before that.
+            heads: Number of heads.
 
         Returns:
             [queries, rows, heads * size].
@@ -283,7 +283,7 @@ class EncodedTreeDecoder(TreeDecoder):
     ) -> torch.Tensor:
         """Cross-attention of one layer; [queries, rows, heads * size] in and out.
 
-        Several lines of rows may stand one after the other for each query.
+        Each query may have several consecutive lines of rows.
         """
         together = query.reshape(len(self._cross_mask), -1, query.shape[2])
         attended = _attention(_split(together, heads), *self._cross[place], self._cross_mask, scale)
@@ -291,12 +291,12 @@ class EncodedTreeDecoder(TreeDecoder):
 
 
 def _along(kept: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
-    """Returns the keys and values of paths, each path a line of its own.
+    """Returns the keys and values of paths, one line per path.
 
     Args:
         kept: [2, queries, heads, nodes and room, size].
-        paths: The nodes of each; int64 [queries, rows, depth].
-        room: How many nodes there is to be room for.
+        paths: The nodes of each path; int64 [queries, rows, depth].
+        room: Number of nodes to allocate in addition.
 
     Returns:
         [2, queries * rows, heads, depth + room, size].
@@ -322,6 +322,6 @@ def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Attention of heads [queries, heads, rows, size], joined again [queries, rows, width]."""
-    mask = mask.to(query.dtype)  # another one under autocast
+    mask = mask.to(query.dtype)  # differs under autocast
     attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
     return attended.transpose(1, 2).flatten(2)
