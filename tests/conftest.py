@@ -8,29 +8,29 @@ from hypothesis import settings
 
 from data_prep import errors
 
-# No test may reach a hub: whatever is not on this machine already is missing.
+# No test may reach a hub: files that are not on this machine are missing.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# With `pytest -n N` each worker gets its part of the cores, and so do the commands that its tests
+# With `pytest -n N` each worker gets its share of the cores, and so do the commands that its tests
 # start: two processes of two threads on two cores are slower than two of one.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if workers > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-# No test fails because the machine is busy, and a change is judged by the same examples wherever it
-# is tested. `--hypothesis-profile explore` draws new ones.
+# No test fails because the machine is busy, and a change is tested with the same examples
+# everywhere. `--hypothesis-profile explore` draws new ones.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("repeatable")
 
-# What tests of several packages share lies in a folder of its own, oracles beside the tests that
-# they judge. Benchmarks are scripts, not a package.
+# Helpers of several packages have their own folder; oracles are next to the tests that use them.
+# Benchmarks are scripts, not a package.
 SHARED = ("docids", "dsi/objectives", "dsi/search", "dsi/training", "dsi/updating")
 for folder in ("helpers", *SHARED, "../benchmarks"):
     sys.path.append(str((Path(__file__).parent / folder).resolve()))
 
-# Tests read messages as the command line tells them; `tests/dsi/test_python_surface.py` reads those
-# of Python.
+# Tests check messages as printed by the command line; `tests/dsi/test_python_surface.py` checks
+# those of the Python API.
 errors.ON_COMMAND_LINE.set(True)

@@ -1,4 +1,4 @@
-"""Every configuration is complete, opens with its command, and is one that `dsi train` takes."""
+"""Every configuration is complete, starts with its command, and is accepted by `dsi train`."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def test_it_validates(file, tmp_path, capsys):
     words = ["train", str(tmp_path / "ds"), "--out", str(tmp_path / "index"), "--dry-run", "--json"]
     assert main([*words, "--documents", "1000", "--config", str(file)]) == 0
     plan = json.loads(capsys.readouterr().out)
-    if file.stem == "small-corpus":  # whose network is not trained
+    if file.stem == "small-corpus":  # its network is not trained
         assert (plan["examples"], plan["proportions"]) == (0, {})
     else:
         assert plan["examples"] > 0

@@ -1,4 +1,4 @@
-"""The recipes of the page for contributors: each is run as it stands, and what it makes is used."""
+"""The recipes in the contributor guide: each is executed verbatim, and its result is used."""
 
 from __future__ import annotations
 

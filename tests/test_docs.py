@@ -1,4 +1,4 @@
-"""Commands of the documentation are ones that the programs they start will take."""
+"""Commands in the documentation are accepted by the programs they call."""
 
 from __future__ import annotations
 

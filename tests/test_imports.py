@@ -1,6 +1,6 @@
-"""Imports inside dsi run one way: no circle between modules, no arrow back between folders.
+"""Imports inside dsi run one way: no cycles between modules, no backward imports between folders.
 
-Every import counts: those inside functions and those for type checkers, too.
+Every import counts, including those inside functions and for type checkers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    # What everything else may use: files, terminal, processes, text.
+    # Usable by everything else: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
     "report", "reports", "help", "arguments", "distributed", "stored_corpus", "stored_documents",
     "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder", "prompt_template",
     "stored_text_encoder",
     "hub",
-    # The network, the lexical layer, and how they compute.
+    # The network, the lexical layer, and their kernels.
     "inference", "network_config", "pawa", "pooled_encoder", "kept_attention", "language_model",
     "backbone",
     "document_vectors", "loaded_encoder",
@@ -26,7 +26,7 @@ LAYERS = (
     # From examples to trained weights.
     "rows", "data", "teachers", "objectives", "training",
     "generation", "indexing",
-    # What is done with an index.
+    # Operations on an index.
     "evaluation", "updating", "continual", "export",
     # Command line and Python.
     "given_documents", "serving", "commands", "building", "integrations", "cli", "__main__",

@@ -1,4 +1,4 @@
-"""The page of integrations: its code is run as it stands, on the index of its first block."""
+"""The integrations page: its code is executed verbatim, on the index of its first block."""
 
 from __future__ import annotations
 

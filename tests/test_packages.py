@@ -1,4 +1,4 @@
-"""The names and the version under which this project is found."""
+"""The package names and the version of this project."""
 
 from __future__ import annotations
 

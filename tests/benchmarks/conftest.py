@@ -1,4 +1,4 @@
-"""A record of its own for every test that measures or reads."""
+"""A separate benchmark record for each test."""
 
 import pytest
 import record

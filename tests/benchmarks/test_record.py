@@ -1,4 +1,4 @@
-"""The record of the benchmarks: a JSONL file a suite, a row a cell."""
+"""Benchmark records: one JSONL file per suite, one row per cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the robustness benchmark is made of: changed queries, and the corpus that is like LIMIT."""
+"""Parts of the robustness benchmark: perturbed queries, and the LIMIT-like corpus."""
 
 from __future__ import annotations
 

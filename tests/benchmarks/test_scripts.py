@@ -1,4 +1,4 @@
-"""Every benchmark starts from a checkout, as its text says: `python benchmarks/NAME.py`."""
+"""Every benchmark starts from a checkout, as documented: `python benchmarks/NAME.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/ are what the record of the benchmarks says."""
+"""The tables in README.md and docs/ match the benchmark records."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Kills every writing command at random moments and around its renames, and checks what is left.
+"""Kills every writing command at random times and around its renames, and checks the result.
 
     python tests/campaigns/kills.py                 # 100 kills of train and update, 50 of others
     python tests/campaigns/kills.py --kills 5 --only delete,rollback
 
-Each kill starts from the same folder. After it, readers must find what they found before the
-command, or what they find after it. Then the command is run again, and the folder must be, byte
-for byte, what a run that was left alone leaves: the same files, and no others. Not compared are
-the time of day in manifests, and curves for TensorBoard. Prints counts; exits with 1 where
-something is wrong.
+Each kill starts from the same folder. After it, readers must see the state before or after the
+command. Then the command is run again, and the folder must be identical, byte for byte, to that of
+an uninterrupted run: the same files, and no others. Timestamps in manifests and TensorBoard curves
+are not compared. Prints counts; exits with 1 if something is wrong.
 """
 
 from __future__ import annotations
@@ -184,7 +183,7 @@ def run_in_child(
     from dsi.cli import main
 
     if moment.seconds:
-        # Its default action ends the process as SIGKILL does: nothing of Python runs any more.
+        # Its default action terminates the process like SIGKILL: no Python code runs afterwards.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, moment.seconds)
     began = time.monotonic()
@@ -401,7 +400,7 @@ class Campaign:
             self.counts["missing until run again"] += 1
         words = self.case.words
         if self.case.is_done(folder):
-            # Another writer clears up: a rollback to the version that is live.
+            # Another writer cleans up: a rollback to the live version.
             live = (folder / "index" / "live").read_text().strip()
             words = ["rollback", "index", "--to", live]
         code = self.runner.run(folder, words)

@@ -1,13 +1,13 @@
-"""Mutates good input of every format and prepares datasets of what comes out; prints counts.
+"""Mutates valid input of every format and prepares datasets from the result; prints counts.
 
     python tests/campaigns/malformed_input.py --mutations 10000 --seed 0
     python tests/campaigns/malformed_input.py --only topics,qrels
 
 A mutation changes bytes, lines, values or the encoding of one file, once or a few times. An outcome
-is `read` (exit code 0, and the dataset opens with as many documents as were told), `refused` (exit
-code 2, one line, and the folder as it was) or `failed` (anything else: another exit code, a
-traceback, more lines, a leftover, a hang). Wanted are the first two alone; exits with 1 where
-something failed. Run by hand; some mutations are in the tests.
+is `read` (exit code 0, and the dataset opens with the reported number of documents), `refused`
+(exit code 2, one line, and an unchanged folder) or `failed` (anything else: another exit code, a
+traceback, more lines, leftover files, a hang). Only the first two are acceptable; exits with 1 if
+anything failed. Run by hand; some mutations are in the tests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from data_prep.dataset import Dataset
 from dsi import cli
 
 SECONDS = 20
-"""Of computing, after which a command hangs; a good input takes some hundredths."""
+"""CPU seconds after which a command counts as hanging; valid input takes some hundredths."""
 DOCUMENTS = 12
 
 ODD_BYTES = (

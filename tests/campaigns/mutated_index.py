@@ -1,11 +1,12 @@
-"""Mutates an index N times and opens, searches or changes what comes out; prints counts.
+"""Mutates an index N times and opens, searches or changes the result; prints counts.
 
     python tests/campaigns/mutated_index.py INDEX --mutations 1000 --seed 0
 
-A mutation flips a bit, cuts a file short, puts junk into it, removes it, or puts a link or a named
-pipe in its place. An outcome is `refused` (exit code 2 and one line), `same` (the answers of the
-index as it was), `wrong` (other answers, without a word) or `failed` (anything else). Wanted are
-the first two alone, and nothing changed outside. Run by hand; a few mutations are in the tests.
+A mutation flips a bit, truncates a file, puts junk into it, removes it, or replaces it with a link
+or a named pipe. An outcome is `refused` (exit code 2 and one line), `same` (the answers of the
+original index), `wrong` (other answers, without an error) or `failed` (anything else). Only the
+first two are acceptable, without changes outside the folder. Run by hand; a few mutations are in
+the tests.
 """
 
 from __future__ import annotations

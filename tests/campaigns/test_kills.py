@@ -1,4 +1,4 @@
-"""The campaign of kills in small; its counts in full are in docs/reliability.md."""
+"""A small version of the kill campaign; the full counts are in docs/reliability.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The campaign of malformed input in small; its counts in full are in docs/reliability.md."""
+"""A small version of the malformed-input campaign; the full counts are in docs/reliability.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of commands share: `dsi` in two processes, as torchrun starts it."""
+"""Shared by tests of commands: runs `dsi` in two processes, as torchrun does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a user and a program see it: exit codes, streams, messages, start-up."""
+"""The command line as seen by users and programs: exit codes, streams, messages, start-up."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ sys.modules["loud"] = types.SimpleNamespace(loud=loud)
 cli.VERBS = {"loud": "loud:loud"}
 sys.exit(cli.main())
 """
-"""A command whose report is longer than a pipe holds."""
+"""A command whose report exceeds the capacity of a pipe."""
 
 
 def loud(words: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`dsi split` and `dsi continual` from the command line: what the words become."""
+"""`dsi split` and `dsi continual` from the command line: parsing of arguments."""
 
 from __future__ import annotations
 

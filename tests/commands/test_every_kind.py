@@ -1,4 +1,4 @@
-"""Each kind of identifier through train, search and evaluate, as a user runs them."""
+"""Trains, searches and evaluates with each kind of identifier, as a user would."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dataset(tmp_path_factory):
         said = rng.choice(TOPICS[topic].split(), 4, replace=False)
         own = [f"{topic}{word}{number}" for word in ("zor", "vek")]
         text = f"The {said[0]} and {own[0]} {said[1]}. A {own[1]} {said[2]} {said[3]}."
-        # Two documents have each title and URL, so that identifiers of words collide.
+        # Pairs of documents share a title and URL, so that identifiers made of words collide.
         title = f"{topic} {number // 8}"
         url = f"https://www.{topic}.example/page-{number // 8}"
         documents.append(Document(f"d{number}", title, text, url))
@@ -75,7 +75,7 @@ def test_a_kind_is_trained_searched_and_evaluated(kind, options, dataset, tmp_pa
     found = index.search([document.text for document in documents], k=10)
     ranked = [[hit.doc_id for hit in hits] for hits in found]
     own = [document.doc_id for document in documents]
-    # A random order has 1 of 48 documents first, and 10 among ten.
+    # A random ranking finds 1 of 48 documents at rank 1, and 10 in the top ten.
     first = np.mean([ids[0] == doc_id for ids, doc_id in zip(ranked, own, strict=True)])
     among_ten = np.mean([doc_id in ids for ids, doc_id in zip(ranked, own, strict=True)])
     assert first > 0.2

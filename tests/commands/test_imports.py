@@ -1,4 +1,4 @@
-"""What commands do not import: libraries that take longer to import than the command takes."""
+"""Commands do not import libraries that take longer to import than the command takes."""
 
 from __future__ import annotations
 

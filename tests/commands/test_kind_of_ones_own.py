@@ -1,4 +1,4 @@
-"""A kind of identifiers from a user's own module, in every command and with its own options."""
+"""A custom identifier kind from a user's module, in every command and with its own options."""
 
 from __future__ import annotations
 

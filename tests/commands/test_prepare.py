@@ -1,4 +1,4 @@
-"""`dsi prepare` makes a dataset of any source and says what it holds and what it left out."""
+"""`dsi prepare` converts any source to a dataset and reports its content and omissions."""
 
 import io
 import json

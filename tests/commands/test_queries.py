@@ -1,4 +1,4 @@
-"""`dsi queries` gives documents pseudo-queries, once, and says what it did."""
+"""`dsi queries` generates pseudo-queries once, and reports what it did."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`dsi quickstart` on a small corpus that stands where the documentation strings would be."""
+"""`dsi quickstart` on a small corpus in place of the docstrings."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The options of `dsi search`, as words, files and processes."""
+"""The options of `dsi search`: values, files and processes."""
 
 from __future__ import annotations
 

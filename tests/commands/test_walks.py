@@ -1,4 +1,4 @@
-"""What a new user does first, with files made of the documentation strings of this machine."""
+"""The first steps of a new user, with files made from the docstrings of this machine."""
 
 import ast
 import json

@@ -1,7 +1,7 @@
-"""Generates pseudo-queries in small shards, and dies by SIGKILL before some event.
+"""Generates pseudo-queries in small shards, and kills itself with SIGKILL before a given event.
 
-python generating_child.py DATASET EVENT: the events are queries being made for a document and
-operations on the disk, counted from 1; with 0 it lives on, and prints how many there were.
+python generating_child.py DATASET EVENT: the events are the generation of a document's queries and
+disk operations, counted from 1; with 0 it runs to the end, and prints the number of events.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrow streams hold no more than their bytes: what would unpack to more is refused unread."""
+"""Arrow streams must not expand beyond their size: those that would are refused unread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BM25: ranks are those of its scores, in scripts with and without blanks."""
+"""BM25: rankings follow the scores, in scripts with and without spaces."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The card of a dataset counts what will hurt, and warns of it."""
+"""The card of a dataset counts problems, and warns about them."""
 
 from data_prep.card import card_of
 from data_prep.dataset import Document, InMemorySource, Qrel, Query

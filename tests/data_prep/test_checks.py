@@ -1,4 +1,4 @@
-"""What options may be, and how the one that is not is named."""
+"""Validation of options, and errors that name the invalid one."""
 
 from __future__ import annotations
 

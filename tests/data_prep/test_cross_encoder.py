@@ -1,4 +1,4 @@
-"""A cross-encoder scores each pair as the model does by itself, whatever is in the batch."""
+"""A cross-encoder scores each pair as the model alone does, whatever else is in the batch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A Dataset folder says what it holds, opens fast, and is never half-written."""
+"""A Dataset folder describes its content, opens fast, and is never half-written."""
 
 import dataclasses
 import hashlib
@@ -67,7 +67,7 @@ def test_urls_are_kept_and_change_the_hash_only_where_there_are_some(tmp_path):
     assert list(Dataset.open(tmp_path / "a").documents()) == with_url
     plain = write_dataset(tmp_path / "b", source())
     assert dataset.info.content_hash != plain.info.content_hash
-    # The hash of the three rows and no others, as it was when there were no URLs.
+    # The hash of exactly the three rows, unchanged from before URLs existed.
     rows = [[document.doc_id, document.title, document.text] for document in DOCUMENTS]
     lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
     assert (
@@ -228,7 +228,7 @@ def test_a_dataset_killed_between_its_two_renames_keeps_what_was_made_of_it(tmp_
     for name in ("memory", "memory.partial"):
         (dataset.path / name).mkdir()
         (dataset.path / name / "weights").write_text(name)
-    # What a kill leaves when the old folder has been moved aside and the new one is complete.
+    # The state after a kill when the old folder was moved aside and the new one is complete.
     aside = tmp_path / ".set.old-abcdefgh"
     aside.mkdir()
     (tmp_path / ".set.new-abcdefgh").mkdir()

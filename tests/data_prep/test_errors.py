@@ -1,4 +1,4 @@
-"""Errors are one line whatever they are about, and commands in them can be copied into a shell."""
+"""Errors are always one line, and commands in them can be pasted into a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of libraries that fetch become one line; errors of whoever reads the rows do not."""
+"""Download errors of libraries become one line; errors of the code that reads the rows do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders are replaced at once, and lines of JSON read as far as they are whole."""
+"""Files and folders are replaced atomically, and JSON lines are read up to an incomplete one."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ class TestFoldersOfText:
         (folder / "binary.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff")
         write(folder / "empty.txt", "")
         dataset = write_dataset(tmp_path / "ds", detect(str(folder)))
-        # A file without words still has a title, its name.
+        # A file without words still has a title: its name.
         assert dataset.doc_ids == ["a.txt", "empty.txt", "sub/b.md", "sub/c.HTML"]
         assert {name: counter.examples for name, counter in dataset.info.dropped.items()} == {
             "symbolic link, which is not followed": ["link/", "link.txt"],

@@ -1,4 +1,4 @@
-"""What earlier versions have stored is read under the names of today."""
+"""Data stored by earlier releases is read under the current names."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Generating can be killed, shared and repeated, and always ends with the same pseudo-queries."""
+"""Generation can be killed, parallelized and repeated, and always gives the same pseudo-queries."""
 
 import errno
 import os
@@ -125,7 +125,7 @@ def test_a_kill_between_the_renames_is_mended(dataset):
     generate_queries(dataset)
     expected = rows(dataset)
     pseudo = dataset.path / "pseudo"
-    # What a kill leaves after the old folder was moved aside and before the new one was.
+    # The state after a kill between moving the old folder aside and moving the new one in.
     (pseudo / "extractive.partial").mkdir()
     key = read_json(pseudo / "extractive" / "state.json")["_fingerprint"]
     (pseudo / "extractive").rename(pseudo / "extractive.partial" / key)

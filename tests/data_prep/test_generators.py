@@ -1,4 +1,4 @@
-"""Pseudo-queries: cut from the document, reproducible, short, and never from dev or test."""
+"""Pseudo-queries: extracted from the document, reproducible, short, and never from dev or test."""
 
 import numpy as np
 import pytest
@@ -177,7 +177,7 @@ class TestSelective:
         assert all(query.endswith("?") for query in queries)
         beginning = sum(query.startswith("What is the favorite of ") for query in queries)
         assert 0.8 < beginning / len(queries) < 1
-        # Titles and berries are asked for, rangers and bridges hardly ever.
+        # Queries often contain titles and berries, but rarely rangers and bridges.
         assert sum("berry" in query for query in queries) > 15
         assert sum("Number" in query for query in queries) > 15
         assert sum("Smith" in query or "bridge" in query for query in queries) < 8

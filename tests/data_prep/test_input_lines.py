@@ -1,4 +1,4 @@
-"""Input is read whole and in its own encoding, or refused in one line that names the file."""
+"""Input is read completely, in its own encoding, or refused with an error that names the file."""
 
 import gzip
 import json

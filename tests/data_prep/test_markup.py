@@ -1,4 +1,4 @@
-"""TREC's marks stand wherever they may, and angle brackets that are no tags stay text."""
+"""TREC tags are found wherever they are allowed, and other angle brackets stay text."""
 
 from pathlib import Path
 

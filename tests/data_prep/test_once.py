@@ -1,4 +1,4 @@
-"""A pipe is read once, and opened as often as a file."""
+"""A pipe is read once, but can be opened as often as a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.splits import SplitSource
 
 LINES = 20_000
-"""More than a pipe and a buffer hold."""
+"""More than the capacity of a pipe and a buffer."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Documents are cut into passages, judged as passages, and put together again."""
+"""Documents are split into passages, judged as passages, and merged again."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Entries that installed packages add to a registry by entry points."""
+"""Registry entries that installed packages add through entry points."""
 
 from __future__ import annotations
 

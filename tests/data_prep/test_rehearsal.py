@@ -1,4 +1,4 @@
-"""Parts of a document: by place, by TextRank, by chance; in every script."""
+"""Parts of a document: by position, by TextRank, at random; in every script."""
 
 import networkx
 import numpy as np

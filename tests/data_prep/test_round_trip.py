@@ -1,4 +1,4 @@
-"""Which pseudo-queries lead back to their document, and what is kept of them."""
+"""Which pseudo-queries retrieve their document, and which of them are kept."""
 
 from typing import ClassVar
 

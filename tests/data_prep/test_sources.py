@@ -1,4 +1,4 @@
-"""Every format people have becomes documents, queries and judgments, or one clear line."""
+"""Every common format becomes documents, queries and judgments, or one clear error."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Splits are partitions: nothing lost, nothing twice, nothing leaked, always the same."""
+"""Splits are partitions: no loss, no duplicates, no leakage, deterministic."""
 
 from collections import Counter
 from itertools import chain
@@ -95,7 +95,7 @@ def test_documents_are_partitioned_in_their_order(doc_ids, sizes, seed):
     try:
         parts = split_documents(doc_ids, shares, seed)
     except InputError:
-        # Some part would get less than a document and a half.
+        # Some part would get fewer than one and a half documents.
         assert min(shares) * len(doc_ids) < 1.5
         return
     assert sorted(chain(*parts)) == sorted(doc_ids)

@@ -1,4 +1,4 @@
-"""Words and sentences, in scripts with blanks and without, from left and from right."""
+"""Words and sentences, in scripts with and without spaces, left-to-right and right-to-left."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Learned codes on toy data: purer than chance, balanced, deterministic, and each loss counts."""
+"""Learned codes on toy data: pure, balanced, deterministic; each loss has an effect."""
 
 import contextlib
 import dataclasses
@@ -70,7 +70,7 @@ def test_codes_are_balanced_at_each_position():
     for level in range(2):
         shares = np.bincount(CODES[:, level], minlength=SIZE) / len(CODES)
         assert np.exp(-(shares * np.log(shares)).sum()) > 0.9 * SIZE
-    # Those with the same first code are spread over all second ones.
+    # Documents with the same first code are spread over all second codes.
     pairs = np.bincount(CODES @ [SIZE, 1], minlength=SIZE**2)
     assert pairs.min() > 0
 
@@ -119,7 +119,7 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(at, tmp_path, m
     learner, codes = trained(options, folder=tmp_path)
     assert (codes == alone[1]).all()
     assert same(learner, alone[0])
-    # Whatever passes were made are not made again.
+    # Completed passes are not repeated.
     assert len(done) - first == max(0, 11 - at + 1)
 
 
@@ -224,7 +224,7 @@ def test_even_a_single_cluster_is_spread():
     scores = (np.array([1.0, 0.0, 0.0, 0.0]) + 0.1 * rng.normal(size=(400, 4))).astype(np.float32)
     counts = np.bincount(balanced(scores, np.zeros(400, np.int64)), minlength=4)
     assert counts.min() > 60
-    # The lines that lean most to a code get it.
+    # The rows with the strongest preference for a code get it.
     best = [scores[:, code] - scores.mean(axis=1) for code in range(4)]
     chosen = balanced(scores, np.zeros(400, np.int64))
     for one, other in itertools.permutations(range(4), 2):

@@ -1,4 +1,4 @@
-"""Document vectors from an encoder: the mean of its states, whatever stands beside a text."""
+"""Document vectors from an encoder: the mean of its states, whatever else is in the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes that are trained together with an encoder-decoder: learned, interrupted, kept, extended."""
+"""Codes trained jointly with an encoder-decoder: learned, interrupted, kept, extended."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_model_is_trained_with_its_codes(alone, checkpoint):
     trained = alone.built.model.model.state_dict()
     for name in ("encoder.embed_tokens.weight", "decoder.block.0.layer.0.SelfAttention.q.weight"):
         assert not torch.allclose(trained[name], untrained[name])
-    # Documents on the same side of the corpus meet at the first code more often than others.
+    # Documents on the same side of the corpus share the first code more often than others.
     first = alone.table.matrix()[:, 0]
     side = np.arange(COUNT) % 2
     same = first[:, None] == first
@@ -84,7 +84,7 @@ def test_a_state_does_not_depend_on_the_texts_beside_it(checkpoint):
             for level in range(2):
                 torch.testing.assert_close(one[level][0], together[level][row])
     assert network.owners.tolist() == [1, 0, 1]
-    # The second state looks at the first code, and the first does not.
+    # The second state depends on the first code; the first state does not.
     changed = network.states(network.read(torch.arange(3)), (codes + 1) % SIZE, books, 2)
     torch.testing.assert_close(changed[0], together[0])
     assert not torch.allclose(changed[1], together[1])
@@ -122,7 +122,7 @@ def test_new_documents_are_read_by_the_kept_model(tmp_path):
     grown = opened.extend(["new"], [TEXTS[5]]).retire(["d0"])
     expected = encode(made.built.model, made.built.extras, [TEXTS[5]])[0] + [2, 2 + SIZE]
     assert grown.table.sequence(COUNT)[:2] == tuple(expected.tolist())
-    grown.save(tmp_path / "later")  # and the model goes with them
+    grown.save(tmp_path / "later")  # and the model is stored with them
     again = Assignment.open(tmp_path / "later").extend(["newer"], [TEXTS[5]]).table
     assert again.sequence(COUNT + 1)[:2] == tuple(expected.tolist())
 

@@ -52,7 +52,7 @@ def test_balance_of_each_level():
 
 
 def test_purity_is_the_share_of_neighbors_with_the_same_first_code():
-    # All three neighbors of each are looked at, one of which shares its first code.
+    # All three neighbors of each document are considered; one of them shares its first code.
     purity = measured([(2, 2), (2, 3), (3, 2), (3, 3)]).purity
     assert purity.value == pytest.approx(1 / 3)
     assert purity.documents == 4

@@ -16,7 +16,8 @@ def ranked(queries, texts=TEXTS):
 
 def test_queries_that_find_their_document_come_first():
     assert ranked([["sleep", "rain falls", "cats purr", "cats"], ["bark"], []]) == [
-        # "cats" leads by what the third document lacks; "sleep" is a tie; "rain" finds another.
+        # "cats" ranks first because the third document lacks it; "sleep" is a tie; "rain" matches
+        # another.
         ["cats purr", "cats", "sleep", "rain falls"],
         ["bark"],
         [],

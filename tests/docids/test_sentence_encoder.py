@@ -1,4 +1,4 @@
-"""Any encoder gives vectors as its own files say; what does not fit is told in one line."""
+"""Any encoder gives vectors as configured in its files; misfits are reported as one-line errors."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_the_weights_of_something_else_are_refused(tmp_path):
     for name in ("bert.", "other."):
         renamed = {name + key: value for key, value in weights.items()}
         save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-        if name == "bert.":  # as a checkpoint with a head of its own has it
+        if name == "bert.":  # as in a checkpoint with its own head
             SentenceEncoder(str(folder))
     refused(folder, "its weights have 0 of the .* tensors that BertModel needs")
 

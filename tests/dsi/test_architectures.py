@@ -1,4 +1,4 @@
-"""Encoder-decoders of other families than T5 and BART come back from an index as they were."""
+"""Encoder-decoders of families other than T5 and BART are restored from an index unchanged."""
 
 from __future__ import annotations
 

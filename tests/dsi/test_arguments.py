@@ -261,7 +261,7 @@ def paint(source: Path, *, shared: Annotated[Shared, SPREAD] = Shared(), coats: 
 
 
 def test_the_fields_of_a_spread_dataclass_stand_beside_the_other_options(tmp_path, capsys):
-    Arguments("paint", paint)  # which leaves what another one finds as it was
+    Arguments("paint", paint)  # it leaves the results of others unchanged
     painting = Arguments("paint", paint)
     assert painting.parse(["x"]).values == {"source": Path("x"), "shared": Shared(), "coats": 1}
     words = ["x", "--shape.size", "big", "--color", "red", "--coats", "2"]

@@ -122,7 +122,7 @@ def test_text_codes_and_output_rows_are_weights_of_their_own(checkpoints, kind):
     assert len({weight.data_ptr() for weight in layers}) == 3
     names = {id(weight) for weight in model.parameters()}
     assert {id(weight) for weight in layers} <= names
-    # One row of each is enough to change the logits: nothing scales or ties them away.
+    # One row of each is enough to change the logits: no scaling or weight tying hides the change.
     plain = logits(model)
     for weight, row in zip(layers, (3, PAD, 5), strict=True):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""An index from documents in hand; the page that shows it is run as it stands."""
+"""Building an index from in-memory documents; the documentation page about it is executed."""
 
 from __future__ import annotations
 

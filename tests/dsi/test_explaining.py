@@ -1,4 +1,4 @@
-"""The texts of hits, and what their scores are made of."""
+"""The texts of hits, and the components of their scores."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_parts_add_up_to_the_score_of_the_search(indexes, kind, score, words
         assert all(term.count * term.weight == pytest.approx(term.adds) for term in told.terms)
         codes = tuple(step.code for step in path.steps)
         assert codes == index.table.sequence(index.table.row_of(hit.doc_id))
-        if kind == "atomic":  # one step of one row, computed as in the search: bit by bit
+        if kind == "atomic":  # one step of one row, computed as in the search: bit for bit
             assert told.score == hit.score
         else:
             assert told.score == pytest.approx(hit.score, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Passages found become documents found, as many as were asked for."""
+"""Passage hits are merged into document hits, as many as requested."""
 
 from dsi.index import Hit, folded_hits
 

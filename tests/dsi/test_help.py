@@ -1,4 +1,4 @@
-"""The pages of help: what is on the first one, and that every option is told on the second."""
+"""Help pages: the content of the first one, and every option on the second."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ADDED = {"speed", "wheel.spokes", "spare.kind", "spare.spokes"}
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "again"])
 def test_advanced_options_are_on_the_second_page_only(times, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for _ in range(times):  # the first one replaces annotations, which carry the marks
+    for _ in range(times):  # the first one replaces annotations, which carry the markers
         riding = Arguments("ride", ride)
     first, second = riding.help(), riding.help(everything=True)
     assert first.startswith(FIRST)

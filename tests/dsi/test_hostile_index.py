@@ -1,5 +1,7 @@
-"""What a stranger may have put into an index: each is refused in one line, quickly and in little
-memory, and nothing outside the folder is read, written or run."""
+"""Malicious content in an index is refused with one-line errors, quickly and in little memory.
+
+Nothing outside the folder is read, written or executed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prefix-aware output layer beside its formula, trained, stored, and searched exactly."""
+"""The prefix-aware output layer: checked against its formula, trained, stored, searched exactly."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_logits_are_those_of_the_formula(alphabet):
         for place in range(4):
             states = model.decoder.embed_tokens(CODES[example : example + 1, : place + 1])
             for layer in adaptor.decoder.layers:
-                # Each state from those up to it alone: there is nothing later to be masked.
+                # Each state is computed from those up to it: there are no later ones to mask.
                 lasts = [
                     layer(states[:, : end + 1], adaptor.memory)[:, -1:] for end in range(place + 1)
                 ]

@@ -1,4 +1,4 @@
-"""A pretrained encoder of texts in an index model: the model ranks as that encoder does."""
+"""A pretrained text encoder in an index model: the model ranks as the encoder does."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_an_encoder_of_dot_products_ranks_by_dot_products(tmp_path):
     queries, documents = encoder.encode_queries(QUERIES), encoder.encode_documents(TEXTS)
     found, wanted = logits(model, text.encode(QUERIES, 32)), queries @ documents.T
     assert len(set(np.linalg.norm(documents, axis=1).round(3))) > 1
-    # Each query's logits are its products in units of its own.
+    # The logits of each query are its products in its own unit.
     np.testing.assert_allclose(found / found[:, :1], wanted / wanted[:, :1], rtol=1e-3, atol=1e-4)
 
 

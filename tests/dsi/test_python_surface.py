@@ -1,4 +1,4 @@
-"""What `import dsi` offers, and how its errors speak."""
+"""The API of `import dsi`, and its error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text encoders: from text to token ids and back from the disk, the same for the same corpus."""
+"""Text encoders: tokenization, saving and loading, and determinism for a given corpus."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_a_text_of_unknown_tokens_is_not_known(tmp_path):
 @pytest.mark.parametrize("pieces", ["word", "bpe", "unigram"])
 @pytest.mark.parametrize("language", ["english", "none"])
 def test_long_documents_and_words_are_in_the_vocabulary(pieces, language):
-    rng = random.Random(0)  # sentencepiece takes minutes for text that repeats itself
+    rng = random.Random(0)  # sentencepiece takes minutes for repetitive text
     book = " ".join(f"book{rng.randrange(100)}" for _ in range(250_000))
     genome = "".join(rng.choices("acgt", k=80_000))
     options = VocabularyOptions(language=language, pieces=pieces, size=300)

@@ -55,7 +55,7 @@ def test_an_error_while_writing_leaves_the_index_as_it_was(index):
     with pytest.raises(ZeroDivisionError):
         fail_halfway()
     with pytest.raises(InputError, match="no such file"), versions.write_version(index):
-        pass  # a version without a manifest is none
+        pass  # a folder without a manifest is not a version
     assert sorted(index.rglob("*")) == before
     assert live_content(index) == "one"
 
@@ -75,7 +75,7 @@ def test_a_writer_killed_at_any_step_leaves_a_readable_index_that_can_be_written
             break
     assert not killed
     assert len(seen) > 10
-    # Before the pointer moves readers find the old version, afterwards the new one.
+    # Before the pointer moves, readers see the old version; afterwards, the new one.
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == ("one", "two")
 
@@ -199,7 +199,7 @@ def test_the_next_writer_makes_a_version_live_whose_writer_could_not(index):
     with versions.lock(index):
         pass
     assert live_content(index) == "two"
-    # Only then: what was rolled back stays so.
+    # Only then: a rollback remains in effect.
     versions.rollback(index)
     with versions.lock(index):
         pass

@@ -1,4 +1,4 @@
-"""The example of an agent's memory: what it promises, and its benchmark."""
+"""The agent-memory example: its documented behavior, and its benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub on the loopback interface, with what `huggingface_hub` asks of one."""
+"""A fake hub on the loopback interface, with the endpoints that `huggingface_hub` calls."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 hub.fail_after -= 1
                 if hub.fail_after < 0:
                     self.close_connection = True
-                    return self.reply(403, b"out of order")  # which is not tried again
+                    return self.reply(403, b"out of order")  # it is not retried
             return self.reply(200, content, headers)
 
         def body(self) -> bytes:

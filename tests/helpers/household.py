@@ -1,4 +1,4 @@
-"""Six documents, for tests of what an index is used by."""
+"""Six documents, for tests of code that uses an index."""
 
 from __future__ import annotations
 

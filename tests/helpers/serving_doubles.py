@@ -1,4 +1,4 @@
-"""What tests of servers share: something to search that is no index, and a server's process."""
+"""Shared by tests of servers: a fake index, and a server process."""
 
 from __future__ import annotations
 

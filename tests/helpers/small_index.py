@@ -1,4 +1,4 @@
-"""A small trained index, for tests of what is done with one."""
+"""A small trained index, for tests that use one."""
 
 from __future__ import annotations
 

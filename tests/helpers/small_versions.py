@@ -1,4 +1,4 @@
-"""Versions of an index that hold next to nothing, and processes that are killed as they write."""
+"""Nearly empty index versions, and processes that are killed while writing."""
 
 from __future__ import annotations
 

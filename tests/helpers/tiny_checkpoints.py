@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, as small as they come, of every family named in the docs."""
+"""Tiny checkpoints with random weights, of every family named in the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders with random or chosen weights, as small as they come, in every layout on the disk."""
+"""Tiny encoders with random or given weights, in every layout on disk."""
 
 from __future__ import annotations
 

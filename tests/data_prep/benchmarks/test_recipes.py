@@ -1,4 +1,4 @@
-"""Recipes on small releases of the same format, and the sizes that they insist on."""
+"""Recipes on small releases of the same format, and the sizes that they require."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What holds for every kind."""
+"""Properties of every identifier kind."""
 
 import itertools
 

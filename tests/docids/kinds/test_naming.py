@@ -1,4 +1,4 @@
-"""Handing out sequences, against the rules in words."""
+"""Assignment of sequences, against the documented rules."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Residual and product quantization: what the codes mean, collapse, and telling apart."""
+"""Residual and product quantization: meaning of codes, collapse, and disambiguation."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_near_documents_have_the_same_first_code(kind):
     table = build(kind, vectors).table
     purity = measure(table, lambda: vectors, seed=0).purity
     assert purity.value > purity.shuffled + 0.4
-    # Each code is of its own level: FIRST_CODE + level x codebook + code, and then a number.
+    # Each level has its own codes: FIRST_CODE + level x codebook + code, followed by a number.
     matrix = table.matrix()
     for level in range(2):
         low = FIRST_CODE + 4 * level
@@ -71,14 +71,14 @@ def test_codes_are_nearest_in_the_sense_of_each_quantizer():
     greedy = np.square(vectors[:, None] - books[0]).sum(axis=2).argmin(axis=1)
     rest = vectors - books[0][greedy]
     best = np.square(rest[:, None] - books[1]).sum(axis=2).min(axis=1)
-    # A search of several beams ends no worse than going to the nearest at each level.
+    # A beam search is never worse than choosing the nearest codeword at each level.
     assert (error <= best + 1e-4).all()
 
 
 @pytest.mark.parametrize("kind", ["rq", "pq"])
 def test_the_codewords_of_a_document_add_up_to_what_is_left_of_it(kind):
     _, vectors = clustered(64, groups=8)
-    vectors = vectors[:, :7]  # not a multiple of the levels: quantized with a zero behind
+    vectors = vectors[:, :7]  # not a multiple of the levels: padded with a zero
     built = build(kind, vectors, codebook=8)
     words = KINDS[kind].codewords(built, 7)
     assert words.shape == (16, 7)
@@ -143,7 +143,7 @@ def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
     ]
     with pytest.raises(InputError, match=r"--rq.least_use 0.1: .* has collapsed"):
         build("rq", vectors, levels=8, codebook=256)
-    # Product quantization has no level that others leave nothing to.
+    # Product quantization has no level without a residual.
     built = build("pq", vectors, levels=8, codebook=None)
     assert built.notes == []
     assert built.table.matrix()[:, 7].max() >= FIRST_CODE + 7 * 256
@@ -153,7 +153,7 @@ def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
 def test_levels_below_tight_clusters_use_their_codebook(seed):
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(50, 32))[np.arange(800) % 50] + 0.3 * rng.normal(size=(800, 32))
-    # What is left of a vector in its cluster is small beside the distances between clusters.
+    # The residual of a vector in its cluster is small compared with the distances between clusters.
     built = build("rq", vectors, levels=4, codebook=64, least_use=0.4)
     assert len(built.table) == 800
 
@@ -166,7 +166,7 @@ def test_a_collapsed_codebook_is_an_error():
         refuse_collapse(codes, 8, vectors, least=0.2, option="--rq.least_use")
     refuse_collapse(codes, 8, vectors, least=0, option="--rq.least_use")
     refuse_collapse(codes[:, :1], 8, vectors, least=0.999, option="--rq.least_use")
-    # With one vector only, one code is all that can be used.
+    # With only one vector, only one code can be used.
     refuse_collapse(codes[:, 1:], 8, np.ones((96, 3), np.float32), least=0.999, option="")
     skewed = np.ones((300, 4), np.float32)
     skewed[:8] = np.random.default_rng(0).normal(size=(8, 4))

@@ -126,7 +126,7 @@ def test_new_documents_go_to_the_leaf_of_their_likes():
 def test_by_default_codes_belong_to_one_branch_where_the_output_layer_has_room_for_them():
     vectors = RNG.normal(size=(60, 4))
     table = build(vectors, leaf_capacity=10).table
-    assert table.options["codes"] == "node"  # what was decided, for those who read the table
+    assert table.options["codes"] == "node"  # the resolved value, for readers of the table
     assert sequences(table) == sequences(build(vectors, leaf_capacity=10, codes="node").table)
     assert TreeOptions().resolved(100_000).codes == "node"
     assert TreeOptions().resolved(100_001).codes == "level"
@@ -136,7 +136,7 @@ def test_by_default_codes_belong_to_one_branch_where_the_output_layer_has_room_f
 @pytest.mark.parametrize(("codes", "new"), [("shared", 1), ("level", 1), ("node", 3)])
 def test_new_codes_only_where_needed(codes, new):
     built = build(blobs([5, 3]), branching=2, leaf_capacity=5, codes=codes)
-    # Two more fit the numbers that the fuller leaf uses already, the third does not.
+    # Two more fit into the numbers that the larger leaf already uses; the third does not.
     later = SEMANTIC.extend(built, documents_of(blobs([0, 3]), 8), 0)
     assert later.table.alphabet_size - built.table.alphabet_size == new
     assert sorted(later.extras["issued"].tolist()) == [0, 5, 6]

@@ -1,4 +1,4 @@
-"""The kinds whose identifiers are text: what they say, and who shares what."""
+"""Text identifier kinds: their content, and shared identifiers."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def build(kind, **options):
 
 
 def test_all_documents_of_a_title_are_told_apart_by_keywords():
-    # The first does not keep the bare title, which would be shorter than the others'.
+    # The first document does not keep the bare title, shorter than the identifiers of the others.
     assert said(build("title")) == [
         ["cats kittens cat purrs"],
         ["cats mice hunt night"],
@@ -60,7 +60,7 @@ def test_shared_titles_are_shared():
 
 def test_keywords_are_the_heaviest_terms():
     first, second, moon, ice = said(build("keywords", count=2))
-    # Twice and in no other document: the heaviest, in the order in which they are said.
+    # Twice and in no other document: the highest weights, in order of occurrence.
     assert first == ["kittens purrs"] or first == ["kittens cat"]
     assert second[0].split()[0] == "mice"
     assert moon == ["moon orbits"] or moon[0].startswith("moon")
@@ -70,7 +70,7 @@ def test_keywords_are_the_heaviest_terms():
 def test_descriptions_lead_back_to_their_documents():
     built = build("description", identifiers=2)
     first, second, moon, ice = said(built)
-    # "cats" finds both documents, so that it comes second; the other document has it already.
+    # "cats" matches both documents, so it comes second; the other document already has it.
     assert first == ["why do cats purr", "cats"]
     assert second[0] == "cats hunt mice"
     assert moon[0] in QUERIES[2]

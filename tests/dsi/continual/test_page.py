@@ -1,4 +1,4 @@
-"""The page about strategies says first which is best and what it forgets."""
+"""The page about strategies begins with the best one and how much it forgets."""
 
 from dsi.continual.page import NAMES, conclusion, continual_page
 

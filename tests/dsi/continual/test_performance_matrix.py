@@ -32,7 +32,7 @@ def test_forgetting_is_measured_from_the_best_so_far():
 
 def test_the_best_may_come_later_than_the_first():
     table = np.array([[0.5, NAN, NAN], [0.8, 0.6, NAN], [0.7, 0.9, 0.3]])
-    # D0 was best after D1: 0.8 - 0.7; D1 has gained: 0.6 - 0.9
+    # D0 was best after D1: 0.8 - 0.7; D1 has improved: 0.6 - 0.9
     assert continual.forgetting(table, 2) == pytest.approx((0.1 - 0.3) / 2)
 
 

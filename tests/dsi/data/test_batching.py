@@ -1,4 +1,4 @@
-"""Batches: which examples a step takes, beside an oracle in plain Python."""
+"""Batches: the examples of each step, against an oracle in plain Python."""
 
 from __future__ import annotations
 

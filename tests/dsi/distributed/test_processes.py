@@ -1,4 +1,4 @@
-"""Two real processes train one index, and neither waits for one that has failed."""
+"""Two real processes train one index, and neither waits for the other if it has failed."""
 
 from __future__ import annotations
 

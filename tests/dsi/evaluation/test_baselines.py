@@ -33,7 +33,7 @@ def test_the_score_is_that_of_lucene(tmp_path):
     documents = [Document("a", "x", "apple apple pear"), Document("b", "x", "pear plum")]
     dataset = write_dataset(tmp_path / "d", InMemorySource(documents))
     run = baseline_run("bm25", dataset, {"q": "apple"}, language="none")
-    # One letter is no word: lengths 3 and 2. "apple" is twice in one document of two.
+    # A single letter is not a word: lengths 3 and 2. "apple" is twice in one of two documents.
     idf = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
     expected = idf * 2 / (2 + 1.5 * (1 - 0.75 + 0.75 * 3 / 2.5))
     assert run == {"q": {"a": pytest.approx(expected, rel=1e-5)}}
@@ -96,7 +96,7 @@ VECTORS = {
     "Fish": [0.0, 0.0, 1.0],
     "sea": [0.0, 3.0, 4.0],
 }
-"""The other words of the corpus say nothing."""
+"""The other words of the corpus carry no information."""
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_dense_ranks_all_documents_by_the_cosine(small, static):
     }
     assert run["b"] == pytest.approx(expected)
     assert list(run["b"]) == list(expected)
-    # Of a query in which nothing is known all documents are alike.
+    # All documents have equal scores for a query without known words.
     assert list(run["c"]) == ["cat", "dog", "fish", "sea"]
     assert list(baseline_run(f"dense:{static}", small, {"b": "sea barks"}, k=2)["b"]) == [
         "sea",

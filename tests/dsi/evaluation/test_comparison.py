@@ -1,4 +1,4 @@
-"""Groups of systems, averages over seeds, corrected tests, and the tables made of them."""
+"""Groups of systems, averages over seeds, corrected tests, and the tables of these."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ def test_systems_are_grouped_by_the_options_in_which_they_differ(data, systems):
 def test_seeds_are_averaged_with_their_sample_deviation(data):
     hits = data["groups"][0]["measures"]["all"]["Success@1"]
     assert hits["mean"] == pytest.approx(11 / 12)
-    # Of 1 and 10/12: half their distance, times the root of 2.
+    # Standard deviation of 1 and 10/12: half their distance times the square root of 2.
     assert hits["sd"] == pytest.approx((2 / 12) / 2 * 2**0.5)
     assert data["groups"][2]["measures"]["all"]["Success@1"]["sd"] is None
 

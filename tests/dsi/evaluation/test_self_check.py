@@ -1,4 +1,4 @@
-"""A training tells whether its index finds its own documents."""
+"""Training reports whether its index finds its own documents."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`dsi export`: what other engines are given ranks as the index does."""
+"""`dsi export`: exported indexes rank as the original does in other engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sixty documents on animals, with a labelled question for each."""
+"""Sixty documents about animals, each with a labeled question."""
 
 from __future__ import annotations
 

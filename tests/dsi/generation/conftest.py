@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import the corpus beside them; tiny models with random weights."""
+"""Makes the corpus of this folder importable; tiny models with random weights."""
 
 from __future__ import annotations
 

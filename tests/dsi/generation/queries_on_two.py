@@ -1,4 +1,4 @@
-"""`dsi queries` with few documents in a shard, so that two processes have some to share.
+"""Runs `dsi queries` with small shards, so that two processes have several to share.
 
 torchrun --nproc_per_node 2 queries_on_two.py DATASET OPTION...
 """

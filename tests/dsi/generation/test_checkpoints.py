@@ -1,4 +1,4 @@
-"""GGUF files are read like checkpoints, and what is none is refused in one line."""
+"""GGUF files are read like checkpoints; invalid ones are refused with one-line errors."""
 
 from __future__ import annotations
 

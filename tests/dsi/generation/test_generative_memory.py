@@ -1,4 +1,4 @@
-"""The generative memory learns from labelled pairs, survives kills, and writes for new texts."""
+"""The generative memory learns from labeled pairs, survives kills, and generates for new texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_it_learns_the_pairs(dataset, tmp_path):
     new = [f"{each.title}\n{each.text}" for each in map(animals.document, range(70, 75))]
     surest = GenerativeMemory.open(folder, dataclasses.replace(options, top_k=1))
     seen = [f"{each.title}\n{each.text}" for each in animals.DOCUMENTS[:5]]
-    # As much of the questions as 12 tokens hold.
+    # As much of the questions as fits into 12 tokens.
     assert surest.generate(seen, per_doc=4) == [["what does the"]] * 5
     assert all(queries[0].startswith("what do") for queries in surest.generate(new, per_doc=1))
     memory = GenerativeMemory.open(folder)

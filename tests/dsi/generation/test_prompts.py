@@ -1,4 +1,4 @@
-"""A prompt that is too long loses the end of the document, never the instruction around it."""
+"""If a prompt is too long, the document is truncated, never the instruction around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model writes depends on the prompt and the seed, and on no neighbor in the batch."""
+"""The output of a model depends on the prompt and the seed, not on the rest of the batch."""
 
 from __future__ import annotations
 

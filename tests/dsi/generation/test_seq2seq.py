@@ -1,4 +1,4 @@
-"""Queries by any model of transformers: prompts, languages, kills, several processes."""
+"""Queries from any transformers model: prompts, languages, kills, several processes."""
 
 from __future__ import annotations
 

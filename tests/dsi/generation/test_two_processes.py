@@ -1,4 +1,4 @@
-"""Two processes under torchrun write the pseudo-queries that one writes, byte for byte."""
+"""Two processes under torchrun write the same pseudo-queries as one, byte for byte."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_without_labelled_queries_the_last_weights_are_kept(unlabelled, tmp_path
 
 def test_the_same_options_give_the_same_bytes_and_another_seed_does_not(without_dev, tmp_path):
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        torch.manual_seed(len(name))  # what was drawn before must not matter
+        torch.manual_seed(len(name))  # earlier random draws must not matter
         train_index(without_dev, tmp_path / name, small.options(seed=seed, model__dropout=0.1))
     assert small.weights(tmp_path / "one") == small.weights(tmp_path / "two")
     assert small.weights(tmp_path / "one") != small.weights(tmp_path / "three")
@@ -586,7 +586,7 @@ def test_a_pretrained_model_trains_and_searches(kind, warm_start, dataset, tmp_p
     )
     manifest = train_index(dataset, tmp_path / "index", wanted)
     assert manifest.metrics["loss"] < math.log(2 + small.DOCUMENTS)
-    shutil.rmtree(path)  # the index stands on its own
+    shutil.rmtree(path)  # the index is self-contained
     index = Index.open(tmp_path / "index")
     assert type(index.model).__name__.lower().startswith(kind)
     assert len(index.search(["harbour whale"], k=5)[0]) == 5
@@ -663,7 +663,7 @@ def test_the_generative_memory_goes_with_the_index(tmp_path):
     options = small.options(generator="memory", loop__steps=2)
     with pytest.raises(InputError, match=r"dsi queries .* --generator memory"):
         train_index(dataset, tmp_path / "none", options)
-    # Forty pairs are fewer than it learns from, so another dataset's memory serves.
+    # Forty pairs are too few to train on, so the memory of another dataset is used.
     documents = list(dataset.documents())
     texts = text_of((d.title for d in documents), (d.text for d in documents))
     folder = _trained_memory(tmp_path / "other")

@@ -1,4 +1,4 @@
-"""What a training would do, in figures that can be checked."""
+"""Dry runs: the plan of a training, in numbers that can be checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training behind a pretrained encoder of texts: what moves, what rests, and every identifier."""
+"""Training with a pretrained text encoder: trained and frozen weights, all identifier kinds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def bert(dataset, tmp_path_factory) -> str:
 
 def trained(dataset, out, encoder: str, **changes: Any):
     """The manifest of an index behind an encoder."""
-    # What is looked at is the network: its ranking, and the weights of its last step.
+    # The network is tested: its ranking, and the weights of its last step.
     changes = {"lexical__enabled": False, **changes}
     return train_index(dataset, out, small.options(model__encoder=encoder, **changes))
 
@@ -75,7 +75,7 @@ def dataset(without_dev):
 def moved(dataset, tmp_path, encoder: str, **changes: Any) -> set[str]:
     """The names of the weights that training moves."""
     still = Path(encoder).parent / f"{Path(encoder).name}-still"
-    trained(dataset, still, encoder, **STILL)  # which is there after the first time
+    trained(dataset, still, encoder, **STILL)  # it exists after the first time
     trained(dataset, tmp_path / "moved", encoder, loop__steps=3, **changes)
     before, after = (
         Index.open(folder, "cpu").model.state_dict() for folder in (still, tmp_path / "moved")

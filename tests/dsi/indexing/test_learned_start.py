@@ -1,4 +1,4 @@
-"""Training that starts from the model that learned identifiers were trained with."""
+"""Training that starts from the model of learned identifiers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wanted(checkpoint, **changes):
         model=str(checkpoint), levels=2, codebook=SIZE, epochs=5, batch=32, lr=3e-3, least_use=0
     )
     still = {"loop__steps": 1, "optimizer__lr": 1e-9, "mix__pseudo": 0, "generator": "none"}
-    network = {"lexical": LexicalOptions(enabled=False)}  # which finds documents by their words
+    network = {"lexical": LexicalOptions(enabled=False)}  # it finds documents by their words
     return small.options(docids="learned", learned=learned, **{**still, **network, **changes})
 
 
@@ -67,7 +67,7 @@ def found_among_ten(index, dataset) -> float:
 def test_it_finds_documents_by_what_the_codes_were_taught(start, dataset, tmp_path):
     index, checkpoint = start
     assert found_among_ten(index, dataset) > 0.6  # chance is a quarter
-    # The same identifiers without what was learned with them: about chance.
+    # The same identifiers without their learned model: about chance.
     unrelated = wanted(
         checkpoint,
         model__pretrained=str(checkpoint),
@@ -130,7 +130,7 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
     with monkeypatch.context() as patched:
         patched.setattr(
             "docids.code_learning.trainer.CodebookTrainer.run", killed
-        )  # no code is learned anew
+        )  # no code is relearned
         train_index(dataset, tmp_path / "index", wanted(checkpoint))
     assert small.weights(tmp_path / "index") == small.weights(index)
 

@@ -1,4 +1,4 @@
-"""What the indexing task reads, at the stated ratios."""
+"""Inputs of the indexing task, at the given ratios."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Words(TextEncoder):
 @pytest.fixture
 def gather(tmp_path):
     dataset = write_dataset(tmp_path / "set", InMemorySource(DOCUMENTS))
-    # Rows of the table are in another order than the corpus.
+    # The rows of the table are not in corpus order.
     table = DocidTable.from_sequences(
         ["d2", "d0", "d3", "d1"], [(2,), (3,), (4,), (5,)], alphabet_size=6, kind="test"
     )

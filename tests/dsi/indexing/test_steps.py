@@ -1,4 +1,4 @@
-"""Whether the network takes steps, and options of steps that are not taken."""
+"""Whether the network is trained, and training options if it is not."""
 
 from __future__ import annotations
 

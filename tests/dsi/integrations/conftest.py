@@ -1,4 +1,4 @@
-"""What tests of the connectors share: a small index, trained once."""
+"""Shared by tests of the connectors: a small index, trained once."""
 
 from __future__ import annotations
 

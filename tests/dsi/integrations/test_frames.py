@@ -1,4 +1,4 @@
-"""Hits as a table of pandas, and the order of documents in long prompts."""
+"""Hits as a pandas DataFrame, and the order of documents in long prompts."""
 
 from __future__ import annotations
 

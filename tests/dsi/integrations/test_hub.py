@@ -1,4 +1,4 @@
-"""Pushing to and pulling from a hub, which here is a server of the test on the loopback."""
+"""Pushing to and pulling from a hub: here, a test server on the loopback interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index as a model of MTEB, on a task in memory."""
+"""The index as an MTEB model, on an in-memory task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index in pipelines of PyTerrier, without Java."""
+"""The index in PyTerrier pipelines, without Java."""
 
 from __future__ import annotations
 

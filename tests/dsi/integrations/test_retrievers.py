@@ -1,4 +1,4 @@
-"""The index as a retriever of LangChain, LlamaIndex and Haystack: the real packages."""
+"""The index as a LangChain, LlamaIndex and Haystack retriever, with the real packages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_llama_index(small_folder, small_index, expected, monkeypatch):
     assert "Kettles" in prompt
     assert "score" not in prompt
     assert asyncio.run(retriever.aretrieve("yeast"))[0].node.node_id == "bread"
-    monkeypatch.setattr(Settings, "_llm", MockLLM())  # none is asked, and OpenAI's is the default
+    monkeypatch.setattr(Settings, "_llm", MockLLM())  # never called; the default is OpenAI's
     engine = RetrieverQueryEngine(
         IndexRetriever(small_index, k=4, reorder=True),
         get_response_synthesizer(response_mode=ResponseMode.NO_TEXT),

@@ -1,4 +1,4 @@
-"""How many passes a step takes: the fewest tokens against what passes cost by themselves."""
+"""Number of passes per step: fewer padding tokens against the fixed cost of a pass."""
 
 import numpy as np
 import pytest

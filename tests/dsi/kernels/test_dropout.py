@@ -1,4 +1,4 @@
-"""Dropout with cheaper bits: its share, its scale, its gradient, its seed, and no trace left."""
+"""Dropout with cheaper random bits: rate, scale, gradient, seed, and complete removal."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_its_share_of_elements_is_dropped_and_the_others_are_scaled_up(p, dtype)
     with fast_dropout(layer):
         found = layer(states)
     assert found.dtype == dtype
-    # Four standard deviations of a mean of so many.
+    # Four standard deviations of the mean.
     far = 4 * (p * (1 - p) / states.numel()) ** 0.5
     assert (found == 0).float().mean().item() == pytest.approx(p, abs=far)
     torch.testing.assert_close(

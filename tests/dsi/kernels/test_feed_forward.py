@@ -1,4 +1,4 @@
-"""Feed-forward layers of T5 with fewer walks through memory: what T5's own compute."""
+"""T5 feed-forward layers with fewer passes over memory give the same results as T5's own."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_products_read_what_the_layers_before_them_gave_without_a_cast():
         with torch.autocast("cpu", torch.bfloat16):
             layer(torch.randn(2, 4))
         layer.wi.bfloat16()
-        layer(torch.randn(2, 4).bfloat16())  # of which transformers may keep `wo` in float32
+        layer(torch.randn(2, 4).bfloat16())  # transformers may keep its `wo` in float32
     assert dtypes == [torch.bfloat16, torch.float32]
 
 

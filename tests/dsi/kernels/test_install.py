@@ -1,4 +1,4 @@
-"""One call installs the fast paths, says what they replaced, and takes them out again."""
+"""One call installs the fast paths, reports what they replaced, and removes them again."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_training_names_the_layers_of_each_fast_path(model):
     with install(model, "training") as installed:
         assert installed.model is model
         replaced = installed.replaced
-        # A self-attention, a cross-attention and a feed-forward layer have a norm each, and so
-        # have the ends of both stacks.
+        # Self-attention, cross-attention and feed-forward layers have one norm each, and so do the
+        # ends of both stacks.
         assert len(replaced["norms"]) == 2 + 3 + 2
         assert "encoder.block.0.layer.0.layer_norm" in replaced["norms"]
         assert len(replaced["feed_forward"]) == 2

@@ -1,4 +1,4 @@
-"""Packing texts under a budget of tokens, beside what is asked of it in plain Python."""
+"""Packing of texts under a token budget, against its specification in plain Python."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def fewest(falling: list[int], tokens: int) -> int:
 
 def test_by_hand():
     lengths = np.array([3, 1, 4, 1, 5, 1, 1])
-    # 2 x 5, then 10 // 3 = 3 texts from the three on, which leaves two.
+    # 2 x 5, then 10 // 3 = 3 texts starting at length 3, which leaves two.
     assert [batch.tolist() for batch in batches_within_budget(lengths, 10)] == [
         [1, 3],
         [5, 6, 0],
         [2, 4],
     ]
-    # 3 x 3 and 4 x 2, which leaves the one: the five shorter texts are shared out evenly.
+    # 3 x 3 and 4 x 2, which leaves length 1: the five shorter texts are distributed evenly.
     assert [
         batch.tolist() for batch in batches_within_budget(np.array([3, 2, 2, 2, 3, 3, 2, 1]), 9)
     ] == [

@@ -1,4 +1,4 @@
-"""Training by oneDNN's products: the gradients of the layers as they were, and no trace left."""
+"""Training with oneDNN matrix products: the gradients of the original layers, and clean removal."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Normalizations with a backward pass written out: the values and gradients of T5's own."""
+"""Normalization layers with an explicit backward pass: the values and gradients of T5's own."""
 
 import pytest
 import torch

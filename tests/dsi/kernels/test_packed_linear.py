@@ -1,4 +1,4 @@
-"""Layers packed for searching give the products of the layers they were made of."""
+"""Layers packed for search give the same products as the original layers."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_layers_stay_as_they_are_where_they_cannot_be_packed(missing, monkeypatc
 T5_EXACT = {"layer.1.EncDecAttention.k.whole", "layer.1.EncDecAttention.o"}
 BART_EXACT = {f"encoder_attn.{name}_proj" for name in ("k", "v", "out")}
 EXACT = {"t5": T5_EXACT, "mt5": T5_EXACT, "bart": BART_EXACT, "encoder-decoder": set()}
-"""Layers of the cross-attention that are not rounded, as packed, in the decoder's first layer."""
+"""Cross-attention layers in the decoder's first layer that packing does not round."""
 UNROUNDED = (
     *(f"EncDecAttention.{name}" for name in "kvo"),
     *(f"encoder_attn.{name}_proj" for name in ("k", "v", "out")),

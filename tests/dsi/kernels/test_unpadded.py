@@ -1,4 +1,4 @@
-"""A T5 without padding: the values and gradients of a padded batch, from its tokens alone."""
+"""T5 without padding: the values and gradients of a padded batch, from its tokens alone."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def assert_same(found, expected, mask):
         found.encoder_last_hidden_state[kept], expected.encoder_last_hidden_state[kept]
     )
     for name, grad in wanted.items():
-        # T5 takes the mean of squares in single precision whatever the network is in.
+        # T5 computes the mean of squares in float32, whatever the precision of the network.
         torch.testing.assert_close(grads[name], grad, rtol=1e-5, atol=1e-6, msg=name)
 
 
@@ -238,7 +238,7 @@ def test_a_decoder_takes_states_that_were_encoded_before():
     expected = model(**again).logits
     with without_padding(model, 3):
         torch.testing.assert_close(model(**again).logits, expected)
-        # Without a mask there is no telling what is padding: all of it counts.
+        # Without a mask, padding cannot be recognized: every token counts.
         del again["attention_mask"]
         found = model(**again).logits
     torch.testing.assert_close(found, model(**again).logits)

@@ -1,4 +1,4 @@
-"""What tests of the lexical layer share."""
+"""Fixtures for tests of the lexical layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents come, change and go: the layer is what it would be had they always been so."""
+"""Documents are added, changed and deleted: the layer equals one built from the final corpus."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_changing_is_building_anew_with_the_same_weighting(first, more, changed,
     rows = np.array([0, *range(len(first), len(final))])
     after = index.changed([""] * len(rows), [changed, *more], rows, live=live)
     kept = [text if alive else "" for text, alive in zip(final, live, strict=True)]
-    # By hand: count everything again with the grown vocabulary.
+    # By hand: recount everything with the extended vocabulary.
     lexicon = Lexicon.count([""] * len(kept), kept, after.vocabulary, grow=False)
     statistics = Statistics.of(lexicon, after.vocabulary.words, int(live.sum()))
     wanted = Postings.of(after.weighting, lexicon, statistics, after.scales)

@@ -45,7 +45,7 @@ def test_pairs_add_the_bm25_of_neighbors_times_their_weight(documents, query):
     mean = sum(map(len, documents)) / len(documents)
     for row, words in enumerate(documents):
         wanted = bm25(query, documents, row, 1.3, 0.6)
-        for pair in pairs_of(query):  # each once, however often the query has it
+        for pair in pairs_of(query):  # each counts once, however often it is in the query
             count = pairs[row][pair]
             frequency = sum(pair in each for each in pairs)
             idf = math.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
@@ -73,7 +73,7 @@ def test_the_ranking_is_that_of_bm25s(build):
     ).layer()
     other = Bm25(texts, "english")
     wanted = [other.scores(next(other.tokenize([query]))) for query in queries]
-    # bm25s counts the empty document in the mean length as well.
+    # bm25s includes the empty document in the mean length.
     assert layer.scores(queries) == pytest.approx(np.array(wanted), rel=1e-4)
 
 

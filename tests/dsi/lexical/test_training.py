@@ -1,4 +1,4 @@
-"""Labelled queries train the weighting; what they teach reaches documents without any."""
+"""Labeled queries train the weights; documents without labels benefit, too."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_labels_that_teach_nothing_leave_the_start(build, rng):
 def test_steps_move_the_weights_and_none_does_not(build, rng, steps):
     topics, texts = corpus(rng, 30)
     asked = labelled(topics, list(range(20)))
-    # Without a group to choose by, all steps are made.
+    # Without a held-out group for selection, all steps are run.
     trained = build([""] * 30, texts, asked, holdout=0.0, steps=steps)
     moved = not np.array_equal(
         trained.layer().postings.weights, build([""] * 30, texts).layer().postings.weights

@@ -1,4 +1,4 @@
-"""How the lexical layer splits texts."""
+"""Tokenization in the lexical layer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The terms of the loss in plain Python, over lists: one loop for each sign of a sum."""
+"""The terms of the loss in plain Python, over lists: one loop per sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each code competes with the codes that may stand in its place, and with no others."""
+"""Each code competes only with the codes that are allowed in its position."""
 
 from __future__ import annotations
 

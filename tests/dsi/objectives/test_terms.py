@@ -1,4 +1,4 @@
-"""Every term is its formula, on random values and inside a model, and every knob moves it."""
+"""Every term matches its formula, on random values and in a model, and every option affects it."""
 
 from __future__ import annotations
 

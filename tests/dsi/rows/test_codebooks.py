@@ -1,4 +1,4 @@
-"""Rows of codes that start from codebooks: projected codewords, with each warm start."""
+"""Code rows initialized from codebooks: projected codewords, with each warm start."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def length(array) -> np.ndarray:
 def test_rows_are_codewords_by_the_map_from_old_vectors_to_new(kind):
     _, table, codebooks = quantized(kind)
     turn = np.random.default_rng(1).normal(size=(10, 16)).astype(np.float32)
-    seen = codebooks.vectors @ turn  # the model's vectors, all of which the map explains
+    seen = codebooks.vectors @ turn  # the model's vectors, which the map explains completely
     found = code_rows(Corpus([], table, codebooks=codebooks), seen, table.alphabet_size)
     np.testing.assert_allclose(
         found[FIRST_CODE : FIRST_CODE + WORDS], codebooks.words @ turn, atol=1e-3
     )
-    # Numbers that tell equal codes apart have no codeword, and keep the mean of their documents.
+    # Numbers that disambiguate equal codes have no codeword, and keep the mean of their documents.
     means = code_vectors(table, seen, table.alphabet_size)
     np.testing.assert_array_equal(found[FIRST_CODE + WORDS :], means[FIRST_CODE + WORDS :])
     np.testing.assert_array_equal(found[:FIRST_CODE], means[:FIRST_CODE])
-    # The rows of a document's codes add up to its vector, as far as quantizing kept it.
+    # The rows of a document's codes sum to its vector, up to the quantization error.
     codes = table.matrix()[:, :LEVELS]
     kept = codebooks.words[codes - FIRST_CODE].sum(axis=1) @ turn
     np.testing.assert_allclose(found[codes].sum(axis=1), kept, atol=1e-3)
@@ -73,7 +73,7 @@ def test_warm_starts_write_the_projected_codewords(start, kind):
     WARM_STARTS[start].start(model, Corpus(tokens, table, codebooks=codebooks), 0)
     written = rows(model.get_output_embeddings())
     words = written[FIRST_CODE : FIRST_CODE + WORDS]
-    # They are an image of the codewords under one linear map, and only they are other rows.
+    # They are the image of the codewords under one linear map; no other rows change.
     image = codebooks.words @ np.linalg.lstsq(codebooks.words, words, rcond=None)[0]
     np.testing.assert_allclose(words, image, atol=1e-3 * length(words).mean())
     before = rows(plain.get_output_embeddings())

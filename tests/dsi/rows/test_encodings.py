@@ -1,4 +1,4 @@
-"""The warm start of a pretrained model: docid rows are its own encodings of the documents."""
+"""Warm start of a pretrained model: docid rows are its own encodings of the documents."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_decoder_rows_point_the_same_way_at_their_old_length(kind):
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_a_documents_text_finds_it(kind):
     network, lines = model(kind), documents()
-    with torch.no_grad():  # a random model of usual initialization tells texts hardly apart
+    with torch.no_grad():  # a randomly initialized model hardly distinguishes texts
         for weight in network.parameters():
             weight.mul_(3.0)
     WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)

@@ -1,4 +1,4 @@
-"""The start of learned identifiers: the model goes on as the one that the codes were trained by."""
+"""Warm start from learned identifiers: the model continues as the one that trained the codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that started spectrally grows: new rows by the formula, old ones as they were."""
+"""Expansion of a model after a spectral warm start: new rows by the formula, old ones unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsi.rows.new_documents import NewDocuments
 from dsi.rows.spectral import RESERVED
 
 FOREST, CITY = FIRST_CODE, FIRST_CODE + 1
-"""Branches of the tree; the codes behind them stand for one document each."""
+"""Branches of the tree; the codes below them belong to one document each."""
 OLD = {
     FOREST: [[3, 4, 5], [3, 4, 6], [3, 5, 6, 7]],
     CITY: [[8, 9, 10], [8, 9, 11], [8, 10, 11, 12]],
@@ -116,7 +116,7 @@ def test_what_training_has_put_beside_the_sum_stays(started):
     direction = before[FOREST, :width] / np.linalg.norm(before[FOREST, :width])
     beside = np.random.default_rng(0).standard_normal(width).astype(np.float32)
     documents = before[CITY + 1 :, :width]
-    # Orthogonal to every document, so that no turn has a part in it.
+    # Orthogonal to every document, so that no rotation affects it.
     beside -= documents.T @ np.linalg.lstsq(documents.T, beside, rcond=None)[0]
     beside /= np.linalg.norm(beside)
     with torch.no_grad():

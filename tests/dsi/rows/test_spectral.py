@@ -23,7 +23,7 @@ from dsi.search.torch_trie import TorchTrie
 VOCABULARY = 120
 FIRST_TOKEN = 3
 HIGHEST = 110
-"""Tokens from here on are in no document."""
+"""Tokens from here on occur in no document."""
 RANK = 253
 """Dimensions of the default network that hold vectors; the rank of every corpus here is less."""
 
@@ -266,7 +266,7 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
     options = TreeOptions(branching=4, leaf_capacity=4, codes=codes) if codes else chosen.Options()
     given = Documents(doc_ids, [""] * 60, lambda texts: vectors)
     table = chosen.build(given, options, 0).table
-    # So weighty that what a path says outweighs how long it is.
+    # A weight so large that the content of a path outweighs its length.
     model = start(documents, table, latent_weight=20.0)
     trie = TorchTrie.from_trie(Trie.build(table))
     ranks, firsts = [], set()
@@ -276,8 +276,8 @@ def test_identifiers_of_several_codes_start_as_a_ranker_too(kind, codes):
         assert torch.isfinite(scores).all()
         ranks.append(rows[0].tolist().index(row))
         firsts.add(int(rows[0, 0]))
-    if kind == "semantic":  # only there do codes say something about the text
-        assert np.mean(ranks) < 22  # 29.5 by chance; 13 to 18, as the clusters are drawn
+    if kind == "semantic":  # only there are codes related to the text
+        assert np.mean(ranks) < 22  # 29.5 by chance; 13 to 18, depending on the clusters
     if codes == "node":  # each branch starts from its own documents
         assert np.mean(ranks) < 1
     assert len(firsts) > 1  # the text decides, not the identifiers alone

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: tiny models, random tables, plain-Python oracles."""
+"""Shared by the tests of this folder: tiny models, random tables, plain-Python oracles."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The search against `generate` with a Python trie, and against its definition in loops.
 
-DSI_SEARCH_CASES sets how many random cases each property is tried on. The slow test tries 10,000
+DSI_SEARCH_CASES sets the number of random cases per property. The slow test tries 10,000
 cases against the definition alone, in minutes.
 """
 
@@ -381,7 +381,7 @@ def test_impossible_sizes_are_refused(k, beams, words):
 
 
 WIDE_START = [(2, 3, 4), (2, 4, 4), (3, 2, 2), (3, 4, 5), (4, 5, 2), (4, 3, 3), (4, 3, 2)]
-"""Three first codes, behind each of which something branches."""
+"""Three first codes, each followed by a branch."""
 
 
 @pytest.mark.parametrize("beams", [3, 4, 7])

@@ -1,4 +1,4 @@
-"""Files of document ids: one a line, as it stands there."""
+"""Files of document ids: one per line, taken literally."""
 
 from __future__ import annotations
 

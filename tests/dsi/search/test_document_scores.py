@@ -1,4 +1,4 @@
-"""Scores of documents beside the model's, against every document enumerated and by hand."""
+"""Document scores added to those of the model, against full enumeration and by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching with decoder-only language models: every family against the plain definition."""
+"""Search with decoder-only language models: every family against the plain definition."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(request):
     return made(request.param)
 
 
-# Longer than the window of those families that have one.
+# Longer than the attention window of the families that have one.
 BATCH = oracles.queries([9, 2, 5], seed=1, alphabet=WORDS)
 
 

@@ -37,7 +37,7 @@ sets = st.sets(
 @given(sets, st.integers(0, 6), st.integers(0, 10**6), st.data())
 def test_allows_what_a_python_trie_allows(sequences, length, seed, data):
     docids = data.draw(st.sampled_from([with_end, prefix_free]))(sequences)
-    # Rows that follow an identifier and stray from it somewhere, or not at all.
+    # Rows that follow an identifier completely, or leave it at some position.
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, ALPHABET, (5, length + 1), generator=generator)
     for row in range(5):
@@ -107,7 +107,7 @@ def test_before_the_identifier_begins_every_code_is_left_as_it_is():
     trie = TorchTrie.from_trie(Trie.build(table))
     processor = TrieLogitsProcessor(trie, prefix=2, end=2)
     scores = torch.arange(10.0).unsqueeze(0)
-    # Behind the decoder's start the model forces a token of its own, as BART-large does.
+    # After the decoder start token, the model forces its own token, as BART-large does.
     assert torch.equal(processor(torch.tensor([[2]]), scores), scores)
     allowed = processor(torch.tensor([[2, 0]]), scores)
     assert allowed.isfinite().nonzero()[:, 1].tolist() == [5, 9]

@@ -1,4 +1,4 @@
-"""Documents behind identifiers: against the definition in loops, and through the beam search."""
+"""From identifiers to documents: against the definition in loops, and through beam search."""
 
 import dataclasses
 import math

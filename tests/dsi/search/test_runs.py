@@ -19,7 +19,7 @@ scores = st.one_of(
 runs = st.dictionaries(ids, st.dictionaries(ids, scores, min_size=1, max_size=8), max_size=4)
 
 
-@settings(deadline=None)  # the disk has its own pace
+@settings(deadline=None)  # disk speed varies
 @given(run=runs)
 def test_ranks_survive_a_round_trip_and_no_two_scores_are_equal(tmp_path_factory, run):
     path = tmp_path_factory.mktemp("runs") / "run.trec"

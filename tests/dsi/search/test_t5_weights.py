@@ -1,4 +1,4 @@
-"""Weights read without transformers compute what its models compute, to the last bit."""
+"""Weights read without transformers give the same results as its models, bit for bit."""
 
 from __future__ import annotations
 

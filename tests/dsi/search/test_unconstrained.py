@@ -1,4 +1,4 @@
-"""The search without the trie, against its definition in loops and against every sequence."""
+"""Search without the trie, against its definition in loops and against all sequences."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_with_a_beam_for_every_sequence_it_ranks_all_documents_exactly():
 
 def test_sequences_of_no_document_take_the_places_of_documents():
     ids, mask = queries([3], 0, ALPHABET)
-    for seed in range(100):  # which weights a seed gives is the library's matter
+    for seed in range(100):  # the weights for a seed depend on the library
         model = models(seed=seed)
         steps = Steps(model, ids, mask)(())
         likeliest = max(range(ALPHABET), key=lambda code: steps[code])

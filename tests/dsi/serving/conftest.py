@@ -1,4 +1,4 @@
-"""An index and its server, once for all tests of this folder."""
+"""An index and its server, shared by all tests of this folder."""
 
 from __future__ import annotations
 

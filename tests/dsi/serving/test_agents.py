@@ -1,4 +1,4 @@
-"""An index as tools, asked by the SDK's own client over standard streams and over HTTP."""
+"""An index as MCP tools, called by the SDK's own client over standard streams and HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and their answers, without a network and without an index."""
+"""Requests and responses, without a network and without an index."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_defect_is_told_as_one_and_nothing_of_it(words):
         assert client.get("/healthz").status_code == 200
 
 
-# Queries that come together.
+# Concurrent queries.
 
 
 def answered(searcher: Any, questions: list[Question], options: BatchOptions) -> list[Any]:

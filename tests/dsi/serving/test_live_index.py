@@ -39,7 +39,7 @@ def test_a_new_version_is_taken_over_and_the_one_before_stays_whole(index):
     assert best(live) == ("0001", "kettle")
     assert live.refresh()
     assert best(live) == ("0002", "hostile")
-    shutil.rmtree(index / "versions" / "0001")  # whoever still has the old one can go on with it
+    shutil.rmtree(index / "versions" / "0001")  # users of the old one can continue with it
     assert before.search(["boils water"], 1, None, ())[0][0].doc_id == "kettle"
     assert before.documents(["kettle"])[0].title == "Kettles"
     with pytest.raises(InputError, match="was deleted"):
@@ -60,7 +60,7 @@ def test_a_damaged_new_version_is_told_and_the_one_before_goes_on(index, capfd):
     delete_documents(index, ["kettle"])
     weights = index / "versions" / "0002" / "model" / "model.safetensors"
     content = weights.read_bytes()
-    weights.unlink()  # a version may share files with the one before
+    weights.unlink()  # a version may share files with its predecessor
     weights.write_bytes(content[:-1])
     assert not live.refresh()
     assert live.problem

@@ -12,7 +12,7 @@ from small_index import MARKUP
 
 CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-# What Playwright polls with expressions of text is forbidden by the policy of the page.
+# The content security policy of the page forbids Playwright's polling with string expressions.
 expect = playwright.expect
 expect.set_options(timeout=120_000)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt: chromium)")
@@ -45,7 +45,7 @@ def page(browser, server) -> Iterator[Any]:
     made.goto(server.address)
     yield made
     context.close()
-    # Of a request that is refused, the browser itself writes a line.
+    # The browser itself logs a line for a refused request.
     assert not [each for each in complaints if "status of 400" not in each]
     assert all(url.startswith((server.address, "data:")) for url in asked)
 

@@ -1,4 +1,4 @@
-"""The server as a process: slow clients, damaged requests, and its end."""
+"""The server as a process: slow clients, malformed requests, and shutdown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_many_at_once_all_get_their_answer(server):
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
-        (b"", 408),  # a connection on which nothing comes
+        (b"", 408),  # a connection that sends nothing
         (b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n", 408),  # a head that does not end
         (HEAD.format(length=100).encode() + b"{", 408),  # a body that does not end
         (HEAD.format(length=1 << 30).encode(), 413),

@@ -1,4 +1,4 @@
-"""Every teacher ranks by its own scores, and what it says is kept for the examples it is of."""
+"""Every teacher ranks by its own scores, which are stored for their examples."""
 
 from __future__ import annotations
 

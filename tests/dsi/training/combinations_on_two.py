@@ -1,6 +1,6 @@
-"""What processes do for test_combinations.py: adapters and second passes under every engine.
+"""Worker of test_combinations.py: adapters and second passes under every engine.
 
-The same code runs in one process, which is what two must equal.
+The same code runs in one process, whose results two processes must match.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 
 
 CASES = [
-    # DDP first: DeepSpeed's settings stay with a process.
+    # DDP first: DeepSpeed's settings persist in a process.
     Case("ddp", lora=True, sam=True),
     Case("ddp", twice=True, sam=True),
     Case("ddp", twice=True, checkpointing=True),

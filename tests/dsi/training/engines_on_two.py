@@ -1,4 +1,4 @@
-"""What each of two processes does for test_engines.py: trains with every engine, notes the end.
+"""Worker of test_engines.py, one of two processes: trains with every engine, records the result.
 
 torchrun --nproc_per_node 2 engines_on_two.py FOLDER
 """
@@ -40,7 +40,7 @@ EXAMPLES = 5
 CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
 ENGINES = ["ddp", "zero1", "zero2", "zero3", "zero3-offload"]
 PERTURBED = {"plain": None, "global": False, "process": True}
-"""Name -> whether each process perturbs by its own gradients; None: no SAM."""
+"""Name -> whether each process perturbs with its local gradients; None: no SAM."""
 
 
 def network() -> Any:

@@ -1,4 +1,4 @@
-"""Ends a training in the middle, as a kill would."""
+"""Interrupts a training, as a kill would."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A task that any way of training must learn, and the ways: used by test_learning.py.
+"""A task that every training configuration must learn, and the configurations of test_learning.py.
 
-Forty labelled queries, each with two words that no other document has, are memorized by a small
-network from random weights. Full precision learns them in a dozen steps, so the outcome is known:
-the loss is near 0, every query is answered, and every trainable weight has moved.
+A small network with random weights memorizes forty labeled queries, each with two words that are
+unique to its document. In full precision it learns them in a dozen steps, so the outcome is known:
+the loss is near 0, every query is answered, and every trainable weight has changed.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Cell(NamedTuple):
 ALONE = [Cell(way, precision) for way in WAYS for precision in ("fp32", "bf16")]
 TOGETHER = [
     Cell(way, precision, engine)
-    for engine in ENGINES  # DDP first: DeepSpeed's settings stay with a process
+    for engine in ENGINES  # DDP first: DeepSpeed's settings persist in a process
     for way in WAYS
     for precision in ("fp32", "bf16")
     if not way.alone
@@ -263,7 +263,7 @@ class ProductsRead(TorchDispatchMode):
             if turned.shape[1] != rows.shape[1] or len(rows) % height:
                 continue
             for first in range(0, len(rows), height):
-                # The first row tells most others apart, at little cost.
+                # The first row distinguishes most others, at little cost.
                 if torch.equal(rows[first].bfloat16(), turned[0]) and torch.equal(
                     rows[first : first + height].bfloat16(), turned
                 ):
@@ -280,7 +280,7 @@ def watched_products() -> Iterator[list[ProductsRead]]:
     real = loop._train
 
     def train(run: Any, precision: str) -> Any:
-        if precision == "fp32" or run.deepspeed is not None:  # which copies the network
+        if precision == "fp32" or run.deepspeed is not None:  # it copies the network
             return real(run, precision)
         seen.append(ProductsRead(list(run.model.parameters())))
         with seen[-1]:

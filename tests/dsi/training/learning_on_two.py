@@ -1,4 +1,4 @@
-"""What two processes do for test_learning.py: train every cell, and note what failed."""
+"""Worker of test_learning.py in two processes: trains every cell, and records failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small corpus, options that train on it in about a second, and runs in other processes."""
+"""A small corpus, options that train on it in about a second, and runs in subprocesses."""
 
 from __future__ import annotations
 
@@ -172,14 +172,15 @@ def without_checksums(version: Path) -> Path:
 
 
 _THREADS = "TEST_THREADS"
-"""How many threads the tests have, for the processes they start."""
+"""Number of threads of the tests, for the processes they start."""
 
 
 def context() -> Any:
     """Returns where children start in no time, with all libraries imported and nothing else."""
     import torch
 
-    # A forked process begins with one thread, and how sums are parted decides their last bits.
+    # A forked process starts with one thread, and the split of sums over threads affects their last
+    # bits.
     os.environ[_THREADS] = str(torch.get_num_threads())
     started = multiprocessing.get_context("forkserver")
     started.set_forkserver_preload(
@@ -220,7 +221,7 @@ def die_at(operations: Any, last: int | str, *, full: bool = False) -> None:
         return run
 
     made = {name: getattr(os, name) for name in ("rename", "replace", "open", "mkdir")}
-    # A full disk still lets go of files.
+    # Files can still be deleted on a full disk.
     gone = {} if full else {name: getattr(os, name) for name in ("unlink", "rmdir")}
     for name, operation in (made | gone).items():
         setattr(os, name, counted(operation))

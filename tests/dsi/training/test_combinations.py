@@ -1,7 +1,7 @@
-"""Adapters and terms that make a second pass do the same in two processes as in one.
+"""Adapters and terms with a second pass give the same results in two processes as in one.
 
 Under DDP and every stage of ZeRO, with SAM and with gradient checkpointing. Tolerances are those of
-test_engines.py; in bf16 products are rounded to 8 bits, and a weight may end 4 steps of 1e-3 away.
+test_engines.py; in bf16 products are rounded to 8 bits, and weights may differ by 4 steps of 1e-3.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def test_two_processes_end_with_the_weights_of_one(case, folder):
     assert found.keys() == expected.keys()
     bound = 1e-5 if case.precision == "fp32" else 4e-3
     if case.precision == "bf16" and case.engine != "ddp":
-        # DeepSpeed computes with weights in bf16, DDP does not: no more than that both have moved
-        # from the same start by five steps of 1e-3 at most.
+        # DeepSpeed computes with bf16 weights, DDP does not: it is only certain that both moved
+        # from the same start by at most five steps of 1e-3.
         bound = 1e-2
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=bound, rtol=0.0, msg=name)

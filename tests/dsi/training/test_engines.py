@@ -1,10 +1,10 @@
-"""Two real processes under DDP and ZeRO 1, 2 and 3 do what one process does, with SAM and without.
+"""Two real processes under DDP and ZeRO 1, 2 and 3 match one process, with and without SAM.
 
-Everything is trained by one pair of processes (`engines_on_two.py`), since starting them takes most
-of the time. What they must end with is computed here in plain PyTorch, on the whole batch.
+One pair of processes (`engines_on_two.py`) trains everything, since starting them takes most of the
+time. The expected result is computed here in plain PyTorch, on the whole batch.
 
 Tolerance: 1e-5 absolute after five steps at a learning rate of 1e-3, where the weights move by
-up to 5e-3. Sums run in another order, and AdamW's first steps divide by small numbers.
+up to 5e-3. The order of summation differs, and AdamW's first steps divide by small numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def alone(form: str, folder: Path | None = None, resume: Path | None = None):
     weights = list(model.parameters())
     for step in range(begin, two.STEPS):
         if form == "process":
-            halves = [[0, 1, 4], [2, 3]]  # as the two processes share out five examples
+            halves = [[0, 1, 4], [2, 3]]  # as the two processes split five examples
             total = [torch.zeros_like(weight) for weight in weights]
             for half in halves:
                 grad = torch.autograd.grad(mean_loss(model, step, half), weights)

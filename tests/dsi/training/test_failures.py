@@ -1,4 +1,4 @@
-"""What can befall a step is told in one line that says what to change."""
+"""Failures of a step are reported as one-line errors that say what to change."""
 
 from __future__ import annotations
 

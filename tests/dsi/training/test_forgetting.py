@@ -63,7 +63,7 @@ def test_it_is_the_definition_and_goes_on_from_its_state(evaluations, kept):
 
 
 def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_path, monkeypatch):
-    # So fast that documents are lost again.
+    # So fast that documents are forgotten again.
     wanted = small.options(
         optimizer__lr=0.1,
         loop__evaluate_documents=30,
@@ -102,7 +102,7 @@ def test_memorized_is_found_first_by_its_own_text(unlabelled, tmp_path):
     length = wanted.mix.document_length
     index.manifest = type(index.manifest)(
         **{**vars(index.manifest), "query_length": length}
-    )  # documents are read further than queries
+    )  # documents may be longer than queries
     hits = index.search(list(texts.values()), k=1)
     share = np.mean([found[0].doc_id == doc for found, doc in zip(hits, texts, strict=True)])
     assert manifest.metrics["forgetting"]["memorized"] == share

@@ -1,4 +1,4 @@
-"""Training that is killed with -9 and run again ends as if it had been left alone."""
+"""Training that is killed with SIGKILL and resumed ends as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = {
         loop__checkpoint_every=2,
         loop__evaluate_every=1,
         model__warm_start="none",  # so that there is something to learn,
-        optimizer__lr=1e-2,  # and later weights are better than the first wherever this runs
+        optimizer__lr=1e-2,  # and later weights are better than the first on every machine
         lexical=LexicalOptions(enabled=False),
     )
     for name in ("adamw", "adafactor")
@@ -38,7 +38,7 @@ class Trained:
     def __init__(self, dataset, out: Path, name: str) -> None:
         self.dataset, self.options = dataset, OPTIONS[name]
         context = small.context()
-        for again in range(2):  # the first one also starts the server of children
+        for again in range(2):  # the first one also starts the fork server
             shutil.rmtree(out, ignore_errors=True)
             operations = context.Value("i", 0)
             began = time.monotonic()

@@ -1,7 +1,7 @@
-"""Every way of training learns what is known to be learnable, in every precision and engine.
+"""Every training configuration learns a learnable task, in every precision and engine.
 
-The loss of bf16 follows that of fp32, every trainable weight moves, and what was memorized is
-answered. Cells of two processes that take long are marked slow.
+The bf16 loss follows that of fp32, every trainable weight changes, and memorized queries are
+answered. Slow cells with two processes are marked slow.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ pytest.importorskip("peft")
 pytest.importorskip("deepspeed")
 
 CLOSE = 0.5
-"""Largest difference between the losses of a step in two precisions, where the first is 17: a
-network from random weights falls fast, and what bf16 rounds is multiplied on the way."""
+"""Largest difference between the losses of a step in two precisions, with a first loss of 17: the
+loss of a random network falls fast, which amplifies the rounding of bf16."""
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_two_processes_learn(cell: Cell, two, learned, dataset, folder):
     begun = learning.start_of(dataset, folder / f"{cell.name}-start", wanted)
     together = learning.outcome(cell.way, dataset, place / cell.name, begun)
     assert_learned(together)
-    # Dropout draws other bits in each process, and SAM's fraction other examples.
+    # Dropout draws different bits in each process, and SAM's fraction different examples.
     bound = CLOSE if cell.precision == "fp32" else 2 * CLOSE
     if not cell.way.changes.get("model__dropout") and "half" not in cell.way.name:
         assert_follows(together, learned(Cell(cell.way, "fp32").name), bound)

@@ -1,4 +1,4 @@
-"""What a run leaves for those who watch it: TensorBoard, Weights & Biases, a picture."""
+"""Logs of a run: TensorBoard, Weights & Biases, plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimate of memory beside what a backward pass really keeps, and the advice it gives."""
+"""The memory estimate against what a backward pass actually keeps, and its advice."""
 
 from __future__ import annotations
 

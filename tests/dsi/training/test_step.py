@@ -1,4 +1,4 @@
-"""One step's loss is a list of terms: their weights, where they are counted, what they leave."""
+"""The loss of a step is a list of terms: their weights, examples and side effects."""
 
 from __future__ import annotations
 

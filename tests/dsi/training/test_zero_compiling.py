@@ -1,4 +1,4 @@
-"""What DeepSpeed compiles: a process that was killed while it did so stops no later one."""
+"""DeepSpeed compilation: a process killed while compiling does not block later ones."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The small corpus in two parts: what an index is trained on, and what it grows by."""
+"""A small corpus in two parts: the initial documents of an index, and those added later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updating an index from which documents were deleted, and training where one was updated."""
+"""Updating an index after deletions, and retraining after updates."""
 
 from __future__ import annotations
 

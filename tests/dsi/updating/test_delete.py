@@ -1,4 +1,4 @@
-"""Deleting documents: gone from every search at once, forgotten, and audited."""
+"""Deleting documents: removed from every search and from storage, and audited."""
 
 from __future__ import annotations
 

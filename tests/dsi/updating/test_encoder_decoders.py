@@ -1,4 +1,4 @@
-"""Today's encoder-decoders: each is trained, searched, updated, and comes back as it was."""
+"""Current encoder-decoders: each is trained, searched, updated, and restored unchanged."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_it_is_trained_searched_updated_and_reopened(family, corpora, tmp_path):
         loop__evaluate_queries=5,
     )
     train_index(corpora["old"], out, wanted)
-    shutil.rmtree(path)  # the index stands on its own
+    shutil.rmtree(path)  # the index is self-contained
     live = versions.folder(out, versions.live(out))
     _, losses = read_scalars(live / "log" / "tensorboard")["training/loss"]
     assert losses[-1] < losses[0]
     index = Index.open(out, "cpu")
     assert_searched_as_by_hand(index)
-    # The steps made for T5 are for what is a T5 in all its parts.
+    # The fast paths for T5 apply only to models that are T5 in all parts.
     known = any(each.knows(index.model) for each in FAMILIES)
     assert known == (family in ("flan-t5", "byt5"))
     before = versions.live(out)

@@ -1,4 +1,4 @@
-"""What a manifest says of the first training, also where an earlier version wrote it."""
+"""Options of the first training in a manifest, including manifests of earlier releases."""
 
 from __future__ import annotations
 

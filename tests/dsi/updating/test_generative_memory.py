@@ -1,4 +1,4 @@
-"""An index that keeps a generative memory has it write for the documents that come later."""
+"""An index with a generative memory uses it for documents added later."""
 
 import pytest
 import small

@@ -1,4 +1,4 @@
-"""What an update takes over from the first training, and what it says it does not."""
+"""Options that an update inherits from the first training, and those it reports as dropped."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_r_drop_of_the_first_training_changes_the_update(corpora, tmp_path):
         ends.append(index)
     for index in ends:
         small.without_checksums(index / "versions" / "0001")
-    # The same start for both: only what their manifests say of the loss differs.
+    # The same start for both: only the loss in their manifests differs.
     shutil.copy(
         ends[0] / "versions" / "0001" / "model" / "model.safetensors",
         ends[1] / "versions" / "0001" / "model" / "model.safetensors",

@@ -1,4 +1,4 @@
-"""Updates killed with -9: the version before answers as before, and running again finishes."""
+"""Updates killed with SIGKILL: the previous version keeps answering, and a rerun completes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dsi import Index, versions
 from dsi.updating.options import UpdateOptions
 
 OPTIONS = UpdateOptions(strategy="generative", steps=8, ratio=0.0)
-"""Eight steps are a checkpoint after each."""
+"""With eight steps, there is a checkpoint after each."""
 
 
 class Alone:
@@ -28,7 +28,7 @@ class Alone:
         self.asked = [texts[f"test{number}"] for number in range(40)]
         self.before = Index.open(trained, "cpu").search(self.asked, k=3)
         context = small.context()
-        for again in range(2):  # the first one also starts the server of children
+        for again in range(2):  # the first one also starts the fork server
             index = folder / str(again)
             shutil.copytree(trained, index)
             operations = context.Value("i", 0)
@@ -122,7 +122,7 @@ def fill_up_at_operations(alone: Alone, folder: Path, places: Sequence[int]) -> 
         index = folder / "index"
         shutil.copytree(alone.trained, index)
         exitcode = alone.start(index, last=place, full=True).exitcode
-        # The last operations of all only read and remove.
+        # The very last operations only read and remove files.
         assert exitcode == 1 or (exitcode == 0 and versions.live(index) == "0002")
         alone.check_killed(index)
         assert alone.start(index).exitcode == 0
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_leaves_the_version_before(alone, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_disk_that_is_full_at_every_tenth_operation(alone, tmp_path):
-    # What takes files away does not fail, so that fewer operations are counted than by `alone`.
+    # Removals do not fail, so fewer operations are counted than by `alone`.
     counted = small.context().Value("i", 0)
     index = tmp_path / "counting"
     shutil.copytree(alone.trained, index)

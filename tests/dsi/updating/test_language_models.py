@@ -1,4 +1,4 @@
-"""Decoder-only language models as indexes: each is trained, searched, updated, and comes back."""
+"""Decoder-only language models as indexes: each is trained, searched, updated, and restored."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp
     path = tiny_checkpoints.write_language_model(family, tmp_path / "checkpoint", texts)
     out = tmp_path / "index"
     train_index(corpora["old"], out, options(path))
-    shutil.rmtree(path)  # the index stands on its own
+    shutil.rmtree(path)  # the index is self-contained
     _, losses = read_scalars(live(out) / "log" / "tensorboard")["training/loss"]
     assert losses[-1] < losses[0]
     index = Index.open(out, "cpu")
@@ -66,7 +66,7 @@ def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp
     grown = Index.open(out, "cpu")
     assert len(grown) == len(index) + 10
     assert_searched_as_by_hand(grown)
-    # What old documents answer to has not moved.
+    # The rows of old documents have not changed.
     rows = index.model.lm_head.weight.shape[0]
     assert torch.equal(grown.model.lm_head.weight[:rows], index.model.lm_head.weight)
 

@@ -1,4 +1,4 @@
-"""The lexical layer follows what is added, deleted, retrained and rolled back."""
+"""The lexical layer follows additions, deletions, retraining and rollbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updating an index whose output layer reads the codes before (`--model.head pawa`)."""
+"""Updating an index whose output layer reads the previous codes (`--model.head pawa`)."""
 
 from __future__ import annotations
 
@@ -102,6 +102,6 @@ def test_strategies_that_know_the_plain_layer_only_are_refused_before_anything_i
     with pytest.raises(InputError, match=rf"--strategy {name} .* --model\.head pawa"):
         update_index(index, corpora["new"], dataclasses.replace(GENERATIVE, strategy=strategy))
     assert sorted(index.rglob("*")) == files
-    # Other documents, or none that are new, are no reason to let them pass.
+    # They are refused for other documents, too, and if none are new.
     with pytest.raises(InputError, match=r"--model\.head pawa"):
         update_index(index, corpora["old"], dataclasses.replace(GENERATIVE, strategy=strategy))

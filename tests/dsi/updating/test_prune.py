@@ -1,4 +1,4 @@
-"""Pruning: old versions go, the live one never, and what is told is what goes."""
+"""Pruning: removes old versions, never the live one, and exactly those it reports."""
 
 from __future__ import annotations
 

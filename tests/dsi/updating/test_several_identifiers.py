@@ -1,4 +1,4 @@
-"""Identifiers that are text: trained, found, updated and deleted, several or shared ones too."""
+"""Text identifiers: trained, found, updated and deleted, including multiple and shared ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way to the states of a latent model leads where the long one does."""
+"""The shortcut to the states of a latent model gives the same result as the full computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an index keeps of its documents, and how a batch differs from it."""
+"""The stored corpus of an index, and its difference from new documents."""
 
 from __future__ import annotations
 

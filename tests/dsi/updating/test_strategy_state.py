@@ -1,4 +1,4 @@
-"""What strategies store with a version: read back, inherited, and found in its former folder."""
+"""States that strategies store with a version: read back, inherited, found in the old folder."""
 
 import pytest
 import torch

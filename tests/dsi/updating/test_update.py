@@ -1,4 +1,4 @@
-"""Updating an index: what is added, skipped, replaced, refused and kept."""
+"""Updating an index: added, skipped, replaced, refused and kept documents."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_is_joined_to_a_strategy_changes_the_outcome(joined, kind, trained,
         rows, width = one["lm_head.weight"].shape
         old, new = (each["lm_head.weight"][:rows, : width - 2] for each in (one, two))
         table = Index.open(index, "cpu").table
-        # Those that new documents share have been turned once, when the model grew.
+        # Rows shared with new documents were rotated once, when the model was expanded.
         shared = {code for row in range(30, 40) for code in table.sequence(row) if code < rows}
         assert bool(shared) == (kind == "semantic")
         kept = [code for code in range(rows) if code not in shared]
@@ -183,7 +183,7 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
     texts = corpora["full"].query_texts()
     asked = [texts[f"test{number}"] for number in range(40)]
     before = reader.search(asked, k=3)
-    # Of as many queries as are asked below: scores may differ in the last bits between batches.
+    # As many queries as below: scores may differ in the last bits between batches.
     few = reader.search(asked[:5], k=3)
     during = []
 
@@ -207,7 +207,7 @@ def test_a_reader_keeps_the_version_it_opened(index, corpora):
 
 
 def test_a_loss_is_warned_of_or_refused(network_index, corpora):
-    index = network_index  # what harms the network spares the lexical layer
+    index = network_index  # damage to the network does not affect the lexical layer
     harmful = dataclasses.replace(
         QUICK, strategy="finetune", steps=12, lr=0.05, warn_loss=0.0, refuse_loss=0.5
     )

@@ -1,8 +1,8 @@
-"""Every strategy of updating learns in bf16 what it learns in fp32, where all weights move.
+"""Every update strategy learns in bf16 what it learns in fp32, with all weights trained.
 
-A small network from random weights has memorized thirty documents; ten are added. Afterwards both
-are found, the losses of the update follow each other, and weights have moved where the strategy
-moves them.
+A small network with random initial weights has memorized thirty documents; ten are added.
+Afterwards both are found, the losses in both precisions agree, and the weights that the strategy
+trains have changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAST = {"instant": 0.5, "reindex": 0.3, "episodic": 0.7}
 """Share of the new documents' pseudo-queries answered, where the strategy does not train on them:
 `instant` solves for rows alone, `reindex` reads texts, and `episodic` texts and old queries."""
 CLOSE = 1.0
-"""Largest difference of the losses of a step in two precisions, where the first is 10 or more."""
+"""Largest difference between the losses of a step in two precisions, if the first is 10 or more."""
 
 
 def strategies() -> list[str]:
@@ -78,7 +78,7 @@ def updated(strategy: str, precision: str, memorized, corpora, folder: Path) -> 
         steps=60,
         ratio=0.5,
         lr=1e-3,
-        # Light enough that what is measured is whether the update learns.
+        # Small enough that the test measures whether the update learns.
         ewc=EwcOptions(weight=1.0),
         rank1=RankOneOptions(weight=0.01),
     )

@@ -1,4 +1,4 @@
-"""Adapters: they start from nothing, move alone, and end in the weights of the index."""
+"""Adapters: start at zero, are the only trained weights, and are merged into the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates at steps computed by hand, and what options refuse."""
+"""Optimizers, learning rates computed by hand, and refused options."""
 
 from __future__ import annotations
 

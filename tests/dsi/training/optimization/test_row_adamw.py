@@ -1,4 +1,4 @@
-"""AdamW on touched rows, beside PyTorch's own optimizers."""
+"""AdamW on touched rows, compared with PyTorch's own optimizers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_its_state_is_kept_and_goes_on():
 def test_clipping_takes_sparse_and_dense_gradients_together(limit):
     ours, theirs = Network(sparse=True), Network(sparse=False)
     for network in (ours, theirs):
-        for read in READ[:2]:  # gradients of two parts add up
+        for read in READ[:2]:  # gradients of two parts are summed
             network(read).backward()
     clip_sparse_too(ours.parameters(), limit)
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), limit)

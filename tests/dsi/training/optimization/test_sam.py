@@ -1,4 +1,4 @@
-"""SAM by hand on a quadratic, beside the papers' formulas in plain Python, and back to the bit."""
+"""SAM by hand on a quadratic, against the papers' formulas in Python, and exact restoration."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_every_bit_is_back_afterwards_even_after_an_error(adaptive, dtype):
             assert all(weight.grad is None for weight in weights)
             raise KeyError
 
-    for _ in range(3):  # the memory of one step serves the next
+    for _ in range(3):  # the buffers of one step are reused in the next
         for weight in weights:
             weight.grad = torch.randn(31).to(dtype)
         with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""The batches of an update under a budget of tokens."""
+"""Batches of an update under a token budget."""
 
 from __future__ import annotations
 

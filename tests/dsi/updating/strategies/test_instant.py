@@ -1,4 +1,4 @@
-"""Rows that are solved for: the objective, its minimum, and its least-squares form."""
+"""Solving for rows: the objective, its minimum, and its least-squares form."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_documents_that_only_the_solution_overtakes_are_considered():
     """One key stands far behind at the start, but in the way of where the row must go."""
     query = torch.tensor([[1.0, 0.0]])
     keys = torch.tensor([[0.0, 1.0], [3.0, 0.0]])
-    own = torch.tensor([-1.0, 3.0])  # the start overtakes the first; the second is 3 ahead
+    own = torch.tensor([-1.0, 3.0])  # the start outranks the first; the second is 3 ahead
     given = Problem(query, torch.tensor([2.0]), keys, own, torch.zeros(2))
     options = InstantOptions(l2=0.01, competitors=1)
     # Alone, the query would pull the row to <query, row> = 3 and the second document with it.

@@ -1,4 +1,4 @@
-"""Adapters of an update: the slow one follows the fast one, and marked entries are kept off."""
+"""Adapters of an update: the slow one follows the fast one, and marked entries are avoided."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_only_old_documents_pull_at_the_fast_adapter():
     both = term.of_examples(forward_of(model, [0, 1]))
     alone = term.of_examples(forward_of(model, [0]))
     assert both.item() == pytest.approx(alone.item(), rel=1e-4)
-    # By hand, in a second network that has the slow adapter for its own.
+    # By hand, in a second network that contains the slow adapter.
     slow = network()
     slow.load_state_dict(term.slow, strict=False)
     expected = []

@@ -1,4 +1,4 @@
-"""Side memories: they start from the most active units, change nothing at first, and are merged."""
+"""Side memories: copied from the most active units, initially without effect, and merged."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_search_reads_the_memories_while_they_are_learned():
     trie = TorchTrie.from_trie(Trie.build(table))
     ids = torch.tensor([[2, 3, 4], [5, 6, 7]])
     found, scores = beam_search(packed(model), ids, torch.ones_like(ids), trie, k=5, beams=5)
-    merge_parallel_adapters(model)  # which computes the same, in parts that the search knows
+    merge_parallel_adapters(model)  # it computes the same, in modules known to the search
     rows, expected = beam_search(model, ids, torch.ones_like(ids), trie, k=5, beams=5)
     assert found.equal(rows)
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Every regularizer does what its formula says: hand-computed, or against plain Python."""
+"""Every regularizer matches its formula: computed by hand, or against plain Python."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_elastic_penalty_by_hand():
     penalty = ElasticPenalty(7.0, diagonal_fisher(GRADIENTS), anchor)
     model = Two([3.0, 1.5], [2.0])
     value = penalty.of_weights(model)
-    # (1 * 4 + 10 * 0.25 + 4.5 * 4) / 2; the weight is the loop's to multiply
+    # (1 * 4 + 10 * 0.25 + 4.5 * 4) / 2; the loop multiplies by the weight
     assert value.item() == pytest.approx(12.25)
     value.backward()
     assert model.a.grad.tolist() == [2.0, 5.0]  # F * (theta - theta*)

@@ -145,7 +145,7 @@ def test_marks_go_with_the_version_and_add_up(trained, corpora, tmp_path):
     for name, marks in first.items():
         assert marks.shape == model.get_submodule(name).weight.shape
         assert marks.sum() <= round(0.02 * marks.numel())
-    # Not in every layer: attention of a single code to itself has no gradient, but for rounding.
+    # Not in every layer: attention of a single code to itself has no gradient, except for rounding.
     assert sum(marks.sum() for marks in first.values()) > 0
     delete_documents(index, ["d3"], audit=False)
     assert read_strategy_state(live(index), "reglora").keys() == first.keys()

@@ -1,4 +1,4 @@
-"""Documents in several views at once: how batches are drawn, and what makes views agree."""
+"""Documents in several views at once: sampling of batches, and the agreement term."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_sides_and_tasks_have_their_shares():
             sides[group[0][0].rpartition("/")[2]] += 1
             tasks.update(task.partition("/")[0] for task, _ in group[1:])
     assert sides["new"] / sides.total() == pytest.approx(0.2, abs=0.01)
-    # Half of the later views would be texts, had a document more than one that differs.
+    # Half of the later views would be texts if a document had more than one distinct text.
     assert 0.3 < tasks["indexing"] / tasks.total() < 0.5
 
 
