@@ -1,1 +1,1 @@
-"""Training examples: what they are made from, and the batches of every step."""
+"""Training examples: how they are built, and the batches of every step."""

@@ -1,7 +1,7 @@
-"""Which examples make up a step: a pure function of the seed and the step's number.
+"""The examples of a step, as a pure function of the seed and the step number.
 
-Nothing has to be saved or replayed to continue at any step, and every process of many knows
-every batch.
+Resuming at any step requires no saved state and no replay, and in a distributed run every process
+knows every batch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ little is computed on padding, and which ones meet changes with every pass."""
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one step, or one process's part of them.
+    """The examples of one step, or one process's share of them.
 
     Attributes:
         input_ids: Token ids, padded with 0; int64 [examples, longest].
         attention_mask: 1 for tokens, 0 for padding; int64, same shape.
         rows: Table rows of the documents; int64 [examples].
-        labelled: Which examples are labelled queries; bool [examples].
-        numbers: Each example's place among all examples of all tasks, tasks in the order of
-            `TASKS` and then those that are none of them; int64 [examples].
+        labelled: Which examples are labeled queries; bool [examples].
+        numbers: Each example's index among all examples of all tasks, with tasks in the order of
+            `TASKS` followed by any others; int64 [examples].
     """
 
     input_ids: npt.NDArray[np.int64]
@@ -49,7 +49,8 @@ class Batch:
 
         Args:
             share: Above 0, at most 1.
-            offset: Which ones; another number takes others, and none is always left out.
+            offset: Selects the examples; different numbers take different ones, so that none is
+                always left out.
         """
         kept = max(1, round(share * len(self))) if len(self) else 0
         if kept == len(self):
@@ -57,10 +58,10 @@ class Batch:
         return self._at(np.sort((np.arange(kept) * len(self) // kept + offset) % len(self)))
 
     def by_length(self, groups: int) -> list[Batch]:
-        """Returns the examples in groups of similar lengths, the shortest texts first.
+        """Returns the examples in groups of similar length, shortest texts first.
 
         Args:
-            groups: How many; fewer where there are fewer examples, but one at least.
+            groups: Number of groups; fewer if there are fewer examples, but at least one.
         """
         groups = max(1, min(groups, len(self)))
         if groups == 1:
@@ -69,7 +70,7 @@ class Batch:
         return [self._at(places) for places in length_buckets(lengths, groups)]
 
     def _at(self, places: npt.NDArray[np.int64]) -> Batch:
-        """Returns the examples at some places, without the padding that they do not need."""
+        """Returns the examples at some indices, without unnecessary padding."""
         longest = max(1, int(self.attention_mask[places].sum(axis=1).max()))
         return Batch(
             self.input_ids[places, :longest],
@@ -83,26 +84,26 @@ class Batch:
 class Batches:
     """The batches of a training run.
 
-    Each task is an endless stream: a fresh permutation of its examples, pass after pass. Every
-    batch takes the task's share from its stream, to the fraction: over many steps the mix is
+    Each task is an endless stream: a fresh permutation of its examples in every pass. Every batch
+    takes the task's share from its stream, carrying fractions over: over many steps the mix is
     exact.
 
-    Batches of so many tokens take as many examples as fit: many short texts, or few long ones.
-    The examples of a window are then sorted by length over all tasks, so that one batch may have
-    more of one task; the mix is exact over windows.
+    Batches with a token budget take as many examples as fit: many short texts, or few long ones.
+    The examples of a window are then sorted by length over all tasks, so that a batch may have more
+    of one task; the mix is exact over windows.
 
     Args:
         examples: Task -> examples.
         shares: Task -> its share; shares of tasks without examples go to the others.
         size: Examples per batch; None: as many as `tokens` allow.
-        seed: Of the permutations.
-        tokens: Most tokens of text per batch, padding counted in; at least those of the longest
-            text.
+        seed: Seed of the permutations.
+        tokens: Maximum number of text tokens per batch, including padding; at least that of the
+            longest text.
 
     Attributes:
-        tasks: Those with a share and examples, in the order in which their examples are numbered.
-        shares: Theirs, in that order.
-        size: Examples per batch; with `tokens` about their mean.
+        tasks: The tasks with a share and examples, in the order of their example numbers.
+        shares: Their shares, in that order.
+        size: Examples per batch; with `tokens`, about the mean.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Batches:
         self.examples = examples
         self.seed = seed
         self.tokens = tokens
-        # What is not one of the tasks proper ("pseudo/old") comes after them, as it was given.
+        # Additional streams ("pseudo/old") come after the tasks proper, in the given order.
         ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
         self.tasks = [task for task in ordered if task in examples and shares.get(task, 0) > 0]
         self.proportions = [shares[task] for task in self.tasks]
@@ -134,19 +135,19 @@ class Batches:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text."""
+        """The number of tokens of the longest text."""
         return max(int(self.examples[task].lengths.max()) for task in self.tasks)
 
     @property
     def fewest(self) -> int:
-        """Examples that every batch has at least."""
+        """The minimum number of examples of a batch."""
         if self.tokens is None:
             return self.size
-        # What is left at the end of a window is evened out with the batch before it.
+        # The rest at the end of a window is balanced with the previous batch.
         return max(1, (self.tokens // max(self.longest, 1) + 1) // 2)
 
     def shapes(self) -> list[tuple[int, int]]:
-        """Returns examples and tokens of the longest text of batches such as there will be."""
+        """Returns number of examples and longest text of typical future batches."""
         if self.tokens is None:
             return [(self.size, self.longest)]
         longest = max(self.longest, 1)
@@ -164,13 +165,13 @@ class Batches:
         ]
 
     def _mean_size(self) -> int:
-        """How many examples of mean length a batch of `tokens` has."""
+        """The number of examples of mean length in a batch of `tokens`."""
         assert self.tokens is not None
         means = [max(float(self.examples[task].lengths.mean()), 1.0) for task in self.tasks]
         return max(1, int(self.tokens / np.average(means, weights=self.proportions)))
 
     def counts(self, step: int) -> list[int]:
-        """Returns how many examples of each of `tasks` step `step` (from 0) takes."""
+        """Returns the number of examples of each of `tasks` in step `step` (from 0)."""
         if self.tokens is not None:
             members = dict(self.members(step))
             return [len(members.get(task, ())) for task in self.tasks]
@@ -178,21 +179,21 @@ class Batches:
         return [end - start for start, end in zip(starts, ends, strict=True)]
 
     def lengths(self, step: int) -> npt.NDArray[np.int64]:
-        """Returns the tokens of every text of step `step`; int64 [examples]."""
+        """Returns the number of tokens of every text of step `step`; int64 [examples]."""
         parts = [self.examples[task].lengths[numbers] for task, numbers in self.members(step)]
         return np.concatenate(parts).astype(np.int64)
 
     def total(self, steps: int) -> int:
-        """Returns how many examples the first `steps` steps take."""
+        """Returns the number of examples in the first `steps` steps."""
         if self.tokens is None:
             return steps * self.size
         return sum(sum(self.counts(step)) for step in range(steps))
 
     def _drawn(self, step: int) -> list[int]:
-        """How many examples of each of `tasks` all steps before `step` take.
+        """The number of examples of each of `tasks` in all steps before `step`.
 
-        Each task takes its part of what the tasks before it have left: so the numbers add up,
-        and none of them falls from one step to the next, however small a share is.
+        Each task takes its part of what the tasks before it leave: so the numbers add up, and none
+        of them decreases from one step to the next, however small a share is.
         """
         left = step * self.size
         drawn = []
@@ -203,18 +204,18 @@ class Batches:
         return drawn
 
     def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
-        """Returns the example numbers of each task in step `step`; a task may be left out."""
+        """Returns the example numbers of each task in step `step`; tasks may be missing."""
         window, place = self._place(step)
         if self._window[0] != window:
             self._window = (window, self._deal(window))
         return self._window[1][place]
 
     def _place(self, step: int) -> tuple[int, int]:
-        """Returns the window of a step, and which of its batches the step takes."""
+        """Returns the window of a step, and the index of its batch for the step."""
         if self.tokens is None:
             return divmod(step, WINDOW)
         while self._starts[-1] <= step:
-            # How many batches a window has is known by packing it.
+            # The number of batches of a window is known only after packing it.
             window = len(self._starts) - 1
             self._window = (window, self._deal(window))
             self._starts.append(self._starts[-1] + len(self._window[1]))
@@ -222,7 +223,7 @@ class Batches:
         return window, step - self._starts[window]
 
     def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
-        """Draws the examples of a window and deals them to its steps, similar lengths together."""
+        """Draws the examples of a window and assigns them to its steps by similar length."""
         starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
         drawn = [
             self._stream(number, start, end - start)
@@ -237,7 +238,7 @@ class Batches:
         for number, (task, numbers) in enumerate(zip(self.tasks, drawn, strict=True)):
             ordered = numbers[np.argsort(self.examples[task].lengths[numbers], kind="stable")]
             counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
-            # The shortest examples go to the step that comes first in the shuffled order.
+            # The shortest examples go to the first step in the shuffled order.
             cuts = np.concatenate([[0], np.cumsum(counts[order])])
             for rank, place in enumerate(order):
                 dealt[place].append((task, ordered[cuts[rank] : cuts[rank + 1]]))
@@ -246,7 +247,7 @@ class Batches:
     def _packed(
         self, drawn: list[npt.NDArray[np.int64]], tokens: int, rng: np.random.Generator
     ) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
-        """Packs the examples of a window, of all tasks, into batches of so many tokens."""
+        """Packs the examples of a window, of all tasks, into batches within the token budget."""
         numbers = np.concatenate(drawn)
         owners = np.repeat(np.arange(len(self.tasks)), [len(part) for part in drawn])
         lengths = np.concatenate(
@@ -277,7 +278,7 @@ class Batches:
         return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
 
     def _turn(self, task: int, turn: int) -> npt.NDArray[np.int64]:
-        """Returns the order of a task's examples in a pass, kept until another is asked for."""
+        """Returns the order of a task's examples in a pass; caches the last one."""
         name = self.tasks[task]
         if self._turns.get(task, (-1,))[0] != turn:
             rng = np.random.default_rng([self.seed, 6, _number(name), turn])
@@ -285,13 +286,13 @@ class Batches:
         return self._turns[task][1]
 
     def parts(self, step: int, parts: int, rank: int = 0, world: int = 1) -> list[Batch]:
-        """Returns the batches that one process works through in step `step`.
+        """Returns the batches that one process handles in step `step`.
 
         Args:
             step: From 0.
-            parts: How many; each takes every `parts`-th example.
-            rank: Which process, from 0.
-            world: How many processes share the step.
+            parts: Number of batches; each takes every `parts`-th example.
+            rank: Index of the process, from 0.
+            world: Number of processes that share the step.
         """
         picked = [
             (task, number) for task, numbers in self.members(step) for number in numbers.tolist()
@@ -314,5 +315,5 @@ class Batches:
 
 
 def _number(task: str) -> int:
-    """The number of a task in seeds; that of a stream which is no task proper is made from it."""
+    """The number of a task for seeds; additional streams derive theirs from it."""
     return TASKS.index(task) if task in TASKS else zlib.crc32(task.encode())

@@ -1,4 +1,4 @@
-"""What the model is trained on: pairs of a text and a document, of three tasks."""
+"""Training data of the model: pairs of a text and a document, from three tasks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Examples:
     """The examples of one task.
 
     Attributes:
-        tokens: All token ids, one example after the other; int32 [tokens].
+        tokens: All token ids, concatenated over the examples; int32 [tokens].
         offsets: Where each example starts; int64 [examples + 1].
-        rows: The table row of each example's document, or after `per_identifier` the number of
-            the identifier to be learned; int64 [examples].
+        rows: The table row of each example's document, or, after `per_identifier`, the number of
+            the identifier to learn; int64 [examples].
     """
 
     tokens: npt.NDArray[np.int32]
@@ -36,7 +36,7 @@ class Examples:
 
     @classmethod
     def pack(cls, lines: Sequence[Sequence[int]], rows: Sequence[int]) -> Examples:
-        """Packs one list of token ids for each example."""
+        """Packs one list of token ids per example."""
         lengths = np.fromiter((len(line) for line in lines), np.int64, len(lines))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = np.fromiter((token for line in lines for token in line), np.int32, offsets[-1])
@@ -47,7 +47,7 @@ class Examples:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each example; int64 [examples]."""
+        """The number of tokens of each example; int64 [examples]."""
         return np.diff(self.offsets)
 
     def take(self, numbers: npt.NDArray[np.int64]) -> Examples:
@@ -74,24 +74,24 @@ def gather_examples(
     seed: int,
     rehearsal: RehearsalOptions | None = None,
 ) -> dict[str, Examples]:
-    """Collects the examples of every task that has a share and something to train on.
+    """Collects the examples of every task that has a share and training data.
 
     Args:
-        dataset: Where the queries come from; only split train is read.
+        dataset: Source of the queries; only split train is read.
         documents: Token ids of each document, in the row order of the table.
         table: The identifiers.
         text: Encodes the queries.
         options: Shares and lengths.
-        generator: Whose pseudo-queries are used; None for no pseudo-queries.
-        seed: Of the random chunks, and of what is rehearsed at random.
-        rehearsal: What the indexing task reads; the documents alone when None.
+        generator: The generator whose pseudo-queries are used; None for no pseudo-queries.
+        seed: Seed of the random chunks and of random rehearsal.
+        rehearsal: What the indexing task reads; if None, only the documents.
 
     Returns:
-        Task -> its examples; a task without any is left out. Of the indexing task, each content
-        besides the documents is a task of its own ("indexing/passages").
+        Task -> its examples; tasks without any are left out. In the indexing task, each content
+        other than the documents is a task of its own ("indexing/passages").
 
     Raises:
-        InputError: Nothing is left to train on.
+        InputError: There is nothing to train on.
     """
     found: dict[str, Examples] = {}
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
@@ -112,7 +112,7 @@ def gather_examples(
 
 
 def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
-    """Returns task -> its share of a batch; that of the indexing task is split by contents."""
+    """Returns task -> share of a batch; the share of the indexing task is split by contents."""
     whole = sum(rehearsal.proportions.values())
     shares = {
         "indexing" if name == "document" else f"indexing/{name}": mix.proportions["indexing"]
@@ -131,7 +131,7 @@ def _rehearsed(
     rehearsal: RehearsalOptions,
     seed: int,
 ) -> dict[str, Examples]:
-    """Returns the examples of every content with a share, besides the documents themselves."""
+    """Returns the examples of every content with a share, except the documents themselves."""
     wanted = [name for name in CONTENTS if rehearsal.proportions[name]]
     parts: dict[str, list[str]] = {name: [] for name in wanted}
     owners: dict[str, list[str]] = {name: [] for name in wanted}
@@ -150,17 +150,17 @@ def _rehearsed(
 
 
 def per_identifier(examples: Examples, table: DocidTable) -> Examples:
-    """Returns each example once for every identifier of its document.
+    """Repeats each example once for every identifier of its document.
 
-    So a text teaches all identifiers of its document, as in MINDER (Li et al., ACL 2023).
+    A text thus teaches all identifiers of its document, as in MINDER (Li et al., ACL 2023).
 
     Args:
         examples: The examples; `rows` are table rows.
         table: The identifiers.
 
     Returns:
-        Examples whose `rows` are the numbers of identifiers; the same ones where each document
-        has one identifier.
+        Examples whose `rows` are identifier numbers; the same examples if each document has one
+        identifier.
     """
     if table.one_each:
         return examples
@@ -172,7 +172,7 @@ def per_identifier(examples: Examples, table: DocidTable) -> Examples:
 
 
 def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
-    """Returns the table rows of the documents that have a labelled training query, ascending."""
+    """Returns the table rows of the documents that have a labeled training query, ascending."""
     return np.unique(_labelled(dataset, table)[1])
 
 
@@ -182,10 +182,10 @@ def task_queries(
     """Returns the queries of each task that has a share, and the rows of their documents.
 
     Args:
-        dataset: Where the queries come from; only split train is read.
-        table: The identifiers; queries of other documents are left out.
+        dataset: Source of the queries; only split train is read.
+        table: The identifiers; queries of documents that are not in it are skipped.
         options: Shares.
-        generator: Whose pseudo-queries; None for none.
+        generator: The generator of the pseudo-queries; None for none.
     """
     found = {}
     if options.pseudo and generator is not None:
@@ -211,7 +211,7 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
 
 
 def _kept(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
-    """Packs encoded texts; those of documents that are not in the table (row -1) are left out."""
+    """Packs encoded texts, skipping those of documents that are not in the table (row -1)."""
     kept = np.flatnonzero(rows >= 0)
     return Examples.pack([encoded[number] for number in kept.tolist()], rows[kept].tolist())
 
@@ -219,7 +219,7 @@ def _kept(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Exam
 def _indexing(
     documents: Sequence[Sequence[int]], text: TextEncoder, options: MixOptions, seed: int
 ) -> Examples:
-    """The first tokens of every document, then its random chunks (DaQ, arXiv 2305.11841)."""
+    """The first tokens of every document, then random chunks of it (DaQ, arXiv 2305.11841)."""
     length = options.document_length
     lines = [text.part(document, 0, length) for document in documents]
     rows = list(range(len(documents)))

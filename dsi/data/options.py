@@ -12,7 +12,7 @@ from data_prep.marks import Advanced
 
 @dataclass(frozen=True)
 class MixOptions:
-    """What a batch is made of: three shares, of which only the proportions count."""
+    """The composition of a batch: three shares, of which only the proportions count."""
 
     indexing: float = 0.0
     """Share of the indexing task (document text to identifier)"""
@@ -59,7 +59,7 @@ class MixOptions:
 
     @property
     def proportions(self) -> dict[str, float]:
-        """The share of each task, the ratio counted in; only the proportions count."""
+        """The share of each task, including the ratio; only the proportions count."""
         indexing = self.indexing
         if self.ratio is not None:
             indexing = self.ratio * (self.pseudo + self.labelled)

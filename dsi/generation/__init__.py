@@ -1,4 +1,4 @@
-"""Generators of pseudo-queries that need a neural network; importing this registers them."""
+"""Neural pseudo-query generators; importing this package registers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads models that write text, from checkpoints of transformers and from GGUF files."""
+"""Loads text generation models from transformers checkpoints and GGUF files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 
 def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a model that writes text, and its tokenizer, in fp32.
+    """Loads a text generation model in fp32, and its tokenizer.
 
     Args:
-        name: A hub id, the path of a folder, or that of a GGUF file, whose weights are
-            de-quantized.
+        name: A hub id, the path of a folder, or that of a GGUF file, whose weights are dequantized.
 
     Raises:
         InputError: It cannot be loaded, or is neither an encoder-decoder nor a causal model.
@@ -60,17 +59,17 @@ _UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, struct.
 
 
 def check_stored(folder: Path) -> None:
-    """Refuses a checkpoint that asks for more time or memory than its weights are worth.
+    """Refuses a checkpoint that would take more time or memory than its weights warrant.
 
-    For checkpoints that we wrote and a stranger may have changed: it is checked before anything
-    of the size that its configuration names is made.
+    For checkpoints that this toolkit wrote and an untrusted party may have modified: the check runs
+    before anything of the size in its configuration is allocated.
 
     Args:
         folder: What `save_pretrained` wrote.
 
     Raises:
-        InputError: A file is missing, damaged or too large, or the configuration names a network
-            of more weights than there are.
+        InputError: A file is missing, damaged or too large, or the configuration describes a
+            network with more weights than stored.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -95,7 +94,7 @@ def check_stored(folder: Path) -> None:
     except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"no model can be made of it ({told:.200})", where=folder) from None
-    # Tables of positions, which are computed, are not stored.
+    # Position tables are computed, not stored.
     if asked > 2 * stored + _MOST_COMPUTED:
         raise InputError(
             f"it names a network of {asked:,} weights, and {stored:,} are here",
@@ -105,7 +104,7 @@ def check_stored(folder: Path) -> None:
 
 
 def _check_depth(config: Any, tensors: int, where: Path) -> None:
-    """Refuses more layers than there are tensors, which take time even where they take no room."""
+    """Refuses more layers than tensors: layers take time even if they take no memory."""
     if not isinstance(config, dict):
         raise InputError("not the configuration of a model", where=where, hint=COPY)
     for key, value in config.items():
@@ -116,10 +115,9 @@ def _check_depth(config: Any, tensors: int, where: Path) -> None:
 
 
 def weights_hash(name: str | os.PathLike[str]) -> str:
-    """Returns what tells a checkpoint from others of the same name.
+    """Returns a fingerprint that tells a checkpoint from others of the same name.
 
-    SHA-256 over a file, or the weight files of a folder; the commit of a hub id that has been
-    fetched.
+    SHA-256 over a file or the weight files of a folder; for a downloaded hub id, its commit.
     """
     place = Path(name)
     if place.exists():

@@ -1,7 +1,7 @@
-"""The generative memory: a model that has learned from a corpus's labelled pairs what is asked.
+"""The generative memory: a query generator trained on the labeled pairs of a corpus.
 
-DSI++ (Mehta et al., EMNLP 2023, section 4) trains it on the first corpus, and has it write
-pseudo-queries for new documents, and again for old ones, when an index grows. It is kept with the
+DSI++ (Mehta et al., EMNLP 2023, section 4) trains it on the first corpus and uses it to generate
+pseudo-queries for new documents, and again for old ones, when an index grows. It is stored with the
 index that it was trained for.
 """
 
@@ -41,7 +41,7 @@ _TRAINING = (
 
 
 class GenerativeMemory:
-    """A trained doc -> query model, held open.
+    """A trained doc -> query model, loaded.
 
     Args:
         folder: What `train_memory` or `save` wrote.
@@ -58,11 +58,11 @@ class GenerativeMemory:
     def open(
         cls, folder: str | os.PathLike[str], options: SamplingOptions | None = None
     ) -> GenerativeMemory:
-        """Opens a memory; reads weights and runs no code from it.
+        """Opens a memory; reads its weights but never runs code from it.
 
         Args:
             folder: Such as `INDEX/versions/0001/memory` or `DATASET/memory`.
-            options: How queries are drawn; those it was trained with when None.
+            options: How queries are sampled; if None, as in training.
 
         Raises:
             InputError: There is none, or it is damaged.
@@ -78,7 +78,7 @@ class GenerativeMemory:
 
     @staticmethod
     def find(dataset: Dataset, folder: Path | None = None) -> Path | None:
-        """Returns `folder` where it is given, else that of the Dataset's own memory, if any.
+        """Returns `folder` if given, otherwise that of the Dataset's own memory, if any.
 
         Raises:
             InputError: There is no memory in `folder`.
@@ -94,26 +94,26 @@ class GenerativeMemory:
 
     @staticmethod
     def options_of(folder: Path, *, per_doc: int, seed: int) -> MemoryOptions:
-        """Returns options to write with a memory as it was trained, for another number or seed."""
+        """Returns the options of a memory as trained, with another number of queries or seed."""
         return _stored_options(
             folder, pretrained=None, folder=str(folder), per_doc=per_doc, seed=seed
         )
 
     @staticmethod
     def of_version(version: Path) -> Path | None:
-        """Returns the folder of the memory that an index version keeps, None without one."""
+        """Returns the folder of the memory of an index version, or None if it has none."""
         folder = version / IN_VERSION
         return folder if (folder / _ABOUT).is_file() else None
 
     def generate(self, texts: Sequence[str], per_doc: int, seed: int = 0) -> list[list[str]]:
-        """Writes pseudo-queries for documents, which need be in no dataset.
+        """Generates pseudo-queries for documents, which need not be in a dataset.
 
-        The queries of a text depend on the text and the seed, not on the texts beside it.
+        The queries of a text depend on the text and the seed only, not on the other texts.
 
         Args:
             texts: One for each document: its title, a line end, its text (`text_of`).
-            per_doc: How many different queries are wanted; a sure model may have fewer.
-            seed: Of the draws.
+            per_doc: Number of distinct queries wanted; a peaked distribution may yield fewer.
+            seed: Seed of the sampling.
 
         Returns:
             The queries of each document, in order; none for an empty text.
@@ -121,7 +121,7 @@ class GenerativeMemory:
         return self._sampler.sample(texts, per_doc, seed)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Copies the memory, such as into the folder of an index version."""
+        """Copies the memory, for example into the folder of an index version."""
         shutil.copytree(self.folder, folder)
 
 
@@ -129,7 +129,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """Returns the `memory.json` of a trained memory.
 
     Raises:
-        InputError: There is none in that folder, or it is of another format.
+        InputError: There is none in that folder, or it has another format.
     """
     if not (folder / _ABOUT).is_file():
         raise InputError(
@@ -147,10 +147,10 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _stored_options(of: Path, **changes: Any) -> MemoryOptions:
-    """Returns the options with which the memory in the folder `of` was trained, some changed.
+    """Returns the training options of the memory in the folder `of`, with some changed.
 
     Raises:
-        InputError: They make no sense.
+        InputError: They are invalid.
     """
     try:
         return MemoryOptions(**{**describe(of)["options"], **changes})
@@ -201,20 +201,20 @@ def _same_model(about: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
-    """Trains the generative memory of a Dataset, unless that has been done with these options.
+    """Trains the generative memory of a Dataset, unless it is already trained with these options.
 
-    Run again after an interruption, it continues at the last checkpoint, and ends with the
-    weights of a run that was left alone. Only split train is read.
+    Run again after an interruption, it resumes from the last checkpoint, and ends with the weights
+    of an uninterrupted run. Only split train is read.
 
     Args:
-        dataset: Where the pairs come from; the memory is written into its folder `memory/`.
-        options: Which model, and how it is trained.
+        dataset: Source of the pairs; the memory is written to its folder `memory/`.
+        options: The model and its training.
 
     Returns:
         The folder of the memory.
 
     Raises:
-        InputError: There are too few labelled pairs, or the model cannot be loaded.
+        InputError: There are too few labeled pairs, or the model cannot be loaded.
     """
     folder, work = dataset.path / "memory", dataset.path / "memory.partial"
     wanted = _about(dataset, options)
@@ -239,10 +239,10 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
 
 
 def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
-    """Returns the folder of the memory that is meant.
+    """Returns the folder of the requested memory.
 
     Raises:
-        InputError: It is not there.
+        InputError: It does not exist.
     """
     found = GenerativeMemory.find(dataset, None if options.folder is None else Path(options.folder))
     if found is None:
@@ -256,7 +256,7 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
 
 @GENERATORS.register("memory")
 class GenerativeMemoryGenerator(ModelGenerator):
-    """Has the generative memory of the Dataset write; `train_memory` must have run before.
+    """Generates with the generative memory of the Dataset; `train_memory` must have run before.
 
     Raises:
         InputError: There is no such memory.

@@ -1,4 +1,4 @@
-"""What a user can set about the generative memory; the text under a field is its help."""
+"""The user's options of the generative memory; the text under a field is its help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsi.generation.sampling import SamplingOptions
 
 @dataclass(frozen=True)
 class MemoryOptions(SamplingOptions):
-    """The generative memory: which model, how it is trained, how queries are drawn from it."""
+    """The generative memory: the model, its training, and the sampling of queries."""
 
     document_length: Advanced[int] = 96
     """Maximum tokens of a document"""

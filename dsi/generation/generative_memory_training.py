@@ -1,4 +1,4 @@
-"""Trains a doc -> query model on labelled pairs: from scratch, or from a pretrained checkpoint."""
+"""Trains a doc -> query model on labeled pairs: from scratch or from a pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ def fit(
     options: MemoryOptions,
     work: Path,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
-    """Trains a model; the step's number and the seed decide what happens in a step.
+    """Trains a model; a step is determined by its number and the seed.
 
     Args:
         pairs: (text of a document, a query for it).
-        corpus: The texts that a vocabulary from scratch is made of, beside the queries.
-        options: Which model and how long.
-        work: Folder of the vocabulary and the checkpoints.
+        corpus: The texts, in addition to the queries, from which a vocabulary is built from
+            scratch.
+        options: The model and the length of training.
+        work: Folder for the vocabulary and the checkpoints.
 
     Returns:
         The model, its tokenizer, and the loss of the last step: the mean cross-entropy of a token.
@@ -101,13 +102,13 @@ def fit(
 
 
 def members(pairs: int, step: int, batch: int, seed: int) -> list[int]:
-    """Returns the pairs of a step: an endless stream of permutations, cut into batches.
+    """Returns the pairs of a step, from an endless stream of permutations split into batches.
 
     Args:
-        pairs: How many there are.
-        step: Which step, from 0.
+        pairs: Number of pairs.
+        step: Number of the step, from 0.
         batch: Pairs per step.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
     """
     found: list[int] = []
     start = step * batch
@@ -120,7 +121,7 @@ def members(pairs: int, step: int, batch: int, seed: int) -> list[int]:
 
 def save_writer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Writes a checkpoint that transformers loads: safetensors, configuration, tokenizer."""
-    model.config._name_or_path = ""  # a path of the machine it was trained on
+    model.config._name_or_path = ""  # a path on the machine it was trained on
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -166,14 +167,14 @@ def _start(
 def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     """Trains a vocabulary (sentencepiece, unigram) and returns it as a tokenizer.
 
-    Text is lower-cased and in Unicode form NFKC; characters that the texts hardly use are lost.
+    Text is lower-cased and in Unicode form NFKC; rare characters are dropped.
 
     Args:
-        texts: What it is learned from.
-        size: Most tokens.
+        texts: The training texts.
+        size: Maximum number of tokens.
 
     Raises:
-        InputError: The texts have too few words for so many tokens.
+        InputError: The texts have too few words for this many tokens.
     """
     import sentencepiece
     from tokenizers import (
@@ -237,12 +238,12 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
 
 
 def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
-    """Builds a T5 from scratch that begins by saying words of its document.
+    """Builds a T5 from scratch that initially outputs words of its document.
 
-    With random weights it would need far more pairs than a corpus has to learn to copy. So the
-    last decoder layer starts with a cross-attention that is uniform and passes on the tokens it
-    reads, and with heads that take the token just written out of the sum: input and output
-    embedding are one, and it would be said again. All other layers start silent.
+    With random weights it would need far more pairs than a corpus has to learn to copy. So the last
+    decoder layer starts with a uniform cross-attention that passes on the tokens it reads, and with
+    heads that subtract the token just written: input and output embeddings are tied, and it would
+    be repeated. All other layers start at zero.
     """
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -273,7 +274,7 @@ def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
         identity = torch.eye(width)
         last = model.decoder.block[-1].layer
         repeats, reads = last[0].SelfAttention, last[1].EncDecAttention
-        # Bucket 0 of the relative positions is the token itself; the bias is one for all layers.
+        # Bucket 0 of the relative positions is the token itself; all layers share the bias.
         model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight[0, :own] = 10.0
         repeats.v.weight[:width] = identity
         repeats.o.weight[:, :width] = -TAKEN_OUT * identity

@@ -1,4 +1,4 @@
-"""What generators that ask a neural model have in common."""
+"""Shared code of neural generators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from data_prep.generators.base import Generator
 
 
 class ModelGenerator(Generator):
-    """Writes for several documents at once (`generate_batch`), and is never started unasked."""
+    """Generates for several documents at once (`generate_batch`), and only on request."""
 
     shard_documents = 64
     expensive = True

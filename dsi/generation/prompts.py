@@ -1,4 +1,4 @@
-"""Prompts that fit into so many tokens: the document is cut, the instruction around it is not."""
+"""Prompts within a token limit: the document is truncated, the instruction around it is not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CUT = ("text", "title")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template and what stands in its fields.
+    """A template and the values of its fields.
 
     Attributes:
         template: Text with fields such as {text}.
-        values: Field -> what stands there.
+        values: Field -> value.
     """
 
     template: str
@@ -31,7 +31,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The filled template, without white space at its ends."""
+        """The filled template, stripped of leading and trailing white space."""
         return _FIELD.sub(lambda field: self.values[field[1]], self.template).strip()
 
     def without(self, *names: str) -> Prompt:
@@ -50,16 +50,16 @@ Encode = Callable[[str], list[int]]
 def fitted(
     prompt: Prompt, encode: Encode, tokenizer: PreTrainedTokenizerBase, most: int
 ) -> list[int]:
-    """Returns the token ids of a prompt whose text, and then title, is cut at its end to fit.
+    """Returns the token ids of a prompt, truncating its text, then its title, to fit.
 
     Args:
         prompt: The prompt.
-        encode: How the model reads it, marks and chat template included.
-        tokenizer: The model's tokenizer, which says where a field is cut.
-        most: Tokens that fit.
+        encode: The model's encoding, including special tokens and chat template.
+        tokenizer: The model's tokenizer, which determines where a field is truncated.
+        most: Maximum number of tokens.
 
     Raises:
-        InputError: What stands around the fields is already too long.
+        InputError: The text around the fields is already too long.
     """
     whole = encode(prompt.text)
     if len(whole) <= most:
@@ -67,13 +67,13 @@ def fitted(
     for number, name in enumerate(_CUT):
         bare = len(encode(prompt.without(*_CUT[: number + 1]).text))
         if bare > most:
-            continue  # even without this field; the next one is cut as well
+            continue  # even without this field; the next one is truncated as well
         kept = prompt.without(*_CUT[:number])
         room = most - bare
         while True:
             cut = kept.named(name, _first_tokens(tokenizer, kept.values.get(name, ""), room))
             found = encode(cut.text)
-            # Tokens may merge or part where a field meets its template.
+            # Tokens may merge or split where a field meets its template.
             if len(found) <= most or room == 0:
                 return found[:most]
             room = max(0, room - (len(found) - most))
@@ -85,7 +85,7 @@ def fitted(
 
 
 def _first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
-    """Returns the beginning of a text that has at most so many tokens."""
+    """Returns the longest beginning of a text within the token limit."""
     if count < 1:
         return ""
     reader: Any = tokenizer

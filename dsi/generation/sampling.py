@@ -1,4 +1,4 @@
-"""Samples texts from a language model: batched by length, and the same for every batching."""
+"""Samples texts from a language model: batched by length, with results independent of batching."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class SamplingOptions(GeneratorOptions):
-    """How queries are drawn from a model."""
+    """How queries are sampled from a model."""
 
     top_k: Advanced[int] = 10
     """Sample from the top k tokens; 1 is greedy"""
@@ -57,15 +57,15 @@ class SamplingOptions(GeneratorOptions):
 
 
 class Sampler:
-    """A language model that writes short texts.
+    """A language model that generates short texts.
 
-    What it writes to a prompt depends on the prompt, the seed and the options, and not on the
-    prompts beside it: every draw has random numbers of its own.
+    The output for a prompt depends on the prompt, the seed and the options, not on the other
+    prompts in the batch: every sample has random numbers of its own.
 
     Args:
         model: An encoder-decoder, or a causal model that continues the prompt.
         tokenizer: Its tokenizer.
-        options: How to draw.
+        options: How to sample.
     """
 
     def __init__(
@@ -93,22 +93,22 @@ class Sampler:
 
     @classmethod
     def open(cls, name: str, options: SamplingOptions) -> Sampler:
-        """Loads a checkpoint of transformers; runs no code from it.
+        """Loads a transformers checkpoint; never runs code from it.
 
         Args:
             name: A hub id, the path of a folder, or a GGUF file.
-            options: How to draw.
+            options: How to sample.
 
         Raises:
-            InputError: It cannot be loaded, or writes no text.
+            InputError: It cannot be loaded, or does not generate text.
         """
         return cls(*load_writer(name), options)
 
     def chat(self, system: str = "") -> None:
-        """Puts every prompt into the tokenizer's chat template from here on.
+        """Applies the tokenizer's chat template to every prompt from now on.
 
         Args:
-            system: The first message; none where it is empty.
+            system: The system message; none if empty.
 
         Raises:
             InputError: The model is an encoder-decoder, or its tokenizer has no such template.
@@ -124,13 +124,13 @@ class Sampler:
     def sample(
         self, prompts: Sequence[str | Prompt], per_prompt: int, seed: int
     ) -> list[list[str]]:
-        """Returns at most `per_prompt` different texts for each prompt.
+        """Returns at most `per_prompt` distinct texts for each prompt.
 
         Args:
-            prompts: What the model reads, at most `document_length` tokens of it; of a `Prompt`,
-                the document is cut, of a text its end.
-            per_prompt: How many different texts are wanted; a sure model may have fewer.
-            seed: Of the draws.
+            prompts: Input of the model, truncated to `document_length` tokens: a `Prompt` in its
+                document, a text at its end.
+            per_prompt: Number of distinct texts wanted; a peaked distribution may yield fewer.
+            seed: Seed of the sampling.
         """
         written: list[list[str]] = [[] for _ in prompts]
         if not len(prompts):
@@ -161,7 +161,7 @@ class Sampler:
         return found or [self.tokenizer.eos_token_id or 0]
 
     def _tokens(self, text: str, **limits: Any) -> list[int]:
-        """Returns all token ids that the model reads for a prompt, in a chat where it has one."""
+        """Returns all token ids of a prompt, within the chat template if one is set."""
         reader: Any = self.tokenizer
         if self._system is None:
             return list(reader(text, **limits)["input_ids"])
@@ -173,7 +173,7 @@ class Sampler:
     def _draw(
         self, lines: list[list[int]], randoms: list[np.random.Generator], copies: int
     ) -> list[list[str]]:
-        """Returns `copies` texts for each line of token ids, in the order they were drawn."""
+        """Returns `copies` texts for each line of token ids, in sampling order."""
         import torch
 
         options = self.options
@@ -206,7 +206,7 @@ class Sampler:
         if self.causal:
             tokens = tokens[:, prompt:]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        # A causal model goes on after its query, with the next example.
+        # A causal model continues after its query with the next example.
         texts = [text.strip().split("\n")[0] if self.causal else text for text in texts]
         if self._system is not None:
             texts = [_bare(text) for text in texts]
@@ -214,7 +214,7 @@ class Sampler:
         return [lines_of[start : start + copies] for start in range(0, len(lines_of), copies)]
 
     def _read_once(self, batch: Any, copies: int) -> dict[str, Any] | None:
-        """Reads each prompt once for all its copies, which `generate` would read one by one.
+        """Runs each prompt once for all its copies; `generate` would run every copy.
 
         The last token is left to `generate`, which starts from it.
 
@@ -224,7 +224,7 @@ class Sampler:
 
         Returns:
             The inputs of `generate`, [prompts * copies, length] each, with the keys and values of
-            all tokens but the last; None if the model keeps something else, such as the states of
+            all tokens but the last; None if the model caches something else, such as the states of
             a recurrent network.
         """
         from transformers import DynamicCache
@@ -248,15 +248,15 @@ class Sampler:
 
 
 class _Choose:
-    """Draws the next token of every row by itself, and leaves the search no other choice.
+    """Samples the next token of every row independently, and masks all others.
 
-    A draw from a softmax is the largest of its logits once each has Gumbel noise added (Gumbel
-    1954); with noise of its own for each row, a row is the same whatever is in the batch.
+    A sample from a softmax is the argmax of its logits after adding Gumbel noise (Gumbel 1954);
+    with separate noise for each row, a row does not depend on the rest of the batch.
 
     Args:
         noise: float32 [rows, steps, top_k].
-        temperature: What logits are divided by.
-        prompt: Tokens that the rows hold before the first step.
+        temperature: Divisor of the logits.
+        prompt: Number of tokens in the rows before the first step.
     """
 
     def __init__(self, noise: torch.Tensor, temperature: float, prompt: int) -> None:
@@ -276,11 +276,11 @@ class _Choose:
 
 
 class _EndOfLine:
-    """Ends a row of a causal model once it has written a line: what follows is not read.
+    """Ends a row of a causal model after its first line, since the rest is not used.
 
     Args:
         tokenizer: The model's tokenizer.
-        prompt: Tokens that the rows hold before the first step.
+        prompt: Number of tokens in the rows before the first step.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: int) -> None:
@@ -296,7 +296,7 @@ class _EndOfLine:
 
 
 def _bare(text: str) -> str:
-    """Returns an answer in a chat without the label, number or quotes that models put around it."""
+    """Strips the label, number or quotes that chat models put around an answer."""
     text = re.sub(r"^(?:\d+[.)]|[-*]|(?:question|query)\s*:)\s+", "", text.strip(), flags=re.I)
     quoted = re.fullmatch(r"[\"\u201c](.*)[\"\u201d]", text)
     return quoted[1] if quoted else text

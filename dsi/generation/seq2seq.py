@@ -1,4 +1,4 @@
-"""Pseudo-queries written by any model of transformers: docT5query, mT5, a causal model, ..."""
+"""Pseudo-queries from any transformers model: docT5query, mT5, a causal model, ..."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIELDS = ("title", "text", "language")
 
 @dataclass(frozen=True)
 class Seq2SeqOptions(SamplingOptions):
-    """Which model writes the queries, and what it is told."""
+    """The model that generates the queries, and its prompt."""
 
     model: str = DEFAULT_MODEL
     """Encoder-decoder, causal model or GGUF file: hub id or path"""
@@ -72,13 +72,13 @@ class Seq2SeqOptions(SamplingOptions):
 
     @property
     def spoken(self) -> list[str]:
-        """The languages, in order; empty where the prompt names none."""
+        """The languages, in order; empty if the prompt does not name any."""
         return [name.strip() for name in self.languages.split(",") if name.strip()]
 
     def proportions(self) -> list[tuple[str, int]]:
-        """Returns how many queries of a document are asked for in each language.
+        """Returns the number of queries per document in each language.
 
-        They add up to `per_doc`; the first ones get one more where it does not come out even.
+        They add up to `per_doc`; any remainder goes to the first languages.
         """
         names = self.spoken or [""]
         least, more = divmod(self.per_doc, len(names))
@@ -86,18 +86,18 @@ class Seq2SeqOptions(SamplingOptions):
 
     @property
     def template(self) -> str:
-        """The prompt, or the default one of chats where they have none of their own."""
+        """The prompt; for chats without one of their own, the default."""
         return CHAT_PROMPT if self.chat and self.prompt == PROMPT else self.prompt
 
     def fill(self, document: Document, language: str) -> Prompt:
-        """Returns the prompt for a document: its fields in their places."""
+        """Returns the prompt for a document, with its fields filled in."""
         values = {"title": document.title, "text": document.text, "language": language}
         return Prompt(self.template, values)
 
 
 @GENERATORS.register("seq2seq")
 class Seq2Seq(ModelGenerator):
-    """Samples queries from a model; a document's do not depend on the documents beside it.
+    """Samples queries from a model; those of a document do not depend on other documents.
 
     Raises:
         InputError: The model cannot be loaded.

@@ -1,4 +1,4 @@
-"""Repositories of the hub: their names, and what can go wrong on the way there."""
+"""Hub repositories: their names, and the errors of accessing them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NAME = re.compile(r"(?P<kind>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revisi
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, and which state of it is meant.
+    """A hub repository at a revision.
 
     Attributes:
         name: `user/name`.
-        dataset: Whether it is one of datasets, else of models.
+        dataset: Whether it is a dataset repository; otherwise it is a model repository.
         revision: A branch, a tag or a commit; None for the main branch.
     """
 
@@ -34,7 +34,7 @@ class Repository:
 
     @property
     def kind(self) -> str:
-        """What the hub calls its kind."""
+        """The hub's name for its type."""
         return "dataset" if self.dataset else "model"
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Repository:
         """Reads `user/name`, `datasets/user/name` and `user/name@revision`, with or without hf://.
 
         Raises:
-            InputError: It is none of these.
+            InputError: It has none of these forms.
         """
         found = _NAME.fullmatch(SCHEME.sub("", text))
         if found is None or ".." in text:
@@ -58,13 +58,13 @@ class Repository:
 
 
 def is_address(path: object) -> bool:
-    """Tells whether something names a repository of the hub: `hf://user/name`."""
+    """Tells whether a value names a hub repository: `hf://user/name`."""
     return isinstance(path, (str, os.PathLike)) and SCHEME.match(os.fspath(path)) is not None
 
 
 @contextmanager
 def reporting_problems(repository: Repository) -> Iterator[None]:
-    """Turns what the hub and the network answer into one line.
+    """Turns errors of the hub and the network into one line.
 
     Raises:
         InputError: The repository or its revision is missing, access is denied, or the hub cannot
@@ -72,7 +72,7 @@ def reporting_problems(repository: Repository) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
-    # The client has its own client, by its version.
+    # The hub client uses its own HTTP client, depending on its version.
     http = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
     where = f"hf://{repository}"
     try:
@@ -108,7 +108,7 @@ def reporting_problems(repository: Repository) -> Iterator[None]:
 
 
 def hub() -> Any:
-    """Returns the client of the hub, at HF_ENDPOINT where that is set."""
+    """Returns the hub client, for HF_ENDPOINT if that is set."""
     from huggingface_hub import HfApi
 
     return HfApi(library_name="dsi-toolkit")

@@ -1,4 +1,4 @@
-"""The card of a repository: what is in it, under which license, how good it is, how to use it."""
+"""The repository card: contents, license, quality and usage."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def card_of(contents: Contents, repository: Repository) -> str:
     """Returns the README.md of a repository.
 
     Args:
-        contents: What is in it.
-        repository: Its name.
+        contents: The contents of the repository.
+        repository: The name of the repository.
     """
     body = _of_index if contents.manifest is not None else _of_dataset
     return "\n".join([*_front_matter(contents), "", *body(contents, repository), ""])
 
 
 def _front_matter(contents: Contents) -> Iterator[str]:
-    """Yields the lines that the hub reads."""
+    """Yields the metadata lines that the hub reads."""
     yield "---"
     if contents.manifest is not None:
         yield "library_name: dsi-toolkit"
@@ -110,7 +110,7 @@ def _table(rows: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """Returns text that is no markup in a cell of a table."""
+    """Escapes text for a table cell."""
     plain = " ".join(text.split())
     return re.sub(r"([\\|<>\[\]`*_])", r"\\\1", plain)
 

@@ -1,8 +1,8 @@
-"""What of an index or a dataset is published, file by file, and how much text that is.
+"""The published part of an index or a dataset, file by file, and the amount of text in it.
 
-Of an index it is the live version without its log. Absolute paths of the author's machine are cut
-down to file names. Without the corpus, only what a search reads is left: the model, the tokenizer,
-the identifiers, the titles and the weights of words.
+For an index, this is the live version without its log. Absolute paths of the author's machine are
+reduced to file names. Without the corpus, only what a search reads remains: the model, the
+tokenizer, the identifiers, the titles and the word weights.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class PublishedText:
     """How much text a push publishes.
 
     Attributes:
-        documents: Documents whose text is in it.
-        characters: Characters of their titles and texts.
-        titles: Characters of titles, where the texts are left out.
-        queries: Labelled queries.
-        pseudo_queries: Generated queries.
+        documents: Number of documents whose text is included.
+        characters: Number of characters in their titles and texts.
+        titles: Number of characters in titles, if the texts are left out.
+        queries: Number of labeled queries.
+        pseudo_queries: Number of generated queries.
     """
 
     documents: int = 0
@@ -63,10 +63,10 @@ class Contents:
     """The files of a repository.
 
     Attributes:
-        files: Path in the repository -> a file, or content that is written for it.
-        text: How much text they have.
-        dataset: What is known of the corpus; None where the index has none.
-        manifest: Of the index; None for a dataset.
+        files: Path in the repository -> a file, or generated content.
+        text: The amount of text in them.
+        dataset: Facts about the corpus; None if the index has none.
+        manifest: The manifest of the index; None for a dataset.
         kind: The kind of its identifiers; empty for a dataset.
     """
 
@@ -78,7 +78,7 @@ class Contents:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The total size in bytes."""
         return sum(
             len(file) if isinstance(file, bytes) else file.stat().st_size
             for file in self.files.values()
@@ -86,14 +86,14 @@ class Contents:
 
 
 def contents_of(folder: Path, *, corpus: bool = True) -> Contents:
-    """Returns what of an index or a dataset is published.
+    """Returns the files of an index or a dataset to publish.
 
     Args:
         folder: The folder of an index or of a dataset.
-        corpus: Whether the texts of an index are.
+        corpus: Whether to include the texts of an index.
 
     Raises:
-        InputError: It is neither, or damaged; or the corpus of a dataset is to be left out.
+        InputError: It is neither, or damaged; or the corpus of a dataset was to be left out.
     """
     if (folder / "dataset.json").is_file():
         if not corpus:
@@ -176,7 +176,7 @@ def _text_of(dataset: Dataset) -> PublishedText:
 
 
 def without_paths(value: Any) -> Any:
-    """Returns a value of JSON in which absolute paths are cut down to the name of the file."""
+    """Returns a JSON value in which absolute paths are reduced to file names."""
     if isinstance(value, dict):
         return {name: without_paths(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):

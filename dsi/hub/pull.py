@@ -1,8 +1,8 @@
 """Pulling an index or a dataset from the hub, and opening one by its address.
 
-A revision is resolved to a commit first, and every file is of that commit. Files arrive in a hidden
-folder beside the target, where an interrupted pull goes on. They are checked as any index that
-comes from elsewhere is, and only then renamed to the target.
+A revision is first resolved to a commit, and every file comes from that commit. Files are
+downloaded to a hidden folder next to the target, where an interrupted pull resumes. They are
+checked like any index from elsewhere, and only then renamed to the target.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ RECORD = "pulled.json"
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull has brought.
+    """The result of a pull.
 
     Attributes:
-        repository: From where.
-        commit: Which commit it is of.
-        folder: Where it is.
-        files: How many files it has.
-        bytes: How large they are.
+        repository: The source.
+        commit: The commit of the files.
+        folder: The local folder.
+        files: Number of files.
+        bytes: Their total size.
     """
 
     repository: Repository
@@ -49,15 +49,15 @@ class Pulled:
 
 
 def pull(repository: Repository, out: Path) -> Pulled:
-    """Downloads an index or a dataset; run again after an interruption, it continues.
+    """Downloads an index or a dataset; resumes if run again after an interruption.
 
     Args:
-        repository: The repository, and which revision of it.
-        out: The folder that it becomes; there must be none, or an empty one.
+        repository: The repository, with a revision.
+        out: The target folder; it must not exist, or be empty.
 
     Raises:
-        InputError: There is something in the folder, the repository is missing or holds something
-            else, a file is not as it was written, or the hub cannot be reached.
+        InputError: The folder is not empty, the repository is missing or holds something else, a
+            file is damaged, or the hub cannot be reached.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("there is something here already", where=out, hint="Name a new folder")
@@ -83,7 +83,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
             local_dir=staged,
             allow_patterns=wanted,
         )
-    shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's notes on what has arrived
+    shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's download records
     try:
         _check(staged, repository)
     except InputError:
@@ -101,7 +101,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
     """Returns the files of a repository that belong to an index or a dataset.
 
     Raises:
-        InputError: It holds neither, or a name leads out of its folder.
+        InputError: It holds neither, or a file name leads out of its folder.
     """
     where = f"hf://{repository}"
     if len(names) > version_files.MOST_FILES:
@@ -124,7 +124,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
 
 
 def _staged(out: Path, commit: str) -> Path:
-    """Returns the folder in which a pull of a commit gathers its files."""
+    """Returns the folder to which a pull of a commit downloads its files."""
     out.parent.mkdir(parents=True, exist_ok=True)
     recover(out)
     staged = out.parent / f".{out.name}.pull-{commit}"
@@ -136,10 +136,10 @@ def _staged(out: Path, commit: str) -> Path:
 
 
 def _check(folder: Path, repository: Repository) -> None:
-    """Checks every file of what has arrived, as of anything that comes from elsewhere.
+    """Checks every downloaded file, like those of any index or dataset from elsewhere.
 
     Raises:
-        InputError: Something is missing, damaged, or no part of an index or dataset.
+        InputError: Something is missing, damaged, or not part of an index or dataset.
     """
     version_files.walk(folder)
     if repository.dataset:
@@ -154,16 +154,16 @@ def _check(folder: Path, repository: Repository) -> None:
 
 
 def local_copy(address: str | os.PathLike[str]) -> Path:
-    """Returns the folder of an index of the hub, which is downloaded when it is first asked for.
+    """Returns the folder of an index on the hub, downloading it on first use.
 
-    Copies are kept in the folder `dsi-toolkit` of the hub's cache (HF_HOME), one for each commit.
-    Where the hub cannot be reached, the commit that the revision was last is taken.
+    Copies are kept in the folder `dsi-toolkit` of the hub's cache (HF_HOME), one per commit. If the
+    hub cannot be reached, the last known commit of the revision is used.
 
     Args:
         address: `hf://user/name`, or `hf://user/name@revision`.
 
     Raises:
-        InputError: There is no such index, or no copy of it and no way to the hub.
+        InputError: There is no such index, or there is no copy of it and the hub cannot be reached.
     """
     repository = Repository.parse(os.fspath(address))
     client = hub()

@@ -14,13 +14,13 @@ from dsi.hub.contents import Contents, contents_of
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push published, or would.
+    """What a push published or would publish.
 
     Attributes:
-        repository: Where.
-        contents: What.
-        public: Whether everybody can read the repository; None where that has not been asked.
-        commit: The commit; None where nothing was pushed.
+        repository: The repository.
+        contents: The contents.
+        public: Whether everybody can read the repository; None if that was not queried.
+        commit: The commit; None if nothing was pushed.
     """
 
     repository: Repository
@@ -30,11 +30,11 @@ class Pushed:
 
 
 def plan_push(folder: Path, repository: Repository, *, corpus: bool = True) -> Pushed:
-    """Tells what a push would publish; asks nothing of the network.
+    """Tells what a push would publish, without network access.
 
     Args:
         folder: The folder of an index or of a dataset.
-        repository: Where it would go; `dataset` is set by what the folder is.
+        repository: The target; `dataset` is set according to the folder.
         corpus: Whether the texts of an index would be published.
 
     Raises:
@@ -58,13 +58,13 @@ def push(
 ) -> Pushed:
     """Publishes an index (its live version) or a dataset, as one commit.
 
-    Files of the repository that an earlier push has put there go with the same commit. Large files
-    that have arrived before an interruption are not sent again.
+    Files that an earlier push left in the repository are removed in the same commit. Large files
+    that were uploaded before an interruption are not sent again.
 
     Args:
         folder: The folder.
-        repository: Where; it is made where there is none.
-        corpus: Whether the texts of an index are published.
+        repository: The target; it is created if it does not exist.
+        corpus: Whether to publish the texts of an index.
         public: Whether everybody may read the repository. False makes a new one private, and
             refuses one that is public.
 
@@ -111,7 +111,7 @@ def push(
 
 
 def _is_ours(name: str) -> bool:
-    """Tells whether a push has put a file there."""
+    """Tells whether a file comes from a push."""
     top = name.partition("/")[0]
     return top in ("versions", "corpus", "queries", "qrels", "pseudo")
 

@@ -1,4 +1,4 @@
-"""An index in the tools that its users already have: one file, one tool, one extra of the package.
+"""Connectors to other tools: one file and one extra of the package for each tool.
 
-`import dsi` imports none of these, and each imports its tool when it is imported itself.
+`import dsi` imports none of them, and each imports its tool when it is imported itself.
 """

@@ -1,4 +1,4 @@
-"""What the connectors share: an index however it is named, and hits that have their texts."""
+"""Shared code of the connectors: opening an index, and hits with their texts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def opened(index: AnyIndex) -> Index:
 def ranked_texts(
     index: Index, query: str, k: int, *, reorder: bool, options: SearchOptions | None
 ) -> list[tuple[int, Hit]]:
-    """Returns (rank from 1, hit with its text), in the order in which a prompt is to have them.
+    """Returns (rank from 1, hit with its text), in prompt order.
 
     Args:
-        index: The index; it must have been written with the texts of its documents.
+        index: The index; it must store the texts of its documents.
         query: The query.
-        k: Most hits.
-        reorder: Whether the best stand at both ends; else the best are first.
+        k: Maximum number of hits.
+        reorder: Whether to put the best hits at both ends; otherwise the best come first.
         options: How to search.
 
     Raises:
@@ -42,5 +42,5 @@ def ranked_texts(
 
 
 def described(rank: int, hit: Hit) -> dict[str, Any]:
-    """Returns what a hit is besides its text, for the metadata of a framework's document."""
+    """Returns the fields of a hit other than its text, as metadata of a framework's document."""
     return {"doc_id": hit.doc_id, "title": hit.title, "score": hit.score, "rank": rank}

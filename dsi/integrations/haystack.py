@@ -1,4 +1,4 @@
-"""An index as a component of Haystack 3."""
+"""An index as a Haystack 3 component."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ with needed("haystack-ai", "haystack"):
 
 @component
 class IndexRetriever:
-    """Gives a pipeline the documents that answer a query, the best first.
+    """Retrieves the documents that answer a query for a pipeline, best first.
 
     `IndexRetriever("index").run(query="a question")["documents"]` is a list of Haystack documents:
     the text as `content`, the document's id as `id`, its score, and doc_id, title, score and rank
     as `meta`.
 
     Args:
-        index: The index, open or by the path of its folder. A pipeline can be stored only with a
-            path, and opens it when it is run.
+        index: An open index, or the path of its folder. Only a pipeline with a path can be
+            serialized; it opens the index when it runs.
         top_k: How many documents to return.
         reorder: Put the best documents at both ends, for long prompts.
     """
@@ -42,10 +42,10 @@ class IndexRetriever:
             self._open = opened(self.index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what a stored pipeline has of the component.
+        """Serializes the component for a pipeline.
 
         Raises:
-            InputError: It was made with an open index.
+            InputError: It was created with an open index.
         """
         if isinstance(self.index, Index):
             raise InputError(
@@ -57,7 +57,7 @@ class IndexRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IndexRetriever:
-        """Returns the component of a stored pipeline."""
+        """Restores the component of a serialized pipeline."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
@@ -69,7 +69,7 @@ class IndexRetriever:
         Args:
             query: The query.
             filters: Must be empty: documents of an index have no metadata to filter by.
-            top_k: How many documents to return, where it is another number than the component's.
+            top_k: How many documents to return, if other than the component's number.
 
         Raises:
             InputError: There are filters, or the query is empty.

@@ -1,4 +1,4 @@
-"""An index as a retriever of LangChain (langchain-core 1.x)."""
+"""An index as a LangChain retriever (langchain-core 1.x)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with needed("langchain-core", "langchain"):
 
 
 class IndexRetriever(BaseRetriever):
-    """Gives a chain the documents that answer a query, the best first.
+    """Retrieves the documents that answer a query for a chain, best first.
 
     `IndexRetriever(index="index", k=5).invoke("a question")` returns LangChain documents: the text
     as `page_content`, the document's id as `id`, and doc_id, title, score and rank as `metadata`.

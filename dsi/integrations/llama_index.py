@@ -1,4 +1,4 @@
-"""An index as a retriever of LlamaIndex (llama-index-core 0.14)."""
+"""An index as a LlamaIndex retriever (llama-index-core 0.14)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ with needed("llama-index-core", "llama-index"):
 
 
 class IndexRetriever(BaseRetriever):
-    """Gives a query engine the documents that answer a query, the best first.
+    """Retrieves the documents that answer a query for a query engine, best first.
 
     `IndexRetriever("index", k=5).retrieve("a question")` returns nodes with scores: the document's
-    id is the node's, and doc_id, title, score and rank are its `metadata`, which a prompt has of
-    the title alone.
+    id is the node's, and doc_id, title, score and rank are its `metadata`, of which prompts include
+    the title only.
 
     Args:
-        index: The index, open or by the path of its folder.
+        index: An open index, or the path of its folder.
         k: How many documents to return.
         reorder: Put the best documents at both ends, for long prompts.
         options: How to search; default `SearchOptions()`.

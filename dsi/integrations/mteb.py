@@ -1,4 +1,4 @@
-"""An index as a model of MTEB 2 (`mteb.models.SearchProtocol`): trained on a corpus, and asked."""
+"""An index as an MTEB 2 model (`mteb.models.SearchProtocol`): trained on a corpus and queried."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class GenerativeIndex:
-    """Trains an index on the corpus of a retrieval task, and answers the task's queries.
+    """Trains an index on the corpus of a retrieval task and answers the task's queries.
 
-    `mteb.evaluate(GenerativeIndex("folder"), [task])` does both. No judgment and no query of the
-    task is trained on. An index that is in the folder already is opened, and not trained again.
+    `mteb.evaluate(GenerativeIndex("folder"), [task])` does both. The task's queries and judgments
+    are not used for training. An existing index in the folder is opened, not trained again.
 
     Args:
         folder: Where to write the indexes, each in a folder of its task's name.
-        options: Those of `dsi train`; its defaults where None.
+        options: Options of `dsi train`; its defaults if None.
         name: The name of the model in MTEB's results, `organization/model`.
     """
 
@@ -63,11 +63,11 @@ class GenerativeIndex:
         num_proc: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Trains an index on a corpus, or opens the one that was trained on it.
+        """Trains an index on a corpus, or opens the one already trained on it.
 
         Args:
-            corpus: Rows of `id` and `text`, and `title` where there is one. A document that has
-                neither title nor text is left out: nothing could find it.
+            corpus: Rows of `id` and `text`, and optionally `title`. A document with neither title
+                nor text is left out: nothing could find it.
             task_metadata: The task; its name names the folder.
             hf_split: The split; so does its name.
             hf_subset: The subset; so does its name.
@@ -76,7 +76,7 @@ class GenerativeIndex:
             **kwargs: Not used.
 
         Raises:
-            InputError: The corpus has no text, or the folder has an index of another corpus.
+            InputError: The corpus has no text, or the folder holds an index of another corpus.
         """
         names = (task_metadata.name, hf_subset, hf_split)
         folder = self.folder.joinpath(*(re.sub(r"[^\w.-]", "_", name) for name in names))
@@ -109,8 +109,8 @@ class GenerativeIndex:
             task_metadata: Not used.
             hf_split: Not used.
             hf_subset: Not used.
-            top_k: Most documents for a query.
-            encode_kwargs: `batch_size` is how many queries are searched at once.
+            top_k: Maximum number of documents per query.
+            encode_kwargs: `batch_size` is the number of queries searched at once.
             top_ranked: Query id -> the only documents to rank for it, in reranking tasks.
             num_proc: Not used.
             **kwargs: Not used.
@@ -138,7 +138,7 @@ class GenerativeIndex:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB's results say of the model."""
+        """The metadata of the model in MTEB's results."""
         return ModelMeta.create_empty(
             {
                 "name": self.name,

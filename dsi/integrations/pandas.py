@@ -1,4 +1,4 @@
-"""Hits as a table of pandas."""
+"""Hits as a pandas data frame."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def to_frame(
     queries: str | Sequence[str] | None = None,
     query_ids: Sequence[str] | None = None,
 ) -> DataFrame:
-    """Returns the hits of one or several queries as a data frame, a row a hit.
+    """Returns the hits of one or several queries as a data frame, one row per hit.
 
     Args:
         hits: What `Index.search` returns: a list for one query, a list of lists for several.
-        queries: The text or texts that were searched for; without them there is no such column.
+        queries: The text or texts of the queries; without them there is no such column.
         query_ids: Their ids; default "1", "2", ...
 
     Returns:
-        Columns query_id, query, rank (from 1), score, doc_id, title and text, the latter where
-        the hits have texts; in the order of the queries, the best hit of each first.
+        Columns query_id, query, rank (from 1), score, doc_id, title and text (if the hits have
+        texts); in the order of the queries, best hits first.
 
     Raises:
-        InputError: There are more or fewer queries or ids than lists of hits.
+        InputError: The number of queries or ids differs from that of the lists of hits.
     """
     import pandas
 
@@ -66,7 +66,7 @@ def to_frame(
 
 
 def _per_query(hits: Sequence[Any]) -> list[list[Hit]]:
-    """Returns one list for each query, of what is one list or a list of them."""
+    """Normalizes one list of hits, or a list of lists, to one list per query."""
     from dsi.index import Hit
 
     given = list(hits)

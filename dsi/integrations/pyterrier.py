@@ -1,7 +1,7 @@
-"""An index in pipelines of PyTerrier 1.1: an artifact, its indexer and its retriever.
+"""An index in PyTerrier 1.1 pipelines: an artifact, its indexer and its retriever.
 
 `pyterrier.Artifact.load(folder)` finds the class by the entry point `generative_index.dsi` and the
-file `pt_meta.json` that `GenerativeIndex` writes into the folder of an index.
+file `pt_meta.json` that `GenerativeIndex` writes to the folder of an index.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class GenerativeIndex(pyterrier.Artifact, pyterrier.Indexer):
 
     Args:
         path: The folder of the index, which need not exist before it is trained.
-        options: Those of `dsi train`; its defaults where None.
+        options: Options of `dsi train`; its defaults if None.
     """
 
     ARTIFACT_TYPE = _META["type"]
@@ -50,14 +50,14 @@ class GenerativeIndex(pyterrier.Artifact, pyterrier.Indexer):
         self._opened: Index | None = None
 
     def index(self, iter: Iterable[Mapping[str, Any]], **kwargs: Any) -> GenerativeIndex:
-        """Trains the index; called again with the same documents, it opens what is there.
+        """Trains the index; called again with the same documents, it opens the existing one.
 
         Args:
-            iter: Documents as PyTerrier has them: `docno`, `text` and, where there is one, `title`.
-            **kwargs: None is known.
+            iter: Documents in PyTerrier's format: `docno`, `text` and optionally `title`.
+            **kwargs: None are supported.
 
         Raises:
-            InputError: A document lacks its docno or text, or the folder has another index.
+            InputError: A document lacks its docno or text, or the folder holds another index.
         """
         if kwargs:
             raise InputError(f"index() knows no {', '.join(kwargs)}")
@@ -86,18 +86,18 @@ class GenerativeIndex(pyterrier.Artifact, pyterrier.Indexer):
         """Returns a transformer that searches the index.
 
         Args:
-            num_results: Most documents for a query.
+            num_results: Maximum number of documents per query.
             with_text: Add the columns title and text, which re-rankers read.
             options: How to search; default `SearchOptions()`.
         """
         return GenerativeRetriever(self.opened(), num_results, with_text, options)
 
     def index_inputs(self) -> list[list[str]]:
-        """Returns the columns that documents must have."""
+        """Returns the columns required of documents."""
         return [["docno", "text"]]
 
     def _package_files(self) -> Iterator[tuple[str, str | IO[bytes]]]:
-        """Yields (path in a package, file) of the live version: others stay at home."""
+        """Yields (path in a package, file) of the live version only."""
         folder = Path(self.path)
         if not (folder / "pt_meta.json").is_file():
             write_json(folder / "pt_meta.json", _META)
@@ -110,11 +110,11 @@ class GenerativeIndex(pyterrier.Artifact, pyterrier.Indexer):
 
 
 class GenerativeRetriever(pyterrier.Transformer):
-    """Finds documents for queries: columns qid and query in; docno, score and rank out, too.
+    """Finds documents for queries: takes columns qid and query; adds docno, score and rank.
 
     Args:
         index: The index.
-        num_results: Most documents for a query.
+        num_results: Maximum number of documents per query.
         with_text: Add the columns title and text, which re-rankers read.
         options: How to search; default `SearchOptions()`.
     """
@@ -132,7 +132,7 @@ class GenerativeRetriever(pyterrier.Transformer):
         self.options = options
 
     def transform(self, inp: DataFrame) -> DataFrame:
-        """Searches for each row; other columns stay, and an empty query finds nothing.
+        """Searches for each row; other columns are kept, and an empty query finds nothing.
 
         Args:
             inp: A frame with the columns qid and query.

@@ -1,4 +1,4 @@
-"""What a step's loss is: a list of terms with weights, over one forward pass that they share."""
+"""The loss of a step: a list of weighted terms over one shared forward pass."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Targets:
-    """The identifiers as the loss reads them.
+    """The identifiers as targets of the loss.
 
     Attributes:
         codes: The codes of every identifier, `IGNORED` past the end; int64 [identifiers, longest].
-        competitors: Which codes a labelled query competes with at each position; bool
-            [longest, alphabet], or None for all.
-        continuations: Where the codes stand in the trie, for a loss among those that may follow a
+        competitors: Which codes compete at each position for a labeled query; bool [longest,
+            alphabet], or None for all.
+        continuations: The codes' positions in the trie, for a loss over the codes that may follow a
             prefix; None for one over the whole alphabet.
-        lexical: Scores that are added to the logits; None for none.
+        lexical: Scores to add to the logits; None for none.
     """
 
     codes: torch.Tensor
@@ -49,13 +49,13 @@ class Targets:
         labelled: np.ndarray | None,
         trie: TorchTrie | None = None,
     ) -> Targets:
-        """Takes the codes from the table's matrix.
+        """Builds the targets from the table's matrix.
 
         Args:
             matrix: The identifiers, padded with `PAD`; int32 [identifiers, longest].
-            alphabet_size: How many codes there are.
-            labelled: Identifiers that labelled queries compete among; None for all of them.
-            trie: For a loss among the codes that may follow a prefix: the trie that says which.
+            alphabet_size: Size of the docid alphabet.
+            labelled: The identifiers that compete for labeled queries; None for all of them.
+            trie: The trie, for a loss over the codes that may follow a prefix.
         """
         codes = torch.from_numpy(matrix.astype(np.int64))
         competitors = None
@@ -71,7 +71,7 @@ class Targets:
         return cls(codes, competitors, continuations)
 
     def to(self, device: torch.device) -> Targets:
-        """Returns them on a device."""
+        """Moves them to a device."""
         among = None if self.competitors is None else self.competitors.to(device)
         continuations = None if self.continuations is None else self.continuations.to(device)
         return Targets(self.codes.to(device), among, continuations, self.lexical)
@@ -80,26 +80,26 @@ class Targets:
 class Forward:
     """The examples of one micro-batch on their way through the model.
 
-    What several terms need is computed once, and what none of them asks for not at all. Every
-    pass goes through the model as it was wrapped for several processes or half precision.
+    Values that several terms need are computed once, and values that none needs are not computed.
+    Every pass goes through the model as wrapped for several processes or half precision.
 
     Args:
         model: The model, wrapped.
         batch: The examples, at least one.
         targets: All identifiers, on the model's device.
-        step: Which step, from 0.
-        steps: How many there will be.
-        hidden_states: Whether a term will ask for the decoder's hidden states.
+        step: Number of the step, from 0.
+        steps: Total number of steps.
+        hidden_states: Whether a term needs the decoder's hidden states.
 
     Attributes:
         input_ids: int64 [examples, longest].
         attention_mask: int64, same shape.
-        rows: Numbers of the identifiers, which are table rows where each document has one; int64
+        rows: Numbers of the identifiers, which are table rows if each document has one; int64
             [examples].
-        labelled: Which examples are labelled queries; bool [examples].
+        labelled: Which examples are labeled queries; bool [examples].
         codes: The identifier of each example, `IGNORED` past its end; int64
             [examples, positions].
-        decoder_input_ids: The same, one place later, after PAD; int64 [examples, positions].
+        decoder_input_ids: The same, shifted right after PAD; int64 [examples, positions].
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class Forward:
 
     @cached_property
     def outputs(self) -> Any:
-        """What the model returns for the examples and their own identifiers."""
+        """The model's output for the examples and their own identifiers."""
         return self.run()
 
     @cached_property
     def logits(self) -> torch.Tensor:
-        """Of every code at every position of `codes`; [examples, positions, alphabet]."""
+        """Logits of every code at every position of `codes`; [examples, positions, alphabet]."""
         logits = self.outputs.logits
         if self.targets.lexical is None:
             return logits
@@ -144,32 +144,32 @@ class Forward:
 
     @property
     def decoder_states(self) -> torch.Tensor:
-        """What the output layer reads; [examples, positions, width].
+        """The input of the output layer; [examples, positions, width].
 
-        A term that asks for it says so by its class attribute `hidden_states`.
+        A term that needs it sets its class attribute `hidden_states`.
         """
         return self.outputs.decoder_hidden_states[-1]
 
     @property
     def encoder_states(self) -> torch.Tensor:
-        """What the decoder reads of the texts; [examples, longest, width].
+        """The encoder's states of the texts; [examples, longest, width].
 
-        A term that asks for it says so by its class attribute `encoder_states`.
+        A term that needs it sets its class attribute `encoder_states`.
         """
         return self.outputs.encoder_last_hidden_state
 
     def once(self, key: K, make: Callable[[K, Forward], T]) -> T:
-        """Returns `make(key, self)`, made by the first of several terms that asks for it."""
+        """Returns `make(key, self)`, cached for all terms that need it."""
         found = (key, make)
         if found not in self._made:
             self._made[found] = make(key, self)
         return self._made[found]
 
     def run(self, **changes: Any) -> Any:
-        """Makes a pass of its own, with its own dropout.
+        """Runs a separate pass, with its own dropout.
 
         Args:
-            changes: Inputs of the model in place of those of the examples.
+            changes: Inputs of the model that replace those of the examples.
         """
         inputs = {
             "input_ids": self.input_ids,
@@ -186,20 +186,19 @@ class Forward:
 class Objective:
     """One term of the loss.
 
-    A subclass says what it costs by `of_examples`, by `of_weights`, or by both. The loss of a
-    step is
+    A subclass defines its cost by `of_examples`, `of_weights`, or both. The loss of a step is
 
         sum over terms of weight * (sum of `of_examples` over the step / examples + `of_weights`)
 
-    whatever parts and processes the step's examples are spread over.
+    regardless of how the step's examples are split into parts and processes.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Factor of the term.
 
     Attributes:
-        name: The term in logs; no two terms of a run share it.
-        hidden_states: Whether `Forward.decoder_states` is asked for.
-        encoder_states: Whether `Forward.encoder_states` is asked for.
+        name: The name of the term in logs, unique within a run.
+        hidden_states: Whether the term needs `Forward.decoder_states`.
+        encoder_states: Whether the term needs `Forward.encoder_states`.
         whole_batch: Whether an example's loss depends on the others of its micro-batch.
     """
 
@@ -212,39 +211,38 @@ class Objective:
         self.weight = weight
 
     def prepare(self, device: torch.device) -> None:
-        """Moves what the term keeps to the model's device; called once, before the first step."""
+        """Moves the term's tensors to the model's device; called once, before the first step."""
 
     def of_examples(self, forward: Forward) -> torch.Tensor | None:
         """Returns the sum over the examples of one micro-batch, a scalar.
 
-        It is called in every process for every micro-batch, one without examples that matter to
-        the term too, and then makes the same passes through the model, so that no process
-        waits for another.
+        It is called in every process for every micro-batch, even one without relevant examples, and
+        then runs the same passes through the model, so that no process waits for another.
         """
         return None
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor | None:
-        """Returns a scalar that depends on the weights only; counted once a step.
+        """Returns a scalar that depends on the weights only; counted once per step.
 
         Args:
-            model: The model without any wrapping.
+            model: The unwrapped model.
         """
         return None
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
-        """Sees the weights after step `step` (from 0).
+        """Called with the weights after step `step` (from 0).
 
         Args:
-            model: The model without any wrapping.
-            step: Which step was made.
+            model: The unwrapped model.
+            step: Number of the completed step.
         """
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Returns what a checkpoint must keep for the term to go on as if never interrupted."""
+        """Returns the state that a checkpoint must keep to resume the term exactly."""
         return {}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
 
 
 OBJECTIVES: Registry[type[Any]] = Registry("objective")
@@ -252,7 +250,7 @@ OBJECTIVES: Registry[type[Any]] = Registry("objective")
 
 
 def decoder_inputs(codes: torch.Tensor) -> torch.Tensor:
-    """Returns what the decoder reads to write identifiers: PAD, then all but the last code.
+    """Returns the decoder input for identifiers: PAD, then all but the last code.
 
     Args:
         codes: `IGNORED` past the end; int64 [..., positions].

@@ -1,4 +1,4 @@
-"""Candidate documents of a teacher, with the scores of teacher and model."""
+"""A teacher's candidate documents, with the scores of teacher and model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidate documents of each query that the teacher scored, the relevant one first.
+    """The candidate documents of each query that the teacher scored, the relevant one first.
 
     Attributes:
-        teacher_scores: The teacher's scores over the temperature, -inf where there is no document;
-            float32 [queries, documents].
+        teacher_scores: The teacher's scores divided by the temperature, -inf where there is no
+            document; float32 [queries, documents].
         codes: Their identifiers, `IGNORED` past the end and where there is no document; int64
             [queries, documents, positions].
         code_logits: The model's logit of each code, 0 past the end; float32, same shape.
@@ -35,7 +35,7 @@ class Candidates:
 
     @property
     def present(self) -> torch.Tensor:
-        """Where there is a document; bool [queries, documents]."""
+        """Mask of existing documents; bool [queries, documents]."""
         return self.teacher_scores > -torch.inf
 
     @property
@@ -73,7 +73,7 @@ def _look_up(teacher_scores: TeacherScores, forward: Forward) -> Candidates:
     device = forward.codes.device
     rows, scores = teacher_scores.of(forward.batch.numbers)
     asked = np.flatnonzero((rows >= 0).any(axis=1))
-    # A pass without any example would fail; the first one stands in and counts for nothing.
+    # A pass without examples would fail; the first example serves as a placeholder with no effect.
     numbers = asked if len(asked) else np.zeros(1, np.int64)
     places = torch.from_numpy(numbers).to(device)
     picked = torch.from_numpy(rows[numbers]).to(device)
@@ -96,8 +96,8 @@ def _look_up(teacher_scores: TeacherScores, forward: Forward) -> Candidates:
 def _logits(forward: Forward, places: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Returns float32 logits, broadcastable to [queries, documents, positions, alphabet]."""
     if forward.targets.codes.shape[1] == 1:
-        # Identifiers of one code are all read off the same distribution. (Whether this holds is
-        # the same in all processes, so that all make the same passes.)
+        # Identifiers of one code all come from the same distribution. (All processes agree on
+        # whether this holds, so that all run the same passes.)
         return forward.logits[places, :1].float().unsqueeze(1)
     queries, documents, positions = codes.shape
     hidden = forward.encoder_states[places]

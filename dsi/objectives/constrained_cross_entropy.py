@@ -1,8 +1,8 @@
-"""Cross-entropy among the codes that may follow a prefix: the loss of a constrained search.
+"""Cross-entropy over the codes that may follow a prefix: the loss for constrained search.
 
 Published systems train over the whole alphabet (Tay et al. 2022, section 3) or over the codes of a
-position (NCI and RIPOR mask the others). A search that is held to the trie never takes any other
-code than those that continue a prefix, so a model need not learn to tell them from the rest.
+position (NCI and RIPOR mask the others). A search constrained to the trie only ever takes codes
+that continue a prefix, so a model need not learn to tell them from the rest.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def constrained_cross_entropy(
     A code that is the only continuation costs nothing.
 
     Args:
-        logits: Of every code at every position, float [batch, positions, alphabet].
+        logits: Logits of every code at every position, float [batch, positions, alphabet].
         targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
         rows: Table rows of the examples' identifiers, int64 [batch].
-        continuations: Where these stand in the trie.
-        label_smoothing: Share of the target that is spread over the continuations; 0 for none.
-        competitors: Which codes an example's softmax runs over besides, bool broadcastable to
+        continuations: Their positions in the trie.
+        label_smoothing: Share of the target to spread over the continuations; 0 for none.
+        competitors: Further restriction of the codes in an example's softmax, bool broadcastable to
             the logits; the right code must be among them. None for all.
 
     Returns:

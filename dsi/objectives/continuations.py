@@ -1,4 +1,4 @@
-"""Where in the trie identifiers stand, for a loss among the codes that may follow a prefix."""
+"""Trie positions of identifiers, for a loss over the codes that may follow a prefix."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class AllowedContinuations:
-    """Where in the trie the codes of identifiers stand.
+    """The trie positions of the codes of identifiers.
 
     Attributes:
         trie: The live identifiers.
-        nodes: The node that each code of each table row leads to, -1 past the end of an
-            identifier or for one that is not live; int64 [rows, longest].
+        nodes: The node of each code of each table row, -1 past the end of an identifier or for one
+            that is not live; int64 [rows, longest].
     """
 
     trie: TorchTrie
@@ -27,7 +27,7 @@ class AllowedContinuations:
 
     @classmethod
     def of(cls, trie: TorchTrie, codes: torch.Tensor) -> AllowedContinuations:
-        """Walks all identifiers at once.
+        """Traverses the trie for all identifiers at once.
 
         Args:
             trie: The live identifiers.
@@ -41,5 +41,5 @@ class AllowedContinuations:
         return cls(trie, nodes)
 
     def to(self, device: torch.device) -> AllowedContinuations:
-        """Returns them on a device."""
+        """Moves them to a device."""
         return AllowedContinuations(self.trie.to(device), self.nodes.to(device))

@@ -16,8 +16,8 @@ class CrossEntropy(Objective):
     """The negative log-probability of each example's identifier.
 
     Args:
-        weight: What the term is multiplied with.
-        label_smoothing: Share of the target that is spread over the alphabet; 0 for none.
+        weight: Factor of the term.
+        label_smoothing: Share of the target to spread over the alphabet; 0 for none.
     """
 
     name = "cross_entropy"
@@ -27,7 +27,7 @@ class CrossEntropy(Objective):
         self.label_smoothing = label_smoothing
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over codes and examples; labelled queries compete as `Targets` says."""
+        """Sums over codes and examples; `Targets` defines the competitors of labeled queries."""
         logits, codes = forward.logits, forward.codes
         groups: list[tuple[Any, torch.Tensor | None]] = [(slice(None), None)]
         if forward.targets.competitors is not None:
@@ -61,12 +61,12 @@ def docid_cross_entropy(
     label_smoothing: float = 0.0,
     competitors: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Returns the summed cross-entropy of the codes of identifiers, and leaves averaging to you.
+    """Returns the summed cross-entropy of the codes of identifiers, without averaging.
 
     Args:
-        logits: Of every code at every position, float [batch, positions, alphabet].
+        logits: Logits of every code at every position, float [batch, positions, alphabet].
         targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
-        label_smoothing: Share of the target that is spread over the alphabet; 0 for none.
+        label_smoothing: Share of the target to spread over the alphabet; 0 for none.
         competitors: Which codes an example's softmax runs over, bool broadcastable to the
             logits; the right code must be among them. None for all.
 
@@ -86,7 +86,7 @@ def docid_cross_entropy(
             reduction="sum",
             label_smoothing=label_smoothing,
         )
-    # Smoothing spreads over the competitors only: a masked code's logarithm is no number to use.
+    # Smoothing covers the competitors only: the logarithm of a masked code is not finite.
     logs = functional.log_softmax(logits, dim=-1)
     among = competitors.expand_as(logs)
     spread = logs.masked_fill(~among, 0.0).sum(-1) / among.sum(-1)

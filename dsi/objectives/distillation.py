@@ -15,11 +15,11 @@ class Distillation(TeacherObjective):
     """KL(t || p) for each query (Hinton et al. 2015), t = softmax(teacher's scores / temperature).
 
     Over candidates, p is the softmax of the candidates' log-probabilities. Over all, p is the
-    probability that the model gives each identifier among all there could be: for identifiers
-    of one code, the softmax over the output rows.
+    model's probability of each identifier among all possible ones: for identifiers of one code, the
+    softmax over the output rows.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Factor of the term.
         teacher_scores: Candidates and scores of the teacher.
         over: "all", "candidates" or "auto": all for identifiers of one code.
     """
@@ -31,7 +31,7 @@ class Distillation(TeacherObjective):
         self.over = over
 
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
-        """Sums over queries."""
+        """Returns the sum over queries."""
         over = self.over
         if over == "auto":
             over = "all" if forward.targets.codes.shape[1] == 1 else "candidates"
@@ -46,7 +46,7 @@ def divergence(teacher_scores: torch.Tensor, logs: torch.Tensor) -> torch.Tensor
 
     Args:
         teacher_scores: Scores, -inf where there is no document; float [queries, documents].
-        logs: Log-probabilities, of any value where there is no document; same shape.
+        logs: Log-probabilities, with any value where there is no document; same shape.
     """
     present = teacher_scores > -torch.inf
     target = functional.log_softmax(teacher_scores, dim=-1)

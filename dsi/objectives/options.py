@@ -1,4 +1,4 @@
-"""Which terms make up the loss, with their weights; the text under a field is its help."""
+"""The terms of the loss and their weights; the text under a field is its help."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RDropOptions:
 
 @dataclass(frozen=True)
 class PrefixMarginOptions:
-    """The score margins of identifiers' prefixes follow the teacher's (RIPOR)."""
+    """The score margins of identifier prefixes follow the teacher's (RIPOR)."""
 
     weight: Advanced[float] = 0.0
     """Weight of the prefix-margin loss (1 in RIPOR, without cross-entropy)"""
@@ -39,7 +39,7 @@ class PrefixMarginOptions:
 
 @dataclass(frozen=True)
 class RankOptions:
-    """The teacher's candidates are ranked below the right document, or in its order."""
+    """The teacher's candidates are ranked below the right document, or in the teacher's order."""
 
     weight: Advanced[float] = 0.0
     """Weight of the ranking loss"""
@@ -62,7 +62,7 @@ class DistillationOptions:
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """Who is asked, once, before training."""
+    """The teacher, which runs once before training."""
 
     kind: Literal["bm25", "embeddings", "cross-encoder"] = "bm25"
     """Model that scores the candidates once before training. embeddings: a sentence-transformers
@@ -77,7 +77,7 @@ class TeacherOptions:
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """The terms of the loss; a term of weight 0 is left out."""
+    """The terms of the loss; terms of weight 0 are left out."""
 
     cross_entropy: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
     """Cross-entropy"""
@@ -135,5 +135,5 @@ class ObjectiveOptions:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a term asks the teacher."""
+        """Whether a term needs the teacher."""
         return any(self.weights[name] for name in TEACHER_TERMS)

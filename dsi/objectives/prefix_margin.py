@@ -1,4 +1,4 @@
-"""Margins of identifiers' prefixes that follow a teacher's (RIPOR, Zeng et al. 2024)."""
+"""Margins of identifier prefixes that follow a teacher's (RIPOR, Zeng et al. 2024)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _SHARES = ((1, 8, 0.5), (1, 4, 0.75), (1, 2, 0.875), (1, 1, 1.0))
 class PrefixMargin(TeacherObjective):
     """The squared gap between the model's and the teacher's margins, for growing prefixes.
 
-    L_i = (S_i(q, right) - S_i(q, wrong) - alpha_i T)^2, where S_i is the sum of the first i
-    codes' logits without a softmax, T the teacher's margin between the two documents over the
-    temperature, and alpha_i 1/2, 3/4, 7/8 and 1 for an eighth, a quarter, half and the whole of
-    the longest identifier. It is the mean over the query's wrong candidates, summed over prefix
+    L_i = (S_i(q, right) - S_i(q, wrong) - alpha_i T)^2, where S_i is the sum of the first i codes'
+    logits without a softmax, T the teacher's margin between the two documents divided by the
+    temperature, and alpha_i 1/2, 3/4, 7/8 and 1 for an eighth, a quarter, half and the whole of the
+    longest identifier. The loss is the mean over the query's wrong candidates, summed over prefix
     lengths.
 
-    Training has as many stages of equal length as there are prefix lengths. Each adds the next
-    longer one and keeps those before it. A pair whose prefixes are equal has no margin to learn
-    and counts nothing at that length.
+    Training has as many stages of equal length as there are prefix lengths. Each stage adds the
+    next longer one and keeps the previous ones. A pair with equal prefixes has no margin to learn
+    and does not count at that length.
     """
 
     name = "prefix_margin"
 
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
-        """Sums over queries."""
+        """Returns the sum over queries."""
         prefixes = prefix_lengths(forward.targets.codes.shape[1])
         stage = forward.step * len(prefixes) // max(forward.steps, 1)
         return prefix_margins(
@@ -41,10 +41,10 @@ class PrefixMargin(TeacherObjective):
 
 
 def prefix_lengths(longest: int) -> list[tuple[int, float]]:
-    """Returns the lengths of prefixes that are trained, ascending, with the alpha of each.
+    """Returns the prefix lengths to train, ascending, with the alpha of each.
 
     Args:
-        longest: Codes of the longest identifier.
+        longest: Number of codes of the longest identifier.
     """
     found: dict[int, float] = {}
     for part, whole, alpha in _SHARES:

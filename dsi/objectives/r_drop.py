@@ -19,7 +19,7 @@ class RDrop(Objective):
     name = "r_drop"
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over examples."""
+        """Returns the sum over examples."""
         return symmetric_divergence(forward.logits, forward.run().logits, forward.codes)
 
 
@@ -29,8 +29,8 @@ def symmetric_divergence(
     """Returns 1/2 [KL(p || q) + KL(q || p)] per code of an identifier, summed over examples.
 
     Args:
-        logits: Of p; float [examples, positions, alphabet].
-        others: Of q; the same shape.
+        logits: Logits of p; float [examples, positions, alphabet].
+        others: Logits of q; the same shape.
         codes: int64 [examples, positions], `IGNORED` past the end.
     """
     first = functional.log_softmax(logits.float(), dim=-1)

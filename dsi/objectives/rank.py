@@ -14,10 +14,10 @@ class Rank(TeacherObjective):
     """Ranks the right document above the teacher's candidates, by log-probability.
 
     Args:
-        weight: What the term is multiplied with.
+        weight: Factor of the term.
         teacher_scores: Candidates and scores of the teacher.
         form: "margin" or "listmle".
-        margin: Of the form margin.
+        margin: The margin of form "margin".
     """
 
     name = "rank"
@@ -34,7 +34,7 @@ class Rank(TeacherObjective):
         self.margin = margin
 
     def of_candidates(self, candidates: Candidates, forward: Forward) -> torch.Tensor:
-        """Sums over queries."""
+        """Returns the sum over queries."""
         if self.form == "listmle":
             return list_likelihood(candidates.logs, candidates.teacher_scores)
         return margin_loss(candidates.logs, candidates.present, self.margin)
@@ -43,12 +43,12 @@ class Rank(TeacherObjective):
 def margin_loss(scores: torch.Tensor, present: torch.Tensor, margin: float) -> torch.Tensor:
     """Returns LTRGR's two hinges, max(0, s(wrong) - s(right) + margin), summed over queries.
 
-    One hinge for the wrong document of the highest score, one for a wrong document drawn at
-    random: here its expectation, the mean over all of them.
+    One hinge is for the wrong document with the highest score, the other for a random wrong
+    document; here the latter is its expectation, the mean over all of them.
 
     Args:
         scores: The right document first; float [queries, documents].
-        present: Where there is a document; bool, same shape.
+        present: Mask of existing documents; bool, same shape.
         margin: Not negative.
     """
     wrong = present[:, 1:]
@@ -61,7 +61,7 @@ def list_likelihood(scores: torch.Tensor, teacher_scores: torch.Tensor) -> torch
     """Returns the negative log-likelihood of the teacher's order, summed over queries.
 
     Documents are drawn one by one, each with probability softmax(scores) among those left: the
-    right document first, the others by falling score of the teacher.
+    right document first, the others by descending teacher score.
 
     Args:
         scores: The right document first; float [queries, documents].
@@ -77,6 +77,6 @@ def list_likelihood(scores: torch.Tensor, teacher_scores: torch.Tensor) -> torch
     present = teacher_scores.gather(1, order) > -torch.inf
     ordered = scores.gather(1, order)
     left = ordered.masked_fill(~present, torch.finfo(ordered.dtype).min)
-    # The logarithm of the sum over a document and all after it.
+    # The log-sum-exp over a document and all after it.
     tails = left.flip(1).logcumsumexp(dim=1).flip(1)
     return (tails - ordered).masked_fill(~present, 0.0).sum()

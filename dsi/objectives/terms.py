@@ -1,4 +1,4 @@
-"""From options to the list of terms that a run trains with."""
+"""Builds the list of loss terms of a run from its options."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def make_objectives(
     label_smoothing: float = 0.0,
     teacher_scores: TeacherScores | None = None,
 ) -> list[Objective]:
-    """Returns the terms that have a weight.
+    """Returns the terms with a nonzero weight.
 
     Args:
-        options: Weights and knobs.
-        label_smoothing: Of the cross-entropy.
+        options: Weights and options of the terms.
+        label_smoothing: Label smoothing of the cross-entropy.
         teacher_scores: Candidates and scores of the teacher; required by terms that use them.
 
     Raises:
-        InputError: A term needs teacher scores, and there are none.
+        InputError: A term needs teacher scores, but there are none.
     """
     terms: list[Objective] = []
     for name, weight in options.weights.items():

@@ -1,1 +1,1 @@
-"""Reports as HTML: one page that needs no other file, with figures in SVG."""
+"""HTML reports: one self-contained page with SVG figures."""

@@ -1,4 +1,4 @@
-"""Figures in SVG: lines over an axis, and labelled points; colors are those of the page's theme."""
+"""SVG figures: line charts and labeled points, in the colors of the page's theme."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Line:
     """A line of a figure.
 
     Attributes:
-        label: For the legend.
+        label: Text for the legend.
         points: (x, y), in order of x.
-        low: The lower end of a band around it; as many as points, or none.
-        high: Its upper end.
+        low: Lower bounds of a band around it; as many as points, or none.
+        high: Its upper bounds.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a figure: where it is, the letter beside it, and what it is when hovered over."""
+    """A point of a figure: position, letter next to it, and tooltip."""
 
     x: float
     y: float
@@ -49,11 +49,11 @@ class Axes:
     """The axes of a figure, in the units of its data.
 
     Attributes:
-        title: Above the figure.
-        x_label: Below the horizontal axis.
-        y_label: Beside the vertical axis.
-        x: Its ends.
-        y: Its ends.
+        title: Title above the figure.
+        x_label: Label below the horizontal axis.
+        y_label: Label next to the vertical axis.
+        x: Range of the horizontal axis.
+        y: Range of the vertical axis.
         log_x: Whether the horizontal axis is logarithmic.
     """
 
@@ -65,7 +65,7 @@ class Axes:
     log_x: bool = False
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Returns where in the figure something is, in pixels."""
+        """Converts data coordinates to pixels in the figure."""
         low, high = self.x
         if self.log_x:
             x, low, high = math.log10(x), math.log10(low), math.log10(high)
@@ -78,7 +78,7 @@ class Axes:
 
 
 def span(values: Sequence[float], *, least: float = 0.0, room: float = 0.08) -> tuple[float, float]:
-    """Returns the ends of an axis that shows all values, at least `least` long."""
+    """Returns the range of an axis that covers all values, at least `least` long."""
     low, high = min(values), max(values)
     middle, length = (low + high) / 2, max(least, (high - low) * (1 + 2 * room))
     length = length or max(abs(middle) * 0.2, 1e-9)
@@ -86,12 +86,12 @@ def span(values: Sequence[float], *, least: float = 0.0, room: float = 0.08) -> 
 
 
 def log_span(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the ends of a logarithmic axis that shows all values, which are above 0."""
+    """Returns the range of a logarithmic axis that covers all values, which must be positive."""
     return min(values) / 1.6, max(values) * 1.6
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Returns round numbers between two ends, at most so many."""
+    """Returns round numbers within a range, up to a maximum count."""
     step = 10.0 ** math.floor(math.log10((high - low) / most or 1e-9))
     while (high - low) / step > most:
         step = (
@@ -104,19 +104,19 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Returns 1, 2, 5, 10, 20 ... between two ends."""
+    """Returns 1, 2, 5, 10, 20, ... within a range."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [part * 10.0**power for power in powers for part in (1, 2, 5)]
     return [value for value in values if low <= value <= high]
 
 
 def line_chart(axes: Axes, lines: Sequence[Line], rules: Sequence[float] = ()) -> str:
-    """Draws lines; those that coincide are moved aside by a little, and have other marks.
+    """Draws lines; lines that coincide are shifted slightly and get different markers.
 
     Args:
         axes: The axes.
-        lines: The lines, each with its own color, dash and mark.
-        rules: Where dotted vertical lines are drawn.
+        lines: The lines, each with its own color, dash and marker.
+        rules: Positions of dotted vertical lines.
     """
     parts = []
     for x in rules:
@@ -149,7 +149,7 @@ def line_chart(axes: Axes, lines: Sequence[Line], rules: Sequence[float] = ()) -
 
 
 def legend(labels: Sequence[str]) -> str:
-    """Returns what the colors and marks of lines stand for, as HTML."""
+    """Returns the legend of lines as HTML."""
     items = "".join(
         f'<li><svg width="34" height="14" aria-hidden="true"><line x1="1" x2="33" y1="7" y2="7"'
         f' stroke="var(--c{n % COLORS})" stroke-width="2"'
@@ -161,7 +161,7 @@ def legend(labels: Sequence[str]) -> str:
 
 
 def point_chart(axes: Axes, points: Sequence[Point]) -> str:
-    """Draws points with letters beside them."""
+    """Draws points with letters next to them."""
     parts = []
     taken: list[tuple[float, float]] = []
     for number, point in enumerate(points):

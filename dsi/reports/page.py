@@ -1,4 +1,4 @@
-"""The page around every report: one HTML file, for any screen, light or dark, and for paper."""
+"""The page of every report: one HTML file for any screen, light or dark, and for print."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ dl.queries dd { margin: .1rem 0 0 1rem; overflow-wrap: anywhere; }
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of a table: a symbol with an arrow to where better is, and its full name."""
+    """A table heading: a symbol with an arrow towards better values, and its full name."""
 
     symbol: str
     name: str = ""
@@ -59,7 +59,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what is raised beside it, and whether it is the best."""
+    """A table cell: its text, its superscript, and whether it is the best."""
 
     text: str
     raised: str = ""
@@ -67,11 +67,11 @@ class Cell:
 
 
 def page(title: str, conclusion: str, sections: Sequence[str]) -> str:
-    """Returns a page: what it is about, the conclusion, and then the sections.
+    """Returns a page: title, conclusion, then the sections.
 
     Args:
-        title: Text.
-        conclusion: A sentence of text.
+        title: Plain text.
+        conclusion: One sentence of plain text.
         sections: Each as HTML.
     """
     return (
@@ -86,7 +86,7 @@ def page(title: str, conclusion: str, sections: Sequence[str]) -> str:
 
 
 def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> str:
-    """Returns a table whose first two columns name a line; the best of a column is bold."""
+    """Returns a table whose first two columns name a row; the best value of a column is bold."""
     head = "".join(
         f'<th{_named(place)} scope="col">{html.escape(heading.symbol)}'
         + (f"<small>{html.escape(heading.name)}</small>" if heading.name else "")
@@ -116,12 +116,12 @@ def _cell(cell: Cell) -> str:
 
 
 def section(heading: str, *content: str) -> str:
-    """Returns a part of a page below a heading."""
+    """Returns a section of a page with a heading."""
     return f"<section><h2>{html.escape(heading)}</h2>\n" + "\n".join(content) + "</section>"
 
 
 def figures(drawn: Sequence[tuple[str, str]]) -> str:
-    """Returns figures side by side as far as there is room: (SVG, caption)."""
+    """Returns figures side by side if they fit: (SVG, caption)."""
     inside = "".join(
         f"<figure>{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>"
         for drawing, caption in drawn

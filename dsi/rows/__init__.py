@@ -1,4 +1,4 @@
-"""What rows of identifiers start from: chosen by name, one file each, for trainings and updates."""
+"""Initialization of docid rows, for training and updates: chosen by name, one file each."""
 
 from data_prep.registry import import_entries
 from dsi.rows.base import WARM_STARTS, WarmStart

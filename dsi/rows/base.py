@@ -1,4 +1,4 @@
-"""What writes the rows of identifiers: in a first training, and for documents that come later."""
+"""The interface for initializing docid rows, in the first training and in updates."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Extend: TypeAlias = "Callable[[PreTrainedModel, NewDocuments, int], PreTrainedMo
 
 @dataclass(frozen=True)
 class WarmStart:
-    """One way to write rows from documents.
+    """One way to initialize rows from documents.
 
     Attributes:
-        start: Used once, before the first step of the first training.
-        extend: Used before the first step of each update; the rows of new documents fit those
-            that `start` wrote, trained or not.
+        start: Called once, before the first step of the first training.
+        extend: Called before the first step of each update; the rows of new documents match those
+            that `start` wrote, whether or not these have been trained.
     """
 
     start: Start
@@ -43,12 +43,12 @@ WARM_STARTS: Registry[WarmStart] = Registry("warm start")
 
 
 def random_rotation(width: int, seed: int) -> npt.NDArray[np.float64]:
-    """Returns a random orthogonal matrix, by which few factors are spread over all dimensions."""
+    """Returns a random orthogonal matrix, which spreads few factors over all dimensions."""
     return np.linalg.qr(np.random.default_rng([seed, 1]).standard_normal((width, width)))[0]
 
 
 def set_rows(weight: torch.Tensor, rows: npt.NDArray[np.float32]) -> None:
-    """Copies an array into the weights of an embedding or output layer, outside the graph."""
+    """Copies an array into the weights of an embedding or output layer, outside autograd."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The documents that rows stand for, and the vectors of their codes."""
+"""The documents that rows represent, and the vectors of their codes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codebooks:
-    """What codes of quantized identifiers stand for.
+    """The vectors behind the codes of quantized identifiers.
 
     Attributes:
-        words: The codeword of each code, that of `FIRST_CODE` first; float32 [codes, dimensions].
-        vectors: The vectors that were quantized, one for each row of the table; float32
-            [documents, dimensions].
+        words: The codeword of each code, starting at `FIRST_CODE`; float32 [codes, dimensions].
+        vectors: The quantized vectors, one for each row of the table; float32 [documents,
+            dimensions].
     """
 
     words: npt.NDArray[np.float32]
     vectors: npt.NDArray[np.float32]
 
     def projected(self, documents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Returns the codewords in the space of a model's vectors of the same documents.
+        """Maps the codewords into the space of a model's vectors of the same documents.
 
-        By the linear map that takes the quantized vectors to the model's with least squares: as
+        The map is the linear least-squares fit from the quantized vectors to the model's: since
         codewords add up to the vector of a document, so do their images.
 
         Args:
@@ -46,27 +46,28 @@ class Codebooks:
 
 
 def tokens_of(document: Sequence[int], start: int, length: int) -> list[int]:
-    """Returns some tokens of a document that is read as it is."""
+    """Returns a slice of the tokens of a document without a prompt."""
     return list(document[start : start + length])
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents that the docid rows are to stand for.
+    """The documents that the docid rows should represent.
 
     Attributes:
         tokens: Token ids of each document, title first, in the row order of `table`.
         table: Their identifiers.
-        titles: Token ids of each title, in the same order; none where titles count once.
-        title_weight: How often a title counts beside its text.
-        latent_weight: Logit of a document whose vector points where the query's does, for a start
-            that computes cosines.
-        codebooks: What the rows of codes are to stand for; None for the mean of the documents
-            that have the code.
-        codes: What the codes are to the model that was trained with them; None where none was.
-        vectors: What a pretrained encoder of texts makes of each document, in the row order of
-            `table`; float32 [documents, width]. None where none has been asked.
-        part: Returns some tokens of a document, from a place on, so many of them, as it is read.
+        titles: Token ids of each title, in the same order; empty if titles count once.
+        title_weight: How often a title counts relative to its text.
+        latent_weight: Logit of a document whose vector has the direction of the query's, for a
+            start that computes cosines.
+        codebooks: The vectors for the rows of codes; None for the mean of the documents that have
+            the code.
+        codes: The vectors of codes in the model that was trained with them; None if none was.
+        vectors: Each document's vector from a pretrained text encoder, in the row order of `table`;
+            float32 [documents, width]. None if none was used.
+        part: Returns the tokens of a document from a given start, up to a given number, as the
+            model reads them.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -80,7 +81,7 @@ class Corpus:
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
 
     def weighted(self) -> list[list[int]]:
-        """Returns the tokens with each title as often as it counts; once is in `tokens`."""
+        """Returns the tokens with each title repeated by its weight; `tokens` includes it once."""
         titles = self.titles or [()] * len(self.tokens)
         extra = self.title_weight - 1
         return [
@@ -91,12 +92,12 @@ class Corpus:
 def code_rows(
     corpus: Corpus, vectors: npt.NDArray[np.float32], alphabet_size: int
 ) -> npt.NDArray[np.float32]:
-    """Returns the output row that each code starts from.
+    """Returns the initial output row of each code.
 
     Args:
-        corpus: The documents, with their codebooks where rows are to start from these.
-        vectors: What the model makes of each document; float32 [rows, width].
-        alphabet_size: How many codes there are.
+        corpus: The documents, with their codebooks if rows should start from these.
+        vectors: The model's vector of each document; float32 [rows, width].
+        alphabet_size: Size of the docid alphabet.
 
     Returns:
         float32 [alphabet_size, width]: the projected codeword of a code that has one, the mean
@@ -114,13 +115,13 @@ def code_vectors(
 ) -> npt.NDArray[np.float32]:
     """Returns one vector for each code: the mean over the documents whose identifier has it.
 
-    A code that the identifiers of many documents share points at what they have in common; the
-    mean is stretched to the mean length of the documents' vectors. Unused codes get zeros.
+    A code that many documents share points at what they have in common; the mean is rescaled to the
+    mean norm of the documents' vectors. Unused codes get zeros.
 
     Args:
         table: The identifiers.
         vectors: One vector for each row of the table; float32 [rows, width].
-        alphabet_size: How many codes there are.
+        alphabet_size: Size of the docid alphabet.
 
     Returns:
         float32 [alphabet_size, width].
@@ -137,7 +138,7 @@ def code_vectors(
 def members(
     table: DocidTable, rows: npt.NDArray[np.int64], codes: npt.NDArray[np.int64]
 ) -> sparse.csr_matrix:
-    """Returns how often some documents have some codes in their identifiers.
+    """Returns the counts of some codes in the identifiers of some documents.
 
     Args:
         table: The identifiers.

@@ -1,7 +1,7 @@
-"""The warm start of a pretrained encoder of texts: the model ranks as that encoder does.
+"""The warm start of a pretrained text encoder: the model ranks like the encoder.
 
-Cross-attention hands on the vector of the query as it is, self-attention and feed-forward layers
-are silent, and the output row of a code is the mean of the vectors of the documents that have it.
+Cross-attention passes the vector of the query through unchanged, self-attention and feed-forward
+layers output zero, and the output row of a code is the mean vector of the documents that have it.
 So the logit of a document is the cosine of query and document, times a weight (that of the last
 norm; see `dsi.backbone.from_encoder`).
 """
@@ -26,12 +26,12 @@ _SMALL = 0.01
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Writes the vectors of documents into the output rows and lets queries through to them.
+    """Writes the document vectors into the output rows and passes queries through to them.
 
     Args:
-        model: As `dsi.backbone.from_encoder` makes it.
-        corpus: The documents and their identifiers; `vectors` where they have been encoded.
-        seed: Of the small embeddings of codes.
+        model: A model from `dsi.backbone.from_encoder`.
+        corpus: The documents and their identifiers; with `vectors` if they have been encoded.
+        seed: Seed of the small embeddings of codes.
 
     Raises:
         InputError: The model has another encoder, or a vector is not finite.
@@ -49,8 +49,8 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     alphabet = model.config.vocab_size
     set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
     _pass_queries(model)
-    # Nothing but the query stands behind PAD, which starts the decoder; behind other codes a
-    # direction of their own, too weak to matter until training makes something of it.
+    # The embedding of PAD, the start token, is zero, so that only the query counts; those of other
+    # codes have a direction of their own, too small to matter before training.
     width = own.width
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
     codes *= _SMALL * width**-0.5
@@ -59,16 +59,16 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
 
 
 def comparable(encoder: PooledEncoder, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns vectors of documents at a length that does not depend on the other documents.
+    """Normalizes document vectors, independently of the other documents.
 
-    Those that are compared by cosine have length 1, or 0 for a document without a known token.
-    Those that are compared by dot product keep their lengths, in units of `encoder.unit`.
+    Vectors compared by cosine have norm 1, or 0 for a document without a known token. Those
+    compared by dot product keep their norms, in units of `encoder.unit`.
     """
     return (vectors / np.float32(encoder.unit)).astype(np.float32)
 
 
 def _pass_queries(model: T5ForConditionalGeneration) -> None:
-    """Makes cross-attention hand on what it reads, and silences the layers around it."""
+    """Makes cross-attention pass its input through, and zeroes the layers around it."""
     import torch
 
     width = model.config.d_model
@@ -78,7 +78,7 @@ def _pass_queries(model: T5ForConditionalGeneration) -> None:
             block.layer[0].SelfAttention.o.weight.zero_()
             block.layer[-1].DenseReluDense.wo.weight.zero_()
             attention = block.layer[1].EncDecAttention
-            attention.q.weight.zero_()  # every position says the same
+            attention.q.weight.zero_()  # all positions are equal
             attention.v.weight.copy_(torch.eye(width))
             attention.o.weight.copy_(torch.eye(width))
             if number:
@@ -86,15 +86,15 @@ def _pass_queries(model: T5ForConditionalGeneration) -> None:
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
-    """Starts new output rows as the warm start of that name does.
+    """Initializes new output rows as this warm start does.
 
-    While the encoder is what it was, a document gets the very row that it would have got if it had
-    been there from the beginning; a code that only new documents have gets their mean.
+    As long as the encoder is unchanged, a document gets exactly the row that it would have had from
+    the beginning; a code that only new documents have gets their mean.
 
     Args:
-        model: One with a pretrained encoder of texts.
+        model: A model with a pretrained text encoder.
         new: The documents.
-        seed: Unused; nothing is drawn.
+        seed: Unused; nothing is random.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The warm start of a pretrained model: docid rows from its own encodings of the documents."""
+"""The warm start of a pretrained model: docid rows from its own encodings of documents."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ _SAMPLE = 200
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Starts output rows and decoder embedding from the model's encodings of the documents.
+    """Initializes output rows and decoder embeddings from the model's encodings of the documents.
 
-    A document's vector is what the first decoder step makes of it (the state that the output
-    layer reads), centerd over the corpus and scaled to length 1: the row of a document then
-    already answers to texts that the model decodes like it. A code that several documents share
-    gets their mean, or its codeword.
+    A document's vector is the state after its first decoder step (the input of the output layer),
+    centered over the corpus and normalized: the row of a document thus already responds to texts
+    with similar states. A code that several documents share gets their mean, or its codeword.
 
     Args:
         model: Any pretrained network with the docid alphabet.
@@ -43,7 +42,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     set_rows(model.get_output_embeddings().weight, rows_of_codes)
     embedding = model.get_decoder().get_input_embeddings().weight
     typical = float(embedding.detach().norm(dim=1).mean())
-    # PAD, which starts the decoder, is in no identifier: it stays what the states were made with.
+    # PAD, the start token, is in no identifier: its embedding stays as it was for the states.
     used = rows_of_codes.any(axis=1, keepdims=True)
     before = embedding.detach().float().cpu().numpy()
     set_rows(embedding, np.where(used, rows_of_codes * typical, before))
@@ -54,13 +53,13 @@ def decoder_states(
     texts: Sequence[Sequence[int]],
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of,
 ) -> npt.NDArray[np.float32]:
-    """Returns what the output layer reads at the first step, for each text.
+    """Returns the input of the output layer at the first step, for each text.
 
     Args:
-        model: The model; put into evaluation mode meanwhile.
-        texts: Token ids of each text; the first 256, or as many as it has positions for, are
-            read.
-        part: Takes so many out of a text, with the prompt around them.
+        model: The model; temporarily in evaluation mode.
+        texts: Token ids of each text; only the first 256 are read, or as many as the model has
+            positions.
+        part: Takes a slice of a text, with the prompt around it.
 
     Returns:
         float32 [texts, width].
@@ -93,14 +92,14 @@ def decoder_states(
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
-    """Starts new output rows from what the decoder's first step makes of the new documents.
+    """Initializes new output rows from the first decoder states of the new documents.
 
-    As in the warm start of that name: centerd, and as long as the rows that are there.
+    As in this warm start, they are centered; they are scaled to the norm of the existing rows.
 
     Args:
         model: Any encoder-decoder of the toolkit.
         new: The documents.
-        seed: Of the choice of old documents that the center is taken from.
+        seed: Seed of the sample of old documents that defines the center.
     """
     import torch
 

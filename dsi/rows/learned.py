@@ -1,4 +1,4 @@
-"""The start of learned identifiers: the model that learned the codes, and the codebooks."""
+"""The start of learned identifiers: the model that learned the codes, with their codebooks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dsi.rows.encodings import extend
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Writes the codebooks of every position into the rows of their codes.
 
-    The decoder then reads what it read when the codes were trained, and the logits of a position
-    are those of that training: cosines by its temperature, exactly for a state of mean length. So
-    the model that learned the codes is the one that retrieves (Sun et al., GenRet, NeurIPS 2023,
-    section 3). Nothing has been learned of a number behind the codes: its row starts at 0.
+    The decoder then reads the same input as when the codes were trained, and the logits of a
+    position are those of that training: cosines divided by its temperature, exact for a state of
+    mean norm. So the model that learned the codes also retrieves (Sun et al., GenRet, NeurIPS 2023,
+    section 3). A number after the codes was not trained: its row starts at 0.
 
     Args:
         model: The encoder-decoder that was trained with the codes, after `graft_docids`.
-        corpus: The documents, their identifiers, and what their codes are to the model.
-        seed: Unused; nothing is drawn.
+        corpus: The documents, their identifiers, and the vectors of their codes in the model.
+        seed: Unused; nothing is random.
 
     Raises:
-        InputError: There are no such codes, or they do not fit the model or the identifiers.
+        InputError: There are no such codes, or they do not match the model or the identifiers.
     """
     if corpus.codes is None:
         raise InputError(
@@ -48,7 +48,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     rows[first_number:] = 0
     set_rows(output, rows)
     embedding = model.get_decoder().get_input_embeddings()
-    # BART multiplies what it looks up, and the codes were read without that.
+    # BART scales its embeddings, and the codes were trained without that.
     scale = float(getattr(embedding, "embed_scale", 1.0))
     read = embedding.weight.detach().float().cpu().numpy().copy()
     read[PAD] = corpus.codes.start / scale

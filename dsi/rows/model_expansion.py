@@ -1,4 +1,4 @@
-"""Makes room in a model for documents that come later, and writes their rows."""
+"""Expands a model for documents added later, and initializes their rows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 def expand(
     model: PreTrainedModel, new: NewDocuments, *, start: str, text_vocabulary: int, seed: int
 ) -> PreTrainedModel:
-    """Makes room for new documents in a model and writes their rows.
+    """Expands a model for new documents and initializes their rows.
 
-    The rows of old codes and old tokens come out as they went in, but for what the warm start of
-    that name says.
+    The rows of old codes and old tokens do not change, except as the warm start specifies.
 
     Args:
-        model: The model of the version before; changed in place.
+        model: The model of the previous version; changed in place.
         new: The documents.
         start: The warm start of the first version.
-        text_vocabulary: Tokens of the text encoder now.
-        seed: Of new random weights.
+        text_vocabulary: Number of tokens of the text encoder now.
+        seed: Seed of new random weights.
     """
     before = model.get_output_embeddings().weight.shape[0]
     add_rows(model, text_vocabulary, new.table.alphabet_size, seed)
@@ -37,13 +36,13 @@ def expand(
 
 
 def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, seed: int) -> None:
-    """Lengthens embeddings and output layer in place; new rows are small and random.
+    """Extends embeddings and output layer in place; new rows are small and random.
 
     Args:
         model: The model.
-        text_vocabulary: Tokens that it is to read.
-        alphabet_size: Codes that it is to write.
-        seed: Of the new rows.
+        text_vocabulary: Number of tokens to read.
+        alphabet_size: Number of codes to write.
+        seed: Seed of the new rows.
     """
     import torch
 
@@ -79,13 +78,13 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
 
 
 def start_new_codes(model: PreTrainedModel, new: NewDocuments, before: int, seed: int) -> None:
-    """Lets new codes enter the decoder as old ones do on average, with a little of their own.
+    """Initializes the decoder embeddings of new codes to the mean of the old ones, plus noise.
 
     Args:
         model: The model, with rows for all codes; changed in place.
-        new: Which documents are new.
-        before: How many codes there were.
-        seed: Of whatever is drawn at random.
+        new: The new documents.
+        before: Previous number of codes.
+        seed: Seed of everything random.
     """
     import torch
 

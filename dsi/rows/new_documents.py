@@ -1,4 +1,4 @@
-"""The documents that an update adds to an index, and the codes that are theirs."""
+"""The documents that an update adds to an index, and their codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsi.rows.corpus import Corpus, code_vectors, tokens_of
 
 @dataclass(frozen=True)
 class NewDocuments:
-    """The documents of an index, and which of them the model has not seen yet.
+    """The documents of an index, and which of them are new to the model.
 
     Attributes:
         table: All identifiers.
@@ -22,8 +22,8 @@ class NewDocuments:
             int64 [new].
         tokens: Token ids of the document of every row, title first; empty for retired rows.
         titles: Token ids of the titles, likewise.
-        known_tokens: How many tokens the text encoder had before.
-        title_weight: How often a title counts beside its text.
+        known_tokens: Previous number of tokens of the text encoder.
+        title_weight: How often a title counts relative to its text.
         part: As in `Corpus`.
     """
 
@@ -36,7 +36,7 @@ class NewDocuments:
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
-        """Returns the tokens of some documents with each title as often as it counts."""
+        """Returns the tokens of some documents with each title repeated by its weight."""
         part = rows.tolist()
         return Corpus(
             [self.tokens[row] for row in part],
@@ -53,7 +53,7 @@ class NewDocuments:
     def own_codes(self) -> npt.NDArray[np.int64]:
         """Returns the codes that occur in identifiers of new documents only, ascending.
 
-        Their rows in the model stand for no old document and may be written; int64 [codes].
+        Their rows in the model represent no old document and may be overwritten; int64 [codes].
         """
         new, others = self._codes()
         return np.setdiff1d(new, others)
@@ -64,7 +64,7 @@ class NewDocuments:
         return np.intersect1d(new, others)
 
     def _codes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the codes of new documents, and those of all others, retired ones too."""
+        """Returns the codes of new documents, and those of all others, including retired ones."""
         owner = np.repeat(self.table.owners, self.table.lengths)
         codes = np.asarray(self.table.codes)
         new = np.isin(owner, self.rows) & (codes >= FIRST_CODE)
@@ -74,11 +74,11 @@ class NewDocuments:
     def vectors_of_codes(
         self, vectors: npt.NDArray[np.float32], alphabet_size: int
     ) -> npt.NDArray[np.float32]:
-        """Returns a vector for each code of new documents: the mean of theirs, as at the start.
+        """Returns a vector for each code of new documents: their mean, as at the start.
 
         Args:
             vectors: One for each of `rows`; float32 [new, width].
-            alphabet_size: How many codes there are.
+            alphabet_size: Size of the docid alphabet.
 
         Returns:
             float32 [alphabet_size, width]; 0 for other codes.

@@ -1,4 +1,4 @@
-"""No warm start: weights as they were drawn or loaded, but for rows that codebooks give."""
+"""No warm start: weights stay as initialized or loaded, except rows with codebooks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ NEAREST = 5
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Leaves the weights alone, or starts the rows of codes from their codewords.
+    """Leaves the weights unchanged, or initializes the rows of codes from their codewords.
 
-    The codewords are rotated into the width of the model at random, which keeps their angles, and
-    scaled to the mean length of the rows that they replace. Where they have more dimensions than
-    the model, those in which they differ most are kept. So RIPOR (Zeng et al., WWW 2024, section
-    3.2) starts its tables of codes, whose model is as wide as the vectors that were quantized.
+    A random rotation maps the codewords to the width of the model, preserving angles, and they are
+    scaled to the mean norm of the rows that they replace. If they have more dimensions than the
+    model, those with the highest variance are kept. RIPOR (Zeng et al., WWW 2024, section 3.2)
+    initializes its code embeddings this way; its model is as wide as the quantized vectors.
 
     Args:
         model: Any encoder-decoder after `graft_docids`.
         corpus: The documents and their identifiers.
-        seed: Of the rotation.
+        seed: Seed of the rotation.
     """
     if corpus.codebooks is None:
         return
@@ -44,9 +44,9 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
-    """Starts a new document's row from the mean of the last codes of the most alike old ones.
+    """Initializes a new document's row to the mean of the last codes of the most similar old ones.
 
-    Documents are alike by the cosine of their weights (1 + log tf) * idf.
+    Similarity is the cosine of their term weights (1 + log tf) * idf.
 
     Args:
         model: Any encoder-decoder of the toolkit.

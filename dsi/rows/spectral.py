@@ -1,27 +1,27 @@
-"""The spectral warm start: a T5 from scratch that starts as latent semantic analysis.
+"""The spectral warm start: a T5 from scratch that initially computes latent semantic analysis.
 
 The corpus' term matrix (documents x tokens) is factorized by a truncated SVD (Deerwester et al.,
-Indexing by Latent Semantic Analysis, 1990), and what comes of it is written into the weights, so
-that the untouched network computes, exactly at any number of documents,
+Indexing by Latent Semantic Analysis, 1990), and the result is written into the weights, so that the
+untrained network computes, exactly for any number of documents,
 
     weight * cos(sum of the vectors of the query's tokens, sum of those of the document's)
 
 - encoder embedding: a token's direction, its log weight in one reserved dimension, a constant in a
-  second, and in a third one what keeps all embeddings equally long (so that T5's RMS norm scales
-  all alike);
-- cross-attention: queries are constant and keys read the log weight, so that softmax attention
-  is the weighted mean of the tokens; values and output pass vectors through, and take away by the
-  constant what the decoder was started with;
-- self-attention output and feed-forward output are zero, to be learned;
-- output rows: document vectors of length 1, or for a code that several documents share their mean,
-  or its codeword;
+  second, and in a third the value that gives all embeddings the same norm (so that T5's RMS norm
+  scales them equally);
+- cross-attention: queries are constant and keys read the log weight, so that softmax attention is
+  the weighted mean of the tokens; values and output pass vectors through, and use the constant to
+  subtract the decoder's start embedding;
+- self-attention output and feed-forward output are zero, left to training;
+- output rows: document vectors of norm 1; for a code that several documents share, their mean or
+  its codeword;
 - final norm: the weight.
 
-The vectors of tokens stay what they are, so that a new document is exactly where it would be had
-it been there from the beginning with these vectors, and old documents stay where they were
-(folding-in; Deerwester et al., Indexing by Latent Semantic Analysis, 1990). New words count for
-nothing until training gives them a direction. Codes that old documents share with new ones, such
-as a branch of a tree, turn towards what they have in common now.
+Token vectors do not change, so that a new document is exactly where it would have been from the
+beginning with these vectors, and old documents do not move (folding-in; Deerwester et al., Indexing
+by Latent Semantic Analysis, 1990). New words have no effect until training gives them a direction.
+Codes that old documents share with new ones, such as a branch of a tree, turn towards their new
+common direction.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _SUMMED = 10_000
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Writes the latent semantic analysis of a corpus into a T5.
+    """Writes the latent semantic analysis of a corpus into the weights of a T5.
 
     Args:
         model: A T5 from scratch, its attention as wide as its hidden states.
         corpus: The documents and their identifiers.
-        seed: Of the randomized SVD, and of the random rotation that spreads its factors over all
-            dimensions.
+        seed: Seed of the randomized SVD, and of the random rotation that spreads its factors over
+            all dimensions.
 
     Raises:
-        InputError: The model is no T5, or its attention is narrower than its hidden states.
+        InputError: The model is not a T5, or its attention is narrower than its hidden states.
     """
     if not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
@@ -92,11 +92,11 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
 
 
 def term_counts(corpus: Corpus, vocabulary: int) -> sparse.csr_matrix:
-    """Returns how often every document has every token, titles as often as they count.
+    """Returns the count of every token in every document, with titles weighted.
 
     Args:
         corpus: The documents.
-        vocabulary: How many tokens there are.
+        vocabulary: Number of tokens.
 
     Returns:
         float32 [documents, vocabulary], sparse.
@@ -125,7 +125,7 @@ def _counts(lines: Sequence[Sequence[int]], vocabulary: int) -> sparse.csr_matri
 
 
 def inverse_frequencies(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
-    """Returns the inverse document frequency of every token, 0 where no document has it.
+    """Returns the inverse document frequency of every token, 0 if no document has it.
 
     log(1 + (N - n + 0.5) / (n + 0.5)) for a token that n of N documents have, as in BM25.
 
@@ -142,7 +142,7 @@ def inverse_frequencies(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
 
 
 def term_weights(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Returns (1 + log tf) * idf of every token in every document, each row of length 1.
+    """Returns (1 + log tf) * idf of every token in every document, each row of norm 1.
 
     Args:
         counts: [documents, tokens], sparse.
@@ -159,13 +159,13 @@ def term_weights(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArray[np.float32]:
-    """Returns the vectors whose sums over texts are compared: idf times the right singular vectors.
+    """Returns the token vectors, which are summed over texts: idf times the right singular vectors.
 
     Args:
-        counts: How often every document has every token; [documents, tokens], sparse.
+        counts: Count of every token in every document; [documents, tokens], sparse.
         rank: Width of the vectors; before the rotation, dimensions past the matrix's own rank are
             zero.
-        seed: Of the randomized SVD and the rotation.
+        seed: Seed of the randomized SVD and the rotation.
 
     Returns:
         float32 [tokens, rank]; zero for tokens that no document has.
@@ -174,12 +174,12 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
 
     documents, tokens = counts.shape
     kept = min(rank, documents, tokens)
-    # One step, which shows that something is under way.
+    # A single step, to show progress.
     for _ in track(range(1), "latent semantic analysis"):
         _, singular, basis = randomized_svd(
             term_weights(counts), kept, n_iter=_ITERATIONS, random_state=seed
         )
-    # Past the rank of the matrix they are any directions, which say nothing of the corpus.
+    # Past the rank of the matrix, directions are arbitrary and unrelated to the corpus.
     basis = basis[singular > 1e-5 * max(float(singular[0]), 1e-12)]
     scaled = basis.T * inverse_frequencies(counts)[:, None]
     rotation = random_rotation(rank, seed)[: len(basis)].astype(np.float32)
@@ -187,14 +187,14 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
 
 
 def silence_tokens(model: PreTrainedModel, first: int) -> None:
-    """Lets the tokens from a number on count for nothing, until training gives them a direction.
+    """Gives the tokens from a number on no effect, until training gives them a direction.
 
-    Their directions are zero, so that the sum is what it was, and exactly so. Their log weights
-    are those of a middling token: gradients reach them as they reach any other.
+    Their directions are zero, so that sums are exactly the same. Their log weights are those of an
+    average token: gradients reach them like any other.
 
     Args:
         model: A T5 after the spectral warm start; changed in place.
-        first: The first of these tokens; all after it are silent too.
+        first: The first of these tokens; all after it are zeroed too.
     """
     import torch
 
@@ -204,7 +204,7 @@ def silence_tokens(model: PreTrainedModel, first: int) -> None:
     with torch.no_grad():
         gain = float(network.encoder.final_layer_norm.weight[width - 2])
         length = abs(float(attention.k.weight[0, width - 2]) * gain) * width**0.5
-        # Indexes from before there was a constant keep the start in their states.
+        # Indexes written before the constant existed keep the start embedding in their states.
         constant = float(attention.v.weight[width - 2, width - RESERVED] != 0)
         rows = model.get_encoder().get_input_embeddings().weight[first:]
         rows.zero_()
@@ -216,7 +216,7 @@ def _write_encoder(model: T5ForConditionalGeneration, tokens: npt.NDArray[np.flo
     width = model.config.d_model
     weights = np.linalg.norm(tokens, axis=1)
     heaviest = float(weights.max(initial=0.0)) or 1.0
-    # No attention can tell weights apart that differ by more; a shorter direction can.
+    # Attention cannot represent larger differences between weights; a shorter direction can.
     held = np.maximum(weights, _LIGHTEST * heaviest)
     middle = 0.5 * np.log(_LIGHTEST)
     logs = np.where(weights > 0, np.log(held / heaviest) - middle, 0.0)
@@ -230,13 +230,13 @@ def _write_encoder(model: T5ForConditionalGeneration, tokens: npt.NDArray[np.flo
 
 
 def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
-    """Makes cross-attention weigh tokens and hand them on, and silences everything else."""
+    """Makes cross-attention weight tokens and pass them through, and zeroes everything else."""
     import torch
 
     width, per_head = model.config.d_model, model.config.d_kv
     embeddings = model.get_encoder().get_input_embeddings().weight
     length = float(embeddings[0].detach().norm())
-    # What an RMS norm divides by.
+    # The divisor of an RMS norm.
     epsilon = model.config.layer_norm_epsilon
     start = _START * width**0.5
     decoder_norm = (start**2 / width + epsilon) ** 0.5
@@ -255,7 +255,7 @@ def _write_attention(model: T5ForConditionalGeneration, seed: int) -> None:
             if number:
                 attention.o.weight.zero_()
                 continue
-            # The query of every head is 1, whatever the code; the key is the log weight.
+            # The query of every head is 1 for any code; the key is the log weight.
             attention.q.weight[::per_head, width - 2] = decoder_norm / start
             attention.k.weight[::per_head] = 0
             attention.k.weight[::per_head, width - 2] = encoder_norm
@@ -280,8 +280,8 @@ def _write_decoder(
     vectors = np.zeros((len(documents), width), np.float32)
     vectors[:, : width - RESERVED] = documents
     set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
-    # Every code enters the decoder as the constant that drives the cross-attention, with a
-    # random direction too weak to matter until training makes something of it.
+    # The embedding of every code is the constant that drives the cross-attention, plus a random
+    # direction too small to matter before training.
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width), np.float32)
     codes *= _SMALL * width**-0.5
     codes[PAD] = 0
@@ -292,12 +292,12 @@ def _write_decoder(
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
-    """Writes the state of each new document's text, at length 1, into the rows of its own codes.
+    """Writes the normalized state of each new document's text into the rows of its own codes.
 
     Args:
         model: A T5 after the spectral warm start, trained or not.
         new: The documents.
-        seed: Unused; nothing is drawn.
+        seed: Unused; nothing is random.
     """
     import torch
 
@@ -315,12 +315,12 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
 def document_states(
     model: PreTrainedModel, new: NewDocuments, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Returns what the output layer reads for whole documents, at length 1.
+    """Returns the normalized input of the output layer for whole documents.
 
     Args:
         model: The model.
-        new: Has the documents; titles count as often as there.
-        rows: Table rows of those that are asked for; int64 [documents].
+        new: The documents, with the weight of their titles.
+        rows: Table rows of the requested documents; int64 [documents].
 
     Returns:
         float32 [documents, width]; zero for documents without a token, or without a known one.
@@ -330,13 +330,13 @@ def document_states(
     states = np.zeros((len(texts), model.config.d_model), np.float32)
     if some:
         states[some] = last_states(model, [texts[number] for number in some], [()] * len(some))
-    # Indexes from before there was a constant keep the start here.
+    # Indexes written before the constant existed keep the start embedding here.
     states[:, -2] = 0
     return _directions(states)
 
 
 def _directions(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns rows at length 1, and those of zeros as they are; float32, shaped like them."""
+    """Normalizes rows, leaving zero rows unchanged; float32, same shape."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
 
@@ -344,15 +344,15 @@ def _directions(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _turn_shared_codes(
     model: PreTrainedModel, new: NewDocuments, vectors: npt.NDArray[np.float32]
 ) -> None:
-    """Turns the rows of codes that new documents share with old ones as the warm start would.
+    """Turns the rows of codes that new and old documents share, as the warm start would.
 
-    The warm start points such a row at the sum of the vectors of its documents. Of a row that has
-    been trained since, the part that lies along that sum is turned; the rest stays.
+    The warm start points such a row at the sum of the vectors of its documents. In a row that has
+    been trained since, the component along that sum is turned; the rest is unchanged.
 
     Args:
         model: The model; changed in place.
         new: The documents.
-        vectors: Of the new ones; float32 [new, width].
+        vectors: Vectors of the new documents; float32 [new, width].
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the output layer reads for a text: the vector that a document's row is multiplied with."""
+"""The input of the output layer for a text: the vector multiplied with a document's row."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def last_states(
     texts: Sequence[Sequence[int]],
     prefixes: Sequence[Sequence[int]],
 ) -> npt.NDArray[np.float32]:
-    """Returns the decoder's state at the place of each identifier's last code.
+    """Returns the decoder's state at the position of each identifier's last code.
 
     Args:
-        model: The model; put into evaluation mode meanwhile.
+        model: The model; temporarily in evaluation mode.
         texts: Token ids, at least one each.
         prefixes: The codes of the identifier before its last; empty for atomic ones.
 
@@ -60,7 +60,7 @@ def last_states(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yields which texts are read together: of similar lengths, few where they are long."""
+    """Yields batches of texts of similar length, smaller ones for long texts."""
     batch: list[int] = []
     for number in np.argsort(lengths, kind="stable").tolist():
         if batch and (len(batch) == _BATCH or (len(batch) + 1) * lengths[number] > _TOKENS):
@@ -72,7 +72,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def is_latent(model: PreTrainedModel) -> bool:
-    """Tells whether a T5 still is what the spectral warm start made it, but for its rows.
+    """Tells whether a T5 is unchanged since the spectral warm start, except for its rows.
 
     Then its state is the weighted mean of the tokens' vectors, which needs no matrix product.
     """
@@ -94,7 +94,7 @@ def is_latent(model: PreTrainedModel) -> bool:
             straight
             and not own.SelfAttention.o.weight.any()
             and not inner.DenseReluDense.wo.weight.any()
-            # What is queried with 0 may have any key.
+            # With a query of 0, any key will do.
             and _only_at(key[heads], torch.arange(len(heads)), width - 2)
             and _only_at(query, heads, width - 2)
             and (key[heads, width - 2] == key[0, width - 2]).all()
@@ -103,7 +103,7 @@ def is_latent(model: PreTrainedModel) -> bool:
 
 
 def _picks(weight: torch.Tensor) -> bool:
-    """Whether every output is some one input, times a number, or nothing."""
+    """Whether every output is a multiple of a single input, or zero."""
     return bool(((weight != 0).sum(dim=1) <= 1).all())
 
 
@@ -136,12 +136,12 @@ def _latent_states(
         query = float(norm(begun)[width - 2] * attention.q.weight[0, width - 2])
         logs = read[:, width - 2] * attention.k.weight[0, width - 2] * query
         weights = torch.exp(logs - logs.max())
-        # Which dimension of the tokens each one of the states comes from, and times what.
+        # The token dimension that each state dimension comes from, and its factor.
         heads, gains = _picked(attention.o.weight)
         ways, factors = (part[heads] for part in _picked(attention.v.weight))
         open_ways = gains * factors
         values = read[:, ways].mul_(open_ways).mul_(weights[:, None])
-        # A part at a time, so that it is still in the cache when it is normalized.
+        # Processed in blocks, so that each is still in the cache when it is normalized.
         for first in range(0, len(texts), _TOGETHER):
             last = min(first + _TOGETHER, len(texts))
             bag = torch.from_numpy(places[begins[first] : begins[last]])
@@ -154,6 +154,6 @@ def _latent_states(
 
 
 def _picked(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which input each output of a layer picks, and the number that it multiplies it with."""
+    """The input that each output of a layer selects, and its factor."""
     places = weight.abs().argmax(dim=1)
     return places, weight.gather(1, places[:, None]).squeeze(1)

@@ -1,1 +1,1 @@
-"""An index behind HTTP: searches, documents, one page for people, and tools for agents."""
+"""An HTTP server for an index: search, documents, a web page, and tools for agents."""

@@ -32,8 +32,8 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
     """Returns a server of the tools `search`, `get_document` and `index_info`.
 
     Args:
-        source: What is searched.
-        options: Of the server; of it the limits and the batches.
+        source: The source of the searcher.
+        options: Options of the server, of which limits and batching are used.
     """
     limits = options.limits
     batcher = Batcher(source, options.batch, limits.waiting)
@@ -77,7 +77,7 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
     async def get_document(
         doc_id: Annotated[str, Field(description="The id of a document, as search gives it.")],
     ) -> dict[str, Any]:
-        """Returns a document: its id, title and whole text."""
+        """Returns a document: its id, title and full text."""
         try:
             [document] = await batcher.run(lambda searcher: searcher.documents([doc_id]))
         except InputError as error:
@@ -98,13 +98,13 @@ def _shortened(text: str) -> str:
 
 
 def over_standard_streams(server: MCPServer[Any]) -> None:
-    """Talks to the one client that started this process, until it closes standard input."""
+    """Serves the client that started this process, until it closes standard input."""
     anyio.run(server.run_stdio_async)
 
 
 def over_http(server: MCPServer[Any], options: ServerOptions) -> ASGIApp:
-    """Returns an application for streamable HTTP, with the token and the log of `dsi serve`."""
-    # The guard looks at hosts; what the SDK would do about them knows no option of ours.
+    """Returns a streamable HTTP application, with the token and log of `dsi serve`."""
+    # The guard checks hosts; the SDK's own check does not know the options of this server.
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=options.limits.body,

@@ -1,4 +1,4 @@
-"""The ASGI application: searches, documents, what is searched, and one page."""
+"""The ASGI application: search, documents, facts about the index, and a web page."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def application(source: Source, options: ServerOptions) -> Starlette:
     """Returns the application.
 
     Args:
-        source: What is searched.
-        options: Of the server; where it listens does not matter here, but for the hosts.
+        source: The source of the searcher.
+        options: Options of the server; of the listening address, only the hosts matter here.
     """
     batcher = Batcher(source, options.batch, options.limits.waiting)
     endpoints = _Endpoints(source, batcher, options)
@@ -72,12 +72,12 @@ def application(source: Source, options: ServerOptions) -> Starlette:
 
 
 class _Endpoints:
-    """What is done for each address.
+    """The handlers of all routes.
 
     Args:
-        source: What is searched.
-        batcher: What searches it.
-        options: Of the server.
+        source: The source of the searcher.
+        batcher: Runs the searches.
+        options: Options of the server.
     """
 
     def __init__(self, source: Source, batcher: Batcher, options: ServerOptions) -> None:
@@ -117,7 +117,7 @@ class _Endpoints:
 
     async def health(self, request: Request) -> Response:
         problem = self._source.problem
-        # What went wrong may name folders: the log tells it, not this.
+        # The error may name folders, so it goes to the log and not into the response.
         status = "ok" if problem is None else "the live version cannot be opened"
         return _json({"status": status, "version": self._source.current.version})
 
@@ -139,13 +139,13 @@ class _Endpoints:
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Returns JSON in ASCII, so that whatever a title holds can be sent."""
+    """Returns JSON in ASCII, so that any title can be sent."""
     body = json.dumps(value, allow_nan=False)
     return Response(body, status, headers, media_type="application/json")
 
 
 def without_place(error: InputError) -> str:
-    """Returns what is wrong without the folder of the index, which is nobody's business."""
+    """Returns the error message without the folder of the index, which clients must not see."""
     return re.sub(r"^\S*/\S*: ", "", str(error))
 
 
@@ -156,7 +156,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    # What is left of the body is not waited for.
+    # The rest of the body is not awaited.
     headers = {"connection": "close"} if error.status in (408, 413) else None
     return _json({"error": error.message}, error.status, headers)
 

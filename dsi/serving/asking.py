@@ -1,4 +1,4 @@
-"""The body of a search request: read within limits, and understood or refused."""
+"""The body of a search request: read within limits, then parsed or refused."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FIELDS = ("queries", "k", "only", "exclude", "with_text", "explain")
 
 
 class RefusedError(Exception):
-    """A request that is not answered.
+    """A request that is refused.
 
     Args:
         status: The HTTP status.
-        message: What is wrong, in one line.
+        message: The error, in one line.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -32,7 +32,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """Reads the body of a request.
 
     Raises:
-        RefusedError: It is too large, or takes too long to come.
+        RefusedError: It is too large, or takes too long to arrive.
     """
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told[:18]) > limits.body:
@@ -60,15 +60,15 @@ def _too_large(limits: Limits) -> RefusedError:
 
 
 def read_question(content_type: str, body: bytes, limits: Limits) -> Question:
-    """Understands a body.
+    """Parses a body.
 
     Args:
-        content_type: The media type that the request names.
+        content_type: The media type of the request.
         body: The body.
-        limits: What may be asked for.
+        limits: The limits on a request.
 
     Raises:
-        RefusedError: It is no JSON, or asks for what makes no sense or is too much.
+        RefusedError: It is not JSON, is invalid, or exceeds a limit.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "send JSON, and say so: Content-Type: application/json")
@@ -122,7 +122,7 @@ def _k(value: Any, limits: Limits) -> int:
 
 
 def _ids(value: Any, name: str) -> tuple[str, ...]:
-    """Returns ids in one order, so that questions are recognized as alike."""
+    """Returns ids in a canonical order, so that equal requests are recognized."""
     if not isinstance(value, list) or not all(map(_is_text, value)):
         raise RefusedError(400, f"{name}: a list of document ids is wanted")
     return tuple(sorted(set(value)))
@@ -135,7 +135,7 @@ def _switch(value: Any, name: str) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Tells whether a value is text of whole characters: JSON can write halves of pairs."""
+    """Tells whether a value is valid text: JSON can contain lone surrogates."""
     if not isinstance(value, str):
         return False
     try:

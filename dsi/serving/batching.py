@@ -1,8 +1,8 @@
-"""Requests that come at the same time are searched together.
+"""Batches concurrent requests.
 
-One thread computes. While it does, requests gather; then those that can be searched together are.
-When it is idle, a request that comes alone is searched at once, and where the batch before had
-several, a few milliseconds are given to as many.
+One thread computes. Meanwhile requests queue up; then those that can be searched together form a
+batch. When the thread is idle, a single request is searched at once; if the previous batch had
+several, it first waits a few milliseconds for as many.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 class OverloadedError(Exception):
-    """More queries wait than may."""
+    """Too many queries are waiting."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a request asks for.
+    """A search request.
 
     Attributes:
-        queries: The queries, one at least.
+        queries: The queries, at least one.
         k: How many documents to find for each.
         only: Ids of the documents to search among; None for all.
         exclude: Ids of documents not to search among.
@@ -47,22 +47,22 @@ class Question:
 
     @property
     def like(self) -> tuple[Any, ...]:
-        """What questions have in common that can be searched together.
+        """The fields that requests must share to be searched together.
 
-        With another k the width of the beam search is another, and the result may be, too.
+        A different k changes the width of the beam search, and possibly the result.
         """
         return self.k, self.only, self.exclude
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request gets.
+    """The response to a request.
 
     Attributes:
         version: The version that was searched.
-        seconds: What the search of the batch took.
-        batch: How many queries were searched together.
-        results: For each query what `dsi search --json` says of it.
+        seconds: How long the search of the batch took.
+        batch: Number of queries searched together.
+        results: The output of `dsi search --json` for each query.
     """
 
     version: str
@@ -72,10 +72,10 @@ class Answer:
 
 
 def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
-    """Answers questions that are alike, all from one searcher.
+    """Answers requests that can be batched, all from one searcher.
 
     Raises:
-        InputError: One of them asks for what is not there.
+        InputError: One of them asks for something that does not exist.
     """
     first = questions[0]
     queries = [query for question in questions for query in question.queries]
@@ -103,12 +103,12 @@ def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
 
 
 class Batcher:
-    """Puts requests together and hands them to one thread.
+    """Batches requests and hands them to one thread.
 
     Args:
-        source: What is searched.
-        options: How they are put together.
-        waiting: How many queries may wait.
+        source: The source of the searcher.
+        options: How to batch them.
+        waiting: Maximum number of waiting queries.
     """
 
     def __init__(self, source: Source, options: BatchOptions, waiting: int) -> None:
@@ -123,22 +123,22 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begins to answer."""
+        """Starts answering."""
         self._worker = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Answers no more."""
+        """Stops answering."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def ask(self, question: Question) -> Answer:
-        """Returns the answer to a question.
+        """Returns the response to a request.
 
         Raises:
-            InputError: It asks for what is not there.
-            OverloadedError: Too many queries wait already.
+            InputError: It asks for something that does not exist.
+            OverloadedError: Too many queries are already waiting.
         """
         count = len(question.queries)
         if self._waiting + count > self._most_waiting:
@@ -150,7 +150,7 @@ class Batcher:
         return await future
 
     async def run(self, work: Callable[[Searcher], T]) -> T:
-        """Lets the thread do something else with what is searched now."""
+        """Runs another function on the thread, with the current searcher."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: work(self.source.current))
 
@@ -164,7 +164,7 @@ class Batcher:
             questions = [question for question, _ in batch]
             results = await loop.run_in_executor(self._thread, self._answers, questions)
             for (_, future), result in zip(batch, results, strict=True):
-                if future.done():  # whoever asked has gone away
+                if future.done():  # the client has disconnected
                     continue
                 if isinstance(result, BaseException):
                     future.set_exception(result)
@@ -172,7 +172,7 @@ class Batcher:
                     future.set_result(result)
 
     async def _gather(self) -> None:
-        """Waits for a question, and for as many more as the batch before had, but not for long."""
+        """Waits for a request, then briefly for as many more as the previous batch had."""
         while not self._queue:
             self._came.clear()
             await self._came.wait()
@@ -186,7 +186,7 @@ class Batcher:
                 break
 
     def _take(self) -> list[tuple[Question, asyncio.Future[Answer]]]:
-        """Takes the questions out of the queue that are like the first of those still asked."""
+        """Dequeues the requests that can be batched with the first one still wanted."""
         batch: list[tuple[Question, asyncio.Future[Answer]]] = []
         left: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
         queries = 0
@@ -208,7 +208,7 @@ class Batcher:
         return batch
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
-        """Answers a batch; a question that fails does not take others with it."""
+        """Answers a batch; a failing request does not affect the others."""
         searcher = self.source.current
         try:
             return list(answer(searcher, questions))

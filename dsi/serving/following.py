@@ -1,4 +1,4 @@
-"""What runs beside the requests of a server."""
+"""Background tasks of a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOG = logging.getLogger("dsi.serving")
 
 @contextlib.asynccontextmanager
 async def running(batcher: Batcher, source: Source) -> AsyncIterator[None]:
-    """Answers, and takes new live versions over, for as long as it is entered."""
+    """Answers requests and switches to new live versions, within the context."""
     await batcher.start()
     following = asyncio.create_task(_follow(source))
     try:
@@ -29,7 +29,7 @@ async def running(batcher: Batcher, source: Source) -> AsyncIterator[None]:
 
 
 async def _follow(source: Source) -> None:
-    """Looks for new versions; searches go on meanwhile."""
+    """Looks for new versions while searches continue."""
     while True:
         await asyncio.sleep(POLL)
         try:

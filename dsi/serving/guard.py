@@ -1,4 +1,4 @@
-"""What every request passes: the host it is for, the token, headers for browsers, the log."""
+"""Checks of every request (host, token), security headers for browsers, and the access log."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'no
 
 
 class Guard:
-    """ASGI middleware that lets through what may pass, and logs all of it.
+    """ASGI middleware that checks and logs all requests.
 
     Args:
         app: The application.
-        token: What requests must bring; None for nothing.
-        hosts: Host names that requests may be for; None for any.
+        token: The token that requests must carry; None for none.
+        hosts: Allowed host names of requests; None for any.
         public: Paths that need no token.
         access_log: Whether to write a line for each request.
     """
@@ -49,9 +49,9 @@ class Guard:
         self._log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or lets the application answer it."""
+        """Answers a request, or passes it to the application."""
         if scope["type"] != "http":
-            if scope["type"] != "websocket":  # there are none: unanswered, they are closed
+            if scope["type"] != "websocket":  # not supported: closed without an answer
                 await self._app(scope, receive, send)
             return
         began = time.perf_counter()
@@ -76,14 +76,14 @@ class Guard:
                 _write_log(scope, told, time.perf_counter() - began)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Returns status and reason where a request must not pass."""
+        """Returns status and reason if a request must be refused."""
         headers = dict(scope["headers"])
         if self._hosts is not None and _host(headers.get(b"host", b"")) not in self._hosts:
             return 421, "this server is not known by that host name"
         if self._token is None or scope["path"] in self._public:
             return None
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        # Digests are compared, so that the time tells nothing of the token, not even its length.
+        # Digests are compared, so that timing reveals nothing about the token, not even its length.
         right = hmac.compare_digest(_digest(given.strip()), self._token)
         if right and kind.lower() == b"bearer":
             return None
@@ -112,7 +112,7 @@ async def _answer(send: Send, status: int, reason: str) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # what is left of the request is not read
+        (b"connection", b"close"),  # the rest of the request is not read
     ]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -121,7 +121,7 @@ async def _answer(send: Send, status: int, reason: str) -> None:
 
 
 def _write_log(scope: Scope, told: dict[str, Any], seconds: float) -> None:
-    """Writes a line of JSON; queries and tokens are not in it."""
+    """Writes a line of JSON, without queries and tokens."""
     client = scope.get("client")
     line = {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),

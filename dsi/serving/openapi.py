@@ -1,4 +1,4 @@
-"""The description of the addresses, for programs (OpenAPI 3.1) and for people."""
+"""The API description, for programs (OpenAPI 3.1) and for people."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def description(limits: Limits, token: bool) -> dict[str, Any]:
     """Returns the OpenAPI description of a server.
 
     Args:
-        limits: What it takes.
-        token: Whether it asks for a token.
+        limits: The limits on requests.
+        token: Whether it requires a token.
     """
     bearer: dict[str, Any] = {"security": [{"token": []}]} if token else {}
     refusals = {
@@ -221,7 +221,7 @@ code { font-family: ui-monospace, monospace; }
 
 
 def description_page(described: dict[str, Any]) -> tuple[str, str]:
-    """Returns a description as a page for people, and the Content-Security-Policy for it."""
+    """Returns a description as an HTML page, and its Content-Security-Policy."""
     parts = []
     for path, methods in described["paths"].items():
         for method, entry in methods.items():
@@ -247,6 +247,6 @@ def description_page(described: dict[str, Any]) -> tuple[str, str]:
 
 
 def source_hash(content: str) -> str:
-    """Returns what a Content-Security-Policy calls an inline style or script."""
+    """Returns the Content-Security-Policy source of an inline style or script."""
     digest = hashlib.sha256(content.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

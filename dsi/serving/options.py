@@ -1,4 +1,4 @@
-"""Everything that a user can set about a server."""
+"""Everything that a user can set for a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_TOKEN = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for; more is refused before anything is computed."""
+    """Limits of a request; larger ones are refused before anything is computed."""
 
     body: int = 1 << 20
     """Maximum size of a request body in bytes"""
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How requests that come at the same time are searched together."""
+    """How concurrent requests are batched."""
 
     queries: int = 32
     """Maximum number of queries per batch"""
@@ -54,7 +54,7 @@ class BatchOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where a server listens, and to whom."""
+    """Where a server listens, and which clients it serves."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all interfaces"""
@@ -80,7 +80,7 @@ class ServerOptions:
             raise InputError(f"no port {self.port}", where="--port", hint="Give 0 to 65535")
 
     def token(self) -> str | None:
-        """Returns the token that is wanted; None for none.
+        """Returns the required token; None for none.
 
         Raises:
             InputError: There is no such file, or no token in it.
@@ -106,10 +106,10 @@ class ServerOptions:
         return token
 
     def allowed_hosts(self) -> frozenset[str] | None:
-        """Returns the host names that requests may be for, in lower case; None for any.
+        """Returns the allowed host names of requests, in lower case; None for any.
 
-        A page of another site, opened in a browser on this machine, may let its name lead here
-        (DNS rebinding): the name that its requests bring is then still its own.
+        A page of another site, opened in a browser on this machine, may point its host name here
+        (DNS rebinding): its requests then still carry its own host name.
         """
         if self.hosts:
             return frozenset(host.lower() for host in self.hosts)

@@ -1,4 +1,4 @@
-"""The page for people: one file with its style and script in it, and what it may do."""
+"""The web page: one file with inline style and script, and its Content-Security-Policy."""
 
 from __future__ import annotations
 

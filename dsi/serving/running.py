@@ -1,4 +1,4 @@
-"""Runs an ASGI application until it is told to stop, and then lets it finish what it has begun."""
+"""Runs an ASGI application until it is told to stop, then lets it finish pending requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_HEADERS = 64 << 10
 
 
 class _Server(uvicorn.Server):
-    """Stops at SIGINT and SIGTERM, and does not raise them again: it is a proper end."""
+    """Stops at SIGINT and SIGTERM without raising them again: that is a normal exit."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,10 +39,10 @@ class _Server(uvicorn.Server):
 
 
 def patient_protocol(seconds: float) -> type[H11Protocol]:
-    """Returns uvicorn's protocol, with a limit on how long a client may keep it waiting.
+    """Returns uvicorn's protocol, with a timeout for slow clients.
 
     Args:
-        seconds: What a client has to send the head of a request, and to take what is sent to it.
+        seconds: Time limit for a client to send the head of a request and to receive a response.
     """
 
     class Protocol(H11Protocol):
@@ -92,10 +92,10 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 def listening(options: ServerOptions) -> socket.socket:
-    """Returns a socket that listens where the options say.
+    """Returns a listening socket, as the options specify.
 
     Raises:
-        InputError: It cannot, or may not.
+        InputError: Listening fails or is not permitted.
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
@@ -111,13 +111,13 @@ def listening(options: ServerOptions) -> socket.socket:
 def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
     """Serves an application until SIGINT or SIGTERM.
 
-    Requests that are under way are answered before it returns, if that takes no longer than
-    `PATIENCE`; new ones are not taken any more.
+    Pending requests are answered before it returns, if that takes no longer than `PATIENCE`; new
+    ones are not accepted.
 
     Args:
         app: The ASGI application.
         options: Where it listens.
-        told: Is called with the address once requests can come.
+        told: Called with the address once the server accepts requests.
 
     Raises:
         InputError: It cannot listen there.
@@ -141,14 +141,14 @@ def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=PATIENCE,
         )
-        # Two threads share one interpreter: the one that answers must not wait long for the one
+        # Two threads share one interpreter: the one that responds must not wait long for the one
         # that searches.
         sys.setswitchinterval(0.001)
         asyncio.run(_Server(config).serve([here]))
 
 
 def log_to_standard_error() -> None:
-    """Shows what the server has to say, and of uvicorn what went wrong."""
+    """Shows the log of the server, and only errors of uvicorn."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("dsi: %(message)s"))
     for name, level in (("dsi.serving", logging.INFO), ("uvicorn.error", logging.ERROR)):

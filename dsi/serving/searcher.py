@@ -1,4 +1,4 @@
-"""What a server searches, and how it follows the live version of an index."""
+"""The searcher of a server, which follows the live version of an index."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LOG = logging.getLogger("dsi.serving")
 
 
 class Searcher(Protocol):
-    """Something that ranks documents; nothing of it changes once it is there.
+    """Something that ranks documents; immutable.
 
     Attributes:
-        version: The name of what is searched.
-        facts: More about it, for people.
+        version: The name of the searched version.
+        facts: Human-readable facts about it.
     """
 
     version: str
@@ -44,14 +44,14 @@ class Searcher(Protocol):
         ...
 
     def known(self, queries: Sequence[str]) -> list[bool]:
-        """Tells of each query whether a word of it is known."""
+        """Tells for each query whether any of its words is known."""
         ...
 
     def documents(self, doc_ids: Sequence[str]) -> list[Document]:
         """Returns documents.
 
         Raises:
-            InputError: One is unknown or was deleted, or there are no texts.
+            InputError: A document is unknown or deleted, or there are no texts.
         """
         ...
 
@@ -62,7 +62,7 @@ class Searcher(Protocol):
         only: Collection[str] | None,
         exclude: Collection[str],
     ) -> list[Explanation]:
-        """Returns what the scores of documents are made of."""
+        """Returns the parts of the documents' scores."""
         ...
 
 
@@ -71,7 +71,7 @@ class IndexSearcher:
 
     Args:
         index: The index, opened.
-        batch: How many queries are searched at once.
+        batch: Number of queries searched at once.
     """
 
     def __init__(self, index: Index, batch: int) -> None:
@@ -96,11 +96,11 @@ class IndexSearcher:
         return self.index.search(queries, k=k, batch_size=self._batch, options=options)
 
     def known(self, queries: Sequence[str]) -> list[bool]:
-        """Asks the encoder of the queries."""
+        """Queries the text encoder."""
         return self.index.text.known(queries)
 
     def documents(self, doc_ids: Sequence[str]) -> list[Document]:
-        """Looks documents up in the corpus of the version."""
+        """Looks up documents in the corpus of the version."""
         return [self.index.document(doc_id) for doc_id in doc_ids]
 
     def explain(
@@ -110,42 +110,42 @@ class IndexSearcher:
         only: Collection[str] | None,
         exclude: Collection[str],
     ) -> list[Explanation]:
-        """Takes the scores of one query apart."""
+        """Explains the scores of one query."""
         return self.index.explain(query, doc_ids, SearchOptions(only=only, exclude=exclude))
 
 
 class Source(Protocol):
-    """Where a server gets its searcher from."""
+    """The source of a server's searcher."""
 
     @property
     def current(self) -> Searcher:
-        """What is searched now; a batch that has begun goes on with the one it has."""
+        """The current searcher; a running batch keeps the one it started with."""
         ...
 
     @property
     def problem(self) -> str | None:
-        """Why a newer version could not be opened; None where there is no such trouble."""
+        """Why a newer version could not be opened; None if there was no error."""
         ...
 
     def refresh(self) -> bool:
-        """Takes a new live version over, if there is one; takes as long as opening it does.
+        """Switches to a new live version, if there is one; takes as long as opening it.
 
         Returns:
-            Whether another version is searched from now on.
+            Whether the version changed.
         """
         ...
 
 
 class LiveIndex:
-    """The live version of an index, always.
+    """Always the live version of an index.
 
     Args:
         path: The folder of the index.
         device: As in `Index.open`.
-        batch: How many queries are searched at once.
+        batch: Number of queries searched at once.
 
     Raises:
-        InputError: It is no index, or a part of it is missing or damaged.
+        InputError: It is not an index, or a part of it is missing or damaged.
     """
 
     def __init__(self, path: Path, device: str | None, batch: int) -> None:
@@ -163,7 +163,7 @@ class LiveIndex:
         return self._searcher
 
     def refresh(self) -> bool:
-        """Opens the live version where it is another one; keeps the old one where that fails."""
+        """Opens the live version if it changed; keeps the old one if that fails."""
         with self._lock:
             try:
                 if self._identity() == self._seen:
@@ -182,7 +182,7 @@ class LiveIndex:
     def _opened(self) -> Searcher:
         identity = self._identity()
         index = Index.open(self._path, self._device)
-        # What the first search would have to prepare; and files that are open outlive a pruning.
+        # Prepared here rather than in the first search; open files also survive pruning.
         if len(index):
             index.search("x", k=1)
             if index.documents is not None and index.documents.kept:
@@ -192,7 +192,7 @@ class LiveIndex:
         return IndexSearcher(index, self._batch)
 
     def _identity(self) -> tuple[Any, ...]:
-        """Tells one content of the folder from another: the version, and the file that names it."""
+        """Identifies the content of the folder: the version, and the file that names it."""
         live = versions.live(self._path)
         found = (versions.folder(self._path, live) / "manifest.json").stat()
         return live, found.st_ino, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Teachers: rankers that are asked once, before training, and imitated by terms of the loss."""
+"""Teachers: rankers that run once, before training, and are imitated by terms of the loss."""
 
 from data_prep.registry import import_entries
 from dsi.teachers.base import TEACHERS, Teacher

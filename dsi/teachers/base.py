@@ -1,4 +1,4 @@
-"""What every teacher is: the interface, the registry."""
+"""The interface and the registry of teachers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Teacher(Protocol):
         Args:
             queries: Texts.
             rows: The row of each query's right document; int64 [queries].
-            candidates: How many others.
+            candidates: Number of others.
 
         Returns:
             Rows, int64, and scores, float32, both [queries, 1 + candidates]: the right document,
-            then the others, best first, ties by the lower row; row -1, score -inf where there is
-            none.
+            then the others, best first, with ties broken by the lower row; row -1 and score -inf
+            for missing ones.
         """
         ...
 
@@ -46,14 +46,14 @@ def right_then_best(
     others: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]],
     candidates: int,
 ) -> Ranked:
-    """Lays out what `Teacher.rank` returns.
+    """Arranges the result of `Teacher.rank`.
 
     Args:
         rows: The right document of each query.
         right: Its score.
-        others: Rows and scores of the other documents that come into question, in any order;
-            the right document may be among them.
-        candidates: How many others.
+        others: Rows and scores of the other candidates, in any order; the right document may be
+            among them.
+        candidates: Number of others.
     """
     found = np.full((len(rows), 1 + candidates), -1, np.int64)
     scores = np.full(found.shape, -np.inf, np.float32)

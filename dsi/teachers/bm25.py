@@ -1,4 +1,4 @@
-"""BM25 over the documents themselves: the teacher that needs no model."""
+"""BM25 over the documents themselves: a teacher without a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dsi.teachers.base import TEACHERS, Ranked, right_then_best
 
 @TEACHERS.register("bm25")
 class Bm25Teacher:
-    """BM25 as `dsi evaluate` has it; documents that share no word with a query are no candidates.
+    """BM25 as in `dsi evaluate`; documents that share no word with a query are not candidates.
 
     Args:
-        texts: What the documents say, in row order.
+        texts: Texts of the documents, in row order.
         model: None.
-        language: Of stemmer and stop words.
+        language: Language of the stemmer and stop words.
     """
 
     batch: ClassVar[int] = 2048

@@ -19,12 +19,12 @@ class CrossEncoderTeacher:
     """Scores the documents that BM25 finds by a model's logit.
 
     Args:
-        texts: What the documents say, in row order.
+        texts: Texts of the documents, in row order.
         model: Hub id or folder of a cross-encoder with one output.
-        language: Of BM25's stemmer and stop words.
+        language: Language of BM25's stemmer and stop words.
 
     Raises:
-        InputError: The package sentence-transformers, or the model, is not to be had.
+        InputError: The package sentence-transformers, or the model, is not available.
     """
 
     batch: ClassVar[int] = 64
@@ -57,7 +57,7 @@ class CrossEncoderTeacher:
 
 
 def _load(model: str | None) -> Any:
-    """Returns a cross-encoder of the package sentence-transformers."""
+    """Returns a sentence-transformers cross-encoder."""
     try:
         from sentence_transformers import CrossEncoder
     except ImportError:

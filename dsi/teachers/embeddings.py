@@ -1,4 +1,4 @@
-"""Similarities by a pretrained encoder."""
+"""Similarities from a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class EmbeddingTeacher:
     """Ranks by the similarity of the vectors of query and document, a cosine for most models.
 
     Args:
-        texts: What the documents say, in row order.
+        texts: Texts of the documents, in row order.
         model: Hub id or folder of an encoder; see `docids.sentence_encoder`.
-        language: Not looked at.
+        language: Unused.
 
     Raises:
-        InputError: The package sentence-transformers, or the model, is not to be had.
+        InputError: The package sentence-transformers, or the model, is not available.
     """
 
     batch: ClassVar[int] = 256
 
     def __init__(self, texts: Sequence[str], model: str | None, language: str) -> None:
-        assert model is not None  # `TeacherOptions` has seen to it
+        assert model is not None  # ensured by `TeacherOptions`
         self._encoder = SentenceEncoder(model, where="--objectives.teacher.model")
         self._documents = self._encoder.encode_documents(texts)
 

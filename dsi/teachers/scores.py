@@ -1,4 +1,4 @@
-"""The candidates and scores of a teacher for every training query, on disk."""
+"""Candidates and scores of a teacher for every training query, on disk."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class TeacherScores:
 
     Attributes:
         rows: Table rows, the right document first, -1 for none; int32 [queries, documents].
-        scores: The teacher's, -inf for none; float32, same shape.
-        temperature: What scores are divided by.
+        scores: The teacher's scores, -inf for none; float32, same shape.
+        temperature: Divisor of the scores.
         first: The number of the first query: examples before these queries and after them, those
             of the indexing task, have no candidates.
     """
@@ -32,7 +32,7 @@ class TeacherScores:
     first: int = 0
 
     def of(self, numbers: npt.NDArray[np.int64]) -> Ranked:
-        """Returns rows, int64, and scores over the temperature, float32, of some examples."""
+        """Returns rows, int64, and scores divided by the temperature, float32, of some examples."""
         rows = np.full((len(numbers), self.rows.shape[1]), -1, np.int64)
         scores = np.full(rows.shape, -np.inf, np.float32)
         asked = (numbers >= self.first) & (numbers < self.first + len(self.rows))
@@ -44,7 +44,7 @@ class TeacherScores:
     def open(
         cls, folder: str | os.PathLike[str], temperature: float = 1.0, first: int = 0
     ) -> TeacherScores:
-        """Opens what `write_teacher_scores` wrote, by memory map."""
+        """Memory-maps what `write_teacher_scores` wrote."""
         _, arrays = open_store(folder, "teacher_scores")
         return cls(arrays["rows"], arrays["scores"], temperature, first)
 
@@ -56,7 +56,7 @@ def write_teacher_scores(
     rows: npt.NDArray[np.int64],
     candidates: int,
 ) -> None:
-    """Scores candidates for every training query with a teacher, and writes them.
+    """Scores candidates for every training query with a teacher, and saves them.
 
     Args:
         folder: The folder to create.
