@@ -22,10 +22,10 @@ class EvaluationQueries:
     """The test queries and documents of one corpus.
 
     Attributes:
-        queries: Its test queries.
+        queries: Test queries of the corpus.
         targets: The relevant document of each query.
-        texts: Its documents.
-        doc_ids: Their ids.
+        texts: Texts of its documents.
+        doc_ids: Ids of its documents.
     """
 
     queries: list[str]

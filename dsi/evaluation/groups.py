@@ -17,7 +17,7 @@ def group_queries(
 
     Args:
         qrels: The split's judgments: query_id -> {doc_id: relevance}; above 0 is relevant.
-        training_qrels: Those of split train.
+        training_qrels: Judgments of split train.
 
     Returns:
         Group -> query ids in the order of `qrels`; every group of `GROUPS`, in that order.

@@ -84,11 +84,11 @@ class Probe:
         Args:
             model: The model.
             text: Its text encoder.
-            table: Its identifiers.
+            table: Its identifier table.
             length: Maximum query tokens.
             beams: Beam width.
             score: How documents are scored.
-            lexical: Its lexical layer; None without.
+            lexical: Its lexical layer; None without one.
         """
         from docids.trie import Trie
         from dsi.search.torch_trie import TorchTrie

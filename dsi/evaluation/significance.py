@@ -17,8 +17,8 @@ class Comparison:
 
     Attributes:
         difference: Mean of first minus second.
-        low: Lower end of the bootstrap 95 % interval of the difference.
-        high: Its upper end.
+        low: Lower end of the 95% bootstrap interval of the difference.
+        high: Upper end of the interval.
         p_value: Two-sided p-value of the paired randomization test; in (0, 1].
         queries: Number of queries.
     """

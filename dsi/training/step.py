@@ -46,7 +46,7 @@ def backward_step(
         engine: The model in training.
         parts: This process's micro-batches; all processes have the same number.
         objectives: Terms of the loss.
-        targets: The identifiers, on the model's device.
+        targets: Identifiers, on the model's device.
         examples: Number of examples of the step, over all parts and processes.
         step: Current step, from 0.
         steps: Total number of steps.

@@ -81,8 +81,8 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         audit: Whether to query the model for them afterwards.
 
     Raises:
-        InputError: An id is unknown, was deleted before or is named twice, none is named, none
-            would be left, or another command writes to the index.
+        InputError: An id is unknown, already deleted or given twice; no id is given; no document
+            would be left; or another command writes to the index.
     """
     named = list(dict.fromkeys(doc_ids))
     if not named:
@@ -229,7 +229,7 @@ def _audit(
 
 
 def _asking(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns queries for documents: labelled ones, then pseudo-queries, then the title."""
+    """Returns queries for documents: labeled ones, then pseudo-queries, then the title."""
     found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
     texts = corpus.dataset.query_texts()
     for split in ("train", "dev"):

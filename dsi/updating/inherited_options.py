@@ -48,7 +48,7 @@ def not_inherited(training: TrainingOptions, strategies: Collection[str]) -> lis
 
     Args:
         training: The options of the first training.
-        strategies: Their names.
+        strategies: Names of the strategies.
     """
     if {"retrain", "instant", "append"} & set(strategies):
         return []  # they repeat the first training, or train nothing

@@ -89,7 +89,7 @@ def prune_versions(index: str | os.PathLike[str], keep: int) -> Pruning:
         keep: How many versions to keep, at least 1; the live one is always kept.
 
     Returns:
-        What was removed.
+        The removed versions and freed bytes.
 
     Raises:
         InputError: There is no index, `keep` is less than 1, another command writes to the index,

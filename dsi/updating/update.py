@@ -102,7 +102,7 @@ def update_index(
         index: The folder of the index.
         new: The documents, with queries if there are any; or a function that writes them into a
             folder.
-        options: How.
+        options: Options of the update.
         old: The dataset that the index was trained on, for an index that does not store its corpus.
         callbacks: Callbacks that observe the model during training.
 
@@ -174,7 +174,7 @@ def _begin(
     Args:
         writer: Writes the index.
         new: The documents.
-        options: How.
+        options: Options of the update.
         old: The dataset that the index was trained on, if the user gave it.
         done: The claim of an update that was complete except for the cleanup.
 

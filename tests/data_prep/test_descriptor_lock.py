@@ -1,4 +1,4 @@
-"""Locks on open files, and what is left of them on a system that has none."""
+"""Locks on open files, and the fallback on systems without them."""
 
 import os
 import subprocess

@@ -65,7 +65,7 @@ def zero_accelerator(config: dict[str, Any], precision: str, examples: int) -> A
     """Returns an `Accelerator` for DeepSpeed on GPUs, or on CPUs if there is no GPU.
 
     Args:
-        config: As `read_zero_config` returns it.
+        config: The output of `read_zero_config`.
         precision: bf16 or fp32.
         examples: Micro-batch size per process; DeepSpeed uses it for its reports only.
 
@@ -95,7 +95,7 @@ class ZeroEngine(Engine):
     """Trains a copy of the model under DeepSpeed; weights are gathered into the original.
 
     Args:
-        accelerator: As `zero_accelerator` returns it.
+        accelerator: The output of `zero_accelerator`.
         model: The model, with `requires_grad` already set.
         optimizer: Over the model's weights, with or without the state of a checkpoint.
         clip: Maximum global gradient norm; 0 disables clipping.

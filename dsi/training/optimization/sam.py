@@ -60,7 +60,7 @@ class WholeWeights(Shards):
     and all have the same one if the gradients have been averaged.
 
     Args:
-        weights: Those to perturb.
+        weights: Weights to perturb.
         others: Weights whose gradients are cleared together with theirs.
     """
 

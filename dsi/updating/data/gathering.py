@@ -62,7 +62,7 @@ def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str
 
     Args:
         plan: The plan.
-        examples: What `gather` returned.
+        examples: The output of `gather`.
 
     Returns:
         The keys of `examples` -> shares, in any unit.

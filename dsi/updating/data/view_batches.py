@@ -28,7 +28,7 @@ class ViewBatches(Batches):
         seed: Random seed.
         views: Examples per document.
         steps: Total number of steps.
-        factors: As for `ReplayBatches`.
+        factors: As in `ReplayBatches`.
     """
 
     def __init__(

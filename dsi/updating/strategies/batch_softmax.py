@@ -50,9 +50,9 @@ def batch_softmax(
     """Returns the loss, summed over codes and examples.
 
     Args:
-        states: Of length 1; [examples, positions, width].
+        states: Normalized states; [examples, positions, width].
         codes: Target codes, `IGNORED` past the end; int64 [examples, positions].
-        rows: Output rows of length 1; [alphabet, width].
+        rows: Normalized output rows; [alphabet, width].
         temperature: tau.
     """
     total = states.new_zeros(())

@@ -87,7 +87,7 @@ def solve(
 
     Args:
         problem: The inputs.
-        options: How.
+        options: Options of the strategy.
         scores: `keys @ start`, if already computed; float32 [old].
         lengths: Norm of each key, if already computed; float32 [old].
     """
@@ -247,7 +247,7 @@ def write_rows(
         codes: Output row of each document; int64 [documents].
         counts: Number of queries per document; a new document without queries keeps its row.
         known: Number of old documents.
-        options: How.
+        options: Options of the strategy.
     """
     import torch
 

@@ -72,7 +72,7 @@ def generated(model, ids, mask, docids, beams, length):
         output = model.generate(ids, output_logits=True, **common)
         chosen = output.sequences[:, 1:]
         steps = torch.stack(output.logits, dim=1).log_softmax(-1).gather(2, chosen.unsqueeze(-1))
-        # What follows END is padding.
+        # Everything after END is padding.
         scores = (steps.squeeze(-1) * (chosen != PAD)).sum(1)
     else:
         output = model.generate(

@@ -73,7 +73,7 @@ WAYS = [
     Way("one-code", {"docids": "atomic"}),
     Way("accumulation", {"loop__accumulation": 3}),
     Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}),
-    # Only attention is grouped in T5; other networks compute each group in a pass of its own.
+    # Only attention is grouped in T5; other networks process each group in a separate pass.
     Way("length-buckets", {"loop__length_groups": 3}, steps=48, pretrained="bart"),
     Way("padded", {"loop__length_groups": 1}),
     Way("checkpointing", {"loop__gradient_checkpointing": True}),
@@ -140,7 +140,7 @@ TOGETHER = [
     for way in WAYS
     for precision in ("fp32", "bf16")
     if not way.alone
-    # ZeRO 3 cuts the rows that this head reads; LoRA's base weights need no engine of their own.
+    # ZeRO 3 shards the rows that this head reads; LoRA's base weights need no separate engine.
     if not (engine == "zero3" and way.name == "prefix-aware-head")
 ]
 
