@@ -51,7 +51,7 @@ def queries(
     filter: FilterOptions = _FILTER,
     round_trip: Advanced[int | None] = None,
 ) -> Report:
-    """Generates generates pseudo-queries for the documents of a dataset.
+    """Generates pseudo-queries for the documents of a dataset.
 
     Generators: extractive (keywords, spans and sentences of the document), selective (learns from
     labelled training queries which words users choose), seq2seq (any transformers model, such as
