@@ -76,7 +76,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what the package offers when it is first asked for: torch takes seconds."""
+    """Imports public names on first access, since importing torch takes seconds."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -87,5 +87,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Returns what the package offers, imported or not."""
+    """Lists the public names, imported or not."""
     return sorted({*globals(), *__all__})

@@ -6,9 +6,9 @@ from dsi.cli import main
 
 
 def run() -> None:
-    """Runs the command line of this process and ends it with the exit code."""
+    """Runs the command line of this process and exits with its exit code."""
     code = main()
-    # Imported here: `dsi --help` needs none of it.
+    # Imported here because `dsi --help` needs none of it.
     from dsi.distributed.processes import leave
 
     leave(code)

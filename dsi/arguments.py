@@ -1,12 +1,12 @@
-"""From the signature of a function to the words of a command line.
+"""Builds the command line of a function from its signature.
 
-A command is a plain function with annotations and a Google docstring. Parameters before the
-`*` are positional words on the command line, parameters after it are options, and a dataclass
-parameter is a group of options whose help is the string under each field. A dataclass that is
-annotated as `SPREAD` is no group: its fields stand beside the other options, so that commands
-can share them. jsonargparse converts, checks, documents and instantiates; this module puts the
-words in order for it, so that options and positional words mix freely, a YAML file may give any
-of the values, and every mistake is told in one line. `dsi.help` prints the pages of help.
+A command is a plain function with annotations and a Google docstring. Parameters before the `*` are
+positional words on the command line, parameters after it are options, and a dataclass parameter is
+a group of options whose help is the string under each field. A dataclass annotated as `SPREAD` is
+not a group: its fields join the other options, so that commands can share them. jsonargparse
+converts, validates, documents and instantiates; this module arranges the words for it, so that
+options and positional words mix freely, a YAML file may set any value, and every mistake is
+reported as a one-line error. `dsi.help` prints the help pages.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SWITCHES = ("json", "quiet", "debug")
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A command line that has been understood.
+    """A parsed command line.
 
     Args:
         values: One value for each parameter of the function.
@@ -65,8 +65,8 @@ class Arguments:
         hints = typing.get_type_hints(function)
         self._hints = hints
         self._spread = {name: hints[name] for name, marked in marks.items() if SPREAD in marked}
-        # Left as texts, jsonargparse would resolve them by importing what the module imports for
-        # type checkers only, torch and all.
+        # If they were left as strings, jsonargparse would resolve them by importing what the module
+        # imports for type checkers only, including torch.
         function.__annotations__ = hints
         parameters = inspect.signature(function).parameters.values()
         self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -79,11 +79,11 @@ class Arguments:
             self.hints.update(_flatten(prefix, hints[parameter.name]))
 
     def parse(self, words: Sequence[str]) -> Call:
-        """Returns what the words after the verb ask for.
+        """Parses the words after the verb.
 
         Raises:
             InputError: An unknown, missing, surplus or ill-typed word, or a bad `--config`.
-            SystemExit: `--help` was asked for and has been printed.
+            SystemExit: `--help` was requested and has been printed.
         """
         given = self._take_apart(words)
         switches = {name: _switched(name, given) for name in _SWITCHES}
@@ -111,7 +111,7 @@ class Arguments:
         return Call(values, **switches)
 
     def _take_apart(self, words: Sequence[str]) -> _Given:
-        """Sorts the words into values by full name; a later word wins, the files come first."""
+        """Collects the words into values by full name; later words win, files come first."""
         for word in words:
             try:
                 word.encode("utf-8")
@@ -167,7 +167,7 @@ class Arguments:
         return given
 
     def _place(self, plain: list[str], given: _Given) -> None:
-        """Hands the positional words to the positional parameters, from left to right."""
+        """Assigns the positional words to the positional parameters, from left to right."""
         rest = list(plain)
         for place, name in enumerate(self.positionals):
             if not rest:
@@ -190,7 +190,7 @@ class Arguments:
             )
 
     def _meant(self, word: str) -> str | None:
-        """Returns the option that a surplus word may be for, where only one takes a text."""
+        """Returns the option that a surplus word may be meant for, if only one takes a text."""
         names = [
             name
             for name, hint in self.hints.items()
@@ -199,7 +199,7 @@ class Arguments:
         return f"Did you mean --{names[0]} {word}?" if len(names) == 1 else None
 
     def _read_config(self, file: Path) -> dict[str, str]:
-        """Returns the values of a YAML file by full name, as texts that the parser reads."""
+        """Returns the values of a YAML file by full name, as strings for the parser."""
         import yaml
 
         try:
@@ -237,7 +237,7 @@ class Arguments:
         return texts
 
     def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-        """Yields full names and values; a mapping is opened only where a group is expected."""
+        """Yields full names and values; a mapping is flattened only where a group is expected."""
         for key, value in content.items():
             name = self._current(f"{prefix}{key}".replace("-", "_"))
             group = any(known.startswith(f"{name}.") for known in self.hints)
@@ -247,11 +247,11 @@ class Arguments:
                 yield name, value
 
     def _current(self, name: str) -> str:
-        """Returns an option under its current name, where it is given under a former one."""
+        """Translates a former name of an option to the current one."""
         return name if name in self.hints else current_name(name)
 
     def _list_text(self, name: str, text: str) -> str:
-        """Lets `--names a,b` stand for the list that jsonargparse wants as `[a, b]`."""
+        """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`."""
         if _is_list(self.hints[name]) and not text.lstrip().startswith("["):
             return json.dumps([part.strip() for part in text.split(",") if part.strip()])
         return text
@@ -302,7 +302,7 @@ class Arguments:
         return InputError(f"unknown {what}", where=where, hint=hint)
 
     def _explain(self, message: str, given: _Given) -> InputError:
-        """Returns jsonargparse's complaint as one line about the user's own words."""
+        """Turns an error of jsonargparse into one line in terms of the user's own words."""
         missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
             r'(?:Key|Option) ["\'](.+?)["\'] is required', message
         )
@@ -320,7 +320,7 @@ class Arguments:
 
 @dataclasses.dataclass
 class _Given:
-    """What the words and files give: texts by full name, and where each text stands."""
+    """The values from words and files: strings by full name, and the source of each."""
 
     values: dict[str, str] = dataclasses.field(default_factory=dict)
     where: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -333,7 +333,7 @@ _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
 
 
 def _switched(name: str, given: _Given) -> bool:
-    """Takes a switch out of what is given, and tells whether it is on.
+    """Removes a switch from the values and returns whether it is on.
 
     Raises:
         InputError: It is neither true nor false.
@@ -353,7 +353,7 @@ def _looks_like_option(word: str) -> bool:
 
 
 def _flatten(name: str, hint: Any) -> dict[str, Any]:
-    """Returns the type of `name`, or of each field inside it where the type is a dataclass.
+    """Returns the type of `name`, or of each of its fields if the type is a dataclass.
 
     With an empty name the fields have no prefix.
     """
@@ -367,12 +367,12 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
 
 
 def _given(hint: Any) -> list[dataclasses.Field[Any]]:
-    """Returns the fields of a dataclass that a caller gives."""
+    """Returns the fields of a dataclass that a caller can set."""
     return [entry for entry in dataclasses.fields(hint) if entry.init]
 
 
 def _resolve(hint: Any) -> None:
-    """Puts types in place of their names in a dataclass and those inside it, as in functions."""
+    """Resolves type names in a dataclass and the dataclasses inside it, as for functions."""
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return
     marks_of(hint)
@@ -386,7 +386,7 @@ def _resolve(hint: Any) -> None:
 
 
 def _is_switch(hint: Any) -> bool:
-    """Tells whether an option is true or false; None is what it is by default."""
+    """Tells whether an option is a boolean; its default may be None."""
     return set(members(hint)) <= {bool, type(None)} and bool in members(hint)
 
 

@@ -1,4 +1,4 @@
-"""The model: a transformers encoder-decoder whose decoder writes docid codes instead of text.
+"""The model: a transformers encoder-decoder whose decoder generates docid codes instead of text.
 
 The encoder keeps its text embedding. The decoder's embedding and the output layer get one row
 per code of the docid alphabet, so that a step's logits cost `alphabet x width` and the loss is
@@ -49,7 +49,7 @@ class Size:
 
     Attributes:
         width: Width of the hidden states.
-        encoder_layers: Layers of the encoder; 0 leaves a bag of weighted token vectors.
+        encoder_layers: Layers of the encoder; 0 makes it a bag of weighted token vectors.
         decoder_layers: Layers of the decoder.
         heads: Attention heads, each 64 wide.
         feed_forward: Inner width of the feed-forward layers.
@@ -88,13 +88,13 @@ def from_scratch(
 
     Args:
         size: A name in `SIZES`.
-        text_vocabulary: Tokens of the text encoder.
-        alphabet_size: Codes of the docid alphabet.
-        dropout: Share of hidden values dropped in training.
-        seed: Of the random weights.
+        text_vocabulary: Number of tokens of the text encoder.
+        alphabet_size: Size of the docid alphabet.
+        dropout: Dropout rate of hidden states in training.
+        seed: Seed of the random weights.
 
     Raises:
-        InputError: There is no size of that name.
+        InputError: There is no size with that name.
     """
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
@@ -124,17 +124,16 @@ def from_scratch(
 def from_pretrained(
     name: str, *, alphabet_size: int, decoder_layers: int | None = None, seed: int = 0
 ) -> PreTrainedModel:
-    """Loads an encoder-decoder or a language model of transformers, and gives it the alphabet.
+    """Loads a transformers encoder-decoder or language model, and gives it the docid alphabet.
 
     Args:
         name: A hub id, or the path of a folder or a GGUF file.
-        alphabet_size: Codes of the docid alphabet.
-        decoder_layers: How many layers of the decoder to keep, the first ones (NCI);
-            None for all.
-        seed: Of the new rows' random weights.
+        alphabet_size: Size of the docid alphabet.
+        decoder_layers: How many decoder layers to keep, from the first (NCI); None for all.
+        seed: Seed of the new rows' random weights.
 
     Raises:
-        InputError: It cannot be loaded, or is of a kind that writes no docids.
+        InputError: It cannot be loaded, or its type cannot generate docids.
     """
     import torch
 
@@ -175,7 +174,7 @@ def _loaded(name: str, config: Any) -> Any:
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """Returns what transformers and its readers of files raise at files."""
+    """Returns the exceptions that transformers and its file readers raise for bad files."""
     from safetensors import SafetensorError
 
     return (OSError, ValueError, KeyError, ImportError, struct.error, SafetensorError)
@@ -191,11 +190,11 @@ def _cannot_load(name: str, error: Exception) -> InputError:
 
 
 def empty_network(config: Any, alphabet_size: int) -> PreTrainedModel:
-    """Builds the network that `from_pretrained` would, with weights that mean nothing.
+    """Builds the network that `from_pretrained` would, with uninitialized weights.
 
     Args:
-        config: Of the checkpoint.
-        alphabet_size: Codes of the docid alphabet.
+        config: Configuration of the checkpoint.
+        alphabet_size: Size of the docid alphabet.
     """
     from transformers import AutoModelForSeq2SeqLM
 
@@ -211,16 +210,16 @@ def empty_network(config: Any, alphabet_size: int) -> PreTrainedModel:
 def from_encoder(
     encoder: PooledEncoder, *, alphabet_size: int, weight: float, seed: int = 0
 ) -> PreTrainedModel:
-    """Puts a decoder of one layer behind a pretrained encoder of whole texts.
+    """Adds a one-layer decoder to a pretrained text encoder.
 
-    The decoder is a T5's, as wide as the encoder's vectors. It is drawn at random, and made ready
+    The decoder is that of a T5, as wide as the encoder's vectors. It is initialized at random, then
     by the warm start `encoder`.
 
     Args:
         encoder: The encoder.
-        alphabet_size: Codes of the docid alphabet.
-        weight: Logit of a document whose vector points where the query's does.
-        seed: Of the decoder's random weights.
+        alphabet_size: Size of the docid alphabet.
+        weight: Logit of a document whose vector has the direction of the query's.
+        seed: Seed of the decoder's random weights.
     """
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
@@ -240,7 +239,7 @@ def from_encoder(
         "dropout_rate": 0.0,
         "feed_forward_proj": "relu",
         "tie_word_embeddings": False,
-        # A vector of length 1 is scaled by the last norm; what T5 adds there would show.
+        # The last norm scales a unit vector; the epsilon that T5 adds there would be noticeable.
         "layer_norm_epsilon": 1e-6 / width,
     }
     config = T5Config(**settings)
@@ -255,10 +254,10 @@ def from_encoder(
 
 
 def loadable_config(name: str, decoder_layers: int | None = None) -> Any:
-    """Returns what `pretrained_config` does.
+    """Returns the result of `pretrained_config`.
 
     Raises:
-        InputError: It is of a kind that writes no docids, has fewer layers, or cannot be loaded.
+        InputError: Its type cannot generate docids, it has fewer layers, or it cannot be loaded.
     """
     try:
         return pretrained_config(name, decoder_layers)
@@ -269,16 +268,16 @@ def loadable_config(name: str, decoder_layers: int | None = None) -> Any:
 
 
 def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
-    """Returns the configuration of an encoder-decoder or a language model of transformers.
+    """Returns the configuration of a transformers encoder-decoder or language model.
 
     Args:
         name: A hub id, or the path of a folder or a GGUF file.
-        decoder_layers: How many layers of the decoder to keep; None for all.
+        decoder_layers: How many decoder layers to keep; None for all.
 
     Raises:
-        InputError: It is of a kind that writes no docids, or has fewer layers.
+        InputError: Its type cannot generate docids, or it has fewer layers.
         OSError: It cannot be reached.
-        ValueError: It is unknown to transformers.
+        ValueError: transformers does not know it.
     """
     from dsi.gguf import place_of
     from dsi.language_model import KINDS
@@ -298,10 +297,10 @@ def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
 
 
 def _cut_decoder(config: Any, layers: int, name: str) -> None:
-    """Makes a configuration say that the decoder has fewer layers.
+    """Reduces the number of decoder layers in a configuration.
 
     Raises:
-        InputError: It has fewer than that.
+        InputError: It has fewer layers than that.
     """
     inner = decoder_config(config)
     known = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
@@ -322,14 +321,14 @@ def graft_docids(
 ) -> PreTrainedModel:
     """Gives the decoder and the output layer the docid alphabet, in place.
 
-    The encoder's embedding keeps its weights where it has `text_vocabulary` rows already, and
-    is drawn at random otherwise; decoder embedding and output layer are drawn at random.
+    The encoder's embedding keeps its weights if it already has `text_vocabulary` rows, and is
+    initialized at random otherwise; so are decoder embedding and output layer.
 
     Args:
         model: The network.
-        text_vocabulary: Rows of the encoder's embedding.
-        alphabet_size: Codes of the docid alphabet.
-        draw: False leaves new weights undefined, for a caller who writes all of them.
+        text_vocabulary: Number of rows of the encoder's embedding.
+        alphabet_size: Size of the docid alphabet.
+        draw: False leaves new weights uninitialized, for a caller that writes all of them.
     """
     import torch
     from torch import nn
@@ -337,7 +336,7 @@ def graft_docids(
     config = model.config
     std = float(getattr(config, "init_std", None) or 0.02)
     make = torch.randn if draw else torch.empty
-    # First of all: some networks tie an output layer as they are given it (T5Gemma).
+    # Done first, because some networks tie an output layer when it is set (T5Gemma).
     for part in (config, decoder_config(config)):
         part.tie_word_embeddings = False
     encoder, decoder = model.get_encoder(), model.get_decoder()
@@ -353,11 +352,12 @@ def graft_docids(
     codes.num_embeddings = alphabet_size
     codes.padding_idx = None
     if hasattr(codes, "eoi_token_index"):
-        codes.eoi_token_index = -1  # no code is the mark at the end of an image
+        codes.eoi_token_index = -1  # no code is an end-of-image token
     encoder.set_input_embeddings(text)
     decoder.set_input_embeddings(codes)
     inner = getattr(model, model.base_model_prefix, model)
-    # What encoder and decoder shared has a name of its own, which goes with the configuration.
+    # The shared embedding of encoder and decoder has its own name, which depends on the
+    # configuration.
     for name, child in list(inner.named_children()):
         if isinstance(child, nn.Embedding):
             setattr(inner, name, codes)
@@ -368,16 +368,17 @@ def graft_docids(
     model.set_output_embeddings(head)
     for module in decoder.modules():
         if any(child is head for child in module.children()) and hasattr(module, "bias"):
-            module.bias = None  # BERT's head keeps one beside the layer, of the old vocabulary
+            module.bias = None  # BERT's head keeps an extra one, for the old vocabulary
     if hasattr(model, "final_logits_bias"):
         model.register_buffer("final_logits_bias", torch.zeros(1, alphabet_size))
     inner, outer = decoder_config(config), encoder_config(config)
     if inner is not config:
         inner.vocab_size = alphabet_size
-        # Without a cache T5Gemma does not look at padding that it recognizes by itself: PAD, which
-        # starts an identifier, would be hidden in training and seen in a search.
+        # Without a cache, T5Gemma masks tokens that it takes for padding: PAD, which starts an
+        # identifier, would be masked in training but visible in search.
         inner.pad_token_id = None
-        # T5Gemma 2 takes no two sizes; how many tokens there are is noted under a key of our own.
+        # T5Gemma 2 does not support two vocabulary sizes; the number of tokens gets a key of its
+        # own.
         one_size = hasattr(config.encoder, "text_config")
         outer.vocab_size = alphabet_size if one_size else text_vocabulary
     config.vocab_size = alphabet_size
@@ -392,11 +393,11 @@ def graft_docids(
 
 
 def _leave_images_out(encoder: Any, config: Any) -> None:
-    """Takes what reads images out of an encoder of texts and images (T5Gemma 2), in place."""
+    """Removes the image part of an encoder of texts and images (T5Gemma 2), in place."""
     if not hasattr(encoder, "vision_tower"):
         return
     del encoder.vision_tower, encoder.multi_modal_projector
-    # The architecture cannot be built without one: the smallest there is.
+    # The architecture cannot be built without one, so it gets the smallest possible.
     seen = config.encoder.vision_config
     for name in ("hidden_size", "intermediate_size", "image_size", "patch_size"):
         setattr(seen, name, 8)
@@ -405,12 +406,12 @@ def _leave_images_out(encoder: Any, config: Any) -> None:
 
 
 def set_text_rows(model: PreTrainedModel, rows: int) -> None:
-    """Notes in the configuration how many tokens the encoder's embedding has rows for."""
+    """Records the number of rows of the encoder's embedding in the configuration."""
     setattr(model.config, TEXT_ROWS, rows)
 
 
 def longest_text(model: PreTrainedModel) -> int | None:
-    """Returns how many tokens the encoder has positions for; None where there is no limit (T5)."""
+    """Returns the maximum number of positions of the encoder; None if there is no limit (T5)."""
     settings = getattr(model.config, ENCODER, None)
     if settings is not None:
         return int(settings["longest"])
@@ -418,12 +419,12 @@ def longest_text(model: PreTrainedModel) -> int | None:
 
 
 def text_rows(model: PreTrainedModel) -> int:
-    """Returns how many tokens the encoder has a row for."""
+    """Returns the number of tokens with a row in the encoder's embedding."""
     return int(model.get_encoder().get_input_embeddings().weight.shape[0])
 
 
 def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str) -> None:
-    """Raises InputError where a checkpoint has fewer rows than its tokenizer has tokens."""
+    """Raises InputError if a checkpoint has fewer rows than its tokenizer has tokens."""
     rows = text_rows(model)
     if rows < text.vocabulary_size:
         raise InputError(
@@ -434,12 +435,12 @@ def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str
 
 
 def decoder_without_head(model: PreTrainedModel) -> Any:
-    """Returns the decoder without an output layer of its own, as one made of BERT has it."""
+    """Returns the decoder without its own output layer, which one built from BERT has."""
     return model.get_decoder().base_model
 
 
 def drops(model: PreTrainedModel) -> bool:
-    """Returns whether the model drops hidden values in training."""
+    """Returns whether the model uses dropout in training."""
     names = (
         "dropout_rate", "dropout", "attention_dropout", "activation_dropout",
         "hidden_dropout_prob", "attention_probs_dropout_prob",
@@ -449,7 +450,7 @@ def drops(model: PreTrainedModel) -> bool:
 
 
 def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
-    """Writes config.json and model.safetensors into a folder, which is made."""
+    """Writes config.json and model.safetensors to a folder, creating it."""
     from safetensors.torch import save_model
 
     from dsi.pawa import plain_class
@@ -458,7 +459,7 @@ def save_backbone(model: PreTrainedModel, folder: str | os.PathLike[str]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     name = getattr(model, "architecture", None) or plain_class(model)
     config = {**model.config.to_dict(), "architectures": [name], TEXT_ROWS: text_rows(model)}
-    config.pop("_name_or_path", None)  # a path of the machine it was trained on
+    config.pop("_name_or_path", None)  # a path on the machine it was trained on
     config.pop("quantization_config", None)  # of a GGUF file, whose weights were dequantized
     text = json.dumps(config, indent=2, default=str, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -470,11 +471,11 @@ def load_backbone(
 ) -> PreTrainedModel:
     """Reads what `save_backbone` wrote, in evaluation mode.
 
-    A network is built only when its shape without memory is known to be that of the weights.
+    The network is allocated only after its shapes are known to match those of the weights.
 
     Raises:
-        InputError: A file is missing or damaged, the weights do not fit the configuration or are
-            not finite, or the architecture is not an encoder-decoder of transformers.
+        InputError: A file is missing or damaged, the weights do not match the configuration or are
+            not finite, or the architecture is not a transformers encoder-decoder.
     """
     import torch
     from safetensors import SafetensorError
@@ -489,7 +490,8 @@ def load_backbone(
     try:
         with torch.device("meta"):
             compare(network(stored, folder), shapes, folder / WEIGHTS)
-        # Weights that are read right after need not be drawn, which takes longer than reading.
+        # Weights that are read right afterwards need no initialization, which is slower than
+        # reading.
         with torch.random.fork_rng(devices=[]), no_init_weights():
             model = network(stored, folder)
         load_model(model, folder / WEIGHTS, strict=True)
@@ -515,7 +517,7 @@ _UNUSABLE = (
 
 
 def _unusable() -> tuple[type[Exception], ...]:
-    """Returns `_UNUSABLE` and what values of another type than a field's raise, where they do."""
+    """Returns `_UNUSABLE` and the exceptions for values of the wrong type, if any."""
     from huggingface_hub import errors
 
     strict = getattr(errors, "StrictDataclassError", None)
@@ -549,7 +551,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Reads the config.json of a backbone and checks what it names.
 
     Raises:
-        InputError: It is missing or damaged, or names what is no part of transformers.
+        InputError: It is missing or damaged, or names something that is not part of transformers.
     """
     file = folder / CONFIG
     stored = read_json(file)
@@ -585,7 +587,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
-    """Refuses numbers that would cost time or memory before a shape could be compared."""
+    """Refuses numbers that would cost time or memory before any shape could be compared."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             check_sizes(value, tensors, where)
@@ -593,24 +595,24 @@ def check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
             if isinstance(one, bool) or not isinstance(one, (int, float)):
                 continue
             most = float(_MOST_NUMBER)
-            if key == "max_window_layers":  # where windows begin: 28, whatever there are (Qwen)
+            if key == "max_window_layers":  # where windows begin: always 28 (Qwen)
                 most = _MOST_WINDOW
             elif "layers" in key or "experts" in key or key == "n_layer":
                 most = max(tensors, 8)
             elif "window" in key or "block" in key or key in ("ngram", "num_buckets"):
                 most = _MOST_WINDOW
-            if not abs(one) <= most:  # no number is not either
+            if not abs(one) <= most:  # a missing number is fine
                 raise InputError(f"{key} is {one}, and {most:g} is the most", where=where)
 
 
 def check_weights(file: Path) -> dict[str, list[int]]:
-    """Checks that a safetensors file is whole, without reading the weights.
+    """Checks that a safetensors file is complete, without reading the weights.
 
     Returns:
         The shape of each tensor by name.
 
     Raises:
-        InputError: There is none, or its header does not fit its length.
+        InputError: There is none, or its header does not match its length.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -629,7 +631,7 @@ def check_weights(file: Path) -> dict[str, list[int]]:
 
 
 def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
-    """Compares a network without memory for its weights with the shapes of stored ones."""
+    """Compares the shapes of an unallocated network with those of stored weights."""
     wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     there: set[int] = set()
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -649,7 +651,7 @@ def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path)
 
 
 def check_finite(model: PreTrainedModel, file: Path) -> None:
-    """Refuses weights that are not finite, with which nothing would be found."""
+    """Refuses weights that are not finite: a search would find nothing."""
     import torch
 
     for name, parameter in model.named_parameters():
@@ -660,7 +662,7 @@ def check_finite(model: PreTrainedModel, file: Path) -> None:
 
 
 def _architecture(stored: Mapping[str, Any], folder: Path) -> Any:
-    """Returns the model class that a configuration names, of those that an index can be made of."""
+    """Returns the model class that a configuration names, among those an index can use."""
     import transformers
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

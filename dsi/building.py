@@ -1,8 +1,8 @@
-"""An index from documents in hand, and more documents for it: the short way from Python.
+"""Builds and updates an index from documents in memory: the high-level Python interface.
 
-`dsi.build` is `dsi prepare` and `dsi train` in one, `dsi.update` is `dsi update`. Each stage can be
-called by itself too: `data_prep.dataset_writer.write_dataset`, `dsi.indexing.build.train_index`,
-`dsi.updating.update.update_index`.
+`dsi.build` is `dsi prepare` and `dsi train` in one, `dsi.update` is `dsi update`. Each stage can
+also be called separately: `data_prep.dataset_writer.write_dataset`,
+`dsi.indexing.build.train_index`, `dsi.updating.update.update_index`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def build(
     source: SourceOptions | None = None,
     passages: PassageOptions | None = None,
 ) -> Index:
-    """Trains an index on documents and opens it; called again after an interruption, it continues.
+    """Trains an index on documents and opens it; resumes if called again after an interruption.
 
     Args:
-        documents: One mapping for each, as a line of JSONL has it: `id` and `text`, and `title`
-            and `url` where there are some. Or whatever `dsi prepare` reads, by its path or name;
-            or a dataset, which may have labelled queries.
+        documents: One mapping per document, with the fields of a JSONL line: `id` and `text`,
+            optionally `title` and `url`. Or the path or name of anything that `dsi prepare` reads;
+            or a dataset, which may have labeled queries.
         path: The folder of the index.
-        options: Those of `dsi train`; its defaults where None.
-        source: Columns and further files, for documents that are no dataset.
-        passages: How long documents are cut, for documents that are no dataset; default: whole.
+        options: Options of `dsi train`; its defaults if None.
+        source: Columns and further files, for documents that are not a dataset.
+        passages: How to split documents into passages, if they are not a dataset; default: whole.
 
     Raises:
-        InputError: A document is no mapping, or lacks its id or text; two have the same id; the
-            folder holds something else; an option does not fit.
+        InputError: A document is not a mapping, or lacks its id or text; two have the same id; the
+            folder holds something else; an option does not apply.
     """
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
@@ -71,18 +71,18 @@ def update(
 ) -> Index:
     """Adds documents to an index as a new version, and opens it.
 
-    Documents that the index has already are left out; one whose text has changed is replaced.
-    They are cut into passages as those of the index are.
+    Documents already in the index are skipped; those whose text has changed are replaced. They are
+    split into passages like those of the index.
 
     Args:
         index: The folder of the index.
         documents: As for `build`.
-        options: Those of `dsi update`; its defaults where None.
+        options: Options of `dsi update`; its defaults if None.
         source: As for `build`.
 
     Raises:
-        InputError: A document lacks its id or text, there is no index, an option does not fit, or
-            an argument is of another type.
+        InputError: A document lacks its id or text, there is no index, an option does not apply, or
+            an argument has the wrong type.
     """
     from dsi.updating.options import UpdateOptions
     from dsi.updating.strategy_parsing import refuse_unused
@@ -106,12 +106,12 @@ def delete(index: str | os.PathLike[str], doc_ids: Iterable[str], *, audit: bool
 
     Args:
         index: The folder of the index.
-        doc_ids: Ids of the documents; one id may be given alone.
-        audit: Whether to ask the model for the deleted documents afterwards; the outcome is
-            `manifest.metrics["audit"]` of what is returned.
+        doc_ids: Ids of the documents, or a single id.
+        audit: Whether to query the model for the deleted documents afterwards; the result is in
+            `manifest.metrics["audit"]` of the returned index.
 
     Raises:
-        InputError: An id is unknown or no text, or no document would be left.
+        InputError: An id is unknown or not a string, or no document would remain.
     """
     from dsi.updating.delete import delete_documents
 
@@ -128,7 +128,7 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> Index:
 
     Args:
         index: The folder of the index.
-        to: The version, such as "0001"; the parent of the live one where None.
+        to: The version, such as "0001"; the parent of the live one if None.
 
     Raises:
         InputError: There is no such version.
@@ -157,12 +157,12 @@ def evaluate(
         baselines: Baselines to compare with, as for `dsi evaluate --baselines`.
 
     Returns:
-        What `dsi evaluate --json` prints: under "systems" and a system's name the measures of all,
-        seen and unseen queries. Of several, under "groups" and "pairs" what
-        `dsi.evaluation.comparison.compare_systems` returns.
+        What `dsi evaluate --json` prints: under "systems" and the name of a system, the measures of
+        all, seen and unseen queries. For several systems, "groups" and "pairs" hold the result of
+        `dsi.evaluation.comparison.compare_systems`.
 
     Raises:
-        InputError: There is no such split or baseline, or the queries are not of this index.
+        InputError: There is no such split or baseline, or the queries do not belong to this index.
     """
     from dsi.commands.evaluate import evaluate as evaluated
 
@@ -174,7 +174,7 @@ def evaluate(
 
 
 def _folder(path: object, name: str = "index") -> Path:
-    """Returns a path that was given as one.
+    """Returns a path, after checking its type.
 
     Raises:
         InputError: It is something else.
@@ -185,7 +185,7 @@ def _folder(path: object, name: str = "index") -> Path:
 
 
 def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | None:
-    """Returns options, once they are known to be of their class.
+    """Returns options, after checking their class.
 
     Raises:
         InputError: They are something else.
@@ -204,6 +204,6 @@ def _a(value: object) -> str:
 
 
 def _swapped(index: object, documents: object) -> bool:
-    """Tells whether two paths come in the order of former versions: documents, index."""
+    """Tells whether two paths are in the order of earlier releases: documents, index."""
     paths = [path for path in (index, documents) if isinstance(path, str | os.PathLike)]
     return [(Path(path) / "live").is_file() for path in paths] == [False, True]

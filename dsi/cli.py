@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code.
 
     Args:
-        argv: The words after `dsi`; those of the process when None.
+        argv: The words after `dsi`; those of the process if None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     with on_command_line():
@@ -146,7 +146,7 @@ def _run(words: list[str]) -> int:
     except SystemExit:
         return 0
     if call.quiet:
-        silence_libraries(progress=False)  # a file of --config may say so
+        silence_libraries(progress=False)  # a --config file may set it
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     if verb in _OF_ONE_PROCESS and several and not _is_first_process():
         return 0
@@ -178,7 +178,7 @@ def _load(verb: str) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _standard_output_to_error() -> Iterator[None]:
-    """Sends whatever is printed inside to standard error, by Python or by a C library."""
+    """Redirects everything printed inside, by Python or a C library, to standard error."""
     sys.stdout.flush()
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, ValueError):
@@ -192,7 +192,7 @@ def _standard_output_to_error() -> Iterator[None]:
 
 
 def _is_first_process() -> bool:
-    """Tells whether this is the one process of a `torchrun` that prints."""
+    """Tells whether this is the `torchrun` process that prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -209,7 +209,7 @@ def _fail(code: int, line: str) -> int:
 
 
 def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
-    """Returns the exit code and the one line for an error."""
+    """Returns the exit code and the one-line message for an error."""
     if isinstance(error, InputError):
         return 2, str(error)
     if isinstance(error, StandardOutputError):
@@ -237,11 +237,11 @@ def _is_out_of_memory(error: Exception, message: str) -> bool:
 
 
 def _target(words: list[str]) -> str:
-    """Guesses what a command line writes to, for an error that does not name its file."""
+    """Guesses the output path of a command line, for an error that does not name its file."""
     pairs = zip(words, [*words[1:], ""], strict=True)
     options = [word.split("=", 1) if "=" in word else (word, after) for word, after in pairs]
     named = [value for option, value in options if option in ("--out", "--run")]
-    existing = (word for word in words if Path(word).exists())  # INDEX comes before what is read
+    existing = (word for word in words if Path(word).exists())  # INDEX comes before the inputs
     return named[-1] if named else next(existing, ".")
 
 

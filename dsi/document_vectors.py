@@ -1,4 +1,4 @@
-"""Vectors of documents by a pooled encoder: batched by length, kept as they are made."""
+"""Document vectors from a pooled encoder: batched by length, saved as they are computed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _BAR = 1000
 def vectors_of(
     encoder: PooledEncoder, texts: Sequence[Sequence[int]], scratch: Path | None = None
 ) -> npt.NDArray[np.float32]:
-    """Returns what an encoder makes of texts.
+    """Encodes texts.
 
     Args:
-        encoder: Put into evaluation mode meanwhile.
-        texts: Token ids of each, with prompt and marks.
-        scratch: A folder for what is done; called again with the same texts after an interruption,
-            it goes on there. None to keep nothing.
+        encoder: The encoder; temporarily in evaluation mode.
+        texts: Token ids of each, with prompt and special tokens.
+        scratch: A folder for finished work; called again with the same texts after an interruption,
+            it resumes from there. None to keep nothing.
 
     Returns:
         float32 [texts, width].
@@ -75,7 +75,7 @@ def vectors_of(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yields the numbers of texts of similar lengths, the longest first."""
+    """Yields the indices of texts of similar length, longest first."""
     order = np.argsort(np.negative(lengths), kind="stable").astype(np.int64)
     start = 0
     while start < len(order):
@@ -85,7 +85,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def _digest(encoder: PooledEncoder, texts: Sequence[Sequence[int]]) -> str:
-    """Tells an encoder and texts from others, in hex."""
+    """Returns a fingerprint of an encoder and texts, in hex."""
     digest = hashlib.blake2b(json.dumps(encoder.settings, sort_keys=True).encode(), digest_size=16)
     for name, weight in encoder.state_dict().items():
         digest.update(f"{name} {float(weight.double().sum())!r}".encode())
@@ -97,7 +97,7 @@ def _digest(encoder: PooledEncoder, texts: Sequence[Sequence[int]]) -> str:
 def _kept(
     scratch: Path, shape: tuple[int, int], digest: str
 ) -> tuple[npt.NDArray[np.float32], int]:
-    """Opens what is there, or makes room; and says how many batches are done."""
+    """Opens the existing array, or creates it; also returns the number of finished batches."""
     scratch.mkdir(parents=True, exist_ok=True)
     file, note = scratch / "vectors.npy", scratch / "vectors.json"
     about = {"shape": list(shape), "digest": digest}
@@ -107,7 +107,7 @@ def _kept(
             if {**known, "done": 0} == {**about, "done": 0}:
                 return np.lib.format.open_memmap(file, mode="r+"), int(known["done"])
         except (InputError, ValueError, TypeError, KeyError, json.JSONDecodeError):
-            pass  # damaged by what interrupted it: begin again
+            pass  # damaged by the interruption: start over
     note.unlink(missing_ok=True)
     room = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
     write_json(note, {**about, "done": 0})

@@ -1,4 +1,4 @@
-"""Memory that a long process has freed and still holds."""
+"""Memory that a long-running process has freed but still holds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def release_freed_memory() -> None:
-    """Returns freed memory to the system, where the C library offers that (glibc does).
+    """Returns freed memory to the system, if the C library supports that (glibc does).
 
-    It keeps what lies between blocks that are still in use, and a process that trains one model
-    after another grows by what each has left.
+    The library keeps free memory between blocks in use, and a process that trains one model after
+    another would grow with each of them.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

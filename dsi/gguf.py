@@ -1,4 +1,4 @@
-"""Where the weights of a checkpoint lie: a hub id, a folder, or a GGUF file."""
+"""The location of a checkpoint: a hub id, a folder, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data_prep.errors import InputError
 
 
 def place_of(name: str) -> tuple[str, dict[str, str]]:
-    """Returns what transformers is to load, and the option that names a GGUF file in it.
+    """Returns what transformers should load, and the option that names a GGUF file in it.
 
     Args:
         name: A hub id, the path of a folder, or that of a GGUF file.

@@ -1,4 +1,4 @@
-"""Documents as a Python program has them: records, a path, or a dataset."""
+"""Documents passed from Python: records, a path, or a dataset."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def dataset_of(
     source: SourceOptions | None = None,
     passages: PassageOptions | None = None,
 ) -> Dataset:
-    """Opens the dataset that was given, or writes the documents into a folder as one.
+    """Opens the given dataset, or writes the documents to a folder as one.
 
     Args:
         documents: As for `build`.
         folder: Where to write it.
-        source: Columns and further files, for documents that are no dataset.
-        passages: How long documents are cut, for documents that are no dataset.
+        source: Columns and further files, for documents that are not a dataset.
+        passages: How to split documents into passages, if they are not a dataset.
 
     Raises:
-        InputError: There are options of a source for a dataset, which is prepared already.
+        InputError: Source options are given for a dataset, which is already prepared.
     """
     from data_prep.sources import detect
     from data_prep.sources.table import documents_of_records
@@ -57,7 +57,7 @@ def dataset_of(
 
 
 def passages_of(index: str | os.PathLike[str]) -> PassageOptions:
-    """Returns how the documents of an index are cut into passages.
+    """Returns how the documents of an index are split into passages.
 
     Raises:
         InputError: There is no index.
@@ -67,10 +67,10 @@ def passages_of(index: str | os.PathLike[str]) -> PassageOptions:
 
 
 def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (number from 1, document as it was given).
+    """Yields (number from 1, document as given).
 
     Raises:
-        InputError: It is something else than mappings.
+        InputError: It contains something other than mappings.
     """
     hint = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
     if not isinstance(documents, Iterable):

@@ -1,7 +1,7 @@
-"""The help page of a command: the options that most people need, or all of them.
+"""The help page of a command: the most common options, or all of them.
 
-Options that are marked as `Advanced`, alone or with their whole group, are on the page of
-`--help-all` only. What an option takes is printed from its type.
+Options marked as `Advanced`, individually or with their whole group, appear in `--help-all` only.
+The values of an option are described by its type.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _COMMON = {
 
 @dataclass(frozen=True)
 class Option:
-    """One value of a command.
+    """One parameter of a command.
 
     Args:
         name: Its full name, such as `loop.steps`.
         hint: Its type.
         help: What it does.
         default: Its default; `inspect.Parameter.empty` for none.
-        choices: What it may be, where that is a list of names.
+        choices: The allowed names, if it is one of a list.
         advanced: Whether only `--help-all` shows it.
     """
 
@@ -54,7 +54,7 @@ class Option:
 
     @property
     def facts(self) -> str:
-        """Returns type and default in brackets, as far as they say something."""
+        """Returns type and default in brackets, if informative."""
         if self.default is inspect.Parameter.empty:
             return f"(required, type: {spelled(self.hint)})"
         kind = [] if self.choices or _is_bool(self.hint) else [f"type: {spelled(self.hint)}"]
@@ -72,7 +72,7 @@ class Option:
 
     @property
     def value(self) -> str:
-        """Returns what stands for its value."""
+        """Returns the placeholder for its value."""
         if _is_bool(self.hint):
             return "{true,false}"
         if self.choices:
@@ -102,8 +102,8 @@ def help_page(
     Args:
         verb: Its name.
         function: The function behind it.
-        usage: How it is called, in one line.
-        positionals: Parameters that are given without a name.
+        usage: The usage line.
+        positionals: Positional parameters.
         hints: The type of each parameter.
         everything: Whether to show advanced options too.
     """
@@ -135,7 +135,7 @@ def groups_of(
 
     Args:
         function: The function behind the command.
-        positionals: Parameters that are given without a name.
+        positionals: Positional parameters.
         hints: The type of each parameter.
     """
     words, top = Group("Arguments"), Group("Options")
@@ -190,9 +190,10 @@ def _heading(told: str | None, hint: type) -> str:
 
 @functools.cache
 def _told_by(owner: Any) -> dict[str, str]:
-    """Returns what is said of each parameter of a function, or field of a dataclass.
+    """Returns the description of each parameter of a function, or field of a dataclass.
 
-    Fields are told by the string below them or under "Attributes" of their class, and inherited.
+    Fields are described by the string below them or under "Attributes" of their class; descriptions
+    are inherited.
     """
     import docstring_parser
 
@@ -208,7 +209,7 @@ def _told_by(owner: Any) -> dict[str, str]:
 
 
 def _entry(what: str, text: str, width: int) -> Iterator[str]:
-    """Yields an option and its text, side by side where the option is short."""
+    """Yields an option and its text, side by side if the option is short."""
     lines = textwrap.wrap(text, width - _INDENT, break_on_hyphens=False) or [""]
     head = f"  {what}"
     if len(head) < _INDENT - 1:
@@ -233,7 +234,7 @@ def _is_bool(hint: Any) -> bool:
 
 
 def spelled(hint: Any) -> str:
-    """Returns a type in a word: int, float, str, Path, or a list of these with commas between."""
+    """Returns a type in one word: int, float, str, Path, or a comma-separated list of these."""
     members = _members(hint)
     if members:
         return " | ".join(map(spelled, members))

@@ -2,13 +2,13 @@
 
 A version folder (see `dsi.versions`) holds
 
-    manifest.json           what it is and how it came to be
+    manifest.json           what it is and how it was made
     model/                  config.json and the weights, safetensors only
     text/                   the tokenizer of the queries
     docids/, docids/trie/   the identifiers and the trie over the live ones
     titles/                 document titles, in the row order of the identifiers
 
-Opening one reads data and runs no code from it: no pickle, no remote code.
+Opening a version reads data but runs no code from it: no pickle, no remote code.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ _READ = ("model", "text", "docids", "titles", "lexical")
 
 @dataclass(frozen=True)
 class Hit:
-    """A document found.
+    """A retrieved document.
 
     Args:
         doc_id: Its id.
-        score: Log-probability of its identifier given the query, over all codes or over those that
-            may follow, plus its own score where the index has a lexical layer; higher is better.
-        title: Its title; empty where it has none.
-        text: Its text; None where it was not asked for.
-        passage: The id of its best passage, where documents were cut into passages.
+        score: Log-probability of its identifier given the query, over all codes or over the allowed
+            ones, plus its own score if the index has a lexical layer; higher is better.
+        title: Its title; empty if it has none.
+        text: Its text; None if it was not requested.
+        passage: The id of its best passage, if documents were split into passages.
     """
 
     doc_id: str
@@ -76,7 +76,7 @@ class Hit:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The hit for JSON; without a text and a passage where it has none."""
+        """The hit as a JSON object, without text and passage if it has none."""
         optional = ("text", "passage")
         pairs = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
         return {name: value for name, value in pairs if value is not None or name not in optional}
@@ -90,17 +90,17 @@ def write_parts(
     table: DocidTable,
     titles: Iterable[str],
 ) -> None:
-    """Writes everything but the manifest into the folder of a new version.
+    """Writes everything but the manifest to the folder of a new version.
 
     Args:
         folder: What `versions.write_version` yields.
         model: The model; its decoder's vocabulary is the docid alphabet.
-        text: The encoder of the queries.
-        table: The identifiers, retired ones too.
+        text: The text encoder of the queries.
+        table: The identifiers, including retired ones.
         titles: One title for each row of the table.
 
     Raises:
-        InputError: There are more or fewer titles than rows.
+        InputError: The number of titles differs from that of rows.
     """
     from dsi.backbone import save_backbone
 
@@ -116,16 +116,16 @@ def write_parts(
 
 
 def write_titles(folder: str | os.PathLike[str], titles: Strings) -> None:
-    """Writes the titles into the folder of a new version, one for each row of its table."""
+    """Writes the titles to the folder of a new version, one for each row of its table."""
     arrays: dict[str, np.ndarray] = {"text": titles.text, "offsets": titles.offsets}
     write_store(Path(folder) / "titles", "titles", {}, arrays)
 
 
 def open_titles(folder: str | os.PathLike[str]) -> Strings:
-    """Opens the titles in the folder of a version by memory map.
+    """Memory-maps the titles in the folder of a version.
 
     Raises:
-        InputError: They are missing or cut short.
+        InputError: They are missing or truncated.
     """
     _, arrays = open_store(Path(folder) / "titles", "titles")
     with naming(Path(folder) / "titles"):
@@ -135,14 +135,14 @@ def open_titles(folder: str | os.PathLike[str]) -> Strings:
 
 
 def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
-    """Opens the lexical layer in the folder of a version; None where it has none.
+    """Opens the lexical layer in the folder of a version; None if it has none.
 
     Args:
-        folder: Of the version.
-        rows: Of its table of identifiers.
+        folder: Folder of the version.
+        rows: Number of rows of its identifier table.
 
     Raises:
-        InputError: It is damaged, or of another number of rows.
+        InputError: It is damaged, or has a different number of rows.
     """
     if not (folder / "lexical").is_dir():
         return None
@@ -159,10 +159,10 @@ def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
 
 
 def open_identifiers(folder: Path) -> tuple[DocidTable, Trie]:
-    """Opens the identifiers in the folder of a version and the trie over them, and checks both.
+    """Opens and checks the identifiers in the folder of a version and the trie over them.
 
     Raises:
-        InputError: They are missing or damaged, or not of each other.
+        InputError: They are missing or damaged, or do not belong together.
     """
     table = DocidTable.open(folder / "docids")
     with naming(folder / "docids"):
@@ -179,14 +179,14 @@ class Index:
     Versions written later do not change it; open the index again to see them.
 
     Args:
-        manifest: What the version is.
+        manifest: The manifest of the version.
         model: The model, or its weights, in evaluation mode.
-        text: The encoder of the queries.
+        text: The text encoder of the queries.
         table: The identifiers.
         trie: The trie over the live identifiers, on the model's device.
         titles: One title for each row of the table.
-        lexical: What scores the documents beside the model, if anything does.
-        documents: The documents themselves, if they are kept.
+        lexical: The scorer of documents in addition to the model, if any.
+        documents: The documents themselves, if they are stored.
     """
 
     def __init__(
@@ -226,8 +226,8 @@ class Index:
             version: The name of the version; default the live one.
 
         Raises:
-            InputError: It is no index, it has no such version, or a part of it is missing, damaged
-                or cut short.
+            InputError: It is not an index, has no such version, or a part of it is missing, damaged
+                or truncated.
         """
         from dsi.backbone import check_weights, load_backbone, text_rows
         from dsi.search.t5_weights import read_weights
@@ -284,9 +284,9 @@ class Index:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The model of transformers, which is made when it is first asked for.
+        """The transformers model, created on first access.
 
-        A search by a model of T5's kind needs its weights only (`dsi.search.t5_weights`).
+        Searching with a T5 needs its weights only (`dsi.search.t5_weights`).
         """
         from dsi.search.t5_weights import T5Weights
 
@@ -299,7 +299,7 @@ class Index:
         """The number of documents that can be found."""
         return self.trie.documents
 
-    # To a type checker a text is a sequence of texts, too; the first that fits is taken.
+    # To a type checker, a string is also a sequence of strings; the first matching overload wins.
     @overload
     def search(  # type: ignore[overload-overlap]
         self,
@@ -334,26 +334,26 @@ class Index:
         processes: Processes | None = None,
         with_text: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
-        """Finds the documents whose identifiers the model finds likeliest for each query.
+        """Finds the documents whose identifiers are most likely for each query.
 
-        Where documents were cut into passages, a document is found by its best one.
+        If documents were split into passages, a document is ranked by its best one.
 
         Args:
-            queries: Texts, or one text; cut off after the index's `manifest.query_length` tokens.
-            k: How many documents to return; fewer where the index or the beam has fewer.
+            queries: Texts, or one text; truncated to the index's `manifest.query_length` tokens.
+            k: How many documents to return; fewer if the index or the beam has fewer.
             beams: Width of the search; default the index's own, and at least `k`.
-            batch_size: How many queries are searched at once.
+            batch_size: Number of queries searched at once.
             options: How to search; default `SearchOptions()`.
-            processes: Processes that share the batches out; all call this with the same values,
-                and every one of them gets all results.
-            with_text: Whether a hit has the text of its document.
+            processes: Processes that share the batches; all call this with the same arguments, and
+                each gets all results.
+            with_text: Whether hits include the text of their document.
 
         Returns:
-            One list for each query, in order, the best document first; for one text its list.
+            One list per query, in order, best document first; for a single text, its list.
 
         Raises:
-            InputError: A query is empty, a number makes no sense, an option names what is not
-                there, or texts are asked for that the index has not.
+            InputError: A query is empty, a number is invalid, an option names something that does
+                not exist, or texts are requested that the index does not have.
         """
         from dsi.search.options import SearchOptions
 
@@ -388,15 +388,16 @@ class Index:
         processes: Processes | None,
         with_text: bool,
     ) -> list[list[Hit]]:
-        """Returns what `search` does, of rows of the table: documents, or their passages."""
+        """Returns the result of `search` for rows of the table: documents, or their passages."""
         width = max(k, self.manifest.beams) if beams is None else beams
         encoded = self.text.encode(queries, self.manifest.query_length)
-        # Queries of similar length together: less padding to compute on.
+        # Queries of similar length are batched together: less padding to compute.
         order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
         batches = [
             order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)
         ]
-        # Whole batches are shared out, so that the numbers do not depend on who computes them.
+        # Whole batches are distributed, so that results do not depend on the process that computes
+        # them.
         mine: Iterable[list[int]] = batches
         if processes is not None:
             mine = batches[processes.rank :: processes.count]
@@ -425,7 +426,7 @@ class Index:
         return hits
 
     def document(self, doc_id: str) -> Document:
-        """Returns a document with its title, text and, where it has one, its address.
+        """Returns a document with its title, text and, if it has one, its URL.
 
         Raises:
             InputError: The id is unknown, its document was deleted, or the index was written
@@ -447,18 +448,18 @@ class Index:
     def explain(
         self, query: str, doc_ids: str | Sequence[str], options: SearchOptions | None = None
     ) -> Explanation | list[Explanation]:
-        """Returns what the score of a document is made of.
+        """Explains the score of a document.
 
         Args:
             query: A query.
-            doc_ids: One document, or several; found by a search or not.
-            options: How the search is made; default `SearchOptions()`.
+            doc_ids: One document or several, whether or not a search finds them.
+            options: How to search; default `SearchOptions()`.
 
         Returns:
             One explanation for one id, a list for several. The parts add up to its score, which is
-            that of a search but for the last digits: these depend on what is computed together. A
-            document with several identifiers counts all of them here, and in a search those that
-            its beams have found.
+            that of a search except for the last digits: these depend on batching. A document with
+            several identifiers counts all of them here, but in a search only those that its beams
+            found.
 
         Raises:
             InputError: The query is empty, or a document is unknown, deleted, or not among those
@@ -563,23 +564,23 @@ class Index:
         return rows.tolist(), scores.tolist()
 
     def spread(self, config: dict[str, Any], precision: str = "fp32") -> None:
-        """Cuts the model up over the processes of `torchrun`, for searching in one precision.
+        """Shards the model over the processes of `torchrun`, for search in one precision.
 
         Every process must then call `search` with the same queries.
 
         Args:
-            config: A DeepSpeed configuration of ZeRO 3, as `read_zero_config` returns it.
+            config: A DeepSpeed ZeRO-3 configuration, as `read_zero_config` returns it.
             precision: "fp32" or "bf16".
 
         Raises:
-            InputError: The configuration is of another stage, or DeepSpeed is not installed.
+            InputError: The configuration has another stage, or DeepSpeed is not installed.
         """
         from dsi.search.sharding import shard_model
 
         self._models = {precision: shard_model(self.model, config, precision)}
 
     def _model_in(self, precision: str) -> PreTrainedModel:
-        """Returns the model to search with in a precision; each is made once."""
+        """Returns the model for search in a precision; cached."""
         if precision not in self._models:
             from dsi.kernels.install import install
 
@@ -587,7 +588,7 @@ class Index:
         return self._models[precision]
 
     def _trie_of(self, options: SearchOptions) -> TorchTrie:
-        """Returns the trie of the documents to search among; the last one is remembered."""
+        """Returns the trie of the documents to search among; caches the last one."""
         if options.only is None and not options.exclude:
             return self.trie
         if self._restricted is None or self._restricted[0] != (options.only, options.exclude):
@@ -601,7 +602,7 @@ class Index:
         return self._restricted[1]
 
     def _rows_of(self, doc_ids: Collection[str]) -> np.ndarray:
-        """Returns the rows of documents that were named, each of which is known; int64."""
+        """Returns the rows of the named documents, all of which must be known; int64."""
         named = list(doc_ids)
         if self.manifest.passages is not None:
             return self._rows_of_passages(named)
@@ -616,7 +617,7 @@ class Index:
         return rows
 
     def _rows_of_passages(self, named: list[str]) -> np.ndarray:
-        """Returns the rows of all passages of documents that were named; int64."""
+        """Returns the rows of all passages of the named documents; int64."""
         wanted = dict.fromkeys(named, False)
         rows = []
         for row, passage_id in enumerate(self.table.doc_ids):
@@ -633,13 +634,13 @@ class Index:
         return np.array(rows, np.int64)
 
     def _document_scores(self, texts: Sequence[str]) -> torch.Tensor | None:
-        """Returns what is added to the score of each document; float32 [texts, table rows]."""
+        """Returns the scores to add to those of the documents; float32 [texts, table rows]."""
         if self.lexical is None:
             return None
         import torch
 
         scores = np.asarray(self.lexical.scores(texts), np.float32)
-        # A sum is a number where all of its terms are, and takes a fraction of asking each.
+        # A sum is finite only if all of its terms are, and takes a fraction of checking each.
         if not np.isfinite(scores.sum()):
             raise InputError(
                 "the lexical layer gives scores that are no numbers: its weights are damaged",
@@ -649,7 +650,7 @@ class Index:
         return torch.from_numpy(scores).to(self.trie.device)
 
     def _hits(self, rows: list[int], scores: list[float]) -> list[Hit]:
-        """Looks up documents by row; a row of -1 is none."""
+        """Looks up documents by row; rows of -1 are skipped."""
         return [
             Hit(self.table.doc_ids[row], score, self.titles[row])
             for row, score in zip(rows, scores, strict=True)
@@ -658,7 +659,7 @@ class Index:
 
 
 def _refuse_no_text(queries: Sequence[str]) -> None:
-    """Raises InputError where a query is no text, or blank."""
+    """Raises InputError if a query is not a string, or is blank."""
     for number, query in enumerate(queries, 1):
         if not isinstance(query, str):
             raise InputError(f"query {number} is no text but {query!r:.80}")
@@ -677,14 +678,15 @@ def folded_hits(
     beams: int | None,
     passages: int,
 ) -> list[list[Hit]]:
-    """Finds documents by their best passages, deeper for queries whose first ones are of few.
+    """Finds documents by their best passages, searching deeper if the top ones cover too few.
 
     Args:
-        ranked: Finds passages: of queries, a number and a width of the search, the hits of each.
+        ranked: Searches passages: takes queries, a number and a beam width, and returns the hits of
+            each.
         queries: Texts.
         k: How many documents to return.
-        beams: Width of the search, which bounds how deep it goes; None for as wide as needed.
-        passages: How many there are.
+        beams: Beam width, which limits the depth; None for as wide as needed.
+        passages: Number of passages.
 
     Returns:
         The best `k` documents of each query, each with the score of its best passage.
@@ -705,7 +707,7 @@ def folded_hits(
 
 
 def _documents_of(hits: Sequence[Hit]) -> list[Hit]:
-    """Returns the document of each passage, once, in the order of their best passages."""
+    """Returns the document of each passage, once, in the order of the best passages."""
     best: dict[str, Hit] = {}
     for hit in hits:
         doc_id = document_of(hit.doc_id)
@@ -714,10 +716,10 @@ def _documents_of(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def _use_one_thread() -> None:
-    """Keeps a forked process from waiting for threads that only its parent has.
+    """Keeps a forked process from waiting for threads that exist only in its parent.
 
-    OpenMP's threads do not survive a fork, and the pool that counts on them hangs. With one
-    thread, nothing asks the pool.
+    OpenMP threads do not survive a fork, and a pool that relies on them hangs. With one thread, the
+    pool is not used.
     """
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -728,10 +730,10 @@ os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """Returns a device that computes; the first accelerator, or the CPU, for None.
+    """Returns a usable device; for None, the first accelerator, or the CPU.
 
     Raises:
-        InputError: There is no such device here.
+        InputError: There is no such device on this machine.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What every pass through a network without training needs: evaluation mode and padded batches."""
+"""Helpers for inference: evaluation mode and padded batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode, until the end of the block or an error in it."""
+    """Puts a module into evaluation mode within the context, even if an error occurs."""
     training = module.training
     module.eval()
     try:
@@ -21,11 +21,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def padded(lines: Sequence[Sequence[int]], filler: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pads lines at the right to the longest of them.
+    """Right-pads lines to the longest of them.
 
     Args:
         lines: Token ids or codes, at least one line.
-        filler: What is put behind shorter lines.
+        filler: Padding value for shorter lines.
 
     Returns:
         The lines and their mask, 1 where there is a token; both int64 [lines, longest], on the CPU.

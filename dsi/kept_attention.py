@@ -1,11 +1,10 @@
-"""Attention of transformers' models whose keys and values somebody else keeps.
+"""Attention of transformers models with externally managed keys and values.
 
 `generate` keeps a cache with a line for each beam. A search that shares a prompt between the beams
-of a query, and beginnings between beams, keeps keys and values in its own order. So that every
-decoder-only family can be asked through its own `forward`, with its own positions, norms and
-scales, the attention alone is put in its place: an implementation under the name `KEPT`
-(`transformers.AttentionInterface`) that asks a keeper where one is at work, and is PyTorch's own
-attention where none is.
+of a query, and prefixes between beams, keeps keys and values in its own order. So that every
+decoder-only family can run through its own `forward`, with its own positions, norms and scales,
+only the attention is replaced: an implementation named `KEPT` (`transformers.AttentionInterface`)
+that calls a keeper if one is active, and is PyTorch's own attention otherwise.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ class Keeper(Protocol):
         softcap: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """Returns what the queries of a layer gather.
+        """Returns the attention output of a layer.
 
         Args:
-            layer: Which one, from 0.
+            layer: Index of the layer, from 0.
             query: [lines, heads, rows, size].
-            key: Of the same rows; [lines, key heads, rows, size].
-            value: Likewise.
-            mask: True where a row sees another; bool [lines, 1, rows, rows], or None.
-            scale: Of the scores.
-            softcap: Where scores end, by a hyperbolic tangent; None for no end.
-            window: How many places back a row sees; None for all.
+            key: Keys of the same rows; [lines, key heads, rows, size].
+            value: Values of the same rows; same shape.
+            mask: True where a row attends to another; bool [lines, 1, rows, rows], or None.
+            scale: Scale of the scores.
+            softcap: Limit of the scores, applied by a hyperbolic tangent; None for no limit.
+            window: How many positions back a row attends to; None for all.
 
         Returns:
             [lines, heads, rows, size].
@@ -59,7 +58,7 @@ _keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
 
 @contextmanager
 def keeping(keeper: Keeper) -> Iterator[None]:
-    """Lets all layers ask a keeper, in this thread, until the end."""
+    """Makes all layers call a keeper, in this thread, within the context."""
     token = _keeper.set(keeper)
     try:
         yield
@@ -76,7 +75,7 @@ def attended(
     softcap: float | None,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Returns attention in single operations, for scores that end softly; shapes as in `Keeper`."""
+    """Computes attention in separate operations, for soft-capped scores; shapes as in `Keeper`."""
     lines, heads, rows, size = query.shape
     grouped = query.reshape(lines, key.shape[1], -1, size)
     scores = capped(torch.matmul(grouped, key.transpose(2, 3)) * scale, softcap)
@@ -90,7 +89,7 @@ def attended(
 
 
 def capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    """Returns scores that end at `softcap`, softly; as they are for None."""
+    """Soft-caps scores at `softcap`; unchanged for None."""
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
@@ -131,14 +130,14 @@ def _attention(
 
 
 def _mask(*args: Any, **options: Any) -> torch.Tensor | None:
-    """Returns which rows see which; nothing is left to be understood."""
+    """Returns which rows attend to which; nothing is left implicit."""
     from transformers.masking_utils import sdpa_mask
 
     return sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
 
 
 def offer() -> None:
-    """Lets configurations name the implementation."""
+    """Registers the implementation, so that configurations can name it."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(KEPT, _attention)

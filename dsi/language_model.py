@@ -1,14 +1,15 @@
-"""A decoder-only language model as an index model: it reads a prompt and writes docid codes.
+"""A decoder-only language model as an index model: it reads a prompt and generates docid codes.
 
-From outside it is an encoder-decoder like any other. Its encoder is the embedding of the text
+From the outside, it is an encoder-decoder like any other. Its encoder is the embedding of the text
 tokens; its decoder is all layers, which read the prompt, PAD and the codes so far as one sequence.
-Codes have an embedding and an output layer of their own beside the language model's, so that a step
-costs the docid alphabet and not its vocabulary (LC-Rec and MiniOneRec lengthen the vocabulary
-instead). The row of PAD stands between the prompt and the first code, and is trained like a code.
+Codes have an embedding and an output layer of their own in addition to the language model's, so
+that the cost of a step depends on the docid alphabet and not on the vocabulary (LC-Rec and
+MiniOneRec extend the vocabulary instead). PAD comes between the prompt and the first code, and its
+row is trained like that of a code.
 
-Prompts come padded at the right, as texts do everywhere in the toolkit. Here their padding is moved
-to the left, as `generate` has it: between the prompt and the first code there is no gap, by which
-attention in a window would count places.
+Prompts come right-padded, like all texts in the toolkit. Here their padding is moved to the left,
+as in `generate`: this leaves no gap between the prompt and the first code, which sliding-window
+attention would count.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ offer()
 
 
 class TokenEncoder(nn.Module):
-    """The embedding of text tokens, in the place of an encoder.
+    """The embedding of text tokens, used as the encoder.
 
     Args:
-        embed_tokens: The language model's own.
+        embed_tokens: The language model's own embedding.
     """
 
     def __init__(self, embed_tokens: nn.Module) -> None:
@@ -55,10 +56,10 @@ class TokenEncoder(nn.Module):
 
 
 class PromptedDecoder(nn.Module):
-    """All layers of a language model behind the embedding of codes.
+    """All layers of a language model, on top of the embedding of codes.
 
     Args:
-        language_model: The layers; their own embedding is taken out.
+        language_model: The layers; their own embedding is removed.
         embed_tokens: The embedding of codes.
     """
 
@@ -71,7 +72,7 @@ class PromptedDecoder(nn.Module):
 
     @property
     def base_model(self) -> PromptedDecoder:
-        """This decoder: the output layer is none of its parts."""
+        """This decoder: the output layer is not part of it."""
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -89,8 +90,8 @@ class PromptedDecoder(nn.Module):
         Args:
             input_ids: PAD and codes; int64 [texts, positions].
             encoder_hidden_states: Embedded prompts; [texts, longest, width].
-            encoder_attention_mask: 1 at their tokens, 0 at padding, wherever it stands;
-                [texts, longest].
+            encoder_attention_mask: 1 at their tokens, 0 at padding on either side; [texts,
+                longest].
 
         Returns:
             The last states at the codes; [texts, positions, width].
@@ -110,13 +111,13 @@ class PromptedDecoder(nn.Module):
 
 
 class PromptedLanguageModel(PreTrainedModel):
-    """See the module.
+    """See the module docstring.
 
     Args:
-        config: Of the language model.
+        config: Configuration of the language model.
         language_model: Its layers and embedding, without its output layer.
-        alphabet_size: Codes of the docid alphabet.
-        draw: False leaves new weights undefined, for a caller who writes all of them.
+        alphabet_size: Size of the docid alphabet.
+        draw: False leaves new weights uninitialized, for a caller that writes all of them.
     """
 
     base_model_prefix = "decoder"
@@ -145,7 +146,7 @@ class PromptedLanguageModel(PreTrainedModel):
 
     @property
     def architecture(self) -> str:
-        """The class of transformers that the language model is of."""
+        """The transformers class of the language model."""
         return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[self.config.model_type])
 
     def get_encoder(self, modality: str | None = None) -> TokenEncoder:
@@ -165,16 +166,16 @@ class PromptedLanguageModel(PreTrainedModel):
         return self.lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Puts another output layer in its place."""
+        """Replaces the output layer."""
         self.lm_head = new_embeddings
 
     @property
     def softcap(self) -> float | None:
-        """Where logits end, as those of the language model do (Gemma 2); None for nowhere."""
+        """The soft cap of logits, as in the language model (Gemma 2); None for none."""
         return getattr(self.config, "final_logit_softcapping", None)
 
     def capped(self, logits: torch.Tensor) -> torch.Tensor:
-        """Returns logits that end at `softcap`."""
+        """Returns logits soft-capped at `softcap`."""
         return capped(logits, self.softcap)
 
     def forward(
@@ -193,9 +194,10 @@ class PromptedLanguageModel(PreTrainedModel):
             input_ids: The prompts; int64 [texts, longest].
             attention_mask: 1 at tokens, 0 at padding; [texts, longest].
             decoder_input_ids: PAD and codes; int64 [texts, positions].
-            encoder_outputs: Embedded prompts in place of `input_ids`, the first of a tuple.
-            use_cache: Must be false: a search keeps its own (`dsi.search.decoders`).
-            output_hidden_states: Whether to return what the output layer reads.
+            encoder_outputs: Embedded prompts instead of `input_ids`, as the first element of a
+                tuple.
+            use_cache: Must be false: search has its own cache (`dsi.search.decoders`).
+            output_hidden_states: Whether to return the input of the output layer.
             return_dict: Must be true.
         """
         assert attention_mask is not None
@@ -214,16 +216,16 @@ class PromptedLanguageModel(PreTrainedModel):
 
 
 def empty_language_model(config: Any, text_rows: int, alphabet_size: int) -> PromptedLanguageModel:
-    """Builds an index model whose weights mean nothing yet.
+    """Builds an index model with uninitialized weights.
 
     Args:
-        config: Of the language model.
-        text_rows: Rows of its embedding of tokens.
-        alphabet_size: Codes of the docid alphabet.
+        config: Configuration of the language model.
+        text_rows: Number of rows of its token embedding.
+        alphabet_size: Size of the docid alphabet.
     """
     inner = copy.deepcopy(config)
     inner.vocab_size = text_rows
-    # The implementation of attention is chosen afterwards.
+    # The attention implementation is chosen afterwards.
     body = AutoModel.from_config(inner, attn_implementation="eager")
     return PromptedLanguageModel(config, body, alphabet_size, draw=False)
 

@@ -1,4 +1,4 @@
-"""Other libraries: told to be quiet in this one place, and what to install where one is missing."""
+"""Other libraries: silences them in one place, and reports what to install if one is missing."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _NOISY = ("accelerate", "bm25s", "datasets", "faiss", "filelock", "torch", "tran
 
 
 def silence_libraries(*, progress: bool) -> None:
-    """Keeps the chatter of libraries off the terminal; to be called before they are imported.
+    """Keeps library messages off the terminal; must be called before they are imported.
 
-    Values that the caller's environment already sets are kept.
+    Existing environment variables take precedence.
 
     Args:
-        progress: Whether our own progress bars stay.
+        progress: Whether to keep this toolkit's own progress bars.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not progress:
         os.environ["TQDM_DISABLE"] = "1"
-        # It sets its own level when it first speaks.
+        # It sets its own level at its first message.
         logging.getLogger("ir_datasets").addFilter(_is_error)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -47,11 +47,11 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def needed(package: str, extra: str) -> Iterator[None]:
-    """Tells what to install where the block cannot import a package.
+    """Reports what to install if the block cannot import a package.
 
     Args:
         package: Its name on the package index.
-        extra: The extra of dsi-toolkit that brings it.
+        extra: The extra of dsi-toolkit that installs it.
 
     Raises:
         InputError: It is not installed.

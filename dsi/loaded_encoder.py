@@ -1,8 +1,9 @@
-"""A pretrained encoder from its folder or hub id into the parts that an index keeps.
+"""Loads a pretrained encoder from a folder or hub id into the parts that an index stores.
 
-`docids.sentence_encoder` loads it and knows its prompts. Here it is taken apart: the network with
-its pooling (`dsi.pooled_encoder`) and the tokenizer with the prompts (`dsi.prompted_encoder`). What
-cannot be taken over exactly is refused: some texts go through both and have to come out the same.
+`docids.sentence_encoder` loads it and knows its prompts. Here it is split into the network with its
+pooling (`dsi.pooled_encoder`) and the tokenizer with the prompts (`dsi.prompted_encoder`). An
+encoder that cannot be reproduced exactly is refused: sample texts are encoded by both and must give
+the same vectors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class LoadedEncoder:
     Attributes:
         encoder: The network, in evaluation mode.
         text: The tokenizer, with the prompts of queries and documents.
-        similarity: What the encoder was trained for: "cosine" or "dot".
+        similarity: The similarity the encoder was trained for: "cosine" or "dot".
     """
 
     encoder: PooledEncoder
@@ -50,11 +51,12 @@ def load_encoder(name: str) -> LoadedEncoder:
     """Loads an encoder-only model or static embeddings.
 
     Args:
-        name: Hub id or folder, of transformers, sentence-transformers or model2vec.
+        name: Hub id or folder in the format of transformers, sentence-transformers or model2vec.
 
     Raises:
-        InputError: It cannot be loaded, asks to run code, is an encoder-decoder, has a tokenizer
-            that does not fit or vectors that are not finite, or has a part that is unknown here.
+        InputError: It cannot be loaded, requires running its own code, is an encoder-decoder, has a
+            tokenizer that does not match or vectors that are not finite, or has an unsupported
+            part.
     """
     from docids.sentence_encoder import SentenceEncoder
 
@@ -67,7 +69,7 @@ def load_encoder(name: str) -> LoadedEncoder:
 
 
 def _refuse_encoder_decoder(name: str) -> None:
-    """Refuses a checkpoint of T5, BART and the like before anything of it is loaded."""
+    """Refuses checkpoints of T5, BART and the like before loading anything."""
     file = Path(name) / "config.json"
     if not file.is_file():
         return
@@ -105,7 +107,7 @@ def _with_empty_row(weight: Any) -> Any:
 
 
 def _parts(loaded: SentenceEncoder) -> list[tuple[Any, str]]:
-    """Returns the modules with weights and where these stand in a `PooledEncoder`."""
+    """Returns the modules with weights and their names in a `PooledEncoder`."""
     first, *rest = list(loaded.module)
     network = first.embedding if _is_static(first) else loaded.module.transformers_model
     found: list[tuple[Any, str]] = [(network, "network")]
@@ -123,7 +125,7 @@ def _is_static(module: Any) -> bool:
 
 
 def _settings(loaded: SentenceEncoder) -> dict[str, Any]:
-    """Returns the settings of a `PooledEncoder` that computes what the modules do."""
+    """Returns the settings of a `PooledEncoder` equivalent to the modules."""
     first, *rest = list(loaded.module)
     settings: dict[str, Any] = {"config": None, "pooling": ["mean"], "longest": WITHOUT_LIMIT}
     if _is_static(first):
@@ -159,7 +161,7 @@ def _of_transformer(loaded: SentenceEncoder, pooling: Any) -> dict[str, Any]:
             "Choose an encoder that pools prompt and text together",
         )
     modes = pooling.pooling_mode
-    # As it comes back from a file.
+    # As it will be read back from a file.
     config = json.loads(json.dumps(network.config.to_dict(), default=str))
     for key in _NOT_KEPT:
         config.pop(key, None)
@@ -207,7 +209,7 @@ def _tokenizer(loaded: SentenceEncoder, encoder: PooledEncoder) -> PromptedEncod
 
 
 def _compare(loaded: SentenceEncoder, encoder: PooledEncoder, text: PromptedEncoder) -> None:
-    """Refuses an encoder whose parts, put together here, compute something else."""
+    """Refuses an encoder whose parts, reassembled here, compute something else."""
     from dsi.document_vectors import vectors_of
 
     for encode, theirs in (

@@ -1,4 +1,4 @@
-"""What the configuration of an index's network may say."""
+"""Access to the configuration of an index's network."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def decoder_config(config: Any) -> Any:
-    """Returns the configuration of the decoder: its own where it has one (T5Gemma, two BERTs)."""
+    """Returns the configuration of the decoder: its own if it has one (T5Gemma, two BERTs)."""
     inner = getattr(config, "decoder", None)
     return config if inner is None else inner
 
 
 def encoder_config(config: Any) -> Any:
-    """Returns the configuration of the encoder of texts, likewise (in T5Gemma 2 beside images)."""
+    """Returns the configuration of the text encoder, likewise (T5Gemma 2 also has images)."""
     inner = getattr(config, "encoder", None)
     return config if inner is None else getattr(inner, "text_config", inner)
 
 
 def known_config(stored: Mapping[str, Any], kind: Any = None) -> Any:
-    """Returns a configuration of transformers from the keys that it and `generate` know.
+    """Returns a transformers configuration from the keys that it and `generate` know.
 
     Args:
-        stored: What config.json holds, or a part of it.
+        stored: The content of config.json, or a part of it.
         kind: The class of the configuration; None for the one that `model_type` names.
     """
     from transformers import AutoConfig, GenerationConfig, PretrainedConfig

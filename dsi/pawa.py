@@ -1,17 +1,17 @@
 """NCI's prefix-aware weight-adaptive output layer (Wang et al. 2022, section 3.3.3, and its code).
 
 A code's meaning depends on the codes before it. So the output layer's weights are adapted to the
-prefix of each position. For a position with decoder state z, after codes whose embeddings are e:
+prefix at each position. For a position with decoder state z, after codes whose embeddings are e:
 
     h      = last state of a small transformer decoder over e, with a causal mask, whose memory is
              one learned vector
     logits = z W + z Delta,   Delta[:, v] = A_v h
 
 with W the plain output layer and A_v a square matrix for each code v, without a bias. A starts at
-0, and with it the model at what it is without the adaptor.
+0, so that the model starts as it is without the adaptor.
 
-h depends on the prefix alone and not on the query. A model keeps the class that transformers gave
-it, but for `forward`; it has no cache of keys and values, since the adaptor reads all codes.
+h depends on the prefix alone and not on the query. A model keeps its transformers class except for
+`forward`; it has no key-value cache, since the adaptor reads all codes.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ LAYERS = "dsi_pawa_layers"
 
 
 class PrefixAdaptor(nn.Module):
-    """What adapts the output layer to prefixes.
+    """The adaptor of the output layer to prefixes.
 
     Args:
-        width: Of embeddings and decoder states.
-        inner: Of its feed-forward layers.
-        heads: Of its attention; they divide the width.
-        layers: Of its decoder.
-        alphabet: Codes of the output layer.
-        dropout: Share of its hidden values dropped in training.
+        width: Width of embeddings and decoder states.
+        inner: Inner width of its feed-forward layers.
+        heads: Number of attention heads; must divide the width.
+        layers: Layers of its decoder.
+        alphabet: Number of codes of the output layer.
+        dropout: Dropout rate of its hidden states in training.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class PrefixAdaptor(nn.Module):
         self.weight = nn.Parameter(torch.zeros(alphabet, width, width))
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Returns what is added to the logits; [examples, positions, alphabet].
+        """Returns the term to add to the logits; [examples, positions, alphabet].
 
         Args:
-            states: Of the decoder, z; [examples, positions, width].
-            embeddings: Of what the decoder has read at each position; same shape.
+            states: States of the decoder, z; [examples, positions, width].
+            embeddings: Embeddings of the decoder input at each position; same shape.
         """
         return self.adapted(states, self.prefixes(embeddings))
 
@@ -70,7 +70,7 @@ class PrefixAdaptor(nn.Module):
         return self.decoder(embeddings, memory, tgt_mask=later)
 
     def adapted(self, states: torch.Tensor, prefixes: torch.Tensor) -> torch.Tensor:
-        """Returns z Delta; [..., width] twice in, [..., alphabet] out."""
+        """Returns z Delta; two inputs [..., width], output [..., alphabet]."""
         alphabet, width, _ = self.weight.shape
         if alphabet > width:
             pairs = (states.unsqueeze(-1) * prefixes.unsqueeze(-2)).flatten(-2)
@@ -80,7 +80,7 @@ class PrefixAdaptor(nn.Module):
         return torch.matmul(delta, states.unsqueeze(-1)).squeeze(-1)
 
     def lengthen(self, alphabet: int) -> None:
-        """Makes room for more codes, to which prefixes make no difference yet."""
+        """Adds more codes, on which prefixes have no effect yet."""
         more = alphabet - len(self.weight)
         if more > 0:
             old = self.weight.detach()
@@ -88,7 +88,7 @@ class PrefixAdaptor(nn.Module):
 
 
 class _Pawa:
-    """A T5 whose logits the adaptor `pawa` has a part in."""
+    """A T5 whose logits include the adaptor `pawa`."""
 
     def forward(
         self,
@@ -97,7 +97,7 @@ class _Pawa:
         decoder_input_ids: torch.Tensor | None = None,
         **options: Any,
     ) -> Any:
-        """As T5's own; `decoder_input_ids` are all codes so far, and labels are not taken."""
+        """As in T5; `decoder_input_ids` are all codes so far, and labels are not supported."""
         if options.get("labels") is not None or options.get("past_key_values") is not None:
             raise ValueError("a model with an adaptor takes whole identifiers, and no labels")
         asked = options.pop("output_hidden_states", False)
@@ -134,12 +134,12 @@ def add_pawa(model: PreTrainedModel, layers: int, *, seed: int = 0) -> PreTraine
     """Gives a model an adaptor, in place.
 
     Args:
-        model: With the docid alphabet already.
-        layers: Of the adaptor's decoder.
-        seed: Of its random weights.
+        model: A model that already has the docid alphabet.
+        layers: Layers of the adaptor's decoder.
+        seed: Seed of its random weights.
 
     Raises:
-        InputError: It is no T5 or mT5.
+        InputError: It is not a T5 or mT5.
     """
     name = type(model).__name__
     if name not in _CLASSES:
@@ -166,6 +166,6 @@ def add_pawa(model: PreTrainedModel, layers: int, *, seed: int = 0) -> PreTraine
 
 
 def plain_class(model: PreTrainedModel) -> str:
-    """Returns the name of the class of transformers that a model is of, adaptor or not."""
+    """Returns the name of a model's transformers class, with or without adaptor."""
     kind = type(model)
     return next((name for name, with_one in _CLASSES.items() if with_one is kind), kind.__name__)

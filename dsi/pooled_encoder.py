@@ -1,12 +1,12 @@
 """Encoder-only models and static embeddings as the encoder of an index model.
 
-Such a model makes one vector of a text: it pools the states of the tokens (mean, first, last, ...),
-applies the layers behind the pooling and scales to length 1, as its folder of sentence-transformers
-says. Here that vector stands at every position of the text. A decoder's cross-attention is a
-weighted mean over positions, so it reads the vector whatever the weights, and decoders, masks and
-searches need to know nothing of it.
+Such a model computes one vector per text: it pools the token states (mean, first, last, ...),
+applies the layers after the pooling and normalizes, as its sentence-transformers folder specifies.
+Here every position of the text holds that vector. A decoder's cross-attention is a weighted mean
+over positions, so it reads the vector for any weights, and decoders, masks and searches need no
+special case.
 
-The configuration of the model says what the encoder is made of (`dsi.network_config.ENCODER`).
+The configuration of the model describes the parts of the encoder (`dsi.network_config.ENCODER`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PooledEncoder(nn.Module):
     """An encoder whose states are one vector of the text, repeated at every position.
 
     Args:
-        settings: What it is made of, as `check_settings` wants it:
+        settings: Its parts, as `check_settings` requires:
 
             config: The configuration of the model of transformers, as a dictionary; None for static
                 embeddings, which are the mean of the vectors of tokens.
@@ -63,7 +63,7 @@ class PooledEncoder(nn.Module):
 
     Attributes:
         settings: The same.
-        width: Of the vectors.
+        width: Width of the vectors.
         unit: As in the settings.
     """
 
@@ -85,10 +85,11 @@ class PooledEncoder(nn.Module):
         self.width = self._width()
 
     def _width(self) -> int:
-        """Returns how wide the vectors are.
+        """Returns the width of the vectors.
 
         Raises:
-            ValueError: A layer reads vectors of another width than the one before it gives.
+            ValueError: The input width of a layer differs from the output width of the previous
+                one.
         """
         if isinstance(self.network, nn.Embedding):
             width = self.network.embedding_dim * len(self.pooling)
@@ -102,21 +103,21 @@ class PooledEncoder(nn.Module):
         return width
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """Returns the vectors of tokens."""
+        """Returns the token embedding."""
         if isinstance(self.network, nn.Embedding):
             return self.network
         found: nn.Embedding = self.network.get_input_embeddings()
         return found
 
     def set_input_embeddings(self, embedding: nn.Embedding) -> None:
-        """Puts another table in the place of the vectors of tokens."""
+        """Replaces the token embedding."""
         if isinstance(self.network, nn.Embedding):
             self.network = embedding
         else:
             self.network.set_input_embeddings(embedding)
 
     def train(self, mode: bool = True) -> PooledEncoder:
-        """Puts the encoder into training mode, unless it is frozen: then nothing is dropped."""
+        """Puts the encoder into training mode, unless it is frozen: then there is no dropout."""
         moves = any(weight.requires_grad for weight in self.parameters())
         super().train(mode and moves)
         self.training = mode
@@ -126,7 +127,7 @@ class PooledEncoder(nn.Module):
         """Returns the vector of each text.
 
         Args:
-            input_ids: Tokens, padded at the right; int64 [texts, length].
+            input_ids: Tokens, right-padded; int64 [texts, length].
             attention_mask: 1 at tokens, 0 at padding; [texts, length].
 
         Returns:
@@ -137,7 +138,7 @@ class PooledEncoder(nn.Module):
         else:
             config = self.network.config
             pad = getattr(config, "pad_token_id", None) or 0
-            # RoBERTa counts positions by which tokens are padding, and here it is 0.
+            # RoBERTa derives positions from the padding tokens, and padding is 0 here.
             tokens = input_ids.masked_fill(attention_mask == 0, pad)
             states = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         found = torch.cat([_pooled(states, attention_mask, name) for name in self.pooling], dim=-1)
@@ -152,7 +153,7 @@ class PooledEncoder(nn.Module):
         return_dict: bool | None = None,
         **options: Any,
     ) -> Any:
-        """Encodes texts as encoders of transformers do; further options change nothing.
+        """Encodes texts like transformers encoders; further options have no effect.
 
         Returns:
             A `BaseModelOutput` whose `last_hidden_state` is floating [texts, length, width].
@@ -169,7 +170,7 @@ class PooledEncoder(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A linear layer of sentence-transformers, with an activation and what passes it by."""
+    """A sentence-transformers linear layer, with activation and optional residual connection."""
 
     def __init__(self, layer: Mapping[str, Any]) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ class _Dense(nn.Module):
 
 
 class _Normalize(nn.Module):
-    """Scales vectors to length 1; 0 stays 0."""
+    """Scales vectors to norm 1; 0 stays 0."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return functional.normalize(states, dim=-1)
@@ -212,7 +213,7 @@ def _pooled(states: torch.Tensor, attention_mask: torch.Tensor, name: str) -> to
 
 
 def _network(stored: Mapping[str, Any]) -> nn.Module:
-    """Builds a model of transformers, in float32 and without the pooler that nothing reads."""
+    """Builds a transformers model in float32, without the unused pooler."""
     from transformers import AutoModel
 
     network: Any = AutoModel.from_config(known_config(stored), dtype=torch.float32)
@@ -222,16 +223,16 @@ def _network(stored: Mapping[str, Any]) -> nn.Module:
 
 
 def pooled(model: nn.Module) -> bool:
-    """Whether the encoder of a model is one of this kind."""
+    """Whether the encoder of a model is a pooled encoder."""
     network: Any = model
     return hasattr(network, "get_encoder") and isinstance(network.get_encoder(), PooledEncoder)
 
 
 def attach(model: PreTrainedModel, encoder: PooledEncoder) -> PreTrainedModel:
-    """Puts an encoder in the place of a T5's own, in place, and into its configuration.
+    """Replaces a T5's encoder in place, and records it in the configuration.
 
     Raises:
-        ValueError: The decoder is of another width than its vectors.
+        ValueError: The width of the decoder differs from that of its vectors.
     """
     network: Any = model
     if encoder.width != network.config.d_model:
@@ -242,10 +243,10 @@ def attach(model: PreTrainedModel, encoder: PooledEncoder) -> PreTrainedModel:
 
 
 def check_settings(settings: Any, where: Path) -> None:
-    """Refuses settings from a file that no `PooledEncoder` can have.
+    """Refuses invalid settings from a file.
 
     Raises:
-        InputError: A name is unknown here, or a number makes no sense.
+        InputError: A name is unknown, or a number is invalid.
     """
 
     def refuse(what: str) -> InputError:

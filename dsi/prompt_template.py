@@ -1,4 +1,4 @@
-"""The tokenizer of a language model, with the prompt that asks for a document."""
+"""The tokenizer of a language model, with the retrieval prompt."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PROBE = "a"
 
 
 class TemplateEncoder(TextEncoder):
-    """A tokenizer that puts each text into a template.
+    """A tokenizer that inserts each text into a template.
 
-    Lengths that are asked for are those of the texts: the template comes on top and is never cut.
+    Length limits apply to the texts: the template comes on top and is never truncated.
 
     Args:
-        tokenizer: A fast tokenizer of transformers.
-        template: What is read, with `{query}` once in it.
-        marked: Whether the marks that the tokenizer puts before a text come first; a chat template
-            has its own.
+        tokenizer: A fast transformers tokenizer.
+        template: The prompt, which contains `{query}` once.
+        marked: Whether the tokenizer's leading special tokens come first; a chat template has its
+            own.
     """
 
     kind = "template"
@@ -47,16 +47,16 @@ class TemplateEncoder(TextEncoder):
 
     @property
     def written(self) -> str:
-        """The template with the marks before it written out, to be read without any more."""
+        """The template with its leading special tokens spelled out, to be encoded without more."""
         return "".join(self._tokenizer.convert_ids_to_tokens(self._lead)) + self.template
 
     @property
     def beside(self) -> int:
-        """Tokens of the template."""
+        """The number of tokens of the template."""
         return self._head + len(self._after)
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Returns the template's token ids with at most `max_length` of each text in it."""
+        """Returns the token ids of the template with each text, cut to `max_length` tokens."""
         bare = len(self._before)
         lines = []
         for text, line in zip(
@@ -67,7 +67,7 @@ class TemplateEncoder(TextEncoder):
         return lines
 
     def part(self, document: Sequence[int], start: int, length: int) -> list[int]:
-        """Returns some tokens of an encoded document, in the template."""
+        """Returns a slice of an encoded document, in the template."""
         end = len(document) - len(self._after)
         inside = list(document[self._head : end])
         return [
@@ -77,11 +77,11 @@ class TemplateEncoder(TextEncoder):
         ]
 
     def known(self, texts: Sequence[str]) -> list[bool]:
-        """Tells of each text whether any of it is more than unknown tokens and marks."""
+        """Tells for each text whether it has any token that is neither unknown nor special."""
         return [not self._marks.issuperset(line) for line in self._tokens(list(texts))]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the encoder into a folder, which is made."""
+        """Writes the encoder to a folder, creating it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save_pretrained(folder / "tokenizer")
@@ -90,10 +90,10 @@ class TemplateEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> TemplateEncoder:
-        """Opens the folder that `save` wrote; it runs no code, and no chat template.
+        """Opens the folder that `save` wrote; never runs code or a chat template from it.
 
         Raises:
-            InputError: A file is missing, damaged, or of no tokenizer known here.
+            InputError: A file is missing, damaged, or not of a known tokenizer.
         """
         from dsi.stored_tokenizer import open_tokenizer
 
@@ -115,7 +115,7 @@ class TemplateEncoder(TextEncoder):
         return found
 
     def _leading(self) -> list[int]:
-        """Returns the marks that the tokenizer puts before a text; those behind it are left out."""
+        """Returns the special tokens that the tokenizer puts before a text, not after it."""
         encoded = self._tokenizer(_PROBE, return_special_tokens_mask=True)
         marks = encoded["special_tokens_mask"]
         first = next((place for place, mark in enumerate(marks) if not mark), len(marks))
@@ -128,7 +128,7 @@ class TemplateEncoder(TextEncoder):
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises InputError where a prompt is neither a template nor the chat template's name."""
+    """Raises InputError if a prompt is neither a template nor the name of the chat template."""
     if prompt == CHAT:
         return
     template = prompt.removeprefix(f"{CHAT}:")
@@ -141,13 +141,13 @@ def check_prompt(prompt: str) -> None:
 
 
 def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateEncoder:
-    """Returns the encoder of texts that a prompt names.
+    """Returns the text encoder for a prompt.
 
     Args:
-        tokenizer: Of the language model.
+        tokenizer: Tokenizer of the language model.
         prompt: A template, "chat", or "chat:" and a template of the user's message; None for
             `DEFAULT_PROMPT`.
-        name: Of the checkpoint, for what is said of it.
+        name: Name of the checkpoint, for messages.
 
     Raises:
         InputError: The tokenizer has no chat template, or one that cannot be filled in.

@@ -17,18 +17,19 @@ _PROBE = "a"
 
 
 class PromptedEncoder(TextEncoder):
-    """A tokenizer that puts a prompt before each text: one before queries, one before documents.
+    """A tokenizer that prepends a prompt to each text: one for queries, one for documents.
 
-    Lengths that are asked for are those of the texts: a prompt and the marks around a text come on
-    top and are never cut off.
+    Length limits apply to the texts: prompts and special tokens come on top and are never
+    truncated.
 
     Args:
-        tokenizer: A fast tokenizer of transformers.
-        query_prompt: What is put before each query; may be empty.
-        document_prompt: What is put before each document; may be empty.
-        longest: Most tokens that the encoder reads, prompt and marks counted in.
-        empty: The token of a text without any, in encoders that read no marks; None for those
-            that do.
+        tokenizer: A fast transformers tokenizer.
+        query_prompt: Prompt prepended to each query; may be empty.
+        document_prompt: Prompt prepended to each document; may be empty.
+        longest: Maximum number of tokens that the encoder reads, including prompt and special
+            tokens.
+        empty: The token for a text without tokens, in encoders without special tokens; None
+            otherwise.
     """
 
     kind = "prompted"
@@ -67,7 +68,7 @@ class PromptedEncoder(TextEncoder):
     def of_static(
         cls, tokenizer: Any, query_prompt: str, document_prompt: str, *, empty: int
     ) -> PromptedEncoder:
-        """Wraps a tokenizer of the library tokenizers; static embeddings read no marks of it."""
+        """Wraps a tokenizer of the tokenizers library; static embeddings use no special tokens."""
         from transformers import PreTrainedTokenizerFast
 
         known = tokenizer.get_vocab()
@@ -79,7 +80,7 @@ class PromptedEncoder(TextEncoder):
         return cls(wrapped, query_prompt, document_prompt, longest=longest, empty=empty)
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Returns the token ids of queries: prompt, marks and at most `max_length` tokens more."""
+        """Returns the token ids of queries: prompt, special tokens, at most `max_length` others."""
         return self._encode(texts, self.query_prompt, self._query, max_length)
 
     def encode_documents(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -87,7 +88,7 @@ class PromptedEncoder(TextEncoder):
         return self._encode(texts, self.document_prompt, self._document, max_length)
 
     def part(self, document: Sequence[int], start: int, length: int) -> list[int]:
-        """Returns some tokens of an encoded document, between its prompt and its marks."""
+        """Returns a slice of an encoded document, with its prompt and special tokens."""
         before, after = map(len, self._document)
         inside = document[before : len(document) - after]
         if not len(inside):
@@ -99,7 +100,7 @@ class PromptedEncoder(TextEncoder):
         ]
 
     def known(self, texts: Sequence[str]) -> list[bool]:
-        """Tells of each text whether any of it is more than unknown tokens and marks."""
+        """Tells for each text whether it has any token that is neither unknown nor special."""
         empty = {self._empty}
         return [
             not (self._marks | empty).issuperset(line)
@@ -107,7 +108,7 @@ class PromptedEncoder(TextEncoder):
         ]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the encoder into a folder, which is made."""
+        """Writes the encoder to a folder, creating it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save_pretrained(folder / "tokenizer")
@@ -122,10 +123,10 @@ class PromptedEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> PromptedEncoder:
-        """Opens the folder that `save` wrote; it runs no code and asks for none.
+        """Opens the folder that `save` wrote; never runs code from it.
 
         Raises:
-            InputError: A file is missing, damaged, or of no tokenizer known here.
+            InputError: A file is missing, damaged, or not of a known tokenizer.
         """
         from dsi.stored_tokenizer import open_tokenizer
 
@@ -167,7 +168,7 @@ class PromptedEncoder(TextEncoder):
         return next(token for token in tokens if token is not None)
 
     def _around(self, prompt: str) -> tuple[list[int], list[int]]:
-        """Returns the tokens that stand before and behind each text of a prompt."""
+        """Returns the tokens before and after each text of a prompt."""
         if not self._marked:
             return self._tokenizer(prompt, add_special_tokens=False)["input_ids"], []
         encoded = self._tokenizer(prompt + _PROBE, return_special_tokens_mask=True)
@@ -179,7 +180,7 @@ class PromptedEncoder(TextEncoder):
 
 
 def prompts_of(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Returns the prompts that stand in the folder of a text encoder; empty where it has none."""
+    """Returns the prompts in the folder of a text encoder; empty if it has none."""
     settings = read_json(Path(folder) / SETTINGS_FILE)
     if not isinstance(settings, dict) or settings.get("kind") != PromptedEncoder.kind:
         return {}

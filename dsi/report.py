@@ -1,4 +1,4 @@
-"""What a command returns: one object for programs, one table for people."""
+"""The result of a command: a JSON object for programs, a table for people."""
 
 from __future__ import annotations
 
@@ -20,31 +20,30 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\
 
 
 class Report(Protocol):
-    """The outcome of a command, which the command line prints in one of two ways."""
+    """The result of a command, which the command line prints in one of two ways."""
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What `--json` prints: nothing but what `json.dumps` accepts."""
+        """The output of `--json`, which `json.dumps` accepts."""
         ...
 
     def show(self, console: Console) -> None:
-        """Prints the outcome for people."""
+        """Prints the result for people."""
         ...
 
 
 @dataclass(frozen=True)
 class TableReport:
-    """A table between a title and closing lines; the whole of what most commands print.
+    """A table between a title and closing lines, which is all that most commands print.
 
     Args:
-        data: The outcome for programs.
+        data: The result for programs.
         title: The line above the table.
-        columns: Column headings, all empty for none. A column whose every cell is a number is
-            set to the right.
+        columns: Column headings, all empty for none. A column of numbers only is right-aligned.
         rows: One sequence of cells per row, as long as `columns`. Floats are shown with three
-            decimals, or digits where they are too small for that, integers with thousands
-            separated, None as a dash, others as `str`.
-        closing: Lines below the table: what to do next, what was left out.
+            decimals, or three digits if too small for that, integers with thousands separators,
+            None as a dash, others with `str`.
+        closing: Lines below the table, such as the next step or what was left out.
         opening: Lines between the title and the table.
     """
 
@@ -56,25 +55,25 @@ class TableReport:
     opening: Sequence[str] = ()
 
     def show(self, console: Console) -> None:
-        """Prints title, table and closing lines; parts that are empty are left out."""
+        """Prints title, table and closing lines; empty parts are omitted."""
         if self.title:
             console.print(
                 visible(self.title), style="bold", markup=False, highlight=False, emoji=False
             )
         self._say(console, self.opening)
         if self.rows:
-            # A terminal breaks lines that are too long; cut off, they would be lost.
+            # A terminal wraps lines that are too long; if truncated, their end would be lost.
             console.print(self._table(), crop=False)
         self._say(console, self.closing)
 
     @staticmethod
     def _say(console: Console, lines: Sequence[str]) -> None:
         for line in lines:
-            # Folded, a command that is proposed could not be copied.
+            # If wrapped here, a suggested command could not be copied.
             console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _width(self, number: int) -> int:
-        """Returns how wide a column must be for its cells to stay whole."""
+        """Returns the minimum width of a column that keeps its cells unbroken."""
         from rich.cells import cell_len
 
         cells = [self.columns[number], *(shown(row[number]) for row in self.rows)]
@@ -91,7 +90,7 @@ class TableReport:
                 or (isinstance(row[number], (int, float)) and not isinstance(row[number], bool))
                 for row in self.rows
             )
-            # Names stay whole; the last column takes what width is left.
+            # Names are not broken; the last column takes the remaining width.
             last = number == len(self.columns) - 1
             table.add_column(
                 Text(heading),
@@ -109,7 +108,7 @@ MOST_WHOLE = 50
 
 
 def shown(cell: Any) -> str:
-    """Returns a table cell as people read it."""
+    """Formats a table cell for people."""
     if cell is None:
         return "-"
     if isinstance(cell, bool):
@@ -123,15 +122,15 @@ def shown(cell: Any) -> str:
 
 
 def heading(measure: str) -> str:
-    """Returns a measure as tables name it: Hits@k for ir-measures' Success@k."""
+    """Returns the name of a measure in tables: Hits@k for ir-measures' Success@k."""
     return measure.replace("Success@", "Hits@")
 
 
 def visible(text: str) -> str:
-    r"""Returns text for a terminal, in which nothing but letters is sent to it.
+    r"""Escapes control characters in text for a terminal.
 
-    What moves the cursor, colors, sets a window's title or turns the direction of writing is shown
-    as its escape, such as \x1b; blanks of all kinds and line ends become one blank each.
+    Characters that move the cursor, set colors or the window title, or change the writing direction
+    are shown as escapes, such as \x1b; every white-space character becomes a space.
     """
     return _UNSEEN.sub(_escaped, text)
 
@@ -150,7 +149,7 @@ def _escaped(found: re.Match[str]) -> str:
 def to_json(data: Mapping[str, Any]) -> str:
     """Returns `data` as one line of strict JSON: paths as text, NaN and infinities as null.
 
-    What a terminal would obey is escaped as JSON has it.
+    Terminal control characters get JSON escapes.
     """
     text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)
     return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
@@ -165,5 +164,5 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    # numpy scalars and arrays know their Python value; anything else is told by its text.
+    # numpy scalars and arrays know their Python value; anything else becomes a string.
     return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)

@@ -1,4 +1,4 @@
-"""Standard output and its failures: a reader that went away, a full disk, a closed stream."""
+"""Standard output and its failures: a closed pipe, a full disk, a closed stream."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class StandardOutputError(Exception):
-    """Standard output takes no more. Its `__str__` is the system's own reason."""
+    """Standard output cannot be written to. `__str__` is the system's own reason."""
 
 
 def open_closed_streams() -> None:
-    """Opens standard streams that the caller has closed on the null device.
+    """Reopens standard streams that the caller has closed on the null device.
 
-    Otherwise the next file that is opened gets the number of one of them, and with it whatever is
-    printed there.
+    Otherwise the next opened file would get the descriptor of one of them, and with it all printed
+    output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free one
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
@@ -36,11 +36,11 @@ def open_closed_streams() -> None:
 def printing() -> Iterator[None]:
     """Flushes standard output after the block, and tells its errors from those of other files.
 
-    After an error whatever is still buffered is dropped, so that Python, which flushes standard
-    output once more at exit, does not fail there.
+    After an error the remaining buffer is dropped, so that Python's final flush at exit does not
+    fail.
 
     Raises:
-        BrokenPipeError: The reader went away.
+        BrokenPipeError: The reader closed the pipe.
         StandardOutputError: Nothing more can be written.
     """
     try:
@@ -55,7 +55,7 @@ def printing() -> Iterator[None]:
 
 
 def drop_standard_output() -> None:
-    """Sends what is printed from now on, and what is still buffered, to the null device."""
+    """Redirects further and still buffered output to the null device."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -63,15 +63,15 @@ def drop_standard_output() -> None:
 
 
 def console() -> Console:
-    """Returns what prints for people on standard output.
+    """Returns the console for human-readable output.
 
-    Unless a terminal or the environment (`COLUMNS`) says how wide it is, a long line is better than
-    a folded one.
+    Unless a terminal or the environment (`COLUMNS`) defines a width, long lines are better than
+    wrapped ones.
     """
     from rich.console import Console
 
     class Plain(Console):
-        """Leaves a reader that went away to the caller, where rich ends the process."""
+        """Leaves a closed pipe to the caller, where rich would end the process."""
 
         def on_broken_pipe(self) -> None:
             raise

@@ -1,12 +1,12 @@
-"""What an index keeps of its corpus so that it can grow: documents, training queries, hashes.
+"""The part of its corpus that an index stores for updates: documents, training queries, hashes.
 
     VERSION/corpus/                    a Dataset: live documents, queries and judgments of train
                                        and dev (never of test)
     VERSION/corpus/pseudo/<generator>/ the pseudo-queries that the model was trained on
     VERSION/corpus/digests/            a hash of every document, by which a changed one is known
 
-Beside the weights this is small: about as much as the text of the corpus and its pseudo-queries.
-A deleted document is in no memory written after its deletion.
+Compared with the weights this is small: about the size of the corpus text and its pseudo-queries. A
+deleted document is in no stored corpus written after its deletion.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def digest(document: Document) -> bytes:
 
 @dataclass(frozen=True)
 class StoredCorpus:
-    """The memory of one version, opened.
+    """The stored corpus of one version, opened.
 
     Attributes:
         dataset: Its documents, queries and pseudo-queries.
@@ -55,7 +55,7 @@ class StoredCorpus:
 
     @classmethod
     def open(cls, version: Path) -> StoredCorpus:
-        """Opens the memory in the folder of a version.
+        """Opens the stored corpus in the folder of a version.
 
         Raises:
             InputError: There is none, or it is damaged.
@@ -79,13 +79,13 @@ class StoredCorpus:
 
     @property
     def generator(self) -> str | None:
-        """The generator of the pseudo-queries that are kept; None where there are none."""
+        """The generator of the stored pseudo-queries; None if there are none."""
         names = self.dataset.generators
         return names[0] if names else None
 
     @property
     def made(self) -> dict[str, Any] | None:
-        """How the pseudo-queries were made; None where there are none."""
+        """How the pseudo-queries were generated; None if there are none."""
         return provenance_of(self.dataset, self.generator) if self.generator else None
 
     def pseudo_rows(self) -> Iterator[tuple[str, str, str, str]]:
@@ -101,9 +101,9 @@ class Difference:
     """How a batch of documents differs from what an index has.
 
     Attributes:
-        added: Ids that the index has no live document of.
-        changed: Ids whose document has another title or text now.
-        unchanged: Ids whose document is the same; nothing is to be done about them.
+        added: Ids without a live document in the index.
+        changed: Ids whose document has a new title or text.
+        unchanged: Ids whose document is the same; they need no work.
     """
 
     added: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Difference:
 
     @classmethod
     def between(cls, digests: Mapping[str, bytes], documents: Iterable[Document]) -> Difference:
-        """Compares documents with the hashes of those that are there."""
+        """Compares documents with the stored hashes."""
         found = cls()
         for document in documents:
             known = digests.get(document.doc_id)
@@ -131,12 +131,12 @@ class Difference:
 
 
 class StoredCorpusSource(SourceData):
-    """What is to be remembered of a dataset, with or without more and fewer documents.
+    """The content of a dataset to store, with documents added or removed.
 
     Args:
         dataset: The dataset.
-        more: Documents to add or to put in place of those of the same id, and their queries.
-        new: Which of `more`'s documents count; None for all.
+        more: Documents to add, or to replace those with the same id, and their queries.
+        new: Which of `more`'s documents to use; None for all.
         without: Ids of documents to leave out.
     """
 
@@ -158,7 +158,7 @@ class StoredCorpusSource(SourceData):
         self._without = frozenset(without)
 
     def documents(self) -> Iterator[Document]:
-        """Yields old documents in their order, changed ones in their old place, then new ones."""
+        """Yields old documents in order, with changed ones in their old position, then new ones."""
         fresh: dict[str, Document] = {}
         if self._more is not None:
             fresh = {
@@ -172,7 +172,7 @@ class StoredCorpusSource(SourceData):
         yield from fresh.values()
 
     def queries(self) -> Iterator[Query]:
-        """Yields the queries that have a judgment which is kept."""
+        """Yields the queries with a judgment that is kept."""
         for dataset in self._parts():
             judged = {qrel.query_id for qrel in self._kept(dataset)}
             for query_id, text in dataset.query_texts().items():
@@ -203,17 +203,17 @@ def write_stored_corpus(
     pseudo: Iterable[tuple[str, str, str, str]] = (),
     made: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Writes a memory as `folder`, replacing it as a whole.
+    """Writes a stored corpus to `folder`, replacing the whole folder.
 
     Args:
-        folder: Where to.
-        source: What `StoredCorpusSource` gives.
-        generator: Whose pseudo-queries `pseudo` are; None to keep none.
+        folder: The target folder.
+        source: Content from `StoredCorpusSource`.
+        generator: The generator of `pseudo`; None to store none.
         pseudo: Rows of query_id, doc_id, text and generator.
-        made: How they were made (`provenance_of`); needed where there are some.
+        made: How they were generated (`provenance_of`); required if there are any.
 
     Returns:
-        The Dataset of the memory.
+        The Dataset of the stored corpus.
     """
     dataset = write_dataset(folder, source)
     rows = np.frombuffer(b"".join(digest(document) for document in dataset.documents()), np.uint8)
@@ -230,13 +230,13 @@ def write_pseudo(
     rows: Iterable[tuple[str, str, str, str]],
     made: Mapping[str, Any],
 ) -> None:
-    """Writes pseudo-queries of one generator into a dataset's folder.
+    """Writes pseudo-queries of one generator to a dataset's folder.
 
     Args:
         dataset: The dataset.
-        generator: Who wrote them.
+        generator: Their generator.
         rows: query_id, doc_id, text, generator.
-        made: How they count as made, so that they are not made again.
+        made: Their recorded provenance, so that they are not generated again.
     """
     folder = dataset.path / "pseudo" / generator
     folder.mkdir(parents=True, exist_ok=True)
@@ -246,23 +246,23 @@ def write_pseudo(
             content.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
             table.append(row)
     arrow.describe_table(folder, ["data.arrow"], PSEUDO_COLUMNS, content.hexdigest()[:16])
-    # It is the same queries whichever of a corpus's datasets they are kept with.
+    # The queries are the same for all datasets of a corpus.
     made = {**made, "content_hash": dataset.info.content_hash}
     write_json(folder / "generator.json", made)
 
 
 def provenance_of(dataset: Dataset, generator: str) -> dict[str, Any]:
-    """Returns how the pseudo-queries of a dataset were made, as it is written beside them."""
+    """Returns how the pseudo-queries of a dataset were generated, as recorded with them."""
     return read_json(dataset.path / "pseudo" / generator / "generator.json")
 
 
 def store_corpus(folder: Path, dataset: Dataset, generator: str | None) -> None:
-    """Writes the memory of a first version.
+    """Writes the stored corpus of a first version.
 
     Args:
-        folder: Of the version.
-        dataset: What it was trained on.
-        generator: Whose pseudo-queries it was trained on; None for none.
+        folder: Folder of the version.
+        dataset: The training dataset.
+        generator: The generator of the pseudo-queries it was trained on; None for none.
     """
     rows: Iterable[tuple[str, str, str, str]] = ()
     made = None

@@ -1,4 +1,4 @@
-"""The documents that a version keeps, looked up by id: titles and texts for what a search finds."""
+"""The stored documents of a version, by id: titles and texts for search results."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class StoredDocuments:
-    """The corpus of a version, opened by memory map when it is first asked for.
+    """The corpus of a version, memory-mapped on first use.
 
     Args:
         version: The folder of the version.
-        files: What its manifest says of its files; None where it says nothing.
+        files: The file list of its manifest; None if it has none.
     """
 
     def __init__(self, version: Path, files: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -35,17 +35,18 @@ class StoredDocuments:
 
     @property
     def kept(self) -> bool:
-        """Whether the version has its texts."""
+        """Whether the version stores its texts."""
         return self._folder.is_dir()
 
     def find(self, doc_ids: Sequence[str]) -> list[Document]:
-        """Returns documents by id, in the order in which they were asked for.
+        """Returns documents by id, in the requested order.
 
         Args:
             doc_ids: Ids of documents that the version holds.
 
         Raises:
-            InputError: The version has no corpus, it is damaged, or a document is not in it.
+            InputError: The version has no corpus, the corpus is damaged, or a document is not in
+                it.
         """
         ids, index, batches, starts = self._opened
         places = index.find(ids, doc_ids)
@@ -60,7 +61,7 @@ class StoredDocuments:
 
     @cached_property
     def _opened(self) -> tuple[Strings, StringIndex, list[pyarrow.RecordBatch], np.ndarray]:
-        """The ids, an index of them, and the rows in batches with the place that each begins at."""
+        """The ids, an index of them, and the rows in batches with the start of each."""
         if not self.kept:
             raise InputError(
                 "this version was written without the texts of its documents",

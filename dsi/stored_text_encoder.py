@@ -1,4 +1,4 @@
-"""Opens the text encoder of an index, whichever kind it is."""
+"""Opens the text encoder of an index, of any kind."""
 
 from __future__ import annotations
 

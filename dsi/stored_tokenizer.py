@@ -1,9 +1,9 @@
-"""The tokenizer of an index, opened into classes that are named here, by values that are checked.
+"""Opens the tokenizer of an index, with known classes and checked values only.
 
 transformers' `AutoTokenizer` takes the class from the folder, any class of its main module, and
-lets that class load what it likes. Here a folder says what its tokens are and no more: a
-`tokenizer.json` is read by the library tokenizers and wrapped; what has none is one of a few
-classes that transformers writes in Python.
+lets it load anything. Here a folder only defines its tokens: a `tokenizer.json` is read by the
+tokenizers library and wrapped; without one, the tokenizer must be one of a few pure-Python classes
+of transformers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FILE = "tokenizer.json"
 
 
 def keepable(tokenizer: Any, name: str) -> None:
-    """Raises InputError where an index could not open this tokenizer again."""
+    """Raises InputError if an index could not open this tokenizer again."""
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         return
     if type(tokenizer).__name__ not in PYTHON_CLASSES:
@@ -46,10 +46,10 @@ def keepable(tokenizer: Any, name: str) -> None:
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """Opens the folder of a tokenizer that transformers has saved.
+    """Opens the folder of a tokenizer saved by transformers.
 
     Raises:
-        InputError: A file is missing, damaged, or names a tokenizer that is not known here.
+        InputError: A file is missing, damaged, or names an unknown tokenizer.
     """
     settings = read_json(folder / _SETTINGS)
     if not isinstance(settings, dict):
@@ -60,7 +60,7 @@ def open_tokenizer(folder: Path) -> Any:
         return _in_python(folder, settings)
     except InputError:
         raise
-    # The library tokenizers has no class of its own for errors, and stops hard at some files.
+    # The tokenizers library has no exception class of its own, and panics on some files.
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
@@ -79,7 +79,7 @@ def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
         token = _content(settings.get(name))
         if token is None:
             continue
-        if token not in known:  # it would be added, and the model has no row for it
+        if token not in known:  # it would be added, but the model has no row for it
             raise InputError(f"{name} {token!r:.60} is no token", where=file.parent / _SETTINGS)
         given[name] = token
     for name, kind in _WRAPPED.items():
@@ -92,7 +92,7 @@ def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
 
 
 def _content(token: Any) -> str | None:
-    """Returns the text of a token as `tokenizer_config.json` has it."""
+    """Returns the text of a token from its form in `tokenizer_config.json`."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None
@@ -109,7 +109,7 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
             hint="Copy the index again as a whole, or do not trust it",
         )
     for key, value in settings.items():
-        # Tokenizers in Python say "custom" of themselves when transformers saves them.
+        # transformers saves pure-Python tokenizers as "custom".
         other = key == "backend" and value != "custom"
         if key.endswith(("_file", "_map")) or other:
             raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)

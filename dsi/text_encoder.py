@@ -1,4 +1,4 @@
-"""Text to token ids: a vocabulary of the corpus's own, or a checkpoint's tokenizer."""
+"""Text to token ids: a vocabulary built from the corpus, or a checkpoint's tokenizer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CHARACTERS_PER_WORD = 15
 
 @dataclass(frozen=True)
 class VocabularyOptions:
-    """How the vocabulary of a model from scratch is made."""
+    """How to build the vocabulary of a model from scratch."""
 
     language: str = "english"
     """Language of the stop words and stems; none disables both"""
@@ -63,7 +63,7 @@ class VocabularyOptions:
 
 
 class TextEncoder(ABC):
-    """Turns text into token ids, and is saved with the index that was trained on them."""
+    """Turns text into token ids; saved with the index that was trained on them."""
 
     kind: ClassVar[str]
     vocabulary_size: int
@@ -73,7 +73,7 @@ class TextEncoder(ABC):
 
     @property
     def beside(self) -> int:
-        """Tokens that are read beside those of a text, and not counted in any length."""
+        """Number of extra tokens read with a text, not counted in any length."""
         return 0
 
     @abstractmethod
@@ -81,39 +81,39 @@ class TextEncoder(ABC):
         """Returns the token ids of each query: at least one, at most `max_length`."""
 
     def encode_documents(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Returns the token ids of documents; encoders with prompts tell them from queries."""
+        """Returns the token ids of documents; encoders with prompts treat queries differently."""
         return self.encode(texts, max_length)
 
     def part(self, document: Sequence[int], start: int, length: int) -> list[int]:
-        """Returns `length` tokens of an encoded document, from a place on, to be read alone."""
+        """Returns `length` tokens of an encoded document from a given start, as its own text."""
         return list(document[start : start + length])
 
     def known(self, texts: Sequence[str]) -> list[bool]:
-        """Tells of each text whether anything in it is known; what is not is read as nothing."""
+        """Tells for each text whether anything in it is known; unknown words are dropped."""
         return [True for _ in texts]
 
     def extended(self, texts: Sequence[str]) -> TextEncoder:
-        """Returns an encoder that knows the words of more texts; token ids stay as they are.
+        """Returns an encoder that knows the words of more texts; existing token ids do not change.
 
-        Where words are spelled in pieces, there is nothing to add and this is the same encoder.
+        If words are split into pieces, there is nothing to add, and the same encoder is returned.
         """
         return self
 
     @abstractmethod
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the encoder into a folder, which is made."""
+        """Writes the encoder to a folder, creating it."""
 
 
 class SentencepieceEncoder(TextEncoder):
-    """A sentencepiece model over normalized words: stop words out, stems for words.
+    """A sentencepiece model over normalized words, without stop words and after stemming.
 
-    Token 0 pads, 1 stands for a text without a known token, 2 for an unknown word; unknown
-    words are left out.
+    Token 0 pads, 1 stands for a text without a known token, 2 for an unknown word; unknown words
+    are dropped.
 
     Args:
         model: The serialized sentencepiece model.
-        language: Whose stop words and stems; "none" for neither.
-        pairs: Whether words of scripts without blanks are their pairs of neighboring characters.
+        language: Language of the stop words and stemmer; "none" for neither.
+        pairs: Whether scripts without spaces are split into pairs of adjacent characters.
     """
 
     kind = "sentencepiece"
@@ -131,14 +131,13 @@ class SentencepieceEncoder(TextEncoder):
 
     @classmethod
     def train(cls, texts: Sequence[str], options: VocabularyOptions) -> SentencepieceEncoder:
-        """Trains a vocabulary on the texts of a corpus; same texts, same vocabulary.
+        """Trains a vocabulary on the texts of a corpus; the same texts give the same vocabulary.
 
-        Where words are tokens, those of scripts without blanks are pairs of neighboring
-        characters, as for BM25: what stands between two blanks there is a whole clause, which no
-        query repeats.
+        If words are tokens, scripts without spaces are split into pairs of adjacent characters, as
+        for BM25: the text between two spaces there is a whole clause, which no query repeats.
 
         Raises:
-            InputError: The texts hold no word, or the language is unknown.
+            InputError: The texts contain no word, or the language is unknown.
         """
         import sentencepiece
 
@@ -206,18 +205,18 @@ class SentencepieceEncoder(TextEncoder):
         return [line for part in parts for line in part]
 
     def known(self, texts: Sequence[str]) -> list[bool]:
-        """Tells of each text whether the corpus has a word of it."""
+        """Tells for each text whether the corpus has any of its words."""
         return [line != [self.EMPTY] for line in self.encode(texts, 1)]
 
     def extended(self, texts: Sequence[str]) -> SentencepieceEncoder:
         """Adds the new words of more texts at the end of a vocabulary of words."""
         from sentencepiece import sentencepiece_model_pb2
 
-        formats: Any = sentencepiece_model_pb2  # made by protobuf, unknown to type checkers
+        formats: Any = sentencepiece_model_pb2  # generated by protobuf, unknown to type checkers
         model = formats.ModelProto.FromString(self._model)
         if model.trainer_spec.model_type != formats.TrainerSpec.WORD:
             return self
-        mark = "\u2581"  # sentencepiece's sign for the blank before a word
+        mark = "\u2581"  # sentencepiece's symbol for the space before a word
         known = {piece.piece for piece in model.pieces}
         words = {mark + word for line in self._prepare(texts) for word in line.split()}
         lowest = min(piece.score for piece in model.pieces)
@@ -226,7 +225,7 @@ class SentencepieceEncoder(TextEncoder):
         return SentencepieceEncoder(model.SerializeToString(), self.language, self.pairs)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the encoder into a folder, which is made."""
+        """Writes the encoder to a folder, creating it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sentencepiece.model").write_bytes(self._model)
@@ -246,9 +245,9 @@ class SentencepieceEncoder(TextEncoder):
             raise InputError("the language is missing", where=folder / SETTINGS_FILE)
         try:
             content = file.read_bytes()
-            if not content:  # sentencepiece takes no bytes for a model without tokens
+            if not content:  # sentencepiece takes empty bytes for a model without tokens
                 raise RuntimeError("it is empty")
-            # An index from before there were pairs has whole runs of characters for words.
+            # An index written before pairs existed has whole runs of characters as words.
             return cls(content, language, settings.get("pairs") is True)
         except InputError:
             raise
@@ -257,13 +256,13 @@ class SentencepieceEncoder(TextEncoder):
 
 
 def _chunks(texts: Sequence[str], what: str) -> Iterable[int]:
-    """Returns where parts of texts start; says how far they are where there are several."""
+    """Yields the start of each part of the texts; shows progress if there are several."""
     starts = range(0, len(texts), _CHUNK)
     return track(starts, what) if len(starts) > 1 else starts
 
 
 def _lines(texts: Sequence[str], language: str, pairs: bool) -> list[str]:
-    """Returns what a vocabulary is made of: texts as they are encoded, without empty ones."""
+    """Returns the input for building a vocabulary: normalized texts, without empty ones."""
     prepare = _Preparation(language, pairs)
     return [
         line
@@ -274,12 +273,12 @@ def _lines(texts: Sequence[str], language: str, pairs: bool) -> list[str]:
 
 
 def _types(lines: Sequence[str]) -> set[str]:
-    """Returns the different words of lines."""
+    """Returns the distinct words of lines."""
     return {word for line in lines for word in line.split()}
 
 
 class _Preparation:
-    """What happens to text before sentencepiece: normalize, drop stop words, stem."""
+    """Preprocesses text for sentencepiece: normalizes, drops stop words, stems."""
 
     def __init__(self, language: str, pairs: bool) -> None:
         self._stop = stopwords(language)
@@ -297,7 +296,7 @@ class _Preparation:
 
 
 class PretrainedEncoder(TextEncoder):
-    """The tokenizer of a transformers checkpoint, as it is.
+    """The tokenizer of a transformers checkpoint, unchanged.
 
     Args:
         tokenizer: The tokenizer.
@@ -328,15 +327,15 @@ class PretrainedEncoder(TextEncoder):
             for token in (self._tokenizer.eos_token_id, self._tokenizer.unk_token_id, 0)
             if token is not None
         )
-        # Where the tokenizer's own marks are more than fit, it does not cut them off.
+        # A tokenizer does not truncate its special tokens, even if they exceed the limit.
         return [list(line[:max_length]) or [fallback] for line in encoded]
 
     def known(self, texts: Sequence[str]) -> list[bool]:
-        """Tells of each text whether any of it is more than unknown tokens and marks."""
+        """Tells for each text whether it has any token that is neither unknown nor special."""
         return [not self._marks.issuperset(line) for line in self.encode(texts, _LONG_ENOUGH)]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the encoder into a folder, which is made."""
+        """Writes the encoder to a folder, creating it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save_pretrained(folder / "tokenizer")
@@ -344,10 +343,10 @@ class PretrainedEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> PretrainedEncoder:
-        """Opens the folder that `save` wrote; it runs no code and asks for none.
+        """Opens the folder that `save` wrote; never runs code from it.
 
         Raises:
-            InputError: A file is missing, damaged, or of no tokenizer known here.
+            InputError: A file is missing, damaged, or not of a known tokenizer.
         """
         from dsi.stored_tokenizer import open_tokenizer
 
@@ -361,7 +360,7 @@ def checkpoint_tokenizer(name: str) -> Any:
         name: A hub id, or the path of a folder or a GGUF file.
 
     Raises:
-        InputError: There is none, or it cannot be read, or not be kept with an index.
+        InputError: There is none, or it cannot be read or stored with an index.
     """
     from transformers import AutoTokenizer
 
@@ -386,7 +385,7 @@ def checkpoint_tokenizer(name: str) -> Any:
             f"cannot load the tokenizer of {name!r} ({told})",
             hint=hint,
         ) from None
-    # Where there is no file of a tokenizer, transformers makes an empty one without a word.
+    # If there is no tokenizer file, transformers silently creates an empty tokenizer.
     added = getattr(tokenizer, "added_tokens_decoder", {})
     special = {number for number, token in added.items() if token.special}
     marks = {*special, *tokenizer.all_special_ids}

@@ -1,13 +1,13 @@
-"""The files of an index: regular, inside its folder, and as they were written.
+"""Checks the files of an index: regular, inside its folder, and unchanged.
 
-An index is something that people download. Before anything of a version is read, its folder is
-walked once: whatever is neither a regular file nor a folder (a link, a named pipe, a device) is
-refused, so that no reader after that can leave the folder or wait for ever, and no writer that
-copies or links files can carry others in. A version's manifest names its files with their sizes,
-which are compared on each opening, and a checksum of each, which is compared of what is read.
+Indexes are downloaded from others. Before anything of a version is read, its folder is walked once:
+anything but regular files and folders (a link, a named pipe, a device) is refused, so that no later
+reader can leave the folder or block forever, and no writer that copies or links files can pull in
+others. A version's manifest lists its files with their sizes, which are compared on every opening,
+and their checksums, which are compared for the files that are read.
 
-The checksums tell damage, not malice: who changes a file on purpose can change the manifest, too.
-Whatever is read is checked for sense besides, with or without them.
+Checksums detect damage, not tampering: whoever changes a file on purpose can also change the
+manifest. All content is validated as well, with or without them.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _BLOCK = 1 << 20
 
 
 def walk(folder: Path, skip: Collection[str] = ()) -> dict[str, int]:
-    """Lists a folder in which nothing but regular files and folders may be.
+    """Lists a folder that may contain only regular files and folders.
 
     Args:
-        folder: The folder; it must itself be no link.
-        skip: Paths below it, with slashes, whose content is not looked at.
+        folder: The folder; it must not be a link itself.
+        skip: Paths below it, with slashes, whose content is not checked.
 
     Returns:
-        The path of each file below the folder, with slashes -> its bytes.
+        The path of each file below the folder, with slashes -> its size in bytes.
 
     Raises:
-        InputError: Something in it is a link, a named pipe or a device, or there is too much.
+        InputError: It contains a link, a named pipe or a device, or too many entries.
     """
     refuse_other_than(folder, stat.S_ISDIR)
     return dict(_walk(folder, "", 0, frozenset(skip), [0]))
@@ -81,7 +81,7 @@ def _walk(
 
 
 def refuse_other_than(path: Path, kind: Any) -> None:
-    """Raises InputError where something is there that is not what it should be.
+    """Raises InputError if a path exists but has the wrong type.
 
     Args:
         path: A path, which need not exist.
@@ -114,10 +114,10 @@ def _refuse(path: Path, mode: int) -> None:
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Opens a regular file without following a link or waiting for a pipe; its descriptor.
+    """Opens a regular file without following links or blocking on a pipe; returns its descriptor.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: It does not exist.
         InputError: It is something else.
     """
     refuse_other_than(path, stat.S_ISREG)
@@ -138,8 +138,8 @@ def read_text(path: Path, most: int) -> str:
     """Reads a small text file of an index.
 
     Raises:
-        FileNotFoundError: There is none.
-        InputError: It is no regular file, or longer than `most` bytes.
+        FileNotFoundError: It does not exist.
+        InputError: It is not a regular file, or is longer than `most` bytes.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         content = file.read(most + 1)
@@ -152,7 +152,7 @@ def read_manifest(path: Path) -> Any:
     """Reads the JSON of a manifest.
 
     Raises:
-        InputError: It is missing, no JSON in UTF-8, or too large to be one.
+        InputError: It is missing, not UTF-8 JSON, or too large for a manifest.
     """
     try:
         text = read_text(path, MOST_MANIFEST)
@@ -168,7 +168,7 @@ def read_manifest(path: Path) -> Any:
 
 
 def record(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns what a manifest says of the files beside it: path -> bytes and checksum."""
+    """Returns the file list of a manifest: path -> size in bytes and checksum."""
     return {
         name: {"bytes": size, CHECKSUM: checksum(folder / name)}
         for name, size in sorted(walk(folder).items())
@@ -195,12 +195,12 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
     """Checks the names, kinds and sizes of everything in the folder of a version.
 
     Args:
-        folder: Of the version.
-        files: What its manifest says of them; None for one from before manifests did.
+        folder: Folder of the version.
+        files: The file list of its manifest; None for a manifest written before there were any.
 
     Raises:
-        InputError: A file is missing, longer or shorter than it was, of another kind, or was not
-            there when the version was written.
+        InputError: A file is missing, has another size or type, or did not exist when the version
+            was written.
     """
     found = walk(folder)
     for name, size in found.items():
@@ -218,7 +218,7 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
             raise InputError(f"the file is {state}", where=folder / name, hint=COPY)
     for name in found:
         top, _, rest = name.partition("/")
-        hidden = name.rpartition("/")[2].startswith(".")  # a file browser's notes
+        hidden = name.rpartition("/")[2].startswith(".")  # metadata of a file browser
         if name in files or name == _MANIFEST or hidden or (top == _NOT_COMPARED and rest):
             continue
         raise InputError(
@@ -242,15 +242,15 @@ def check_content(
     """Compares checksums.
 
     Args:
-        folder: Of a version.
-        files: What its manifest says; nothing is compared for None.
+        folder: Folder of a version.
+        files: The file list of its manifest; None to compare nothing.
         parts: Names of the folders in it to compare; None for all.
 
     Returns:
         How many files were compared.
 
     Raises:
-        InputError: A file is not as it was written; names the first.
+        InputError: A file has changed since it was written; names the first.
     """
     compared = 0
     for name, entry in (files or {}).items():
@@ -267,7 +267,7 @@ def check_content(
 
 
 def are_records(files: Any) -> bool:
-    """Tells whether a value is what `record` returns, with paths that stay in the folder."""
+    """Tells whether a value has the form that `record` returns, with paths inside the folder."""
     return isinstance(files, dict) and all(
         isinstance(entry, dict)
         and isinstance(entry.get("bytes"), int)
@@ -279,7 +279,7 @@ def are_records(files: Any) -> bool:
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """Makes a second name for a file that never changes, or a copy where that cannot be."""
+    """Hard-links a file that never changes, or copies it if linking fails."""
     try:
         os.link(source, target)
     except OSError:

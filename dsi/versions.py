@@ -1,4 +1,4 @@
-"""The versions of an index: which exist, which one is live, and how a new one comes to be.
+"""The versions of an index: which exist, which one is live, and how a new one is created.
 
     INDEX/live               the name of the live version, replaced by one rename
     INDEX/lock               held by the one process that writes; says which one that is
@@ -7,12 +7,11 @@
     INDEX/versions/.new-*    a version being written, or left over from a writer that was killed
     INDEX/.rollback          what a rollback goes to, while it does
 
-A reader looks at `live` once and then holds that version. A version comes to be by a rename of
-its folder and live by a rename of the pointer, in this order and each after its content is on the
-disk, so that a kill at any moment leaves the version that was live before. A complete version
-above `newest` is one whose writer was killed between the two: the next writer makes it live before
-it does anything else. `newest` also keeps a number from being given again when the folder of its
-version is gone.
+A reader reads `live` once and then holds that version. A version is created by renaming its folder
+and goes live by renaming the pointer, in this order and each after its content is on disk, so that
+a kill at any moment leaves the previously live version. A complete version above `newest` is one
+whose writer was killed between the two: the next writer makes it live before doing anything else.
+`newest` also keeps a number from being reused after the folder of its version is gone.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def _now() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the installed libraries that decide the result."""
+    """Returns the versions of Python and of the installed libraries that affect the result."""
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -78,27 +77,26 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a version is and how it came to be; `manifest.json` in its folder.
+    """What a version is and how it was made; `manifest.json` in its folder.
 
     Args:
-        documents: How many documents can be found in it.
+        documents: Number of live documents.
         added: How many of them its parent did not have.
-        removed: How many documents of its parent it has not.
+        removed: How many documents of its parent it does not have.
         origin: Where the added documents come from, or what else made this version.
-        dataset: Name and content hash of the dataset it was trained on, and how its documents
-            were cut into passages, if they were.
+        dataset: Name and content hash of the dataset it was trained on, and how its documents were
+            split into passages, if they were.
         configuration: All options that it was made with.
-        metrics: What was measured at the end.
-        query_length: Longest query in tokens; what is longer is cut off.
-        beams: Width of the beam search unless the caller asks for another.
-        score: What a document's score is unless the caller asks for another: "model" or
-            "constrained", as it was trained.
+        metrics: Measurements at the end.
+        query_length: Maximum query length in tokens; longer queries are truncated.
+        beams: Default width of the beam search.
+        score: The default document score, as in training: "model" or "constrained".
         libraries: Versions of the libraries that made it.
         created: When, in UTC, ISO 8601.
-        version: Its name; filled in by `write_version`.
-        parent: The version that it grew out of, None for a first one; filled in likewise.
-        files: The path of each file beside the manifest, but for `log/` -> its bytes and its
-            checksum; filled in likewise. None for a version from before there were any.
+        version: Its name; set by `write_version`.
+        parent: The version it is based on, None for a first one; set by `write_version`.
+        files: The path of each file next to the manifest, except `log/` -> its size and checksum;
+            set by `write_version`. None for a version written before there were any.
         format: The layout of the folder.
     """
 
@@ -121,24 +119,24 @@ class Manifest:
 
     @property
     def passages(self) -> Mapping[str, int] | None:
-        """How its documents were cut into passages; None where they were not."""
+        """How its documents were split into passages; None if they were not."""
         cut = self.dataset.get("passages")
         return cut if isinstance(cut, dict) and set(cut) == {"passages", "overlap"} else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `manifest.json` into the folder of a version."""
+        """Writes `manifest.json` to the folder of a version."""
         write_json(Path(folder) / "manifest.json", dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Manifest:
-        """Reads `manifest.json` from the folder of a version, and looks at the files beside it.
+        """Reads `manifest.json` from the folder of a version, and checks the files next to it.
 
-        Whoever reads a version comes by here first. What is not a plain file or folder is refused,
+        Every reader of a version starts here. Anything but regular files and folders is refused,
         and sizes are compared with those in the manifest; `verify` compares the contents.
 
         Raises:
             InputError: It is missing or damaged, its format is newer than `FORMAT`, a value in it
-                makes no sense, or a file of the version is missing, of another size or kind.
+                is invalid, or a file of the version is missing or has another size or type.
         """
         folder = Path(folder)
         file = folder / "manifest.json"
@@ -204,15 +202,15 @@ def verify(
     """Compares the files of a version with the checksums in its manifest.
 
     Args:
-        folder: Of the version.
+        folder: Folder of the version.
         manifest: Its manifest.
         parts: Names of the folders in it to compare; None for all of them.
 
     Returns:
-        How many files were compared; none where the manifest has no checksums.
+        How many files were compared; 0 if the manifest has no checksums.
 
     Raises:
-        InputError: A file is not as it was written.
+        InputError: A file has changed since it was written.
     """
     return version_files.check_content(Path(folder), manifest.files, parts)
 
@@ -221,7 +219,7 @@ def live(index: str | os.PathLike[str]) -> str:
     """Returns the name of the live version.
 
     Raises:
-        InputError: The folder is missing or no index, or its pointer leads nowhere.
+        InputError: The folder is missing or not an index, or its pointer is dangling.
     """
     index = Path(index)
     pointer = index / "live"
@@ -257,7 +255,7 @@ def folder(index: str | os.PathLike[str], version: str) -> Path:
 
 
 def names(index: str | os.PathLike[str]) -> list[str]:
-    """Returns the names of all complete versions, oldest first; empty where there are none."""
+    """Returns the names of all complete versions, oldest first; empty if there are none."""
     folder = Path(index) / "versions"
     version_files.refuse_other_than(folder, stat.S_ISDIR)
     try:
@@ -274,13 +272,13 @@ def all(index: str | os.PathLike[str]) -> list[Manifest]:
 
 @contextlib.contextmanager
 def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
-    """Makes the caller the one writer of an index and yields what it writes with.
+    """Makes the caller the only writer of an index and yields its `Writer`.
 
-    The lock ends with the block or with the process, however that ends. What an earlier writer
-    left half-written is removed, and what it left complete is made live.
+    The lock is released with the block or the process, however that ends. Partial output of an
+    earlier writer is removed, and a complete version that it left is made live.
 
     Raises:
-        InputError: Another process writes to this index; the message says which.
+        InputError: Another process is writing to this index; the message says which.
     """
     index = Path(index)
     index.mkdir(parents=True, exist_ok=True)
@@ -308,22 +306,22 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
 
 
 def _refuse_links(index: Path) -> None:
-    """Refuses an index folder in which a writer could leave something elsewhere.
+    """Refuses an index folder in which a writer could write outside of it.
 
     Raises:
-        InputError: Something that is written to is a link, or no plain file or folder.
+        InputError: A path to be written is a link, or not a regular file or folder.
     """
     for name in ("live", "lock"):
         version_files.refuse_other_than(index / name, stat.S_ISREG)
     version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
     for name in WORKING_FOLDERS:
         if os.path.lexists(index / name):
-            # Weights & Biases keeps links in its folder; it replaces them.
+            # Weights & Biases keeps links in its folder, which it replaces.
             version_files.walk(index / name, skip=("wandb",))
 
 
 def _say(file: Path, text: str) -> None:
-    """Writes who has the lock into its file, unless that is some other file, too."""
+    """Writes the lock holder to its file, unless the file has other hard links."""
     descriptor = version_files.open_regular(file, os.O_RDWR)
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
         if os.fstat(handle.fileno()).st_nlink == 1:
@@ -332,9 +330,9 @@ def _say(file: Path, text: str) -> None:
 
 
 def clear_up(index: str | os.PathLike[str]) -> None:
-    """Clears up after killed writers, unless one is at work or the folder cannot be changed.
+    """Cleans up after killed writers, unless one is active or the folder is read-only.
 
-    Where there is nothing to clear up, no file is touched.
+    If there is nothing to clean up, no file is touched.
     """
     index = Path(index)
     with contextlib.suppress(InputError, OSError):
@@ -348,12 +346,12 @@ def clear_up(index: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _folder_lock(index: Path) -> Iterator[None]:
-    """Locks the folder itself: whoever removes the file `lock` by hand does not free the index.
+    """Locks the folder itself, so that removing the file `lock` by hand does not release the index.
 
-    Where folders cannot be locked (NFS, Windows), the file alone has to do.
+    If folders cannot be locked (NFS, Windows), only the file is locked.
 
     Raises:
-        BlockingIOError: Another process has it.
+        BlockingIOError: Another process holds it.
     """
     descriptor = os.open(index, os.O_RDONLY)
     try:
@@ -364,21 +362,21 @@ def _folder_lock(index: Path) -> Iterator[None]:
         except OSError:
             pass
         if not os.fstat(descriptor).st_nlink:
-            raise BlockingIOError  # who had it before has removed the folder
+            raise BlockingIOError  # the previous holder has removed the folder
         yield
     finally:
         os.close(descriptor)
 
 
 class Writer:
-    """Writes versions of an index; made by `lock`.
+    """Writes versions of an index; created by `lock`.
 
     Args:
         index: The folder of the index.
 
     Attributes:
-        finished: The version that a killed writer had completed and `clean` has made live; None
-            where there was none.
+        finished: The version completed by a killed writer that `clean` made live; None if there was
+            none.
     """
 
     def __init__(self, index: Path) -> None:
@@ -388,7 +386,7 @@ class Writer:
         self.intent = index / ".rollback"
 
     def clean(self) -> None:
-        """Finishes what a killed writer left complete, and removes what it left half-written."""
+        """Publishes what a killed writer completed, and removes its partial output."""
         for leftover in (*self.versions.glob(".new-*"), *self.versions.glob(".*.gone-*")):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.index.glob(".live.*"):
@@ -408,7 +406,7 @@ class Writer:
         self.remember(there[-1])
 
     def _newest(self) -> int:
-        """Returns the highest number of a version that has been live; 0 where none is known."""
+        """Returns the highest number of a version that has been live; 0 if none is known."""
         try:
             name = (self.versions / "newest").read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
@@ -416,20 +414,20 @@ class Writer:
         return int(name) if _NAME.fullmatch(name) else 0
 
     def remember(self, version: str) -> None:
-        """Writes down that a version has been live."""
+        """Records that a version has been live."""
         if int(version) > self._newest():
             with replacing_file(self.versions / "newest") as fresh:
                 fresh.write_text(f"{version}\n", encoding="utf-8")
 
     @contextlib.contextmanager
     def version(self, parent: str | None = None) -> Iterator[Path]:
-        """Yields an empty folder that becomes the next version, live, when the block ends well.
+        """Yields an empty folder that becomes the next live version if the block succeeds.
 
         The block fills the folder and saves a `Manifest` in it. An exception inside the block
-        removes the folder and leaves the index as it was.
+        removes the folder and leaves the index unchanged.
 
         Args:
-            parent: The version that the new one grows out of; None for one made from scratch.
+            parent: The version that the new one is based on; None for one from scratch.
 
         Raises:
             InputError: There is no such parent.
@@ -454,10 +452,10 @@ class Writer:
             raise
         self.make_live(name)
         self.remember(name)
-        self.intent.unlink(missing_ok=True)  # no rollback is to be gone on with any more
+        self.intent.unlink(missing_ok=True)  # no rollback remains to be resumed
 
     def make_live(self, version: str) -> None:
-        """Points the index at a version, in one rename.
+        """Points the index to a version, in one rename.
 
         Raises:
             InputError: There is no such version.
@@ -467,7 +465,7 @@ class Writer:
             fresh.write_text(f"{version}\n", encoding="utf-8")
 
     def check(self, version: str) -> None:
-        """Raises InputError where there is no such version."""
+        """Raises InputError if there is no such version."""
         known = names(self.index)
         if version not in known:
             raise InputError(
@@ -478,7 +476,7 @@ class Writer:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left half-written in what became part of a version."""
+    """Removes partial output of a killed process from what became part of a version."""
     for entry in [*folder.rglob(".*")]:
         if is_leftover(entry.name):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
@@ -486,13 +484,12 @@ def _remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def write_version(index: str | os.PathLike[str], parent: str | None = None) -> Iterator[Path]:
-    """Yields an empty folder that becomes the next version, live, when the block ends well.
+    """Yields an empty folder that becomes the next live version if the block succeeds.
 
-    The same as `lock` and `Writer.version` in one, for a caller that needs the lock no longer
-    than it writes.
+    Combines `lock` and `Writer.version`, for a caller that needs the lock only while writing.
 
     Raises:
-        InputError: Another process writes to this index, or there is no version `parent`.
+        InputError: Another process is writing to this index, or there is no version `parent`.
     """
     with lock(index) as writer, writer.version(parent) as fresh:
         yield fresh
@@ -506,18 +503,18 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> str:
         to: The version to make live; default the parent of the live one.
 
     Returns:
-        The name of the version that is live now.
+        The name of the new live version.
 
     Raises:
         InputError: There is no such version, or the live one has no parent.
     """
     if to is None or not names(index):
-        live(index)  # the lock would make a folder where none is
+        live(index)  # the lock would create a missing folder
     with lock(index) as writer:
         if to is None:
             to = _interrupted(writer.intent, live(index)) or _parent(index)
         writer.check(to)
-        # Without it, a rollback that was killed after its rename would go back one more.
+        # Without it, a rollback killed after its rename would go back one version too far.
         write_json(writer.intent, {"to": to})
         writer.make_live(to)
         writer.intent.unlink()
@@ -537,7 +534,7 @@ def _parent(index: str | os.PathLike[str]) -> str:
 
 
 def _interrupted(intent: Path, live: str) -> str | None:
-    """Returns the live version where a rollback to it was killed before it could say so."""
+    """Returns the live version if a rollback to it was killed before reporting it."""
     if not intent.is_file() or read_json(intent) != {"to": live}:
         return None
     note(f"finished the rollback to version {live} that was interrupted here")

@@ -1,9 +1,8 @@
-"""The folder of what a command has under way: whose it is, and when another may have it.
+"""The folder for a command's work in progress: which command owns it, and when it is freed.
 
-A command that was killed leaves its folder, and the same command, run again, continues in it. A
-claim in it says which command that is. A command that was refused has nothing to continue: its
-folder goes, or where something in it took long, is there for the same command only as long as no
-other one wants it.
+A killed command leaves its folder, and the same command, run again, resumes in it. A claim in it
+identifies the command. A refused command has nothing to resume: its folder is removed or, if
+something in it was expensive, kept for the same command until another one needs it.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _REFUSED = "refused"
 def freed_when_refused(work: Path, costly: Sequence[str] = ()) -> Iterator[None]:
     """Frees the folder of a command that is refused for its data or options.
 
-    Where there are checkpoints the claim stands: it is no refusal of what was asked for, and
-    hours of work are not another command's to remove.
+    If there are checkpoints, the claim remains: the failure is then not a refusal of the request,
+    and another command must not remove hours of work.
 
     Args:
-        work: The folder; its command has claimed it.
-        costly: What in it took long to make. Where there is some, the folder stays.
+        work: The folder, claimed by its command.
+        costly: Expensive content. If any exists, the folder is kept.
     """
     (work / _REFUSED).unlink(missing_ok=True)
     try:
@@ -43,7 +42,7 @@ def freed_when_refused(work: Path, costly: Sequence[str] = ()) -> Iterator[None]
 
 
 def free_refused(work: Path) -> bool:
-    """Removes a folder whose command was refused; tells whether it has."""
+    """Removes a folder whose command was refused; returns whether it did."""
     if not (work / _REFUSED).is_file():
         return False
     remove_folder(work)
