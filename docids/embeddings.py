@@ -45,7 +45,7 @@ class Embedder(Protocol):
     name: ClassVar[str]
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Returns one vector of length 1 for each text, 0 where it has no known word.
+        """Returns one vector of norm 1 for each text, or of 0 if it has no known word.
 
         Returns:
             float32 [texts, dimensions].
@@ -69,8 +69,8 @@ class LatentSemanticEmbedder:
     Attributes:
         vocabulary: The words, in the order of the columns.
         idf: Inverse document frequencies; float64 [words].
-        components: Right singular vectors, zero rows where the corpus has fewer than the
-            dimensions asked for; float32 [dimensions, words].
+        components: Right singular vectors, padded with zero rows if the corpus has fewer than
+            requested; float32 [dimensions, words].
     """
 
     name: ClassVar[str] = "lsa"
@@ -80,7 +80,7 @@ class LatentSemanticEmbedder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], dimensions: int, seed: int) -> LatentSemanticEmbedder:
-        """Learns words and directions from `texts`; any texts are accepted, even empty ones."""
+        """Learns the vocabulary and the directions from `texts`; even empty texts are accepted."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.utils.extmath import randomized_svd
 

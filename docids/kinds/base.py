@@ -66,7 +66,7 @@ class Documents:
         """Returns the pseudo-queries of each document; empty lists if there are none.
 
         Args:
-            generator: Who wrote them, or "auto".
+            generator: The name of their generator, or "auto".
         """
         return [()] * len(self) if self.queries is None else self.queries(generator)
 
