@@ -313,7 +313,7 @@ class DocidTable:
         if row < 0:
             raise InputError(
                 f"no document {doc_id!r} among {len(self)} identifiers",
-                hint="Ids are compared letter by letter: mind case and blanks",
+                hint="Ids are compared letter by letter: mind case and spaces",
             )
         if self.retired[row]:
             raise InputError(f"document {doc_id!r} was deleted and has no identifier any more")
@@ -407,9 +407,12 @@ class DocidTable:
         if len(wrong) > 1:  # for a single id, `row_of` reports the problem
             shown = ", ".join(map(repr, wrong[:5]))
             more = f", and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
+            deleted = int((self.find(wrong) >= 0).sum())
+            known = f" (was deleted: {deleted:,} of them)" if deleted else ""
             raise InputError(
-                f"{len(wrong):,} of {len(doc_ids):,} documents are not in the index: {shown}{more}",
-                hint="Ids are compared letter by letter: mind case and blanks",
+                f"{len(wrong):,} of {len(doc_ids):,} documents are not in the index: "
+                f"{shown}{more}{known}",
+                hint="Ids are compared letter by letter: mind case and spaces",
             )
 
     def without_retired(self) -> DocidTable:

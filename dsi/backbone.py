@@ -38,6 +38,8 @@ CONFIG = "config.json"
 _MOST_HEADER = 16 << 20
 _MOST_NUMBER = 2**31
 _MOST_WINDOW = 2**16
+NO_PADDING = -1
+"""The id of padding for a decoder in whose input no code is padding."""
 TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
 _FEED_FORWARD = 128
@@ -375,8 +377,8 @@ def graft_docids(
     if inner is not config:
         inner.vocab_size = alphabet_size
         # Without a cache, T5Gemma masks tokens that it takes for padding: PAD, which starts an
-        # identifier, would be masked in training but visible in search.
-        inner.pad_token_id = None
+        # identifier, would be masked in training but visible in search. No code is NO_PADDING.
+        inner.pad_token_id = NO_PADDING
         # T5Gemma 2 does not support two vocabulary sizes; the number of tokens gets a key of its
         # own.
         one_size = hasattr(config.encoder, "text_config")
@@ -495,6 +497,9 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]), no_init_weights():
             model = network(stored, folder)
         load_model(model, folder / WEIGHTS, strict=True)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.padding_idx = None  # every row is trained, as before it was written
         check_finite(model, folder / WEIGHTS)
     except InputError:
         raise

@@ -612,7 +612,7 @@ class Index:
             more = f", nor {len(unknown) - 1:,} others that were named" if unknown[1:] else ""
             raise InputError(
                 f"no document {unknown[0]!r} among {len(self.table)} identifiers{more}",
-                hint="Ids are compared letter by letter: mind case and blanks",
+                hint="Ids are compared letter by letter: mind case and spaces",
             )
         return rows
 
@@ -629,7 +629,7 @@ class Index:
         if unknown is not None:
             raise InputError(
                 f"no document {unknown!r} among {len(self.table)} passages",
-                hint="Ids are compared letter by letter: mind case and blanks",
+                hint="Ids are compared letter by letter: mind case and spaces",
             )
         return np.array(rows, np.int64)
 

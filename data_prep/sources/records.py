@@ -85,7 +85,7 @@ def records(
         InputError: A line is not JSON, or has more or fewer fields than the header.
     """
     kind = kind or suffix(path)
-    if header is not None and kind not in HEADED_SUFFIXES:
+    if header is not None and kind in NAMING_SUFFIXES:
         raise InputError(
             "--header names the columns of CSV and TSV; JSON and Parquet name their own",
             where=path,

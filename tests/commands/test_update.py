@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
+from data_prep.sources import SourceOptions
 from dsi.arguments import Arguments
 from dsi.cli import main
 from dsi.commands.update import update
@@ -119,7 +121,9 @@ def test_wrong_sources_and_indexes(index, made, tmp_path, capsys):
 
 
 def test_the_words_that_are_offered_besides_groups():
-    assert [name for name in Arguments("update", update).hints if "." not in name] == [
+    offered = [name for name in Arguments("update", update).hints if "." not in name]
+    of_sources = {each.name for each in fields(SourceOptions)}
+    assert [name for name in offered if name not in of_sources] == [
         "index",
         "new",
         "old",

@@ -176,7 +176,8 @@ def test_several_identifiers_count_by_the_sum_of_their_probabilities(tmp_path):
     assert any(len(index.explain("ink", hit.doc_id).paths) > 1 for hit in hits)
 
 
-def test_the_command_shows_texts_and_parts(folders, capsys):
+def test_the_command_shows_texts_and_parts(folders, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     words = ["search", str(folders["atomic"]), "boils water", "--k", "2", "--text", "--explain"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out

@@ -148,7 +148,7 @@ class TestNaturalQuestions:
 
     def test_missing_files_and_broken_records_are_named(self, nq, tmp_path):
         (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match=r"train.*Natural EvaluationQueries release"):
+        with pytest.raises(InputError, match=r"train.*Natural Questions release"):
             opened("nq320k", tmp_path / "empty", tmp_path)
         write(nq / "dev" / "nq-dev-01.jsonl", '{"example_id": 7}\n')
         with pytest.raises(InputError, match=r"nq-dev-01.jsonl:1.*document_text"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data_prep.errors import InputError
-from dsi.generation import checkpoints
+from dsi import gguf as gguf_files
 from dsi.generation.checkpoints import check_stored, load_writer, weights_hash
 
 gguf = pytest.importorskip("gguf")
@@ -89,7 +89,7 @@ def test_what_is_no_such_file_is_refused(tmp_path, content):
 
 
 def test_a_missing_package_is_named(file, monkeypatch):
-    monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"dsi-toolkit\[gguf\]"):
         load_writer(str(file))
 

@@ -74,8 +74,8 @@ WAYS = [
     Way("accumulation", {"loop__accumulation": 3}),
     Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}),
     # Only attention is grouped in T5; other networks process each group in a separate pass.
-    Way("length-buckets", {"loop__length_groups": 3}, steps=48, pretrained="bart"),
-    Way("padded", {"loop__length_groups": 1}),
+    Way("length-buckets", {"loop__length_buckets": 3}, steps=48, pretrained="bart"),
+    Way("padded", {"loop__length_buckets": 1}),
     Way("checkpointing", {"loop__gradient_checkpointing": True}),
     Way("sam", {"sam": SamOptions(rho=0.05)}, quick=True),
     Way("sam-adaptive", {"sam": SamOptions(rho=0.15, adaptive=True)}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import growing_corpus
+import numpy as np
 import pytest
 import tiny_checkpoints
 import torch
@@ -35,6 +36,7 @@ def options(path, **changes):
             "optimizer__lr": 3e-3,
             "optimizer__backbone_lr_scale": 1.0,
             "loop__steps": 8,
+            "optimizer__warmup": 0,
             "loop__evaluate_every": 8,
             "loop__checkpoint_every": 8,
             "loop__evaluate_queries": 5,
@@ -56,10 +58,11 @@ def checkpoint(texts, tmp_path_factory):
 def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp_path):
     path = tiny_checkpoints.write_language_model(family, tmp_path / "checkpoint", texts)
     out = tmp_path / "index"
-    train_index(corpora["old"], out, options(path))
+    long = {"loop__steps": 40, "loop__evaluate_every": 40, "loop__checkpoint_every": 40}
+    train_index(corpora["old"], out, options(path, **long))
     shutil.rmtree(path)  # the index is self-contained
     _, losses = read_scalars(live(out) / "log" / "tensorboard")["training/loss"]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])  # batches differ in their loss
     index = Index.open(out, "cpu")
     assert_searched_as_by_hand(index)
     update_index(out, corpora["new"], UpdateOptions(strategy="append"))

@@ -42,7 +42,7 @@ def test_the_live_version_and_the_newest_others_stay(index, live, keep, left):
     plan = plan_pruning(index, keep)
     assert versions.names(index) == everything, "a plan removes nothing"
     assert prune_versions(index, keep) == plan
-    assert versions.names(index) == left == plan.strategy_state
+    assert versions.names(index) == left == plan.kept
     assert [old.version for old in plan.removed] == sorted(set(everything) - set(left))
     assert versions.live(index) == live == plan.live
     assert sorted(os.listdir(index / "versions")) == [*left, "newest"]
