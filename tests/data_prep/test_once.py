@@ -29,13 +29,13 @@ def piped(tmp_path):
     def pipe(name: str, content: str) -> Path:
         path = tmp_path / name
         os.mkfifo(path)
-        writers.append(threading.Thread(target=path.write_text, args=(content,)))
+        writers.append(threading.Thread(target=path.write_text, args=(content,), daemon=True))
         writers[-1].start()
         return path
 
     yield pipe
     for writer in writers:
-        writer.join()
+        writer.join(timeout=30)
 
 
 def test_two_readers_in_turn_each_get_all_of_a_pipe(piped):
