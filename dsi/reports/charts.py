@@ -1,4 +1,4 @@
-"""SVG figures: line charts and labeled points, in the colors of the page's theme."""
+"""SVG figures of labeled points, in the colors of the page's theme."""
 
 from __future__ import annotations
 
@@ -9,29 +9,9 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 34, 46
-_DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _MARKERS = ("circle", "square", "diamond", "triangle")
 COLORS = 8
-"""Colors of lines and points that the page defines, as --c0 to --c7."""
-_DODGE = 2.5
-"""Pixels by which lines are moved aside from one another where they coincide."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a figure.
-
-    Attributes:
-        label: Text for the legend.
-        points: (x, y), in order of x.
-        low: Lower bounds of a band around it; as many as points, or none.
-        high: Its upper bounds.
-    """
-
-    label: str
-    points: Sequence[tuple[float, float]]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
+"""Colors of points that the page defines, as --c0 to --c7."""
 
 
 @dataclass(frozen=True)
@@ -108,56 +88,6 @@ def log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [part * 10.0**power for power in powers for part in (1, 2, 5)]
     return [value for value in values if low <= value <= high]
-
-
-def line_chart(axes: Axes, lines: Sequence[Line], rules: Sequence[float] = ()) -> str:
-    """Draws lines; lines that coincide are shifted slightly and get different markers.
-
-    Args:
-        axes: The axes.
-        lines: The lines, each with its own color, dash and marker.
-        rules: Positions of dotted vertical lines.
-    """
-    parts = []
-    for x in rules:
-        left, _ = axes.place(x, axes.y[0])
-        parts.append(
-            f'<line class="rule" x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}"'
-            f' y2="{HEIGHT - _BOTTOM}"/>'
-        )
-    for number, line in enumerate(lines):
-        color = f"var(--c{number % COLORS})"
-        aside = (number - (len(lines) - 1) / 2) * _DODGE
-        if line.low:
-            upper = [axes.place(x, y) for (x, _), y in zip(line.points, line.high, strict=True)]
-            lower = [axes.place(x, y) for (x, _), y in zip(line.points, line.low, strict=True)]
-            around = " ".join(f"{x + aside:.1f},{y:.1f}" for x, y in [*upper, *lower[::-1]])
-            parts.append(f'<polygon points="{around}" fill="{color}" opacity="0.15"/>')
-        places = [axes.place(x, y) for x, y in line.points]
-        path = " ".join(f"{x + aside:.1f},{y:.1f}" for x, y in places)
-        dash = _DASHES[number % len(_DASHES)]
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"'
-            f' stroke-dasharray="{dash}"/>'
-        )
-        if len(places) <= 40:
-            parts += [
-                _marker(x + aside, y, number, color, f"{line.label}: {value:.3g}")
-                for (x, y), (_, value) in zip(places, line.points, strict=True)
-            ]
-    return _figure(axes, "".join(parts))
-
-
-def legend(labels: Sequence[str]) -> str:
-    """Returns the legend of lines as HTML."""
-    items = "".join(
-        f'<li><svg width="34" height="14" aria-hidden="true"><line x1="1" x2="33" y1="7" y2="7"'
-        f' stroke="var(--c{n % COLORS})" stroke-width="2"'
-        f' stroke-dasharray="{_DASHES[n % len(_DASHES)]}"/>'
-        f"{_marker(17, 7, n, f'var(--c{n % COLORS})', '')}</svg> {html.escape(label)}</li>"
-        for n, label in enumerate(labels)
-    )
-    return f'<ul class="legend">{items}</ul>'
 
 
 def point_chart(axes: Axes, points: Sequence[Point]) -> str:
