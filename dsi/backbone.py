@@ -497,9 +497,10 @@ def load_backbone(
         with torch.random.fork_rng(devices=[]), no_init_weights():
             model = network(stored, folder)
         load_model(model, folder / WEIGHTS, strict=True)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Embedding):
-                module.padding_idx = None  # every row is trained, as before it was written
+        for part in (model.get_encoder(), model.get_decoder()):
+            # Every row is trained, as before it was written. Embeddings of positions keep theirs:
+            # some networks count from it (ProphetNet).
+            part.get_input_embeddings().padding_idx = None
         check_finite(model, folder / WEIGHTS)
     except InputError:
         raise
