@@ -1,4 +1,4 @@
-"""The index in PyTerrier pipelines, without Java."""
+"""The index in PyTerrier pipelines and experiments, beside BM25 by PISA: all without Java."""
 
 from __future__ import annotations
 
@@ -43,33 +43,15 @@ def artifact(tmp_path_factory) -> GenerativeIndex:
     return GenerativeIndex(tmp_path_factory.mktemp("pyterrier") / "index").index(corpus())
 
 
-def test_an_experiment_with_a_re_ranker_and_bm25(artifact):
-    class BM25(pt.Transformer):
-        """bm25s as a first stage; PyTerrier's own needs Java and Terrier."""
-
-        def __init__(self):
-            import bm25s
-
-            self.bm25 = bm25s.BM25()
-            self.bm25.index(bm25s.tokenize([d["text"] for d in DOCUMENTS], show_progress=False))
-
-        def transform(self, inp):
-            import bm25s
-
-            words = bm25s.tokenize(inp["query"].tolist(), show_progress=False)
-            found, scores = self.bm25.retrieve(words, k=3, show_progress=False)
-            rows = [
-                (qid, DOCUMENTS[number]["id"], score)
-                for qid, line, line_scores in zip(inp["qid"], found, scores, strict=True)
-                for number, score in zip(line, line_scores, strict=True)
-            ]
-            return pt.model.add_ranks(pandas.DataFrame(rows, columns=["qid", "docno", "score"]))
-
+def test_an_experiment_with_a_re_ranker_and_bm25(artifact, tmp_path):
+    pisa = pytest.importorskip("pyterrier_pisa").PisaIndex
+    bm25 = pisa(str(tmp_path / "pisa"), text_field="text", threads=1)
+    bm25.index(corpus())
     retrieve = artifact.retriever(3)
     text = {each["id"]: each["text"] for each in DOCUMENTS}
     shortest = pt.apply.doc_score(lambda row: -len(text[row["docno"]]))
     table = pt.Experiment(
-        [retrieve, retrieve % 2 >> shortest, BM25()],
+        [retrieve, retrieve % 2 >> shortest, bm25.bm25(num_results=3, threads=1)],
         TOPICS,
         QRELS,
         [Success @ 1, RR @ 3],
@@ -77,6 +59,7 @@ def test_an_experiment_with_a_re_ranker_and_bm25(artifact):
     ).set_index("name")
     assert table.loc["index", "Success@1"] == 1.0
     assert table.loc["index", "RR@3"] == 1.0
+    assert table.loc["bm25", "Success@1"] == 1.0
     assert set(table.index) == {"index", "shortest of two", "bm25"}
 
 
