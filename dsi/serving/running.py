@@ -51,6 +51,10 @@ def patient_protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            # Head and body are written separately: without this, the body waits about 40 ms for
+            # the client's acknowledgment of the head. asyncio sets it only for sockets that name
+            # their protocol, which those of `socket.create_server` do not.
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._head = self.loop.call_later(seconds, self._too_slow)
 
         def data_received(self, data: bytes) -> None:
