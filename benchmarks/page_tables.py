@@ -255,7 +255,7 @@ def limit() -> Table:
     return Table(["R@2 / R@10 / R@20", *(f"{size:,} documents" for size in found)], lines)
 
 
-# docs/lexical.md
+# docs/effectiveness.md
 
 
 @table
@@ -273,7 +273,7 @@ def defaults() -> Table:
     return Table(["", "Hits@1", "Hits@10", "RR@10"], lines)
 
 
-# docs/pseudo-queries.md
+# docs/effectiveness.md
 
 
 @table
@@ -298,7 +298,7 @@ def language_model() -> Table:
     return Table(columns, lines)
 
 
-# docs/scaling.md
+# docs/speed.md
 
 
 @table
@@ -320,7 +320,7 @@ def scale() -> Table:
     return Table(["stage", *(f"{size:,} documents" for size in found)], lines)
 
 
-# docs/identifiers.md
+# docs/effectiveness.md and docs/speed.md
 
 
 @table
@@ -446,7 +446,7 @@ def _two_digits(value: float) -> str:
     return f"{value:#.2g}".removesuffix(".")
 
 
-# docs/pseudo-queries.md
+# docs/effectiveness.md
 
 
 @table
@@ -513,7 +513,7 @@ def ingredients() -> Table:
     return Table(["trained on", "Hits@1", "Hits@10"], lines)
 
 
-# docs/searching.md
+# docs/effectiveness.md and docs/speed.md
 
 
 @table
@@ -615,7 +615,7 @@ def _decode(shape: str, fp32: list[tuple[str, int, int]]) -> Table:
     return Table([*columns, "MiB, ours / `generate`"], lines)
 
 
-# docs/training.md
+# docs/effectiveness.md and docs/speed.md
 
 
 @table
@@ -676,7 +676,7 @@ def untouched_rows() -> Table:
     return Table(["model", "rows touched", "all", "touched", "frozen"], [Line(cells, [found])])
 
 
-# docs/updating.md
+# docs/updating-results.md
 
 
 def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table:

@@ -32,7 +32,7 @@ OPEN, CLOSE = r"^<!-- table: (?P<name>[\w-]+) -->\n", r"^<!-- /table -->$"
 PLACE = re.compile(f"(?P<open>{OPEN})(?P<body>.*?)(?P<close>{CLOSE})", re.DOTALL | re.MULTILINE)
 MARK = "†"
 """Stands behind the first cell of a line that rests on a void row."""
-WITHDRAWN = "[Figures withdrawn](training.md#figures-withdrawn)"
+WITHDRAWN = "[Figures withdrawn](effectiveness.md#figures-withdrawn)"
 
 
 @dataclass(frozen=True)

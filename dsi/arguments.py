@@ -20,13 +20,16 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.checks import check_number, described, members
 from data_prep.errors import InputError
 from data_prep.former_names import current_name, current_value
 from data_prep.marks import marks_of
 from dsi.standard_streams import printing
+
+if TYPE_CHECKING:
+    from dsi.help import Group
 
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
@@ -278,6 +281,12 @@ class Arguments:
             self._hints,
             everything=everything,
         )
+
+    def groups(self) -> list[Group]:
+        """Returns the arguments and options in groups, with type, choices, default and help."""
+        from dsi.help import groups_of
+
+        return groups_of(self.function, self.positionals, self._hints)
 
     def usage(self) -> str:
         """Returns the call in one line: `dsi search INDEX [QUERY ...] [options]`."""

@@ -15,9 +15,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, on_command_line
 from dsi.standard_streams import (
@@ -27,6 +27,9 @@ from dsi.standard_streams import (
     open_closed_streams,
     printing,
 )
+
+if TYPE_CHECKING:
+    from dsi.arguments import Arguments
 
 VERBS = {
     "quickstart": "dsi.commands.quickstart:quickstart",
@@ -138,11 +141,10 @@ def _run(words: list[str]) -> int:
     from dsi.libraries import silence_libraries
 
     silence_libraries(progress=not _switched_on("quiet", rest))
-    from dsi.arguments import Arguments
-
-    function = _load(verb)
+    arguments = arguments_of(verb)
+    function = arguments.function
     try:
-        call = getattr(function, "arguments", Arguments)(verb, function).parse(rest)
+        call = arguments.parse(rest)
     except SystemExit:
         return 0
     if call.quiet:
@@ -167,13 +169,22 @@ def _run(words: list[str]) -> int:
     return 0
 
 
+def arguments_of(verb: str) -> Arguments:
+    """Returns the command line of a verb.
+
+    Args:
+        verb: One of `VERBS`.
+    """
+    from dsi.arguments import Arguments
+
+    module, _, name = VERBS[verb].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    arguments: Arguments = getattr(function, "arguments", Arguments)(verb, function)
+    return arguments
+
+
 def _switched_on(switch: str, words: list[str]) -> bool:
     return f"--{switch}" in words or f"--{switch}=true" in words
-
-
-def _load(verb: str) -> Callable[..., Any]:
-    module, _, name = VERBS[verb].partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager

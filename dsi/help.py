@@ -22,7 +22,7 @@ from data_prep.marks import ADVANCED, Names, literals, marks_of
 
 _INDENT = 26
 _WIDEST = 100
-_COMMON = {
+COMMON = {
     "config FILE.yaml": "Read options from a YAML file; the command line overrides them.",
     "json": "Print one JSON object on standard output instead of tables.",
     "quiet": "Show no progress bars.",
@@ -108,8 +108,7 @@ def help_page(
         everything: Whether to show advanced options too.
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    description = (inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
-    lines = [f"usage: {usage}", "", description]
+    lines = [f"usage: {usage}", "", description_of(function)]
     left_out = 0
     for group in groups_of(function, positionals, hints):
         shown = [option for option in group.options if everything or not option.advanced]
@@ -121,11 +120,16 @@ def help_page(
             what = f"{named.upper()}" if option.name in positionals else f"{named} {option.value}"
             lines += _entry(what, f"{option.help} {option.facts}".strip(), width)
     lines += ["", "Every command:"]
-    for name, text in _COMMON.items():
+    for name, text in COMMON.items():
         lines += _entry(f"--{name}", text, width)
     if left_out:
         lines += ["", f"{left_out} more options: dsi {verb} --help-all"]
     return "\n".join(lines)
+
+
+def description_of(function: Callable[..., Any]) -> str:
+    """Returns what a command does: its docstring up to the arguments."""
+    return (inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
 
 
 def groups_of(

@@ -67,7 +67,7 @@ def test_a_line_from_a_void_row_is_marked_with_the_reason():
     assert written == (
         "| | Hits@1 |\n|---|---|\n| index † | 0.5 |\n\n"
         "† **Void**: trained with wrong weights. See "
-        "[Figures withdrawn](training.md#figures-withdrawn).\n"
+        "[Figures withdrawn](effectiveness.md#figures-withdrawn).\n"
     )
 
 
