@@ -7,6 +7,7 @@ function behind it as `dsi COMMAND --help-all` does. `CHANGELOG.md` becomes a pa
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ from dsi.cli import VERBS, arguments_of
 from dsi.help import COMMON, Group, Option, description_of
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = "commands/README.md"
 TABLE = "<!-- commands -->"
-"""Where `commands.md` shows the table of all commands."""
+"""Where that page shows the table of all commands."""
+LINK = re.compile(r"\[[\w-]+\.md\]\((?P<target>[\w/.-]+\.md)(?P<anchor>#[\w-]+)?\)")
+"""A link whose text is the name of a file."""
 
 
 def on_config(config: Any) -> Any:
-    """Adds the pages of the commands to the navigation, below `commands.md`."""
+    """Adds the pages of the commands to the navigation."""
+    [reference] = [section["Reference"] for section in config.nav if "Reference" in section]
+    place = reference.index({"Commands": COMMANDS})
     pages = [{f"dsi {verb}": f"commands/{verb}.md"} for verb in VERBS]
-    for section in config.nav:
-        entries = section.get("Reference", [])
-        for place, entry in enumerate(entries):
-            if entry == {"Commands": "commands.md"}:
-                entries[place] = {"Commands": ["commands.md", *pages]}
+    reference[place] = {"Commands": [COMMANDS, *pages]}
     return config
 
 
@@ -40,22 +42,39 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fills in the table of commands."""
-    if page.file.src_uri != "commands.md":
-        return markdown
+def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
+    """Fills in the table of commands, and shows the title of a page instead of its file name."""
+    if page.file.src_uri == COMMANDS:
+        markdown = markdown.replace(TABLE, table_of_commands())
+    here = Path(page.file.abs_src_path or ROOT / "docs" / page.file.src_uri).parent
+
+    def titled(link: re.Match[str]) -> str:
+        target = here / link["target"]
+        if not target.is_file():
+            return link[0]
+        heading = re.search(r"^# (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        title = heading[1] if heading else link["target"]
+        return f"[{title}]({link['target']}{link['anchor'] or ''})"
+
+    return LINK.sub(titled, markdown)
+
+
+def table_of_commands() -> str:
+    """Returns a table of all commands, with the first line of their help."""
     lines = ["| command | what it does |", "|---|---|"]
     for verb in VERBS:
         summary = description_of(arguments_of(verb).function).partition("\n")[0]
-        lines.append(f"| [`dsi {verb}`](commands/{verb}.md) | {summary} |")
-    return markdown.replace(TABLE, "\n".join(lines))
+        lines.append(f"| [`dsi {verb}`]({verb}.md) | {summary} |")
+    return "\n".join(lines)
 
 
 def command_page(verb: str) -> str:
     """Returns the reference page of a command, in Markdown."""
     arguments = arguments_of(verb)
-    lines = [f"# dsi {verb}", "", description_of(arguments.function), "", "```text", arguments.usage(), "```"]
-    for group in arguments.groups():
+    description = description_of(arguments.function)
+    lines = [f"# dsi {verb}", "", description, "", "```text", arguments.usage(), "```"]
+    groups = arguments.groups()
+    for group in sorted(groups, key=lambda group: all(each.advanced for each in group.options)):
         lines += section(group, arguments.positionals)
     lines += ["", "## Every command", ""]
     for name, text in COMMON.items():
@@ -76,7 +95,8 @@ def entry(option: Option, *, positional: bool) -> list[str]:
     named = option.name.upper() if positional else f"--{option.name} {option.value}"
     anchor = f'<span id="{html.escape(option.name)}"></span>'
     text = html.escape(option.help, quote=False)
-    return [f"{anchor}`{named}`", f":   {text} <small>{option.facts}</small>".rstrip(), ""]
+    facts = f" <small>{html.escape(option.facts)}</small>" if option.facts else ""
+    return [f"{anchor}`{named}`", f":   {text}{facts}", ""]
 
 
 def changes() -> str:
