@@ -25,6 +25,7 @@ from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document, Qrel, Query, So
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
+from data_prep.passages import document_of
 from docids.store import open_store, write_store
 
 FOLDER = "corpus"
@@ -104,15 +105,26 @@ class Difference:
         added: Ids without a live document in the index.
         changed: Ids whose document has a new title or text.
         unchanged: Ids whose document is the same; they need no work.
+        removed: Passages of the index whose document has fewer passages now.
     """
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
     @classmethod
-    def between(cls, digests: Mapping[str, bytes], documents: Iterable[Document]) -> Difference:
-        """Compares documents with the stored hashes."""
+    def between(
+        cls, digests: Mapping[str, bytes], documents: Iterable[Document], *, passages: bool = False
+    ) -> Difference:
+        """Compares documents with the stored hashes.
+
+        Args:
+            digests: doc_id -> hash of the documents in the index.
+            documents: The documents of the batch.
+            passages: Whether they are passages. A document that has fewer of them than before
+                counts as changed as a whole: the others are removed.
+        """
         found = cls()
         for document in documents:
             known = digests.get(document.doc_id)
@@ -122,7 +134,21 @@ class Difference:
                 found.changed.append(document.doc_id)
             else:
                 found.unchanged.append(document.doc_id)
-        return found
+        return found._with_removed(digests) if passages else found
+
+    def _with_removed(self, digests: Mapping[str, bytes]) -> Difference:
+        """Returns the difference with the passages of its documents that are no longer there."""
+        given = {*self.added, *self.changed, *self.unchanged}
+        documents = {document_of(passage_id) for passage_id in given}
+        removed = [
+            passage_id
+            for passage_id in digests
+            if passage_id not in given and document_of(passage_id) in documents
+        ]
+        shorter = {document_of(passage_id) for passage_id in removed}
+        again = [each for each in self.unchanged if document_of(each) in shorter]
+        kept = [each for each in self.unchanged if document_of(each) not in shorter]
+        return Difference(self.added, [*self.changed, *again], kept, removed)
 
     @property
     def new(self) -> list[str]:

@@ -56,7 +56,7 @@ def update(
     manifest, difference = done.manifest, done.difference
     counts = {
         name: 0 if difference is None else len(getattr(difference, name))
-        for name in ("added", "changed", "unchanged")
+        for name in ("added", "changed", "unchanged", "removed")
     }
     metrics = dict(manifest.metrics) if done.wrote else {}
     probe = metrics.pop("probe", None)

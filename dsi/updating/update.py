@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset, ExampleCounter
-from data_prep.errors import InputError, command_line
+from data_prep.errors import InputError
 from data_prep.files import (
     read_json,
     remove_folder,
     write_json,
 )
-from data_prep.passages import document_of
 from docids.assignment import Assignment
 from dsi import versions
 from dsi.distributed.processes import Processes
@@ -31,7 +30,6 @@ from dsi.indexing.preparation import LEXICAL
 from dsi.stored_corpus import (
     FOLDER,
     Difference,
-    StoredCorpus,
 )
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
@@ -200,9 +198,9 @@ def _begin(
     check_parent(parent, manifest)
     if not (work / CLAIM).is_file():
         corpus = open_stored_corpus(parent, work, old, manifest)
-        if manifest.passages is not None:
-            _refuse_left_over(corpus, new, index)
-        difference = Difference.between(corpus.digests, new.documents())
+        difference = Difference.between(
+            corpus.digests, new.documents(), passages=manifest.passages is not None
+        )
         if not difference.new:
             return Updated(manifest, difference, False)
         prepare_parts(work, parent, corpus, new, difference, options, manifest)
@@ -224,24 +222,6 @@ def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
         )
 
 
-def _refuse_left_over(corpus: StoredCorpus, new: Dataset, index: Path) -> None:
-    """Refuses documents with fewer passages than before: old ones would still be found."""
-    fresh = set(new.doc_ids)
-    again = {document_of(passage_id) for passage_id in fresh}
-    shorter = {
-        document_of(passage_id)
-        for passage_id in corpus.digests
-        if passage_id not in fresh and document_of(passage_id) in again
-    }
-    if shorter:
-        names = sorted(shorter)
-        raise InputError(
-            f"{len(names):,} documents have fewer passages than before, such as {names[0]!r}",
-            where=new.info.source,
-            hint=f"Delete them first: {command_line('delete', index, *names[:3])}",
-        )
-
-
 def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcome) -> list[str]:
     """Measures the loss on old documents, and writes the version unless it is too large."""
     options, manifest = update.options, update.manifest
@@ -250,7 +230,8 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
     warnings = _verdict(options, measured, work)
     table = update.assignment.table
     claim = read_json(work / CLAIM)
-    documents = {name: stored[name] for name in ("added", "changed", "unchanged")}
+    parts = ("added", "changed", "unchanged", "removed")
+    documents = {name: stored.get(name, []) for name in parts}
     with writer.version(claim["parent"]) as fresh:
         from dsi.index import write_parts
 
@@ -273,6 +254,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
         Manifest(
             documents=len(table.live),
             added=len(stored["added"]),
+            removed=len(documents["removed"]),
             origin=f"{stored['name']} by {options.strategy}",
             # The index keeps the name of its first dataset; the hash covers the new documents.
             dataset={**claim["dataset"], **_name_of(manifest)},

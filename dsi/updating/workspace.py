@@ -133,7 +133,9 @@ def prepare_parts(
 ) -> None:
     """Writes identifiers, vocabulary, corpus and probe set of the new version."""
     training = training_options(manifest)
-    source = StoredCorpusSource(corpus.dataset, more=new, new=difference.new)
+    source = StoredCorpusSource(
+        corpus.dataset, more=new, new=difference.new, without=difference.removed
+    )
     merged = write_stored_corpus(work / FOLDER, source)
     wanted = set(difference.new)
     fresh = [document for document in new.documents() if document.doc_id in wanted]
@@ -146,6 +148,8 @@ def prepare_parts(
     else:
         _keep_pseudo(merged, corpus, difference)
     assignment = Assignment.open(parent / "assignment")
+    if difference.removed:
+        assignment = assignment.retire(difference.removed)
     added = set(difference.added)
     numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
     if numbers:
@@ -173,7 +177,10 @@ def prepare_parts(
             live=~np.asarray(assignment.table.retired),
         ).save(work / LEXICAL)
     probe = Probe.of(
-        corpus, without=difference.changed, most=options.probe_queries, seed=options.seed
+        corpus,
+        without=[*difference.changed, *difference.removed],
+        most=options.probe_queries,
+        seed=options.seed,
     )
     write_json(work / "probe.json", probe.to_json())
     write_json(work / "difference.json", {**asdict(difference), "name": new.info.name})
@@ -204,10 +211,11 @@ def _write_pseudo(
     generator = GENERATORS[name](merged, chosen)
     kept = corpus.generator == name
     new = set(difference.new)
+    gone = new.union(difference.removed)
 
     def rows() -> Iterator[tuple[str, str, str, str]]:
         if kept:
-            yield from (row for row in corpus.pseudo_rows() if row[1] not in new)
+            yield from (row for row in corpus.pseudo_rows() if row[1] not in gone)
         documents = (
             document for document in merged.documents() if not kept or document.doc_id in new
         )
@@ -225,8 +233,8 @@ def _keep_pseudo(merged: Dataset, corpus: StoredCorpus, difference: Difference) 
     """Keeps the pseudo-queries of unchanged documents; generates none."""
     if corpus.generator is None:
         return
-    changed = set(difference.changed)
-    rows = (row for row in corpus.pseudo_rows() if row[1] not in changed)
+    gone = {*difference.changed, *difference.removed}
+    rows = (row for row in corpus.pseudo_rows() if row[1] not in gone)
     assert corpus.made is not None
     write_pseudo(merged, corpus.generator, rows, corpus.made)
 

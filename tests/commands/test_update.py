@@ -151,3 +151,77 @@ def test_what_is_passed_over_is_told(index, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "left out: 1 x" in told
     assert "n8" in told
+
+
+TEXTS = {
+    "sea": "whale anchor tide coral salmon harbor lagoon plankton kelp urchin squid dolphin",
+    "sky": "falcon comet glider cloud kite balloon thunder zephyr swallow rainbow aurora moon",
+    "wood": "fern moss oak beetle badger acorn mushroom hollow bramble thicket sapling lichen",
+}
+
+
+@pytest.fixture(scope="module")
+def of_passages(tmp_path_factory) -> Path:
+    """A dataset with two test queries and an index of it, in passages of four words."""
+    folder = tmp_path_factory.mktemp("passages")
+    records = [json.dumps({"id": doc_id, "text": text}) for doc_id, text in TEXTS.items()]
+    (folder / "d.jsonl").write_text("\n".join(records) + "\n")
+    (folder / "q.tsv").write_text("q1\tsalmon harbor\nq2\taurora moon\n")
+    (folder / "r.txt").write_text("q1 0 sea 1\nq2 0 sky 1\n")
+    words = ["prepare", str(folder / "d.jsonl"), "--out", str(folder / "ds"), "--passages", "4"]
+    words += ["--queries", str(folder / "q.tsv"), "--test_qrels", str(folder / "r.txt")]
+    assert main([*words, "--quiet"]) == 0
+    words = ["train", str(folder / "ds"), "--out", str(folder / "index"), "--per_doc", "2"]
+    assert main([*words, "--quiet"]) == 0
+    return folder
+
+
+def said(words: list[str], capsys) -> dict:
+    capsys.readouterr()
+    assert main([*words, "--json", "--quiet"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def hits(index: Path, query: str, capsys) -> list[tuple[str, str]]:
+    [result] = said(["search", str(index), query], capsys)["results"]
+    return [(hit["doc_id"], hit["passage"]) for hit in result["hits"]]
+
+
+def hits_at_1(index: Path, made: Path, capsys) -> float:
+    data = said(["evaluate", str(index), str(made / "ds"), "--baselines", "bm25"], capsys)
+    assert data["queries"]["all"] == 2
+    assert data["systems"]["bm25"]["all"]["Success@1"] == 1.0
+    return float(data["systems"]["index"]["all"]["Success@1"])
+
+
+def test_passages_are_found_and_measured_and_deleted_as_documents(of_passages, tmp_path, capsys):
+    index = Path(shutil.copytree(of_passages / "index", tmp_path / "index"))
+    assert hits(index, "salmon harbor", capsys)[0] == ("sea", "sea#passage-2")
+    assert hits(index, "aurora moon", capsys)[0] == ("sky", "sky#passage-3")
+    assert len(hits(index, "aurora moon", capsys)) == 3, "each document once"
+    assert hits_at_1(index, of_passages, capsys) == 1.0
+    assert said(["delete", str(index), "sky"], capsys)["documents"] == 6
+    assert {doc_id for doc_id, _ in hits(index, "aurora moon", capsys)} == {"sea", "wood"}
+    assert hits_at_1(index, of_passages, capsys) == 0.5
+
+
+def test_a_document_that_became_shorter_loses_its_other_passages(of_passages, tmp_path, capsys):
+    index = Path(shutil.copytree(of_passages / "index", tmp_path / "index"))
+    file = tmp_path / "shorter.jsonl"
+    counts = ("added", "changed", "unchanged", "removed", "documents")
+    for text, expected in (
+        ("whale anchor tide coral", (0, 1, 0, 2, 7)),
+        (TEXTS["sea"], (2, 0, 1, 0, 9)),
+        ("urchin squid", (0, 1, 0, 2, 7)),
+    ):
+        file.write_text(json.dumps({"id": "sea", "text": text}) + "\n")
+        data = said(["update", str(index), str(file)], capsys)
+        assert tuple(data[name] for name in counts) == expected, text
+        there = {f"sea#passage-{number}" for number in range(1, 1 + -(-len(text.split()) // 4))}
+        for query in (TEXTS["sea"], "salmon harbor", "kelp urchin"):
+            found = dict(hits(index, query, capsys))
+            assert len(found) == 3
+            assert found["sea"] in there, text
+        assert said(["info", str(index)], capsys)["versions"][-1]["removed"] == expected[3]
+    assert hits(index, "aurora moon", capsys)[0] == ("sky", "sky#passage-3")
+    assert hits(index, "urchin squid", capsys)[0] == ("sea", "sea#passage-1")
