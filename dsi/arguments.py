@@ -143,7 +143,7 @@ class Arguments:
                 if "=" in word:
                     text = inline
                 elif _is_switch(self.hints.get(name)) and (
-                    not rest or rest[0] not in _values_of_switch(self.hints[name])
+                    not rest or not self._is_switch_value(name, rest[0])
                 ):
                     if rest and rest[0].lower() in _NEARLY_TRUTH:
                         raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
@@ -168,6 +168,10 @@ class Arguments:
                     given.values[name] = text
                     given.where[name] = f"{file}: {name}"
         return given
+
+    def _is_switch_value(self, name: str, word: str) -> bool:
+        """Returns whether the word after a boolean option is its value."""
+        return word in _values_of_switch(self.hints[name])
 
     def _place(self, plain: list[str], given: _Given) -> None:
         """Assigns the positional words to the positional parameters, from left to right."""

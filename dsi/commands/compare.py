@@ -143,6 +143,7 @@ def _measured(
         "split": split,
         "varied": dict(cell.varied),
         "seed": cell.options.seed,
+        "steps": cell.steps,
         "measures": evaluate_run(qrels, found.run).mean,
         "cost": {"training seconds": seconds, **found.cost},
     }
@@ -198,9 +199,10 @@ def _planned(cells: Sequence[Cell]) -> Report:
         data={
             "trainings": len(cells),
             "cells": [{**cell.varied, "seed": cell.options.seed} for cell in cells],
+            "steps": [cell.steps for cell in cells],
         },
         title=f"{len(cells)} trainings",
-        columns=(*names, "seed"),
-        rows=[(*cell.varied.values(), cell.options.seed) for cell in cells],
+        columns=(*names, "seed", "steps"),
+        rows=[(*cell.varied.values(), cell.options.seed, cell.steps) for cell in cells],
         closing=(f"see what one of them needs: {command_line('train')} --dry_run",),
     )

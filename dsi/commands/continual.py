@@ -20,7 +20,7 @@ def continual(
     *,
     strategies: str,
     out: Path,
-    figures: bool = True,
+    report: Path | None = None,
     comparison: Annotated[ComparisonOptions, SPREAD] = _COMPARISON,
     base: Annotated[BaseOptions, SPREAD] = _BASE,
     increments: Annotated[IncrementOptions, SPREAD] = _INCREMENTS,
@@ -36,31 +36,34 @@ def continual(
         split: Folder that `dsi split` wrote.
         strategies: Strategies of `dsi update`, with commas between; options follow an @, as in
             generative@ratio=32,generative@ratio=2,retrain.
-        out: Folder for indexes, results, summary.json, figures and report.html.
-        figures: Plot figures and write report.html.
+        out: Folder for indexes, results, summary.json, figures (SVG) and report.html.
+        report: File for the HTML page; default: report.html in the output folder.
         comparison: Comparison.
         base: Training on D0.
         increments: Updates.
     """
-    from dsi.continual.figures import TABLE, cell_text, write_pictures
+    from dsi.commands.outputs import refuse_other_page
     from dsi.continual.increments import open_split
+    from dsi.continual.page import COSTS, SHARES, cell_text, write_page
     from dsi.continual.protocol import ContinualOptions, run_continual
 
+    refuse_other_page(report)
     options = ContinualOptions(
         strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
         train=base.training(),
         update=increments.update(),
         **asdict(comparison),
     )
-    name = open_split(split)[0].info.name.rpartition("-")[0]
+    corpora = open_split(split)
+    name = corpora[0].info.name.rpartition("-")[0]
     summary = run_continual(split, out, options)
     title = f"Continual indexing of {name}, {base.docids} identifiers"
-    files = write_pictures(out, summary, title) if figures else []
+    files = write_page(report or out / "report.html", out, summary, title, corpora)
     rows = [
         (
             strategy,
-            *(cell_text(entry["last"].get(key)) for key, _ in TABLE),
-            *(cell_text(entry["last"].get(key), share=False) for key in ("updates", "seconds")),
+            *(cell_text(entry["last"].get(key)) for key in SHARES),
+            *(cell_text(entry["last"].get(key), share=False) for key in COSTS),
         )
         for strategy, entry in summary["strategies"].items()
     ]
@@ -74,7 +77,7 @@ def continual(
             },
         },
         title=f"{title}: per cent, {comparison.seeds} seeds",
-        columns=("strategy", *(heading for _, heading in TABLE), "updates", "seconds"),
+        columns=("strategy", *SHARES, *COSTS),
         rows=rows,
         closing=tuple(f"wrote {file}" for file in files),
     )

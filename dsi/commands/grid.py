@@ -31,10 +31,12 @@ class Cell:
     Attributes:
         varied: Option -> value, for the options that the grid varies.
         options: All options, the seed among them.
+        steps: Optimizer steps of its training, once defaults are resolved.
     """
 
     varied: Mapping[str, Any]
     options: TrainingOptions
+    steps: int
 
     @property
     def name(self) -> str:
@@ -59,6 +61,11 @@ class GridArguments(Arguments):
         super().__init__(verb, function)
         self._varying = set(option_types()) - set(_NOT_VARIED)
         self.hints.update(dict.fromkeys(SWITCHES, str))
+
+    def _is_switch_value(self, name: str, word: str) -> bool:
+        return all(
+            super(GridArguments, self)._is_switch_value(name, each) for each in _several(word)
+        )
 
     def _take_apart(self, words: Sequence[str]) -> Any:
         given = super()._take_apart(words)
@@ -129,8 +136,8 @@ def cells_of(
         seeds: Random seeds.
 
     Raises:
-        InputError: A value is unknown, a combination is invalid, two cells are the same, or there
-            is nothing to compare.
+        InputError: A value is unknown, a combination is invalid, two cells are the same, or
+            defaults alone make some train longer than others.
     """
     types = option_types()
     for name in [*vary, *(name for each in variants.values() for name in each)]:
@@ -150,8 +157,9 @@ def cells_of(
                 typed = {key: _typed(key, value, types[key]) for key, value in given.items()}
                 shown = {key: typed[key] for key in values}
                 shown = {"variant": variant, **shown} if variant is not None else shown
-                cells.append(Cell(shown, _checked(base, typed, shown)))
+                cells.append(_checked(base, typed, shown))
     refuse_alike(cells)
+    refuse_unequal_steps(cells)
     return cells
 
 
@@ -172,16 +180,42 @@ def refuse_alike(cells: Sequence[Cell]) -> None:
             )
 
 
-def _checked(base: TrainingOptions, values: Mapping[str, Any], shown: Any) -> TrainingOptions:
-    """Returns the options of a cell, checked for compatibility."""
+def refuse_unequal_steps(cells: Sequence[Cell]) -> None:
+    """Refuses a grid in which defaults alone make some cells train longer than others.
+
+    The default of `loop.steps` depends on other options, such as SAM or a pretrained model. A
+    difference between such cells could be one of the steps. Steps that are stated may differ.
+
+    Raises:
+        InputError: Cells differ in their steps, and those of at least one are a default.
+    """
+    default = next((cell for cell in cells if cell.options.loop.steps is None), None)
+    other = default and next((cell for cell in cells if cell.steps != default.steps), None)
+    if default is None or other is None:
+        return
+    fewer, more = sorted((default, other), key=lambda cell: cell.steps)
+    raise InputError(
+        f"{_words(more.varied)} trains {more.steps:,} steps and {_words(fewer.varied)} "
+        f"{fewer.steps:,}: the grid would compare the steps, too",
+        where="grid",
+        hint=f"Train all alike with --loop.steps {more.steps}, or state loop.steps in each variant",
+    )
+
+
+def _words(varied: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in varied.items())
+
+
+def _checked(base: TrainingOptions, values: Mapping[str, Any], varied: Mapping[str, Any]) -> Cell:
+    """Returns a cell, checked for compatibility of its options."""
     try:
         options = with_values(base, values)
         refuse_unused(options, None)
-        decided(options, None)
+        steps = decided(options, None).loop.total
     except InputError as error:
-        words = ", ".join(f"{name} {value}" for name, value in shown.items())
+        words = _words(varied)
         raise InputError(str(error), where=f"grid, {words}" if words else "grid") from None
-    return options
+    return Cell(varied, options, steps)
 
 
 def with_values(options: TrainingOptions, values: Mapping[str, Any]) -> TrainingOptions:

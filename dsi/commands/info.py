@@ -32,9 +32,9 @@ def info(
         index: Index folder.
         all: Show all options.
         verify: Compare every file of every version with its checksum.
-        curves: Plot the training curves to this file (PNG, PDF or SVG).
-        curves_of: Version to plot, such as 0001; all: every version that was trained, a file each;
-            default: the live version.
+        curves: File for the training curves: .html or .svg.
+        curves_of: Version to draw, such as 0001; all: every version that was trained, one after
+            another; default: the live version.
     """
     from rich.filesize import decimal
 
@@ -121,29 +121,25 @@ def info(
 
 
 def _draw(index: Path, file: Path, version: str) -> None:
-    """Plots the curves of a version, or of every trained version: NAME-VERSION.SUFFIX.
+    """Draws the curves of a version, or of all that were trained.
 
     Raises:
-        InputError: There is no such version, or nothing to plot.
+        InputError: There is no such version, or nothing to draw.
     """
     from dsi import versions
     from dsi.training.curves import draw_curves
 
     names = versions.names(index)
-    if version != "all":
-        if version not in names:
-            raise InputError(
-                f"no version {version!r}", where=index, hint=f"Choose from: all, {', '.join(names)}"
-            )
-        title = f"{index.name}, version {version}"
-        draw_curves(versions.folder(index, version) / "log", file, title)
-        return
-    trained = [name for name in names if any((versions.folder(index, name) / "log").glob("*"))]
-    if not trained:
-        raise InputError("no version of this index was trained", where=index)
-    for name in trained:
-        one = file.with_name(f"{file.stem}-{name}{file.suffix}")
-        draw_curves(versions.folder(index, name) / "log", one, f"{index.name}, version {name}")
+    if version != "all" and version not in names:
+        raise InputError(
+            f"no version {version!r}", where=index, hint=f"Choose from: all, {', '.join(names)}"
+        )
+    logs = {
+        f"version {name}": versions.folder(index, name) / "log"
+        for name in (names if version == "all" else [version])
+    }
+    which = "all versions" if version == "all" else f"version {version}"
+    draw_curves(logs, file, f"{index.name}, {which}")
 
 
 def _again(index: Path) -> str:

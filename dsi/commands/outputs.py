@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from dsi.report import Report
 
 
+def refuse_other_page(report: Path | None) -> None:
+    """Refuses a report that is not named as an HTML page, before work starts.
+
+    Raises:
+        InputError: Its suffix is another.
+    """
+    if report is not None and report.suffix not in (".html", ".htm"):
+        raise InputError(
+            "the report is an HTML page",
+            where=f"--report {report}",
+            hint="End its name in .html",
+        )
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Output files requested by the user; invalid ones are refused before work starts.
@@ -35,12 +49,7 @@ class Outputs:
 
         refuse_other_formats(self.table)
         refuse_other_format(self.per_query)
-        if self.report is not None and self.report.suffix not in (".html", ".htm"):
-            raise InputError(
-                "the report is an HTML page",
-                where=f"--report {self.report}",
-                hint="End its name in .html",
-            )
+        refuse_other_page(self.report)
 
     @property
     def wanted(self) -> bool:

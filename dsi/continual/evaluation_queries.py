@@ -76,6 +76,13 @@ class EvaluationQueries:
 def measure(
     index: Path, corpora: Sequence[EvaluationQueries], beams: int | None
 ) -> list[dict[str, float]]:
+    """Evaluates an index on every corpus; the first result of `measure_with_ranks`."""
+    return measure_with_ranks(index, corpora, beams)[0]
+
+
+def measure_with_ranks(
+    index: Path, corpora: Sequence[EvaluationQueries], beams: int | None
+) -> tuple[list[dict[str, float]], list[list[int]]]:
     """Evaluates an index on every corpus: Hits@1, Hits@10 and indexing accuracy.
 
     Indexing accuracy is the share of documents ranked first for their own text, truncated as in
@@ -85,13 +92,16 @@ def measure(
         index: The folder of the index.
         corpora: Test queries of each corpus.
         beams: Beam width; None for that of the index.
+
+    Returns:
+        The measures of each corpus, and the rank of each of its queries' document, 0 beyond 10.
     """
     from dsi.index import Index
     from dsi.updating.first_training import training_options
 
     opened = Index.open(index)
     training = training_options(opened.manifest)
-    found = []
+    found, ranked = [], []
     for some in corpora:
         length, read = opened.manifest.query_length, training.mix.document_length
         queries = opened.text.encode(list(some.queries), length)
@@ -105,7 +115,8 @@ def measure(
                 "indexing": float((own <= 1).mean()),
             }
         )
-    return found
+        ranked.append(np.where(ranks <= 10, ranks, 0).astype(np.int64).tolist())
+    return found, ranked
 
 
 def asked(

@@ -1,235 +1,161 @@
-"""Figures of a comparison, and an HTML page with the figures and tables."""
+"""Figures of a comparison of update strategies."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import InputError
-from data_prep.files import replacing_file
-from dsi.continual.page import continual_page
 from dsi.continual.summary import MEASURES, curves_of
+from dsi.reports.charts import Axes, Drawing, Line, Point, line_chart, point_chart, span
 
-TABLE = (
-    ("A Hits@10", "A Hits@10"),
-    ("F Hits@10", "F Hits@10"),
-    ("LA Hits@10", "LA Hits@10"),
-    ("A Hits@1", "A Hits@1"),
-    ("F Hits@1", "F Hits@1"),
-    ("A indexing", "A indexing"),
-    ("F indexing", "F indexing"),
-    ("min-ACC", "min-ACC"),
-    ("WC-ACC", "WC-ACC"),
-    ("WF10", "WF10"),
-    ("never forgotten", "never forgotten"),
-)
-"""Figure -> heading; all are shares, shown in percent."""
-_EXPLAINED = (
-    "A: mean over all corpora after the last update. F: what old corpora have lost since they were"
-    " at their best. LA: each new corpus right after its own update. min-ACC, WC-ACC and WF10 are"
-    " of Hits@10 during the updates, on a sample of the queries: the lowest point of old corpora,"
-    " that and the newest corpus, and the largest fall within ten evaluations. Never forgotten:"
-    " documents that never went from right to wrong in the indexing task."
-)
+_LETTERS = {"A": "average", "F": "forgetting", "LA": "learning"}
+"""Letter -> its name in DSI++."""
+LEAST = 2.0
+"""Shortest axis of percentages, so that small differences do not look large."""
 
 
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError(
-            "figures need the package matplotlib",
-            hint="pip install 'dsi-toolkit[figures]', or add --no-figures",
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def increments_figures(summary: Mapping[str, Any]) -> list[list[Drawing]]:
+    """Draws A_n, F_n and LA_n over the increments: a row per measure, a line per strategy.
 
-    return pyplot
+    The band of a line is from the lowest to the highest seed. A and LA of a measure share their
+    axis, and all F share theirs.
+    """
+    lines = {
+        (measure, letter): _lines(summary, measure, letter)
+        for measure in MEASURES
+        for letter in _LETTERS
+    }
+    forgetting = [each for (_, letter), each in lines.items() if letter == "F"]
+    rows = []
+    for measure in MEASURES:
+        learned = _range([lines[measure, "A"], lines[measure, "LA"]])
+        row = []
+        for letter, name in _LETTERS.items():
+            drawn = lines[measure, letter]
+            last = max((x for line in drawn for x, _ in line.points), default=1)
+            axes = Axes(
+                f"{letter} {measure}: {name}",
+                "after corpus",
+                "points" if letter == "F" else "per cent",
+                (-0.2, last + 0.2),
+                _range(forgetting) if letter == "F" else learned,
+                better="↓" if letter == "F" else "↑",
+                whole_x=True,
+            )
+            row.append(line_chart(axes, drawn))
+        rows.append(row)
+    return rows
 
 
-def measures_figure(summary: Mapping[str, Any]) -> Any:
-    """Plots A_n, F_n and LA_n over the increments, one line per strategy."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(
-        len(MEASURES), 3, figsize=(13, 3.4 * len(MEASURES)), squeeze=False, sharex=True
+def _lines(summary: Mapping[str, Any], measure: str, letter: str) -> list[Line]:
+    found = []
+    for number, (strategy, entry) in enumerate(summary["strategies"].items()):
+        runs = [run[measure][letter] for run in entry["runs"]]
+        points = [
+            (n, [100 * run[n] for run in runs])
+            for n in range(min(map(len, runs)))
+            if all(run[n] is not None for run in runs)
+        ]
+        several = len(runs) > 1
+        found.append(
+            Line(
+                number,
+                strategy,
+                [(n, sum(values) / len(values)) for n, values in points],
+                [min(values) for _, values in points] if several else (),
+                [max(values) for _, values in points] if several else (),
+            )
+        )
+    return found
+
+
+def _range(groups: Sequence[Sequence[Line]]) -> tuple[float, float]:
+    """Returns the range of an axis in per cent that shows every line and band."""
+    lines = [line for lines in groups for line in lines]
+    values = [y for line in lines for _, y in line.points]
+    return span(
+        [*values, *(y for line in lines for y in (*line.low, *line.high))] or [0.0],
+        least=LEAST,
+        most=100.0,
     )
-    titles = {"A": "average (A_n)", "F": "forgetting (F_n)", "LA": "learning (LA_n)"}
-    colors = _colors(list(summary["strategies"]))
-    for row, measure in enumerate(MEASURES):
-        for column, letter in enumerate(titles):
-            axis = axes[row][column]
-            for strategy, entry in summary["strategies"].items():
-                lines = [run[measure][letter] for run in entry["runs"]]
-                points = [
-                    (n, [100 * line[n] for line in lines])
-                    for n in range(min(map(len, lines)))
-                    if all(line[n] is not None for line in lines)
-                ]
-                means = [sum(values) / len(values) for _, values in points]
-                numbers = [n for n, _ in points]
-                color, marker, line = colors[strategy]
-                axis.plot(
-                    numbers,
-                    means,
-                    marker=marker,
-                    ls=line,
-                    ms=5,
-                    mfc="none",
-                    label=strategy,
-                    color=color,
-                )
-                if len(lines) > 1:
-                    axis.fill_between(
-                        numbers,
-                        [min(values) for _, values in points],
-                        [max(values) for _, values in points],
-                        alpha=0.15,
-                        color=color,
-                        linewidth=0,
-                    )
-            _wide_enough(axis)
-            axis.set_title(f"{measure}: {titles[letter]}", fontsize=10)
-            axis.grid(alpha=0.3)
-            if column == 0:
-                axis.set_ylabel("per cent")
-            if row == len(MEASURES) - 1:
-                axis.set_xlabel("after corpus")
-                axis.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
-    figure.set_layout_engine("constrained")
-    return figure
 
 
-def curves_figure(out: Path, strategies: Sequence[str], seed: int = 0) -> Any | None:
-    """Plots Hits@10 of every corpus during the updates; None if there are no measurements.
+def curves_figures(out: Path, strategies: Sequence[str], seed: int = 0) -> list[Drawing]:
+    """Draws Hits@10 of every corpus during the updates, one figure per strategy.
 
     A line begins with the update that adds its corpus. A drop on a dotted line, where an update
     begins, is caused by model expansion for new documents, before the first step; a drop right
-    after it that recovers is the stability gap.
+    after it that recovers is the stability gap. Strategies without training steps have no figure.
     """
-    drawn = []
+    drawn = {}
     for strategy in strategies:
         corpora = len(list((out / "results" / f"{strategy}-seed{seed}").glob("d*.json")))
         curves = curves_of(out, strategy, seed, corpora)
         if curves and all(curves):
-            drawn.append((strategy, curves))
+            drawn[strategy] = _curves(curves)
     if not drawn:
-        return None
-    pyplot = _pyplot()
-    columns = min(2, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(6.5 * columns, 3.2 * rows), squeeze=False, sharey=True
-    )
-    for place, (strategy, curves) in enumerate(drawn):
-        axis = axes[place // columns][place % columns]
-        lines: dict[int, list[tuple[int, float]]] = {}
-        begun = 0
-        for rows_of_increment in curves:
-            axis.axvline(begun, color="grey", ls=":", lw=0.8)
-            for row in rows_of_increment:
-                for corpus, values in enumerate(row["corpora"]):
-                    lines.setdefault(corpus, []).append(
-                        (begun + row["step"], 100 * values["Hits@10"])
-                    )
-            begun += rows_of_increment[-1]["step"]
-        for corpus, points in lines.items():
-            axis.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
-                marker=".",
-                ms=4,
-                lw=1.2,
-                label=f"D{corpus}",
-                color=pyplot.get_cmap("viridis")(corpus / max(len(lines) - 1, 1)),
-            )
-        axis.set_title(strategy, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.set_xlabel("optimizer steps over all updates")
-        if place % columns == 0:
-            axis.set_ylabel("Hits@10, per cent")
-    _wide_enough(*axes.flat[: len(drawn)])
-    for empty in range(len(drawn), rows * columns):
-        axes[empty // columns][empty % columns].set_visible(False)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8)
-    figure.set_layout_engine("constrained")
-    return figure
+        return []
+    vertical = _range([lines for lines, _ in drawn.values()])
+    figures = []
+    for strategy, (lines, begins) in drawn.items():
+        last = max(x for line in lines for x, _ in line.points)
+        axes = Axes(
+            strategy,
+            "optimizer steps over all updates",
+            "Hits@10, per cent",
+            (0, last * 1.02),
+            vertical,
+            better="↑",
+        )
+        figures.append(
+            line_chart(axes, lines, begins).with_key([(line.number, line.label) for line in lines])
+        )
+    return figures
 
 
-def _colors(strategies: Sequence[str]) -> dict[str, tuple[Any, str, str]]:
-    """Returns a color, marker and line style for each strategy, because lines may overlap."""
-    palette = _pyplot().get_cmap("tab10")
-    return {
-        name: (palette(place % 10), "osD^vPX*"[place % 8], ("-", "--", "-.", ":")[place % 4])
-        for place, name in enumerate(strategies)
-    }
+def _curves(curves: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[Line], list[float]]:
+    """Returns one line per corpus over the steps of all updates, and where each update begins."""
+    points: dict[int, list[tuple[float, float]]] = {}
+    begins: list[float] = []
+    begun = 0
+    for rows in curves:
+        begins.append(begun)
+        for row in rows:
+            for corpus, values in enumerate(row["corpora"]):
+                points.setdefault(corpus, []).append((begun + row["step"], 100 * values["Hits@10"]))
+        begun += rows[-1]["step"]
+    return [Line(corpus, f"D{corpus}", line) for corpus, line in points.items()], begins
 
 
-def _wide_enough(*axes: Any) -> None:
-    """Makes percent axes span at least two points, so that small differences do not look large."""
-    low = min(axis.dataLim.intervaly[0] for axis in axes)
-    high = max(axis.dataLim.intervaly[1] for axis in axes)
-    span = max(2.0, 1.1 * (high - low))
-    top = min((low + high + span) / 2, 100 + span / 20)  # no value is above 100
-    for axis in axes:
-        axis.set_ylim(top - span, top)
+def learning_and_forgetting(means: Mapping[str, Mapping[str, float | None]]) -> list[Drawing]:
+    """Draws A against F, of Hits@10 and of Hits@1, with common axes.
 
-
-def png(figure: Any) -> bytes:
-    """Returns a figure as PNG bytes, and closes it."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
-    _pyplot().close(figure)
-    return content.getvalue()
-
-
-def cell_text(value: Mapping[str, float | None] | None, *, share: bool = True) -> str:
-    """Formats a mean and its standard deviation."""
-    if value is None or value["mean"] is None:
-        return "-"
-    mean, deviation = value["mean"], value["sd"]
-    if not share:
-        return f"{mean:,.0f}"
-    text = f"{100 * mean:.1f}"
-    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
-
-
-def write_pictures(out: Path, summary: Mapping[str, Any], title: str) -> list[Path]:
-    """Writes `measures.png`, `curves.png` and `report.html`, which is self-contained.
+    Args:
+        means: Strategy -> measure -> mean over seeds, a share; None if not measured.
 
     Returns:
-        The written files.
+        Empty if fewer than two strategies have both.
     """
-    pictures = {"measures.png": png(measures_figure(summary))}
-    curves = curves_figure(out, list(summary["strategies"]))
-    if curves is not None:
-        pictures["curves.png"] = png(curves)
-    written = []
-    for name, content in pictures.items():
-        with replacing_file(out / name) as fresh:
-            fresh.write_bytes(content)
-        written.append(out / name)
-    with replacing_file(out / "report.html") as fresh:
-        fresh.write_text(_page(summary, pictures, title), encoding="utf-8")
-    return [*written, out / "report.html"]
-
-
-def _seeds(summary: Mapping[str, Any]) -> str:
-    count = summary["seeds"]
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _page(summary: Mapping[str, Any], pictures: Mapping[str, bytes], title: str) -> str:
-    cells = {
-        strategy: [
-            *(cell_text(entry["last"].get(name)) for name, _ in TABLE),
-            *(cell_text(entry["last"].get(name), share=False) for name in ("updates", "seconds")),
-        ]
-        for strategy, entry in summary["strategies"].items()
-    }
-    told = f"Per cent, mean of {_seeds(summary)} ± sample deviation. {_EXPLAINED}"
-    return continual_page(summary, cells, pictures, title, told)
+    found: dict[str, list[Point]] = {}
+    for measure in ("Hits@10", "Hits@1"):
+        for number, (name, each) in enumerate(means.items()):
+            kept, lost = each[f"A {measure}"], each[f"F {measure}"]
+            if kept is not None and lost is not None:
+                point = Point(number, 100 * lost, 100 * kept, str(number + 1), name)
+                found.setdefault(measure, []).append(point)
+    found = {measure: points for measure, points in found.items() if len(points) > 1}
+    everything = [point for points in found.values() for point in points]
+    figures = []
+    for measure, points in found.items():
+        axes = Axes(
+            f"What is found and what is forgotten, {measure}",
+            f"F {measure}, points forgotten",
+            f"A {measure}, per cent",
+            span([point.x for point in everything], least=LEAST),
+            span([point.y for point in everything], least=LEAST, most=100.0),
+            better="↖",
+        )
+        named = [(point.number, f"{point.letter}: {point.label}") for point in points]
+        figures.append(point_chart(axes, points).with_key(named))
+    return figures

@@ -2,73 +2,165 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from dsi.reports.charts import Axes, Point, point_chart, span
-from dsi.reports.page import Cell, Heading, figures, page, remark, section, table
+from data_prep.dataset import Dataset, Document
+from data_prep.files import replacing_file
+from dsi.continual.evaluation_queries import EvaluationQueries
+from dsi.continual.figures import curves_figures, increments_figures, learning_and_forgetting
+from dsi.reports.charts import Drawing, key, sheet
+from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 
-NAMES = {
-    "A Hits@10": ("A Hits@10 ↑", "mean over all corpora after the last update"),
-    "F Hits@10": ("F Hits@10 ↓", "what old corpora have lost since their best"),
-    "LA Hits@10": ("LA Hits@10 ↑", "each new corpus right after its own update"),
-    "A Hits@1": ("A Hits@1 ↑", "the same as A, of the first document"),
-    "F Hits@1": ("F Hits@1 ↓", "the same as F, of the first document"),
-    "A indexing": ("A indexing ↑", "documents that their own text finds"),
-    "F indexing": ("F indexing ↓", "such documents lost since the best"),
-    "min-ACC": ("min-ACC ↑", "lowest point of old corpora during the updates"),
-    "WC-ACC": ("WC-ACC ↑", "that, and the newest corpus"),
-    "WF10": ("WF10 ↓", "largest fall within ten evaluations"),
-    "never forgotten": ("never forgotten ↑", "documents never lost in the indexing task"),
-    "updates": ("updates ↓", "steps times batch"),
-    "seconds": ("seconds ↓", "wall-clock time of the updates"),
+SHARES = {
+    "A Hits@10": ("↑", "mean over all corpora after the last update"),
+    "F Hits@10": ("↓", "what old corpora have lost since their best"),
+    "LA Hits@10": ("↑", "each new corpus right after its own update"),
+    "A Hits@1": ("↑", "the same as A, of the first document"),
+    "F Hits@1": ("↓", "the same as F, of the first document"),
+    "A indexing": ("↑", "documents that their own text finds"),
+    "F indexing": ("↓", "such documents lost since the best"),
+    "min-ACC": ("↑", "lowest point of old corpora during the updates"),
+    "WC-ACC": ("↑", "that, and the newest corpus"),
+    "WF10": ("↓", "largest fall within ten evaluations"),
+    "never forgotten": ("↑", "documents never lost in the indexing task"),
 }
-"""Figure -> its symbol, with an arrow in the direction of better values, and its full name."""
-_CAPTIONS = {
-    "measures.png": "After each increment; the band is from the lowest to the highest seed.",
-    "curves.png": "During the increments, first seed; dotted: an update begins. What falls on a"
-    " dotted line is lost by making room for new documents, before the first step.",
+"""Measure, shown in per cent -> direction of better values, and full name."""
+COSTS = {
+    "updates": ("↓", "steps times batch"),
+    "seconds": ("↓", "wall-clock time of the updates"),
 }
+NAMES = {**SHARES, **COSTS}
+MOST_SHOWN = 8
+"""Queries per list."""
+_EXPLAINED = (
+    "min-ACC, WC-ACC and WF10 are of Hits@10 during the updates, on a sample of the queries. Never"
+    " forgotten: documents that never went from right to wrong in the indexing task."
+)
 
 
-def continual_page(
+def write_page(
+    file: Path,
+    out: Path,
     summary: Mapping[str, Any],
-    cells: Mapping[str, Sequence[str]],
-    pictures: Mapping[str, bytes],
     title: str,
-    explained: str,
-) -> str:
-    """Returns the page.
+    corpora: Sequence[Dataset] = (),
+) -> list[Path]:
+    """Writes the page, and its figures as SVG files into the folder of the comparison.
 
     Args:
-        summary: The output of `dsi.continual.summary`.
-        cells: Strategy -> the text of each cell, in the order of `NAMES`.
-        pictures: File name -> PNG.
+        file: Output file.
+        out: The folder of the comparison.
+        summary: The output of `dsi.continual.summary.summarize`.
         title: Title of the page.
-        explained: Small print below the table.
+        corpora: D0 and the increments, to show the texts of queries; none to leave them out.
+
+    Returns:
+        The written files: the page, `increments.svg`, and `curves.svg` if there are curves.
     """
-    means = {
-        strategy: {name: _mean(entry["last"].get(name)) for name in NAMES}
-        for strategy, entry in summary["strategies"].items()
+    strategies = list(summary["strategies"])
+    curves = curves_figures(out, strategies)
+    rows = increments_figures(summary)
+    named = key(list(enumerate(strategies)))
+    files = {
+        file: _page(summary, title, rows, curves, named, queries_between(out, summary, corpora)),
+        out / "increments.svg": sheet(title, [*rows, [named]]),
     }
+    if curves:
+        pairs = [curves[start : start + 2] for start in range(0, len(curves), 2)]
+        files[out / "curves.svg"] = sheet(title, pairs)
+    for path, content in files.items():
+        with replacing_file(path) as fresh:
+            fresh.write_text(content, encoding="utf-8")
+    return list(files)
+
+
+def _page(
+    summary: Mapping[str, Any],
+    title: str,
+    rows: Sequence[Sequence[Drawing]],
+    curves: Sequence[Drawing],
+    named: Drawing,
+    lists: Sequence[str],
+) -> str:
+    means = means_of(summary)
+    parts = [_table(summary, means), remark(f"{_told(summary)} {_EXPLAINED}")]
+    drawn = learning_and_forgetting(means)
+    if drawn:
+        said = "Better is up and left: more is found in the end, and less was lost on the way."
+        parts.append(section("Learning and forgetting", figures([(each, said) for each in drawn])))
+    parts.append(
+        section(
+            "Over the increments",
+            figures([(named, "")]),
+            *(figures([(each, "") for each in row]) for row in rows),
+            *(
+                [remark("The band of a line is from the lowest to the highest seed.")]
+                if summary["seeds"] > 1
+                else []
+            ),
+        )
+    )
+    if curves:
+        said = (
+            "First seed; dotted: an update begins. What falls on a dotted line is lost by making"
+            " room for new documents, before the first step."
+        )
+        parts.append(
+            section("During the updates", figures([(each, "") for each in curves]), remark(said))
+        )
+    return page(title, conclusion(means), [*parts, *lists])
+
+
+def _table(summary: Mapping[str, Any], means: Mapping[str, Mapping[str, float | None]]) -> str:
     best = {name: _best(means, name) for name in NAMES}
     rows = [
         [Cell(strategy)]
         + [
-            Cell(text, best=len(means) > 1 and _is_best(means[strategy][name], best[name]))
-            for name, text in zip(NAMES, cells[strategy], strict=True)
+            Cell(
+                cell_text(entry["last"].get(name), share=name in SHARES),
+                best=len(means) > 1 and _is_best(means[strategy][name], best[name]),
+            )
+            for name in NAMES
         ]
-        for strategy in means
+        for strategy, entry in summary["strategies"].items()
     ]
-    headings = [Heading("strategy"), *(Heading(*names) for names in NAMES.values())]
-    parts = [table(headings, rows), remark(explained)]
-    drawn = _learned_and_forgotten(means)
-    if drawn:
-        parts.append(section("Learning and forgetting", figures([drawn])))
-    parts.append(section("Over the increments", *map(_picture, pictures.items())))
-    return page(title, conclusion(means), parts)
+    headings = [Heading(f"{name} {arrow}", said) for name, (arrow, said) in NAMES.items()]
+    return table([Heading("strategy"), *headings], rows)
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    seeds = summary["seeds"]
+    return "Per cent." if seeds == 1 else f"Per cent, mean of {seeds} seeds ± sample deviation."
+
+
+def cell_text(value: Mapping[str, float | None] | None, *, share: bool = True) -> str:
+    """Formats a mean and its standard deviation."""
+    if value is None or value["mean"] is None:
+        return "-"
+    mean, deviation = value["mean"], value["sd"]
+    if not share:
+        return f"{mean:,.0f}"
+    text = f"{100 * mean:.1f}"
+    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
+
+
+def means_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Returns strategy -> measure -> mean over seeds; None if not measured."""
+    return {
+        strategy: {name: (entry["last"].get(name) or {}).get("mean") for name in NAMES}
+        for strategy, entry in summary["strategies"].items()
+    }
+
+
+def best_first(means: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Returns the strategies that were measured to the end, by A of Hits@10."""
+    known = {name: each["A Hits@10"] for name, each in means.items()}
+    return sorted(
+        (name for name, value in known.items() if value is not None),
+        key=lambda name: -(known[name] or 0.0),
+    )
 
 
 def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -77,17 +169,16 @@ def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
     Args:
         means: Strategy -> measure -> mean over seeds, a share; None if not measured.
     """
-    known = {name: each for name, each in means.items() if each["A Hits@10"] is not None}
-    if not known:
+    ranked = best_first(means)
+    if not ranked:
         return "No strategy has been measured to the end."
-    best = max(known, key=lambda name: known[name]["A Hits@10"] or 0.0)
-    said = f"{best} finds {_percent(known[best]['A Hits@10'])} of all queries within 10 at the end"
-    if known[best]["F Hits@10"] is not None:
-        said += f", and has forgotten {_percent(known[best]['F Hits@10'])} of old ones"
-    others = sorted(set(known) - {best}, key=lambda name: -(known[name]["A Hits@10"] or 0.0))
-    if others:
-        second = known[others[0]]
-        said += f"; next is {others[0]} with {_percent(second['A Hits@10'])}"
+    best = ranked[0]
+    said = f"{best} finds {_percent(means[best]['A Hits@10'])} of all queries within 10 at the end"
+    if means[best]["F Hits@10"] is not None:
+        said += f", and has forgotten {_percent(means[best]['F Hits@10'])} of old ones"
+    if len(ranked) > 1:
+        second = means[ranked[1]]
+        said += f"; next is {ranked[1]} with {_percent(second['A Hits@10'])}"
         if second["F Hits@10"] is not None:
             said += f" and {_percent(second['F Hits@10'])}"
     return f"{said}."
@@ -97,52 +188,72 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _mean(value: Mapping[str, float | None] | None) -> float | None:
-    return None if value is None else value["mean"]
-
-
 def _best(means: Mapping[str, Mapping[str, float | None]], name: str) -> float | None:
     found = [each[name] for each in means.values()]
     known = [value for value in found if value is not None]
     if not known:
         return None
-    return min(known) if NAMES[name][0].endswith("↓") else max(known)
+    return min(known) if NAMES[name][0] == "↓" else max(known)
 
 
 def _is_best(value: float | None, best: float | None) -> bool:
     return value is not None and value == best
 
 
-def _learned_and_forgotten(
-    means: Mapping[str, Mapping[str, float | None]],
-) -> tuple[str, str] | None:
-    """Plots A against F; None if fewer than two strategies have both."""
-    found = [
-        (name, 100 * each["F Hits@10"], 100 * each["A Hits@10"])
-        for name, each in means.items()
-        if each["F Hits@10"] is not None and each["A Hits@10"] is not None
-    ]
-    if len(found) < 2:
-        return None
-    axes = Axes(
-        "What is found and what is forgotten",
-        "F Hits@10, points forgotten",
-        "A Hits@10, per cent",
-        span([forgotten for _, forgotten, _ in found], least=2.0),
-        span([kept for _, _, kept in found], least=2.0),
-    )
-    points = [
-        Point(forgotten, kept, str(number), name)
-        for number, (name, forgotten, kept) in enumerate(found, 1)
-    ]
-    said = "; ".join(f"{number}: {name}" for number, (name, _, _) in enumerate(found, 1))
-    return point_chart(axes, points), f"Better is up and left. {said}"
+def queries_between(out: Path, summary: Mapping[str, Any], corpora: Sequence[Dataset]) -> list[str]:
+    """Returns the queries that the best strategy finds and the next one does not, and the reverse.
+
+    They are those of the first seed, after the last update.
+
+    Args:
+        out: The folder of the comparison.
+        summary: The output of `dsi.continual.summary.summarize`.
+        corpora: D0 and the increments.
+
+    Returns:
+        Sections of a page; none for one strategy, or results of an earlier version without ranks.
+    """
+    from dsi.continual.summary import results_of
+
+    ranked = best_first(means_of(summary))[:2]
+    if len(ranked) < 2 or not corpora:
+        return []
+    ranks: dict[str, list[list[int]]] = {}
+    for name in ranked:
+        last = results_of(out, name, 0)[-1]
+        if "ranks" not in last:
+            return []
+        ranks[name] = last["ranks"]
+    asked = [EvaluationQueries.of(corpus) for corpus in corpora]
+    parts = []
+    for winner, loser in (ranked, ranked[::-1]):
+        only = [
+            (number, place)
+            for number, some in enumerate(asked)
+            for place in range(len(some.queries))
+            if ranks[winner][number][place] and not ranks[loser][number][place]
+        ]
+        if not only:
+            continue
+        shown = only[:MOST_SHOWN]
+        texts = _texts(corpora, {asked[number].targets[place] for number, place in shown})
+        found = [
+            Example(
+                asked[number].queries[place],
+                [("right", texts.get(asked[number].targets[place]))],
+                f"of corpus D{number}, at rank {ranks[winner][number][place]} with {winner}",
+            )
+            for number, place in shown
+        ]
+        heading = f"Within 10 with {winner}, not with {loser}: {len(only):,} queries"
+        parts.append(section(heading, examples(found)))
+    return parts
 
 
-def _picture(entry: tuple[str, bytes]) -> str:
-    name, content = entry
-    caption = html.escape(_CAPTIONS[name])
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,'
-        f'{base64.b64encode(content).decode()}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _texts(corpora: Sequence[Dataset], wanted: set[str]) -> dict[str, Document]:
+    return {
+        document.doc_id: document
+        for corpus in corpora
+        for document in corpus.documents()
+        if document.doc_id in wanted
+    }

@@ -28,7 +28,7 @@ from data_prep.former_names import with_current_names
 from dsi import versions
 from dsi.continual.callback import EvaluationCallback
 from dsi.continual.comparison import ComparisonOptions
-from dsi.continual.evaluation_queries import EvaluationQueries, measure
+from dsi.continual.evaluation_queries import EvaluationQueries, measure, measure_with_ranks
 from dsi.continual.increments import open_split, read_split
 from dsi.freed_memory import release_freed_memory
 from dsi.indexing.options import TrainingOptions
@@ -214,13 +214,17 @@ def run_strategy(
         seconds = time.perf_counter() - began
         watched = sum(callback.seconds for callback in callbacks)
         metrics = done.manifest.metrics
+        performance, ranks = measure_with_ranks(
+            index, evaluation_queries[: number + 1], options.beams
+        )
         value = {
             "corpus": number,
             "steps": metrics["steps"],
             "updates": metrics.get("examples", 0),
             "seconds": seconds - watched,
             "timing": dict(done.timing),
-            "performance": measure(index, evaluation_queries[: number + 1], options.beams),
+            "performance": performance,
+            "ranks": ranks,
         }
         write_json(file, value)
         for older in versions.names(index):

@@ -111,7 +111,10 @@ def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any
             if len(results) > 1:
                 run = measures_of(results)
                 run["stability"] = stability_of(curves_of(out, strategy, seed, len(results)))
-                run["results"] = results
+                run["results"] = [
+                    {name: value for name, value in result.items() if name != "ranks"}
+                    for result in results
+                ]
                 runs.append(run)
         if runs:
             summary["strategies"][strategy] = {"last": last_of(runs), "runs": runs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,11 @@ from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
 from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
 from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
 from dsi.evaluation.passages import judgments_of
-from dsi.reports.charts import Axes, Point, log_span, point_chart, span
-from dsi.reports.page import Cell, Heading, figures, page, remark, section, table
+from dsi.reports.charts import Axes, Drawing, Point, log_span, point_chart, span
+from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 
 MOST_SHOWN = 8
 """Queries per list."""
-_TEXT = 240
-"""Displayed characters per document."""
 
 
 def write_page(
@@ -66,34 +63,31 @@ def write_page(
         stream.write(page(title, conclusion(data), parts))
 
 
-def _cost_figures(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
     """Plots Hits@1 against each cost that several groups have, with a shared vertical axis."""
     values = [100 * group["measures"]["all"]["Success@1"]["mean"] for group in data["groups"]]
-    vertical = span(values, least=2.0)
+    vertical = span(values, least=2.0, most=100.0)
     drawn = []
     for cost in costs_of(data):
         found = [
-            (group, value)
-            for group, value in zip(data["groups"], values, strict=True)
+            Point(number, group["cost"][cost]["mean"], value, group["letter"], group["label"])
+            for number, (group, value) in enumerate(zip(data["groups"], values, strict=True))
             if cost in group["cost"] and group["cost"][cost]["mean"] > 0
         ]
         if len(found) < 2:
             continue
-        across = log_span([group["cost"][cost]["mean"] for group, _ in found])
         axes = Axes(
             f"Hits@1 and {cost}",
             f"{cost} (logarithmic)",
             "Hits@1, per cent",
-            across,
+            log_span([point.x for point in found]),
             vertical,
-            True,
+            log_x=True,
+            better="↖",
         )
-        points = [
-            Point(group["cost"][cost]["mean"], value, group["letter"], group["label"])
-            for group, value in found
-        ]
-        said = "; ".join(f"{group['letter']}: {group['label']}" for group, _ in found)
-        drawn.append((point_chart(axes, points), f"Better is up and left. {said}"))
+        named = [(point.number, f"{point.letter}: {point.label}") for point in found]
+        drawing = point_chart(axes, found).with_key(named)
+        drawn.append((drawing, f"{cost}: {COSTS[cost]}. Better is up and left."))
     return drawn
 
 
@@ -164,19 +158,18 @@ def _differences(
     for winner, loser, only in lists:
         if not only:
             continue
-        items = "".join(
-            f"<div><dt>{html.escape(texts[query])}</dt>"
-            + "".join(
-                f"<dd>right: {_shown(documents.get(doc))}</dd>"
-                for doc, grade in relevant[query].items()
-                if grade > 0
+        items = [
+            Example(
+                texts[query],
+                [
+                    *(("right", documents.get(d)) for d, g in relevant[query].items() if g > 0),
+                    ("found instead", documents.get(wrong[query] or "")),
+                ],
             )
-            + f'<dd class="soft">found instead: {_shown(documents.get(wrong[query] or ""))}</dd>'
-            + "</div>"
             for query in only[:MOST_SHOWN]
-        )
+        ]
         heading = f"Right at rank 1 with {winner}, not with {loser}: {len(only):,} queries"
-        parts.append(section(heading, f'<dl class="queries">{items}</dl>'))
+        parts.append(section(heading, examples(items)))
     return parts
 
 
@@ -189,12 +182,3 @@ def _documents(dataset: Dataset, wanted: set[str]) -> dict[str, Document]:
         if doc_id in wanted:
             found.setdefault(doc_id, document)
     return found
-
-
-def _shown(document: Document | None) -> str:
-    if document is None:
-        return "nothing"
-    text = " ".join(document.text.split())
-    text = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
-    title = f"<b>{html.escape(document.title)}</b> " if document.title else ""
-    return f"{title}{html.escape(text)}"

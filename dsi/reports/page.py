@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #59636e; --line: #d5dae0;
-  --shade: #f4f6f8; --c0: #0061a8; --c1: #b34700; --c2: #00755a; --c3: #a0327d; --c4: #6f5600;
-  --c5: #3f6fb5; --c6: #7a4bc2; --c7: #5b6670; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e6eaee; --soft: #9aa5b1;
-  --line: #37404a; --shade: #1e242b; --c0: #5cb3f2; --c1: #f59a4d; --c2: #3ecfa4; --c3: #ec8fca;
-  --c4: #dcc14f; --c5: #93b8f2; --c6: #bfa0f5; --c7: #aab5c0; } }
+from data_prep.dataset import Document
+from dsi.reports.charts import DARK, LIGHT, STYLE, Drawing
+
+MOST_OF_TEXT = 240
+"""Characters of a document that an example shows."""
+
+
+def _colors(theme: Mapping[str, str]) -> str:
+    return " ".join(f"--{name}: {value};" for name, value in theme.items())
+
+
+_STYLE = f"""
+:root {{ color-scheme: light dark; {_colors(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_colors(DARK)} }} }}
+{STYLE}
+"""
+_LAYOUT = """
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 68rem; margin: 0 auto; padding: 1rem; }
@@ -29,24 +39,22 @@ th.name, td.name { text-align: left; position: sticky; left: 0; background: var(
   white-space: normal; min-width: 8rem; max-width: 22rem; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
-figure { margin: 0; } figure > svg { max-width: 32rem; } img { max-width: 100%; }
-  svg { max-width: 100%; height: auto; } figure > svg { width: 100%; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
-svg text.title, svg text.letter { fill: var(--ink); font-weight: 600; }
-svg .grid { stroke: var(--line); } svg .rule { stroke: var(--soft); stroke-dasharray: 1 3; }
-ul.legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem;
-  font-size: .875rem; } ul.legend svg { vertical-align: middle; }
+figure { margin: 0; container-type: inline-size; } figure > svg { width: 100%; max-width: 32rem;
+  height: auto; }
+@container (max-width: 24rem) { svg text { font-size: 15px; } }
+.names { display: none; }
 dl.queries { margin: 0; } dl.queries dt { font-weight: 600; margin-top: .8rem; }
 dl.queries dd { margin: .1rem 0 0 1rem; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { body { padding: .7rem; } th small { display: none; }
+@media (max-width: 40rem) { body { padding: .7rem; }
+  th small { display: none; } .names { display: block; }
   td.name, th.name { min-width: 6rem; max-width: 9rem; } .lead { font-size: 1.1rem; } }
-@media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --line: #bbb;
-  --shade: #f4f6f8; --c0: #0061a8; --c1: #b34700; --c2: #00755a; --c3: #a0327d; --c4: #6f5600;
-  --c5: #3f6fb5; --c6: #7a4bc2; --c7: #5b6670; }
-  body { max-width: none; font-size: 10pt; } .wide { overflow: visible; } table { font-size: 7pt; }
-  th, td { padding: .15rem .3rem; } th small { display: none; } th.name, td.name { min-width: 0; }
+@media print { body { max-width: none; font-size: 10pt; } .wide { overflow: visible; }
+  table { font-size: 7pt; } th, td { padding: .15rem .3rem; } th small { display: none; }
+  .names { display: block; } th.name, td.name { min-width: 0; }
   figure, tr, dl.queries > div { break-inside: avoid; } }
 """
+_PRINT = {**LIGHT, "ink": "#000", "soft": "#444", "line": "#bbb"}
+_STYLE += f"{_LAYOUT}@media print {{ :root {{ color-scheme: light; {_colors(_PRINT)} }} }}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,15 @@ class Cell:
     text: str
     raised: str = ""
     best: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query, the documents to show with it as (role, document), and a note."""
+
+    query: str
+    documents: Sequence[tuple[str, Document | None]]
+    note: str = ""
 
 
 def page(title: str, conclusion: str, sections: Sequence[str]) -> str:
@@ -86,7 +103,10 @@ def page(title: str, conclusion: str, sections: Sequence[str]) -> str:
 
 
 def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> str:
-    """Returns a table whose first two columns name a row; the best value of a column is bold."""
+    """Returns a table; the best value of a column is bold.
+
+    Full names are in the headings, and below the table on phones and on paper.
+    """
     head = "".join(
         f'<th{_named(place)} scope="col">{html.escape(heading.symbol)}'
         + (f"<small>{html.escape(heading.name)}</small>" if heading.name else "")
@@ -99,9 +119,11 @@ def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> str:
         + "</tr>\n"
         for row in rows
     )
+    names = "; ".join(f"{each.symbol}: {each.name}" for each in headings if each.name)
     return (
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>"
+        + (f'<p class="soft names">{html.escape(names)}</p>' if names else "")
     )
 
 
@@ -120,13 +142,32 @@ def section(heading: str, *content: str) -> str:
     return f"<section><h2>{html.escape(heading)}</h2>\n" + "\n".join(content) + "</section>"
 
 
-def figures(drawn: Sequence[tuple[str, str]]) -> str:
-    """Returns figures side by side if they fit: (SVG, caption)."""
+def figures(drawn: Sequence[tuple[Drawing, str]]) -> str:
+    """Returns figures side by side if they fit: (figure, caption)."""
     inside = "".join(
-        f"<figure>{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"<figure>{drawing.svg()}<figcaption>{html.escape(caption)}</figcaption></figure>"
         for drawing, caption in drawn
     )
     return f'<div class="figures">{inside}</div>'
+
+
+def examples(found: Sequence[Example]) -> str:
+    """Returns queries with the texts of documents."""
+    items = []
+    for each in found:
+        lines = "".join(f"<dd>{role}: {_shown(document)}</dd>" for role, document in each.documents)
+        note = f'<dd class="soft">{html.escape(each.note)}</dd>' if each.note else ""
+        items.append(f"<div><dt>{html.escape(each.query)}</dt>{lines}{note}</div>")
+    return f'<dl class="queries">{"".join(items)}</dl>'
+
+
+def _shown(document: Document | None) -> str:
+    if document is None:
+        return "nothing"
+    text = " ".join(document.text.split())
+    text = text if len(text) <= MOST_OF_TEXT else f"{text[:MOST_OF_TEXT]}…"
+    title = f"<b>{html.escape(document.title)}</b> " if document.title else ""
+    return f"{title}{html.escape(text)}"
 
 
 def remark(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Plots the curves of a training run."""
+"""Draws the curves of a training run."""
 
 from __future__ import annotations
 
@@ -8,68 +8,104 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import replacing_file
+from dsi.reports.charts import Axes, Drawing, Line, line_chart, sheet, span
+from dsi.reports.page import figures, page, section
 from dsi.training.log import read_evaluations
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name -> steps and values."""
 
-_NAMES = "Give a name that ends in .png, .pdf or .svg, in a folder that exists"
+_SUFFIXES = (".html", ".htm", ".svg")
+_NAMES = "Give a name that ends in .html or .svg, in a folder that exists"
 _POINTS = 400
 """Maximum number of points per curve; longer curves are averaged over groups of steps."""
+_Y_LABELS = {
+    "loss": "loss",
+    "learning rate": "learning rate",
+    "speed": "tokens per second",
+    "dev queries": "mean over queries",
+    "documents": "share of documents",
+}
 
 
-def draw_curves(log: Path, file: Path, title: str) -> None:
-    """Plots loss, learning rate, speed and all evaluations of a run in one figure.
+def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
+    """Draws loss, learning rate, speed and all evaluations of one or several runs.
 
     Args:
-        log: The `log` folder of a version, or the working folder of a run.
-        file: Output file; the suffix selects the format (.png, .pdf, .svg).
-        title: Title of the figure.
+        logs: Name of a run -> the `log` folder of a version, or the working folder of a run. Runs
+            without training steps are left out.
+        file: Output file; the suffix selects the format: .html, a page that follows the theme of
+            the browser; .svg, one figure in light colors.
+        title: Title of the page or figure.
 
     Raises:
-        InputError: matplotlib is not installed, there are no curves, or the file cannot be
-            written.
+        InputError: No run has a curve, or the file cannot be written.
     """
-    if file.suffix not in (".png", ".pdf", ".svg") or not file.parent.is_dir():
+    if file.suffix not in _SUFFIXES or not file.parent.is_dir():
         raise InputError("cannot draw this file", where=file, hint=_NAMES)
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
+    runs = {name: _series(log) for name, log in logs.items()}
+    runs = {name: series for name, series in runs.items() if _last_step([series])}
+    if not runs:
         raise InputError(
-            "drawing curves needs the package matplotlib",
-            where="--curves",
-            hint="pip install 'dsi-toolkit[figures]'",
-        ) from None
-    panels = _panels(log)
-    if not panels:
-        raise InputError(
-            "this version has no training curves",
-            where=log,
-            hint="Only versions that were trained have some; see the versions in dsi info",
+            "this version has no training curves" if len(logs) == 1 else "no version was trained",
+            where=next(iter(logs.values())),
+            hint="Only versions that took training steps have some; see the versions in dsi info",
         )
-    columns = 2 if len(panels) > 1 else 1
-    rows = -(-len(panels) // columns)
-    with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
-        figure = Figure(figsize=(5.2 * columns, 3.2 * rows), layout="constrained")
-        figure.suptitle(title)
-        for place, (name, (series, limits)) in enumerate(panels.items(), 1):
-            axes = figure.add_subplot(rows, columns, place)
-            axes.set_title(name)
-            axes.set_xlabel("step")
-            for label, (steps, values) in series.items():
-                marker = "o" if len(steps) < 30 else None
-                axes.plot(steps, values, marker=marker, markersize=3, label=label)
-            if limits is not None:
-                axes.set_ylim(*limits)
-            if len(series) > 1:
-                axes.legend()
-        with replacing_file(file) as fresh:
-            figure.savefig(fresh, dpi=150, format=file.suffix[1:])
+    drawn = {name: _panels(series, list(runs.values())) for name, series in runs.items()}
+    if file.suffix == ".svg":
+        content = sheet(title, _sheet_rows(drawn))
+    else:
+        said = f"Curves of {', '.join(drawn)}, over the optimizer steps of each."
+        parts = [
+            section(name, figures([(panel, "") for panel in panels]))
+            for name, panels in drawn.items()
+        ]
+        content = page(title, said, parts)
+    with replacing_file(file) as fresh:
+        fresh.write_text(content, encoding="utf-8")
 
 
-def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
-    """Returns the data and axis limits of each panel."""
+def _sheet_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
+    """Returns two figures per row; with several runs, a row per run, which then begins with it."""
+    if len(drawn) > 1:
+        return [list(panels) for panels in drawn.values()]
+    [panels] = drawn.values()
+    return [list(panels[start : start + 2]) for start in range(0, len(panels), 2)]
+
+
+def _last_step(runs: Sequence[Mapping[str, Series]]) -> float:
+    """Returns the last step of any curve; 0 if no run took a training step."""
+    steps = [max(steps) for run in runs for panel in run.values() for steps, _ in panel.values()]
+    return max(steps, default=0)
+
+
+def _panels(series: Mapping[str, Series], runs: Sequence[Mapping[str, Series]]) -> list[Drawing]:
+    """Returns the figures of a run, with the same axes as those of the other runs."""
+    drawn = []
+    for name, found in series.items():
+        panels = [run[name] for run in runs if name in run]
+        values = [value for panel in panels for _, each in panel.values() for value in each]
+        shares = name in ("dev queries", "documents")
+        axes = Axes(
+            name,
+            "optimizer step",
+            _Y_LABELS[name],
+            (0, _last_step(runs) * 1.02),
+            (-0.02, 1.02) if shares else span(values),
+            better="↑" if shares else "↓" if name == "loss" else "",
+        )
+        lines = [
+            Line(number, label, list(zip(steps, ordinates, strict=True)))
+            for number, (label, (steps, ordinates)) in enumerate(found.items())
+        ]
+        panel = line_chart(axes, lines)
+        named = [(line.number, line.label) for line in lines]
+        drawn.append(panel.with_key(named) if shares or len(lines) > 1 else panel)
+    return drawn
+
+
+def _series(log: Path) -> dict[str, Series]:
+    """Returns the data of each figure."""
     scalars = read_scalars(log / "tensorboard")
     rows = read_evaluations(log)
     loss = {"loss": "training/loss"}
@@ -79,32 +115,29 @@ def _panels(log: Path) -> dict[str, tuple[Series, tuple[float, float] | None]]:
     wanted: dict[str, dict[str, str]] = {
         "loss": loss,
         "learning rate": {"learning rate": "training/lr"},
-        "tokens per second": {"tokens per second": "training/tokens_per_second"},
+        "speed": {"tokens per second": "training/tokens_per_second"},
     }
-    panels: dict[str, tuple[Series, tuple[float, float] | None]] = {}
+    found: dict[str, Series] = {}
     for panel, tags in wanted.items():
-        found = {name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
-        if found:
-            panels[panel] = (found, None)
+        there = {name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
+        if there:
+            found[panel] = there
     measured = {name for row in rows for name in row} - {"step", "loss"}
     documents = {"documents Success@1": "memorized", "never forgotten": "never forgotten"}
     dev = sorted(measured - set(documents) - {"forgetting events"})
     for panel, names in {
-        "dev queries": {name: name for name in dev},
+        "dev queries": {name: name.replace("Success@", "Hits@") for name in dev},
         "documents": {name: said for name, said in documents.items() if name in measured},
     }.items():
         if names:
-            panels[panel] = (
-                {
-                    said: (
-                        [row["step"] for row in rows if name in row],
-                        [row[name] for row in rows if name in row],
-                    )
-                    for name, said in names.items()
-                },
-                (-0.02, 1.02),
-            )
-    return panels
+            found[panel] = {
+                said: (
+                    [row["step"] for row in rows if name in row],
+                    [row[name] for row in rows if name in row],
+                )
+                for name, said in names.items()
+            }
+    return found
 
 
 def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:

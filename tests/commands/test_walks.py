@@ -158,6 +158,12 @@ def test_the_report_needs_no_other_file_and_says_the_conclusion_first(grid):
         (["--docids", "atomic,atomic"], "the same training"),
         (["--seeds", "1,1"], "different ones"),
         (["--sam", "yes,no"], "'yes' is not true or false"),
+        (["--sam", "false,true"], "sam.rho 0.05 trains 160 steps and sam.rho 0.0 0"),
+        (["--lexical.enabled", "true,false"], "would compare the steps, too. Train all alike with"),
+        (
+            ["--variants", '{"a": {"sam.rho": 0.05}, "b": {"loop.steps": 5}}'],
+            "state loop.steps in each variant",
+        ),
         (["--table", "t.docx"], "nothing says the format"),
         (["--loop.steps", "1,many"], "'many' is not a value"),
     ],
@@ -179,3 +185,13 @@ def test_a_dry_run_lists_the_trainings(judged, tmp_path, capsys):
     planned = json.loads(capsys.readouterr().out)
     assert planned["trainings"] == 12
     assert planned["cells"][1] == {"docids": "atomic", "sam.rho": 0.05, "seed": 1}
+    assert planned["steps"] == [5] * 12
+
+
+def test_stated_steps_may_differ(judged, tmp_path, capsys):
+    words = ["--variants", '{"none": {}, "some": {"sam.rho": 0.05}}', "--loop.steps", "3,5"]
+    capsys.readouterr()
+    assert (
+        main(["compare", str(judged), "--out", str(tmp_path), *words, "--dry_run", "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["steps"] == [3, 5, 3, 5]

@@ -14,8 +14,8 @@ from data_prep.errors import InputError
 from dsi.continual import protocol
 from dsi.continual.callback import EvaluationCallback, read_curve
 from dsi.continual.evaluation_queries import EvaluationQueries
-from dsi.continual.figures import write_pictures
 from dsi.continual.increments import open_split, split_dataset
+from dsi.continual.page import write_page
 from dsi.continual.protocol import ContinualOptions, run_continual
 from dsi.continual.summary import performance_of, results_of, stability_of
 from dsi.updating.options import UpdateOptions
@@ -131,23 +131,6 @@ def test_the_first_row_is_of_the_grown_model_before_any_step(index, corpora, tmp
     assert rows[0]["corpora"] != rows[-1]["corpora"], "so high a learning rate spoils the index"
 
 
-def test_axes_show_all_that_is_drawn_and_never_less_than_two_points(compared):
-    from dsi.continual.figures import _wide_enough, curves_figure
-
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    _, (one, two) = pyplot.subplots(1, 2, sharey=True)
-    one.plot([0, 1], [100.0, 99.9])
-    two.plot([0, 1], [100.0, 90.0])
-    _wide_enough(one)
-    assert one.get_ylim() == pytest.approx((98.1, 100.1))
-    _wide_enough(one, two)
-    assert one.get_ylim() == two.get_ylim() == pytest.approx((89.5, 100.5))
-    drawn = curves_figure(compared[0], ["generative"])
-    (line, *_) = drawn.axes[0].get_lines()[2:3]
-    assert line.get_xdata()[0] == 0, "a curve begins before the first step"
-    pyplot.close("all")
-
-
 def test_it_continues_where_it_stopped(compared, split, monkeypatch):
     out, summary = compared
     monkeypatch.setattr(protocol, "update_index", None)
@@ -205,16 +188,25 @@ def test_histories_begin_with_a_corpus_own_end():
     assert stability_of([[], []]) == {}
 
 
-def test_the_page_holds_everything(compared):
+def test_the_page_holds_everything(compared, split):
     out, summary = compared
-    files = write_pictures(out, summary, "A <small> comparison")
-    assert sorted(file.name for file in files) == ["curves.png", "measures.png", "report.html"]
-    assert all(file.read_bytes()[:4] == b"\x89PNG" for file in files[:-1])
-    page = files[-1].read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 2
-    assert not re.search(r'(src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
+    files = write_page(out / "report.html", out, summary, "A <small> comparison", open_split(split))
+    assert [file.name for file in files] == ["report.html", "increments.svg", "curves.svg"]
+    page = files[0].read_text(encoding="utf-8")
+    assert page.count("<svg ") == 2 + 2 + 1 + 9 + 1 + 1, "with keys; instant has no curve"
+    assert not re.search(r'(src|href)="', page), "nothing is loaded from elsewhere"
     assert "A &lt;small&gt; comparison" in page
     assert ">generative<" in page
+
+
+def test_the_rank_of_every_query_is_kept(compared, split):
+    out, _ = compared
+    last = results_of(out, "generative", 0)[-1]
+    sizes = [len(EvaluationQueries.of(corpus).queries) for corpus in open_split(split)]
+    assert [len(ranks) for ranks in last["ranks"]] == sizes
+    for ranks, measured in zip(last["ranks"], last["performance"], strict=True):
+        assert sum(0 < rank <= 10 for rank in ranks) / len(ranks) == measured["Hits@10"]
+        assert sum(rank == 1 for rank in ranks) / len(ranks) == measured["Hits@1"]
 
 
 def test_options_after_a_strategy():
