@@ -26,6 +26,31 @@ def never_ask() -> None:
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
+def import_sentence_transformers(what: str, where: str | os.PathLike[str] | None) -> Any:
+    """Returns sentence-transformers; before version 6 it runs a folder's code without asking.
+
+    Args:
+        what: What needs it, for the error.
+        where: The option that asked for it.
+
+    Raises:
+        InputError: It is missing, or too old.
+    """
+    try:
+        import sentence_transformers
+
+        if int(sentence_transformers.__version__.split(".")[0]) < 6:
+            raise ImportError
+    except ImportError:
+        raise InputError(
+            f"{what} needs the package sentence-transformers, version 6 or later",
+            where=where,
+            hint="pip install 'dsi-toolkit[embeddings]'",
+        ) from None
+    never_ask()
+    return sentence_transformers
+
+
 def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
     """Refuses a configuration that names external code, at any depth.
 

@@ -82,7 +82,7 @@ class Filter:
         if options.cross_encoder is not None:
             from data_prep.cross_encoder import CrossEncoder
 
-            self._scorer = CrossEncoder(options.cross_encoder)
+            self._scorer = CrossEncoder(options.cross_encoder, "--filter.cross_encoder")
 
     def keep(
         self, documents: Sequence[Document], written: Sequence[Sequence[PseudoQuery]]

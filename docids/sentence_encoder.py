@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import never_ask
+from data_prep.remote_code import import_sentence_transformers
 
 _BATCH = 32
 _BAR = 1000
@@ -223,8 +223,7 @@ class SentenceEncoder:
 
 def _load(model: str, where: str | None) -> Any:
     """Returns the SentenceTransformer of a hub id or folder, in float32."""
-    package = _package(model, where)
-    never_ask()
+    package = import_sentence_transformers(f"the encoder {model!r}", where)
     place = Path(model)
     if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
         # Libraries take it for a hub id, and log a warning of their own.
@@ -251,22 +250,6 @@ def _load(model: str, where: str | None) -> Any:
             hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         ) from None
     return loaded.float().eval()
-
-
-def _package(model: str, where: str | None) -> Any:
-    """Returns sentence-transformers; before version 6 it runs a folder's code without asking."""
-    try:
-        import sentence_transformers
-
-        if int(sentence_transformers.__version__.split(".")[0]) < 6:
-            raise ImportError
-    except ImportError:
-        raise InputError(
-            f"the encoder {model!r} needs the package sentence-transformers, version 6 or later",
-            where=where,
-            hint="pip install 'dsi-toolkit[embeddings]'",
-        ) from None
-    return sentence_transformers
 
 
 def _code_error(model: str, where: str | None) -> InputError:

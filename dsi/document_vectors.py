@@ -59,7 +59,7 @@ def vectors_of(
     left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
         left = track(batches[begun:], "encoding documents")
-    with evaluating(encoder), torch.inference_mode():
+    with evaluating(encoder):
         for done, rows in enumerate(left, begun + 1):
             tokens, mask = padded([texts[row] or [0] for row in rows.tolist()])
             made = encoder.vectors(tokens.to(device), mask.to(device)).float()

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode within the context, even if an error occurs."""
+def evaluating(
+    module: nn.Module, gradients: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
+) -> Iterator[None]:
+    """Evaluation mode; the module's own mode is restored, even after an error.
+
+    Args:
+        module: The module.
+        gradients: `torch.inference_mode`; `torch.no_grad` where results enter a differentiated
+            computation later, `torch.enable_grad` where gradients are computed.
+    """
     training = module.training
     module.eval()
     try:
-        yield
+        with gradients():
+            yield
     finally:
         module.train(training)
 

@@ -1,4 +1,4 @@
-"""Imports inside dsi run one way: no cycles between modules, no backward imports between folders.
+"""Imports inside dsi run one way: no cycles of modules or packages, no backward imports of folders.
 
 Every import counts, including those inside functions and for type checkers.
 """
@@ -79,6 +79,24 @@ def circles(pairs: list[tuple[str, str]]) -> set[str]:
         pairs = left
 
 
+def between_packages(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """Returns pairs of neighbours (modules or packages of one package) -> the imports behind them.
+
+    dsi.a.x.one -> dsi.a.y.two counts as an import of dsi.a.y by dsi.a.x. What a package's own
+    `__init__` imports does not count: it fills registries.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for pair in pairs:
+        first, second = (module.split(".") for module in pair)
+        depth = next(
+            (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None
+        )
+        if depth is not None:
+            ends = (".".join(first[: depth + 1]), ".".join(second[: depth + 1]))
+            found.setdefault(ends, []).append(" -> ".join(pair))
+    return found
+
+
 def test_every_folder_and_module_has_its_layer():
     assert {layer(name) for name in modules() if name != "dsi"} <= set(LAYERS)
 
@@ -93,3 +111,16 @@ def test_no_modules_import_each_other_in_a_circle():
     found = circles(arrows())
     back = [f"{a} -> {b}" for a, b in arrows() if a in found and b in found]
     assert not back, "\n".join(back)
+
+
+def test_no_packages_import_each_other_in_a_circle():
+    pairs = between_packages(arrows())
+    found = circles(sorted(pairs))
+    back = [line for (a, b), lines in pairs.items() if {a, b} <= found for line in lines]
+    assert not back, "\n".join(back)
+
+
+def test_a_circle_of_sub_packages_is_found():
+    pairs = [("dsi.a.x.one", "dsi.a.y.two"), ("dsi.a.y.three", "dsi.a.x.four")]
+    assert not circles(pairs)
+    assert circles(sorted(between_packages(pairs))) == {"dsi.a.x", "dsi.a.y"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dsi.objectives.base import Objective
-    from dsi.updating.strategies.base import Update
+    from dsi.updating.plan import Update
 
 
 class EvaluationCallback:

@@ -74,7 +74,7 @@ def decoder_states(
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
     base = decoder_without_head(model)
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model):
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
             lines = [part(texts[row], 0, longest) or [0] for row in rows]

@@ -42,7 +42,7 @@ def last_states(
     device = model.get_output_embeddings().weight.device
     width = model.get_output_embeddings().in_features
     states = np.zeros((len(texts), width), np.float32)
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model):
         for picked in _batches([len(text) for text in texts]):
             input_ids, mask = padded([texts[number] for number in picked])
             begun, there = padded([[PAD, *prefixes[number]] for number in picked])

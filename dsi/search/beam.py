@@ -131,7 +131,7 @@ def beam_search(
     if document_scores is not None:
         needed += LookAhead.elements_per_query(trie, document_scores.shape[1])
     batch = max(1, max_elements // needed)
-    with torch.inference_mode(), evaluating(model):
+    with evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             decoder = start_decoder(model, input_ids[part], attention_mask[part])

@@ -107,7 +107,7 @@ def explained_paths(
     """
     steps: list[list[Step]] = [[] for _ in identifiers]
     input_ids, attention_mask = readable(input_ids, attention_mask)
-    with torch.inference_mode(), evaluating(model):
+    with evaluating(model):
         decoder = start_decoder(model, input_ids, attention_mask)
         codes = torch.full((1, 1), PAD, device=trie.device)
         nodes = torch.zeros_like(codes)

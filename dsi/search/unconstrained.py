@@ -79,7 +79,7 @@ def unconstrained_search(
     # In addition, each continuation has its score, key and node.
     needed += 8 * beams * model.get_output_embeddings().weight.shape[0]
     batch = max(1, max_elements // needed)
-    with torch.inference_mode(), evaluating(model):
+    with evaluating(model):
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             added = None if document_scores is None else document_scores[part]

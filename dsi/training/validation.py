@@ -109,7 +109,7 @@ def ranks_of(
     """
     ranks = np.full(len(queries), np.inf)
     order = np.argsort([len(line) for line in queries.tokens], kind="stable")
-    with evaluating(model):
+    with evaluating(model, torch.no_grad):
         for start in range(0, len(order), _BATCH):
             picked = order[start : start + _BATCH]
             input_ids, mask = padded([queries.tokens[number] for number in picked])

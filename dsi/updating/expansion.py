@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
-from dsi.updating.strategies.base import Update
+from dsi.updating.plan import Update
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

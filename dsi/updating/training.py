@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsi.indexing.start import DEFAULT_STEPS
 from dsi.updating.expansion import grown_model
 from dsi.updating.inherited_options import inherited_terms
-from dsi.updating.strategies.base import Outcome, Plan, Strategy, Update
+from dsi.updating.plan import Plan, Update
+from dsi.updating.strategies.base import Outcome, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -36,8 +36,9 @@ from dsi.updating.first_training import training_options
 from dsi.updating.inherited_options import not_inherited
 from dsi.updating.options import UpdateOptions
 from dsi.updating.parent import check_parent
+from dsi.updating.plan import Update
 from dsi.updating.strategies import parse_strategies
-from dsi.updating.strategies.base import Outcome, Standalone, Update, refuse_other_heads
+from dsi.updating.strategies.base import Outcome, Standalone, refuse_other_heads
 from dsi.updating.strategy_parsing import resolved
 from dsi.updating.strategy_state import write_strategy_state
 from dsi.updating.workspace import (

@@ -46,7 +46,7 @@ from dsi.stored_corpus import (
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.options import UpdateOptions
-from dsi.updating.strategies.base import Update
+from dsi.updating.plan import Update
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:

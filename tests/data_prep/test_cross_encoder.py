@@ -9,6 +9,8 @@ from data_prep import cross_encoder
 from data_prep.cross_encoder import CrossEncoder
 from data_prep.errors import InputError
 
+pytest.importorskip("sentence_transformers")
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "otter", "heron", "river", "the", "swims", "who"]
 
 
@@ -38,7 +40,7 @@ def checkpoint(tmp_path_factory):
 def test_scores_do_not_depend_on_the_batch(checkpoint, monkeypatch):
     queries = ["who swims", "heron", "otter river", "who"]
     documents = ["the otter swims", "the river", "the heron " * 40, "otter"]
-    model = CrossEncoder(str(checkpoint))
+    model = CrossEncoder(str(checkpoint), "--filter.cross_encoder")
     together = model.score(queries, documents)
     monkeypatch.setattr(cross_encoder, "BATCH", 1)
     assert model.score(queries, documents).tolist() == pytest.approx(together.tolist(), abs=1e-5)
@@ -47,5 +49,5 @@ def test_scores_do_not_depend_on_the_batch(checkpoint, monkeypatch):
 
 
 def test_a_model_that_is_not_there_is_told():
-    with pytest.raises(InputError, match="cannot load the cross-encoder 'no/such'"):
-        CrossEncoder("no/such")
+    with pytest.raises(InputError, match="no cross-encoder 'no/such'"):
+        CrossEncoder("no/such", "--filter.cross_encoder")

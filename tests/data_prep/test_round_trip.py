@@ -74,8 +74,8 @@ def test_only_those_that_find_their_document_are_kept(dataset):
 
 def test_the_best_by_a_cross_encoder_are_kept_in_their_order(dataset, monkeypatch):
     class Longest:
-        def __init__(self, name):
-            assert name == "somewhere"
+        def __init__(self, name, where):
+            assert (name, where) == ("somewhere", "--filter.cross_encoder")
 
         def score(self, queries, documents):
             assert set(documents) == {"Otter The otter swims in the river."}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -18,8 +18,6 @@ from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from dsi.training.engines.base import Engine
 
 _LAYER = re.compile(
     r"(encoder|decoder)\.(?:(?:network|language_model)\.(?:[a-z_]+\.)??)??"
@@ -167,7 +165,14 @@ def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
     return options.lr * (1 - done)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer | Engine, lr: float) -> None:
+class _HasGroups(Protocol):
+    """An optimizer, or an engine."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+
+def set_learning_rate(optimizer: _HasGroups, lr: float) -> None:
     """Sets the learning rate of every group to `lr` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]

@@ -14,7 +14,7 @@ from dsi.updating.data.proportions import NEW, OLD, apportion
 from dsi.updating.data.view_batches import ViewBatches
 
 if TYPE_CHECKING:
-    from dsi.updating.strategies.base import Plan, Update
+    from dsi.updating.plan import Plan, Update
 
 
 def gather(plan: Plan) -> dict[str, Examples]:

@@ -13,7 +13,7 @@ from dsi.data.examples import per_identifier
 from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Targets, decoder_inputs
 from dsi.updating.data.gathering import gather
-from dsi.updating.strategies.base import Plan
+from dsi.updating.plan import Plan
 
 
 def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
@@ -88,7 +88,7 @@ def per_sample_gradients(
         batches: Batches of one example each.
         targets: The identifiers.
     """
-    with evaluating(model):
+    with evaluating(model, torch.enable_grad):
         for batch in batches:
             if len(batch) != 1:
                 raise ValueError(f"a batch of {len(batch)} examples has no gradient of one")

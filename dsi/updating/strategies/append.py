@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+from dsi.updating.plan import Update
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone
 
 
 class Append(Standalone):

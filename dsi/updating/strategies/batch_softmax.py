@@ -18,7 +18,8 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import IGNORED, Forward, Objective
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class BatchSoftmax(Objective):

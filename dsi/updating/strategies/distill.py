@@ -21,8 +21,9 @@ import torch
 from torch.nn import functional
 
 from dsi.objectives.base import IGNORED, Forward, Objective
+from dsi.updating.plan import Plan
 from dsi.updating.regularization.per_sample_gradients import is_old
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 def kl_to_before(

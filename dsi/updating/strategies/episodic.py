@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from data_prep.errors import InputError
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class Episodic(Strategy):

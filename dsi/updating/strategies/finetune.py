@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class Finetune(Strategy):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from data_prep.errors import InputError
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 def freeze_rows(weight: torch.Tensor, known: int) -> None:

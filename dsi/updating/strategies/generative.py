@@ -7,7 +7,8 @@ generator. With `ratio` r, r document texts are sampled per query (DSI++ uses 32
 from __future__ import annotations
 
 from data_prep.errors import InputError
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class Generative(Strategy):

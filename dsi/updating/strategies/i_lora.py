@@ -25,8 +25,9 @@ from torch.func import functional_call
 
 from dsi.objectives.base import IGNORED, Forward, Objective
 from dsi.training.optimization.lora import is_adapter
+from dsi.updating.plan import Plan
 from dsi.updating.regularization.per_sample_gradients import is_old
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 from dsi.updating.structures.low_rank import add_low_rank, merge_at_end
 
 

@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+from dsi.updating.plan import Update
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,8 @@ from typing import Any
 
 from dsi.data.batching import Batches
 from dsi.updating.data.gathering import gather
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 from dsi.updating.structures.low_rank import unfreeze_backbone
 from dsi.updating.structures.parallel_adapter import (
     add_parallel_adapters,

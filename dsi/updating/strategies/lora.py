@@ -7,7 +7,8 @@ merged into W, so that the next update starts with a new one and search costs no
 
 from __future__ import annotations
 
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 from dsi.updating.structures.low_rank import add_low_rank, merge_at_end
 
 

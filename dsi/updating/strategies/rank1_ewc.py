@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
+from dsi.updating.plan import Plan
 from dsi.updating.regularization.per_sample_gradients import (
     old_batches,
     per_sample_gradients,
@@ -19,7 +20,7 @@ from dsi.updating.regularization.per_sample_gradients import (
     trained_weights,
 )
 from dsi.updating.regularization.weight_penalty import WeightPenalty, reference_weights
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 Gradients = Iterable[Mapping[str, torch.Tensor]]
 

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from dsi.objectives.base import Objective
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 from dsi.updating.strategy_state import read_strategy_state
 from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+from dsi.updating.plan import Update
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone
 
 
 class Retrain(Standalone):

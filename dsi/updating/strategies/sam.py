@@ -6,7 +6,8 @@ DSI++ (Mehta et al., EMNLP 2023, section 4) finds that documents are then forgot
 
 from __future__ import annotations
 
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class Sam(Strategy):

@@ -21,8 +21,9 @@ import torch
 from dsi.data.batching import Batch
 from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Objective, Targets, decoder_inputs
+from dsi.updating.plan import Plan
 from dsi.updating.regularization.per_sample_gradients import old_batches, targets_of
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 def threshold_margin(
@@ -68,7 +69,7 @@ class ThresholdMargin(Objective):
     ) -> None:
         super().__init__(weight)
         self.inputs = [_inputs(batch, targets) for batch in batches]
-        with evaluating(model), torch.no_grad():
+        with evaluating(model, torch.no_grad):
             self.before = [_states(model, inputs) for inputs in self.inputs]
         everything = torch.cat(self.before)
         mean, deviation = everything.mean(dim=0), everything.std(dim=0)

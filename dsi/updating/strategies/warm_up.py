@@ -8,7 +8,8 @@ keep up.
 
 from __future__ import annotations
 
-from dsi.updating.strategies.base import STRATEGIES, Plan, Strategy
+from dsi.updating.plan import Plan
+from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class WarmUp(Strategy):

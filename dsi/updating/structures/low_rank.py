@@ -12,7 +12,7 @@ from dsi.training.options import LoraOptions
 if TYPE_CHECKING:
     import torch
 
-    from dsi.updating.strategies.base import Plan
+    from dsi.updating.plan import Plan
 
 RANK = 8
 """Default rank of the adapters of an update if the first training had none."""

@@ -111,7 +111,7 @@ def activity(
     ]
     network: Any = model
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model, torch.no_grad):
             for batch in batches:
                 network(
                     input_ids=torch.from_numpy(batch.input_ids),
