@@ -46,6 +46,7 @@ class Way:
         changes: Training options that differ, as `small.options` takes them.
         quick: Whether it is tried under every engine in every test run, not in the full one only.
         alone: Whether it is for one process without DeepSpeed.
+        variant: Whether it is close to another way, and tried in the full test run only.
         steps: How many it takes.
         pretrained: A kind of checkpoint (`small.checkpoint`) to start from, in place of T5.
     """
@@ -54,6 +55,7 @@ class Way:
     changes: dict[str, Any] = field(default_factory=dict)
     quick: bool = False
     alone: bool = False
+    variant: bool = False
     steps: int = 24
     pretrained: str | None = None
 
@@ -72,20 +74,20 @@ WAYS = [
     Way("plain", quick=True),
     Way("one-code", {"docids": "atomic"}),
     Way("accumulation", {"loop__accumulation": 3}),
-    Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}),
+    Way("budget-of-tokens", {"loop__batch": None, "loop__tokens": 240}, variant=True),
     # Only attention is grouped in T5; other networks process each group in a separate pass.
     Way("length-buckets", {"loop__length_buckets": 3}, steps=48, pretrained="bart"),
-    Way("padded", {"loop__length_buckets": 1}),
+    Way("padded", {"loop__length_buckets": 1}, variant=True),
     Way("checkpointing", {"loop__gradient_checkpointing": True}),
     Way("sam", {"sam": SamOptions(rho=0.05)}, quick=True),
-    Way("sam-adaptive", {"sam": SamOptions(rho=0.15, adaptive=True)}),
-    Way("sam-every-second-step", {"sam": SamOptions(rho=0.05, every=2)}),
+    Way("sam-adaptive", {"sam": SamOptions(rho=0.15, adaptive=True)}, variant=True),
+    Way("sam-every-second-step", {"sam": SamOptions(rho=0.05, every=2)}, variant=True),
     Way("sam-half-a-batch", {"sam": SamOptions(rho=0.05, fraction=0.5)}),
-    Way("sam-rows", {"sam": SamOptions(rho=0.05, weights="rows")}),
-    Way("sam-accumulation", {"sam": SamOptions(rho=0.05), "loop__accumulation": 2}),
+    Way("sam-rows", {"sam": SamOptions(rho=0.05, weights="rows")}, variant=True),
+    Way("sam-accumulation", {"sam": SamOptions(rho=0.05), "loop__accumulation": 2}, variant=True),
     Way("dropout", {"model__dropout": 0.1}),
     Way("lora", {"lora": LoraOptions(rank=8)}),
-    Way("lora-sam", {"lora": LoraOptions(rank=8), "sam": SamOptions(rho=0.05)}),
+    Way("lora-sam", {"lora": LoraOptions(rank=8), "sam": SamOptions(rho=0.05)}, variant=True),
     Way(
         "r-drop",
         {"model__dropout": 0.1, "objectives": objectives(r_drop=RDropOptions(weight=0.15))},
@@ -98,6 +100,7 @@ WAYS = [
     Way(
         "rank-listmle",
         {"objectives": objectives(rank=RankOptions(weight=0.2, form="listmle"))},
+        variant=True,
     ),
     Way("distillation", {"objectives": objectives(distillation=DistillationOptions(weight=0.1))}),
     Way(
@@ -109,9 +112,10 @@ WAYS = [
                 distillation=DistillationOptions(weight=0.1),
             ),
         },
+        variant=True,
     ),
-    Way("constrained-score", {"loop__score": "constrained"}),
-    Way("indexing-beside", {"mix": MixOptions(indexing=0.5, pseudo=0, labelled=0.5)}),
+    Way("constrained-score", {"loop__score": "constrained"}, variant=True),
+    Way("indexing-beside", {"mix": MixOptions(indexing=0.5, pseudo=0, labelled=0.5)}, variant=True),
     Way("adafactor", {"optimizer__name": "adafactor", "optimizer__lr": 1e-2}, alone=True),
     Way("touched-rows", {"optimizer__rows": "touched"}, alone=True),
     Way(

@@ -1,7 +1,7 @@
 """Every training configuration learns a learnable task, in every precision and engine.
 
 The bf16 loss follows that of fp32, every trainable weight changes, and memorized queries are
-answered. Slow cells with two processes are marked slow.
+answered. Variants, and most cells with two processes, are marked slow.
 """
 
 from __future__ import annotations
@@ -63,7 +63,13 @@ def assert_follows(found: Learned, expected: Learned, bound: float = CLOSE) -> N
     assert max(gaps) < bound
 
 
-@pytest.mark.parametrize("cell", ALONE, ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, id=cell.name, marks=(pytest.mark.slow,) if cell.way.variant else ())
+        for cell in ALONE
+    ],
+)
 def test_one_process_learns(cell, learned):
     found = learned(cell.name)
     assert_learned(found)
