@@ -31,7 +31,12 @@ def run(launcher: list[str], dataset: Path, words: list[str]) -> dict[str, bytes
 
 @pytest.mark.parametrize(
     "generator",
-    [pytest.param("seq2seq", marks=pytest.mark.slow), "memory", "extractive", "selective"],
+    [
+        pytest.param("seq2seq", marks=pytest.mark.slow),
+        "memory",
+        pytest.param("extractive", marks=pytest.mark.slow),
+        "selective",
+    ],
 )
 def test_two_processes_write_what_one_writes(generator, dataset, encoder_decoder, tmp_path):
     words = ["--per-doc", "2", "--round-trip", "0"]

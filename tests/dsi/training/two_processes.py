@@ -75,7 +75,7 @@ def run(words: Sequence[str], environment: dict[str, str], folder: str) -> None:
     for number, name in enumerate(("out", "err"), 1):
         with open(Path(folder, name), "w") as file:
             os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     sys.argv = ["dsi", *words]
     from dsi.__main__ import run as run_command
 
