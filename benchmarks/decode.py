@@ -41,7 +41,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from docids.table import FIRST_CODE, DocidTable
 from docids.trie import Trie
-from dsi.backbone import SIZES, graft_docids
+from dsi.backbone import SIZES, set_docid_alphabet
 from dsi.kernels.packed_linear import PackedLinear, packed
 from dsi.search import beam
 from dsi.search.beam import beam_search
@@ -149,7 +149,7 @@ def build(shape: str, alphabet: int) -> Any:
         num_heads=size.heads,
         tie_word_embeddings=False,
     )
-    return graft_docids(T5ForConditionalGeneration(config), TEXT_TOKENS, alphabet).eval()
+    return set_docid_alphabet(T5ForConditionalGeneration(config), TEXT_TOKENS, alphabet).eval()
 
 
 def ask(batch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -139,7 +139,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from dsi import versions
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
-    from dsi.commands.search_flags import SearchFlags
+    from dsi.commands.search_arguments import SearchArguments
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
@@ -187,7 +187,7 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         minutes = (time.perf_counter() - started) / 60
         version = versions.folder(index, versions.live(index))
         quality = _quality(Assignment.open(version / "assignment"), dataset)
-        flags = SearchFlags(beams=arguments.beams)
+        flags = SearchArguments(beams=arguments.beams)
         beside = {"bm25": "bm25", "bm25+queries": "bm25+queries"}
         if arguments.encoder is not None:
             beside |= {f"{name}:{arguments.encoder}": name for name in DENSE}

@@ -4,7 +4,7 @@
     python benchmarks/generators.py --dataset squad-dev=PATH --generators memory --memory-steps 200
     python benchmarks/generators.py --dataset squad-dev=PATH --generators seq2seq --seq2seq PATH
 
-What an index learns from them is measured by `effectiveness.py --suite generators`. Labelled
+What an index learns from them is measured by `effectiveness.py --suite generators`. Labeled
 training queries are asked too, as a mark to read the others by. Cells that are in
 `results/generators.jsonl` are not measured again.
 """

@@ -97,7 +97,7 @@ def quality(name: str, source: str) -> None:
     from data_prep.dataset import Dataset
     from docids.kind_options import KindOptions
     from docids.kinds import KINDS
-    from docids.kinds.tree import TreeOptions
+    from docids.kinds.cluster_tree import TreeOptions
     from docids.kinds.url import UrlOptions
     from docids.pseudo_queries import queries_of
     from dsi.commands.docids import docids

@@ -28,7 +28,7 @@ from typing import Any
 
 from record import cell, show
 
-from data_prep.text import sentences
+from data_prep.text_processing import sentences
 
 STAGES = ("prepare", "docids", "train", "search", "update", "delete", "train steps")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.text import IN_WORDS, normalize, snowball, spaced, stopwords
+from data_prep.text_processing import IN_WORDS, normalize, snowball, spaced, stopwords
 
 _WORD = rf"(?<![{IN_WORDS}])[{IN_WORDS}]{{2,}}(?![{IN_WORDS}])"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.once import open_input
+from data_prep.standard_input import open_input
 
 _BEGINNINGS = {
     ".gz": b"\x1f\x8b",

@@ -106,7 +106,7 @@ class SourceData(Protocol):
         ...
 
     def queries(self) -> Iterable[Query]:
-        """Yields the labelled queries."""
+        """Yields the labeled queries."""
         ...
 
     def qrels(self) -> Iterable[Qrel]:
@@ -136,7 +136,7 @@ class InMemorySource:
         return self.document_list
 
     def queries(self) -> Iterable[Query]:
-        """Returns the labelled queries."""
+        """Returns the labeled queries."""
         return self.query_list
 
     def qrels(self) -> Iterable[Qrel]:
@@ -167,9 +167,9 @@ class DatasetInfo:
         source: Where the collection came from.
         license: The license of the content, or "unknown".
         documents: Number of documents.
-        queries: Number of labelled queries.
+        queries: Number of labeled queries.
         qrels: Split -> number of judgments.
-        content_hash: SHA-256 of documents, labelled queries and judgments in their order.
+        content_hash: SHA-256 of documents, labeled queries and judgments in their order.
         dropped: Reason -> the rows that were dropped for it.
         noted: Remark -> the rows it applies to, which were kept.
         passages: How documents were cut into passages (`data_prep.passages`); None where they were
@@ -262,7 +262,7 @@ class Dataset:
 
     @cached_property
     def queries(self) -> datasets.Dataset:
-        """The labelled queries: columns query_id, text, origin; memory-mapped."""
+        """The labeled queries: columns query_id, text, origin; memory-mapped."""
         return arrow.open_dataset(self.path / "queries")
 
     @cached_property
@@ -284,7 +284,7 @@ class Dataset:
             yield Document(*row)
 
     def query_texts(self) -> dict[str, str]:
-        """Returns the labelled queries: query_id -> text, in the order of the table."""
+        """Returns the labeled queries: query_id -> text, in the order of the table."""
         return dict(arrow.read_rows(self.path / "queries", ["query_id", "text"]))
 
     def qrels_of(self, split: str) -> dict[str, dict[str, int]]:

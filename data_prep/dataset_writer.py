@@ -129,12 +129,12 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
             passages=passages.to_json() if passages is not None else None,
         )
         write_json(fresh / "dataset.json", info.to_json())
-        for name in _made_of(path, info.content_hash):
+        for name in _artifacts_of(path, info.content_hash):
             shutil.copytree(path / name, fresh / name, ignore=without_leftovers)
     return Dataset(path, info)
 
 
-def _made_of(path: Path, content_hash: str) -> list[str]:
+def _artifacts_of(path: Path, content_hash: str) -> list[str]:
     """Returns the artifacts of an existing Dataset that were made from content of this hash.
 
     Raises:
@@ -233,7 +233,7 @@ def _write_documents(
 def _write_queries(
     part: _PartWriter, source: SourceData, dropped: dict[str, ExampleCounter]
 ) -> dict[str, str | None]:
-    """Writes the labelled queries; returns query_id -> text, None where it was dropped."""
+    """Writes the labeled queries; returns query_id -> text, None where it was dropped."""
     seen: dict[str, str | None] = {}
     for query in source.queries():
         _check_id(query.query_id, "query", query)

@@ -49,7 +49,7 @@ class Fetching:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InputError(
-                f"{self.what} ({_said(error)})", where=self.where, hint=self.hint
+                f"{self.what} ({_first_line(error)})", where=self.where, hint=self.hint
             ) from None
 
     def rows(self, read: Callable[[], Iterable[T]]) -> Iterator[T]:
@@ -69,7 +69,7 @@ class Fetching:
             yield row
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Returns the first line of an error, truncated."""
     first = error.args[0] if error.args else None
     text = first if isinstance(first, str) else str(error)

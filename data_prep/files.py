@@ -92,7 +92,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 
 @contextmanager
-def _beside(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
+def _temporary_sibling(target: Path, state: str, *, folder: bool) -> Iterator[Path]:
     """Yields a new temporary file or folder beside `target`, locked while the block runs."""
     prefix = f".{target.name}.{state}-"
     while True:
@@ -145,7 +145,7 @@ def recover(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
                     if match["state"] == "old" and aside.is_dir() and not os.path.lexists(target):
                         os.rename(aside, target)
                     elif match["state"] == "old" and aside.is_dir():
-                        _hand_over(aside, target, ours)
+                        _move_own_files(aside, target, ours)
                     _remove(leftover)
             finally:
                 os.close(descriptor)
@@ -168,12 +168,12 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
     recover(folder)
     if not folder.is_dir():
         return
-    with _beside(folder, "gone", folder=True) as gone:
+    with _temporary_sibling(folder, "gone", folder=True) as gone:
         os.rename(folder, gone / folder.name)
         shutil.rmtree(gone, ignore_errors=True)
 
 
-def _hand_over(aside: Path, target: Path, ours: Ours | None) -> None:
+def _move_own_files(aside: Path, target: Path, ours: Ours | None) -> None:
     """Moves the user's own files from the replaced folder into the new one."""
     if ours is None:
         return
@@ -193,7 +193,7 @@ def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
         ours: Which names in `target` the toolkit writes; other files are kept. None for all.
     """
     if os.path.lexists(target):
-        with _beside(target, "old", folder=True) as old:
+        with _temporary_sibling(target, "old", folder=True) as old:
             os.rename(target, old / target.name)
             try:
                 os.rename(fresh, target)
@@ -201,7 +201,7 @@ def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
                 os.rename(old / target.name, target)
                 old.rmdir()
                 raise
-            _hand_over(old / target.name, target, ours)
+            _move_own_files(old / target.name, target, ours)
             # A partial folder must not be mistaken for the previous one.
             gone = old.with_name(old.name.replace(".old-", ".gone-"))
             os.rename(old, gone)
@@ -225,7 +225,7 @@ def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target, ours)
-    with _beside(target, "new", folder=True) as fresh:
+    with _temporary_sibling(target, "new", folder=True) as fresh:
         fresh.chmod(0o755)
         try:
             with _naming(target):
@@ -296,7 +296,7 @@ def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
-    with _beside(target, "new", folder=False) as fresh:
+    with _temporary_sibling(target, "new", folder=False) as fresh:
         fresh.chmod(0o644)
         try:
             with _naming(target):

@@ -109,7 +109,7 @@ def generate_queries(
     shards = -(-dataset.info.documents // size)
     recover(final)
     if _is_done(final, wanted):
-        _clear_up(final)
+        _clean_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     partial = dataset.path / "pseudo" / f"{name}.partial" / key
@@ -117,7 +117,7 @@ def generate_queries(
     if missing:
         generator = kind(dataset, options)
         chosen = Filter(dataset, keep) if keep else None
-        with kept_in(dataset):  # what refuses the dataset has said so
+        with explaining_read_only(dataset):  # what refuses the dataset has said so
             partial.mkdir(parents=True, exist_ok=True)
         documents = track(
             _documents_of(dataset, missing, size),
@@ -126,11 +126,11 @@ def generate_queries(
         )
         for number in missing:
             batch = list(islice(documents, size))
-            with _nothing_left_empty(partial):
+            with _removed_if_empty(partial):
                 written = generator.generate_batch(batch)
                 if chosen is not None:
                     written = chosen.keep(batch, written)
-                with kept_in(dataset):
+                with explaining_read_only(dataset):
                     _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
@@ -140,7 +140,7 @@ def generate_queries(
     return GenerationOutcome(final, complete, shards, len(missing), queries)
 
 
-def used_as_they_are(dataset: Dataset, name: str) -> bool:
+def are_reused(dataset: Dataset, name: str) -> bool:
     """Returns whether training uses the existing pseudo-queries, whatever their options.
 
     Pseudo-queries of a model are expensive and are not regenerated for another count or seed. Nor
@@ -207,7 +207,7 @@ def count_by_document(dataset: Dataset, name: str) -> DocumentCounts:
 
 
 @contextlib.contextmanager
-def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None]:
+def explaining_read_only(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None]:
     """Explains errors of a block that writes into a read-only dataset.
 
     Raises:
@@ -226,7 +226,7 @@ def kept_in(dataset: Dataset, what: str = "pseudo-queries are") -> Iterator[None
 
 
 @contextlib.contextmanager
-def _nothing_left_empty(partial: Path) -> Iterator[None]:
+def _removed_if_empty(partial: Path) -> Iterator[None]:
     """Removes the folder of shards after an error if it is empty."""
     try:
         yield
@@ -289,10 +289,10 @@ def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any
         if not _is_done(final, wanted):
             raise
     shutil.rmtree(partial.parent, ignore_errors=True)
-    _clear_up(final)
+    _clean_up(final)
 
 
-def _clear_up(final: Path) -> None:
+def _clean_up(final: Path) -> None:
     """Removes leftovers of killed processes: partial files and temporary folders."""
     for unfinished in final.glob(".*"):
         unfinished.unlink(missing_ok=True)

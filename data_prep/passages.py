@@ -15,7 +15,7 @@ from typing import TypeVar
 from data_prep.checks import check_numbers
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query, SourceData
 from data_prep.errors import InputError
-from data_prep.text import words
+from data_prep.text_processing import words
 
 _MARK = "#passage-"
 _WORD = re.compile(r"\S+")

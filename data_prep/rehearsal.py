@@ -19,7 +19,7 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.generators.base import rng_of
 from data_prep.marks import Advanced
-from data_prep.text import sentences, stemmer, stopwords, terms
+from data_prep.text_processing import sentences, stemmer, stopwords, terms
 
 STYLES = ("leading", "summary", "random")
 PASSAGES = {"leading": 3, "summary": 1, "random": 1}

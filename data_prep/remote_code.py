@@ -19,7 +19,7 @@ BUILT_IN = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_att
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
-def never_ask() -> None:
+def disable_code_prompt() -> None:
     """Makes transformers refuse remote code instead of prompting; call it before loading."""
     from transformers import dynamic_module_utils
 
@@ -47,7 +47,7 @@ def import_sentence_transformers(what: str, where: str | os.PathLike[str] | None
             where=where,
             hint="pip install 'dsi-toolkit[embeddings]'",
         ) from None
-    never_ask()
+    disable_code_prompt()
     return sentence_transformers
 
 
@@ -94,7 +94,7 @@ def checked_config(name: str, **options: Any) -> Any:
     from transformers import AutoConfig
     from transformers.configuration_utils import PretrainedConfig
 
-    never_ask()
+    disable_code_prompt()
     stored, _ = PretrainedConfig.get_config_dict(name, **options)
     refuse_foreign_code(stored, name)
     return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)

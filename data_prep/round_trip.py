@@ -89,11 +89,13 @@ class Filter:
     ) -> list[list[PseudoQuery]]:
         """Returns the queries of each document that pass the filter, in their order."""
         return [
-            self._best(document, self._returning(document, list(queries)))
+            self._best(document, self._passing_round_trip(document, list(queries)))
             for document, queries in zip(documents, written, strict=True)
         ]
 
-    def _returning(self, document: Document, queries: list[PseudoQuery]) -> list[PseudoQuery]:
+    def _passing_round_trip(
+        self, document: Document, queries: list[PseudoQuery]
+    ) -> list[PseudoQuery]:
         if self._bm25 is None or not queries:
             return queries
         row = self._rows[document.doc_id]

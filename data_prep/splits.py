@@ -1,4 +1,4 @@
-"""Splits: labelled queries into train, dev and test; documents into D0, D1, ..., Dn."""
+"""Splits: labeled queries into train, dev and test; documents into D0, D1, ..., Dn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query, SourceData
 from data_prep.errors import InputError
-from data_prep.text import normalize
+from data_prep.text_processing import normalize
 
 
 def split_queries(

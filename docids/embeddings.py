@@ -84,7 +84,7 @@ class LatentSemanticEmbedder:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.utils.extmath import randomized_svd
 
-        from data_prep.text import terms
+        from data_prep.text_processing import terms
 
         vectorizer = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
         try:
@@ -102,7 +102,7 @@ class LatentSemanticEmbedder:
         """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        from data_prep.text import terms
+        from data_prep.text_processing import terms
 
         vectors = np.zeros((len(texts), len(self.components)), np.float32)
         if not len(self.vocabulary):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from data_prep.errors import InputError
 from data_prep.marks import ADVANCED, Advanced
-from docids.kinds import KINDS, NoOptions, kinds_that
+from docids.kinds import KINDS, NoOptions, kinds_where
 from docids.kinds.naming import Collisions
 
 T = TypeVar("T")
@@ -20,14 +20,14 @@ def _group_of(kind: str) -> str:
 
 def _readers(group: str) -> list[str]:
     """Returns the kinds that read a group of options, starting with the kind it is named after."""
-    readers = kinds_that(lambda kind: kind.Options is _GROUPS[group])
+    readers = kinds_where(lambda kind: kind.Options is _GROUPS[group])
     readers = [kind for kind in readers if _group_of(kind) == group]
     return sorted(readers, key=lambda kind: kind.replace("-", "_") != group)
 
 
 _GROUPS = {
     _group_of(name): KINDS[name].Options
-    for name in kinds_that(lambda kind: kind.Options is not NoOptions and not kind.options_of)
+    for name in kinds_where(lambda kind: kind.Options is not NoOptions and not kind.options_of)
 }
 """Options that a group has -> their class; of kinds that are registered by now."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from data_prep.text import training_lines
+from data_prep.text_processing import training_lines
 from docids.table import FIRST_CODE
 
 DIGITS = 10

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.progress import track
-from data_prep.text import stemmer, stopwords, words
+from data_prep.text_processing import stemmer, stopwords, words
 
 _COMPETITORS = 20_000
 _CHUNK = 2_000_000  # scores computed at a time, as queries x competitors

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.generators.terms import in_terms
-from data_prep.text import stopwords
+from data_prep.generators.document_terms import split_terms
+from data_prep.text_processing import stopwords
 from docids.strings import Strings
 
 _K1, _B = 1.5, 0.75
@@ -39,7 +39,7 @@ class TermWeights:
         counts: Counter[str] = Counter()
         total = 0
         for text in texts:
-            keys = [key for key in in_terms(text).keys if key not in left_out]
+            keys = [key for key in split_terms(text).keys if key not in left_out]
             total += len(keys)
             counts.update(set(keys))
         frequency = {term: count for term, count in counts.items() if count > 1}
@@ -53,7 +53,7 @@ class TermWeights:
             most: Maximum number of terms; ties are broken by first occurrence.
         """
         left_out = stopwords(self.language)
-        counts = Counter(key for key in in_terms(text).keys if key not in left_out)
+        counts = Counter(key for key in split_terms(text).keys if key not in left_out)
         norm = _K1 * (1 - _B + _B * sum(counts.values()) / max(self.length, 1.0))
 
         def weight(term: str) -> float:

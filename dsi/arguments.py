@@ -88,8 +88,8 @@ class Arguments:
             InputError: An unknown, missing, surplus or ill-typed word, or a bad `--config`.
             SystemExit: `--help` was requested and has been printed.
         """
-        given = self._take_apart(words)
-        switches = {name: _switched(name, given) for name in _SWITCHES}
+        given = self._parse_words(words)
+        switches = {name: _pop_switch(name, given) for name in _SWITCHES}
         if given.help is not None:
             with printing():
                 print(self.help(everything=given.help == "all"))
@@ -113,14 +113,14 @@ class Arguments:
         values = {name: made[name] for name in inspect.signature(self.function).parameters}
         return Call(values, **switches)
 
-    def _take_apart(self, words: Sequence[str]) -> _Given:
+    def _parse_words(self, words: Sequence[str]) -> _GivenValues:
         """Collects the words into values by full name; later words win, files come first."""
         for word in words:
             try:
                 word.encode("utf-8")
             except UnicodeEncodeError:
                 raise InputError(f"{word!r} is not valid UTF-8", where="command line") from None
-        given = _Given()
+        given = _GivenValues()
         configs: list[str] = []
         plain: list[str] = []
         rest = list(words)
@@ -173,7 +173,7 @@ class Arguments:
         """Returns whether the word after a boolean option is its value."""
         return word in _values_of_switch(self.hints[name])
 
-    def _place(self, plain: list[str], given: _Given) -> None:
+    def _place(self, plain: list[str], given: _GivenValues) -> None:
         """Assigns the positional words to the positional parameters, from left to right."""
         rest = list(plain)
         for place, name in enumerate(self.positionals):
@@ -193,10 +193,10 @@ class Arguments:
         if rest:
             raise InputError(
                 f"unexpected argument {rest[0]!r} for dsi {self.verb}",
-                hint=self._meant(rest[0]) or self._usage_hint(),
+                hint=self._intended_option(rest[0]) or self._usage_hint(),
             )
 
-    def _meant(self, word: str) -> str | None:
+    def _intended_option(self, word: str) -> str | None:
         """Returns the option that a surplus word may be meant for, if only one takes a text."""
         names = [
             name
@@ -314,7 +314,7 @@ class Arguments:
         hint = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
         return InputError(f"unknown {what}", where=where, hint=hint)
 
-    def _explain(self, message: str, given: _Given) -> InputError:
+    def _explain(self, message: str, given: _GivenValues) -> InputError:
         """Turns an error of jsonargparse into one line in terms of the user's own words."""
         missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
             r'(?:Key|Option) ["\'](.+?)["\'] is required', message
@@ -332,7 +332,7 @@ class Arguments:
 
 
 @dataclasses.dataclass
-class _Given:
+class _GivenValues:
     """The values from words and files: strings by full name, and the source of each."""
 
     values: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -345,7 +345,7 @@ _TRUTH = ("true", "false")
 _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
 
 
-def _switched(name: str, given: _Given) -> bool:
+def _pop_switch(name: str, given: _GivenValues) -> bool:
     """Removes a switch from the values and returns whether it is on.
 
     Raises:

@@ -120,7 +120,7 @@ def from_scratch(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(config)
-        return graft_docids(model, text_vocabulary, alphabet_size)
+        return set_docid_alphabet(model, text_vocabulary, alphabet_size)
 
 
 def from_pretrained(
@@ -148,7 +148,7 @@ def from_pretrained(
         if not config.is_encoder_decoder:
             return PromptedLanguageModel(model.config, model.base_model, alphabet_size)
         text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-        return graft_docids(model, text_rows, alphabet_size)
+        return set_docid_alphabet(model, text_rows, alphabet_size)
 
 
 def _loaded(name: str, config: Any) -> Any:
@@ -156,9 +156,9 @@ def _loaded(name: str, config: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from dsi.gguf import place_of
+    from dsi.gguf import checkpoint_location
 
-    place, more = place_of(name)
+    place, more = checkpoint_location(name)
     kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
         return kind.from_pretrained(
@@ -206,7 +206,7 @@ def empty_network(config: Any, alphabet_size: int) -> PreTrainedModel:
         return empty_language_model(config, config.vocab_size, alphabet_size)
     model = AutoModelForSeq2SeqLM.from_config(config)
     rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-    return graft_docids(model, rows, alphabet_size)
+    return set_docid_alphabet(model, rows, alphabet_size)
 
 
 def from_encoder(
@@ -249,7 +249,7 @@ def from_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = attach(T5ForConditionalGeneration(config), encoder)
-        model = graft_docids(model, rows, alphabet_size)
+        model = set_docid_alphabet(model, rows, alphabet_size)
     made: Any = model
     torch.nn.init.constant_(made.decoder.final_layer_norm.weight, weight * width**-0.5)
     return model
@@ -281,10 +281,10 @@ def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
         OSError: It cannot be reached.
         ValueError: transformers does not know it.
     """
-    from dsi.gguf import place_of
+    from dsi.gguf import checkpoint_location
     from dsi.language_model import KINDS
 
-    place, more = place_of(name)
+    place, more = checkpoint_location(name)
     config = checked_config(place, **more)
     if not config.is_encoder_decoder and config.model_type not in KINDS:
         raise InputError(
@@ -318,7 +318,7 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
         inner.layer_types = inner.layer_types[:layers]
 
 
-def graft_docids(
+def set_docid_alphabet(
     model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, *, draw: bool = True
 ) -> PreTrainedModel:
     """Gives the decoder and the output layer the docid alphabet, in place.
@@ -549,7 +549,7 @@ def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
                 where=folder / CONFIG,
                 hint=COPY,
             )
-    model = graft_docids(model, stored[TEXT_ROWS], stored["vocab_size"], draw=False)
+    model = set_docid_alphabet(model, stored[TEXT_ROWS], stored["vocab_size"], draw=False)
     return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
 
 

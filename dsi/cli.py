@@ -115,19 +115,19 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail(130, "interrupted. Run the same command again to continue")
     except Exception as error:
-        if _switched_on("debug", words):
+        if _has_switch("debug", words):
             traceback.print_exc()
-        return _fail(*_verdict(error, words))
+        return _fail(*_exit_status(error, words))
 
 
 def _run(words: list[str]) -> int:
     if not words:
-        print(_overview(), file=sys.stderr)
+        print(_command_overview(), file=sys.stderr)
         return 2
     verb, *rest = words
     if verb in ("-h", "--help", "help"):
         with printing():
-            print(_overview())
+            print(_command_overview())
         return 0
     if verb == "--version" or rest == ["--version"]:
         with printing():
@@ -140,7 +140,7 @@ def _run(words: list[str]) -> int:
         raise InputError(f"unknown {noun} {verb!r}", hint=f"{hint}Choose from: {', '.join(VERBS)}")
     from dsi.libraries import silence_libraries
 
-    silence_libraries(progress=not _switched_on("quiet", rest))
+    silence_libraries(progress=not _has_switch("quiet", rest))
     arguments = arguments_of(verb)
     function = arguments.function
     try:
@@ -153,7 +153,7 @@ def _run(words: list[str]) -> int:
     if verb in _OF_ONE_PROCESS and several and not _is_first_process():
         return 0
     if call.json:
-        from dsi.report import to_json
+        from dsi.command_report import to_json
 
         with _standard_output_to_error():
             report = function(**call.values)
@@ -183,7 +183,7 @@ def arguments_of(verb: str) -> Arguments:
     return arguments
 
 
-def _switched_on(switch: str, words: list[str]) -> bool:
+def _has_switch(switch: str, words: list[str]) -> bool:
     return f"--{switch}" in words or f"--{switch}=true" in words
 
 
@@ -208,7 +208,7 @@ def _is_first_process() -> bool:
 
 
 def _fail(code: int, line: str) -> int:
-    from dsi.report import visible
+    from dsi.command_report import visible
 
     with contextlib.suppress(OSError):
         first, *choices = line.splitlines() or [""]
@@ -219,7 +219,7 @@ def _fail(code: int, line: str) -> int:
     return code
 
 
-def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
+def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
     """Returns the exit code and the one-line message for an error."""
     if isinstance(error, InputError):
         return 2, str(error)
@@ -237,7 +237,7 @@ def _verdict(error: Exception, words: list[str]) -> tuple[int, str]:
         return 2, f"not enough memory{why}. Ask for less at a time, or take a larger machine"
     if number in _WRONG_PLACE and name is not None:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
-    hint = "" if _switched_on("debug", words) else ". Run it again with --debug to see where"
+    hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see where"
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
 
 
@@ -256,7 +256,7 @@ def _target(words: list[str]) -> str:
     return named[-1] if named else next(existing, ".")
 
 
-def _overview() -> str:
+def _command_overview() -> str:
     lines = [
         "usage: dsi COMMAND [ARGS] [OPTIONS]",
         "",

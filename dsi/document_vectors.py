@@ -54,7 +54,7 @@ def vectors_of(
     if scratch is None:
         found = np.zeros(shape, np.float32)
     else:
-        found, begun = _kept(scratch, shape, _digest(encoder, texts))
+        found, begun = _open_or_create(scratch, shape, _digest(encoder, texts))
     device = encoder.get_input_embeddings().weight.device
     left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
@@ -70,7 +70,7 @@ def vectors_of(
                 )
             found[rows] = made.cpu().numpy()
             if scratch is not None and (done % _KEEP == 0 or done == len(batches)):
-                _keep(scratch, found, done)
+                _save_progress(scratch, found, done)
     return np.array(found)
 
 
@@ -94,7 +94,7 @@ def _digest(encoder: PooledEncoder, texts: Sequence[Sequence[int]]) -> str:
     return digest.hexdigest()
 
 
-def _kept(
+def _open_or_create(
     scratch: Path, shape: tuple[int, int], digest: str
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Opens the existing array, or creates it; also returns the number of finished batches."""
@@ -114,7 +114,7 @@ def _kept(
     return room, 0
 
 
-def _keep(scratch: Path, found: npt.NDArray[np.float32], done: int) -> None:
+def _save_progress(scratch: Path, found: npt.NDArray[np.float32], done: int) -> None:
     assert isinstance(found, np.memmap)
     found.flush()
     known = read_json(scratch / "vectors.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.errors import InputError
 
 
-def place_of(name: str) -> tuple[str, dict[str, str]]:
+def checkpoint_location(name: str) -> tuple[str, dict[str, str]]:
     """Returns what transformers should load, and the option that names a GGUF file in it.
 
     Args:

@@ -56,8 +56,8 @@ class Option:
     def facts(self) -> str:
         """Returns type and default in brackets, if informative."""
         if self.default is inspect.Parameter.empty:
-            return f"(required, type: {spelled(self.hint)})"
-        kind = [] if self.choices or _is_bool(self.hint) else [f"type: {spelled(self.hint)}"]
+            return f"(required, type: {type_name(self.hint)})"
+        kind = [] if self.choices or _is_bool(self.hint) else [f"type: {type_name(self.hint)}"]
         shown = self.default is not None and self.default not in ("", [], ())
         kind += [f"default: {self._default}"] if shown else []
         return f"({', '.join(kind)})" if kind else ""
@@ -144,7 +144,7 @@ def groups_of(
     """
     words, top = Group("Arguments"), Group("Options")
     groups: list[Group] = []
-    told = _told_by(function)
+    told = _help_of(function)
     for parameter in inspect.signature(function).parameters.values():
         name, hint = parameter.name, hints[parameter.name]
         marks = marks_of(function).get(name, ())
@@ -163,7 +163,7 @@ def groups_of(
 def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advanced: bool) -> None:
     """Adds the fields of a dataclass to a group, and a group for each dataclass inside it."""
     owner: Any = type(defaults)
-    hints, told, marks = typing.get_type_hints(owner), _told_by(owner), marks_of(owner)
+    hints, told, marks = typing.get_type_hints(owner), _help_of(owner), marks_of(owner)
     for entry in dataclasses.fields(owner):
         if not entry.init:
             continue
@@ -193,7 +193,7 @@ def _heading(told: str | None, hint: type) -> str:
 
 
 @functools.cache
-def _told_by(owner: Any) -> dict[str, str]:
+def _help_of(owner: Any) -> dict[str, str]:
     """Returns the description of each parameter of a function, or field of a dataclass.
 
     Fields are described by the string below them or under "Attributes" of their class; descriptions
@@ -237,11 +237,11 @@ def _is_bool(hint: Any) -> bool:
     return hint is bool or _members(hint) == (bool,)
 
 
-def spelled(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """Returns a type in one word: int, float, str, Path, or a comma-separated list of these."""
     members = _members(hint)
     if members:
-        return " | ".join(map(spelled, members))
+        return " | ".join(map(type_name, members))
     if typing.get_origin(hint) in (list, tuple):
-        return f"{spelled(typing.get_args(hint)[0])},..."
+        return f"{type_name(typing.get_args(hint)[0])},..."
     return "path" if hint is Path else getattr(hint, "__name__", str(hint))

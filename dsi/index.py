@@ -146,7 +146,7 @@ def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
     """
     if not (folder / "lexical").is_dir():
         return None
-    from dsi.lexical.building import open_layer
+    from dsi.lexical.layer_builder import open_layer
 
     layer = open_layer(folder / "lexical")
     if len(layer) != rows:

@@ -46,7 +46,7 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def needed(package: str, extra: str) -> Iterator[None]:
+def requiring(package: str, extra: str) -> Iterator[None]:
     """Reports what to install if the block cannot import a package.
 
     Args:

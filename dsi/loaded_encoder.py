@@ -202,9 +202,9 @@ def _tokenizer(loaded: SentenceEncoder, encoder: PooledEncoder) -> PromptedEncod
         return PromptedEncoder.of_static(
             loaded.tokenizer, *prompts, empty=encoder.settings["rows"] - 1
         )
-    from dsi.stored_tokenizer import keepable
+    from dsi.stored_tokenizer import check_storable
 
-    keepable(loaded.tokenizer, loaded.name)
+    check_storable(loaded.tokenizer, loaded.name)
     return PromptedEncoder(loaded.tokenizer, *prompts, longest=encoder.settings["longest"])
 
 

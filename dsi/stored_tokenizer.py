@@ -14,7 +14,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import never_ask
+from data_prep.remote_code import disable_code_prompt
 
 PYTHON_CLASSES = (
     "BlenderbotSmallTokenizer", "ByT5Tokenizer", "FSMTTokenizer", "M2M100Tokenizer",
@@ -33,7 +33,7 @@ _SETTINGS = "tokenizer_config.json"
 _FILE = "tokenizer.json"
 
 
-def keepable(tokenizer: Any, name: str) -> None:
+def check_storable(tokenizer: Any, name: str) -> None:
     """Raises InputError if an index could not open this tokenizer again."""
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         return
@@ -115,7 +115,7 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
             raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)
     if (folder / "config.json").exists():
         raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")
-    never_ask()
+    disable_code_prompt()
     return getattr(transformers, name).from_pretrained(
         str(folder), local_files_only=True, trust_remote_code=False
     )

@@ -15,8 +15,8 @@ from data_prep.errors import InputError
 from data_prep.files import write_json
 from data_prep.marks import Advanced
 from data_prep.progress import track
-from data_prep.remote_code import never_ask
-from data_prep.text import (
+from data_prep.remote_code import disable_code_prompt
+from data_prep.text_processing import (
     UNSPACED,
     normalize,
     short_words,
@@ -364,11 +364,11 @@ def checkpoint_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from dsi.gguf import place_of
-    from dsi.stored_tokenizer import keepable
+    from dsi.gguf import checkpoint_location
+    from dsi.stored_tokenizer import check_storable
 
-    never_ask()
-    place, more = place_of(name)
+    disable_code_prompt()
+    place, more = checkpoint_location(name)
     hint = (
         "Give a hub id that this machine can reach, or the path of a folder with "
         "the checkpoint and its tokenizer"
@@ -391,5 +391,5 @@ def checkpoint_tokenizer(name: str) -> Any:
     marks = {*special, *tokenizer.all_special_ids}
     if len(set(tokenizer.get_vocab().values()).difference(marks, added)) < _FEWEST_PIECES:
         raise InputError(f"the tokenizer of {name!r} has no vocabulary", hint=hint)
-    keepable(tokenizer, name)
+    check_storable(tokenizer, name)
     return tokenizer

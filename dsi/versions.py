@@ -295,14 +295,14 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
                 where=index,
                 hint="Wait until it ends, or stop it, and run this again",
             ) from None
-        _say(file, f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+        _write_holder(file, f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         try:
             writer = Writer(index)
             writer.clean()
             yield writer
         finally:
             with contextlib.suppress(FileNotFoundError, InputError):
-                _say(file, "")
+                _write_holder(file, "")
 
 
 def _refuse_links(index: Path) -> None:
@@ -320,7 +320,7 @@ def _refuse_links(index: Path) -> None:
             version_files.walk(index / name, skip=("wandb",))
 
 
-def _say(file: Path, text: str) -> None:
+def _write_holder(file: Path, text: str) -> None:
     """Writes the lock holder to its file, unless the file has other hard links."""
     descriptor = version_files.open_regular(file, os.O_RDWR)
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
@@ -329,7 +329,7 @@ def _say(file: Path, text: str) -> None:
             handle.write(text)
 
 
-def clear_up(index: str | os.PathLike[str]) -> None:
+def clean_up(index: str | os.PathLike[str]) -> None:
     """Cleans up after killed writers, unless one is active or the folder is read-only.
 
     If there is nothing to clean up, no file is touched.

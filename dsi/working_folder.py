@@ -19,7 +19,7 @@ _REFUSED = "refused"
 
 
 @contextmanager
-def freed_when_refused(work: Path, costly: Sequence[str] = ()) -> Iterator[None]:
+def removed_if_refused(work: Path, costly: Sequence[str] = ()) -> Iterator[None]:
     """Frees the folder of a command that is refused for its data or options.
 
     If there are checkpoints, the claim remains: the failure is then not a refusal of the request,
@@ -41,7 +41,7 @@ def freed_when_refused(work: Path, costly: Sequence[str] = ()) -> Iterator[None]
         raise
 
 
-def free_refused(work: Path) -> bool:
+def remove_refused(work: Path) -> bool:
     """Removes a folder whose command was refused; returns whether it did."""
     if not (work / _REFUSED).is_file():
         return False

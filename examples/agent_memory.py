@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import dsi
-from data_prep.text import sentences, stopwords, words
+from data_prep.text_processing import sentences, stopwords, words
 from dsi.updating.prune import prune_versions
 
 CONVERSATION = Path(__file__).with_name("agent_memory_conversation.json")

@@ -19,7 +19,7 @@ from docids.assignment import assign
 from docids.kinds import KINDS
 from dsi.evaluation.baselines import BASELINES
 from dsi.objectives.base import OBJECTIVES
-from dsi.objectives.terms import make_objectives
+from dsi.objectives.loss_terms import make_objectives
 from dsi.rows import WARM_STARTS
 from dsi.teachers import TEACHERS
 from dsi.training.options import OptimizerOptions

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     # Usable by everything else: files, terminal, processes, text.
     "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "report", "reports", "help", "arguments", "distributed", "stored_corpus", "stored_documents",
-    "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder", "prompt_template",
-    "stored_text_encoder",
+    "command_report", "reports", "help", "arguments", "distributed", "stored_corpus",
+    "stored_documents", "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder",
+    "prompt_template", "stored_text_encoder",
     "hub",
     # The network, the lexical layer, and their kernels.
-    "inference", "network_config", "pawa", "pooled_encoder", "kept_attention", "language_model",
+    "inference", "network_config", "pawa", "pooled_encoder", "custom_attention", "language_model",
     "backbone",
     "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",

@@ -13,7 +13,7 @@ from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.fetching import Fetching
 from data_prep.registry import Registry
-from data_prep.text import one_line
+from data_prep.text_processing import one_line
 
 Size = int | tuple[int, int]
 """An exact number, or minimum and maximum."""
@@ -146,7 +146,7 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
 def title_key(title: str) -> str:
     """Returns a key of a title that ignores case, Unicode normalization form and whitespace.
 
-    Separate from `data_prep.text.normalize`, because the output of a recipe must not change.
+    Separate from `normalize`, because the output of a recipe must not change.
     """
     return one_line(unicodedata.normalize("NFKC", title).lower())
 

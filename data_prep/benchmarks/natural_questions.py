@@ -17,7 +17,7 @@ from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.records import records
-from data_prep.text import one_line
+from data_prep.text_processing import one_line
 
 HUB = "google-research-datasets/natural_questions"
 BEGINNING = 4000

@@ -8,7 +8,7 @@ from data_prep.benchmarks.base import BENCHMARKS, Benchmark, rows_of_hub, title_
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.text import one_line
+from data_prep.text_processing import one_line
 
 HUB, CONFIGURATION = "mandarjoshi/trivia_qa", "rc.wikipedia"
 _PARTS = (("train", "wikipedia-train.json", "train"), ("validation", "wikipedia-dev.json", "test"))

@@ -15,14 +15,14 @@ from data_prep.generators.base import (
     distinct,
     rng_of,
 )
-from data_prep.generators.terms import (
+from data_prep.generators.document_terms import (
     InverseDocumentFrequency,
     Sentence,
     sample_positions,
     title_and_sentences,
 )
 from data_prep.marks import Advanced
-from data_prep.text import stopwords
+from data_prep.text_processing import stopwords
 
 SPARE = 1.3
 """Candidates sampled per requested query, so that duplicates can be dropped."""

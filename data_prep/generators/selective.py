@@ -24,15 +24,15 @@ from data_prep.generators.base import (
     distinct,
     rng_of,
 )
-from data_prep.generators.terms import (
+from data_prep.generators.document_terms import (
     InverseDocumentFrequency,
     Sentence,
-    in_terms,
     sample_positions,
+    split_terms,
     title_and_sentences,
 )
 from data_prep.marks import Advanced
-from data_prep.text import stemmer, stopwords
+from data_prep.text_processing import stemmer, stopwords
 
 FEWEST_PAIRS = 50
 """Minimum number of training pairs to learn from."""
@@ -124,7 +124,7 @@ class Selective(Generator):
 
         queries_of: dict[str, list[Sentence]] = {}
         for doc_id, text in pairs:
-            queries_of.setdefault(doc_id, []).append(in_terms(text))
+            queries_of.setdefault(doc_id, []).append(split_terms(text))
         features: list[np.ndarray] = []
         used: list[np.ndarray] = []
         templates: list[_Template] = []
@@ -238,7 +238,7 @@ def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
-            f"{len(pairs)} labelled training pairs, and 'selective' learns from {FEWEST_PAIRS}"
+            f"{len(pairs)} labeled training pairs, and 'selective' learns from {FEWEST_PAIRS}"
             " or more",
             where=dataset.path,
             hint="Use the generator 'extractive', which needs none",

@@ -13,8 +13,8 @@ from data_prep.checks import check_choices
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
-from data_prep.once import standard_input
 from data_prep.registry import Registry
+from data_prep.standard_input import standard_input
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 """Table formats accepted by `--format`."""
@@ -49,7 +49,7 @@ class SourceOptions:
     encoding: Advanced[str] = "utf-8"
     """Encoding of the text files."""
     queries: str | None = None
-    """File of the labelled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC
+    """File of the labeled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC
     topics."""
     train_qrels: str | None = None
     """File of the judgments to train on: TREC qrels, or a table."""

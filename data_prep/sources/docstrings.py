@@ -25,7 +25,7 @@ from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.sources.base import SOURCES, Source, SourceOptions
-from data_prep.text import normalize, sentences, words
+from data_prep.text_processing import normalize, sentences, words
 
 PACKAGES = ("datasets", "numpy", "scipy", "sklearn", "torch", "transformers")
 STANDARD_LIBRARY = "python"

@@ -12,7 +12,7 @@ from data_prep.compression import open_uncompressed
 from data_prep.errors import InputError
 from data_prep.limits import LONGEST_RECORD
 from data_prep.sources.base import existing
-from data_prep.sources.lines import begun_as, is_utf_8
+from data_prep.sources.lines import detect_utf16, is_utf_8
 
 _CHUNK = 2**20
 """Characters per read; more if an object needs them."""
@@ -46,7 +46,7 @@ def array_items(
     decoder = json.JSONDecoder(object_pairs_hook=pairs)
     with open_uncompressed(existing(path)) as raw:
         if is_utf_8(encoding):
-            encoding = begun_as(raw.peek(4)) or "utf-8-sig"
+            encoding = detect_utf16(raw.peek(4)) or "utf-8-sig"
         text = _Text(io.TextIOWrapper(raw, encoding=encoding), path)
         text.expect("[", 1)
         number = 1

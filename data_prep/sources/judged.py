@@ -19,10 +19,10 @@ from data_prep.sources.records import (
     as_id,
     as_relevance,
     as_text,
-    pick,
+    find_usual,
+    pick_column,
     records,
     suffix,
-    usual_in,
     with_first,
 )
 
@@ -101,7 +101,7 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
         return
     columns = first.rstrip("\r\n").split("\t")
     named = options.query_id_column is not None or options.query_text_column is not None
-    usual = usual_in(columns, QUERY_ID_NAMES) is not None
+    usual = find_usual(columns, QUERY_ID_NAMES) is not None
     header = None if named or usual or len(columns) != 2 else ("query_id", "text")
     yield from _queries_of_table(path, options, header)
 
@@ -112,7 +112,7 @@ def _queries_of_table(
     first, rows = with_first(records(path, header=header, encoding=options.encoding))
     if not first:
         return
-    id_column = pick(
+    id_column = pick_column(
         first,
         options.query_id_column,
         QUERY_ID_NAMES,
@@ -207,7 +207,7 @@ def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Q
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
     columns = first.rstrip("\r\n").split("\t")
-    if usual_in(columns, QRELS_QUERY_NAMES) is not None:
+    if find_usual(columns, QRELS_QUERY_NAMES) is not None:
         yield from _qrels_of_table(path, split, options)
         return
     for number, line in lines(path, options.encoding):
@@ -230,7 +230,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
     first, rows = with_first(records(path, encoding=options.encoding))
     if not first:
         return
-    query_column = pick(
+    query_column = pick_column(
         first,
         options.qrels_query_column,
         QRELS_QUERY_NAMES,
@@ -238,7 +238,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
         option="--qrels-query-column",
         where=path,
     )
-    doc_column = pick(
+    doc_column = pick_column(
         first,
         options.qrels_doc_column,
         QRELS_DOC_NAMES,

@@ -59,7 +59,7 @@ def lines(
         try:
             head = file.peek(1)
             if is_utf_8(encoding):
-                encoding = begun_as(head) or encoding
+                encoding = detect_utf16(head) or encoding
                 one_byte = is_utf_8(encoding)
             returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
             old_mac = returns > 0 and returns >= head.count(b"\n")
@@ -97,7 +97,7 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
 
 
-def begun_as(head: bytes) -> str | None:
+def detect_utf16(head: bytes) -> str | None:
     """Returns the UTF-16 encoding in which a file begins; None for other encodings."""
     marked = (name for mark, name in _MARKS.items() if head.startswith(mark))
     unmarked = (name for begin, name in _UNMARKED.items() if begin.match(head))

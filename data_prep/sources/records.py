@@ -206,7 +206,7 @@ def _table_records(
         yield number, dict(zip(header, row, strict=True))
 
 
-def pick(
+def pick_column(
     columns: Iterable[str],
     chosen: str | None,
     usual: Sequence[str],
@@ -236,7 +236,7 @@ def pick(
     if chosen is not None and chosen in columns:
         return chosen
     if chosen is None:
-        found = usual_in(columns, usual)
+        found = find_usual(columns, usual)
         if found is not None or not required:
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
@@ -248,7 +248,7 @@ def pick(
     )
 
 
-def usual_in(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+def find_usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
     """Returns the first usual name that exists, ignoring case, blanks and `-` versus `_`."""
     there = {_folded(column): column for column in reversed(list(columns))}
     exact = set(there.values())
@@ -324,7 +324,7 @@ class Column:
                     self._found = name
                 if record[name] is not None:
                     return name
-        other = usual_in(record, self._usual)
+        other = find_usual(record, self._usual)
         if other is not None:
             self._found = self._found or other
             self._names.append(other)
@@ -338,7 +338,7 @@ class Column:
     def refuse_missing(self) -> None:
         """Raises InputError at the end of a file if the column is required and no record had it."""
         if self._required and self._found is None and self._seen:
-            pick(self._seen, **self._missing)
+            pick_column(self._seen, **self._missing)
 
 
 def with_first(

@@ -7,7 +7,6 @@ from typing import Any
 
 from data_prep.dataset import Document
 from data_prep.files import is_stream
-from data_prep.once import standard_input
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
 from data_prep.sources.records import (
@@ -17,11 +16,12 @@ from data_prep.sources.records import (
     as_id,
     as_text,
     kind_of,
-    pick,
+    pick_column,
     records,
     suffix,
     with_first,
 )
+from data_prep.standard_input import standard_input
 
 ID_NAMES = ("id", "_id", "doc_id", "docid", "docno", "pid")
 TITLE_NAMES = ("title", "headline")
@@ -94,7 +94,7 @@ def document_columns(
         chosen[what] = (
             None
             if counted
-            else pick(
+            else pick_column(
                 columns,
                 name,
                 usual,
@@ -129,7 +129,7 @@ def documents_of_records(
         return
     id_column = None
     if not options.number_lines:
-        id_column = pick(
+        id_column = pick_column(
             first,
             options.id_column,
             ID_NAMES,

@@ -94,7 +94,7 @@ class CodebookTrainer:
             steps.append(partial(self._start_codebook, level))
             for epoch in range(epochs):
                 steps.append(partial(self._assign_and_pass, level, warmup + epoch))
-            steps.append(partial(self._settle, level))
+            steps.append(partial(self._freeze_position, level))
         last = self.codes.shape[1] - 1
         steps += [partial(self._pass, last, _LAST + epoch, True) for epoch in range(epochs)]
         return steps
@@ -135,9 +135,9 @@ class CodebookTrainer:
         self._done = header["done"]
         self.codes, self.moved = np.array(arrays["codes"]), np.array(arrays["moved"])
         weights = list(self.weights.values())
-        moments = {part: _like(arrays[part], weights) for part in _MOMENTS}
+        moments = {part: _unflattened(arrays[part], weights) for part in _MOMENTS}
         with torch.no_grad():
-            for number, value in enumerate(_like(arrays["weights"], weights)):
+            for number, value in enumerate(_unflattened(arrays["weights"], weights)):
                 weights[number].copy_(value)
                 if arrays["steps"][number]:
                     self.optimizer.state[weights[number]] = {
@@ -252,7 +252,7 @@ class CodebookTrainer:
         self.codes[:, level] = balanced(near, group)
         return near
 
-    def _settle(self, level: int) -> None:
+    def _freeze_position(self, level: int) -> None:
         """Freezes the codes of a position.
 
         Balancing would hide a network that cannot tell documents apart. Its most likely codes
@@ -280,7 +280,9 @@ def _flat(tensors: Sequence[torch.Tensor]) -> npt.NDArray[np.float32]:
     return np.concatenate([tensor.detach().cpu().numpy().ravel() for tensor in tensors])
 
 
-def _like(flat: npt.NDArray[np.float32], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _unflattened(
+    flat: npt.NDArray[np.float32], tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """Splits what `_flat` joined."""
     import torch
 

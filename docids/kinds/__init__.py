@@ -14,9 +14,9 @@ needs to know about it is stated by the attributes of `Kind`.
 from __future__ import annotations
 
 from data_prep.registry import import_entries
-from docids.kinds.base import KINDS, Built, Documents, Kind, NoOptions, kinds_that
-from docids.kinds.tree import TreeOptions
+from docids.kinds.base import KINDS, Built, Documents, Kind, NoOptions, kinds_where
+from docids.kinds.cluster_tree import TreeOptions
 
 import_entries(__name__, __path__)
 
-__all__ = ["KINDS", "Built", "Documents", "Kind", "NoOptions", "TreeOptions", "kinds_that"]
+__all__ = ["KINDS", "Built", "Documents", "Kind", "NoOptions", "TreeOptions", "kinds_where"]

@@ -173,7 +173,7 @@ class Kind(ABC):
 KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds")
 
 
-def kinds_that(fit: Callable[[Kind], bool]) -> list[str]:
+def kinds_where(fit: Callable[[Kind], bool]) -> list[str]:
     """Returns the names of the kinds that fit; kinds whose package cannot be imported do not.
 
     Args:

@@ -19,7 +19,7 @@ DEFAULT_SIZE = 256
 _SAMPLE = 20_000
 
 
-def chosen_size(
+def resolve_size(
     asked: int | None, documents: int, *, each: int, option: str
 ) -> tuple[int, list[str]]:
     """Returns the codebook size, and a note about it for the user.
@@ -66,7 +66,7 @@ def table_of_codes(
     Returns:
         The table, and how many documents needed a distinguishing number.
     """
-    matrix, numbered = _spell(codes, size, options.collisions, None)
+    matrix, numbered = _assign_codes(codes, size, options.collisions, None)
     fixed = FIRST_CODE + codes.shape[1] * size
     table = DocidTable.from_sequences(
         doc_ids,
@@ -100,11 +100,11 @@ def append_codes(
     Returns:
         The longer table, and how taken identifiers were handled -> for how many documents.
     """
-    matrix, numbered = _spell(codes, size, collisions, table)
+    matrix, numbered = _assign_codes(codes, size, collisions, table)
     return table.append(doc_ids, matrix), numbered
 
 
-def _spell(
+def _assign_codes(
     codes: npt.NDArray[np.int64], size: int, collisions: Collisions, before: DocidTable | None
 ) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
     levels = codes.shape[1]

@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents, Kind
-from docids.kinds.codebooks import append_codes, chosen_size, table_of_codes
+from docids.kinds.codebooks import append_codes, resolve_size, table_of_codes
 from docids.kinds.naming import Collisions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Learned(Kind):
         Raises:
             InputError: A codebook has collapsed.
         """
-        size, notes = chosen_size(
+        size, notes = resolve_size(
             options.codebook,
             len(documents),
             each=_DOCUMENTS_PER_CODE,
@@ -82,7 +82,7 @@ class Learned(Kind):
         }
         model = None
         if options.model is not None:
-            from docids.code_learning import seq2seq
+            from docids.code_learning import encoder_decoder
             from docids.code_learning.checkpoint import Checkpoint
 
             model = Checkpoint.load(
@@ -90,7 +90,7 @@ class Learned(Kind):
                 where="--learned.model",
                 hint="Give a hub id, or the folder of a downloaded model",
             )
-            arrays, learned = seq2seq.train(model, texts, owners, documents.texts, **how)
+            arrays, learned = encoder_decoder.train(model, texts, owners, documents.texts, **how)
         else:
             vectors = documents.vectors
             none = np.empty((0, vectors.shape[1]), np.float32)
@@ -112,9 +112,9 @@ class Learned(Kind):
         """
         options = LearnedOptions(**built.table.options)
         if options.model is not None:
-            from docids.code_learning import seq2seq
+            from docids.code_learning import encoder_decoder
 
-            codes = seq2seq.encode(_checkpoint(built), built.extras, documents.texts)
+            codes = encoder_decoder.encode(_checkpoint(built), built.extras, documents.texts)
         else:
             codes = Learner.of(built.extras).encode(documents.vectors)
         size = built.extras["codebook"].shape[1]

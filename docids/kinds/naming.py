@@ -40,7 +40,7 @@ class Names:
         self._longest = longest
         self._given: set[Sequence_] = set()
         self._next: dict[Sequence_, int] = {}
-        self._given_before = given_before
+        self._existing_identifiers = given_before
         self.resolved = {"the next choice": 0, "a number was added": 0}
         """What was done where a first choice was taken -> for how many documents."""
 
@@ -75,7 +75,7 @@ class Names:
     def _free(self, sequence: Sequence_) -> bool:
         if self._share:
             return True
-        return sequence not in self._given and not self._given_before(sequence)
+        return sequence not in self._given and not self._existing_identifiers(sequence)
 
     def _numbered(self, sequence: Sequence_) -> Sequence_:
         number = self._next.get(sequence, 2)
@@ -89,7 +89,7 @@ class Names:
                 return made
 
 
-class GivenBefore:
+class ExistingIdentifiers:
     """Looks identifiers up in a table, by their hashes.
 
     Args:

@@ -15,7 +15,7 @@ from data_prep.marks import Advanced
 from data_prep.progress import track
 from docids.kinds.base import Built, Documents, Kind
 from docids.kinds.clustering import one_thread
-from docids.kinds.codebooks import append_codes, chosen_size, refuse_collapse, table_of_codes
+from docids.kinds.codebooks import append_codes, refuse_collapse, resolve_size, table_of_codes
 from docids.kinds.naming import Collisions
 from docids.table import FIRST_CODE
 
@@ -76,7 +76,7 @@ class Quantized(Kind):
     def codebook_size(self, options: QuantizationOptions, documents: int) -> tuple[int, list[str]]:
         """Returns the codebook size, and a note about it for the user."""
         option = f"--{self.name}.codebook"
-        size, notes = chosen_size(options.codebook, documents, each=self._each, option=option)
+        size, notes = resolve_size(options.codebook, documents, each=self._each, option=option)
         return min(size, max(2, 1 << (max(documents, 1).bit_length() - 1))), notes
 
     def expected_alphabet(self, options: QuantizationOptions, documents: int | None) -> int:
@@ -171,7 +171,7 @@ class Quantized(Kind):
         import faiss
 
         options = QuantizationOptions(**built.table.options)
-        books, rotation, (dimensions, levels, bits) = _kept(built)
+        books, rotation, (dimensions, levels, bits) = _stored_quantizer(built)
         vectors = _padded(documents.vectors, levels)
         if vectors.shape[1] != dimensions:
             raise InputError(
@@ -205,12 +205,12 @@ class Quantized(Kind):
         Raises:
             InputError: The identifiers were saved without their codebooks.
         """
-        books, rotation, (padded, levels, bits) = _kept(built)
+        books, rotation, (padded, levels, bits) = _stored_quantizer(built)
         full = self.in_full(np.asarray(books), levels, 1 << bits, padded).reshape(-1, padded)
         return (full @ rotation.T if len(rotation) else full)[:, :dimensions]
 
 
-def _kept(
+def _stored_quantizer(
     built: Built,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[int, int, int]]:
     """Returns codebooks, rotation, and (dimensions, levels, bits).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from docids.kinds.base import KINDS, Built, Documents, Kind
+from docids.kinds.cluster_tree import TreeOptions, add_to_tree, build_tree
 from docids.kinds.clustering import cluster
-from docids.kinds.tree import TreeOptions, graft, plant
 
 
 class Random(Kind):
@@ -27,7 +27,7 @@ class Random(Kind):
             seed=seed,
         )
         rng = np.random.default_rng([seed, 0])
-        return plant(
+        return build_tree(
             documents.doc_ids,
             clusters.parent,
             clusters.digit,
@@ -45,7 +45,7 @@ class Random(Kind):
         # A table that began empty has one cluster, the root, and no sizes to weight by.
         drawn = rng.integers(max(total, 1), size=len(documents))
         leaf = np.searchsorted(np.cumsum(issued), drawn, side="right")
-        return graft(built, documents.doc_ids, leaf if total else np.zeros_like(leaf))
+        return add_to_tree(built, documents.doc_ids, leaf if total else np.zeros_like(leaf))
 
 
 KINDS.register("random")(Random())

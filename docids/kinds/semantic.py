@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from docids.kinds.base import KINDS, Built, Documents, Kind
+from docids.kinds.cluster_tree import TreeOptions, add_to_tree, build_tree
 from docids.kinds.clustering import cluster, nearest
-from docids.kinds.tree import TreeOptions, graft, plant
 
 
 class Semantic(Kind):
@@ -29,7 +29,7 @@ class Semantic(Kind):
             iterations=options.iterations,
             seed=seed,
         )
-        return plant(
+        return build_tree(
             documents.doc_ids,
             clusters.parent,
             clusters.digit,
@@ -54,7 +54,9 @@ class Semantic(Kind):
                 f"{centroid.shape[1]}",
                 hint="Use the embedding model that the identifiers were made with",
             )
-        return graft(built, documents.doc_ids, _descend(vectors, built.extras["parent"], centroid))
+        return add_to_tree(
+            built, documents.doc_ids, _descend(vectors, built.extras["parent"], centroid)
+        )
 
 
 def _descend(

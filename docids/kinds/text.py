@@ -13,9 +13,9 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
-from data_prep.text import normalize
+from data_prep.text_processing import normalize
 from docids.kinds.base import Built, Documents, Kind
-from docids.kinds.naming import Collisions, GivenBefore, Names
+from docids.kinds.naming import Collisions, ExistingIdentifiers, Names
 from docids.pieces import DIGITS, Pieces
 from docids.ragged import Ragged
 from docids.table import END, FIRST_CODE, DocidTable
@@ -113,7 +113,7 @@ class TextKind(Kind):
         weights = TermWeights.of(built.extras, options.language)
         pieces = Pieces.of(built.extras)
         phrases = self._normalized(documents, options, weights, seed)
-        given_before = _given_before(built.table, pieces)
+        given_before = _existing_identifiers(built.table, pieces)
         names = Names(options.collisions, _DIGITS, options.max_tokens, given_before)
         given, counts = _give(phrases, pieces, names, options)
         pieces, codes = _coded(given, pieces, built.table.alphabet_size)
@@ -167,9 +167,9 @@ def _coded(given: Sequence[tuple[int, ...]], pieces: Pieces, first: int) -> tupl
     return pieces, Ragged(codes, packed.offsets)
 
 
-def _given_before(table: DocidTable, pieces: Pieces) -> Callable[[tuple[int, ...]], bool]:
+def _existing_identifiers(table: DocidTable, pieces: Pieces) -> Callable[[tuple[int, ...]], bool]:
     """Returns the lookup for `Names`: whether a table has a sequence of pieces and digits."""
-    before = GivenBefore(table)
+    before = ExistingIdentifiers(table)
 
     def given(sequence: tuple[int, ...]) -> bool:
         codes = [FIRST_CODE - 1 - p if p < 0 else int(pieces.code[p]) for p in sequence]

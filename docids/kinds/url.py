@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
-from data_prep.text import words
+from data_prep.text_processing import words
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.term_weights import TermWeights

@@ -13,9 +13,9 @@ from data_prep.files import read_json_lines, write_json_lines
 from data_prep.marks import Advanced
 from data_prep.progress import note
 from dsi.arguments import SPREAD
+from dsi.command_report import Report, TableReport
 from dsi.commands.grid import Cell, GridArguments, cells_of
 from dsi.indexing.options import TrainingOptions
-from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -85,7 +85,7 @@ def compare(
         if row is None or row["fingerprint"] != cell.fingerprint:
             rows[cell.name] = _measured(cell, opened, split, qrels, out, device)
             write_json_lines(out / ROWS, rows.values())
-        note(f"{number} of {len(cells)}: {_said(rows[cell.name])}")
+        note(f"{number} of {len(cells)}: {_progress_line(rows[cell.name])}")
     systems = [_system(cell, rows[cell.name], qrels, out) for cell in cells]
     return _compared(opened, split, systems, cells, baselines, outputs)
 
@@ -122,7 +122,7 @@ def _measured(
 ) -> dict[str, Any]:
     """Trains and evaluates an index; returns its row."""
     from dsi.commands.evaluate import search_index
-    from dsi.commands.search_flags import SearchFlags
+    from dsi.commands.search_arguments import SearchArguments
     from dsi.distributed.processes import Processes
     from dsi.evaluation.measures import evaluate_run
     from dsi.indexing.build import train_index
@@ -132,7 +132,7 @@ def _measured(
     began = time.monotonic()
     train_index(dataset, index, cell.options)
     seconds = time.monotonic() - began
-    found = search_index(index, dataset, qrels, SearchFlags(device=device), Processes())
+    found = search_index(index, dataset, qrels, SearchArguments(device=device), Processes())
     file = out / "runs" / f"{cell.name}.trec.gz"
     file.parent.mkdir(exist_ok=True)
     write_run(file, found.run)
@@ -149,7 +149,7 @@ def _measured(
     }
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _progress_line(row: Mapping[str, Any]) -> str:
     measures = row["measures"]
     return (
         f"{row['cell']}: Hits@1 {measures['Success@1']:.3f}, Hits@10 {measures['Success@10']:.3f}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from dsi.arguments import SPREAD
-from dsi.continual.comparison import BaseOptions, ComparisonOptions, IncrementOptions
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
+from dsi.continual.options import BaseOptions, ComparisonOptions, IncrementOptions
 
 _COMPARISON = ComparisonOptions()
 _BASE = BaseOptions()
@@ -44,8 +44,8 @@ def continual(
     """
     from dsi.commands.outputs import refuse_other_page
     from dsi.continual.increments import open_split
-    from dsi.continual.page import COSTS, SHARES, cell_text, write_page
     from dsi.continual.protocol import ContinualOptions, run_continual
+    from dsi.continual.strategies_page import COSTS, SHARES, cell_text, write_page
 
     refuse_other_page(report)
     options = ContinualOptions(

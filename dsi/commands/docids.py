@@ -11,7 +11,7 @@ from docids.embeddings import EmbeddingOptions
 from docids.kind_options import KindOptions
 from docids.kinds import KINDS
 from dsi.arguments import SPREAD
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 
 KindName = Annotated[str, Names(lambda: KINDS)]
 _EMBEDDING = EmbeddingOptions()

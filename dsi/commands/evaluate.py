@@ -13,9 +13,9 @@ from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.passages import document_of
 from dsi.arguments import SPREAD
-from dsi.commands.search_flags import SearchFlags
-from dsi.evaluation.passages import documents_of, judgments_of
-from dsi.report import Report
+from dsi.command_report import Report
+from dsi.commands.search_arguments import SearchArguments
+from dsi.evaluation.judgments import documents_of, judgments_of
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dsi.search.options import SearchOptions
     from dsi.search.runs import Run
 
-_FLAGS = SearchFlags()
+_FLAGS = SearchArguments()
 DEPTH = 100
 """Number of documents evaluated per query: the deepest cutoff of the measures."""
 
@@ -38,7 +38,7 @@ def evaluate(
     split: str = "test",
     baselines: str = "bm25,bm25+queries",
     language: Advanced[str] = "english",
-    flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
+    flags: Annotated[SearchArguments, SPREAD] = _FLAGS,
     table: list[Path] | None = None,
     per_query: Path | None = None,
     report: Path | None = None,
@@ -47,7 +47,7 @@ def evaluate(
     """Evaluates indexes, or any TREC runs, on the queries of a dataset.
 
     Every judged query of the split counts; one without results counts as 0. Queries are grouped
-    into seen (a relevant document has a labelled training query) and unseen. A paired randomization
+    into seen (a relevant document has a labeled training query) and unseen. A paired randomization
     test compares each baseline with the index. Under torchrun the processes share the queries.
 
     Several indexes and runs are grouped by the training options in which they differ; seeds are
@@ -73,18 +73,20 @@ def evaluate(
     if not index_or_run:
         raise InputError("INDEX_OR_RUN is missing", hint="Give the folder of an index, or a run")
     if len(index_or_run) > 1 or outputs.wanted:
-        return _several(index_or_run, dataset, split, baselines, language, flags, outputs, seed)
+        return _evaluate_several(
+            index_or_run, dataset, split, baselines, language, flags, outputs, seed
+        )
     [only] = index_or_run
     return _one(only, dataset, split, baselines, language, flags, seed)
 
 
-def _several(
+def _evaluate_several(
     paths: list[Path],
     dataset: Path,
     split: str,
     baselines: str,
     language: str,
-    flags: SearchFlags,
+    flags: SearchArguments,
     outputs: Outputs,
     seed: int,
 ) -> Report:
@@ -100,7 +102,7 @@ def _several(
         if not path.exists():
             raise InputError("no such index or run", where=path)
     if not any(path.is_dir() for path in paths):
-        _refuse_search_flags(flags)
+        _refuse_search_arguments(flags)
     opened = Dataset.open(dataset)
     qrels = _judged(opened, split)
     _baseline_names(baselines)
@@ -117,17 +119,17 @@ def _several(
             systems.append(
                 Measured(path.name, evaluate_run(qrels, run).per_query, ranked=_first_of(run))
             )
-    systems = told_apart(systems)
+    systems = disambiguated(systems)
     beside, told = measured_baselines(baselines, opened, split, language)
     systems += beside
     remarks += told
     data = compare_systems(opened, split, systems, seed=seed)
-    return processes.first_alone(
+    return processes.in_main_process(
         lambda: outputs.write(data, opened, split, systems, remarks)
     ) or outputs.shown(data, remarks)
 
 
-def told_apart(systems: Sequence[Measured]) -> list[Measured]:
+def disambiguated(systems: Sequence[Measured]) -> list[Measured]:
     """Returns systems; those with equal options and seed get their names in place of options."""
     from dsi.evaluation.comparison import differing, label_of
 
@@ -147,7 +149,7 @@ def measured_index(
     path: Path,
     dataset: Dataset,
     qrels: dict[str, dict[str, int]],
-    flags: SearchFlags,
+    flags: SearchArguments,
     processes: Processes,
 ) -> tuple[Measured, list[str]]:
     """Searches an index for every judged query; returns its measures, and notes.
@@ -189,7 +191,7 @@ def measured_baselines(
     queries = {query_id: texts[query_id] for query_id in qrels}
     systems: list[Measured] = []
     remarks: list[str] = []
-    for name, (run, took, told) in _beside(
+    for name, (run, took, told) in _run_baselines(
         _baseline_names(names), dataset, queries, language
     ).items():
         per_query = evaluate_run(qrels, run).per_query
@@ -220,14 +222,14 @@ def search_index(
     path: Path,
     dataset: Dataset,
     qrels: dict[str, dict[str, int]],
-    flags: SearchFlags,
+    flags: SearchArguments,
     processes: Processes,
 ) -> Found:
     """Searches an index for every judged query; the arguments are those of `measured_index`."""
     from dsi.index import Index
 
     index = processes.together(lambda: Index.open(path, flags.device))
-    remarks = _beyond(index, qrels, dataset)
+    remarks = _report_unknown_documents(index, qrels, dataset)
     texts = dataset.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
     run, seconds = _search(index, queries, flags.beams, flags.options(), processes)
@@ -266,7 +268,7 @@ def _one(
     split: str,
     baselines: str,
     language: str,
-    flags: SearchFlags,
+    flags: SearchArguments,
     seed: int,
 ) -> Report:
     """Evaluates one index or run and baselines; the arguments are those of `evaluate`."""
@@ -296,9 +298,9 @@ def _one(
         processes = Processes()
         options = flags.options()
         index = processes.together(lambda: Index.open(index_or_run, flags.device))
-        remarks += _beyond(index, qrels, opened)
+        remarks += _report_unknown_documents(index, qrels, opened)
         # Before the search, so that its results are not lost if an encoder cannot be loaded.
-        others = _beside(names, opened, queries, language)
+        others = _run_baselines(names, opened, queries, language)
         runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
         if beams is not None and beams < DEPTH:
             remarks.append(f"{beams} beams find {beams} documents: Hits@100 and R@100 see no more.")
@@ -306,16 +308,16 @@ def _one(
             from dsi.search.runs import write_run
 
             run = flags.run
-            processes.first_alone(lambda: write_run(run, runs["index"]))
+            processes.in_main_process(lambda: write_run(run, runs["index"]))
     else:
-        _refuse_search_flags(flags)
+        _refuse_search_arguments(flags)
         runs["run"] = _read(index_or_run, qrels, split)
         missing = len(qrels.keys() - runs["run"].keys())
         if missing:
             remarks.append(
                 f"{missing:,} of {len(qrels):,} queries are not in the run and count as 0."
             )
-        others = _beside(names, opened, queries, language)
+        others = _run_baselines(names, opened, queries, language)
     for name, (run_of, took, remarked) in others.items():
         runs[name], seconds[name] = run_of, took
         remarks += remarked
@@ -348,7 +350,7 @@ def _baseline_names(words: str) -> list[str]:
     return names
 
 
-def _beside(
+def _run_baselines(
     names: list[str], dataset: Dataset, queries: dict[str, str], language: str
 ) -> dict[str, tuple[Run, float, list[str]]]:
     """Runs baselines; returns the run, the seconds and the notes of each."""
@@ -364,7 +366,7 @@ def _beside(
     return answers
 
 
-def _refuse_search_flags(flags: SearchFlags) -> None:
+def _refuse_search_arguments(flags: SearchArguments) -> None:
     """Raises InputError if an option is given that applies to indexes only."""
     for name in flags.given():
         raise InputError(
@@ -373,7 +375,9 @@ def _refuse_search_flags(flags: SearchFlags) -> None:
         )
 
 
-def _beyond(index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset) -> list[str]:
+def _report_unknown_documents(
+    index: Index, qrels: dict[str, dict[str, int]], dataset: Dataset
+) -> list[str]:
     """Reports how many queries are about documents that the index has never had, if any.
 
     Raises:

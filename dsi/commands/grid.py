@@ -15,7 +15,7 @@ from typing import Any
 from data_prep.errors import InputError
 from dsi.arguments import Arguments
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.start import decided, refuse_unused
+from dsi.indexing.start import refuse_unused, resolve_start
 
 SWITCHES = {"sam": ("sam.rho", {"false": "0.0", "true": "0.05"})}
 """Shorthand for on and off -> the option and its value; for SAM, the usual radius."""
@@ -64,23 +64,23 @@ class GridArguments(Arguments):
 
     def _is_switch_value(self, name: str, word: str) -> bool:
         return all(
-            super(GridArguments, self)._is_switch_value(name, each) for each in _several(word)
+            super(GridArguments, self)._is_switch_value(name, each) for each in _split_values(word)
         )
 
-    def _take_apart(self, words: Sequence[str]) -> Any:
-        given = super()._take_apart(words)
+    def _parse_words(self, words: Sequence[str]) -> Any:
+        given = super()._parse_words(words)
         vary: dict[str, list[str]] = {}
         for name, (option, meaning) in SWITCHES.items():
             if name not in given.values:
                 continue
-            values = _several(given.values.pop(name))
+            values = _split_values(given.values.pop(name))
             unknown = [value for value in values if value not in meaning]
             if unknown:
                 raise InputError(f"{unknown[0]!r} is not true or false", where=f"--{name}")
             given.values[option] = ",".join(meaning[value] for value in values)
             given.where[option] = f"--{name}"
         for name in [name for name in given.values if name in self._varying]:
-            values = _several(given.values[name])
+            values = _split_values(given.values[name])
             if len(values) > 1:
                 vary[name] = values
                 del given.values[name]
@@ -93,7 +93,7 @@ class GridArguments(Arguments):
         return given
 
 
-def _several(text: str) -> list[str]:
+def _split_values(text: str) -> list[str]:
     """Returns the values in a text: a YAML list, or comma-separated values."""
     if text.lstrip().startswith("["):
         values = json.loads(text)
@@ -158,12 +158,12 @@ def cells_of(
                 shown = {key: typed[key] for key in values}
                 shown = {"variant": variant, **shown} if variant is not None else shown
                 cells.append(_checked(base, typed, shown))
-    refuse_alike(cells)
+    refuse_duplicates(cells)
     refuse_unequal_steps(cells)
     return cells
 
 
-def refuse_alike(cells: Sequence[Cell]) -> None:
+def refuse_duplicates(cells: Sequence[Cell]) -> None:
     """Refuses a grid in which two cells would train the same index.
 
     Raises:
@@ -211,7 +211,7 @@ def _checked(base: TrainingOptions, values: Mapping[str, Any], varied: Mapping[s
     try:
         options = with_values(base, values)
         refuse_unused(options, None)
-        steps = decided(options, None).loop.total
+        steps = resolve_start(options, None).loop.total
     except InputError as error:
         words = _words(varied)
         raise InputError(str(error), where=f"grid, {words}" if words else "grid") from None

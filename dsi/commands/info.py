@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, command_line
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from dsi.updating.prune import Pruning
@@ -41,8 +41,8 @@ def info(
     from docids.store import naming
     from docids.table import DocidTable
     from dsi import versions
+    from dsi.command_report import heading
     from dsi.prompted_encoder import prompts_of
-    from dsi.report import heading
     from dsi.updating.prune import plan_pruning, used_bytes
 
     live = versions.live(index)
@@ -81,7 +81,7 @@ def info(
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
     }
-    chosen = _chosen(current.configuration, everything=all)
+    chosen = _options_by_name(current.configuration, everything=all)
     facts: dict[str, Any] = {
         "documents": len(table.live),
         "deleted": int(table.retired.sum()),
@@ -113,9 +113,9 @@ def info(
         rows=list(facts.items()),
         opening=("versions (* is live):", *history, ""),
         closing=(
-            *_told(compared),
+            *_verification_lines(compared),
             *_freeable(index, prunable),
-            *([] if all else [f"options with their default value: {_again(index)}"]),
+            *([] if all else [f"options with their default value: {_all_options_command(index)}"]),
         ),
     )
 
@@ -142,11 +142,11 @@ def _draw(index: Path, file: Path, version: str) -> None:
     draw_curves(logs, file, f"{index.name}, {which}")
 
 
-def _again(index: Path) -> str:
+def _all_options_command(index: Path) -> str:
     return command_line("info", index, "--all")
 
 
-def _chosen(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, Any]:
+def _options_by_name(configuration: Mapping[str, Any], *, everything: bool) -> dict[str, Any]:
     """Returns the options of a training and of the last update by their command-line names.
 
     Args:
@@ -194,7 +194,7 @@ def _freeable(index: Path, prunable: Pruning) -> list[str]:
     return [f"removing {others} frees {freed}: {command_line('prune', index, '--keep', '1')}"]
 
 
-def _told(compared: Mapping[str, int | None]) -> list[str]:
+def _verification_lines(compared: Mapping[str, int | None]) -> list[str]:
     """Returns one line per verified version."""
     return [
         f"version {version} was written without checksums: its sizes and values make sense"

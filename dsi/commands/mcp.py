@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dsi.arguments import SPREAD
+from dsi.command_report import Report, TableReport
 from dsi.commands.serve import missing
-from dsi.report import Report, TableReport
 from dsi.serving.options import ServerOptions
 
 _OPTIONS = ServerOptions()

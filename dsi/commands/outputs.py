@@ -11,8 +11,8 @@ from data_prep.errors import InputError
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
+    from dsi.command_report import Report
     from dsi.evaluation.comparison import Measured
-    from dsi.report import Report
 
 
 def refuse_other_page(report: Path | None) -> None:
@@ -72,7 +72,7 @@ class Outputs:
         if self.per_query is not None:
             write_per_query(self.per_query, dataset, split, systems, data["options"])
         if self.report is not None:
-            from dsi.evaluation.page import write_page
+            from dsi.evaluation.comparison_page import write_page
 
             write_page(self.report, data, dataset, split, systems, remarks)
         files = [*self.table, *filter(None, (self.per_query, self.report))]

@@ -13,7 +13,7 @@ from data_prep.marks import Advanced
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset, ExampleCounter, SourceData
@@ -85,10 +85,10 @@ def prepare(
 
 def report_of(dataset: Dataset) -> Report:
     """Returns a report on a dataset: counts, what was omitted and why, and a few samples."""
-    from data_prep.card import card_of
+    from data_prep.dataset_statistics import dataset_statistics
 
     info = dataset.info
-    card = card_of(dataset)
+    card = dataset_statistics(dataset)
     documents = list(islice(dataset.documents(), SAMPLES))
     queries = list(islice(dataset.query_texts().items(), SAMPLES))
     rows: list[tuple[str, object]] = [
@@ -109,8 +109,8 @@ def report_of(dataset: Dataset) -> Report:
     ]
     closing = [
         *(f"WARNING: {warning}" for warning in card.warnings),
-        *told("left out", info.dropped),
-        *told("note", info.noted),
+        *counter_lines("left out", info.dropped),
+        *counter_lines("note", info.noted),
         *(
             ["note: queries without judgments, which nothing reads: give --train-qrels or others"]
             if info.queries and not info.qrels
@@ -137,7 +137,7 @@ def report_of(dataset: Dataset) -> Report:
     )
 
 
-def told(kind: str, counters: Mapping[str, ExampleCounter]) -> list[str]:
+def counter_lines(kind: str, counters: Mapping[str, ExampleCounter]) -> list[str]:
     """Returns one line per reason for omitted or noted records, with examples."""
     return [
         _short(f"{kind}: {counter.count:,} x {reason}: {', '.join(counter.examples)}")

@@ -17,10 +17,10 @@ from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
 from data_prep.marks import Advanced, Names
 from data_prep.round_trip import FilterOptions
+from dsi.command_report import Report, TableReport
 from dsi.generation.generative_memory import train_memory
 from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2SeqOptions
-from dsi.report import Report, TableReport
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -54,8 +54,8 @@ def queries(
     """Generates pseudo-queries for the documents of a dataset.
 
     Generators: extractive (keywords, spans and sentences of the document), selective (learns from
-    labelled training queries which words users choose), seq2seq (any transformers model, such as
-    docT5query) and memory (a model that --train_generator trains on labelled training queries).
+    labeled training queries which words users choose), seq2seq (any transformers model, such as
+    docT5query) and memory (a model that --train_generator trains on labeled training queries).
     The same options and seed give the same queries. Run again, it resumes, or does nothing if all
     is done. Under torchrun the processes share the work.
 
@@ -96,7 +96,7 @@ def queries(
                 hint="Leave out --generator and --memory.folder, or --train_generator",
             )
         trained = options
-        Processes().first_alone(lambda: train_memory(opened, trained))
+        Processes().in_main_process(lambda: train_memory(opened, trained))
     rank = int(os.environ.get("RANK", "0"))
     outcome = generate_queries(
         opened,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import command_line
-from dsi.report import Report, visible
+from dsi.command_report import Report, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,22 +50,22 @@ def quickstart(
 
     began = time.monotonic()
     dataset, index = out / "dataset", out / "index"
-    _say(1, f"preparing the documentation of the packages installed here: {dataset}")
+    _print_step(1, f"preparing the documentation of the packages installed here: {dataset}")
     if not (dataset / "dataset.json").is_file():
         prepare("docstrings", out=dataset)
-    _say(2, f"identifiers, and a model from scratch: {index}")
+    _print_step(2, f"identifiers, and a model from scratch: {index}")
     options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
     train_index(Dataset.open(dataset), index, options)
-    _say(3, "answering the held-out queries, beside BM25")
+    _print_step(3, "answering the held-out queries, beside BM25")
     evaluation = evaluate([index], dataset, baselines="bm25")
-    _say(4, "answering three questions")
+    _print_step(4, "answering three questions")
     answers = Index.open(index).search(EXAMPLE_QUERIES, k=_SHOWN)
     return QuickstartReport(
         evaluation, dict(zip(EXAMPLE_QUERIES, answers, strict=True)), out, time.monotonic() - began
     )
 
 
-def _say(step: int, what: str) -> None:
+def _print_step(step: int, what: str) -> None:
     print(f"[{step}/4] {what}", file=sys.stderr, flush=True)
 
 

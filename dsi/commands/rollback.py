@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from data_prep.errors import InputError, command_line
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 
 
 def rollback(index: Path, *, to: str | None = None) -> Report:

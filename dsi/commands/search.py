@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from data_prep.errors import InputError, command_line
 from data_prep.marks import Advanced
 from dsi.arguments import SPREAD
-from dsi.commands.search_flags import SearchFlags
-from dsi.report import Report, TableReport, visible
+from dsi.command_report import Report, TableReport, visible
+from dsi.commands.search_arguments import SearchArguments
 from dsi.search.options import SearchOptions
 from dsi.search.reordering import at_both_ends
 from dsi.standard_streams import console as standard_console
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dsi.index import Hit, Index
     from dsi.search.explaining import Explanation
 
-_FLAGS = SearchFlags()
+_FLAGS = SearchArguments()
 
 
 def search(
@@ -39,7 +39,7 @@ def search(
     text: bool = False,
     explain: bool = False,
     reorder: Advanced[bool] = False,
-    flags: Annotated[SearchFlags, SPREAD] = _FLAGS,
+    flags: Annotated[SearchArguments, SPREAD] = _FLAGS,
     deepspeed: Advanced[Path | None] = None,
     encoding: Advanced[str] = "utf-8",
     query_id_column: Advanced[str | None] = None,
@@ -118,7 +118,7 @@ def search(
     if zero is not None:
         opened.spread(zero, flags.precision)
     if asked is None:
-        return _converse(opened, k, flags.beams, options, text, explain, reorder)
+        return _interactive_search(opened, k, flags.beams, options, text, explain, reorder)
     texts = [one.text for one in asked]
     started = time.perf_counter()
     sharing = processes if zero is None else None
@@ -134,7 +134,7 @@ def search(
             one.query_id: {hit.doc_id: hit.score for hit in ranked}
             for one, ranked in zip(asked, hits, strict=True)
         }
-        processes.first_alone(lambda: write_run(run, found, "dsi"))
+        processes.in_main_process(lambda: write_run(run, found, "dsi"))
         told = {**facts, "run": str(run), "seconds": seconds}
         if str(run) == "-":  # there a table would be mistaken for part of the run
             return TableReport(data=told)
@@ -347,7 +347,7 @@ def _lines() -> list[str]:
     return found
 
 
-def _converse(
+def _interactive_search(
     index: Index,
     k: int,
     beams: int | None,
@@ -363,7 +363,7 @@ def _converse(
     )
     asked = 0
     with suppress(KeyboardInterrupt):
-        for typed in _typed():
+        for typed in _typed_lines():
             try:
                 [query] = _numbered([typed], "query")
                 hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
@@ -380,7 +380,7 @@ def _converse(
     return TableReport(data={"queries": asked})
 
 
-def _typed() -> Iterator[str]:
+def _typed_lines() -> Iterator[str]:
     """Yields nonblank lines that the user types, with line editing and history."""
     with suppress(ImportError):
         import readline  # noqa: F401  (its import gives input() editing and history)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from data_prep.errors import InputError
 from dsi.arguments import SPREAD
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 from dsi.serving.options import ServerOptions
 
 _OPTIONS = ServerOptions()
@@ -40,7 +40,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
     live = LiveIndex(index, server.device, server.batch.queries)
     log = logging.getLogger("dsi.serving")
 
-    def told(address: str) -> None:
+    def announce(address: str) -> None:
         searcher = live.current
         log.info(
             "%s documents of version %s at %s. Ctrl-C ends",
@@ -49,7 +49,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
             address,
         )
 
-    run(application(live, server), server, told)
+    run(application(live, server), server, announce)
     return TableReport(data={"index": str(index), "version": live.current.version})
 
 

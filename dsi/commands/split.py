@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.errors import command_line
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 
 
 def split(
@@ -20,7 +20,7 @@ def split(
     """Splits a dataset into an initial corpus D0 and increments D1, D2, ...
 
     The defaults are those of DSI++: half of the documents in D0, five increments. MixLoRA-DSI has
-    --share 0.9 --increments 4. Only D0 keeps its labelled training queries; increments have test
+    --share 0.9 --increments 4. Only D0 keeps its labeled training queries; increments have test
     queries only.
 
     Args:

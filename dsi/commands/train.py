@@ -17,9 +17,9 @@ from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from docids.kinds import KINDS
 from dsi.arguments import SPREAD
+from dsi.command_report import Report, TableReport, heading
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
-from dsi.report import Report, TableReport, heading
 
 if TYPE_CHECKING:
     from dsi.evaluation.self_check import SelfCheck
@@ -68,7 +68,7 @@ def train(
     refuse_unused(options, docids_folder)
     if documents is not None and not dry_run:
         raise InputError("--documents means nothing without --dry-run", hint="Leave it out")
-    with _prepared(dataset, source, passages, dry_run) as folder:
+    with _prepared_dataset(dataset, source, passages, dry_run) as folder:
         if dry_run:
             from dsi.indexing.dry_run import plan_training
 
@@ -79,7 +79,7 @@ def train(
         opened = Dataset.open(folder)
         finished = (out / "live").is_file()
         manifest = train_index(opened, out, options, docids_folder, memory_folder, deepspeed)
-        checked = Processes().first_alone(lambda: _check(out))
+        checked = Processes().in_main_process(lambda: _check(out))
     if finished:
         return _nothing_to_do(out, manifest, checked)
     metrics = dict(manifest.metrics)
@@ -100,7 +100,7 @@ def train(
     closing = [
         *_warm_up(options, manifest),
         f"search it: {command_line('search', out, 'your query')}",
-        _measuring(out, dataset if folder == dataset else None, list(opened.info.qrels)),
+        _evaluate_command(out, dataset if folder == dataset else None, list(opened.info.qrels)),
     ]
     if checked is not None:
         rows.append(("finds its own documents", str(checked)))
@@ -121,7 +121,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _prepared(
+def _prepared_dataset(
     given: Path, source: SourceOptions, passages: PassageOptions, dry_run: bool
 ) -> Iterator[Path]:
     """Yields the folder of a dataset: the given one, or one prepared from the given source.
@@ -190,12 +190,12 @@ def _failed(options: TrainingOptions, docids_folder: Path | None) -> str:
 
 
 def _check(out: Path) -> SelfCheck | None:
-    from dsi.evaluation.self_check import check_itself
+    from dsi.evaluation.self_check import run_self_check
 
-    return check_itself(out)
+    return run_self_check(out)
 
 
-def _measuring(out: Path, dataset: Path | None, splits: list[str]) -> str:
+def _evaluate_command(out: Path, dataset: Path | None, splits: list[str]) -> str:
     """Returns the next command to evaluate the index."""
     kept = next((split for split in ("test", "dev") if split in splits), None)
     if kept is not None and dataset is not None:

@@ -10,7 +10,7 @@ from data_prep.errors import command_line
 from data_prep.marks import ADVANCED, Advanced
 from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
-from dsi.report import Report, TableReport
+from dsi.command_report import Report, TableReport
 from dsi.updating.options import UpdateOptions
 
 _OPTIONS = UpdateOptions()
@@ -40,7 +40,7 @@ def update(
         source: Column names and further files, if NEW is not a dataset.
     """
     from data_prep.dataset import Dataset
-    from dsi.commands.prepare import told
+    from dsi.commands.prepare import counter_lines
     from dsi.given_documents import dataset_of, passages_of
     from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
@@ -91,7 +91,7 @@ def update(
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
             *done.not_inherited,
-            *told("left out", done.dropped),
+            *counter_lines("left out", done.dropped),
             *(["what the index had of documents left out, it keeps"] if done.dropped else []),
             *([f"to undo: {command_line('rollback', index)}"] if done.wrote else []),
         ),

@@ -27,9 +27,9 @@ from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.former_names import with_current_names
 from dsi import versions
 from dsi.continual.callback import EvaluationCallback
-from dsi.continual.comparison import ComparisonOptions
 from dsi.continual.evaluation_queries import EvaluationQueries, measure, measure_with_ranks
 from dsi.continual.increments import open_split, read_split
+from dsi.continual.options import ComparisonOptions
 from dsi.freed_memory import release_freed_memory
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions

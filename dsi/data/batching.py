@@ -160,7 +160,7 @@ class Batches:
                         int(self.examples[task].lengths[numbers].max()) for task, numbers in members
                     ),
                 )
-                for members in self._deal(0)
+                for members in self._draw_window(0)
             ),
         ]
 
@@ -207,7 +207,7 @@ class Batches:
         """Returns the example numbers of each task in step `step`; tasks may be missing."""
         window, place = self._place(step)
         if self._window[0] != window:
-            self._window = (window, self._deal(window))
+            self._window = (window, self._draw_window(window))
         return self._window[1][place]
 
     def _place(self, step: int) -> tuple[int, int]:
@@ -217,12 +217,12 @@ class Batches:
         while self._starts[-1] <= step:
             # The number of batches of a window is known only after packing it.
             window = len(self._starts) - 1
-            self._window = (window, self._deal(window))
+            self._window = (window, self._draw_window(window))
             self._starts.append(self._starts[-1] + len(self._window[1]))
         window = bisect.bisect_right(self._starts, step) - 1
         return window, step - self._starts[window]
 
-    def _deal(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
+    def _draw_window(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
         """Draws the examples of a window and assigns them to its steps by similar length."""
         starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
         drawn = [
@@ -272,12 +272,12 @@ class Batches:
         drawn: list[npt.NDArray[np.int64]] = []
         while count > 0:
             turn, place = divmod(start, size)
-            piece = self._turn(task, turn)[place : place + count]
+            piece = self._pass_order(task, turn)[place : place + count]
             drawn.append(piece)
             start, count = start + len(piece), count - len(piece)
         return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
 
-    def _turn(self, task: int, turn: int) -> npt.NDArray[np.int64]:
+    def _pass_order(self, task: int, turn: int) -> npt.NDArray[np.int64]:
         """Returns the order of a task's examples in a pass; caches the last one."""
         name = self.tasks[task]
         if self._turns.get(task, (-1,))[0] != turn:

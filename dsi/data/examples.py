@@ -100,7 +100,7 @@ def gather_examples(
             found["indexing"] = _indexing(documents, text, options, seed)
         found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
     for task, (texts, rows) in task_queries(dataset, table, options, generator).items():
-        found[task] = _kept(text.encode(texts, options.query_length), rows)
+        found[task] = _without_unknown(text.encode(texts, options.query_length), rows)
     found = {task: examples for task, examples in found.items() if len(examples)}
     if not found:
         raise InputError(
@@ -142,7 +142,7 @@ def _rehearsed(
                 parts[name] += found
                 owners[name] += [document.doc_id] * len(found)
     return {
-        f"indexing/{name}": _kept(
+        f"indexing/{name}": _without_unknown(
             text.encode_documents(parts[name], options.document_length), table.find(owners[name])
         )
         for name in wanted
@@ -210,7 +210,7 @@ def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArr
     return [query for query, _ in pairs], table.find([doc_id for _, doc_id in pairs])
 
 
-def _kept(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
+def _without_unknown(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
     """Packs encoded texts, skipping those of documents that are not in the table (row -1)."""
     kept = np.flatnonzero(rows >= 0)
     return Examples.pack([encoded[number] for number in kept.tolist()], rows[kept].tolist())

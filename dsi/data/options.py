@@ -19,7 +19,7 @@ class MixOptions:
     pseudo: float = 0.85
     """Share of pseudo-queries"""
     labelled: float = 0.15
-    """Share of labelled training queries; given to pseudo-queries if there are none"""
+    """Share of labeled training queries; given to pseudo-queries if there are none"""
     ratio: Advanced[float | None] = None
     """Indexing-to-retrieval ratio r of DSI (32 in the paper); replaces --mix.indexing"""
     document_length: Advanced[int] = 64
@@ -29,8 +29,8 @@ class MixOptions:
     query_length: Advanced[int] = 32
     """Maximum tokens of a query, in training and in search, without the encoder's prompt"""
     negatives: Advanced[Literal["labelled", "all"]] = "labelled"
-    """Candidate identifiers in the softmax for labelled queries. labelled: only documents that have
-    labelled queries, so that the others are not pushed down"""
+    """Candidate identifiers in the softmax for labeled queries. labelled: only documents that have
+    labeled queries, so that the others are not pushed down"""
 
     def __post_init__(self) -> None:
         check_numbers(

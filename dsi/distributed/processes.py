@@ -38,24 +38,24 @@ class Processes:
 
             PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
             # A live process group can abort the process while Python shuts down.
-            atexit.register(_dissolve)
+            atexit.register(_destroy_process_group)
 
     def together(self, work: Callable[[], T]) -> T:
         """Runs `work` in all processes at once, and returns when all are done."""
-        return self._share(work, True)[0]
+        return self._run_in_turn(work, True)[0]
 
-    def first_alone(self, work: Callable[[], T]) -> T | None:
+    def in_main_process(self, work: Callable[[], T]) -> T | None:
         """Runs `work` in the first process while the others wait.
 
         Returns:
             The result of `work`; None in the other processes.
         """
-        done = self._share(work, self.rank == 0)
+        done = self._run_in_turn(work, self.rank == 0)
         return done[0] if done else None
 
-    def first_before_others(self, work: Callable[[], T]) -> T:
+    def main_process_first(self, work: Callable[[], T]) -> T:
         """Runs `work` in the first process, then in the others, which find most of it done."""
-        return (self._share(work, self.rank == 0) + self._share(work, self.rank > 0))[0]
+        return (self._run_in_turn(work, self.rank == 0) + self._run_in_turn(work, self.rank > 0))[0]
 
     def gathered(self, entries: list[T]) -> list[T]:
         """Returns the entries of all processes, in the order of their ranks, in every process."""
@@ -65,7 +65,7 @@ class Processes:
 
         return list(gather_object(entries))
 
-    def _share(self, work: Callable[[], T], mine: bool) -> list[T]:
+    def _run_in_turn(self, work: Callable[[], T], mine: bool) -> list[T]:
         """Runs `work` if it is this process's turn, and shares the outcome with all processes."""
         done: list[T] = []
         error: Exception | None = None
@@ -95,14 +95,14 @@ def leave(code: int) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
-    _dissolve()
+    _destroy_process_group()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
 
 
-def _dissolve() -> None:
+def _destroy_process_group() -> None:
     """Destroys the process group, if there is one."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from data_prep.dataset import Dataset
 from dsi.evaluation.groups import group_queries
+from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measures import MEASURES
-from dsi.evaluation.passages import judgments_of
 from dsi.evaluation.significance import compare
 
 LEVEL = 0.05

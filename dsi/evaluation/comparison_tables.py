@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import writing
+from dsi.command_report import TableReport
 from dsi.evaluation.comparison import LEVEL, best_of, better_than, conclusion
 from dsi.evaluation.measure_names import COSTS, SYMBOLS
-from dsi.report import TableReport
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -56,7 +56,7 @@ class Probe:
         pairs = [pair for pair in pairs if pair[1] not in left_out]
         source = "dev" if pairs else "pseudo"
         if not pairs:
-            pairs = _made_for_this(corpus, left_out, most, rng)
+            pairs = _generated_queries(corpus, left_out, most, rng)
         picked = [pairs[number] for number in rng.permutation(len(pairs))[:most].tolist()]
         return cls(source, [text for text, _ in picked], [doc_id for _, doc_id in picked])
 
@@ -103,7 +103,7 @@ class Probe:
         return validate(model, queries, trie, beams, score)
 
 
-def _made_for_this(
+def _generated_queries(
     corpus: StoredCorpus, left_out: Collection[str], most: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
     """Generates one keyword query, unseen in training, for each of a random sample of documents."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.dataset import Dataset
+from dsi.command_report import TableReport, heading
 from dsi.evaluation.groups import group_queries
+from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measures import MEASURES, evaluate_run
-from dsi.evaluation.passages import judgments_of
 from dsi.evaluation.significance import compare
-from dsi.report import TableReport, heading
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -43,7 +43,7 @@ class SelfCheck:
         return self.found < FEWEST_FOUND
 
 
-def check_itself(folder: Path, seed: int = 0) -> SelfCheck | None:
+def run_self_check(folder: Path, seed: int = 0) -> SelfCheck | None:
     """Queries an index for a random sample of its own documents.
 
     Args:

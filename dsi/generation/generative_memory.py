@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
-from data_prep.generate import kept_in
+from data_prep.generate import explaining_read_only
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
 from docids.assignment import text_of
 from dsi.generation.generative_memory_options import MemoryOptions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dsi.generation.sampling import Sampler
 
 FEWEST_PAIRS = 50
-"""Labelled training pairs below which nothing worth using can be learned."""
+"""Labeled training pairs below which nothing worth using can be learned."""
 FORMAT = 1
 IN_VERSION = "memory"
 """The folder of the memory in an index version."""
@@ -67,7 +67,7 @@ class GenerativeMemory:
         Raises:
             InputError: There is none, or it is damaged.
         """
-        from dsi.generation.checkpoints import check_stored
+        from dsi.generation.pretrained_models import check_stored
         from dsi.generation.sampling import Sampler
 
         folder = Path(folder)
@@ -179,7 +179,7 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
-            f"{len(pairs)} labelled training pairs, and a generative memory learns from"
+            f"{len(pairs)} labeled training pairs, and a generative memory learns from"
             f" {FEWEST_PAIRS} or more",
             where=dataset.path,
             hint="Use the generator 'extractive', which needs none, or --memory.folder",
@@ -227,7 +227,7 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     claim = work / "training.json"
     if not claim.is_file() or read_json(claim) != wanted:
         shutil.rmtree(work, ignore_errors=True)
-        with kept_in(dataset, "a generative memory is"):
+        with explaining_read_only(dataset, "a generative memory is"):
             write_json(claim, wanted)
     corpus = text_of(*zip(*((d.title, d.text) for d in dataset.documents()), strict=True))
     model, tokenizer, loss = fit(pairs, corpus, options, work)
@@ -272,7 +272,7 @@ class GenerativeMemoryGenerator(ModelGenerator):
     @classmethod
     def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
         """Returns the hash of the memory's weights."""
-        from dsi.generation.checkpoints import weights_hash
+        from dsi.generation.pretrained_models import weights_hash
 
         assert isinstance(options, MemoryOptions)
         return {"weights": weights_hash(_folder_of(dataset, options))}

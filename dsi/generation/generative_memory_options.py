@@ -31,7 +31,7 @@ class MemoryOptions(SamplingOptions):
     steps: int = 400
     """Training steps"""
     pairs: Advanced[int] = 16
-    """Labelled pairs per step"""
+    """Labeled pairs per step"""
     lr: Advanced[float] = 1e-3
     """Peak learning rate; about 1e-4 for a pretrained model"""
     warmup: Advanced[int] = 50

@@ -14,8 +14,8 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.generators.base import GeneratorOptions, distinct
 from data_prep.marks import Advanced
-from data_prep.text import one_line
-from dsi.generation.checkpoints import load_writer
+from data_prep.text_processing import one_line
+from dsi.generation.pretrained_models import load_writer
 from dsi.generation.prompts import Prompt, fitted
 
 if TYPE_CHECKING:

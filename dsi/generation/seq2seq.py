@@ -59,19 +59,19 @@ class Seq2SeqOptions(SamplingOptions):
                 "--seq2seq.system is the first message of a chat, and --seq2seq.chat is not set",
                 hint="Give --seq2seq.chat true, or leave it out",
             )
-        if ("{language}" in self.prompt) != bool(self.spoken):
+        if ("{language}" in self.prompt) != bool(self.prompt_languages):
             raise InputError(
                 f"--seq2seq.languages {self.languages!r} and the prompt {self.prompt!r} do not fit",
                 hint="Give languages, and a prompt with {language}, or neither",
             )
-        if len(self.spoken) > self.per_doc:
+        if len(self.prompt_languages) > self.per_doc:
             raise InputError(
-                f"{len(self.spoken)} languages for {self.per_doc} queries a document",
+                f"{len(self.prompt_languages)} languages for {self.per_doc} queries a document",
                 hint="Raise --per-doc",
             )
 
     @property
-    def spoken(self) -> list[str]:
+    def prompt_languages(self) -> list[str]:
         """The languages, in order; empty if the prompt does not name any."""
         return [name.strip() for name in self.languages.split(",") if name.strip()]
 
@@ -80,7 +80,7 @@ class Seq2SeqOptions(SamplingOptions):
 
         They add up to `per_doc`; any remainder goes to the first languages.
         """
-        names = self.spoken or [""]
+        names = self.prompt_languages or [""]
         least, more = divmod(self.per_doc, len(names))
         return [(name, least + (place < more)) for place, name in enumerate(names)]
 
@@ -117,7 +117,7 @@ class Seq2Seq(ModelGenerator):
     @classmethod
     def identity(cls, dataset: Dataset, options: GeneratorOptions) -> dict[str, Any]:
         """Returns the hash of a local model's weights, or the commit of a hub id."""
-        from dsi.generation.checkpoints import weights_hash
+        from dsi.generation.pretrained_models import weights_hash
 
         assert isinstance(options, Seq2SeqOptions)
         return {"weights": weights_hash(options.model)}

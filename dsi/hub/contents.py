@@ -52,7 +52,7 @@ class PublishedText:
             )
         parts = [f"the text of {self.documents:,} documents ({self.characters:,} characters)"]
         if self.queries:
-            parts.append(f"{self.queries:,} labelled queries")
+            parts.append(f"{self.queries:,} labeled queries")
         if self.pseudo_queries:
             parts.append(f"{self.pseudo_queries:,} pseudo-queries")
         return ", ".join(parts)

@@ -98,7 +98,7 @@ def push(
             CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
             for name, file in plan.contents.files.items()
         ]
-        old = sorted(name for name in there - set(plan.contents.files) if _is_ours(name))
+        old = sorted(name for name in there - set(plan.contents.files) if _is_pushed_file(name))
         operations += [CommitOperationDelete(name) for name in old]
         done = client.create_commit(
             place.name,
@@ -110,7 +110,7 @@ def push(
     return Pushed(place, plan.contents, is_public, done.oid)
 
 
-def _is_ours(name: str) -> bool:
+def _is_pushed_file(name: str) -> bool:
     """Tells whether a file comes from a push."""
     top = name.partition("/")[0]
     return top in ("versions", "corpus", "queries", "qrels", "pseudo")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dsi.data.examples import Examples
-    from dsi.lexical.examples import ExampleScores
+    from dsi.lexical.training_scores import ExampleScores
     from dsi.teachers.scores import TeacherScores
     from dsi.training.loop import Run
 
@@ -46,7 +46,7 @@ def make_training_run(
     from dsi.data.batching import Batches
     from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_proportions
     from dsi.objectives.base import Targets
-    from dsi.objectives.terms import make_objectives
+    from dsi.objectives.loss_terms import make_objectives
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.checkpoints import steps_saved
     from dsi.training.loop import Run
@@ -114,7 +114,7 @@ def _example_scores(
 ) -> ExampleScores | None:
     """Returns the lexical scores of all examples for identifiers of one code; otherwise None."""
     from dsi.data.examples import TASKS, task_queries
-    from dsi.lexical.examples import ExampleScores
+    from dsi.lexical.training_scores import ExampleScores
 
     table = prepared.assignment.table
     if prepared.lexical is None or not table.one_each or not (table.lengths == 1).all():
@@ -201,10 +201,10 @@ def optimizer_of(options: TrainingOptions, kind: str) -> OptimizerOptions:
     share = backbone_lr_scale(options, kind)
     if options.lora.rank and options.optimizer.backbone_lr_scale is None:
         share = 1.0  # adapters are small and start at zero
-    return replace(options.optimizer, backbone_lr_scale=share, **_resting(options, kind))
+    return replace(options.optimizer, backbone_lr_scale=share, **_frozen_parts(options, kind))
 
 
-def _resting(options: TrainingOptions, kind: str) -> dict[str, Any]:
+def _frozen_parts(options: TrainingOptions, kind: str) -> dict[str, Any]:
     """Resolves which parts of the network are frozen if the user has not set them.
 
     A pretrained encoder can rank without training. Labels train only weights that all documents
@@ -315,7 +315,7 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
             model,
             options.lora,
             seed=options.seed,
-            encoder=not _resting(options, options.docids)["freeze_encoder"],
+            encoder=not _frozen_parts(options, options.docids)["freeze_encoder"],
         )
     return model
 

@@ -27,10 +27,10 @@ from dsi.indexing.preparation import (
     check_codebooks,
     prepare,
 )
-from dsi.indexing.start import decided
+from dsi.indexing.start import resolve_start
 from dsi.stored_corpus import store_corpus
 from dsi.versions import Manifest
-from dsi.working_folder import free_refused, freed_when_refused
+from dsi.working_folder import remove_refused, removed_if_refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,7 +70,7 @@ def train_index(
         InputError: The folder holds an index or a run with other options, an option does not fit
             the data, or the loss is not finite.
     """
-    options = decided(options, docids_folder)
+    options = resolve_start(options, docids_folder)
     wanted = _fingerprint(dataset, options, docids_folder)
     memory = GenerativeMemory.find(dataset, memory_folder)
     check_codebooks(options, docids_folder)
@@ -82,22 +82,22 @@ def train_index(
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
     processes = Processes()
-    finished = processes.first_before_others(lambda: _finished(out, wanted))
+    finished = processes.main_process_first(lambda: _finished(out, wanted))
     if finished is not None:
         return finished
     work = out / "training"
     with contextlib.ExitStack() as stack:
         if processes.rank == 0 and not out.exists():
-            stack.enter_context(_none_left_empty(out))
-        writer = processes.first_alone(lambda: stack.enter_context(versions.lock(out)))
+            stack.enter_context(_removed_if_empty(out))
+        writer = processes.in_main_process(lambda: stack.enter_context(versions.lock(out)))
         # A complete version that was not yet live because of a kill is now live.
-        finished = processes.first_before_others(lambda: _finished(out, wanted))
+        finished = processes.main_process_first(lambda: _finished(out, wanted))
         if finished is not None:
             return finished
-        processes.first_alone(lambda: _claim(work, wanted))
+        processes.in_main_process(lambda: _claim(work, wanted))
         if processes.rank == 0:
-            stack.enter_context(freed_when_refused(work, (LEARNING, TEACHER_SCORES, VECTORS)))
-        prepared = processes.first_before_others(
+            stack.enter_context(removed_if_refused(work, (LEARNING, TEACHER_SCORES, VECTORS)))
+        prepared = processes.main_process_first(
             lambda: prepare(dataset, work, options, docids_folder)
         )
         if options.loop.total:
@@ -110,7 +110,7 @@ def train_index(
             model = run.model
             merge_adapters(model)
         else:
-            model, reached = processes.first_before_others(
+            model, reached = processes.main_process_first(
                 lambda: without_training(dataset, work, options, prepared)
             )
         if prepared.lexical is not None:
@@ -127,12 +127,12 @@ def train_index(
                     shutil.copytree(memory, fresh / IN_VERSION)
             remove_folder(work)
 
-        processes.first_alone(write)
+        processes.in_main_process(write)
     return Manifest.load(versions.folder(out, versions.live(out)))
 
 
 @contextlib.contextmanager
-def _none_left_empty(out: Path) -> Iterator[None]:
+def _removed_if_empty(out: Path) -> Iterator[None]:
     """Removes the index folder that a refused training created, if it is empty."""
     try:
         yield
@@ -187,7 +187,7 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     if manifest is not None:
         # Left by a training that was killed before its final cleanup.
         remove_folder(out / "training")
-        versions.clear_up(out)
+        versions.clean_up(out)
     return manifest
 
 
@@ -202,7 +202,7 @@ def refuse_conflicts(
     """
     if out.exists() and not out.is_dir():
         raise InputError("this is a file, not a folder", where=out, hint="Choose another --out")
-    wanted = _fingerprint(dataset, decided(options, docids_folder), docids_folder)
+    wanted = _fingerprint(dataset, resolve_start(options, docids_folder), docids_folder)
     if _existing(out, wanted) is None and (out / "training" / _CLAIM).is_file():
         _refuse_other_claim(out / "training", wanted)
 
@@ -242,7 +242,7 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
     """
     file = work / _CLAIM
     found = with_current_names(read_json(file)) if file.is_file() else None
-    if found is None or (found != wanted and free_refused(work)):
+    if found is None or (found != wanted and remove_refused(work)):
         write_json(file, wanted)
     _refuse_other_claim(work, wanted)
 

@@ -11,7 +11,7 @@ from data_prep.errors import InputError, command_line
 from data_prep.generators import GENERATORS
 from docids.kinds import KINDS
 from dsi.data.examples import task_proportions
-from dsi.indexing.start import FEWEST_LABELLED, codes_model, decided
+from dsi.indexing.start import MIN_LABELED_QUERIES, codes_model, resolve_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +71,7 @@ def plan_training(
     made = docids_folder is None or (docids_folder / "docids.json").is_file()
     if out is not None and opened is not None and made:
         refuse_conflicts(opened, out, options, docids_folder)
-    options = decided(options, docids_folder)
+    options = resolve_start(options, docids_folder)
     check_codebooks(options, docids_folder)
     steps: list[str] = []
     if opened is None:
@@ -100,10 +100,10 @@ def plan_training(
     loop = options.loop
     if options.lexical.enabled:
         written = options.generator in GENERATORS and GENERATORS[options.generator].expensive
-        source = "labelled queries" if labelled >= FEWEST_LABELLED else "pseudo-queries"
-        trained = options.lexical.steps and (labelled >= FEWEST_LABELLED or written)
+        source = "labeled queries" if labelled >= MIN_LABELED_QUERIES else "pseudo-queries"
+        trained = options.lexical.steps and (labelled >= MIN_LABELED_QUERIES or written)
         how = f"at most {options.lexical.steps} steps on the {source}" if trained else "none"
-        steps.append(f"weigh the words of the documents (training: {how})")
+        steps.append(f"weight the words of the documents (training: {how})")
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"
     steps.append(f"train {loop.total:,} steps of {size}" if loop.total else "build the network")
     started = options.model.pretrained

@@ -15,7 +15,7 @@ from data_prep.marks import Advanced, Names
 from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
 from docids.kind_options import KindOptions
-from docids.kinds import KINDS, kinds_that
+from docids.kinds import KINDS, kinds_where
 from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
@@ -40,7 +40,7 @@ class TrainingOptions(KindOptions):
 
     Attributes:
         docids: Identifier kind, or a folder of identifiers that `dsi docids` wrote.
-        generator: Pseudo-query generator. auto: selective with enough labelled queries to learn
+        generator: Pseudo-query generator. auto: selective with enough labeled queries to learn
             from, extractive otherwise. Generate those of seq2seq and memory first, with `dsi
             queries`.
         per_doc: Pseudo-queries per document.
@@ -138,7 +138,7 @@ class TrainingOptions(KindOptions):
             return
         form = KINDS[self.docids].form
         if form != "codes":
-            fitting = kinds_that(lambda kind: kind.form == "codes")
+            fitting = kinds_where(lambda kind: kind.form == "codes")
             raise InputError(
                 f"--model.head {self.model.head} is about identifiers of several codes of one "
                 f"alphabet, and --docids {self.docids} gives "

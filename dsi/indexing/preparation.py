@@ -16,14 +16,14 @@ from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
 from data_prep.progress import note
 from docids.assignment import Assignment, text_of
-from docids.code_learning.seq2seq import CodeVectors
-from docids.kinds import KINDS, kinds_that
+from docids.code_learning.encoder_decoder import CodeVectors
+from docids.kinds import KINDS, kinds_where
 from docids.kinds.quantization import Quantized
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.document_vectors import vectors_of
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.start import FEWEST_LABELLED
+from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.objectives.options import TEACHER_TERMS
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.text_encoder import (
@@ -35,7 +35,7 @@ from dsi.text_encoder import (
 
 if TYPE_CHECKING:
     from dsi.lexical.layer import LexicalLayer
-    from dsi.lexical.training import Labelled
+    from dsi.lexical.weight_training import LabeledQueries
     from dsi.rows import Codebooks
 
 TEACHER_SCORES = "teacher_scores"
@@ -175,7 +175,7 @@ def _lexical(
     """
     if not options.lexical.enabled:
         return None
-    from dsi.lexical.building import LexicalIndex, open_layer
+    from dsi.lexical.layer_builder import LexicalIndex, open_layer
 
     folder = work / LEXICAL
     if not (folder / "source").is_dir():
@@ -191,24 +191,24 @@ def _lexical(
     return open_layer(folder)
 
 
-def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) -> Labelled:
+def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) -> LabeledQueries:
     """Returns the queries that the lexical layer learns from; none if there are too few.
 
     These are the labeled queries or, if there are too few, pseudo-queries of a model.
     Pseudo-queries extracted from documents say nothing about how users phrase queries.
     """
     labelled = _judged(dataset, table, "train")
-    if len(labelled) >= FEWEST_LABELLED:
+    if len(labelled) >= MIN_LABELED_QUERIES:
         return labelled
     if generator is not None and GENERATORS[generator].expensive:
         written = dataset.pseudo_queries(generator)
         texts, doc_ids = written["text"], written["doc_id"]
-        if len(texts) >= FEWEST_LABELLED:
-            return _found(list(texts), list(doc_ids), table)
+        if len(texts) >= MIN_LABELED_QUERIES:
+            return _queries_with_rows(list(texts), list(doc_ids), table)
     return labelled.part(np.zeros(0, np.int64))
 
 
-def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
+def _judged(dataset: Dataset, table: DocidTable, split: str) -> LabeledQueries:
     """Returns the queries of a split with each relevant document of the corpus."""
     texts = dataset.query_texts()
     pairs = [
@@ -217,15 +217,15 @@ def _judged(dataset: Dataset, table: DocidTable, split: str) -> Labelled:
         for doc_id, relevance in judged.items()
         if relevance > 0 and query_id in texts
     ]
-    return _found([text for text, _ in pairs], [doc_id for _, doc_id in pairs], table)
+    return _queries_with_rows([text for text, _ in pairs], [doc_id for _, doc_id in pairs], table)
 
 
-def _found(texts: list[str], doc_ids: list[str], table: DocidTable) -> Labelled:
+def _queries_with_rows(texts: list[str], doc_ids: list[str], table: DocidTable) -> LabeledQueries:
     """Returns queries with the rows of their documents, without those of other documents."""
-    from dsi.lexical.training import Labelled
+    from dsi.lexical.weight_training import LabeledQueries
 
     rows = table.find(doc_ids)
-    return Labelled(texts, rows).part(np.flatnonzero(rows >= 0))
+    return LabeledQueries(texts, rows).part(np.flatnonzero(rows >= 0))
 
 
 def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> None:
@@ -242,7 +242,7 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     if docids_folder is not None and (docids_folder / "docids.json").is_file():
         kind = read_json(docids_folder / "docids.json")["kind"]
     if options.model.codebooks and not isinstance(KINDS[kind], Quantized):
-        fitting = kinds_that(lambda each: isinstance(each, Quantized))
+        fitting = kinds_where(lambda each: isinstance(each, Quantized))
         raise InputError(
             f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
             hint=f"Take {' or '.join(f'--docids {name}' for name in fitting)}, or leave it out",
@@ -307,13 +307,13 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
     """Generates pseudo-queries unless they exist; returns the name of their generator."""
     if options.generator == "none" or not options.mix.pseudo or not options.loop.total:
         return None
-    from data_prep.generate import generate_queries, used_as_they_are
+    from data_prep.generate import are_reused, generate_queries
 
     name = options.generator
     if name == "auto":
-        enough = dataset.info.qrels.get("train", 0) >= FEWEST_LABELLED
+        enough = dataset.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
         name = "selective" if enough else "extractive"
-    if used_as_they_are(dataset, name):
+    if are_reused(dataset, name):
         return name
     chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)
     generate_queries(dataset, name, chosen)

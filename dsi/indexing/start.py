@@ -10,14 +10,14 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import MODEL
 from docids.embeddings import EmbeddingOptions
-from docids.kinds import KINDS, kinds_that
+from docids.kinds import KINDS, kinds_where
 
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
     from dsi.training.options import LoopOptions
 
 
-FEWEST_LABELLED = 200
+MIN_LABELED_QUERIES = 200
 """Minimum number of labeled training queries to learn from."""
 DEFAULT_STEPS = 160
 """Default optimizer steps of a network that cannot rank without training."""
@@ -58,14 +58,14 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
             )
     unread = kind is None or not KINDS[kind].uses_vectors
     if unread and options.embedding != EmbeddingOptions():
-        of_vectors = kinds_that(lambda each: each.uses_vectors)
+        of_vectors = kinds_where(lambda each: each.uses_vectors)
         raise InputError(
             f"--embedding.* changes nothing with {chosen}",
             hint=f"Leave it out: it is about the kinds {', '.join(of_vectors)}",
         )
 
 
-def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
+def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
     """Returns options with the number of steps and the warm start `learned` resolved.
 
     If an encoder-decoder was, or will be, trained with the identifiers, `auto` selects it; small
@@ -80,7 +80,7 @@ def decided(options: TrainingOptions, docids_folder: Path | None) -> TrainingOpt
             none.
     """
     options = _with_score(_with_start(options, docids_folder))
-    asked = _about_steps(options)
+    asked = _given_step_option(options)
     if options.loop.steps == 0 and asked is not None:
         raise InputError(
             f"--{asked} is about the training of the network, and --loop.steps is 0",
@@ -113,7 +113,7 @@ def _refuse_idle(loop: LoopOptions) -> None:
             )
 
 
-def _about_steps(options: TrainingOptions) -> str | None:
+def _given_step_option(options: TrainingOptions) -> str | None:
     """Returns the first given option that affects training steps; None without one."""
     if options.generator not in ("auto", "none"):
         return "generator"

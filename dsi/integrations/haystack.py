@@ -9,9 +9,9 @@ from typing import Any
 from data_prep.errors import InputError
 from dsi.index import Index
 from dsi.integrations.common import AnyIndex, described, opened, ranked_texts
-from dsi.libraries import needed
+from dsi.libraries import requiring
 
-with needed("haystack-ai", "haystack"):
+with requiring("haystack-ai", "haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
 
 

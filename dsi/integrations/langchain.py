@@ -6,10 +6,10 @@ from typing import Any
 
 from dsi.index import Index
 from dsi.integrations.common import described, opened, ranked_texts
-from dsi.libraries import needed
+from dsi.libraries import requiring
 from dsi.search.options import SearchOptions
 
-with needed("langchain-core", "langchain"):
+with requiring("langchain-core", "langchain"):
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
     from langchain_core.documents import Document
     from langchain_core.retrievers import BaseRetriever

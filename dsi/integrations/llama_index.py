@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dsi.integrations.common import AnyIndex, described, opened, ranked_texts
-from dsi.libraries import needed
+from dsi.libraries import requiring
 from dsi.search.options import SearchOptions
 
-with needed("llama-index-core", "llama-index"):
+with requiring("llama-index-core", "llama-index"):
     from llama_index.core.retrievers import BaseRetriever
     from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 

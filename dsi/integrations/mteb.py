@@ -12,10 +12,10 @@ from data_prep.errors import InputError
 from dsi.building import build
 from dsi.index import Index
 from dsi.indexing.options import TrainingOptions
-from dsi.libraries import needed
+from dsi.libraries import requiring
 from dsi.search.options import SearchOptions
 
-with needed("mteb", "mteb"):
+with requiring("mteb", "mteb"):
     from mteb.models import ModelMeta
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from dsi import versions
 from dsi.building import build
 from dsi.index import Index
 from dsi.indexing.options import TrainingOptions
-from dsi.libraries import needed
+from dsi.libraries import requiring
 from dsi.search.options import SearchOptions
 
-with needed("pyterrier", "pyterrier"):
+with requiring("pyterrier", "pyterrier"):
     import pandas
     import pyterrier
 

@@ -73,12 +73,12 @@ def install(
     from dsi.kernels.feed_forward import fast_feed_forward
     from dsi.kernels.linear import fast_linear
     from dsi.kernels.norms import fast_norms
-    from dsi.kernels.unpadded import can_do_without, without_padding
+    from dsi.kernels.unpadded import supports_unpadded, without_padding
 
     with ExitStack() as stack:
         for cheap in (fast_dropout, fast_norms, fast_feed_forward):
             stack.enter_context(cheap(model))
-        if can_do_without(model):
+        if supports_unpadded(model):
             stack.enter_context(without_padding(model, length_buckets, states=encoder_states))
         if precision == "fp32":  # autocast already multiplies with oneDNN
             stack.enter_context(fast_linear(model))

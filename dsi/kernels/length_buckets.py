@@ -57,7 +57,7 @@ def length_buckets(lengths: npt.NDArray[np.int64], groups: int) -> list[npt.NDAr
     if not 1 <= groups <= len(lengths):
         raise ValueError(f"cannot make {groups} groups of {len(lengths)} texts")
     known, counts = np.unique(np.maximum(lengths, 1), return_counts=True)
-    _, cuts = _least(known, counts, min(groups, len(known)))
+    _, cuts = _cheapest_groups(known, counts, min(groups, len(known)))
     ends = [len(known)]
     for cut in reversed(cuts):
         ends.append(int(cut[ends[-1]]))
@@ -79,11 +79,11 @@ def fewest_tokens(lengths: npt.NDArray[np.int64], most: int) -> list[int]:
         most: Maximum number of groups, at most the number of texts.
     """
     known, counts = np.unique(np.maximum(lengths, 1), return_counts=True)
-    least, _ = _least(known, counts, min(most, len(known)))
+    least, _ = _cheapest_groups(known, counts, min(most, len(known)))
     return [int(tokens) for tokens in least + [least[-1]] * (most - len(least))]
 
 
-def _least(
+def _cheapest_groups(
     known: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], groups: int
 ) -> tuple[list[float], list[npt.NDArray[np.int64]]]:
     """Finds the cheapest groups of neighboring lengths, by dynamic programming.

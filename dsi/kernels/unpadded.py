@@ -122,7 +122,7 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
     """Makes a T5 compute without padding while it is in training mode, within the context.
 
     Args:
-        model: A model that `can_do_without` accepts.
+        model: A model that `supports_unpadded` accepts.
         most: Maximum number of length groups for attention.
         states: Whether the encoder returns its last states as a padded batch, for readers other
             than the decoder, which costs a few memory passes. Otherwise it returns a row that only
@@ -144,7 +144,7 @@ def without_padding(model: PreTrainedModel, most: int, *, states: bool = True) -
         yield
 
 
-def can_do_without(model: torch.nn.Module) -> bool:
+def supports_unpadded(model: torch.nn.Module) -> bool:
     """Whether a model can be run without padding.
 
     Before transformers 5.15, attention has no `scaling`, and the layers above it do not forward
@@ -262,7 +262,7 @@ def _cross_attention(
         layout.spread(part(key_value_states)[0]).split(sizes) for part in (layer.k, layer.v)
     )
     found = [
-        _attended(layer, query, key, value, _absence(group, query.dtype), group.count)
+        _attended(layer, query, key, value, _padding_mask(group, query.dtype), group.count)
         for query, key, value, group in zip(
             queries.split([group.count * codes for group in layout.groups]),
             keys,
@@ -301,7 +301,7 @@ def _bias(layer: Any, group: Group) -> torch.Tensor:
     return bias if absent is None else bias.masked_fill(absent, torch.finfo(bias.dtype).min)
 
 
-def _absence(group: Group, dtype: torch.dtype) -> torch.Tensor | None:
+def _padding_mask(group: Group, dtype: torch.dtype) -> torch.Tensor | None:
     """Returns the mask that hides padding; [texts, 1, 1, tokens]."""
     absent = group.absent
     if absent is None:

@@ -16,7 +16,7 @@ from docids.store import check_offsets, naming, open_store, write_store
 from docids.strings import Strings
 from dsi.lexical.features import Scales, Statistics
 from dsi.lexical.lexicon import Lexicon, neighbors
-from dsi.lexical.weighting import Weighting, weigh
+from dsi.lexical.weighting import Weighting, entry_weights
 from dsi.lexical.words import Vocabulary
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Postings:
         cls, weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
     ) -> Postings:
         """Computes the weights of all entries of a lexicon."""
-        words, pairs = weigh(weighting, lexicon, statistics, scales)
+        words, pairs = entry_weights(weighting, lexicon, statistics, scales)
         shape = (len(lexicon), len(statistics.idf))
         by_word = sparse.csr_matrix((words, lexicon.words, lexicon.offsets), shape=shape).T.tocsr()
         columns = np.searchsorted(statistics.pairs, lexicon.pair_keys)

@@ -87,7 +87,7 @@ class Lexicon:
         ]
         return _joined(parts)
 
-    def taken(self, other: Lexicon, rows: npt.NDArray[np.int64]) -> Lexicon:
+    def merged_in_order(self, other: Lexicon, rows: npt.NDArray[np.int64]) -> Lexicon:
         """Merges the documents of two lexicons in a given order.
 
         Args:

@@ -17,13 +17,13 @@ class LexicalOptions:
     enabled: bool = True
     """Add the scores of the lexical layer to those of the network"""
     steps: Advanced[int] = 60
-    """Maximum training steps on labelled queries; the best step is kept, step 0 included"""
+    """Maximum training steps on labeled queries; the best step is kept, step 0 included"""
     lr: Advanced[float] = 0.03
     """Learning rate (Adam, full batch)"""
     candidates: Advanced[int] = 64
-    """Documents in the softmax for a labelled query: the top ones before training"""
+    """Documents in the softmax for a labeled query: the top ones before training"""
     word_decay: Advanced[float] = 5.0
-    """L2 penalty on word weights, divided by the number of labelled queries"""
+    """L2 penalty on word weights, divided by the number of labeled queries"""
     holdout: Advanced[float] = 0.15
     """Share of the labelled documents whose queries choose the number of steps"""
     k1: Advanced[float] = 1.5

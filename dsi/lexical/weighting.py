@@ -174,7 +174,7 @@ class PairEntries:
         self.features = torch.from_numpy(scales.of_pair(statistics.of_pair[pairs]))
 
 
-def weigh(
+def entry_weights(
     weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Returns the weights of all entries of words and of pairs; float32 [entries] each."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.text import IN_WORDS, as_typed, sentences, snowball, spaced, stopwords
+from data_prep.text_processing import IN_WORDS, as_typed, sentences, snowball, spaced, stopwords
 
 _WORD = re.compile(rf"(?<![{IN_WORDS}])[{IN_WORDS}]{{2,}}(?![{IN_WORDS}])")
 _CODE = re.compile(rf"[{IN_WORDS}]+(?:\.[{IN_WORDS}]+)*")

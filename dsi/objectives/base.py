@@ -16,7 +16,7 @@ from dsi.objectives.continuations import IGNORED, AllowedContinuations
 
 if TYPE_CHECKING:
     from dsi.data.batching import Batch
-    from dsi.lexical.examples import ExampleScores
+    from dsi.lexical.training_scores import ExampleScores
     from dsi.search.torch_trie import TorchTrie
 
 K = TypeVar("K", bound=Hashable)

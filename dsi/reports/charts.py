@@ -286,7 +286,7 @@ def key(labels: Sequence[tuple[int, str]]) -> Drawing:
     return Drawing("".join(parts), title, WIDTH, y + _ROW / 2 + 2)
 
 
-def sheet(title: str, rows: Sequence[Sequence[Drawing]]) -> str:
+def svg_file(title: str, rows: Sequence[Sequence[Drawing]]) -> str:
     """Returns figures in rows as an SVG file of its own, in light colors."""
     parts, y = [], 34.0
     for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from docids.code_learning.seq2seq import CodeVectors
+from docids.code_learning.encoder_decoder import CodeVectors
 from docids.table import FIRST_CODE, DocidTable
 
 if TYPE_CHECKING:

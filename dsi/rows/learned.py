@@ -20,7 +20,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     section 3). A number after the codes was not trained: its row starts at 0.
 
     Args:
-        model: The encoder-decoder that was trained with the codes, after `graft_docids`.
+        model: The encoder-decoder that was trained with the codes, after `set_docid_alphabet`.
         corpus: The documents, their identifiers, and the vectors of their codes in the model.
         seed: Unused; nothing is random.
 

@@ -24,7 +24,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     initializes its code embeddings this way; its model is as wide as the quantized vectors.
 
     Args:
-        model: Any encoder-decoder after `graft_docids`.
+        model: Any encoder-decoder after `set_docid_alphabet`.
         corpus: The documents and their identifiers.
         seed: Seed of the rotation.
     """

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from data_prep.errors import InputError
 from dsi.serving.app import without_place
-from dsi.serving.batching import Batcher, OverloadedError, Question
-from dsi.serving.following import running
 from dsi.serving.guard import Guard
+from dsi.serving.live_updates import running
 from dsi.serving.options import ServerOptions
+from dsi.serving.request_batching import Batcher, OverloadedError, SearchRequest
 from dsi.serving.searcher import Source
 
 PATH = "/mcp"
@@ -62,7 +62,7 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
             raise ToolError(f"query: 1 to {limits.query:,} characters are wanted")
         if k > limits.k:
             raise ToolError(f"k: at most {limits.k:,} documents are returned")
-        question = Question((query,), k, with_text=True)
+        question = SearchRequest((query,), k, with_text=True)
         try:
             found = await batcher.ask(question)
         except InputError as error:

@@ -15,13 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from data_prep.errors import InputError
-from dsi.serving.asking import RefusedError, read_body, read_question
-from dsi.serving.batching import Batcher, OverloadedError
-from dsi.serving.following import running
 from dsi.serving.guard import Guard
+from dsi.serving.live_updates import running
 from dsi.serving.openapi import description, description_page
 from dsi.serving.options import ServerOptions
-from dsi.serving.page import PAGE, PAGE_POLICY
+from dsi.serving.request_batching import Batcher, OverloadedError
+from dsi.serving.request_parsing import RefusedError, read_body, read_search_request
+from dsi.serving.search_page import PAGE, PAGE_POLICY
 from dsi.serving.searcher import Source
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -88,7 +88,7 @@ class _Endpoints:
 
     async def search(self, request: Request) -> Response:
         body = await read_body(request, self._limits)
-        question = read_question(request.headers.get("content-type", ""), body, self._limits)
+        question = read_search_request(request.headers.get("content-type", ""), body, self._limits)
         found = await self._batcher.ask(question)
         request.state.log = {
             "version": found.version,

@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def patient_protocol(seconds: float) -> type[H11Protocol]:
+def slow_client_protocol(seconds: float) -> type[H11Protocol]:
     """Returns uvicorn's protocol, with a timeout for slow clients.
 
     Args:
@@ -132,7 +132,7 @@ def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
         told(f"http://{name}:{here.getsockname()[1]}")
         config = uvicorn.Config(
             app,
-            http=patient_protocol(options.limits.seconds),
+            http=slow_client_protocol(options.limits.seconds),
             ws="none",
             loop="asyncio",
             lifespan="on",

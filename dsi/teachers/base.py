@@ -40,7 +40,7 @@ TEACHERS: Registry[Callable[[Sequence[str], str | None, str], Teacher]] = Regist
 folder of a model (None for teachers that are none), and the language of stemmer and stop words."""
 
 
-def right_then_best(
+def arrange_candidates(
     rows: npt.NDArray[np.int64],
     right: npt.NDArray[np.float32],
     others: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]],

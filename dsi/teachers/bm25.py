@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.bm25 import Bm25
-from dsi.teachers.base import TEACHERS, Ranked, right_then_best
+from dsi.teachers.base import TEACHERS, Ranked, arrange_candidates
 
 
 @TEACHERS.register("bm25")
@@ -35,4 +35,4 @@ class Bm25Teacher:
         right = np.zeros(len(rows), np.float32)
         for line, (members, values) in enumerate(others):
             right[line] = values[members == rows[line]].sum()
-        return right_then_best(rows, right, others, candidates)
+        return arrange_candidates(rows, right, others, candidates)

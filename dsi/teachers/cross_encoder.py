@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.cross_encoder import CrossEncoder
-from dsi.teachers.base import TEACHERS, Ranked, right_then_best
+from dsi.teachers.base import TEACHERS, Ranked, arrange_candidates
 from dsi.teachers.bm25 import Bm25Teacher
 
 
@@ -47,4 +47,4 @@ class CrossEncoderTeacher:
             (found[line, 1:][found[line, 1:] >= 0], scores[line, 1:][found[line, 1:] >= 0])
             for line in range(len(found))
         ]
-        return right_then_best(rows, scores[:, 0], others, candidates)
+        return arrange_candidates(rows, scores[:, 0], others, candidates)

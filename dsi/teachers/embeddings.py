@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from docids.sentence_encoder import SentenceEncoder
-from dsi.teachers.base import TEACHERS, Ranked, right_then_best
+from dsi.teachers.base import TEACHERS, Ranked, arrange_candidates
 
 
 @TEACHERS.register("embeddings")
@@ -36,7 +36,7 @@ class EmbeddingTeacher:
         """Scores the right document of each query, and the best others; see `Teacher.rank`."""
         scores = self._encoder.encode_queries(queries) @ self._documents.T
         everything = np.arange(scores.shape[1])
-        return right_then_best(
+        return arrange_candidates(
             rows,
             scores[np.arange(len(rows)), rows],
             [(everything, line) for line in scores],

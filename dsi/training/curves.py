@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import replacing_file
-from dsi.reports.charts import Axes, Drawing, Line, line_chart, sheet, span
+from dsi.reports.charts import Axes, Drawing, Line, line_chart, span, svg_file
 from dsi.reports.page import figures, page, section
 from dsi.training.log import read_evaluations
 
@@ -53,7 +53,7 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
         )
     drawn = {name: _panels(series, list(runs.values())) for name, series in runs.items()}
     if file.suffix == ".svg":
-        content = sheet(title, _sheet_rows(drawn))
+        content = svg_file(title, _figure_rows(drawn))
     else:
         said = f"Curves of {', '.join(drawn)}, over the optimizer steps of each."
         parts = [
@@ -65,7 +65,7 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
         fresh.write_text(content, encoding="utf-8")
 
 
-def _sheet_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
+def _figure_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
     """Returns two figures per row; with several runs, a row per run, which then begins with it."""
     if len(drawn) > 1:
         return [list(panels) for panels in drawn.values()]

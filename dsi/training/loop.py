@@ -23,7 +23,7 @@ from data_prep.files import replacing_folder, write_json
 from dsi.data.batching import Batch, Batches
 from dsi.kernels.bucket_count import best_bucket_count, pass_overhead_tokens
 from dsi.kernels.install import install
-from dsi.kernels.unpadded import can_do_without
+from dsi.kernels.unpadded import supports_unpadded
 from dsi.objectives.base import Objective, Targets
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.engines import Engine
@@ -88,7 +88,7 @@ class Run:
     @property
     def without_padding(self) -> bool:
         """Whether a micro-batch is processed in one pass, without padding."""
-        return self.deepspeed is None and can_do_without(self.model)
+        return self.deepspeed is None and supports_unpadded(self.model)
 
     @cached_property
     def pass_overhead_tokens(self) -> float:
@@ -345,7 +345,7 @@ def _gradients(
             ),
         )
 
-    if perturbation is None or not run.sam.due(step):
+    if perturbation is None or not run.sam.applies_at(step):
         return once(parts), {}
     fraction = run.sam.fraction
     subsampled = [part.subsampled(fraction, step) for part in parts]

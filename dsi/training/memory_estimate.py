@@ -43,7 +43,7 @@ _OPTIMIZER_BYTES = {"adamw": 8, "adafactor": 0}
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Bytes that one process needs beyond the network.
 
     Attributes:
@@ -180,7 +180,7 @@ def estimate(
     checkpointing: bool = False,
     zero_stage: int = 0,
     processes: int = 1,
-) -> Need:
+) -> MemoryNeed:
     """Returns the memory of a step in each process, by the formula in the module docstring.
 
     Args:
@@ -204,7 +204,7 @@ def estimate(
     states = state_bytes(
         trained, optimizer=optimizer, sam=sam, zero_stage=zero_stage, processes=processes
     )
-    return Need(states, hidden + logits)
+    return MemoryNeed(states, hidden + logits)
 
 
 def available(device: torch.device) -> int:
@@ -222,7 +222,7 @@ def available(device: torch.device) -> int:
 
 
 def refuse_what_cannot_fit(
-    need: Need, free: int, *, accumulation: int, checkpointing: bool
+    need: MemoryNeed, free: int, *, accumulation: int, checkpointing: bool
 ) -> None:
     """Refuses a run whose first step would not fit in memory, and suggests options that would fit.
 

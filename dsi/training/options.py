@@ -201,7 +201,7 @@ class OptimizerOptions:
     """Maximum gradient norm; 0 disables clipping"""
     rows: Advanced[Literal["all", "touched", "frozen"] | None] = None
     """Embedding rows that AdamW updates. touched: only rows in the batch; frozen: no identifier
-    rows, so that documents with and without labelled queries stay comparable. Default: frozen for
+    rows, so that documents with and without labeled queries stay comparable. Default: frozen for
     atomic identifiers with --model.encoder, all otherwise"""
 
     def __post_init__(self) -> None:
@@ -381,6 +381,6 @@ class SamOptions:
                     hint="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
                 )
 
-    def due(self, step: int) -> bool:
+    def applies_at(self, step: int) -> bool:
         """Whether SAM perturbs in step `step` (from 0)."""
         return self.rho > 0 and step % self.every == 0

@@ -118,7 +118,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
             Trie.build(after.table).save(fresh / "docids" / "trie")
             after.save(fresh / "assignment")
             if (folder / LEXICAL).is_dir():
-                from dsi.lexical.building import LexicalIndex
+                from dsi.lexical.layer_builder import LexicalIndex
 
                 live = ~np.asarray(after.table.retired)
                 kept = LexicalIndex.open(folder / LEXICAL)
@@ -193,12 +193,12 @@ def _audit(
     if corpus is None:
         return None
     from dsi.backbone import load_backbone
-    from dsi.lexical.building import open_layer
+    from dsi.lexical.layer_builder import open_layer
     from dsi.search.torch_trie import TorchTrie
     from dsi.stored_text_encoder import open_text_encoder
     from dsi.training.validation import DevQueries, ranks_of
 
-    pairs = _asking(corpus, doc_ids)
+    pairs = _queries_about(corpus, doc_ids)
     if not pairs:
         return None
     text = open_text_encoder(folder / "text")
@@ -228,7 +228,7 @@ def _audit(
     )
 
 
-def _asking(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
+def _queries_about(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
     """Returns queries for documents: labeled ones, then pseudo-queries, then the title."""
     found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
     texts = corpus.dataset.query_texts()

@@ -29,7 +29,7 @@ def new_documents_of(update: Update) -> NewDocuments:
     )
 
 
-def grown_model(update: Update) -> PreTrainedModel:
+def expanded_model(update: Update) -> PreTrainedModel:
     """Returns the parent's model with rows for the new documents; deterministic."""
     return expand(
         update.load_parent(),

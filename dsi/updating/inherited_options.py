@@ -24,7 +24,7 @@ def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[O
         main: The term that replaces cross-entropy; None if none does.
     """
     from dsi.objectives.cross_entropy import CrossEntropy
-    from dsi.objectives.terms import make_objectives
+    from dsi.objectives.loss_terms import make_objectives
 
     options = training.objectives
     without_teacher = replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsi.indexing.start import DEFAULT_STEPS
-from dsi.updating.expansion import grown_model
+from dsi.updating.expansion import expanded_model
 from dsi.updating.inherited_options import inherited_terms
 from dsi.updating.plan import Plan, Update
 from dsi.updating.strategies.base import Outcome, Strategy
@@ -49,7 +49,7 @@ def make_plan(update: Update, strategies: Sequence[Strategy]) -> Plan:
         rows="frozen" if first.rows == "frozen" else "all",
     )
     loop = training.loop.of_size(asked.batch, steps=steps, checkpoint_every=0)
-    plan = Plan(update, grown_model(update), optimizer, loop)
+    plan = Plan(update, expanded_model(update), optimizer, loop)
     # Strategies that modify the network come first: the others read its weights afterwards.
     for strategy in sorted(strategies, key=lambda each: each.role != "structure"):
         strategy.shape(plan)

@@ -45,17 +45,17 @@ from dsi.updating.workspace import (
     CLAIM,
     NEW,
     WORK,
-    clear_up,
-    give_up,
-    left_as_found,
+    abandon,
+    clean_up,
     open_lexical,
     open_stored_corpus,
     open_update,
     prepare_parts,
+    removed_unless_begun,
 )
 from dsi.version_files import link_or_copy
 from dsi.versions import Manifest
-from dsi.working_folder import freed_when_refused
+from dsi.working_folder import removed_if_refused
 
 if TYPE_CHECKING:
     from dsi.updating.training import Callback
@@ -116,25 +116,25 @@ def update_index(
     work = index / WORK
     dropped: dict[str, ExampleCounter] = {}
     with contextlib.ExitStack() as stack:
-        writer = processes.first_alone(lambda: stack.enter_context(versions.lock(index)))
+        writer = processes.in_main_process(lambda: stack.enter_context(versions.lock(index)))
 
         def begin() -> Updated | None:
             assert writer is not None
-            done = clear_up(index, work)
+            done = clean_up(index, work)
             work.mkdir(exist_ok=True)
-            with left_as_found(work):
+            with removed_unless_begun(work):
                 given = _dataset(new, work)
                 dropped.update(given.info.dropped)
                 return _begin(writer, given, options, old, done)
 
-        done = processes.first_alone(begin)
+        done = processes.in_main_process(begin)
         # The other processes read what the first has found from disk.
-        if not processes.first_before_others(lambda: (work / CLAIM).is_file()):
+        if not processes.main_process_first(lambda: (work / CLAIM).is_file()):
             live = Manifest.load(versions.folder(index, versions.live(index)))
             return replace(done or Updated(live, None, False), dropped=dropped)
         if processes.rank == 0:
-            stack.enter_context(freed_when_refused(work))
-        update = processes.first_before_others(lambda: open_update(index, options))
+            stack.enter_context(removed_if_refused(work))
+        update = processes.main_process_first(lambda: open_update(index, options))
         if isinstance(strategies[0], Standalone):
             outcome = strategies[0].run(update, work)
         else:
@@ -146,7 +146,7 @@ def update_index(
             assert writer is not None
             return _finish(writer, work, update, outcome)
 
-        warnings = processes.first_alone(write) or []
+        warnings = processes.in_main_process(write) or []
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
     difference = _difference(manifest)
     missing = not_inherited(update.training, [strategy.name for strategy in strategies])
@@ -195,7 +195,7 @@ def _begin(
     if done is not None and done == {**claim, "parent": done["parent"]}:
         return Updated(manifest, _difference(manifest), False)
     if (work / CLAIM).is_file() and read_json(work / CLAIM) != claim:
-        give_up(work, claim)
+        abandon(work, claim)
     check_parent(parent, manifest)
     if not (work / CLAIM).is_file():
         corpus = open_stored_corpus(parent, work, old, manifest)
@@ -228,7 +228,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
     options, manifest = update.options, update.manifest
     measured = _measure(work, update, outcome)
     stored = read_json(work / "difference.json")
-    warnings = _verdict(options, measured, work)
+    warnings = _quality_warnings(options, measured, work)
     table = update.assignment.table
     claim = read_json(work / CLAIM)
     parts = ("added", "changed", "unchanged", "removed")
@@ -303,7 +303,7 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _verdict(options: UpdateOptions, measured: Mapping[str, Any], work: Path) -> list[str]:
+def _quality_warnings(options: UpdateOptions, measured: Mapping[str, Any], work: Path) -> list[str]:
     """Returns warnings.
 
     Raises:

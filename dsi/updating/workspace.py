@@ -33,7 +33,7 @@ from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import LEXICAL
-from dsi.indexing.start import FEWEST_LABELLED
+from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.stored_corpus import (
     FOLDER,
     Difference,
@@ -60,7 +60,7 @@ _TOGETHER = 256
 
 
 @contextlib.contextmanager
-def left_as_found(work: Path) -> Iterator[None]:
+def removed_unless_begun(work: Path) -> Iterator[None]:
     """Removes the working folder of an update that never began."""
     try:
         yield
@@ -69,7 +69,7 @@ def left_as_found(work: Path) -> Iterator[None]:
             remove_folder(work)
 
 
-def clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
+def clean_up(index: Path, work: Path) -> Mapping[str, Any] | None:
     """Removes the working folder of an update that never began, or whose version is live.
 
     Returns:
@@ -86,7 +86,7 @@ def clear_up(index: Path, work: Path) -> Mapping[str, Any] | None:
     return dict(claim)
 
 
-def give_up(work: Path, claim: Mapping[str, Any]) -> None:
+def abandon(work: Path, claim: Mapping[str, Any]) -> None:
     """Removes the work in progress of an update that can no longer be resumed.
 
     Raises:
@@ -168,7 +168,7 @@ def prepare_parts(
         )
     assignment.save(work / "docids")
     if (parent / LEXICAL).is_dir():
-        from dsi.lexical.building import LexicalIndex
+        from dsi.lexical.layer_builder import LexicalIndex
 
         LexicalIndex.open(parent / LEXICAL).changed(
             [document.title for document in fresh],
@@ -204,7 +204,7 @@ def _write_pseudo(
         if not name and training.generator == "none":
             return
         if not name:
-            enough = merged.info.qrels.get("train", 0) >= FEWEST_LABELLED
+            enough = merged.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
             name = "selective" if enough else "extractive"
     per_doc = options.per_doc or training.per_doc
     chosen = _generator_options(name, per_doc, training.seed, writer)
@@ -320,6 +320,6 @@ def open_lexical(folder: Path) -> DocumentScores | None:
     """Opens the lexical layer in the folder of a version, or of one in progress."""
     if not (folder / LEXICAL).is_dir():
         return None
-    from dsi.lexical.building import open_layer
+    from dsi.lexical.layer_builder import open_layer
 
     return open_layer(folder / LEXICAL)

@@ -14,7 +14,7 @@ import pytest
 
 from data_prep.errors import InputError
 from dsi import cli
-from dsi.report import TableReport
+from dsi.command_report import TableReport
 
 
 def dsi(*words: str, **options) -> subprocess.CompletedProcess:
@@ -187,7 +187,7 @@ def test_people_get_a_table_and_programs_get_json(verb, capsys):
 NOISY = """
 import os, sys, types, logging, warnings
 from dsi import cli
-from dsi.report import TableReport
+from dsi.command_report import TableReport
 def fake():
     \"\"\"Is noisy.\"\"\"
     print("from Python")
@@ -226,7 +226,7 @@ def test_quiet_switches_progress_bars_off():
     script = (
         "import sys, types\n"
         "from dsi import cli\n"
-        "from dsi.report import TableReport\n"
+        "from dsi.command_report import TableReport\n"
         "def fake():\n"
         "    '''Is slow.'''\n"
         "    from data_prep.progress import track\n"
@@ -310,7 +310,7 @@ LOUD = """
 import sys, types
 from pathlib import Path
 from dsi import cli
-from dsi.report import TableReport
+from dsi.command_report import TableReport
 
 def loud(*, out: str = ""):
     "Says more than a pipe holds."

@@ -18,9 +18,9 @@ from docids.kinds.keywords import KeywordOptions
 from docids.kinds.quantization import QuantizationOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces
+from dsi.command_report import to_json
 from dsi.commands.docids import docids
 from dsi.commands.prepare import prepare
-from dsi.report import to_json
 
 TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
 

@@ -12,7 +12,7 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from docids.table import DocidTable
 from dsi import Index, cli, versions
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.index import write_parts
 from dsi.search.runs import read_run
 from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
@@ -60,7 +60,7 @@ def index(folder):
     with versions.write_version(folder / "index", None) as fresh:
         write_parts(
             fresh,
-            model=graft_docids(plain, text.vocabulary_size, 8),
+            model=set_docid_alphabet(plain, text.vocabulary_size, 8),
             text=text,
             table=table,
             titles=ANIMALS,

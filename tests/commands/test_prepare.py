@@ -11,8 +11,8 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.sources import SourceOptions
 from dsi.cli import main
+from dsi.command_report import to_json
 from dsi.commands.prepare import prepare
-from dsi.report import to_json
 
 KEYED = SourceOptions(id_column="key")
 

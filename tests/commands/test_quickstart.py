@@ -7,8 +7,8 @@ from rich.console import Console
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
+from dsi.command_report import to_json
 from dsi.commands.quickstart import EXAMPLE_QUERIES, quickstart
-from dsi.report import to_json
 
 THINGS = ["graph", "matrix", "message", "file", "socket", "thread", "color", "clock"]
 VERBS = ["open", "close", "sort", "parse", "draw"]

@@ -16,7 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, cli, versions
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.index import write_parts
 from dsi.search.options import GuidanceOptions, SearchOptions
 from dsi.search.runs import read_run
@@ -34,7 +34,7 @@ def path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("searched") / "index"
     text = SentencepieceEncoder.train(WORDS, VocabularyOptions(language="none", pieces="word"))
     torch.manual_seed(0)
-    model = graft_docids(
+    model = set_docid_alphabet(
         T5ForConditionalGeneration(
             T5Config(vocab_size=ALPHABET, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
         ),

@@ -7,7 +7,7 @@ import pytest
 from data_prep.errors import InputError
 from data_prep.sources import detect, docstrings
 from data_prep.sources.docstrings import clean, split_docstring, title_of
-from data_prep.text import normalize, words
+from data_prep.text_processing import normalize, words
 
 REST = "The rest tells at some length how " + " ".join(f"word{n}" for n in range(20)) + "."
 

@@ -156,7 +156,7 @@ def test_wrong_calls_are_refused(dataset):
 
 
 def test_a_generator_that_is_refused_leaves_nothing(dataset):
-    with pytest.raises(InputError, match="labelled training pairs"):
+    with pytest.raises(InputError, match="labeled training pairs"):
         generate_queries(dataset, "selective")
     assert not list(dataset.path.glob("pseudo/*"))
 

@@ -9,14 +9,14 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
-from data_prep.generators.extractive import Extractive, ExtractiveOptions
-from data_prep.generators.selective import Selective, SelectiveOptions
-from data_prep.generators.terms import (
+from data_prep.generators.document_terms import (
     InverseDocumentFrequency,
-    in_terms,
     sample_positions,
+    split_terms,
     title_and_sentences,
 )
+from data_prep.generators.extractive import Extractive, ExtractiveOptions
+from data_prep.generators.selective import Selective, SelectiveOptions
 
 ANIMALS = ["otter", "pika", "vole", "heron", "newt", "lynx", "stoat", "mole", "hare", "shrew"]
 DOCUMENTS = [
@@ -46,13 +46,13 @@ def dataset(tmp_path):
 
 class TestTerms:
     def test_words_keep_their_case_and_are_counted_without_it(self):
-        sentence = in_terms("The Otter's U-turn.")
+        sentence = split_terms("The Otter's U-turn.")
         assert sentence.terms == ["The", "Otter's", "U", "turn"]
         assert sentence.keys == ["the", "otter's", "u", "turn"]
         assert sentence.join([1, 3]) == "Otter's turn"
 
     def test_scripts_without_blanks_are_cut_into_pairs_of_characters(self):
-        sentence = in_terms("生成检索模型 T5模型")
+        sentence = split_terms("生成检索模型 T5模型")
         assert sentence.terms == ["生成", "检索", "模型", "T5", "模型"]
         assert sentence.join([0, 1, 2]) == "生成检索模型"
         assert sentence.join([0, 2]) == "生成 模型"

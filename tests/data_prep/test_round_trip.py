@@ -10,7 +10,7 @@ from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.generate import count_by_document, generate_queries, used_as_they_are
+from data_prep.generate import are_reused, count_by_document, generate_queries
 from data_prep.generators import GENERATORS, Generator, GeneratorOptions, PseudoQuery
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.round_trip import Filter, FilterOptions, measure_round_trip
@@ -93,10 +93,10 @@ def test_a_filter_is_part_of_what_decides_the_queries(dataset, fixed):
     assert list(dataset.pseudo_queries("fixed")["text"]) == ["otter swims", "heron"]
     made = read_json(dataset.path / "pseudo" / "fixed" / "generator.json")
     assert made["filter"]["round_trip"] == 1
-    assert used_as_they_are(dataset, "fixed")
+    assert are_reused(dataset, "fixed")
     generate_queries(dataset, "fixed", keep=FilterOptions())
     assert len(dataset.pseudo_queries("fixed")) == 5
-    assert not used_as_they_are(dataset, "fixed")
+    assert not are_reused(dataset, "fixed")
 
 
 def test_a_filtered_run_that_is_killed_goes_on(dataset, fixed, monkeypatch):
@@ -152,7 +152,7 @@ def test_impossible_options_are_refused(options):
 
 def test_queries_of_options_that_a_training_does_not_have_are_kept(dataset, capsys):
     generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2, language="german"))
-    assert used_as_they_are(dataset, "extractive")
+    assert are_reused(dataset, "extractive")
     assert "generated with language german" in capsys.readouterr().err
     generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2))
-    assert not used_as_they_are(dataset, "extractive")
+    assert not are_reused(dataset, "extractive")

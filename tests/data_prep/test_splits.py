@@ -16,7 +16,7 @@ from data_prep.splits import (
     split_documents,
     split_queries,
 )
-from data_prep.text import normalize
+from data_prep.text_processing import normalize
 
 ids = st.lists(st.text(min_size=1, max_size=4), unique=True, min_size=1, max_size=60)
 seeds = st.integers(0, 5)

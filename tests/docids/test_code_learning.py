@@ -182,7 +182,7 @@ def test_a_network_that_tells_documents_apart_by_balance_alone_is_an_error():
     with torch.no_grad():
         trainer.codebooks[0] = torch.from_numpy(book)
     with pytest.raises(InputError, match=r"level 1 has collapsed: \d of 4 codes are likeliest"):
-        trainer._settle(0)
+        trainer._freeze_position(0)
     assert len(set(trainer.codes[:, 0])) == SIZE
     assert trainer.moved.sum() > 60
 

@@ -32,7 +32,7 @@ def test_like_documents_have_like_vectors():
 def test_agrees_with_a_dense_singular_value_decomposition():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from data_prep.text import words
+    from data_prep.text_processing import words
 
     weights = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(TEXTS).toarray()
     left, values, _ = np.linalg.svd(weights, full_matrices=False)

@@ -13,7 +13,7 @@ from transformers import T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.code_learning.checkpoint import Checkpoint
-from docids.code_learning.seq2seq import CodeVectors, Seq2SeqNetwork, encode
+from docids.code_learning.encoder_decoder import CodeVectors, Seq2SeqNetwork, encode
 from docids.code_learning.trainer import TEMPERATURE, CodebookTrainer
 from docids.kinds.learned import LearnedOptions
 

@@ -16,7 +16,7 @@ from transformers import (
     ProphetNetForConditionalGeneration,
 )
 
-from dsi.backbone import graft_docids, load_backbone, save_backbone
+from dsi.backbone import load_backbone, save_backbone, set_docid_alphabet
 
 WORDS, CODES = 43, 12
 
@@ -56,7 +56,7 @@ def made(name: str):
 @pytest.mark.parametrize("name", ["bert2bert", "prophetnet", "pegasus", "led"])
 def test_it_comes_back_to_the_bit(name, tmp_path):
     torch.manual_seed(0)
-    model = graft_docids(made(name), WORDS, CODES).eval()
+    model = set_docid_alphabet(made(name), WORDS, CODES).eval()
     save_backbone(model, tmp_path)
     opened = load_backbone(tmp_path)
     given = {

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, cli, versions
-from dsi.backbone import check_weights, graft_docids
+from dsi.backbone import check_weights, set_docid_alphabet
 from dsi.index import open_titles, write_parts
 from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
 from dsi.versions import Manifest
@@ -50,7 +50,7 @@ def model() -> PreTrainedModel:
     plain = T5ForConditionalGeneration(
         T5Config(vocab_size=ALPHABET, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     )
-    made = graft_docids(plain, text().vocabulary_size, ALPHABET)
+    made = set_docid_alphabet(plain, text().vocabulary_size, ALPHABET)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:

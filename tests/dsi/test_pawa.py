@@ -20,7 +20,7 @@ from transformers import (
 from data_prep.errors import InputError
 from docids.table import PAD, DocidTable
 from docids.trie import Trie
-from dsi.backbone import graft_docids, load_backbone, save_backbone
+from dsi.backbone import load_backbone, save_backbone, set_docid_alphabet
 from dsi.kernels.packed_linear import packed
 from dsi.pawa import add_pawa, plain_class
 from dsi.search.beam import SCORES, beam_search
@@ -40,7 +40,7 @@ def model_with(seed: int = 0, kind: Any = T5ForConditionalGeneration, alphabet: 
     """A tiny model with an adaptor that makes a difference."""
     torch.manual_seed(seed)
     config = {T5ForConditionalGeneration: T5Config, MT5ForConditionalGeneration: MT5Config}[kind]
-    model = add_pawa(graft_docids(kind(config(**SHAPE)), 30, alphabet), 2, seed=seed)
+    model = add_pawa(set_docid_alphabet(kind(config(**SHAPE)), 30, alphabet), 2, seed=seed)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -83,7 +83,7 @@ def test_logits_are_those_of_the_formula(alphabet):
 @torch.no_grad()
 def test_a_new_adaptor_changes_nothing():
     torch.manual_seed(0)
-    model = graft_docids(T5ForConditionalGeneration(T5Config(**SHAPE)), 30, ALPHABET).eval()
+    model = set_docid_alphabet(T5ForConditionalGeneration(T5Config(**SHAPE)), 30, ALPHABET).eval()
     before = logits_of(model, CODES)
     with_one = add_pawa(model, 3)
     assert not with_one.training
@@ -180,6 +180,6 @@ def test_other_decoders_are_refused():
         vocab_size=30, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
         decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
     )  # fmt: skip
-    model = graft_docids(BartForConditionalGeneration(config), 30, ALPHABET)
+    model = set_docid_alphabet(BartForConditionalGeneration(config), 30, ALPHABET)
     with pytest.raises(InputError, match=r"--model\.head pawa .*BartForConditionalGeneration"):
         add_pawa(model, 4)

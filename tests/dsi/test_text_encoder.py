@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BartConfig, PreTrainedTokenizerFast, T5Config
 
 from data_prep.errors import InputError
-from data_prep.text import words
+from data_prep.text_processing import words
 from dsi.stored_text_encoder import open_text_encoder
 from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, VocabularyOptions
 

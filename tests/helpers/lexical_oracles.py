@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from dsi.lexical.training import Labelled
+from dsi.lexical.weight_training import LabeledQueries
 
-NONE = Labelled([], np.zeros(0, np.int64))
+NONE = LabeledQueries([], np.zeros(0, np.int64))
 """No queries."""
 
 

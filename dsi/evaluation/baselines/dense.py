@@ -51,11 +51,11 @@ _Encoded = tuple[SentenceEncoder, npt.NDArray[np.float32]]
 
 def _encoded(dataset: Dataset, model: str) -> _Encoded:
     """Returns an encoder and its document vectors, computed once for `dense` and `fusion`."""
-    return _kept(model, str(dataset.path), dataset.info.content_hash)
+    return _cached_vectors(model, str(dataset.path), dataset.info.content_hash)
 
 
 @functools.lru_cache(maxsize=1)
-def _kept(model: str, path: str, content_hash: str) -> _Encoded:
+def _cached_vectors(model: str, path: str, content_hash: str) -> _Encoded:
     encoder = SentenceEncoder(model, where="--baselines")
     texts = [text.strip() for text in document_texts(Dataset.open(path))]
     return encoder, encoder.encode_documents(texts)

@@ -46,7 +46,7 @@ class FusionBaseline(Baseline):
             Bm25Baseline(dataset, "", language),
             DenseBaseline(dataset, model, language),
         )
-        self.weight, chosen = self._choose(dataset)
+        self.weight, chosen = self._choose_weight(dataset)
         self.remarks.append(
             f"fusion:{model} is {self.weight:.2f} BM25 and {1 - self.weight:.2f} vectors, {chosen}."
         )
@@ -63,7 +63,7 @@ class FusionBaseline(Baseline):
         for words, vectors in zip(*(part.scores(queries) for part in self._parts), strict=True):
             yield standardized(words), standardized(vectors)
 
-    def _choose(self, dataset: Dataset) -> tuple[float, str]:
+    def _choose_weight(self, dataset: Dataset) -> tuple[float, str]:
         """Returns the weight of BM25, and how it was chosen."""
         judged = dataset.qrels_of("dev")
         row_of = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}

@@ -3,7 +3,7 @@
 Keys and values of the prompt are computed and stored once per query, those of codes once per node
 of the search tree (context and beam KV in NVIDIA's SID-GR). The layers are the model's own,
 whatever its family; only the keys and values for their attention are kept here
-(`dsi.kept_attention`).
+(`dsi.custom_attention`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dsi.kept_attention import attended, capped, keeping
+from dsi.custom_attention import attended, capped, handling_attention
 from dsi.kernels.packed_linear import plain
 from dsi.search.decoders.base import log_probabilities_of
 from dsi.search.decoders.tree import TreeDecoder
@@ -48,7 +48,7 @@ class LanguageModelDecoder(TreeDecoder):
         """Reads prompts; see `start_decoder`."""
         decoder = cls(model, attention_mask)
         prompts = model.get_encoder()(input_ids).last_hidden_state
-        with keeping(_Prompts(decoder._prompts)):
+        with handling_attention(_Prompts(decoder._prompts)):
             decoder._network(
                 inputs_embeds=prompts,
                 attention_mask=attention_mask,
@@ -100,7 +100,7 @@ class LanguageModelDecoder(TreeDecoder):
     ) -> torch.Tensor:
         lengths = self._there.sum(1).repeat_interleave(len(codes) // self._queries)
         embedded = self._model.get_decoder().embed_tokens(codes)
-        with keeping(_Tree(self, depths, visible)):
+        with handling_attention(_Tree(self, depths, visible)):
             found = self._network(
                 inputs_embeds=embedded,
                 position_ids=lengths.unsqueeze(1) + depths,
@@ -131,7 +131,7 @@ class _Prompts:
         softcap: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """See `Keeper.attend`."""
+        """See `AttentionHandler.attend`."""
         assert layer == len(self._kept)
         self._kept.append((key, value))
         return attended(query, key, value, mask, scale, softcap)
@@ -166,7 +166,7 @@ class _Tree:
         softcap: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """See `Keeper.attend`; a query may have several consecutive lines of rows."""
+        """See `AttentionHandler.attend`; a query may have several consecutive lines of rows."""
         key, value = self._decoder._enter(layer, torch.stack([key, value]), query.dtype)
         prompt_key, prompt_value = self._decoder._prompts[layer]
         lines, heads, rows, size = query.shape

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dsi.training.engines.base import Engine, OptimizerState
-from dsi.training.optimization.row_adamw import clip_sparse_too
+from dsi.training.optimization.row_adamw import clip_grad_norm
 from dsi.training.optimization.sam import Shards, WholeWeights
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PlainEngine(Engine):
         """Clips gradients, steps, clears gradients."""
         weights = list(self._plain.parameters())
         if clip and any(weight.grad is not None and weight.grad.is_sparse for weight in weights):
-            clip_sparse_too(weights, clip)
+            clip_grad_norm(weights, clip)
         elif clip:
             self.accelerator.clip_grad_norm_(weights, clip)
         self._optimizer.step()

@@ -58,7 +58,7 @@ class RowAdamW(torch.optim.AdamW):
 
 
 @torch.no_grad()
-def clip_sparse_too(weights: Iterable[torch.nn.Parameter], limit: float) -> None:
+def clip_grad_norm(weights: Iterable[torch.nn.Parameter], limit: float) -> None:
     """Clips the global norm of dense and sparse gradients to `limit`."""
     gradients = []
     for weight in weights:

@@ -20,9 +20,9 @@ class Append(Standalone):
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Expands the network; see `dsi.rows.model_expansion`."""
-        from dsi.updating.expansion import grown_model
+        from dsi.updating.expansion import expanded_model
 
-        return Outcome(grown_model(update), update.text, {"steps": 0, "batch": 0})
+        return Outcome(expanded_model(update), update.text, {"steps": 0, "batch": 0})
 
 
 STRATEGIES.register("append")(Append())

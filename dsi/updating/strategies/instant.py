@@ -180,7 +180,7 @@ class Instant(Standalone):
         """
         import torch
 
-        from dsi.updating.expansion import grown_model, new_documents_of
+        from dsi.updating.expansion import expanded_model, new_documents_of
 
         began = time.perf_counter()
         if update.generator is None:
@@ -188,7 +188,7 @@ class Instant(Standalone):
                 "--strategy instant needs pseudo-queries, and there are none",
                 hint="Name a --generator",
             )
-        model = grown_model(update)
+        model = expanded_model(update)
         grown = time.perf_counter()
         table = update.assignment.table
         lasts = table.last_codes(np.arange(len(table)))

@@ -25,7 +25,7 @@ class Retrain(Standalone):
         from dsi.distributed.processes import Processes
         from dsi.indexing.build import train_index
         from dsi.indexing.preparation import LEXICAL
-        from dsi.lexical.building import LexicalIndex
+        from dsi.lexical.layer_builder import LexicalIndex
         from dsi.stored_text_encoder import open_text_encoder
 
         asked = update.options
@@ -49,7 +49,7 @@ class Retrain(Standalone):
         docids = work / "live-docids"
         given = update.assignment
         built = dataclasses.replace(given.built, table=given.table.without_retired())
-        Processes().first_alone(lambda: dataclasses.replace(given, built=built).save(docids))
+        Processes().in_main_process(lambda: dataclasses.replace(given, built=built).save(docids))
         out = work / "retrained"
         manifest = train_index(update.corpus.dataset, out, options, docids)
         folder = versions.folder(out, manifest.version)
@@ -57,7 +57,7 @@ class Retrain(Standalone):
         if (folder / LEXICAL).is_dir():
             live = given.table.live
             whole = LexicalIndex.open(folder / LEXICAL).placed(live, len(given.table))
-            Processes().first_alone(lambda: whole.save(work / LEXICAL))
+            Processes().in_main_process(lambda: whole.save(work / LEXICAL))
         model, text = load_backbone(folder / "model"), open_text_encoder(folder / "text")
         return Outcome(model, text, reached, afresh=True)
 

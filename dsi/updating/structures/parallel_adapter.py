@@ -134,7 +134,7 @@ def merge_parallel_adapters(model: PreTrainedModel) -> None:
     units = max(_linear(part.parallel_adapter, "wo").in_features for part in with_memory.values())
     for name, part in with_memory.items():
         _widen(part.host, part.parallel_adapter)
-        _put_back(model, name, part.host)
+        _restore_layer(model, name, part.host)
     hosts = [part.host for part in with_memory.values()]
     for other in feed_forwards(model).values():
         if other not in hosts:
@@ -146,7 +146,7 @@ def merge_parallel_adapters(model: PreTrainedModel) -> None:
 def drop_parallel_adapters(model: PreTrainedModel) -> None:
     """Removes side memories, in place."""
     for name, part in _with_parallel_adapter(model).items():
-        _put_back(model, name, part.host)
+        _restore_layer(model, name, part.host)
 
 
 def _with_parallel_adapter(model: nn.Module) -> dict[str, ParallelFeedForward]:
@@ -155,7 +155,7 @@ def _with_parallel_adapter(model: nn.Module) -> dict[str, ParallelFeedForward]:
     }
 
 
-def _put_back(model: nn.Module, name: str, host: nn.Module) -> None:
+def _restore_layer(model: nn.Module, name: str, host: nn.Module) -> None:
     owner, _, own_name = name.rpartition(".")
     setattr(model.get_submodule(owner), own_name, host)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docids.kinds.naming import GivenBefore, Names
+from docids.kinds.naming import ExistingIdentifiers, Names
 from docids.table import DocidTable
 
 DIGITS = tuple(range(-1, -11, -1))
@@ -67,7 +67,7 @@ def test_what_a_table_ever_gave_is_not_given_again():
     table = DocidTable.from_sequences(
         ["a", "b"], [(2, 3), (4, 1)], alphabet_size=6, kind="test"
     ).retire(["a"])
-    before = GivenBefore(table)
+    before = ExistingIdentifiers(table)
     assert [before(s) for s in [(2, 3), (4, 1), (4,), (2, 3, 1), (5,)]] == [True, True] + [
         False
     ] * 3
@@ -81,6 +81,6 @@ def test_all_sequences_of_a_table_are_known_to_it(length):
     table = DocidTable.from_sequences(
         [str(i) for i in range(len(sequences))], sequences, alphabet_size=6, kind="test"
     )
-    before = GivenBefore(table)
+    before = ExistingIdentifiers(table)
     assert all(before(sequence) for sequence in sequences)
     assert not any(before((*sequence, 2)) for sequence in sequences)

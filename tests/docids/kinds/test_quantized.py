@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents
-from docids.kinds.codebooks import _places_among_equals, chosen_size, refuse_collapse
+from docids.kinds.codebooks import _places_among_equals, refuse_collapse, resolve_size
 from docids.quality import measure
 from docids.table import FIRST_CODE
 
@@ -117,18 +117,18 @@ def test_few_documents_have_small_codebooks(count):
     ("count", "size"), [(0, 2), (15, 2), (16, 2), (31, 2), (32, 4), (500, 32), (2047, 128)]
 )
 def test_without_a_size_a_code_is_left_eight_documents_at_least(count, size):
-    found, notes = chosen_size(None, count, each=8, option="--rq.codebook")
+    found, notes = resolve_size(None, count, each=8, option="--rq.codebook")
     assert found == size
     assert notes == [
         f"{size} codes in a codebook in place of 256, which {count:,} documents would not fill "
         "(--rq.codebook says how many)"
     ]
-    assert chosen_size(256, count, each=8, option="") == (256, [])
+    assert resolve_size(256, count, each=8, option="") == (256, [])
 
 
 @pytest.mark.parametrize("count", [2048, 10**7])
 def test_without_a_size_many_documents_have_256_codes(count):
-    assert chosen_size(None, count, each=8, option="") == (256, [])
+    assert resolve_size(None, count, each=8, option="") == (256, [])
 
 
 def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():

@@ -15,8 +15,8 @@ from dsi.continual import protocol
 from dsi.continual.callback import EvaluationCallback, read_curve
 from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.continual.increments import open_split, split_dataset
-from dsi.continual.page import write_page
 from dsi.continual.protocol import ContinualOptions, run_continual
+from dsi.continual.strategies_page import write_page
 from dsi.continual.summary import performance_of, results_of, stability_of
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategy_parsing import with_changes

@@ -138,7 +138,8 @@ try:
     processes.together(fail)
 except Exception as error:
     print(type(error).__name__, error)
-print(processes.first_alone(lambda: "alone"), processes.first_before_others(lambda: processes.rank))
+alone = processes.in_main_process(lambda: "alone")
+print(alone, processes.main_process_first(lambda: processes.rank))
 """
 
 
@@ -161,12 +162,12 @@ def test_a_process_alone_is_the_first_and_the_only_one():
     processes = Processes()
     assert (processes.rank, processes.count) == (0, 1)
     assert processes.together(lambda: 1) == 1
-    assert processes.first_alone(lambda: 2) == 2
-    assert processes.first_before_others(lambda: 3) == 3
+    assert processes.in_main_process(lambda: 2) == 2
+    assert processes.main_process_first(lambda: 3) == 3
 
     def fail() -> None:
         raise InputError("no")
 
-    for method in (processes.together, processes.first_alone, processes.first_before_others):
+    for method in (processes.together, processes.in_main_process, processes.main_process_first):
         with pytest.raises(InputError, match="no"):
             method(fail)

@@ -231,7 +231,7 @@ def test_vectors_of_documents_are_made_once_for_dense_and_fusion(small, static, 
         "SentenceEncoder",
         lambda *given, **named: made.append(given) or SentenceEncoder(*given, **named),
     )
-    dense._kept.cache_clear()
+    dense._cached_vectors.cache_clear()
     for kind in ("dense", "fusion", "dense"):
         baseline_run(f"{kind}:{static}", small, {"q": "feline"})
     assert len(made) == 1

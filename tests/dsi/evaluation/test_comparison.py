@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from dsi.evaluation.comparison import Measured, compare_systems, conclusion, differing, holm
+from dsi.evaluation.comparison_page import write_page
 from dsi.evaluation.comparison_tables import comma_separated, latex, markdown
 from dsi.evaluation.measures import evaluate_run
-from dsi.evaluation.page import write_page
 from dsi.evaluation.per_query import write_per_query
 
 QUERIES = [f"q{n}" for n in range(12)]

@@ -7,7 +7,7 @@ import pytest
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from dsi.cli import main
-from dsi.evaluation.self_check import SelfCheck, check_itself
+from dsi.evaluation.self_check import SelfCheck, run_self_check
 from dsi.index import Index
 
 QUICK = ["--loop.steps", "2", "--loop.batch", "8", "--per_doc", "2", "--loop.precision", "fp32"]
@@ -33,7 +33,7 @@ def plain(tmp_path_factory) -> Dataset:
 def test_without_labelled_queries_it_asks_for_keywords_of_documents(plain, tmp_path, capsys):
     out = train(tmp_path, plain)
     shown = capsys.readouterr().out
-    found = check_itself(out)
+    found = run_self_check(out)
     assert found is not None
     assert (found.source, found.queries) == ("pseudo", len(DOCUMENTS))
     assert found.found > 0.9
@@ -48,7 +48,7 @@ def test_a_training_that_has_failed_says_so(plain, tmp_path, capsys, kind):
     shown = capsys.readouterr().out
     assert "warning: this training has failed" in shown
     assert ("--docids semantic" in shown) == (kind == "atomic"), "what is left to try"
-    found = check_itself(out)
+    found = run_self_check(out)
     assert found is not None
     assert found.found < 0.3
 
@@ -60,4 +60,4 @@ def test_dev_queries_are_asked_where_there_are_some(tmp_path):
     out = train(tmp_path, dataset)
     hits = Index.open(out).search([query.text for query in queries], k=10)
     expected = sum(f"d{n}" in {hit.doc_id for hit in found} for n, found in enumerate(hits)) / 8
-    assert check_itself(out) == SelfCheck("dev", 8, expected)
+    assert run_self_check(out) == SelfCheck("dev", 8, expected)

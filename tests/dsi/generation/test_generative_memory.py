@@ -130,7 +130,7 @@ def test_every_pair_comes_once_a_pass():
 
 def test_too_few_pairs_name_the_way_out(tmp_path):
     dataset = animals.write(tmp_path / "few", questions=49)
-    with pytest.raises(InputError, match=r"49 labelled training pairs.*'extractive'"):
+    with pytest.raises(InputError, match=r"49 labeled training pairs.*'extractive'"):
         train_memory(dataset, SMALL)
     assert not (dataset.path / "memory.partial").exists()
 

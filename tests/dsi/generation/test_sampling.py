@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM
 
 from data_prep.errors import InputError
-from dsi.generation.checkpoints import load_writer, weights_hash
+from dsi.generation.pretrained_models import load_writer, weights_hash
 from dsi.generation.sampling import Sampler, SamplingOptions, _Choose
 
 PROMPTS = [

@@ -24,7 +24,7 @@ from dsi.data.options import MixOptions
 from dsi.indexing import build
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.start import decided
+from dsi.indexing.start import resolve_start
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
@@ -340,14 +340,14 @@ def test_the_lexical_layer_learns_from_what_a_model_asks_where_nobody_has(
 
 def test_options_about_steps_ask_for_steps_and_are_refused_with_none():
     moved = TrainingOptions(sam=SamOptions(rho=0.05))
-    assert decided(moved, None).loop.steps == 160
-    assert decided(TrainingOptions(mix=MixOptions(query_length=8)), None).loop.steps == 0
-    assert decided(TrainingOptions(model=ModelOptions(size="tiny")), None).loop.steps == 160
-    assert decided(TrainingOptions(generator="extractive"), None).loop.steps == 160
+    assert resolve_start(moved, None).loop.steps == 160
+    assert resolve_start(TrainingOptions(mix=MixOptions(query_length=8)), None).loop.steps == 0
+    assert resolve_start(TrainingOptions(model=ModelOptions(size="tiny")), None).loop.steps == 160
+    assert resolve_start(TrainingOptions(generator="extractive"), None).loop.steps == 160
     off = TrainingOptions(lexical=LexicalOptions(enabled=False))
-    assert decided(off, None).loop.steps == 160
+    assert resolve_start(off, None).loop.steps == 160
     with pytest.raises(InputError, match=r"--sam.rho .* --loop.steps is 0"):
-        decided(TrainingOptions(sam=SamOptions(rho=0.05), loop=LoopOptions(steps=0)), None)
+        resolve_start(TrainingOptions(sam=SamOptions(rho=0.05), loop=LoopOptions(steps=0)), None)
 
 
 def test_test_queries_have_no_say(dataset, tmp_path):
@@ -691,7 +691,7 @@ def _trained_memory(path: Path) -> Path:
 
 def test_a_training_refused_for_its_data_leaves_nothing_and_blocks_no_other(dataset, tmp_path):
     copy = small.write(tmp_path / "dataset")
-    with pytest.raises(InputError, match="labelled training pairs"):
+    with pytest.raises(InputError, match="labeled training pairs"):
         train_index(copy, tmp_path / "index", small.options(generator="selective"))
     assert not (tmp_path / "index").exists()
     assert not list(copy.path.glob("pseudo/*"))

@@ -68,11 +68,11 @@ def test_steps_follow_what_is_there(tmp_path):
     assert plan.steps == [
         "make 4 pseudo-queries a document (extractive)",
         f"first: dsi docids {unlabelled.path} --out {tmp_path / 'ids'}",
-        "weigh the words of the documents (training: none)",
+        "weight the words of the documents (training: none)",
         "train 7 steps of 8 examples",
     ]
     assert plan.proportions == pytest.approx({"indexing": 2 / 7, "pseudo": 5 / 7}), (
-        "no labelled query"
+        "no labeled query"
     )
     assert any(
         step == f"first: dsi queries {unlabelled.path} --generator seq2seq"

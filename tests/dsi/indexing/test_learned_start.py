@@ -15,7 +15,7 @@ from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.assignment import Assignment
-from docids.code_learning.seq2seq import CodeVectors
+from docids.code_learning.encoder_decoder import CodeVectors
 from docids.kinds.learned import LearnedOptions
 from docids.table import FIRST_CODE, PAD
 from dsi import Index, versions

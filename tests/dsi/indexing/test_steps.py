@@ -7,12 +7,12 @@ import pytest
 from data_prep.errors import InputError
 from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.start import DEFAULT_STEPS, decided
+from dsi.indexing.start import DEFAULT_STEPS, resolve_start
 from dsi.training.options import LoopOptions, ModelOptions
 
 
 def steps(options: TrainingOptions) -> int | None:
-    return decided(options, None).loop.steps
+    return resolve_start(options, None).loop.steps
 
 
 def test_the_network_from_scratch_ranks_without_training():
@@ -36,6 +36,6 @@ def test_options_of_its_training_train_it():
 )
 def test_options_of_a_step_are_refused_where_none_is_made(loop):
     with pytest.raises(InputError, match=r"is about the training of the network.*--loop.steps"):
-        decided(TrainingOptions(loop=loop), None)
+        resolve_start(TrainingOptions(loop=loop), None)
     trained = TrainingOptions(loop=loop, model=ModelOptions(size="tiny"))
     assert steps(trained) == DEFAULT_STEPS

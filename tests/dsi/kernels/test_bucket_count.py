@@ -11,7 +11,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.kernels.bucket_count import best_bucket_count, pass_overhead_tokens
 from dsi.kernels.length_buckets import fewest_tokens, length_buckets
 
@@ -50,7 +50,7 @@ def test_there_are_never_more_passes_than_texts():
 
 def test_a_pass_costs_by_the_tables_that_move_and_the_weights_that_a_token_meets():
     config = T5Config(vocab_size=9, d_model=8, d_kv=2, num_heads=2, d_ff=16, num_layers=1)
-    model = graft_docids(T5ForConditionalGeneration(config), 20, 12)
+    model = set_docid_alphabet(T5ForConditionalGeneration(config), 20, 12)
     layer = 4 * 8 * 4 + 2 * 8 * 16 + 2 * 8 + 32 * 2  # attention, feed-forward, norms, positions
     met = layer + 2 * 8 * 4
     assert pass_overhead_tokens(model) == pytest.approx(400 * (20 + 12 + 12) * 8 / met)
@@ -70,5 +70,5 @@ def test_bart_has_the_weights_that_a_token_meets_by_other_names():
         decoder_ffn_dim=16,
         max_position_embeddings=16,
     )
-    model = graft_docids(BartForConditionalGeneration(config), 20, 12)
+    model = set_docid_alphabet(BartForConditionalGeneration(config), 20, 12)
     assert 0 < pass_overhead_tokens(model) < 400 * 44 * 8 / (2 * 8 * 8)

@@ -8,7 +8,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from dsi.kernels.install import install
 from dsi.kernels.matmul import has_onednn_kernel
-from dsi.kernels.unpadded import can_do_without
+from dsi.kernels.unpadded import supports_unpadded
 
 IDS = torch.tensor([[3, 4, 5, 1], [6, 1, 0, 0]])
 MASK = (IDS != 0).long()
@@ -46,7 +46,7 @@ def test_training_names_the_layers_of_each_fast_path(model):
         assert "encoder.block.0.layer.0.layer_norm" in replaced["norms"]
         assert len(replaced["feed_forward"]) == 2
         assert set(replaced["dropout"]) >= {"encoder.dropout", "decoder.dropout"}
-        assert ("unpadded" in replaced) == can_do_without(model)
+        assert ("unpadded" in replaced) == supports_unpadded(model)
         assert ("linear" in replaced) == has_onednn_kernel(model.shared.weight)
         assert sorted(patched(model)) == sorted(
             name for names in replaced.values() for name in names

@@ -23,11 +23,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.indexing import build
 from dsi.indexing.build import train_index
 from dsi.kernels.dropout import fast_dropout
-from dsi.kernels.unpadded import Layout, can_do_without, without_padding
+from dsi.kernels.unpadded import Layout, supports_unpadded, without_padding
 from dsi.objectives.base import Objective
 from dsi.pawa import add_pawa
 
@@ -54,7 +54,7 @@ MODELS = {
 
 def made(name="t5"):
     torch.manual_seed(0)
-    return graft_docids(MODELS[name](), 9, 7).double().train()
+    return set_docid_alphabet(MODELS[name](), 9, 7).double().train()
 
 
 def mask_of(lengths):
@@ -171,7 +171,9 @@ def test_layers_see_the_tokens_and_no_more_once():
 @pytest.mark.parametrize(("dropout", "computed_once"), [(0.0, True), (0.1, False)])
 def test_without_encoder_layers_every_different_token_is_computed_once(dropout, computed_once):
     torch.manual_seed(0)
-    model = graft_docids(t5(num_layers=0, num_decoder_layers=1, dropout_rate=dropout), 9, 7).train()
+    model = set_docid_alphabet(
+        t5(num_layers=0, num_decoder_layers=1, dropout_rate=dropout), 9, 7
+    ).train()
     given, rows = inputs(), []
     model.decoder.block[0].layer[1].EncDecAttention.v.register_forward_hook(
         lambda _, x, y: rows.append(y.shape[1])
@@ -263,15 +265,15 @@ def test_other_architectures_keep_their_padding():
         encoder_attention_heads=2,
         decoder_attention_heads=2,
     )
-    assert not can_do_without(BartForConditionalGeneration(config))
-    assert can_do_without(made())
-    assert can_do_without(made("mt5"))
+    assert not supports_unpadded(BartForConditionalGeneration(config))
+    assert supports_unpadded(made())
+    assert supports_unpadded(made("mt5"))
 
 
 def test_attention_of_an_older_transformers_keeps_its_padding():
     model = made()
     del model.decoder.block[0].layer[0].SelfAttention.scaling
-    assert not can_do_without(model)
+    assert not supports_unpadded(model)
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=20), st.integers(1, 9))

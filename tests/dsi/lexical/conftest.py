@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lexical_oracles import NONE
 
-from dsi.lexical.building import LexicalIndex
+from dsi.lexical.layer_builder import LexicalIndex
 from dsi.lexical.options import LexicalOptions
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from lexical_oracles import NONE
 
 from data_prep.errors import InputError
-from dsi.lexical.building import LexicalIndex, open_layer
 from dsi.lexical.features import Statistics
 from dsi.lexical.layer import Postings
+from dsi.lexical.layer_builder import LexicalIndex, open_layer
 from dsi.lexical.lexicon import Lexicon
 from dsi.lexical.options import LexicalOptions
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lexical_oracles import NONE, bm25, pairs_of
 
 from data_prep.bm25 import Bm25
-from dsi.lexical.building import LexicalIndex
+from dsi.lexical.layer_builder import LexicalIndex
 from dsi.lexical.options import LexicalOptions
 
 WORDS = ["cat", "dog", "owl", "sat", "ran", "mat"]

@@ -11,10 +11,11 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Targets
 from dsi.objectives.distillation import divergence
+from dsi.objectives.loss_terms import make_objectives
 from dsi.objectives.options import (
     CrossEntropyOptions,
     DistillationOptions,
@@ -27,7 +28,6 @@ from dsi.objectives.options import (
 from dsi.objectives.prefix_margin import prefix_lengths, prefix_margins
 from dsi.objectives.r_drop import symmetric_divergence
 from dsi.objectives.rank import list_likelihood, margin_loss
-from dsi.objectives.terms import make_objectives
 from dsi.teachers.scores import TeacherScores
 
 NONE = -torch.inf
@@ -137,7 +137,7 @@ def forward_of(matrix, *, dropout=0.0, numbers=(0, 1, 2, 4, 5), step=0, steps=1)
     config = T5Config(
         vocab_size=9, d_model=16, d_kv=4, num_heads=2, d_ff=16, num_layers=1, dropout_rate=dropout
     )
-    model = graft_docids(T5ForConditionalGeneration(config), 9, 7)
+    model = set_docid_alphabet(T5ForConditionalGeneration(config), 9, 7)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(3)
     places = np.array(numbers)

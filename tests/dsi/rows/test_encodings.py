@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from docids.table import FIRST_CODE, PAD, DocidTable
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.corpus import code_vectors
 
@@ -50,7 +50,7 @@ def model(kind: str):
                 max_position_embeddings=40,
             )
         )
-    return graft_docids(made, VOCABULARY, FIRST_CODE + DOCUMENTS).eval()
+    return set_docid_alphabet(made, VOCABULARY, FIRST_CODE + DOCUMENTS).eval()
 
 
 def documents(longest: int = 30) -> list[list[int]]:

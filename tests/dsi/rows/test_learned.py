@@ -18,10 +18,10 @@ from transformers import (
 
 from data_prep.errors import InputError
 from docids.code_learning.checkpoint import Checkpoint
-from docids.code_learning.seq2seq import CodeVectors, Seq2SeqNetwork
+from docids.code_learning.encoder_decoder import CodeVectors, Seq2SeqNetwork
 from docids.code_learning.trainer import TEMPERATURE
 from docids.table import FIRST_CODE, PAD, DocidTable
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 
 VOCABULARY, WIDTH, LEVELS, SIZE, NUMBERS = 30, 16, 2, 4, 3
@@ -78,7 +78,7 @@ def test_logits_are_the_cosines_that_the_codes_were_trained_by(kind):
         states = network.states(
             network.read(rows), torch.from_numpy(CODES), torch.from_numpy(codes.codebook), LEVELS
         )
-        graft_docids(trained, VOCABULARY, ALPHABET)
+        set_docid_alphabet(trained, VOCABULARY, ALPHABET)
         WARM_STARTS["learned"].start(trained, corpus(codes), 0)
         read = torch.tensor([[PAD, int(row[0])] for row in ROWS])
         for row, text in enumerate(TEXTS):
@@ -102,7 +102,9 @@ def test_logits_are_the_cosines_that_the_codes_were_trained_by(kind):
 
 def test_what_does_not_fit_is_refused(tmp_path: Path):
     def start(given: Corpus) -> None:
-        WARM_STARTS["learned"].start(graft_docids(model("t5"), VOCABULARY, ALPHABET), given, 0)
+        WARM_STARTS["learned"].start(
+            set_docid_alphabet(model("t5"), VOCABULARY, ALPHABET), given, 0
+        )
 
     codes = vectors(np.zeros(WIDTH, np.float32))
     with pytest.raises(InputError, match=r"--model.warm_start learned: .* not trained with a"):

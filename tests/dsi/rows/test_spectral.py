@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents, TreeOptions
 from docids.table import FIRST_CODE, PAD, DocidTable
 from docids.trie import Trie
-from dsi.backbone import from_scratch, graft_docids
+from dsi.backbone import from_scratch, set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.spectral import term_counts, term_weights, token_vectors
 from dsi.search.beam import beam_search
@@ -296,7 +296,7 @@ def test_a_bart_is_refused():
             decoder_ffn_dim=16,
         )
     )
-    graft_docids(model, VOCABULARY, 22)
+    set_docid_alphabet(model, VOCABULARY, 22)
     with pytest.raises(InputError, match=r"not a BartForConditionalGeneration.*encodings"):
         WARM_STARTS["spectral"].start(model, Corpus(draw(20), atomic(20)), 0)
 
@@ -307,6 +307,6 @@ def test_narrow_attention_is_refused():
     model = T5ForConditionalGeneration(
         T5Config(vocab_size=22, d_model=16, d_kv=4, num_heads=2, d_ff=8, num_layers=1)
     )
-    graft_docids(model, VOCABULARY, 22)
+    set_docid_alphabet(model, VOCABULARY, 22)
     with pytest.raises(InputError, match=r"heads x head width"):
         WARM_STARTS["spectral"].start(model, Corpus(draw(20), atomic(20)), 0)

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch, graft_docids, load_backbone, save_backbone
+from dsi.backbone import from_scratch, load_backbone, save_backbone, set_docid_alphabet
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.t5 import T5Decoder
 from dsi.search.t5_weights import T5Weights, read_weights, readable
@@ -33,7 +33,7 @@ KINDS = {
 
 def stored(tmp_path, kind):
     torch.manual_seed(0)
-    model = graft_docids(KINDS[kind](), ROWS, ALPHABET)
+    model = set_docid_alphabet(KINDS[kind](), ROWS, ALPHABET)
     folder = tmp_path / kind
     save_backbone(model, folder)
     return folder

@@ -17,10 +17,16 @@ from starlette.testclient import TestClient
 
 from data_prep.errors import InputError
 from dsi.serving.app import application
-from dsi.serving.asking import RefusedError, read_question
-from dsi.serving.batching import Answer, Batcher, OverloadedError, Question, answer
 from dsi.serving.openapi import description
 from dsi.serving.options import TOKEN_VARIABLE, BatchOptions, Limits, ServerOptions
+from dsi.serving.request_batching import (
+    Batcher,
+    OverloadedError,
+    SearchRequest,
+    SearchResponse,
+    answer,
+)
+from dsi.serving.request_parsing import RefusedError, read_search_request
 
 LIMITS = Limits(body=2000, queries=3, query=50, k=5, seconds=5)
 OPTIONS = ServerOptions(limits=LIMITS)
@@ -159,7 +165,7 @@ def test_an_unknown_document_is_told_without_the_place_of_the_index(client):
 def test_whatever_is_sent_is_understood_or_refused(body):
     told = None
     try:
-        question = read_question("application/json", body, LIMITS)
+        question = read_search_request("application/json", body, LIMITS)
     except RefusedError as error:
         told = error
     if told is None:
@@ -286,7 +292,7 @@ def test_a_defect_is_told_as_one_and_nothing_of_it(words):
 # Concurrent queries.
 
 
-def answered(searcher: Any, questions: list[Question], options: BatchOptions) -> list[Any]:
+def answered(searcher: Any, questions: list[SearchRequest], options: BatchOptions) -> list[Any]:
     """Asks all questions at once, and returns answers and errors."""
 
     async def ask() -> list[Any]:
@@ -302,7 +308,7 @@ def answered(searcher: Any, questions: list[Question], options: BatchOptions) ->
 
 
 QUESTIONS = st.builds(
-    Question,
+    SearchRequest,
     queries=st.lists(st.sampled_from(["ink", "water", "boils water"]), min_size=1, max_size=4).map(
         tuple
     ),
@@ -324,7 +330,7 @@ def test_together_every_question_gets_what_it_gets_alone(questions, most, wait):
         if question.only == ("cup",):
             assert isinstance(got, InputError)
         else:
-            assert isinstance(got, Answer)
+            assert isinstance(got, SearchResponse)
             assert got.results == answer(Words(), [question])[0].results
     longest = max(len(question.queries) for question in questions)
     assert all(len(batch) <= max(most, longest) for batch in words.batches)
@@ -343,10 +349,10 @@ def test_what_comes_while_another_is_searched_is_searched_together():
     async def ask() -> None:
         batcher = Batcher(Fixed(slow), BatchOptions(), waiting=1000)
         await batcher.start()
-        first = asyncio.create_task(batcher.ask(Question(("ink",), 1)))
+        first = asyncio.create_task(batcher.ask(SearchRequest(("ink",), 1)))
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        others = [asyncio.create_task(batcher.ask(Question((f"{n}",), 1))) for n in range(5)]
+        others = [asyncio.create_task(batcher.ask(SearchRequest((f"{n}",), 1))) for n in range(5)]
         await asyncio.sleep(0.01)
         release.set()
         await asyncio.gather(first, *others)
@@ -359,13 +365,13 @@ def test_what_comes_while_another_is_searched_is_searched_together():
 def test_when_too_much_waits_more_is_refused():
     async def ask() -> None:
         batcher = Batcher(Fixed(Words()), BatchOptions(), waiting=3)
-        waiting = [asyncio.create_task(batcher.ask(Question(("a",), 1))) for _ in range(3)]
+        waiting = [asyncio.create_task(batcher.ask(SearchRequest(("a",), 1))) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
-            await batcher.ask(Question(("b",), 1))
+            await batcher.ask(SearchRequest(("b",), 1))
         await batcher.start()
         await asyncio.gather(*waiting)
-        assert (await batcher.ask(Question(("b", "b", "b"), 1))).version == "0001"
+        assert (await batcher.ask(SearchRequest(("b", "b", "b"), 1))).version == "0001"
         await batcher.stop()
 
     asyncio.run(ask())
@@ -374,13 +380,13 @@ def test_when_too_much_waits_more_is_refused():
 def test_who_goes_away_leaves_room_for_others():
     async def ask() -> None:
         batcher = Batcher(Fixed(Words()), BatchOptions(), waiting=1)
-        gone = asyncio.create_task(batcher.ask(Question(("a",), 1)))
+        gone = asyncio.create_task(batcher.ask(SearchRequest(("a",), 1)))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         await batcher.start()
         await asyncio.sleep(0.05)
-        assert (await batcher.ask(Question(("b",), 1))).version == "0001"
+        assert (await batcher.ask(SearchRequest(("b",), 1))).version == "0001"
         await batcher.stop()
 
     asyncio.run(ask())

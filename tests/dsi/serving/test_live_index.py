@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from data_prep.errors import InputError
 from dsi import versions
 from dsi.serving import app as serving
-from dsi.serving import following
+from dsi.serving import live_updates
 from dsi.serving.options import ServerOptions
 from dsi.serving.searcher import LiveIndex
 from dsi.updating.delete import delete_documents
@@ -76,7 +76,7 @@ def test_a_damaged_new_version_is_told_and_the_one_before_goes_on(index, capfd):
 
 
 def test_requests_see_the_new_version_without_being_told(index, monkeypatch):
-    monkeypatch.setattr(following, "POLL", 0.01)
+    monkeypatch.setattr(live_updates, "POLL", 0.01)
     app = serving.application(LiveIndex(index, "cpu", 32), ServerOptions())
     with TestClient(app, "http://127.0.0.1") as client:
 

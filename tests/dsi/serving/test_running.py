@@ -16,7 +16,7 @@ from serving_doubles import Server
 from uvicorn.server import ServerState
 
 from dsi.serving.options import ServerOptions
-from dsi.serving.running import listening, patient_protocol
+from dsi.serving.running import listening, slow_client_protocol
 
 ASKED = json.dumps({"queries": ["boils water"], "k": 2, "with_text": True})
 HEAD = (
@@ -88,7 +88,7 @@ def test_a_body_does_not_wait_for_the_acknowledgment_of_its_head():
     """TCP_NODELAY is set; without it a small response takes 40 ms on a fast network."""
     seen: list[int] = []
 
-    class Protocol(patient_protocol(10)):
+    class Protocol(slow_client_protocol(10)):
         def connection_made(self, transport):
             super().connection_made(transport)
             accepted = transport.get_extra_info("socket")

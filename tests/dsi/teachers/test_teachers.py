@@ -10,7 +10,7 @@ import pytest
 from data_prep.bm25 import Bm25
 from data_prep.errors import InputError
 from dsi.teachers import TEACHERS
-from dsi.teachers.base import right_then_best
+from dsi.teachers.base import arrange_candidates
 from dsi.teachers.scores import TeacherScores, write_teacher_scores
 
 TEXTS = [
@@ -60,7 +60,7 @@ def test_bm25_names_the_documents_that_share_words(candidates):
 
 def test_equal_scores_go_by_the_lower_row():
     everything = np.array([3, 1, 2, 0])
-    found, scores = right_then_best(
+    found, scores = arrange_candidates(
         np.array([2]),
         np.array([1.0], np.float32),
         [(everything, np.array([1.0, 1.0, 1.0, 2.0], np.float32))],

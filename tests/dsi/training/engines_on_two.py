@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import T5Config, T5ForConditionalGeneration
 
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.distributed.deepspeed import read_zero_config
 from dsi.distributed.processes import Processes
@@ -48,7 +48,7 @@ def network() -> Any:
     config = T5Config(
         vocab_size=9, d_model=16, d_kv=4, num_heads=2, d_ff=18, num_layers=1, dropout_rate=0.0
     )
-    return graft_docids(T5ForConditionalGeneration(config), 9, 7)
+    return set_docid_alphabet(T5ForConditionalGeneration(config), 9, 7)
 
 
 def batch_of(step: int, places: list[int]) -> Batch:

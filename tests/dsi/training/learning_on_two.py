@@ -27,7 +27,7 @@ def main(folder: str, dataset: str, quick: bool) -> None:
             continue
         zero = None if cell.engine == "ddp" else learning.CONFIGS / f"{cell.engine}.json"
         try:
-            wanted = processes.first_before_others(
+            wanted = processes.main_process_first(
                 lambda cell=cell: learning.options(cell.way, cell.precision, place, corpus)
             )
             with learning.watched_products() as seen:

@@ -9,7 +9,13 @@ import torch
 from transformers import BartConfig, T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.training.memory_estimate import Need, Shape, estimate, hidden_bytes, refuse_what_cannot_fit
+from dsi.training.memory_estimate import (
+    MemoryNeed,
+    Shape,
+    estimate,
+    hidden_bytes,
+    refuse_what_cannot_fit,
+)
 
 SHAPE = Shape(width=64, inner=128, heads=4, encoder_layers=2, decoder_layers=2, alphabet=50)
 
@@ -109,12 +115,12 @@ def test_a_pretrained_encoder_counts_where_it_is_trained():
 
 
 def test_what_fits_is_let_through():
-    refuse_what_cannot_fit(Need(60, 40), 100, accumulation=1, checkpointing=False)
+    refuse_what_cannot_fit(MemoryNeed(60, 40), 100, accumulation=1, checkpointing=False)
 
 
 @pytest.mark.parametrize(("free", "parts"), [(99, 2), (80, 2), (79, 4), (70, 4), (69, 8)])
 def test_the_advice_would_make_it_fit(free, parts):
-    need = Need(60, 40)
+    need = MemoryNeed(60, 40)
     with pytest.raises(InputError, match=f"--loop.accumulation {parts} ") as refused:
         refuse_what_cannot_fit(need, free, accumulation=1, checkpointing=False)
     assert "--loop.gradient_checkpointing true" in str(refused.value)
@@ -123,4 +129,4 @@ def test_the_advice_would_make_it_fit(free, parts):
 
 def test_states_that_do_not_fit_ask_for_another_optimizer():
     with pytest.raises(InputError, match="adafactor"):
-        refuse_what_cannot_fit(Need(101, 1), 100, accumulation=1, checkpointing=True)
+        refuse_what_cannot_fit(MemoryNeed(101, 1), 100, accumulation=1, checkpointing=True)

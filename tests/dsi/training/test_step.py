@@ -12,7 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from two_processes import finish, start
 
 from dsi import Index
-from dsi.backbone import graft_docids
+from dsi.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.indexing import build
 from dsi.indexing.build import train_index
@@ -30,7 +30,7 @@ def small_model(dropout: float = 0.0):
     config = T5Config(
         vocab_size=9, d_model=16, d_kv=4, num_heads=2, d_ff=16, num_layers=1, dropout_rate=dropout
     )
-    return graft_docids(T5ForConditionalGeneration(config), 9, 7)
+    return set_docid_alphabet(T5ForConditionalGeneration(config), 9, 7)
 
 
 def batch_of(rows: list[int]) -> Batch:

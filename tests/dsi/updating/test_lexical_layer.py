@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from dsi import Index, versions
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
-from dsi.lexical.building import open_layer
+from dsi.lexical.layer_builder import open_layer
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

@@ -10,7 +10,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch, graft_docids
+from dsi.backbone import from_scratch, set_docid_alphabet
 from dsi.data.options import MixOptions
 from dsi.training.optimization.lora import add_adapters
 from dsi.training.optimization.optimizers import (
@@ -209,7 +209,7 @@ def test_layer_decay_knows_the_layers_of_bart():
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
         max_position_embeddings=16,
     )  # fmt: skip
-    network = graft_docids(BartForConditionalGeneration(config), 9, 7)
+    network = set_docid_alphabet(BartForConditionalGeneration(config), 9, 7)
     shares = share_of(network, OptimizerOptions(backbone_lr_scale=1.0, layer_decay=0.1))
     assert shares["model.decoder.layers.0.fc1.weight"] == pytest.approx(0.01)
     assert shares["model.decoder.layers.2.fc1.weight"] == 1.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dsi.training.optimization.row_adamw import RowAdamW, clip_sparse_too
+from dsi.training.optimization.row_adamw import RowAdamW, clip_grad_norm
 
 ROWS, WIDTH = 11, 3
 READ = [[1, 4, 4], [2, 4, 7], [1, 1, 1], [9, 2, 4], [7, 4, 2]]
@@ -84,7 +84,7 @@ def test_clipping_takes_sparse_and_dense_gradients_together(limit):
     for network in (ours, theirs):
         for read in READ[:2]:  # gradients of two parts are summed
             network(read).backward()
-    clip_sparse_too(ours.parameters(), limit)
+    clip_grad_norm(ours.parameters(), limit)
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), limit)
     for name, weight in theirs.named_parameters():
         found = ours.get_parameter(name).grad.to_dense()

@@ -223,8 +223,8 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_option(values, named):
 
 
 def test_steps_that_perturb():
-    assert not any(SamOptions().due(step) for step in range(4))
-    assert [SamOptions(rho=0.1, every=3).due(step) for step in range(5)] == [1, 0, 0, 1, 0]
+    assert not any(SamOptions().applies_at(step) for step in range(4))
+    assert [SamOptions(rho=0.1, every=3).applies_at(step) for step in range(5)] == [1, 0, 0, 1, 0]
 
 
 def test_training_with_sam_is_repeatable_and_each_option_changes_it(without_dev, tmp_path):

@@ -12,10 +12,10 @@ import pytest
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
-from data_prep.once import open_input
 from data_prep.sources import SourceOptions, detect
 from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.splits import SplitSource
+from data_prep.standard_input import open_input
 
 LINES = 20_000
 """More than the capacity of a pipe and a buffer."""

@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from data_prep.files import is_stream
 
-_KEPT: dict[tuple[str, int, int], _Kept] = {}
+_SPOOLED: dict[tuple[str, int, int], _SpooledStream] = {}
 """What has been read of each stream, until the process ends."""
 
 
-class _Kept:
+class _SpooledStream:
     """A stream, with what has been read of it in an anonymous temporary file."""
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class _Kept:
 class _Reader(io.RawIOBase):
     """Reads a stream from its beginning, independently of other readers."""
 
-    def __init__(self, kept: _Kept) -> None:
+    def __init__(self, kept: _SpooledStream) -> None:
         self._kept = kept
         self._position = 0
 
@@ -79,6 +79,6 @@ def open_input(
         return io.BufferedReader(io.FileIO(path), buffer)
     status = os.stat(path)
     key = (os.path.abspath(path), status.st_dev, status.st_ino)
-    if key not in _KEPT:
-        _KEPT[key] = _Kept(path)
-    return io.BufferedReader(_Reader(_KEPT[key]), buffer)
+    if key not in _SPOOLED:
+        _SPOOLED[key] = _SpooledStream(path)
+    return io.BufferedReader(_Reader(_SPOOLED[key]), buffer)

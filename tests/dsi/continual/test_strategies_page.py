@@ -9,7 +9,7 @@ import pytest
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from dsi.continual.figures import curves_figures, increments_figures
-from dsi.continual.page import NAMES, conclusion, write_page
+from dsi.continual.strategies_page import NAMES, conclusion, write_page
 from dsi.continual.summary import MEASURES
 
 LAST = {

@@ -26,7 +26,7 @@ from dsi.lexical.weighting import Entries, PairEntries, Weighting
 from dsi.lexical.words import Vocabulary
 
 _MOST_QUERIES = 50_000
-"""Labelled queries that are trained on at most, drawn at random."""
+"""Labeled queries that are trained on at most, drawn at random."""
 _MOST_SCORES = 1 << 25
 """Scores that are held at once while candidates are looked for."""
 _START_TEMPERATURE = 0.8
@@ -34,7 +34,7 @@ _EVERY = 5
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledQueries:
     """Queries with one relevant document each.
 
     Attributes:
@@ -48,9 +48,9 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def part(self, places: npt.NDArray[np.int64]) -> Labelled:
+    def part(self, places: npt.NDArray[np.int64]) -> LabeledQueries:
         """Returns a subset."""
-        return Labelled([self.texts[place] for place in places.tolist()], self.rows[places])
+        return LabeledQueries([self.texts[place] for place in places.tolist()], self.rows[places])
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def train(
     scales: Scales,
     vocabulary: Vocabulary,
     *,
-    labelled: Labelled,
-    dev: Labelled,
+    labelled: LabeledQueries,
+    dev: LabeledQueries,
     options: LexicalOptions,
     seed: int,
 ) -> Outcome:
@@ -211,7 +211,7 @@ class _Batch:
     width: int
 
     @classmethod
-    def of(cls, queries: Labelled, layer: LexicalLayer, index: _Places, width: int) -> _Batch:
+    def of(cls, queries: LabeledQueries, layer: LexicalLayer, index: _Places, width: int) -> _Batch:
         terms = query_terms(queries.texts, layer.vocabulary, layer.postings.pairs)
         found = np.empty((len(queries), width), np.int64)
         size = max(1, _MOST_SCORES // max(len(layer), 1))

@@ -11,8 +11,8 @@ from data_prep.files import writing
 from data_prep.passages import document_of
 from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
 from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
+from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
-from dsi.evaluation.passages import judgments_of
 from dsi.reports.charts import Axes, Drawing, Point, log_span, point_chart, span
 from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 

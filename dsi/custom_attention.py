@@ -4,7 +4,7 @@
 of a query, and prefixes between beams, keeps keys and values in its own order. So that every
 decoder-only family can run through its own `forward`, with its own positions, norms and scales,
 only the attention is replaced: an implementation named `KEPT` (`transformers.AttentionInterface`)
-that calls a keeper if one is active, and is PyTorch's own attention otherwise.
+that calls a handler if one is active, and is PyTorch's own attention otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT = "dsi_kept"
 """The name of the implementation in a configuration."""
 
 
-class Keeper(Protocol):
+class AttentionHandler(Protocol):
     """Keeps the keys and values of a network's layers."""
 
     def attend(
@@ -53,17 +53,17 @@ class Keeper(Protocol):
         ...
 
 
-_keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
+_handler: ContextVar[AttentionHandler | None] = ContextVar("handler", default=None)
 
 
 @contextmanager
-def keeping(keeper: Keeper) -> Iterator[None]:
-    """Makes all layers call a keeper, in this thread, within the context."""
-    token = _keeper.set(keeper)
+def handling_attention(handler: AttentionHandler) -> Iterator[None]:
+    """Makes all layers call a handler, in this thread, within the context."""
+    token = _handler.set(handler)
     try:
         yield
     finally:
-        _keeper.reset(token)
+        _handler.reset(token)
 
 
 def attended(
@@ -75,7 +75,7 @@ def attended(
     softcap: float | None,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Computes attention in separate operations, for soft-capped scores; shapes as in `Keeper`."""
+    """Computes attention with soft-capped scores; shapes as in `AttentionHandler`."""
     lines, heads, rows, size = query.shape
     grouped = query.reshape(lines, key.shape[1], -1, size)
     scores = capped(torch.matmul(grouped, key.transpose(2, 3)) * scale, softcap)
@@ -105,10 +105,10 @@ def _attention(
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    keeper = _keeper.get()
+    handler = _handler.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if keeper is not None:
-        found = keeper.attend(
+    if handler is not None:
+        found = handler.attend(
             module.layer_idx,
             query,
             key,

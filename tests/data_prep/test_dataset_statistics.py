@@ -1,7 +1,7 @@
 """The card of a dataset counts problems, and warns about them."""
 
-from data_prep.card import card_of
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_statistics import dataset_statistics
 from data_prep.dataset_writer import write_dataset
 
 
@@ -14,7 +14,9 @@ def test_the_card_by_hand(tmp_path):
     ]
     queries = [Query("a", "Who swims?"), Query("b", "who  swims?"), Query("c", "who sleeps?")]
     qrels = [Qrel("a", "1", 1, "train"), Qrel("b", "1", 1, "test"), Qrel("c", "3", 1, "test")]
-    card = card_of(write_dataset(tmp_path / "ds", InMemorySource(documents, queries, qrels)))
+    card = dataset_statistics(
+        write_dataset(tmp_path / "ds", InMemorySource(documents, queries, qrels))
+    )
     assert card.words == {"median": 2.0, "longest": 4.0}
     assert (card.duplicate_texts, card.shared_titles) == (1, 3)
     assert card.queries_per_document == {"train": 1.0, "test": 1.0}
@@ -25,6 +27,6 @@ def test_the_card_by_hand(tmp_path):
 
 def test_a_clean_dataset_is_warned_of_nothing(tmp_path):
     source = InMemorySource([Document("1", "A", "x"), Document("2", "B", "y")])
-    card = card_of(write_dataset(tmp_path / "ds", source))
+    card = dataset_statistics(write_dataset(tmp_path / "ds", source))
     assert card.warnings == []
     assert card.queries_per_document == card.seen == card.leaks == {}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.limits import LONGEST_SENTENCE, LONGEST_WORD
-from data_prep.text import (
+from data_prep.text_processing import (
     normalize,
     one_line,
     sentences,

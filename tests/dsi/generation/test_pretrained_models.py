@@ -12,7 +12,7 @@ import torch
 
 from data_prep.errors import InputError
 from dsi import gguf as gguf_files
-from dsi.generation.checkpoints import check_stored, load_writer, weights_hash
+from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
 
 gguf = pytest.importorskip("gguf")
 

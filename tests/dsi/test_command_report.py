@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dsi.report import TableReport, heading, shown, to_json
+from dsi.command_report import TableReport, heading, shown, to_json
 from dsi.standard_streams import console
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.dataset import Document
 from data_prep.progress import track
-from data_prep.text import UNSPACED, sentences, surface_words
+from data_prep.text_processing import UNSPACED, sentences, surface_words
 
 GRAM = 2
 """Characters per term in scripts without spaces."""
@@ -50,7 +50,7 @@ class Sentence:
         return "".join(pieces)
 
 
-def in_terms(text: str) -> Sentence:
+def split_terms(text: str) -> Sentence:
     """Splits a sentence into terms.
 
     A term is a word, or `GRAM` characters in scripts without spaces between words.
@@ -86,8 +86,8 @@ def title_and_sentences(document: Document) -> tuple[Sentence, list[Sentence]]:
 
     If there are none, the title is the only sentence.
     """
-    title = in_terms(" ".join(document.title.split()))
-    body = [sentence for sentence in map(in_terms, sentences(document.text)) if sentence.terms]
+    title = split_terms(" ".join(document.title.split()))
+    body = [sentence for sentence in map(split_terms, sentences(document.text)) if sentence.terms]
     return title, body or ([title] if title.terms else [])
 
 
@@ -104,7 +104,7 @@ class InverseDocumentFrequency:
         self.documents = 0
         for document in track(documents, "document frequencies", total=total):
             self.documents += 1
-            counts.update(set(in_terms(f"{document.title} {document.text}").keys))
+            counts.update(set(split_terms(f"{document.title} {document.text}").keys))
         self._idf = {key: math.log1p(self.documents / df) for key, df in counts.items()}
         self._unseen = math.log1p(max(self.documents, 1))
 

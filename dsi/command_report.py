@@ -60,14 +60,14 @@ class TableReport:
             console.print(
                 visible(self.title), style="bold", markup=False, highlight=False, emoji=False
             )
-        self._say(console, self.opening)
+        self._print_lines(console, self.opening)
         if self.rows:
             # A terminal wraps lines that are too long; if truncated, their end would be lost.
             console.print(self._table(), crop=False)
-        self._say(console, self.closing)
+        self._print_lines(console, self.closing)
 
     @staticmethod
-    def _say(console: Console, lines: Sequence[str]) -> None:
+    def _print_lines(console: Console, lines: Sequence[str]) -> None:
         for line in lines:
             # If wrapped here, a suggested command could not be copied.
             console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from dsi.serving.batching import Batcher
+from dsi.serving.request_batching import Batcher
 from dsi.serving.searcher import Source
 
 POLL = 0.5

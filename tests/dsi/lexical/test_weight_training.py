@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsi.lexical.training import Labelled
+from dsi.lexical.weight_training import LabeledQueries
 
 
 def corpus(rng, documents=120):
@@ -18,10 +18,10 @@ def corpus(rng, documents=120):
 
 
 def labelled(topics, rows):
-    return Labelled([topics[row] for row in rows], np.array(rows, np.int64))
+    return LabeledQueries([topics[row] for row in rows], np.array(rows, np.int64))
 
 
-def hits(layer, queries: Labelled) -> float:
+def hits(layer, queries: LabeledQueries) -> float:
     scores = layer.scores(queries.texts)
     return float((scores.argmax(1) == queries.rows).mean())
 
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_weights(build, rng):
 
 def test_labels_that_teach_nothing_leave_the_start(build, rng):
     topics, texts = corpus(rng, 60)
-    wrong = Labelled(topics, rng.permutation(60))
+    wrong = LabeledQueries(topics, rng.permutation(60))
     right = labelled(topics, list(range(60)))
     trained = build([""] * 60, texts, wrong, right, holdout=0.0, steps=20)
     plain = build([""] * 60, texts)
@@ -68,6 +68,6 @@ def test_steps_move_the_weights_and_none_does_not(build, rng, steps):
 
 
 def test_one_query_of_one_document_trains(build):
-    asked = Labelled(["owl"], np.array([1]))
+    asked = LabeledQueries(["owl"], np.array([1]))
     layer = build(["", ""], ["cat sat", "owl sat"], asked, asked).layer()
     assert layer.scores(["owl"]).argmax() == 1

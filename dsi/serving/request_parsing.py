@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from dsi.serving.batching import Question
 from dsi.serving.options import Limits
+from dsi.serving.request_batching import SearchRequest
 
 FIELDS = ("queries", "k", "only", "exclude", "with_text", "explain")
 
@@ -59,7 +59,7 @@ def _too_large(limits: Limits) -> RefusedError:
     return RefusedError(413, f"a body of at most {limits.body:,} bytes is taken")
 
 
-def read_question(content_type: str, body: bytes, limits: Limits) -> Question:
+def read_search_request(content_type: str, body: bytes, limits: Limits) -> SearchRequest:
     """Parses a body.
 
     Args:
@@ -82,7 +82,7 @@ def read_question(content_type: str, body: bytes, limits: Limits) -> Question:
     if unknown:
         raise RefusedError(400, f"unknown field {unknown[0]!a:.60}; known are {', '.join(FIELDS)}")
     only = asked.get("only")
-    return Question(
+    return SearchRequest(
         queries=_queries(asked.get("queries"), limits),
         k=_k(asked.get("k", min(10, limits.k)), limits),
         only=None if only is None else _ids(only, "only"),

@@ -191,7 +191,7 @@ class CodedTree:
             ) from None
 
 
-def plant(
+def build_tree(
     doc_ids: Sequence[str],
     parent: npt.NDArray[np.int32],
     digit: npt.NDArray[np.int32],
@@ -225,11 +225,11 @@ def plant(
     return Built(table, {**extras, **tree.arrays()})
 
 
-def graft(built: Built, doc_ids: Sequence[str], leaf: npt.NDArray[Any]) -> Built:
+def add_to_tree(built: Built, doc_ids: Sequence[str], leaf: npt.NDArray[Any]) -> Built:
     """Adds documents to the leaves chosen for them.
 
     Args:
-        built: What `plant` or `graft` returned.
+        built: What `build_tree` or `add_to_tree` returned.
         doc_ids: Ids of the new documents.
         leaf: The leaf cluster of each; integers [documents].
     """

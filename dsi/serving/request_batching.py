@@ -26,7 +26,7 @@ class OverloadedError(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
+class SearchRequest:
     """A search request.
 
     Attributes:
@@ -55,7 +55,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResponse:
     """The response to a request.
 
     Attributes:
@@ -71,7 +71,7 @@ class Answer:
     results: list[dict[str, Any]]
 
 
-def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
+def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[SearchResponse]:
     """Answers requests that can be batched, all from one searcher.
 
     Raises:
@@ -98,7 +98,7 @@ def answer(searcher: Searcher, questions: Sequence[Question]) -> list[Answer]:
                 for entry, parts in zip(entries, told, strict=True):
                     entry["explanation"] = parts.data
             results.append({"query": query, "known": next(known), "hits": entries})
-        answers.append(Answer(searcher.version, seconds, len(queries), results))
+        answers.append(SearchResponse(searcher.version, seconds, len(queries), results))
     return answers
 
 
@@ -116,7 +116,7 @@ class Batcher:
         self._options = options
         self._most_waiting = waiting
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._queue: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
+        self._queue: deque[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = deque()
         self._waiting = 0
         self._expected = 1
         self._came = asyncio.Event()
@@ -133,7 +133,7 @@ class Batcher:
             await asyncio.gather(self._worker, return_exceptions=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: SearchRequest) -> SearchResponse:
         """Returns the response to a request.
 
         Raises:
@@ -143,7 +143,7 @@ class Batcher:
         count = len(question.queries)
         if self._waiting + count > self._most_waiting:
             raise OverloadedError
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[SearchResponse] = asyncio.get_running_loop().create_future()
         self._queue.append((question, future))
         self._waiting += count
         self._came.set()
@@ -185,10 +185,10 @@ class Batcher:
             except (TimeoutError, asyncio.TimeoutError):
                 break
 
-    def _take(self) -> list[tuple[Question, asyncio.Future[Answer]]]:
+    def _take(self) -> list[tuple[SearchRequest, asyncio.Future[SearchResponse]]]:
         """Dequeues the requests that can be batched with the first one still wanted."""
-        batch: list[tuple[Question, asyncio.Future[Answer]]] = []
-        left: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
+        batch: list[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = []
+        left: deque[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = deque()
         queries = 0
         for question, future in self._queue:
             count = len(question.queries)
@@ -207,7 +207,7 @@ class Batcher:
         self._expected = max(1, len(batch))
         return batch
 
-    def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
+    def _answers(self, questions: Sequence[SearchRequest]) -> list[SearchResponse | BaseException]:
         """Answers a batch; a failing request does not affect the others."""
         searcher = self.source.current
         try:

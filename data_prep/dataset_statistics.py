@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from data_prep.dataset import Dataset
-from data_prep.text import normalize
+from data_prep.text_processing import normalize
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetStatistics:
     """What a dataset is like.
 
     Attributes:
@@ -34,7 +34,7 @@ class Card:
     warnings: list[str] = field(default_factory=list)
 
 
-def card_of(dataset: Dataset) -> Card:
+def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
     """Reads a dataset once and describes it."""
     lengths: list[int] = []
     texts: Counter[bytes] = Counter()
@@ -50,7 +50,7 @@ def card_of(dataset: Dataset) -> Card:
     trained = set().union(*training.values()) if training else set()
     asked = {said[query] for query in training}
     others = {split: found for split, found in judged.items() if split != "train" and found}
-    card = Card(
+    card = DatasetStatistics(
         words={"median": float(median(lengths)), "longest": float(max(lengths))},
         duplicate_texts=sum(texts.values()) - len(texts),
         shared_titles=sum(count for count in titles.values() if count > 1),
@@ -81,7 +81,7 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(normalize(text).encode(), digest_size=16).digest()
 
 
-def _warnings(card: Card, passages: bool) -> list[str]:
+def _warnings(card: DatasetStatistics, passages: bool) -> list[str]:
     found = []
     if card.duplicate_texts:
         found.append(

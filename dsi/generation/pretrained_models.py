@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import checked_config
-from dsi.gguf import place_of
+from dsi.gguf import checkpoint_location
 from dsi.version_files import COPY, MOST_TOKENIZER
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         AutoTokenizer,
     )
 
-    place, more = place_of(name)
+    place, more = checkpoint_location(name)
     try:
         config = checked_config(place, **more)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

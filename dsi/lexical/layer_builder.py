@@ -16,7 +16,7 @@ from dsi.lexical.features import Scales, Statistics
 from dsi.lexical.layer import LexicalLayer, Postings
 from dsi.lexical.lexicon import Lexicon
 from dsi.lexical.options import LexicalOptions
-from dsi.lexical.training import Labelled, train
+from dsi.lexical.weight_training import LabeledQueries, train
 from dsi.lexical.weighting import Weighting
 from dsi.lexical.words import Vocabulary, has_code
 
@@ -52,8 +52,8 @@ class LexicalIndex:
         *,
         language: str,
         options: LexicalOptions,
-        labelled: Labelled,
-        dev: Labelled,
+        labelled: LabeledQueries,
+        dev: LabeledQueries,
         seed: int,
     ) -> LexicalIndex:
         """Counts the words of a corpus and trains their weights.
@@ -116,7 +116,7 @@ class LexicalIndex:
         order[~live] = -1
         return LexicalIndex(
             self.vocabulary,
-            self.lexicon.taken(added, order),
+            self.lexicon.merged_in_order(added, order),
             self.scales,
             self.weighting.lengthened(len(self.vocabulary)),
             int(live.sum()),
@@ -132,7 +132,7 @@ class LexicalIndex:
         """
         order = np.full(size, -1, np.int64)
         order[rows] = np.arange(len(rows))
-        return replace(self, lexicon=self.lexicon.taken(self.lexicon, order))
+        return replace(self, lexicon=self.lexicon.merged_in_order(self.lexicon, order))
 
     def layer(self) -> LexicalLayer:
         """Returns the layer for search."""

@@ -13,7 +13,7 @@ from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchFlags:
+class SearchArguments:
     """What the two commands share."""
 
     beams: int | None = None
@@ -61,7 +61,7 @@ class SearchFlags:
 
     def given(self) -> Iterator[str]:
         """Yields the names of options that differ from their defaults."""
-        plain = SearchFlags()
+        plain = SearchArguments()
         for each in fields(self):
             if getattr(self, each.name) != getattr(plain, each.name):
                 yield each.name

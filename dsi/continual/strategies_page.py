@@ -10,7 +10,7 @@ from data_prep.dataset import Dataset, Document
 from data_prep.files import replacing_file
 from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.continual.figures import curves_figures, increments_figures, learning_and_forgetting
-from dsi.reports.charts import Drawing, key, sheet
+from dsi.reports.charts import Drawing, key, svg_file
 from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 
 SHARES = {
@@ -65,11 +65,11 @@ def write_page(
     named = key(list(enumerate(strategies)))
     files = {
         file: _page(summary, title, rows, curves, named, queries_between(out, summary, corpora)),
-        out / "increments.svg": sheet(title, [*rows, [named]]),
+        out / "increments.svg": svg_file(title, [*rows, [named]]),
     }
     if curves:
         pairs = [curves[start : start + 2] for start in range(0, len(curves), 2)]
-        files[out / "curves.svg"] = sheet(title, pairs)
+        files[out / "curves.svg"] = svg_file(title, pairs)
     for path, content in files.items():
         with replacing_file(path) as fresh:
             fresh.write_text(content, encoding="utf-8")
@@ -85,7 +85,7 @@ def _page(
     lists: Sequence[str],
 ) -> str:
     means = means_of(summary)
-    parts = [_table(summary, means), remark(f"{_told(summary)} {_EXPLAINED}")]
+    parts = [_table(summary, means), remark(f"{_caption(summary)} {_EXPLAINED}")]
     drawn = learning_and_forgetting(means)
     if drawn:
         said = "Better is up and left: more is found in the end, and less was lost on the way."
@@ -130,7 +130,7 @@ def _table(summary: Mapping[str, Any], means: Mapping[str, Mapping[str, float | 
     return table([Heading("strategy"), *headings], rows)
 
 
-def _told(summary: Mapping[str, Any]) -> str:
+def _caption(summary: Mapping[str, Any]) -> str:
     seeds = summary["seeds"]
     return "Per cent." if seeds == 1 else f"Per cent, mean of {seeds} seeds ± sample deviation."
 
