@@ -2,6 +2,7 @@
 
     DATASET/
         dataset.json        name, source, license, counts, content hash, dropped rows and reasons
+        card.json           lengths, languages, duplicates, ...; see `data_prep.dataset_statistics`
         corpus/             doc_id, title, text, url
         queries/            query_id, text, origin ("labelled")
         qrels/              query_id, doc_id, relevance, split ("train", "dev" or "test")
@@ -43,7 +44,7 @@ OPTIONAL_COLUMNS = ("url",)
 KEPT = ("pseudo", "memory", "memory.partial")
 """Artifacts of a Dataset that are kept when it is rewritten with the same content."""
 
-TABLES = ("dataset.json", "corpus", "queries", "qrels")
+TABLES = ("dataset.json", "card.json", "corpus", "queries", "qrels")
 """The files and folders of a Dataset."""
 
 PARTS = (*TABLES, *KEPT)

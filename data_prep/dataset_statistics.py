@@ -1,14 +1,25 @@
-"""A dataset in figures: lengths, duplicates, judged queries, and what will hurt."""
+"""The card of a dataset: lengths, languages, duplicates, judged queries, and what will hurt."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import mean, median
+from typing import Any
 
-from data_prep.dataset import Dataset
+from data_prep.dataset import Dataset, Document
+from data_prep.errors import InputError
+from data_prep.files import read_json, write_json
+from data_prep.languages import detector, shares
 from data_prep.text_processing import normalize
+
+FILE = "card.json"
+_SAMPLED = 1000
+"""Documents, evenly spaced, whose language is detected."""
+_QUOTATION = 8
+"""Words from which a query that stands in its document counts as a quotation."""
 
 
 @dataclass(frozen=True)
@@ -16,44 +27,54 @@ class DatasetStatistics:
     """What a dataset is like.
 
     Attributes:
-        words: Words of a document's text: "median" and "longest".
-        duplicate_texts: Documents with title and text of an earlier one, but for case and blanks.
+        words: Words of a document's text: "mean", "median" and "longest".
+        query_words: The same of a query; empty without queries.
+        languages: Language or script -> its share of the documents (of a sample of large datasets).
+        languages_by: "languages" (ISO 639-1, by py3langid) or "scripts" (Unicode).
+        duplicate_texts: Documents with title and text of an earlier one, ignoring case and spaces.
         shared_titles: Documents whose title another one has, too; without those without a title.
+        empty_texts: Documents that have only a title.
         queries_per_document: Split -> judged queries for each document that has one, on average.
         seen: Split -> share of its queries that ask for a document with a training query.
-        leaks: Split -> queries that are training queries, too, but for case and blanks.
+        leaks: Split -> queries that are training queries, too, ignoring case and spaces.
+        quoted: Split -> queries that contain the whole text of a document that they ask for, or
+            that stand in it word for word and are long.
         warnings: What will hurt, a line each.
     """
 
     words: dict[str, float]
+    query_words: dict[str, float]
+    languages: dict[str, float]
+    languages_by: str
     duplicate_texts: int
     shared_titles: int
+    empty_texts: int
     queries_per_document: dict[str, float]
     seen: dict[str, float]
     leaks: dict[str, int]
+    quoted: dict[str, int]
     warnings: list[str] = field(default_factory=list)
 
 
 def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
     """Reads a dataset once and describes it."""
-    lengths: list[int] = []
-    texts: Counter[bytes] = Counter()
-    titles: Counter[bytes] = Counter()
-    for document in dataset.documents():
-        lengths.append(len(document.text.split()))
-        texts[_digest(f"{document.title}\n{document.text}")] += 1
-        if document.title.strip():
-            titles[_digest(document.title)] += 1
     judged = {split: _relevant(dataset, split) for split in dataset.info.qrels}
     said = {query: normalize(text) for query, text in dataset.query_texts().items()}
+    others = {split: found for split, found in judged.items() if split != "train" and found}
+    corpus = _Corpus(dataset.info.documents, _asking(others, said))
+    for document in dataset.documents():
+        corpus.see(document)
     training = judged.get("train", {})
     trained = set().union(*training.values()) if training else set()
     asked = {said[query] for query in training}
-    others = {split: found for split, found in judged.items() if split != "train" and found}
     card = DatasetStatistics(
-        words={"median": float(median(lengths)), "longest": float(max(lengths))},
-        duplicate_texts=sum(texts.values()) - len(texts),
-        shared_titles=sum(count for count in titles.values() if count > 1),
+        words=_lengths(corpus.lengths),
+        query_words=_lengths([len(text.split()) for text in said.values()]),
+        languages=corpus.languages(),
+        languages_by=corpus.languages_by,
+        duplicate_texts=sum(corpus.texts.values()) - len(corpus.texts),
+        shared_titles=sum(count for count in corpus.titles.values() if count > 1),
+        empty_texts=corpus.empty,
         queries_per_document={
             split: sum(map(len, found.values())) / len(set().union(*found.values()))
             for split, found in judged.items()
@@ -64,9 +85,66 @@ def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
             for split, found in others.items()
         },
         leaks={split: sum(said[q] in asked for q in found) for split, found in others.items()},
+        quoted={split: len(corpus.quoted & found.keys()) for split, found in others.items()},
     )
     card.warnings.extend(_warnings(card, dataset.info.passages is not None))
     return card
+
+
+class _Corpus:
+    """What one pass over the documents counts.
+
+    Args:
+        documents: Number of documents.
+        asking: doc_id -> (query_id, normalized text) of queries that ask for it.
+    """
+
+    def __init__(self, documents: int, asking: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        self.lengths: list[int] = []
+        self.texts: Counter[bytes] = Counter()
+        self.titles: Counter[bytes] = Counter()
+        self.empty = 0
+        self.quoted: set[str] = set()
+        self.languages_by, self._detect = detector()
+        self._asking = asking
+        self._every = max(1, documents // _SAMPLED)
+        self._sample: list[str] = []
+
+    def see(self, document: Document) -> None:
+        """Counts a document."""
+        if len(self.lengths) % self._every == 0:
+            self._sample.append(f"{document.title}\n{document.text}")
+        self.lengths.append(len(document.text.split()))
+        self.empty += not document.text.strip()
+        self.texts[_digest(f"{document.title}\n{document.text}")] += 1
+        if document.title.strip():
+            self.titles[_digest(document.title)] += 1
+        queries = self._asking.get(document.doc_id)
+        if queries:
+            text = normalize(document.text)
+            self.quoted.update(query for query, asked in queries if _quotes(asked, text))
+
+    def languages(self) -> dict[str, float]:
+        """Returns language or script -> its share of the sample."""
+        return shares(self._sample, self._detect)
+
+
+def _quotes(query: str, text: str) -> bool:
+    """Returns whether a query contains a text, or is long and stands in it; both normalized."""
+    if text and f" {text} " in f" {query} ":
+        return True
+    return len(query.split()) >= _QUOTATION and f" {query} " in f" {text} "
+
+
+def _asking(
+    judged: Mapping[str, Mapping[str, set[str]]], said: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for queries in judged.values():
+        for query, wanted in queries.items():
+            for doc_id in wanted:
+                found.setdefault(doc_id, []).append((query, said[query]))
+    return found
 
 
 def _relevant(dataset: Dataset, split: str) -> dict[str, set[str]]:
@@ -75,6 +153,16 @@ def _relevant(dataset: Dataset, split: str) -> dict[str, set[str]]:
         for query, judged in dataset.qrels_of(split).items()
     }
     return {query: wanted for query, wanted in found.items() if wanted}
+
+
+def _lengths(lengths: Sequence[int]) -> dict[str, float]:
+    if not lengths:
+        return {}
+    return {
+        "mean": float(mean(lengths)),
+        "median": float(median(lengths)),
+        "longest": float(max(lengths)),
+    }
 
 
 def _digest(text: str) -> bytes:
@@ -93,9 +181,86 @@ def _warnings(card: DatasetStatistics, passages: bool) -> list[str]:
             f"{card.shared_titles:,} documents share a title with another: --docids title needs"
             " more than the title to tell them apart"
         )
+    if card.empty_texts:
+        found.append(
+            f"{card.empty_texts:,} documents have a title and no text: only words of the title"
+            " can find them"
+        )
     for split, count in card.leaks.items():
         if count:
             found.append(
                 f"{count:,} {split} queries are training queries, too: what they measure is memory"
             )
+    for split, count in card.quoted.items():
+        if count:
+            found.append(
+                f"{count:,} {split} queries repeat their document word for word: any search for"
+                " words finds it"
+            )
     return found
+
+
+def write_card(dataset: Dataset) -> DatasetStatistics:
+    """Describes a dataset and keeps the card in its folder, as `card.json`."""
+    card = dataset_statistics(dataset)
+    write_json(dataset.path / FILE, {"content_hash": dataset.info.content_hash, **asdict(card)})
+    return card
+
+
+def read_card(dataset: Dataset) -> DatasetStatistics:
+    """Returns the kept card of a dataset, or a new one if there is none of this content."""
+    if (dataset.path / FILE).is_file():
+        kept = read_json(dataset.path / FILE)
+        try:
+            if kept.pop("content_hash", None) == dataset.info.content_hash:
+                return DatasetStatistics(**kept)
+        except (TypeError, AttributeError):
+            raise InputError(
+                "a damaged card", where=dataset.path / FILE, hint="Remove it: it is made again"
+            ) from None
+    return dataset_statistics(dataset)
+
+
+def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]]:
+    """Returns the card as rows of a table: what, and its value."""
+    info = dataset.info
+    return [
+        ("documents", info.documents),
+        ("queries", info.queries),
+        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
+        *_rows("words of a document", card.words),
+        *_rows("words of a query", card.query_words),
+        (f"{card.languages_by} of the documents", _said(card.languages)),
+        ("documents with the text of an earlier one", card.duplicate_texts),
+        ("documents that share a title", card.shared_titles),
+        ("documents without text", card.empty_texts),
+        *(
+            (f"queries a document ({split})", each)
+            for split, each in card.queries_per_document.items()
+        ),
+        *((f"share of seen documents ({split})", share) for split, share in card.seen.items()),
+        *(
+            (f"queries that are training queries ({split})", each)
+            for split, each in card.leaks.items()
+        ),
+        *(
+            (f"queries that repeat their document ({split})", each)
+            for split, each in card.quoted.items()
+        ),
+        ("source", info.source),
+        ("license", info.license),
+        ("content hash", info.content_hash[:16]),
+    ]
+
+
+def _rows(what: str, values: Mapping[str, float]) -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        yield f"{what}, {name}", round(value, 1) if name == "mean" else int(value)
+
+
+def _said(languages: Mapping[str, float], most: int = 4) -> str:
+    """Returns the most common languages with their shares in per cent."""
+    shown = [(name, share) for name, share in languages.items()][:most]
+    rest = 1 - sum(share for _, share in shown)
+    shown += [("others", rest)] if len(languages) > most else []
+    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in shown)

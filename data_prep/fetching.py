@@ -17,6 +17,44 @@ _MOST_SAID = 200
 
 
 @dataclass(frozen=True)
+class Download:
+    """What a source downloads.
+
+    Attributes:
+        what: What is downloaded, and with which library.
+        size: Bytes; None if unknown.
+        source: Where the size is from.
+        otherwise: What to do without a network.
+        keeps: Whether the library keeps the files.
+    """
+
+    what: str
+    size: int | None
+    source: str
+    otherwise: str
+    keeps: bool
+
+    @property
+    def amount(self) -> str:
+        """How much is downloaded, in words."""
+        if self.size is None:
+            return "of unknown size"
+        unit, name = next(pair for pair in _UNITS if self.size >= pair[0])
+        return f"about {self.size / unit:.3g} {name} ({self.source})"
+
+    def __str__(self) -> str:
+        kept = (
+            "kept in its cache for the next time"
+            if self.keeps
+            else "read in one stream and not kept"
+        )
+        return f"{self.what}: {self.amount}, {kept}. Without a network: {self.otherwise}"
+
+
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
+
+
+@dataclass(frozen=True)
 class Fetching:
     """Describes a download for the errors of the library that makes it.
 

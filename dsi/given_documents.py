@@ -11,6 +11,7 @@ from data_prep.dataset import Dataset, InMemorySource, SourceData
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.passages import PassageOptions, PassageSource
+from data_prep.progress import note
 from data_prep.sources.base import SourceOptions, refuse_unused
 from dsi import versions
 from dsi.versions import Manifest
@@ -48,6 +49,8 @@ def dataset_of(
     found: SourceData
     if isinstance(documents, str | os.PathLike):
         found = detect(os.fspath(documents), source)
+        if found.download is not None:
+            note(f"downloading {found.download}")
     else:
         rows = documents_of_records(_records(documents), source, "documents")
         found = InMemorySource(list(rows), name="documents")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from data_prep.dataset import Document, Qrel, Query
 from data_prep.errors import InputError
-from data_prep.fetching import Fetching
+from data_prep.fetching import Download, Fetching
 from data_prep.registry import Registry
 from data_prep.text_processing import one_line
 
@@ -39,6 +39,9 @@ class Benchmark:
     license_of: ClassVar[str] = "unknown"
     sizes: ClassVar[dict[str, Size]] = {}
     """"documents", "train" or "test" (queries) -> expected number."""
+
+    download: ClassVar[Download | None] = None
+    """What is downloaded if no release is given; None if unknown."""
 
     drop_duplicate_texts = False
 

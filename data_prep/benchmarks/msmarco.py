@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen
 from data_prep.dataset import Document
 from data_prep.errors import InputError
+from data_prep.fetching import Download
 from data_prep.sources.base import SourceOptions
 from data_prep.sources.ir_datasets import IrDatasets
 from data_prep.sources.lines import lines
@@ -106,6 +107,13 @@ class MsMarcoPassage(MsMarco):
     """All passages."""
 
     name = "msmarco-passage"
+    download = Download(
+        "the MS MARCO passages, queries and judgments with ir_datasets",
+        1_057_717_952 + 18_882_551 + 10_589_532 + 1_201_626,
+        "sizes in ir_datasets 0.6.3",
+        "give the folder of collection.tsv, queries.*.tsv and qrels.*.tsv with --release",
+        keeps=True,
+    )
     recipe = "All passages; judged training queries train, the queries of dev.small test."
     ids = PASSAGES
     columns = ("id", "text")
@@ -171,6 +179,14 @@ class MsMarco300k(MsMarco):
     """The documents used by Ultron and DDRO: those relevant to a query."""
 
     name = "msmarco-300k"
+    download = Download(
+        "the MS MARCO documents, queries and judgments with ir_datasets",
+        8_501_799_926 + 6_457_962 + 2_385_717 + 91_837 + 38_553,
+        "sizes in ir_datasets 0.6.3",
+        "give the folder of msmarco-docs.tsv and the files of msmarco-doctrain and -docdev with"
+        " --release",
+        keeps=True,
+    )
     recipe = "All documents (not passages) that a query of train or dev has; their queries."
     ids = DOCUMENTS
     columns = ("id", "url", "title", "text")

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, urlparse
 from data_prep.benchmarks.base import BENCHMARKS, Benchmark, chosen, rows_of_hub, title_key
 from data_prep.dataset import Document
 from data_prep.errors import InputError
+from data_prep.fetching import Download
 from data_prep.sources.records import records
 from data_prep.text_processing import one_line
 
@@ -113,10 +114,20 @@ def _pages_of_hub() -> Iterator[Page]:
             yield Page(str(row["id"]), row["question"]["text"], title, text, split, url)
 
 
+_DOWNLOAD = Download(
+    f"{HUB} from the Hugging Face Hub",
+    45_069_000_000,
+    "42,981 MiB in its dataset card",
+    "give the folder of its JSONL files, *train* and *dev*, with --release",
+    keeps=False,
+)
+
+
 class NaturalQuestions(Benchmark):
     """Base of the Natural Questions collections."""
 
     license_of = "CC BY-SA 3.0"
+    download = _DOWNLOAD
 
     def key(self, page: Page) -> str:
         """Returns the key of the page's document."""
@@ -170,6 +181,11 @@ class _Sample(Nq320kDsi):
     """A random sample of training questions: four fifths for training, one fifth for testing."""
 
     questions: int
+    download = replace(
+        _DOWNLOAD,
+        size=2 * 45_069_000_000,
+        source="42,981 MiB in its dataset card, twice: once to draw the sample",
+    )
 
     def pages(self) -> Iterator[Page]:
         """Yields the sampled questions, after one more pass over the release to sample them."""

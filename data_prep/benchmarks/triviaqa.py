@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from data_prep.benchmarks.base import BENCHMARKS, Benchmark, rows_of_hub, title_key
 from data_prep.dataset import Document
 from data_prep.errors import InputError
+from data_prep.fetching import Download
 from data_prep.files import read_json
 from data_prep.text_processing import one_line
 
@@ -23,6 +24,13 @@ class TriviaQa(Benchmark):
     recipe = (
         "Every page that the evidence of a question of rc.wikipedia names, one document a title "
         "(but for case); training questions train, validation tests. A question has all its pages."
+    )
+    download = Download(
+        f"{HUB} ({CONFIGURATION}) from the Hugging Face Hub",
+        2_665_779_500,
+        "its dataset card",
+        "give the folder that has its qa/ and evidence/ with --release",
+        keeps=False,
     )
     # About 74 thousand in NCI and in the scaling study.
     sizes = {"documents": (72_000, 78_000), "train": (60_000, 62_000), "test": (7_900, 8_000)}  # noqa: RUF012

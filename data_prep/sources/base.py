@@ -12,6 +12,7 @@ from typing import ClassVar
 from data_prep.checks import check_choices
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.fetching import Download
 from data_prep.marks import Advanced
 from data_prep.registry import Registry
 from data_prep.standard_input import standard_input
@@ -105,6 +106,8 @@ class Source(ABC):
     """Reason -> records that are not documents; filled in by `documents`."""
     noted: dict[str, ExampleCounter]
     """Note -> the documents that it applies to; filled in by `documents`."""
+    download: Download | None = None
+    """What it downloads; None if nothing, or nothing that is known."""
 
     def __init__(self, argument: str, options: SourceOptions) -> None:
         self.passed_over, self.noted = {}, {}

@@ -9,8 +9,9 @@ from pathlib import Path
 from data_prep.compression import COMPRESSED_SUFFIXES
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
+from data_prep.fetching import Download
 from data_prep.sources.base import SOURCES, Source, SourceOptions, existing, refuse_unused
-from data_prep.sources.ir_datasets import IrDatasets, ids_of_beir
+from data_prep.sources.ir_datasets import IrDatasets, ids_of_beir, size_of_beir
 from data_prep.sources.judged import read_qrels, read_queries
 from data_prep.sources.records import as_id, as_text, records
 
@@ -53,6 +54,13 @@ class Beir(Source):
             self.published = IrDatasets(ids_of_beir(argument), options)
             self.name = f"beir-{argument.replace('/', '-')}"
             self.source = f"beir:{argument}"
+            self.download = Download(
+                f"{self.source} with ir_datasets",
+                size_of_beir(argument),
+                "ir_datasets",
+                "give the folder of its corpus.jsonl, queries.jsonl and qrels/ as the source",
+                keeps=True,
+            )
             return
         self.folder = existing(argument)
         corpus = _file(self.folder, "corpus.jsonl")

@@ -26,6 +26,8 @@ class NamedBenchmark(Source):
         self.name = argument
         self.source = self.recipe.source
         self.license = self.recipe.license
+        if release is None:
+            self.download = self.recipe.download
 
     @classmethod
     def accepts(cls, argument: str) -> bool:

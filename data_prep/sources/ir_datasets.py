@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from data_prep.dataset import SPLITS, Document, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.fetching import Fetching
+from data_prep.files import read_json
 from data_prep.sources.base import SOURCES, Source, SourceOptions
 
 _SPLIT_OF_PART = {"validation": "dev", "valid": "dev", **{split: split for split in SPLITS}}
@@ -46,6 +48,18 @@ def ids_of_beir(name: str) -> str:
         )
     # If there are splits, the full collection repeats their queries.
     return ",".join(found[:-1] or found)
+
+
+def size_of_beir(name: str) -> int | None:
+    """Returns the bytes that ir_datasets downloads for a BEIR collection; None if unknown."""
+    at = getattr(_library(f"beir:{name}"), "__file__", None)
+    file = Path(at).parent / "etc" / "downloads.json" if at else None
+    if file is None or not file.is_file():
+        return None
+    size: int | None = (
+        read_json(file).get("beir", {}).get(name.partition("/")[0], {}).get("size_hint")
+    )
+    return size
 
 
 def _library(source: str) -> Any:

@@ -17,6 +17,7 @@ from dsi.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset, ExampleCounter, SourceData
+    from data_prep.sources import Source
 
 _OPTIONS = SourceOptions()
 _PASSAGES = PassageOptions()
@@ -36,6 +37,7 @@ def prepare(
     test_share: float = 0.0,
     seed: Advanced[int] = 0,
     drop_duplicate_texts: Advanced[bool] = False,
+    dry_run: bool = False,
 ) -> Report:
     """Turns a collection of documents, with or without queries, into a dataset.
 
@@ -60,9 +62,11 @@ def prepare(
         seed: Random seed of the held-out split.
         drop_duplicate_texts: Drop documents with the title and text of an earlier one, and give
             their judgments to the earlier one.
+        dry_run: Print what the source is and what it downloads, and stop.
     """
     from data_prep.dataset_writer import refuse_other_content, write_dataset
     from data_prep.passages import PassageSource
+    from data_prep.progress import note
     from data_prep.sources import detect
     from data_prep.splits import SplitSource
 
@@ -72,7 +76,12 @@ def prepare(
             hint="Leave it out, or --passages",
         )
     refuse_other_content(out)
-    opened: SourceData = detect(source, options)
+    found = detect(source, options)
+    if dry_run:
+        return _planned(found)
+    if found.download is not None:
+        note(f"downloading {found.download}")
+    opened: SourceData = found
     opened.name = name if name is not None else opened.name
     opened.license = license if license is not None else opened.license
     opened.drop_duplicate_texts = opened.drop_duplicate_texts or drop_duplicate_texts
@@ -84,29 +93,13 @@ def prepare(
 
 
 def report_of(dataset: Dataset) -> Report:
-    """Returns a report on a dataset: counts, what was omitted and why, and a few samples."""
-    from data_prep.dataset_statistics import dataset_statistics
+    """Keeps the card of a dataset, and returns it with what was omitted and a few samples."""
+    from data_prep.dataset_statistics import card_rows, write_card
 
     info = dataset.info
-    card = dataset_statistics(dataset)
+    card = write_card(dataset)
     documents = list(islice(dataset.documents(), SAMPLES))
     queries = list(islice(dataset.query_texts().items(), SAMPLES))
-    rows: list[tuple[str, object]] = [
-        ("documents", info.documents),
-        ("queries", info.queries),
-        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
-        *((f"words of a document, {name}", int(value)) for name, value in card.words.items()),
-        ("documents with the text of an earlier one", card.duplicate_texts),
-        ("documents that share a title", card.shared_titles),
-        *(
-            (f"queries a document ({name})", each)
-            for name, each in card.queries_per_document.items()
-        ),
-        *((f"share of seen documents ({name})", share) for name, share in card.seen.items()),
-        ("source", info.source),
-        ("license", info.license),
-        ("content hash", info.content_hash[:16]),
-    ]
     closing = [
         *(f"WARNING: {warning}" for warning in card.warnings),
         *counter_lines("left out", info.dropped),
@@ -132,8 +125,32 @@ def report_of(dataset: Dataset) -> Report:
         },
         title=f"{dataset.path}: {info.name}",
         columns=("", ""),
-        rows=rows,
+        rows=card_rows(dataset, card),
         closing=closing,
+    )
+
+
+def _planned(source: Source) -> Report:
+    """Returns a report on a source that has not been read."""
+    download = source.download
+    rows: list[tuple[str, object]] = [("source", source.source), ("read as", source.form)]
+    rows.append(("license", source.license))
+    if download is not None:
+        rows += [
+            ("downloads", download.what),
+            ("size", download.amount),
+            ("without a network", download.otherwise),
+        ]
+    return TableReport(
+        data={
+            "source": source.source,
+            "form": source.form,
+            "license": source.license,
+            "download": None if download is None else asdict(download),
+        },
+        title="dry run",
+        columns=("", ""),
+        rows=rows,
     )
 
 

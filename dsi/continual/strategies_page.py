@@ -11,6 +11,7 @@ from data_prep.files import replacing_file
 from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.continual.figures import curves_figures, increments_figures, learning_and_forgetting
 from dsi.reports.charts import Drawing, key, svg_file
+from dsi.reports.datasets import corpora_section
 from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 
 SHARES = {
@@ -63,8 +64,11 @@ def write_page(
     curves = curves_figures(out, strategies)
     rows = increments_figures(summary)
     named = key(list(enumerate(strategies)))
+    texts = queries_between(out, summary, corpora)
+    if corpora:
+        texts.append(corpora_section(corpora))
     files = {
-        file: _page(summary, title, rows, curves, named, queries_between(out, summary, corpora)),
+        file: _page(summary, title, rows, curves, named, texts),
         out / "increments.svg": svg_file(title, [*rows, [named]]),
     }
     if curves:

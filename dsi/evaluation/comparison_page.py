@@ -14,6 +14,7 @@ from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
 from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
 from dsi.reports.charts import Axes, Drawing, Point, log_span, point_chart, span
+from dsi.reports.datasets import dataset_section
 from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
 
 MOST_SHOWN = 8
@@ -57,6 +58,7 @@ def write_page(
     if by_group:
         parts.append(section("Documents with and without training queries", by_group))
     parts += _differences(data, dataset, split, systems)
+    parts.append(dataset_section(dataset, split))
     parts += [remark(line) for line in remarks]
     title = f"{data['dataset']}, {data['split']}: {data['queries']['all']:,} queries"
     with writing(file) as stream:

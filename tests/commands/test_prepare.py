@@ -124,3 +124,46 @@ def test_a_header_can_be_given_in_words(tmp_path, capsys):
     words = ["--header", "id,text", "--out", str(tmp_path / "set"), "--json"]
     assert main(["prepare", str(tmp_path / "c.tsv"), *words]) == 0
     assert json.loads(capsys.readouterr().out)["documents"] == 2
+
+
+def test_the_card_is_kept_and_printed(table, tmp_path):
+    asked = replace(KEYED, queries=str(tmp_path / "q.tsv"), test_qrels=str(tmp_path / "r.txt"))
+    report = prepare(str(table), out=tmp_path / "set", options=asked)
+    kept = json.loads((tmp_path / "set" / "card.json").read_text())
+    assert kept.pop("content_hash") == report.data["content_hash"]
+    assert kept == report.data["card"]
+    text = shown(report)
+    assert "words of a document, median" in text
+    assert "share of seen documents (test)" in text
+
+
+BENCHMARKS = ("nq320k", "nq10k", "msmarco-100k", "msmarco-300k", "triviaqa")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_dry_run_says_what_a_benchmark_downloads_and_what_to_do_without_a_network(name, tmp_path):
+    pytest.importorskip("ir_datasets") if name.startswith("msmarco") else None
+    report = prepare(name, out=tmp_path / "set", dry_run=True)
+    download = report.data["download"]
+    assert download["size"] > 10**9
+    assert "--release" in download["otherwise"]
+    text = shown(report)
+    assert " GB (" in text, "the size names its source"
+    assert "without a network" in text
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_dry_run_of_a_file_downloads_nothing(table, tmp_path):
+    report = prepare(str(table), out=tmp_path / "set", options=KEYED, dry_run=True)
+    assert report.data["download"] is None
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_is_downloaded_is_said_before_it_fails(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["prepare", "triviaqa", "--out", str(tmp_path / "set")]) == 2
+    first, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dsi:")]
+    assert "about 2.67 GB (its dataset card)" in first
+    assert "with --release" in last
+    main(["prepare", "triviaqa", "--out", str(tmp_path / "set"), "--release", str(tmp_path)])
+    assert "downloading" not in capsys.readouterr().err
