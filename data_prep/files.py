@@ -221,8 +221,12 @@ def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -
     Args:
         target: The folder.
         ours: Which names in `target` the toolkit writes; other files are kept. None for all.
+
+    Raises:
+        InputError: `target` is a file, a device or a pipe.
     """
     target = Path(target)
+    _refuse_no_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target, ours)
     with _temporary_sibling(target, "new", folder=True) as fresh:
@@ -256,16 +260,18 @@ def replacing_named_folder(target: str | os.PathLike[str], ours: Ours) -> Iterat
 
 
 def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
-    """Refuses a folder that cannot be replaced: one in use, or a mount point.
+    """Refuses a folder that cannot be replaced: a file, a device, one in use, or a mount point.
 
     Args:
         target: The folder; a missing one passes.
         ours: Which names in it the toolkit writes.
 
     Raises:
-        InputError: It is the current folder or a parent of it, or is or contains a mount point.
+        InputError: It is no folder, is the current folder or a parent of it, or is or contains a
+            mount point.
     """
     folder = Path(os.path.realpath(target))
+    _refuse_no_folder(folder)
     if not folder.is_dir():
         return
     what = None
@@ -288,6 +294,13 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
                 where=folder / name,
                 hint="Choose another --out",
             )
+
+
+def _refuse_no_folder(target: Path) -> None:
+    """Raises InputError if a path is a file, a device or a pipe, which a folder would replace."""
+    if target.exists() and not target.is_dir():
+        what = "a device or pipe" if is_stream(target) else "a file"
+        raise InputError(f"this is {what}, not a folder", where=target, hint="Choose another --out")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.dataset import Dataset, Document
-from data_prep.files import replacing_file
+from data_prep.files import writing
 from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.continual.figures import curves_figures, increments_figures, learning_and_forgetting
 from dsi.reports.charts import Drawing, key, svg_file
@@ -75,8 +75,8 @@ def write_page(
         pairs = [curves[start : start + 2] for start in range(0, len(curves), 2)]
         files[out / "curves.svg"] = svg_file(title, pairs)
     for path, content in files.items():
-        with replacing_file(path) as fresh:
-            fresh.write_text(content, encoding="utf-8")
+        with writing(path) as stream:
+            stream.write(content)
     return list(files)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.files import replacing_file
+from data_prep.files import writing
 from dsi.reports.charts import Axes, Drawing, Line, line_chart, span, svg_file
 from dsi.reports.page import figures, page, section
 from dsi.training.log import read_evaluations
@@ -61,8 +61,8 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
             for name, panels in drawn.items()
         ]
         content = page(title, said, parts)
-    with replacing_file(file) as fresh:
-        fresh.write_text(content, encoding="utf-8")
+    with writing(file) as stream:
+        stream.write(content)
 
 
 def _figure_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:

@@ -257,6 +257,20 @@ def test_a_mount_point_is_not_replaced(folder, monkeypatch):
         replace(folder)
 
 
+def test_a_file_or_a_pipe_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name, told in (("file", "a file"), ("pipe", "a device or pipe"), ("link", "a device")):
+        with pytest.raises(InputError, match=f"this is {told}.*, not a folder"):
+            replace(tmp_path / name)
+        with pytest.raises(InputError, match="not a folder"), replacing_folder(tmp_path / name):
+            raise AssertionError("it is refused before anything is written")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "pipe").is_fifo()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file", "pipe", "link"}
+
+
 def test_a_file_that_a_link_leads_to_is_replaced(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")

@@ -156,7 +156,7 @@ def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
         assert not file.is_file()
     (tmp_path / "curves.svg").write_text("of yesterday")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", _full)
+        patched.setattr(os, "replace", _full)
         with pytest.raises(OSError, match="disk"):
             draw_curves(log, tmp_path / "curves.svg", "title")
     assert (tmp_path / "curves.svg").read_text() == "of yesterday"
