@@ -679,7 +679,9 @@ def untouched_rows() -> Table:
 # docs/updating-results.md
 
 
-def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table:
+def _continual(
+    stem: str, kind: str, strategies: str, tenths: str = "", suite: str = "continual"
+) -> Table:
     """Strategies over five increments.
 
     Args:
@@ -687,13 +689,14 @@ def _continual(stem: str, kind: str, strategies: str, tenths: str = "") -> Table
         kind: Of the identifiers.
         strategies: Names with commas between.
         tenths: Those that made a tenth of the steps, to be shown too.
+        suite: The file of the record.
     """
     asked = [(f"`{name}`", f"{stem}-{kind}-{name}") for name in strategies.split(",")]
     for name in filter(None, tenths.split(",")):
         asked.append((f"`{name}`, a tenth", f"{stem}-update6-{kind}-{name}"))
     lines = []
     for label, name in asked:
-        rows = seeds("continual", name)
+        rows = seeds(suite, name)
         figures = [
             spread([found[measure][letter][-1] for found in rows])
             for measure, letter in (

@@ -537,7 +537,8 @@ def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
 
     config = known_config(stored)
     if stored["model_type"] in KINDS:
-        return empty_language_model(config, stored[TEXT_ROWS], stored["vocab_size"])
+        prompted = empty_language_model(config, stored[TEXT_ROWS], stored["vocab_size"])
+        return _with_edits(prompted, stored)
     model = _architecture(stored, folder)(config)
     if ENCODER in stored:
         from dsi.pooled_encoder import PooledEncoder, attach
@@ -550,7 +551,17 @@ def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
                 hint=COPY,
             )
     model = set_docid_alphabet(model, stored[TEXT_ROWS], stored["vocab_size"], draw=False)
-    return add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
+    model = add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
+    return _with_edits(model, stored)
+
+
+def _with_edits(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTrainedModel:
+    """Gives a network room for the edits that are stored with its weights, if there are any."""
+    from dsi.position_edits import EDITS, add_edits
+
+    if EDITS in stored:
+        add_edits(model, stored[EDITS])
+    return model
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -573,9 +584,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError("it names no architecture", where=file, hint=COPY)
     _architecture(stored, folder)
     from dsi.pawa import LAYERS
+    from dsi.position_edits import EDITS
 
-    for key, least in ((TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1)):
-        value = stored.get(key, least if key == LAYERS else None)
+    for key, least in ((TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1), (EDITS, 1)):
+        value = stored.get(key, least if key in (LAYERS, EDITS) else None)
         if type(value) is not int or value < least:
             raise InputError(f"{key} is {value!r:.60}", where=file, hint=COPY)
     if ENCODER in stored:
@@ -660,10 +672,9 @@ def check_finite(model: PreTrainedModel, file: Path) -> None:
     """Refuses weights that are not finite: a search would find nothing."""
     import torch
 
-    for name, parameter in model.named_parameters():
-        if parameter.numel() and not bool(
-            torch.stack(parameter.detach().aminmax()).isfinite().all()
-        ):
+    edits = [(name, each) for name, each in model.named_buffers() if name.endswith(".edit")]
+    for name, tensor in (*model.named_parameters(), *edits):
+        if tensor.numel() and not bool(torch.stack(tensor.detach().aminmax()).isfinite().all()):
             raise InputError(f"the weights {name!r} are not finite", where=file, hint=COPY)
 
 

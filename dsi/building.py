@@ -101,7 +101,13 @@ def update(
     return Index.open(index)
 
 
-def delete(index: str | os.PathLike[str], doc_ids: Iterable[str], *, audit: bool = True) -> Index:
+def delete(
+    index: str | os.PathLike[str],
+    doc_ids: Iterable[str],
+    *,
+    audit: bool = True,
+    scrub: bool = False,
+) -> Index:
     """Deletes documents from an index as a new version, without training, and opens it.
 
     Args:
@@ -109,6 +115,8 @@ def delete(index: str | os.PathLike[str], doc_ids: Iterable[str], *, audit: bool
         doc_ids: Ids of the documents, or a single id.
         audit: Whether to query the model for the deleted documents afterwards; the result is in
             `manifest.metrics["audit"]` of the returned index.
+        scrub: Whether to remove from the weights what is known to be theirs, as `dsi delete
+            --scrub` does.
 
     Raises:
         InputError: An id is unknown or not a string, or no document would remain.
@@ -119,7 +127,7 @@ def delete(index: str | os.PathLike[str], doc_ids: Iterable[str], *, audit: bool
     for doc_id in named:
         if not isinstance(doc_id, str):
             raise InputError(f"the document id {doc_id!r:.80} is {_a(doc_id)}, not a str")
-    delete_documents(_folder(index), named, audit=audit)
+    delete_documents(_folder(index), named, audit=audit, scrub=scrub)
     return Index.open(index)
 
 

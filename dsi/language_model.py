@@ -24,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from dsi.custom_attention import KEPT, capped, offer
+from dsi.position_edits import rows_at
 
 KINDS = (
     "gemma", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "opt", "qwen2", "qwen3",
@@ -101,12 +102,16 @@ class PromptedDecoder(nn.Module):
             1, order.unsqueeze(-1).expand(-1, -1, encoder_hidden_states.shape[2])
         )
         there = torch.cat([encoder_attention_mask.gather(1, order), torch.ones_like(input_ids)], 1)
-        found = self.language_model(
-            inputs_embeds=torch.cat([prompts, self.embed_tokens(input_ids).to(prompts.dtype)], 1),
-            attention_mask=there,
-            position_ids=(there.cumsum(1) - 1).clamp_min(0),
-            use_cache=False,
-        )
+        depths = torch.arange(there.shape[1], device=there.device) - prompts.shape[1]
+        with rows_at(depths.clamp_min(-1)):
+            found = self.language_model(
+                inputs_embeds=torch.cat(
+                    [prompts, self.embed_tokens(input_ids).to(prompts.dtype)], 1
+                ),
+                attention_mask=there,
+                position_ids=(there.cumsum(1) - 1).clamp_min(0),
+                use_cache=False,
+            )
         return BaseModelOutput(last_hidden_state=found.last_hidden_state[:, prompts.shape[1] :])
 
 

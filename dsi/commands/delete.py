@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.errors import command_line
 from dsi.command_report import Report, TableReport
+
+if TYPE_CHECKING:
+    from dsi.updating.delete import Audit
 
 
 def delete(
@@ -14,6 +18,8 @@ def delete(
     *,
     file: Path | None = None,
     audit: bool = True,
+    scrub: bool = False,
+    scrub_steps: int = 0,
 ) -> Report:
     """Deletes documents from an index as a new version, without training.
 
@@ -28,6 +34,11 @@ def delete(
         doc_id: Document ids.
         file: File with more ids, one per line, spaces included.
         audit: Query the model for the deleted documents.
+        scrub: Remove from the weights what is known to be theirs: the rows of codes that no other
+            document has, and what the strategy edit added for their queries. The audit is
+            repeated afterwards.
+        scrub_steps: Steps that then train the documents away, such as 20, while queries of live
+            documents keep their probabilities.
     """
     from dsi.search.options import read_doc_ids
 
@@ -35,18 +46,23 @@ def delete(
     _refuse_unknown(index, named)
     from dsi.updating.delete import delete_documents
 
-    done = delete_documents(index, named, audit=audit)
+    done = delete_documents(index, named, audit=audit, scrub=scrub, scrub_steps=scrub_steps)
     rows: list[tuple[str, object]] = [
         ("deleted", len(done.doc_ids)),
         ("documents left", done.manifest.documents),
     ]
     if done.audit is not None:
+        rows += _rows("audit", done.audit)
+    if done.scrubbed is not None:
         rows += [
-            ("audit: queries for them", done.audit.queries),
-            ("audit: the model would rank it first", done.audit.first),
-            ("audit: the model would rank it in the first 10", done.audit.ten),
-            ("audit: returned by a search now", done.audit.returned),
+            ("scrub: rows of codes replaced", done.scrubbed.rows),
+            ("scrub: positions whose edit was changed", done.scrubbed.edited),
+            ("scrub: steps of training", done.scrubbed.steps),
+            ("remains: codes that live documents share", done.scrubbed.shared),
+            ("remains", "weights moved by training; ids; words in the vocabulary"),
         ]
+    if done.after is not None:
+        rows += _rows("audit after the scrub", done.after)
     return TableReport(
         data={
             "index": str(index),
@@ -54,12 +70,26 @@ def delete(
             "deleted": done.doc_ids,
             "documents": done.manifest.documents,
             "audit": None if done.audit is None else vars(done.audit),
+            "scrubbed": None if done.scrubbed is None else vars(done.scrubbed),
+            "audit after": None if done.after is None else vars(done.after),
         },
         title=f"{index}: version {done.manifest.version} is live",
         columns=("", ""),
         rows=rows,
         closing=(f"to undo: {command_line('rollback', index)}",),
     )
+
+
+def _rows(name: str, audit: Audit) -> list[tuple[str, object]]:
+    return [
+        (f"{name}: queries for them", audit.queries),
+        (f"{name}: the model would rank it first", audit.first),
+        (f"{name}: the model would rank it in the first 10", audit.ten),
+        (f"{name}: returned by a search now", audit.returned),
+        (f"{name}: queries made for the audit", audit.own_queries),
+        (f"{name}: it would rank first for them", audit.own_first),
+        (f"{name}: it would rank in the first 10 for them", audit.own_ten),
+    ]
 
 
 def _refuse_unknown(index: Path, doc_ids: list[str]) -> None:

@@ -62,6 +62,7 @@ def info(
         table.check()
     lengths = table.lengths[table.live_identifiers]
     prompts = prompts_of(folder / "text")
+    edits = _edits(folder)
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     total = used_bytes(index)
     prunable = plan_pruning(index, keep=1)
@@ -77,6 +78,7 @@ def info(
             "options": table.options,
         },
         **({"prompts": prompts} if prompts else {}),
+        **({"edits": edits} if edits else {}),
         "bytes": {**sizes, "total": total, "prunable": prunable.freed},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
@@ -91,6 +93,7 @@ def info(
             f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
             for name, prompt in prompts.items()
         },
+        **({"edits": _edits_line(edits)} if edits else {}),
         "dataset": current.dataset.get("name"),
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,
@@ -140,6 +143,36 @@ def _draw(index: Path, file: Path, version: str) -> None:
     }
     which = "all versions" if version == "all" else f"version {version}"
     draw_curves(logs, file, f"{index.name}, {which}")
+
+
+def _edits(folder: Path) -> dict[str, Any]:
+    """Returns what the strategy `edit` has changed in a version; empty if nothing.
+
+    `documents` has the number of documents of each update, `change` the norm of the edit of each
+    position relative to that of the layer.
+    """
+    from safetensors import safe_open
+
+    from dsi.updating.strategy_state import FOLDER
+
+    state, weights = folder / FOLDER / "edit.safetensors", folder / "model" / "model.safetensors"
+    if not state.is_file():
+        return {}
+    with safe_open(weights, framework="np") as opened:
+        layer = next((name for name in opened.keys() if name.endswith(".edit")), "")  # noqa: SIM118
+    with safe_open(state, framework="np") as opened:
+        documents, change = opened.get_tensor("documents"), opened.get_tensor("change")
+    return {
+        "layer": layer.removesuffix(".edit"),
+        "documents": documents.tolist(),
+        "change": [round(float(each), 6) for each in change],
+    }
+
+
+def _edits_line(edits: Mapping[str, Any]) -> str:
+    documents, updates = sum(edits["documents"]), len(edits["documents"])
+    change = ", ".join(f"{100 * each:.1f}%" for each in edits["change"])
+    return f"{documents:,} documents in {updates} updates; {change} of {edits['layer']} by position"
 
 
 def _all_options_command(index: Path) -> str:

@@ -8,6 +8,8 @@ from data_prep.checks import check_numbers
 from data_prep.marks import Advanced
 from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
+from dsi.lexical.options import LexicalOptions
+from dsi.text_encoder import VocabularyOptions
 from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 
@@ -43,6 +45,10 @@ class BaseOptions:
     """Pseudo-query generator"""
     per_doc: int = TrainingOptions.per_doc
     """Pseudo-queries per document"""
+    lexical: Advanced[LexicalOptions] = field(default_factory=LexicalOptions)
+    """Lexical layer of D0"""
+    vocabulary: Advanced[VocabularyOptions] = field(default_factory=VocabularyOptions)
+    """Vocabulary of D0, for a model from scratch"""
     model: Advanced[ModelOptions] = field(default_factory=ModelOptions)
     """Model of D0"""
     mix: Advanced[MixOptions] = field(default_factory=MixOptions)

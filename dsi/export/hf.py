@@ -16,6 +16,7 @@ from data_prep.errors import InputError
 from docids.table import END, PAD
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
 from dsi.language_model import is_prompted
+from dsi.position_edits import edited_layer
 from dsi.prompt_template import TemplateEncoder
 from dsi.text_encoder import PretrainedEncoder
 
@@ -126,6 +127,12 @@ def _refuse_others(model: Any, text: Any) -> None:
         raise InputError(
             "the format hf: an output layer of --model.head pawa is none that an engine knows",
             hint="Export as static, or train with --model.head linear",
+        )
+    if edited_layer(model) is not None:
+        raise InputError(
+            "the format hf: edits that act at one position of an identifier (--strategy edit) are "
+            "nothing that an engine knows",
+            hint="Export as static, or update with another --strategy",
         )
     if not isinstance(text, (TemplateEncoder, PretrainedEncoder)):
         raise InputError(

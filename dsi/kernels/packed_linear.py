@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
+from dsi.position_edits import Edited
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,7 +113,10 @@ def plain(*modules: Any) -> bool:
     """
     return all(
         type(module) in (PackedLinear, PackedPart)
-        or (type(module) is nn.Linear and not hasattr(module.weight, "ds_id"))
+        or (
+            (type(module) is nn.Linear or isinstance(module, Edited))
+            and not hasattr(module.weight, "ds_id")
+        )
         for module in modules
     )
 

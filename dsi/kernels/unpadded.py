@@ -31,6 +31,7 @@ from transformers.models.t5.modeling_t5 import T5Stack
 from dsi.kernels.dropout import dropped
 from dsi.kernels.length_buckets import length_buckets
 from dsi.kernels.patching import replaced_forward
+from dsi.position_edits import edited_layer
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def supports_unpadded(model: torch.nn.Module) -> bool:
         return False
     if type(model.get_encoder()) not in (T5Stack, MT5Stack):
         return False
+    if edited_layer(model) is not None:
+        return False  # it reads the rows of one identifier after another
     decoder: Any = model.get_decoder()
     return all(hasattr(block.layer[0].SelfAttention, "scaling") for block in decoder.block)
 

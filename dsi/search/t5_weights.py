@@ -29,6 +29,7 @@ from dsi.backbone import (
     check_weights,
     compare,
 )
+from dsi.position_edits import EDITS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +41,9 @@ _SIZES = (
 )  # fmt: skip
 _LAYERS = ("num_layers", "num_decoder_layers")
 _FEED_FORWARDS = ("relu", "gated-gelu")
-_OTHERS = (ENCODER, "dsi_pawa_layers", "auto_map", "quantization_config", "custom_pipelines")
+_OTHERS = (
+    ENCODER, EDITS, "dsi_pawa_layers", "auto_map", "quantization_config", "custom_pipelines",
+)  # fmt: skip
 _LARGEST = 1 << 31
 
 

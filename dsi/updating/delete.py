@@ -4,18 +4,20 @@ The new version has the weights of its parent, hard-linked if the file system al
 tree no longer contains a deleted document, so no search can return it. The audit tells whether the
 model would still rank it if the tree did. Its id stays in the table, so that its identifier is
 never reused, and so does an identifier that is text. Its words stay in the vocabulary, and what the
-model has learned about it stays in the weights.
+model has learned about it stays in the weights, unless a scrub takes out what is closed-form
+(`dsi.updating.scrub`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.passages import document_of
@@ -27,16 +29,25 @@ from dsi.index import open_titles, write_titles
 from dsi.indexing.preparation import LEXICAL
 from dsi.stored_corpus import FOLDER, StoredCorpus, StoredCorpusSource, write_stored_corpus
 from dsi.updating.parent import check_parent
+from dsi.updating.scrub import Scrubbed
 from dsi.updating.strategy_state import FOLDER as STATE
 from dsi.updating.strategy_state import FORMER_FOLDER as FORMER_STATE
 from dsi.version_files import link_or_copy
 from dsi.versions import Manifest
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from docids.table import DocidTable
 
 QUERIES = 5
 """Maximum number of audit queries per deleted document."""
+_SCRUBBED = 20
+"""Maximum number of stored queries per deleted document by which an edit is scrubbed."""
+_KEPT = 2000
+"""Maximum number of queries of live documents that keep their probabilities."""
+_OWN_SEED = 1 << 20
+"""Seed of the audit's own queries; a first training that has it would be trained on them."""
 _LINKED = ("model", "text", "log", "memory", STATE, FORMER_STATE)
 
 
@@ -49,12 +60,19 @@ class Audit:
         first: Share of queries whose deleted document would rank first.
         ten: Share of queries whose deleted document would be in the top ten.
         returned: How often the new version returned it; anything but 0 is a bug.
+        own_queries: Number of other queries, made from the documents' texts for the audit; an index
+            was hardly trained on them.
+        own_first: As `first`, of these.
+        own_ten: As `ten`, of these.
     """
 
     queries: int
     first: float
     ten: float
     returned: int
+    own_queries: int = 0
+    own_first: float = 0.0
+    own_ten: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,25 +83,44 @@ class Deleted:
         manifest: Manifest of the version that is now live.
         doc_ids: The documents.
         audit: The audit; None if disabled, or if no query for the documents is known.
+        scrubbed: What a scrub removed; None without one.
+        after: The audit after the scrub.
     """
 
     manifest: Manifest
     doc_ids: list[str]
     audit: Audit | None
+    scrubbed: Scrubbed | None = None
+    after: Audit | None = None
 
 
-def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True) -> Deleted:
+def delete_documents(
+    index: Path,
+    doc_ids: Sequence[str],
+    *,
+    audit: bool = True,
+    scrub: bool = False,
+    scrub_steps: int = 0,
+) -> Deleted:
     """Deletes documents from an index, as a new version.
 
     Args:
         index: The folder of the index.
         doc_ids: Ids of the documents, without duplicates.
         audit: Whether to query the model for them afterwards.
+        scrub: Whether to remove from the weights what is closed-form (`dsi.updating.scrub`).
+        scrub_steps: How many steps then train the documents away.
 
     Raises:
         InputError: An id is unknown, already deleted or given twice; no id is given; no document
             would be left; or another command writes to the index.
     """
+    if scrub_steps < 0 or (scrub_steps and not scrub):
+        raise InputError(
+            f"--scrub_steps {scrub_steps} trains after a scrub, and "
+            + ("there is none" if scrub_steps > 0 else "is negative"),
+            hint="Give --scrub, or leave it out" if scrub_steps > 0 else "Give 0 or more",
+        )
     named = list(dict.fromkeys(doc_ids))
     if not named:
         raise InputError("no document to delete", hint="Name their ids")
@@ -93,8 +130,7 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         folder = versions.folder(index, parent)
         manifest = Manifest.load(folder)
         if writer.finished is not None and _deletes(index, manifest, named):
-            audit_of = manifest.metrics.get("audit")
-            return Deleted(manifest, named, None if audit_of is None else Audit(**audit_of))
+            return _as_stored(manifest, named)
         before = check_parent(folder, manifest)  # a new version would inherit the damage
         if manifest.passages is not None:
             named = _passages_of(before.table, named)
@@ -109,9 +145,23 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
         found = (
             _audit(folder, manifest, corpus, before.table, after.table, named) if audit else None
         )
+        model = scrubbed = found_after = None
+        if scrub:
+            from dsi.backbone import load_backbone
+
+            model = load_backbone(folder / "model")
+            scrubbed = _scrub(model, folder, manifest, corpus, after.table, named, scrub_steps)
+            if found is not None:
+                found_after = _audit(
+                    folder, manifest, corpus, before.table, after.table, named, model
+                )
         with writer.version(parent) as fresh:
+            if model is not None:
+                from dsi.backbone import save_backbone
+
+                save_backbone(model, fresh / "model")
             for name in _LINKED:
-                if (folder / name).is_dir():
+                if (folder / name).is_dir() and not (model is not None and name == "model"):
                     shutil.copytree(folder / name, fresh / name, copy_function=link_or_copy)
             write_titles(fresh, _titles_without(open_titles(folder), after.table))
             after.table.save(fresh / "docids")
@@ -132,13 +182,81 @@ def delete_documents(index: Path, doc_ids: Sequence[str], *, audit: bool = True)
                 origin=f"deleted {len(named)} documents",
                 dataset=manifest.dataset,
                 configuration=manifest.configuration,
-                metrics={} if found is None else {"audit": vars(found)},
+                metrics={
+                    name: vars(value)
+                    for name, value in (
+                        ("audit", found),
+                        ("scrubbed", scrubbed),
+                        ("audit after", found_after),
+                    )
+                    if value is not None
+                },
                 query_length=manifest.query_length,
                 beams=manifest.beams,
                 score=manifest.score,
             ).save(fresh)
     manifest = Manifest.load(versions.folder(index, versions.live(index)))
-    return Deleted(manifest, named, found)
+    return Deleted(manifest, named, found, scrubbed, found_after)
+
+
+def _as_stored(manifest: Manifest, named: list[str]) -> Deleted:
+    """Returns the result of a deletion from the manifest of its version."""
+    audit, scrubbed, after = (
+        manifest.metrics.get(name) for name in ("audit", "scrubbed", "audit after")
+    )
+    return Deleted(
+        manifest,
+        named,
+        None if audit is None else Audit(**audit),
+        None if scrubbed is None else Scrubbed(**scrubbed),
+        None if after is None else Audit(**after),
+    )
+
+
+def _scrub(
+    model: PreTrainedModel,
+    folder: Path,
+    manifest: Manifest,
+    corpus: StoredCorpus | None,
+    after: DocidTable,
+    doc_ids: Sequence[str],
+    steps: int,
+) -> Scrubbed:
+    """Scrubs a model by the queries that are stored for the documents, and by their texts."""
+    from dsi.stored_text_encoder import open_text_encoder
+    from dsi.updating.scrub import Examples, scrub, train_away
+
+    text = open_text_encoder(folder / "text")
+    gone = frozenset(doc_ids)
+    rows = {
+        doc_id: row
+        for row, doc_id in enumerate(after.doc_ids)
+        if doc_id in gone and after.retired[row]
+    }
+
+    def read(
+        pairs: list[tuple[str, str]], row_of: Mapping[str, int]
+    ) -> tuple[list[list[int]], list[int]]:
+        lines = text.encode([query for query, _ in pairs], manifest.query_length)
+        kept = [(line, row_of[name]) for line, (_, name) in zip(lines, pairs, strict=True) if line]
+        return [line for line, _ in kept], [row for _, row in kept]
+
+    def examples(lines: list[list[int]], of: list[int]) -> Examples:
+        return Examples(lines, [[int(code) for code in after.sequences(row)[0]] for row in of])
+
+    asked = (
+        [] if corpus is None else _queries_about(corpus, doc_ids, _SCRUBBED) + _own(corpus, doc_ids)
+    )
+    lines, of = read(asked, rows)
+    done = scrub(model, folder, after, np.array(sorted(rows.values()), np.int64), lines, of)
+    if not steps or corpus is None or not lines:
+        return done
+    live = {after.doc_ids[row]: row for row in after.live.tolist()}
+    pairs = [(query, doc_id) for _, doc_id, query, _ in corpus.pseudo_rows() if doc_id in live]
+    picked = np.random.default_rng(0).permutation(len(pairs))[:_KEPT].tolist()
+    kept = read([pairs[number] for number in picked], live)
+    train_away(model, examples(lines, of), examples(*kept), steps=steps)
+    return replace(done, steps=steps)
 
 
 def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
@@ -188,8 +306,12 @@ def _audit(
     before: DocidTable,
     after: DocidTable,
     doc_ids: Sequence[str],
+    model: PreTrainedModel | None = None,
 ) -> Audit | None:
-    """Queries deleted documents with and without their place in the tree."""
+    """Queries deleted documents with and without their place in the tree.
+
+    The model is that of the version unless one is given.
+    """
     if corpus is None:
         return None
     from dsi.backbone import load_backbone
@@ -202,33 +324,51 @@ def _audit(
     if not pairs:
         return None
     text = open_text_encoder(folder / "text")
-    model = load_backbone(folder / "model")
-    queries = DevQueries.of(
-        [query for query, _ in pairs],
-        before.find([doc_id for _, doc_id in pairs]).tolist(),
-        text,
-        manifest.query_length,
-        open_layer(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None,
-    )
-    with_edges, without = (
-        ranks_of(
-            model,
-            queries,
-            TorchTrie.from_trie(Trie.build(table)),
-            manifest.beams,
-            manifest.score,
+    network = load_backbone(folder / "model") if model is None else model
+    lexical = open_layer(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None
+
+    def ranks(asked: list[tuple[str, str]], table: DocidTable) -> npt.NDArray[np.float64]:
+        rows = before.find([doc_id for _, doc_id in asked]).tolist()
+        queries = DevQueries.of(
+            [query for query, _ in asked], rows, text, manifest.query_length, lexical
         )
-        for table in (before, after)
-    )
+        trie = TorchTrie.from_trie(Trie.build(table))
+        return ranks_of(network, queries, trie, manifest.beams, manifest.score)
+
+    with_edges, without = ranks(pairs, before), ranks(pairs, after)
+    own = _own(corpus, doc_ids)
+    of_own = ranks(own, before) if own else np.full(1, np.inf)
     return Audit(
         queries=len(pairs),
         first=float((with_edges <= 1).mean()),
         ten=float((with_edges <= 10).mean()),
         returned=int(np.isfinite(without).sum()),
+        own_queries=len(own),
+        own_first=float((of_own <= 1).mean()),
+        own_ten=float((of_own <= 10).mean()),
     )
 
 
-def _queries_about(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
+def _own(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Makes queries for documents from their texts, other than those that are stored."""
+    from data_prep.generators import GENERATORS
+
+    kind = GENERATORS["extractive"]
+    generator = kind(corpus.dataset, kind.options_class(per_doc=QUERIES, seed=_OWN_SEED))
+    wanted = frozenset(doc_ids)
+    stored = {(text, doc_id) for _, doc_id, text, _ in corpus.pseudo_rows() if doc_id in wanted}
+    made = [
+        (query.text, document.doc_id)
+        for document in corpus.dataset.documents()
+        if document.doc_id in wanted
+        for query in generator.generate_batch([document])[0]
+    ]
+    return [pair for pair in dict.fromkeys(made) if pair not in stored]
+
+
+def _queries_about(
+    corpus: StoredCorpus, doc_ids: Sequence[str], most: int = QUERIES
+) -> list[tuple[str, str]]:
     """Returns queries for documents: labeled ones, then pseudo-queries, then the title."""
     found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
     texts = corpus.dataset.query_texts()
@@ -243,4 +383,4 @@ def _queries_about(corpus: StoredCorpus, doc_ids: Sequence[str]) -> list[tuple[s
     for document in corpus.dataset.documents():
         if document.doc_id in found and document.title.strip():
             found[document.doc_id].append(document.title)
-    return [(query, doc_id) for doc_id, queries in found.items() for query in queries[:QUERIES]]
+    return [(query, doc_id) for doc_id, queries in found.items() for query in queries[:most]]

@@ -49,6 +49,42 @@ class InstantOptions:
 
 
 @dataclass(frozen=True)
+class EditOptions:
+    """How the edit of the decoder is solved for."""
+
+    queries: Advanced[int] = 15
+    """Maximum queries per new document"""
+    lam: Advanced[float | None] = None
+    """Weight of old documents' keys; default: the lowest of 1, 10, ..., 10,000 that keeps the probe
+    queries within --edit.tolerance"""
+    tolerance: Advanced[float] = 0.5
+    """Points of Hits@10 that the edit may cost on the probe queries, where the weight is chosen"""
+    steps: Advanced[int] = 30
+    """Maximum steps of the search for a wanted output"""
+    rate: Advanced[float] = 0.5
+    """First learning rate of that search, relative to the size of the state"""
+    distance: Advanced[float] = 0.2
+    """Weight of the relative size of the change of the output"""
+    enough: Advanced[float] = 0.9
+    """Probability of the code at which the search stops"""
+    rows: Advanced[bool] = True
+    """First solve for the rows of codes that only new documents have, as instant does"""
+    samples: Advanced[int] = 20000
+    """Maximum old queries whose keys are read, once per index"""
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            "edit",
+            positive=("lam", "rate"),
+            not_negative=("tolerance", "distance"),
+            at_least_one=("queries", "steps", "samples"),
+        )
+        if not 0 < self.enough < 1:
+            raise InputError(f"--edit.enough {self.enough} is not between 0 and 1")
+
+
+@dataclass(frozen=True)
 class EwcOptions:
     """How weights are held."""
 
@@ -252,6 +288,8 @@ class UpdateOptions:
     """Maximum number of probe queries"""
     instant: Advanced[InstantOptions] = field(default_factory=InstantOptions)
     """Strategy instant"""
+    edit: Advanced[EditOptions] = field(default_factory=EditOptions)
+    """Strategy edit (its rows: --instant)"""
     ewc: Advanced[EwcOptions] = field(default_factory=EwcOptions)
     """Strategy ewc"""
     rank1: Advanced[RankOneOptions] = field(default_factory=RankOneOptions)

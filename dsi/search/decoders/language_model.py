@@ -14,6 +14,7 @@ import torch
 
 from dsi.custom_attention import attended, capped, handling_attention
 from dsi.kernels.packed_linear import plain
+from dsi.position_edits import rows_at
 from dsi.search.decoders.base import log_probabilities_of
 from dsi.search.decoders.tree import TreeDecoder
 
@@ -48,7 +49,8 @@ class LanguageModelDecoder(TreeDecoder):
         """Reads prompts; see `start_decoder`."""
         decoder = cls(model, attention_mask)
         prompts = model.get_encoder()(input_ids).last_hidden_state
-        with handling_attention(_Prompts(decoder._prompts)):
+        before = torch.full((prompts.shape[1],), -1, device=prompts.device)
+        with handling_attention(_Prompts(decoder._prompts)), rows_at(before):
             decoder._network(
                 inputs_embeds=prompts,
                 attention_mask=attention_mask,

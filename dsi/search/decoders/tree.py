@@ -18,6 +18,7 @@ from torch.nn import functional
 from docids.table import PAD
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import rounded_head
+from dsi.position_edits import rows_at
 from dsi.search.decoders.base import log_probabilities_of
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ class TreeDecoder(ABC):
     def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns the weight and the bias of the output layer."""
 
+    def _run(
+        self, codes: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
+        """As `_forward`; edited layers know the depth of each row."""
+        with rows_at(depths):
+            return self._forward(codes, depths, visible)
+
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""
         rows = codes.shape[1]
@@ -90,7 +98,7 @@ class TreeDecoder(ABC):
         self._paths = self._visible(own.expand(len(codes), -1, -1), parents)
         self._depths = torch.cat([self._depths, depths])
         self._depth += 1
-        return self._forward(codes, depths, self._paths)
+        return self._run(codes, depths, self._paths)
 
     def begin(self, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.begin`."""
@@ -102,7 +110,7 @@ class TreeDecoder(ABC):
         self._paths = own.expand(self._queries, -1, -1)
         self._depths, self._depth = depths, 2
         codes = torch.cat([codes.new_full((1,), PAD), codes])
-        return self._forward(codes.expand(self._queries, -1), depths, self._paths)
+        return self._run(codes.expand(self._queries, -1), depths, self._paths)
 
     def tails(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.tails`.
@@ -117,7 +125,7 @@ class TreeDecoder(ABC):
         once._depths = torch.arange(self._depth + length, device=codes.device)
         depths = once._depths[self._depth :]
         visible = (once._depths <= depths.unsqueeze(1)).unsqueeze(0)
-        states = once._forward(codes.flatten(0, 1), depths, visible)
+        states = once._run(codes.flatten(0, 1), depths, visible)
         return states.view(queries, rows, length, -1)
 
     def _visible(self, own: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:

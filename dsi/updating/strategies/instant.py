@@ -178,9 +178,7 @@ class Instant(Standalone):
         Raises:
             InputError: There are no pseudo-queries, or no new document has a unique last code.
         """
-        import torch
-
-        from dsi.updating.expansion import expanded_model, new_documents_of
+        from dsi.updating.expansion import expanded_model
 
         began = time.perf_counter()
         if update.generator is None:
@@ -190,29 +188,14 @@ class Instant(Standalone):
             )
         model = expanded_model(update)
         grown = time.perf_counter()
-        table = update.assignment.table
-        lasts = table.last_codes(np.arange(len(table)))
-        own = np.isin(lasts, new_documents_of(update).own_codes())
-        solvable = [row for row in update.new_rows.tolist() if own[row]]
+        solvable = solvable_rows(update)
         if not solvable:
             raise InputError(
                 "--strategy instant writes rows that only new documents have, and all codes of "
                 "these identifiers are shared with old ones",
-                hint="Take --strategy generative",
+                hint="Take --strategy edit or generative",
             )
-        options = update.options.instant
-        live = [*update.old_rows.tolist(), *solvable]
-        means, counts = mean_states(model, update, live, options.queries)
-        read = time.perf_counter()
-        codes = torch.from_numpy(lasts[np.array(live)].astype(np.int64))
-        write_rows(
-            model.get_output_embeddings().weight.detach(),
-            torch.from_numpy(means),
-            codes,
-            counts,
-            known=len(live) - len(solvable),
-            options=options,
-        )
+        read = solve_rows(model, update, solvable)
         ended = time.perf_counter()
         per_document = 1000 / len(solvable)
         reached = {
@@ -228,6 +211,43 @@ class Instant(Standalone):
             "all": (ended - began) * per_document,
         }
         return Outcome(model, update.text, reached, {"milliseconds a document": milliseconds})
+
+
+def solvable_rows(update: Update) -> list[int]:
+    """Returns the table rows of new documents whose last code only new documents have."""
+    from dsi.updating.expansion import new_documents_of
+
+    table = update.assignment.table
+    lasts = table.last_codes(update.new_rows)
+    own = np.isin(lasts, new_documents_of(update).own_codes())
+    return [row for row, alone in zip(update.new_rows.tolist(), own, strict=True) if alone]
+
+
+def solve_rows(model: Any, update: Update, solvable: Sequence[int]) -> float:
+    """Solves for the rows of documents in place; returns when the queries had been read.
+
+    Args:
+        model: The expanded model.
+        update: The update.
+        solvable: Table rows of the documents; see `solvable_rows`.
+    """
+    import torch
+
+    options = update.options.instant
+    table = update.assignment.table
+    live = [*update.old_rows.tolist(), *solvable]
+    means, counts = mean_states(model, update, live, options.queries)
+    read = time.perf_counter()
+    codes = torch.from_numpy(table.last_codes(np.array(live)).astype(np.int64))
+    write_rows(
+        model.get_output_embeddings().weight.detach(),
+        torch.from_numpy(means),
+        codes,
+        counts,
+        known=len(live) - len(solvable),
+        options=options,
+    )
+    return read
 
 
 def write_rows(

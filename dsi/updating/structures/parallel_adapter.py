@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from data_prep.errors import InputError
 from dsi.inference import evaluating
+from dsi.position_edits import Edited
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -179,6 +181,8 @@ def _new_adapter(host: nn.Module, picked: torch.Tensor) -> nn.Module:
     out = _linear(memory, "wo")
     out.weight = nn.Parameter(out.weight.new_zeros(out.out_features, len(picked)))
     out.in_features = len(picked)
+    if isinstance(out, Edited):
+        out.edit = out.edit[:0]
     return memory
 
 
@@ -190,3 +194,5 @@ def _widen(host: nn.Module, more: nn.Module) -> None:
     out, other_out = _linear(host, "wo"), _linear(more, "wo")
     out.weight = nn.Parameter(torch.cat([out.weight.detach(), other_out.weight.detach()], dim=1))
     out.in_features += other_out.in_features
+    if isinstance(out, Edited):
+        out.edit = functional.pad(out.edit, (0, other_out.in_features))

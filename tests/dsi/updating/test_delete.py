@@ -6,6 +6,7 @@ import os
 
 import pytest
 import small
+import torch
 
 from data_prep.errors import InputError
 from dsi import Index, versions
@@ -80,6 +81,28 @@ def test_the_audit_tells_what_the_model_still_knows(index):
     assert 0.5 <= audit.first <= audit.ten <= 1
     assert versions.Manifest.load(versions.folder(index, "0002")).metrics["audit"] == vars(audit)
     assert delete_documents(index, ["d7"], audit=False).audit is None
+
+
+def test_the_audit_also_asks_what_the_index_was_not_trained_on(index):
+    audit = delete_documents(index, ["d3", "d5"]).audit
+    assert 0 < audit.own_queries <= 10
+    assert 0.5 <= audit.own_first <= audit.own_ten <= 1
+
+
+def test_a_scrub_replaces_the_rows_of_codes_that_only_they_have(index, corpora):
+    before = Index.open(index, "cpu")
+    done = delete_documents(index, ["d3", "d5"], scrub=True)
+    assert vars(done.scrubbed) == {"rows": 2, "shared": 0, "edited": 0, "steps": 0}
+    opened = Index.open(index, "cpu")
+    codes = [int(before.table.sequence(row)[0]) for row in range(30)]
+    old, new = (each.model.lm_head.weight for each in (before, opened))
+    kept = [code for row, code in enumerate(codes) if row not in (3, 5)]
+    torch.testing.assert_close(new[codes[3]], old[kept].mean(dim=0))
+    assert torch.equal(new[codes[5]], new[codes[3]])
+    assert torch.equal(new[kept], old[kept])
+    assert done.after.ten <= done.audit.ten
+    texts = corpora["full"].query_texts()
+    assert opened.search([texts["test4"]], k=1)[0][0].doc_id == "d4"
 
 
 def test_rolling_back_brings_them_back(index, corpora):

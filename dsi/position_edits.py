@@ -1,0 +1,187 @@
+"""Edits of a decoder layer, each of which acts at one position of an identifier only.
+
+A closed-form edit (GenRecEdit, arXiv 2603.14259; DOME, arXiv 2603.02773) adds a matrix to the
+output layer of a feed-forward network. Identifiers are short, so each position has a matrix of its
+own: at position p the layer computes
+
+    x (W + edit[p])^T
+
+and x W^T behind the last edited position and at the tokens of a language model's prompt. The layer
+is that of the decoder's last feed-forward network: no other position reads its output, so an edit
+changes the logits at its own position and no others.
+
+Edits are a buffer of the layer, stored with the weights and never trained. The model keeps its
+transformers class; `EDITS` in its configuration is the number of positions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+EDITS = "dsi_edits"
+"""Key in config.json: number of edited positions; absent without edits."""
+
+_depths: ContextVar[torch.Tensor | None] = ContextVar("depths", default=None)
+
+
+@contextmanager
+def rows_at(depths: torch.Tensor) -> Iterator[None]:
+    """Tells edited layers the position of each row that they read, in this thread.
+
+    Args:
+        depths: Position in the identifier, from 0; -1 for a token of a prompt; int64 [rows].
+    """
+    token = _depths.set(depths)
+    try:
+        yield
+    finally:
+        _depths.reset(token)
+
+
+class Edited(nn.Module):
+    """A linear layer with an edit for each position.
+
+    Attributes:
+        edit: The edits; floating [positions, out, in].
+        prompted: Whether rows may be tokens of a prompt, so that their positions must be given.
+    """
+
+    edit: torch.Tensor
+    prompted: bool = False
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the output of the edited layer; [..., rows, in] to [..., rows, out]."""
+        base: Any = super()
+        out: torch.Tensor = base.forward(states)
+        depths = _depths.get()
+        if depths is None:
+            if self.prompted:
+                raise RuntimeError("an edited layer was called without the positions of its rows")
+            depths = torch.arange(states.shape[-2], device=states.device)
+        for position in range(len(self.edit)):
+            rows = (depths == position).nonzero().squeeze(1)
+            if len(rows):
+                some = states if len(rows) == len(depths) else states.index_select(-2, rows)
+                added = functional.linear(some, self.edit[position].to(states.dtype))
+                out = out.index_add(-2, rows, added.to(out.dtype))
+        return out
+
+
+@functools.cache
+def _edited_class(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Edited{kind.__name__}", (Edited, kind), {})
+
+
+@dataclass(frozen=True)
+class Place:
+    """The last feed-forward network of a decoder, and what follows it.
+
+    Attributes:
+        name: Name of its output layer in the model.
+        layer: The output layer.
+        after: What its output goes through before it is added to the residual; None for nothing.
+        norm: The norm that reads the sum.
+    """
+
+    name: str
+    layer: nn.Module
+    after: nn.Module | None
+    norm: nn.Module
+
+
+def place_of(model: PreTrainedModel) -> Place:
+    """Finds the layer to edit.
+
+    Raises:
+        InputError: The decoder is neither like T5's nor a known language model.
+    """
+    decoder: Any = model.get_decoder().base_model
+    layer = after = norm = None
+    if _prompted(model):
+        network = decoder.language_model
+        blocks = getattr(network, "layers", None) or getattr(network, "h", None)
+        block = blocks[-1] if blocks is not None else None
+        inner = getattr(block, "mlp", None)
+        layer = getattr(inner, "down_proj", None) or getattr(inner, "c_proj", None)
+        after = getattr(block, "post_feedforward_layernorm", None)
+        norm = getattr(network, "norm", None) or getattr(network, "ln_f", None)
+    elif hasattr(decoder, "block"):
+        layer = getattr(getattr(decoder.block[-1].layer[-1], "DenseReluDense", None), "wo", None)
+        norm = decoder.final_layer_norm
+    if layer is None or norm is None:
+        raise InputError(
+            f"--strategy edit knows the decoders of T5 and its kin, and language models with a "
+            f"gated or GPT-2 feed-forward network; this is a {type(model).__name__}",
+            hint="Take another --strategy, such as generative+ewc",
+        )
+    name = next(name for name, part in model.named_modules() if part is layer)
+    return Place(name, layer, after, norm)
+
+
+def edited_layer(model: nn.Module) -> Edited | None:
+    """Returns the edited layer of a model; None if it has no edits."""
+    return next((part for part in model.modules() if isinstance(part, Edited)), None)
+
+
+def add_edits(model: PreTrainedModel, positions: int) -> Edited:
+    """Gives a model room for edits at this many positions, in place; keeps those it has.
+
+    Args:
+        model: The model; new edits are zero.
+        positions: Number of positions, at least.
+
+    Raises:
+        InputError: See `place_of`.
+    """
+    layer: Any = place_of(model).layer
+    weight: torch.Tensor = layer.weight
+    if not isinstance(layer, Edited):
+        # GPT-2's layer stores its weight transposed.
+        out, read = weight.shape if isinstance(layer, nn.Linear) else weight.shape[::-1]
+        kind: Any = type(layer)
+        layer.__class__ = _edited_class(kind)
+        layer.register_buffer("edit", weight.new_zeros((0, out, read), requires_grad=False))
+        layer.prompted = _prompted(model)
+        if not layer.prompted:
+            decoder: Any = model.get_decoder()
+            decoder.register_forward_pre_hook(_count_from_cache, with_kwargs=True)
+            decoder.register_forward_hook(_forget, always_call=True)
+    more = max(0, positions - len(layer.edit))
+    layer.edit = functional.pad(layer.edit, (0, 0, 0, 0, 0, more))
+    setattr(model.config, EDITS, len(layer.edit))
+    return layer
+
+
+def _prompted(model: PreTrainedModel) -> bool:
+    """Whether the decoder also reads the prompt; the module of these models imports this one."""
+    return hasattr(model.get_decoder(), "language_model")
+
+
+def _count_from_cache(decoder: nn.Module, given: Any, named: dict[str, Any]) -> None:
+    """Sets the positions of rows that continue a cache, as in `generate`."""
+    cache = named.get("past_key_values")
+    codes: Any = next(
+        each
+        for each in (named.get("input_ids"), *given, named.get("inputs_embeds"))
+        if each is not None
+    )
+    before = 0 if cache is None else int(cache.get_seq_length())
+    _depths.set(torch.arange(before, before + codes.shape[1], device=codes.device))
+
+
+def _forget(decoder: nn.Module, given: Any, output: Any) -> None:
+    _depths.set(None)

@@ -1,0 +1,314 @@
+"""`edit`: edits one decoder layer in closed form, for each position of an identifier.
+
+GenRecEdit (arXiv 2603.14259) and DOME (arXiv 2603.02773) write new documents into a trained model
+without training it. For each query of a new document and each position, a few steps on the output
+of the decoder's last feed-forward network find the change that makes the document's code probable.
+One linear system per position then finds the matrix that makes these changes for these queries and
+as little as possible for old ones (`dsi.updating.structures.closed_form`). It acts at its position
+only (`dsi.position_edits`).
+
+What old queries look like is kept with the version, as the mean of k k^T at each position, and
+computed again if other updates have trained the network since. Edits of several updates add up.
+A rollback drops those of the update.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.errors import InputError
+from data_prep.files import read_json
+from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+from dsi.updating.strategies.instant import solvable_rows, solve_rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsi.position_edits import Edited
+    from dsi.updating.structures.closed_form import Moments
+
+WEIGHTS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+"""Weights of old keys that are tried, from the one that changes most."""
+STATE = "edit"
+
+
+class Edit(Standalone):
+    """Edits the layer; nothing else changes except the rows of new documents."""
+
+    name = STATE
+    reads = frozenset({"edit", "instant"})
+    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    plain_head = True
+
+    def run(self, update: Update, work: Path) -> Outcome:
+        """Reads old and new queries, and adds an edit to each position.
+
+        Raises:
+            InputError: There are no pseudo-queries, or the decoder has no layer to edit.
+        """
+        import torch
+
+        from dsi.position_edits import add_edits
+        from dsi.updating.expansion import expanded_model
+        from dsi.updating.structures.closed_form import Moments
+
+        began = time.perf_counter()
+        options = update.options.edit
+        if update.generator is None:
+            raise InputError(
+                "--strategy edit needs pseudo-queries, and there are none",
+                hint="Name a --generator",
+            )
+        model = expanded_model(update)
+        table = update.assignment.table
+        layer = add_edits(model, int(table.lengths.max()))
+        if options.rows and (solvable := solvable_rows(update)):
+            solve_rows(model, update, solvable)
+        positions, _, read = layer.edit.shape
+        old = moments_of_old(model, update).lengthened(positions)
+        kept = time.perf_counter()
+        new = Moments.none(positions, read)
+        changes = torch.zeros(layer.edit.shape, dtype=torch.float64)
+        texts, identifiers = queries_of(update, update.new_rows.tolist(), options.queries)
+        for position, keys, wanted in _changes(model, update, texts, identifiers):
+            new.add(position, keys)
+            changes[position] += (wanted.double().T @ keys.double()).cpu()
+        solving = time.perf_counter()
+        lam, measured = _choose(model, layer, update, work, old, new, changes)
+        ended = time.perf_counter()
+        for position in range(positions):
+            old.merge(position, new)
+        state = _state(model, layer, update, old)
+        per_document = 1000 / max(1, len(update.new_rows))
+        reached = {
+            "steps": 0,
+            "batch": 0,
+            "edited": len(update.new_rows),
+            "queries": len(texts),
+            "lam": lam,
+            **measured,
+        }
+        milliseconds = {
+            "old queries": (kept - began) * per_document,
+            "new queries": (solving - kept) * per_document,
+            "solving": (ended - solving) * per_document,
+            "all": (ended - began) * per_document,
+        }
+        return Outcome(
+            model,
+            update.text,
+            reached,
+            {"milliseconds a document": milliseconds},
+            strategy_state={STATE: state},
+        )
+
+
+def queries_of(
+    update: Update, rows: Sequence[int], most: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Returns queries of documents, each with one identifier of its document.
+
+    Args:
+        update: The update; its corpus has the queries.
+        rows: Table rows of the documents.
+        most: Maximum queries per document.
+
+    Returns:
+        Token ids of each query, and codes of each identifier.
+    """
+    table = update.assignment.table
+    doc_ids = table.doc_ids
+    asked: dict[str, list[str]] = {doc_ids[row]: [] for row in rows}
+    for _, doc_id, text, _ in update.corpus.pseudo_rows():
+        queries = asked.get(doc_id)
+        if queries is not None and len(queries) < most:
+            queries.append(text)
+    known = {doc_ids[row]: [list(each) for each in table.sequences(row)] for row in rows}
+    texts, identifiers = [], []
+    for doc_id, queries in asked.items():
+        for query in queries:
+            for identifier in known[doc_id]:
+                texts.append(query)
+                identifiers.append(identifier)
+    tokens = [line or [0] for line in update.text.encode(texts, update.manifest.query_length)]
+    return tokens, identifiers
+
+
+def moments_of_old(model: Any, update: Update) -> Moments:
+    """Returns the mean k k^T of old queries: the stored one, or a new one if that is stale."""
+    import torch
+
+    from dsi.position_edits import add_edits
+    from dsi.updating.strategy_state import read_strategy_state
+    from dsi.updating.structures.closed_form import Moments, fingerprint, readings
+
+    state = read_strategy_state(update.parent, STATE)
+    if state and torch.equal(state["fingerprint"], fingerprint(model)):
+        return Moments(state["seconds"].double(), state["counts"].clone())
+    options = update.options.edit
+    positions, _, read = add_edits(model, 1).edit.shape
+    moments = Moments.none(positions, read)
+    rng = np.random.default_rng([update.options.seed, 22])
+    rows = rng.permutation(update.old_rows)[: options.samples]
+    most = max(1, options.samples // max(1, len(rows)))
+    texts, identifiers = queries_of(update, rows.tolist(), min(most, options.queries))
+    for reading in readings(model, texts, identifiers):
+        for position in range(reading.codes.shape[1]):
+            there = reading.codes[:, position] > 0
+            moments.add(position, reading.keys[there, position])
+    return moments
+
+
+def _changes(
+    model: Any,
+    update: Update,
+    texts: Sequence[Sequence[int]],
+    identifiers: Sequence[Sequence[int]],
+) -> Any:
+    """Yields position, keys and wanted changes, batch by batch."""
+    from dsi.position_edits import place_of
+    from dsi.updating.structures.closed_form import readings, wanted_changes
+
+    options = update.options.edit
+    place = place_of(model)
+    allowed = _Allowed(update) if update.manifest.score == "constrained" else None
+    for reading in readings(model, texts, identifiers):
+        for position in range(reading.codes.shape[1]):
+            there = reading.codes[:, position] > 0
+            if not bool(there.any()):
+                continue
+            codes = reading.codes[there]
+            wanted = wanted_changes(
+                model,
+                place,
+                reading.outputs[there, position],
+                reading.states[there, position],
+                codes[:, position],
+                None if allowed is None else allowed.after(codes[:, :position]),
+                steps=options.steps,
+                rate=options.rate,
+                distance=options.distance,
+                enough=options.enough,
+            )
+            yield position, reading.keys[there, position].float(), wanted
+
+
+class _Allowed:
+    """The codes that may follow a prefix.
+
+    Args:
+        update: The update, with all identifiers.
+    """
+
+    def __init__(self, update: Update) -> None:
+        from docids.trie import Trie
+        from dsi.search.torch_trie import TorchTrie
+
+        table = update.assignment.table
+        self._trie = TorchTrie.from_trie(Trie.build(table))
+        self._alphabet = table.alphabet_size
+
+    def after(self, prefixes: torch.Tensor) -> torch.Tensor:
+        """Returns a mask of the codes after prefixes, int64 [rows, codes]; [rows, alphabet]."""
+        import torch
+
+        trie = self._trie
+        nodes = torch.zeros(len(prefixes), dtype=torch.int64)
+        given = prefixes.cpu()
+        for position in range(given.shape[1]):
+            nodes = trie.step(nodes, given[:, position], trie.branching[position])
+        _, codes, exist = trie.continuations(nodes, trie.branching[given.shape[1]])
+        mask = torch.zeros((len(nodes), self._alphabet), dtype=torch.bool)
+        mask.scatter_(1, codes.masked_fill(~exist, 0), exist)
+        return mask.to(prefixes.device)
+
+
+def _choose(
+    model: Any,
+    layer: Edited,
+    update: Update,
+    work: Path,
+    old: Moments,
+    new: Moments,
+    changes: torch.Tensor,
+) -> tuple[float, dict[str, float]]:
+    """Adds the edits of the best weight to the layer.
+
+    Returns:
+        The weight, and Hits@10 on the probe queries without and with the edits, if measured.
+    """
+    import torch
+
+    from dsi.evaluation.probe import Probe
+    from dsi.updating.structures.closed_form import solved
+
+    options = update.options.edit
+    before = layer.edit.clone()
+
+    def apply(lam: float) -> None:
+        added = [
+            solved(
+                new.seconds[position] * int(new.counts[position]),
+                changes[position],
+                old.seconds[position],
+                lam,
+            )
+            for position in range(len(before))
+        ]
+        layer.edit = before + torch.stack(added).to(before)
+
+    def hits() -> float:
+        measured = probe.measure(
+            model,
+            update.text,
+            update.assignment.table,
+            update.manifest.query_length,
+            update.manifest.beams,
+            update.manifest.score,
+            update.lexical,
+        )
+        return 100 * measured["Success@10"]
+
+    probe = Probe.from_json(read_json(work / "probe.json"))
+    if options.lam is not None or not probe.texts:
+        lam = options.lam or WEIGHTS[-2]
+        apply(lam)
+        return lam, {}
+    least = hits() - options.tolerance
+    tried: dict[float, float] = {}
+    for lam in WEIGHTS:
+        apply(lam)
+        tried[lam] = hits()
+        if tried[lam] >= least:
+            break
+    best = lam if tried[lam] >= least else max(tried, key=lambda each: (tried[each], each))
+    if best != lam:
+        apply(best)
+    return best, {"probe without edit": least + options.tolerance, "probe with edit": tried[best]}
+
+
+def _state(model: Any, layer: Edited, update: Update, moments: Moments) -> dict[str, torch.Tensor]:
+    """Returns what the next update needs, and what `dsi info` shows."""
+    import torch
+
+    from dsi.updating.strategy_state import read_strategy_state
+    from dsi.updating.structures.closed_form import fingerprint
+
+    before = read_strategy_state(update.parent, STATE)
+    documents = before.get("documents", torch.zeros(0, dtype=torch.int64))
+    weight: Any = layer.weight
+    return {
+        "seconds": moments.seconds.float(),
+        "counts": moments.counts,
+        "fingerprint": fingerprint(model),
+        "documents": torch.cat([documents, torch.tensor([len(update.new_rows)])]),
+        "change": layer.edit.flatten(1).norm(dim=1) / weight.detach().norm().clamp_min(1e-12),
+    }
+
+
+STRATEGIES.register(STATE)(Edit())
