@@ -82,7 +82,7 @@ def readings(
     device = model.get_output_embeddings().weight.device
     order = np.argsort([len(text) for text in texts], kind="stable")
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model, torch.no_grad):
             for start in range(0, len(order), _BATCH):
                 picked = order[start : start + _BATCH].tolist()
                 input_ids, mask = padded([texts[number] for number in picked])
