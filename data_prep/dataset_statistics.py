@@ -255,12 +255,13 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
 
 def _rows(what: str, values: Mapping[str, float]) -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
-        yield f"{what}, {name}", round(value, 1) if name == "mean" else int(value)
+        yield f"{what}, {name}", f"{value:,.1f}" if name == "mean" else int(value)
 
 
-def _said(languages: Mapping[str, float], most: int = 4) -> str:
-    """Returns the most common languages with their shares in per cent."""
-    shown = [(name, share) for name, share in languages.items()][:most]
-    rest = 1 - sum(share for _, share in shown)
-    shown += [("others", rest)] if len(languages) > most else []
-    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in shown)
+def _said(languages: Mapping[str, float]) -> str:
+    """Returns the languages of at least one document in a hundred, with their shares."""
+    common = {name: share for name, share in languages.items() if share >= 0.01}
+    rest = 1 - sum(common.values())
+    if rest > 0.0005:
+        common["others"] = rest
+    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in common.items())

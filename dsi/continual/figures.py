@@ -157,5 +157,5 @@ def learning_and_forgetting(means: Mapping[str, Mapping[str, float | None]]) -> 
             better="↖",
         )
         named = [(point.number, f"{point.letter}: {point.label}") for point in points]
-        figures.append(point_chart(axes, points).with_key(named))
+        figures.append(point_chart(axes, points).with_key(named, lines=False))
     return figures

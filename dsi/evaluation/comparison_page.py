@@ -44,16 +44,18 @@ def write_page(
         Heading("System"),
         Heading(""),
         *(Heading(f"{symbol} ↑", FULL_NAMES[name]) for name, symbol in SYMBOLS.items()),
-        *(Heading(f"{name} ↓", COSTS[name]) for name in costs_of(data)),
     ]
     rows = [
-        [Cell(label), Cell(letters[label]), *(Cell(c.text, c.beats, c.best) for c in cells)]
+        [
+            Cell(label),
+            Cell(letters[label]),
+            *(Cell(c.text, c.beats, c.best) for c in cells[: len(SYMBOLS)]),
+        ]
         for label, cells in rows_of(data)
     ]
     parts = [table(headings, rows), remark(explained(data))]
-    drawn = _cost_figures(data)
-    if drawn:
-        parts.append(section("What it costs", figures(drawn)))
+    if costs_of(data):
+        parts.append(section("What it costs", _cost_table(data), figures(_cost_figures(data))))
     by_group = _group_table(data)
     if by_group:
         parts.append(section("Documents with and without training queries", by_group))
@@ -63,6 +65,31 @@ def write_page(
     title = f"{data['dataset']}, {data['split']}: {data['queries']['all']:,} queries"
     with writing(file) as stream:
         stream.write(page(title, conclusion(data), parts))
+
+
+def _cost_table(data: Mapping[str, Any]) -> str:
+    """Returns the costs of each group; the lowest of a column is bold."""
+    costs = costs_of(data)
+    least = {
+        cost: min(g["cost"][cost]["mean"] for g in data["groups"] if cost in g["cost"])
+        for cost in costs
+    }
+    rows = [
+        [
+            Cell(label),
+            *(
+                Cell(
+                    cell.text,
+                    best=len(data["groups"]) > 1
+                    and cost in group["cost"]
+                    and group["cost"][cost]["mean"] == least[cost],
+                )
+                for cost, cell in zip(costs, cells[len(SYMBOLS) :], strict=True)
+            ),
+        ]
+        for (label, cells), group in zip(rows_of(data), data["groups"], strict=True)
+    ]
+    return table([Heading("System"), *(Heading(f"{c} ↓", COSTS[c]) for c in costs)], rows)
 
 
 def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
@@ -88,7 +115,7 @@ def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
             better="↖",
         )
         named = [(point.number, f"{point.letter}: {point.label}") for point in found]
-        drawing = point_chart(axes, found).with_key(named)
+        drawing = point_chart(axes, found).with_key(named, lines=False)
         drawn.append((drawing, f"{cost}: {COSTS[cost]}. Better is up and left."))
     return drawn
 

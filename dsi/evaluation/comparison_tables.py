@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ def rows_of(data: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
             for name in names
         ]
         cells += [
-            Cell(_number(group["cost"][name], 1)) if name in group["cost"] else Cell("-")
+            Cell(_cost(group["cost"][name])) if name in group["cost"] else Cell("-")
             for name in costs
         ]
         rows.append((label, cells))
@@ -78,6 +79,12 @@ def _number(value: Mapping[str, float | None], digits: int = 3) -> str:
     mean, deviation = value["mean"], value["sd"]
     text = f"{mean:.{digits}f}"
     return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+
+
+def _cost(value: Mapping[str, float | None]) -> str:
+    """Formats a cost with two significant digits or more."""
+    mean = value["mean"] or 0.0
+    return _number(value, max(0, 1 - math.floor(math.log10(mean))) if mean > 0 else 1)
 
 
 def explained(data: Mapping[str, Any]) -> str:

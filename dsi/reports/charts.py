@@ -150,9 +150,9 @@ class Drawing:
             f' aria-label="{html.escape(self.title)}">{self.content}</svg>'
         )
 
-    def with_key(self, labels: Sequence[tuple[int, str]]) -> Drawing:
+    def with_key(self, labels: Sequence[tuple[int, str]], *, lines: bool = True) -> Drawing:
         """Returns the figure with the key of its lines or points below it: (number, label)."""
-        added = key(labels)
+        added = key(labels, lines=lines)
         below = added.svg(f'y="{self.height:g}" width="{added.width:g}" height="{added.height:g}" ')
         return replace(self, content=self.content + below, height=self.height + added.height)
 
@@ -200,11 +200,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Returns 1, 2, 5, 10, 20, ... within a range, without 2 and 5 if it is long."""
+    """Returns round numbers within a range: powers of ten, and as many between as are useful."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    parts = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
-    values = [part * 10.0**power for power in powers for part in parts]
-    return [value for value in values if low <= value <= high]
+    values: list[float] = []
+    for parts in ((1,), (1, 2, 5), range(1, 10), [part / 10 for part in range(10, 100)]):
+        found = [part * 10.0**power for power in powers for part in parts]
+        values = [value for value in found if low <= value <= high]
+        if len(values) >= 3:
+            break
+    return values[:: max(1, len(values) // 5)] if len(values) > 8 else values
 
 
 def line_chart(axes: Axes, lines: Sequence[Line], rules: Sequence[float] = ()) -> Drawing:
@@ -267,17 +271,20 @@ def point_chart(axes: Axes, points: Sequence[Point]) -> Drawing:
     return _figure(axes, "".join(parts))
 
 
-def key(labels: Sequence[tuple[int, str]]) -> Drawing:
-    """Draws the key of lines or points, (number, label): marker, dash and label of each."""
+def key(labels: Sequence[tuple[int, str]], *, lines: bool = True) -> Drawing:
+    """Draws the key of lines or points, (number, label): marker, dash of lines, and label."""
     parts = []
     x, y = 4.0, _ROW / 2
     for number, label in labels:
         needed = _SWATCH + _LETTER * len(label) + 14
         if x > 4 and x + needed > WIDTH:
             x, y = 4.0, y + _ROW
+        if lines:
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x + 26:.1f}" y1="{y}" y2="{y}" stroke="{_color(number)}"'
+                f' stroke-width="2" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"/>'
+            )
         parts.append(
-            f'<line x1="{x:.1f}" x2="{x + 26:.1f}" y1="{y}" y2="{y}" stroke="{_color(number)}"'
-            f' stroke-width="2" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"/>'
             f"{_marker(x + 13, y, number, '')}"
             f'<text x="{x + _SWATCH:.1f}" y="{y + 4}">{html.escape(label)}</text>'
         )
@@ -339,10 +346,13 @@ def _figure(axes: Axes, content: str) -> Drawing:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = []
     across = log_ticks(*axes.x) if axes.log_x else ticks(*axes.x)
+    free = 0.0
     for value in across:
-        if axes.whole_x and value != int(value):
-            continue
         x, _ = axes.place(value, axes.y[0])
+        half = _LETTER * len(f"{value:,.6g}") / 2
+        if (axes.whole_x and value != int(value)) or x - half < free:
+            continue
+        free = x + half + 8
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
         parts.append(
             f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:,.6g}</text>'

@@ -9,7 +9,7 @@ from data_prep.dataset import Dataset
 from data_prep.dataset_statistics import card_rows, read_card
 from data_prep.passages import document_of
 from dsi.command_report import shown
-from dsi.reports.page import Cell, Example, Heading, examples, remark, section, table
+from dsi.reports.page import Cell, Example, Heading, examples, facts, remark, section, table
 
 _EXAMPLES = 3
 
@@ -17,7 +17,7 @@ _EXAMPLES = 3
 def dataset_section(dataset: Dataset, split: str) -> str:
     """Returns the card of a dataset with its warnings, and queries of a split as examples."""
     card = read_card(dataset)
-    rows = [[Cell(what), Cell(shown(value))] for what, value in card_rows(dataset, card)]
+    rows = [(what, shown(value)) for what, value in card_rows(dataset, card)]
     texts = dataset.query_texts()
     first = dict(islice(dataset.qrels_of(split).items(), _EXAMPLES))
     wanted = {doc_id for judged in first.values() for doc_id, grade in judged.items() if grade > 0}
@@ -36,7 +36,7 @@ def dataset_section(dataset: Dataset, split: str) -> str:
     return section(
         f"The dataset, {dataset.info.name}",
         *(remark(f"Warning: {warning}.") for warning in card.warnings),
-        table([Heading(""), Heading("")], rows),
+        facts(rows),
         examples(asked),
     )
 

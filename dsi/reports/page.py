@@ -10,7 +10,7 @@ from data_prep.dataset import Document
 from dsi.reports.charts import DARK, LIGHT, STYLE, Drawing
 
 MOST_OF_TEXT = 240
-"""Characters of a document that an example shows."""
+"""Characters of a query or a document that an example shows."""
 
 
 def _colors(theme: Mapping[str, str]) -> str:
@@ -37,14 +37,18 @@ th small { display: block; font-weight: normal; color: var(--soft); white-space:
   min-width: 5.5rem; }
 th.name, td.name { text-align: left; position: sticky; left: 0; background: var(--paper);
   white-space: normal; min-width: 8rem; max-width: 22rem; }
-.figures { display: grid; gap: 1rem;
+.figures { display: grid; gap: 1rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 figure { margin: 0; container-type: inline-size; } figure > svg { width: 100%; max-width: 32rem;
   height: auto; }
 @container (max-width: 24rem) { svg text { font-size: 15px; } }
 .names { display: none; }
 dl.queries { margin: 0; } dl.queries dt { font-weight: 600; margin-top: .8rem; }
-dl.queries dd { margin: .1rem 0 0 1rem; overflow-wrap: anywhere; }
+dl.queries dt, dl.queries dd { overflow-wrap: anywhere; }
+dl.queries dd { margin: .1rem 0 0 1rem; }
+dl.facts { display: grid; grid-template-columns: minmax(8rem, auto) 1fr; gap: .2rem 1rem;
+  font-size: .875rem; } dl.facts dt { color: var(--soft); }
+dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { body { padding: .7rem; }
   th small { display: none; } .names { display: block; }
   td.name, th.name { min-width: 6rem; max-width: 9rem; } .lead { font-size: 1.1rem; } }
@@ -157,17 +161,28 @@ def examples(found: Sequence[Example]) -> str:
     for each in found:
         lines = "".join(f"<dd>{role}: {_shown(document)}</dd>" for role, document in each.documents)
         note = f'<dd class="soft">{html.escape(each.note)}</dd>' if each.note else ""
-        items.append(f"<div><dt>{html.escape(each.query)}</dt>{lines}{note}</div>")
+        items.append(f"<div><dt>{html.escape(_shortened(each.query))}</dt>{lines}{note}</div>")
     return f'<dl class="queries">{"".join(items)}</dl>'
 
 
 def _shown(document: Document | None) -> str:
     if document is None:
         return "nothing"
-    text = " ".join(document.text.split())
-    text = text if len(text) <= MOST_OF_TEXT else f"{text[:MOST_OF_TEXT]}…"
     title = f"<b>{html.escape(document.title)}</b> " if document.title else ""
-    return f"{title}{html.escape(text)}"
+    return f"{title}{html.escape(_shortened(document.text))}"
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MOST_OF_TEXT else f"{text[:MOST_OF_TEXT]}…"
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Returns a list of names and values, which fits a phone."""
+    items = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows
+    )
+    return f'<dl class="facts">{items}</dl>'
 
 
 def remark(text: str) -> str:

@@ -127,4 +127,8 @@ def test_the_page_shows_the_queries_that_one_finds_and_the_other_does_not(
     assert "not with docids a_b &amp; c: 10 queries" in page
     assert "<dt>what is q2?</dt><dd>right: <b>Title &lt;2&gt;</b> text 2</dd>" in page
     assert "a remark" in page
+    assert "The dataset, twelve" in page
+    assert "<dt>documents</dt><dd>12</dd>" in page
+    costs = page.partition("What it costs")[2]
+    assert costs.index("<b>3.0</b>") < costs.index("<svg"), "the cheapest is bold"
     assert json.dumps(data)
