@@ -1,13 +1,24 @@
-"""The first steps of a new user, with files made from the docstrings of this machine."""
+"""The first steps of a new user, with docstrings and manual pages of this machine as files."""
 
 import ast
 import json
+import re
+import shutil
 import sysconfig
 from pathlib import Path
 
 import pytest
 
+from data_prep.errors import on_command_line
 from dsi.cli import main
+
+ROOT = Path(__file__).parents[2]
+MANUALS = [
+    page
+    for name in ("kill", "sort", "wc")
+    for page in sorted(Path("/usr/share/man/man1").glob(f"{name}.1*"))[:1]
+]
+"""Manual pages, as far as this machine has them."""
 
 MODULES = ("argparse", "csv", "heapq", "queue", "random", "shutil", "tempfile", "zipfile")
 SMALL = ["--per_doc", "4", "--quiet", "--json"]
@@ -28,8 +39,12 @@ def documented(module: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of Markdown, text and HTML, in sub-folders."""
+    """A folder of Markdown, text and HTML, in sub-folders; manual pages are compressed text."""
     folder = tmp_path_factory.mktemp("notes")
+    (folder / "man").mkdir()
+    for page in MANUALS:
+        name, _, suffix = page.name.partition(".1")
+        shutil.copy(page, folder / "man" / f"{name}.txt{suffix}")
     for module in MODULES:
         (folder / module).mkdir()
         for place, (name, text) in enumerate(documented(module)):
@@ -48,14 +63,34 @@ def test_from_a_folder_to_an_answered_query_in_two_commands(folder, tmp_path, ca
     words = ["--passages", "40", "--overlap", "10", *SMALL]
     assert main(["train", str(folder), "--out", str(tmp_path / "index"), *words]) == 0
     capsys.readouterr()
-    asked = ["search", str(tmp_path / "index"), "copy a whole directory tree", "--json"]
-    assert main(asked) == 0
-    [result] = json.loads(capsys.readouterr().out)["results"]
+    queries = ["copy a whole directory tree", "sort lines of text files"]
+    assert main(["search", str(tmp_path / "index"), *queries, "--json"]) == 0
+    result, other = json.loads(capsys.readouterr().out)["results"]
     best = result["hits"][0]
     assert best["doc_id"].startswith("shutil/")
     assert best["passage"].startswith(f"{best['doc_id']}#passage-")
     ids = [hit["doc_id"] for hit in result["hits"]]
     assert len(set(ids)) == len(ids) == 10
+    if any(page.name.startswith("sort") for page in MANUALS):
+        assert other["hits"][0]["doc_id"].startswith("man/sort.txt")
+
+
+@pytest.mark.parametrize("blocks", [3, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_python_page_word_for_word(blocks, tmp_path, monkeypatch, capsys):
+    """With all options as they are; the fourth block trains 200 steps."""
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code) == 4
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    with on_command_line(False):
+        for block in code[:blocks]:
+            exec(block, names)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith("kettle Kettles")
+    assert sorted(names["index"].table.doc_ids)[:2] == (
+        ["ink", "kettle"] if blocks == 3 else ["kettle", "lamp"]
+    )
 
 
 def test_a_folder_without_text_is_one_line_before_anything_is_trained(tmp_path, capsys):
