@@ -11,7 +11,8 @@ same model and number of updates; "rehearsal", "ingredients" and "generators" ha
 queries, measured by how often BM25 finds their document and by what an index learns from them;
 `--seq2seq PATH` adds a checkpoint that writes them (docT5query, ...), which must be on this
 machine. With the warm start all of them rank alike at first: `--cold` shows what is learned.
-"KIND+share" is a kind with `--collisions share`. Systems of several codes are searched twice: as
+"KIND+share" is a kind with `--collisions share`, "rq+balance" has `--rq.balance true`, and "pq+opq"
+`--pq.rotation opq`. Systems of several codes are searched twice: as
 usual, and without the constraint that keeps the search to documents ("SYSTEM, unconstrained").
 Cells that are in `results/effectiveness.jsonl` are not measured again, so that a grid continues
 where it stopped; remove a line to measure its cell again.
@@ -134,7 +135,8 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from data_prep.dataset import Dataset
     from docids.assignment import Assignment
     from docids.kinds import TreeOptions
-    from docids.kinds.quantization import QuantizationOptions
+    from docids.kinds.pq import ProductOptions
+    from docids.kinds.rq import ResidualOptions
     from docids.kinds.url import UrlOptions
     from dsi import versions
     from dsi.commands.evaluate import evaluate
@@ -165,14 +167,15 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
         if arguments.cold:
             model = replace(model, warm_start="none")
             optimizer = replace(optimizer, backbone_lr_scale=1.0)
-        plain, _, share = ("atomic", "", "") if system else kind.partition("+")
+        plain, _, variant = ("atomic", "", "") if system else kind.partition("+")
         options = TrainingOptions(
             docids=plain,
             semantic=TreeOptions(codes=arguments.codes),
             # Neither corpus has URLs; its ids are as near as it comes.
             url=UrlOptions(column="doc_id"),
-            rq=QuantizationOptions(codebook=arguments.codebook),
-            collisions="share" if share else None,
+            rq=ResidualOptions(codebook=arguments.codebook, balance=variant == "balance"),
+            pq=ProductOptions(rotation="opq" if variant == "opq" else "random"),
+            collisions="share" if variant == "share" else None,
             seed=seed,
             lexical=lexical,
             model=model,
@@ -285,7 +288,7 @@ def _quality(assignment: Any, dataset: Path) -> dict[str, Any]:
     texts = text_of((row.title for row in rows), (row.text for row in rows))
     embedder = fit_embedder(texts, EmbeddingOptions(), 0)
     report = measure(assignment.table, lambda: embedder.encode(texts), seed=0).to_dict()
-    names = ("unique", "shared_documents", "purity", "purity_shuffled")
+    names = ("unique", "shared_documents", "purity", "purity_shuffled", "neighbor_hit_rate", "gini")
     return {"mean length": report["length"]["mean"], **{name: report[name] for name in names}}
 
 

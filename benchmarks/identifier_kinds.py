@@ -98,6 +98,8 @@ def quality(name: str, source: str) -> None:
     from docids.kind_options import KindOptions
     from docids.kinds import KINDS
     from docids.kinds.cluster_tree import TreeOptions
+    from docids.kinds.pq import ProductOptions
+    from docids.kinds.rq import ResidualOptions
     from docids.kinds.url import UrlOptions
     from docids.pseudo_queries import queries_of
     from dsi.commands.docids import docids
@@ -106,13 +108,14 @@ def quality(name: str, source: str) -> None:
     rows = []
     with TemporaryDirectory() as folder:
         dataset, out = Path(folder) / "dataset", Path(folder) / "docids"
-        systems = [*KINDS, "description+share", "title+share", "keywords+share", "rq+share"]
+        shared = ("description+share", "title+share", "keywords+share", "rq+share")
+        systems = [*KINDS, *shared, "rq+balance", "pq+opq"]
         for system in sorted(systems, key=lambda name: (name == "learned", name)):
 
             def measured(system: str = system) -> dict[str, Any]:
                 if not dataset.exists():
                     prepare(source, out=dataset)
-                kind, _, share = system.partition("+")
+                kind, _, variant = system.partition("+")
                 if kind == "description" and not Dataset.open(dataset).generators:
                     queries_of(Dataset.open(dataset))("auto")  # not part of the time
                 started = time.perf_counter()
@@ -121,7 +124,9 @@ def quality(name: str, source: str) -> None:
                     out=out,
                     kind=kind,
                     kinds=KindOptions(
-                        collisions="share" if share else None,
+                        collisions="share" if variant == "share" else None,
+                        rq=ResidualOptions(balance=variant == "balance"),
+                        pq=ProductOptions(rotation="opq" if variant == "opq" else "random"),
                         # The corpora here have no URLs; their ids are as near as it comes.
                         url=UrlOptions(column="doc_id" if kind == "url" else "auto"),
                         semantic=TreeOptions(

@@ -53,6 +53,7 @@ class Assignment:
         embedding: The options of the embedder.
         seed: Seed of everything random.
         origin: What the identifiers were made from, such as a dataset's name and hash.
+        measured: Their quality when they were made, as `Quality.to_dict` has it; None if unknown.
     """
 
     built: Built
@@ -60,6 +61,7 @@ class Assignment:
     embedding: EmbeddingOptions
     seed: int
     origin: Mapping[str, Any]
+    measured: Mapping[str, Any] | None = None
 
     @property
     def table(self) -> DocidTable:
@@ -169,13 +171,21 @@ class Assignment:
         )
         try:
             embedding = EmbeddingOptions(**manifest["embedding"])
-            return cls(built, embedder, embedding, int(manifest["seed"]), manifest["origin"])
+            seed, origin = int(manifest["seed"]), manifest["origin"]
+            return cls(built, embedder, embedding, seed, origin, _measured(folder))
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"not a manifest of this version ({error})", where=folder / MANIFEST
             ) from None
+
+
+def _measured(folder: Path) -> dict[str, Any] | None:
+    """Returns the quality report of a DOCIDS folder, if it has one."""
+    file = folder / "quality.json"
+    found = read_json(file) if file.is_file() else None
+    return found if isinstance(found, dict) else None
 
 
 def assign(
@@ -191,6 +201,7 @@ def assign(
     urls: Sequence[str] | None = None,
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
     scratch: Path | None = None,
+    reserve: int = 0,
 ) -> tuple[Assignment, Quality]:
     """Assigns an identifier to every document and measures their quality.
 
@@ -207,6 +218,7 @@ def assign(
         queries: Maps the name of a generator, or "auto", to the pseudo-queries of each document, as
             `docids.pseudo_queries.queries_of` does; default: no pseudo-queries.
         scratch: Folder where a slow kind keeps its work in progress; default: none is kept.
+        reserve: Codes to keep for documents to come; see `KindOptions`.
 
     Raises:
         InputError: There are no documents, an id occurs twice, the kind is unknown, or the
@@ -227,6 +239,8 @@ def assign(
 
     documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
+    if reserve:
+        built = replace(built, table=built.table.with_reserve(reserve))
     for chosen_for_the_user in built.notes:
         note(chosen_for_the_user)
     quality = measure(
@@ -236,9 +250,11 @@ def assign(
         resolved=built.resolved,
         notes=built.notes,
         named=embedding.model,
+        codebooks=built.codebooks,
     )
     embedder = fitted[0] if fitted else None
-    return Assignment(built, embedder, embedding, seed, origin or {}), quality
+    measured = quality.to_dict()
+    return Assignment(built, embedder, embedding, seed, origin or {}, measured), quality
 
 
 def refuse_other_content(folder: str | os.PathLike[str]) -> None:

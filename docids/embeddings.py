@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -14,29 +14,45 @@ from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
 from docids.encoder_states import PREFIX, EncoderEmbedder
+from docids.muvera import Muvera, MuveraOptions
 from docids.sentence_encoder import SentenceEncoder
 from docids.store import open_store, write_store
 from docids.strings import Strings
+from docids.token_vectors import TokenEncoder
 
+MUVERA = "muvera:"
+"""What `--embedding.model` begins with where token vectors are encoded."""
+_MUVERA = MuveraOptions()
+_TOGETHER = 1000
+"""Texts whose token vectors are in memory at once."""
 _CHUNK = 20_000  # documents embedded at a time; bounds the working memory
 
 
 @dataclass(frozen=True)
-class EmbeddingOptions:
+class EmbeddingOptions(MuveraOptions):
     """How documents become vectors."""
 
     model: str = "lsa"
     """Document vectors: lsa (latent semantic analysis of the corpus), a sentence-transformers
-    model, or encoder:NAME (mean states of an encoder-decoder's encoder)"""
+    model, muvera:NAME (fixed-dimensional encodings of the token vectors of such a model, or of one
+    of late interaction), or encoder:NAME (mean states of an encoder-decoder's encoder)"""
     dimensions: Advanced[int] = 128
     """Dimensions of lsa; other models have their own"""
     sample: Advanced[int] = 200_000
     """Maximum number of documents to fit lsa on, drawn at random"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("dimensions", "sample"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}", hint="Give 1 or more")
+        of_muvera = [entry.name for entry in fields(MuveraOptions)]
+        changed = [name for name in of_muvera if getattr(self, name) != getattr(_MUVERA, name)]
+        if changed and not self.model.startswith(MUVERA):
+            raise InputError(
+                f"--embedding.{changed[0]} changes nothing with --embedding.model {self.model}",
+                hint=f"Leave it out, or take {MUVERA}NAME",
+            )
 
 
 class Embedder(Protocol):
@@ -177,7 +193,61 @@ class SentenceEmbedder:
         return cls(str(header["model"]))
 
 
-EMBEDDERS: Sequence[type[Embedder]] = (LatentSemanticEmbedder, SentenceEmbedder, EncoderEmbedder)
+class MuveraEmbedder:
+    """Fixed-dimensional encodings of the token vectors of documents; see `docids.muvera`.
+
+    Queries are encoded as documents are: an identifier kind that reads pseudo-queries compares them
+    like documents.
+
+    Args:
+        model: Hub id or folder of the encoder.
+        encoding: The random directions; None to draw them.
+        options: Their number, if they are drawn.
+        seed: Their seed.
+
+    Raises:
+        InputError: The package or the model is not available, or it has no token vectors.
+    """
+
+    name: ClassVar[str] = "muvera"
+
+    def __init__(
+        self,
+        model: str,
+        encoding: Muvera | None = None,
+        options: MuveraOptions = _MUVERA,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self._tokens = TokenEncoder(model, where="--embedding.model")
+        self._encoding = encoding or Muvera.draw(self._tokens.width, options, seed)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
+        vectors = np.zeros((len(texts), self._encoding.dimensions), np.float32)
+        starts: Sequence[int] = range(0, len(texts), _TOGETHER)
+        for start in track(starts, "Document vectors") if len(starts) > 1 else starts:
+            part = slice(start, start + _TOGETHER)
+            vectors[part] = self._encoding.documents(self._tokens.documents(texts[part]))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.maximum(norms, 1e-12)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what `restore` needs: the name of the model, and the directions."""
+        return {"model": self.model}, self._encoding.arrays()
+
+    @classmethod
+    def restore(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MuveraEmbedder:
+        """Restores the embedder from `state`."""
+        return cls(str(header["model"]), Muvera.of(arrays))
+
+
+EMBEDDERS: Sequence[type[Embedder]] = (
+    LatentSemanticEmbedder,
+    SentenceEmbedder,
+    EncoderEmbedder,
+    MuveraEmbedder,
+)
 
 
 def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> Embedder:
@@ -193,6 +263,8 @@ def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> 
     """
     if options.model.startswith(PREFIX):
         return EncoderEmbedder(options.model.removeprefix(PREFIX))
+    if options.model.startswith(MUVERA):
+        return MuveraEmbedder(options.model.removeprefix(MUVERA), None, options, seed)
     if options.model != LatentSemanticEmbedder.name:
         return SentenceEmbedder(options.model)
     if len(texts) > options.sample:

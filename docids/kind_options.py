@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, TypeVar
 
+from data_prep.checks import check_numbers
 from data_prep.errors import InputError
 from data_prep.marks import ADVANCED, Advanced
 from docids.kinds import KINDS, NoOptions, kinds_where
@@ -59,9 +60,12 @@ class KindOptions:
     Attributes:
         collisions: What to do if two documents get the same identifier: extend it, or share it.
             Shorthand for the option of the chosen kind.
+        reserve: Codes for documents to come: as long as updates need no more, no weight of the
+            model changes its shape.
     """
 
     collisions: Advanced[Collisions | None] = None
+    reserve: Advanced[int] = 0
 
     def __init_subclass__(cls) -> None:
         """Refuses a kind that has the name of an option of the command.
@@ -76,12 +80,14 @@ class KindOptions:
         """Returns the options of a kind, an instance of its `Options`.
 
         Raises:
-            InputError: There is no such kind, or `collisions` is given for a kind whose
-                identifiers cannot collide.
+            InputError: There is no such kind, `collisions` is given for a kind whose identifiers
+                cannot collide, or `reserve` for one whose new documents need no new codes.
         """
         needed = KINDS[kind].Options
+        check_numbers(self, not_negative=("reserve",))
         group = _group_of(kind)
         options = getattr(self, group) if group in _GROUPS else needed()
+        self._check_reserve(kind, options)
         if self.collisions is None:
             return options
         if not hasattr(options, "collisions"):
@@ -91,6 +97,24 @@ class KindOptions:
                 hint="Leave it out",
             )
         return replace(options, collisions=self.collisions)
+
+    def _check_reserve(self, kind: str, options: Any) -> None:
+        """Refuses a reserve that no new document would use."""
+        shared = "share" in (self.collisions, getattr(options, "collisions", None))
+        several_codes = KINDS[kind].form == "codes"
+        if self.reserve and not KINDS[kind].uses_new_codes:
+            fitting = kinds_where(lambda known: known.uses_new_codes)
+            raise InputError(
+                f"--reserve {self.reserve} changes nothing with the kind {kind!r}, whose new "
+                "documents need no new codes",
+                hint=f"Leave it out, or choose from: {', '.join(fitting)}",
+            )
+        if self.reserve and shared and several_codes:
+            raise InputError(
+                f"--reserve {self.reserve} changes nothing where documents share identifiers: new "
+                "ones need no new codes",
+                hint="Leave out one of --reserve and --collisions share",
+            )
 
     def refuse_unused(self, kind: str | None, chosen: str) -> None:
         """Refuses options of kinds other than the chosen one.
@@ -107,10 +131,12 @@ class KindOptions:
         for entry in fields(KindOptions):
             if entry.name == read or getattr(self, entry.name) == getattr(default, entry.name):
                 continue
-            if entry.name != "collisions":
+            if entry.name not in ("collisions", "reserve"):
                 raise InputError(
                     f"--{entry.name}.* changes nothing with {chosen}",
                     hint=f"Leave it out: it is about the kind {' or '.join(_readers(entry.name))}",
                 )
             if kind is None:
-                raise InputError(f"--collisions changes nothing with {chosen}", hint="Leave it out")
+                raise InputError(
+                    f"--{entry.name} changes nothing with {chosen}", hint="Leave it out"
+                )

@@ -52,6 +52,8 @@ class Position:
         used: Number of distinct codes.
         perplexity: Exponential of their entropy: the effective number of codes in use.
         most_frequent: Share of the most frequent code.
+        gini: Gini coefficient of how often codes are used, those of the codebook that are not used
+            at all included: 0 if all are used equally often, near 1 if few are used for everything.
     """
 
     position: int
@@ -59,6 +61,7 @@ class Position:
     used: int
     perplexity: float
     most_frequent: float
+    gini: float
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,15 @@ class Purity:
         shuffled: The same after a random shuffle of the first codes.
         documents: Number of documents whose neighbors were searched.
         reason: Why `value` is None; empty otherwise.
+        prefixes: The share of neighbors with the same first code, with the same first two codes,
+            and so on, as long as there are any; the first is `value`.
     """
 
     value: float | None
     shuffled: float | None = None
     documents: int = 0
     reason: str = ""
+    prefixes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Quality:
         alphabet_size: Size of the alphabet.
         codes_used: Codes in use, from FIRST_CODE on.
         purity: See `Purity`.
+        codebooks: How many positions have a codebook of their own.
         notes: What the kind chose on the user's behalf, a sentence each.
         vectors: The embedder of the vectors behind purity, such as lsa.
     """
@@ -119,6 +126,17 @@ class Quality:
     purity: Purity
     notes: tuple[str, ...] = ()
     vectors: str = ""
+    codebooks: int = 0
+
+    @property
+    def gini(self) -> float:
+        """The mean Gini coefficient of the positions with a codebook; of all, if none has."""
+        counted = self.positions[: self.codebooks or None]
+        return sum(position.gini for position in counted) / len(counted)
+
+    def predictors(self) -> dict[str, Any]:
+        """Returns the figures that predict retrieval before any training (FORGE, 2025)."""
+        return {"neighbor_hit_rate": list(self.purity.prefixes), "gini": self.gini}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as a JSON object."""
@@ -150,6 +168,7 @@ class Quality:
             "purity_documents": self.purity.documents,
             "purity_reason": self.purity.reason,
             "purity_vectors": self.vectors,
+            **self.predictors(),
             "notes": list(self.notes),
         }
 
@@ -161,7 +180,10 @@ class Quality:
         if self.purity.value is not None:
             by = f", {self.vectors} vectors" if self.vectors else ""
             chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f}{by})"
-            purity = [("purity of the first code", chance)]
+            purity = [
+                ("purity of the first code", chance),
+                ("neighbors with the same first codes", _listed(self.purity.prefixes)),
+            ]
         several: list[tuple[str, Any]] = []
         if self.identifiers > self.documents:
             per = self.identifiers / self.documents
@@ -197,8 +219,14 @@ class Quality:
                 for level, position in zip(self.levels, self.positions, strict=True)
             ),
             *purity,
+            ("Gini of code use", f"{self.gini:.3f}"),
             *(("note", note) for note in self.notes),
         ]
+
+
+def _listed(rates: Sequence[float]) -> str:
+    """Returns the rate of each prefix length, from 1 code on."""
+    return ", ".join(f"{rate:.3f} ({length})" for length, rate in enumerate(rates, 1))
 
 
 def measure(
@@ -209,6 +237,7 @@ def measure(
     resolved: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
     named: str = "",
+    codebooks: Sequence[int] = (),
 ) -> Quality:
     """Measures the identifiers of a table's live rows.
 
@@ -220,6 +249,7 @@ def measure(
         resolved: See `Quality`.
         notes: See `Quality`.
         named: What made the vectors.
+        codebooks: How many codes the first positions can take, used or not.
 
     Raises:
         InputError: The table has no live rows.
@@ -243,13 +273,14 @@ def measure(
         resolved=dict(resolved or {}),
         lengths=dict(zip(lengths.tolist(), length_counts.tolist(), strict=True)),
         levels=tuple(_levels(trie)),
-        positions=tuple(_positions(table, numbers)),
+        positions=tuple(_positions(table, numbers, codebooks)),
         code_entropy=float(_entropy(code_counts / code_counts.sum()).sum() / np.log(2)),
         alphabet_size=table.alphabet_size,
         codes_used=int((codes >= FIRST_CODE).sum()),
         purity=_purity(table, vectors, seed),
         notes=tuple(notes),
         vectors=named,
+        codebooks=len(codebooks),
     )
 
 
@@ -290,7 +321,9 @@ def _levels(trie: Trie) -> list[Level]:
     return levels[::-1]
 
 
-def _positions(table: DocidTable, numbers: npt.NDArray[np.int64]) -> Iterator[Position]:
+def _positions(
+    table: DocidTable, numbers: npt.NDArray[np.int64], codebooks: Sequence[int]
+) -> Iterator[Position]:
     """Yields the code usage of each position."""
     lengths = table.lengths[numbers]
     for position in range(int(lengths.max())):
@@ -298,7 +331,23 @@ def _positions(table: DocidTable, numbers: npt.NDArray[np.int64]) -> Iterator[Po
         counts = np.unique(column, return_counts=True)[1]
         shares = counts / len(column)
         perplexity = float(np.exp(_entropy(shares).sum()))
-        yield Position(position, len(column), len(counts), perplexity, float(shares.max()))
+        available = codebooks[position] if position < len(codebooks) else 0
+        use = gini(counts, available)
+        yield Position(position, len(column), len(counts), perplexity, float(shares.max()), use)
+
+
+def gini(counts: npt.NDArray[np.int64], available: int = 0) -> float:
+    """Returns the Gini coefficient of counts: half their mean absolute difference over their mean.
+
+    Args:
+        counts: How often each code is used, above 0; int64 [used].
+        available: How many codes there are; those without a count are never used.
+    """
+    ascending = np.zeros(max(available, len(counts)))
+    ascending[len(ascending) - len(counts) :] = np.sort(counts)
+    ranks = np.arange(1, len(ascending) + 1)
+    weighted = float((ranks * ascending).sum() / ascending.sum())
+    return (2 * weighted - len(ascending) - 1) / len(ascending)
 
 
 def _entropy(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -322,11 +371,37 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
         asked = np.sort(rng.choice(len(first), SAMPLE, replace=False))
     neighbors = _neighbors(points, asked, min(NEIGHBORS, len(first) - 1))
     shuffled = rng.permutation(first)
+    numbers = table.first_identifier[rows][placed]
     return Purity(
         value=float((first[neighbors] == first[asked, None]).mean()),
         shuffled=float((shuffled[neighbors] == shuffled[asked, None]).mean()),
         documents=len(asked),
+        prefixes=tuple(_shared_prefixes(table, numbers[asked], numbers[neighbors])),
     )
+
+
+def _shared_prefixes(
+    table: DocidTable, asked: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> Iterator[float]:
+    """Yields the share of identifiers that begin with the same 1, 2, ... codes, while above 0.
+
+    Args:
+        table: The identifiers.
+        asked: Numbers of identifiers; int64 [asked].
+        others: Numbers of those that each is compared with; int64 [asked, others].
+    """
+
+    def codes(numbers: npt.NDArray[np.int64], place: int) -> npt.NDArray[np.int32]:
+        within = table.lengths[numbers] > place
+        at = np.where(within, np.asarray(table.offsets)[numbers] + place, 0)
+        return np.where(within, np.asarray(table.codes)[at], np.int32(-1))
+
+    same = np.ones(others.shape, bool)
+    for place in range(int(table.lengths[asked].max(initial=0))):
+        same &= codes(others, place) == codes(asked, place)[:, None]
+        if not same.any():
+            return
+        yield float(same.mean())
 
 
 def _neighbors(

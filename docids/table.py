@@ -56,6 +56,7 @@ class DocidTable:
         options: How they were made; JSON-serializable.
         shared: Whether several documents may have the same identifier.
         one_each: Whether every document has exactly one identifier.
+        reserved: How many codes at the end of the alphabet wait for new documents.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class DocidTable:
         index: StringIndex | None = None,
         first_identifier: npt.NDArray[np.int64] | None = None,
         shared: bool = False,
+        reserved: int = 0,
     ) -> None:
         self.doc_ids = doc_ids
         self.codes: npt.NDArray[np.int32] = identifiers.codes
@@ -78,6 +80,7 @@ class DocidTable:
         if first_identifier is not None:
             self.__dict__["first_identifier"] = first_identifier
         self.shared = shared
+        self.reserved = reserved
         self.retired = retired
         self.alphabet_size = alphabet_size
         self.kind = kind
@@ -144,6 +147,7 @@ class DocidTable:
             "rows": len(self),
             "identifiers": len(self.offsets) - 1,
             "shared": self.shared,
+            "reserved": self.reserved,
             "retired": int(self.retired.sum()),
             "options": self.options,
         }
@@ -179,10 +183,11 @@ class DocidTable:
                 kind=str(header["kind"]),
                 options=header["options"],
                 index=StringIndex(arrays["doc_id_hashes"], arrays["doc_id_order"]),
-                # Tables written before these two fields existed have one identifier per document,
-                # unshared.
+                # Tables written before these fields existed have one identifier per document,
+                # unshared, and no reserve.
                 first_identifier=arrays.get("first_identifier"),
                 shared=bool(header.get("shared", False)),
+                reserved=int(header.get("reserved", 0)),
             )
             if not isinstance(header["options"], dict):
                 raise InputError(f"options are {header['options']!r:.60}")
@@ -218,6 +223,10 @@ class DocidTable:
         if not within or not bool((np.bincount(order, minlength=len(self)) == 1).all()):
             raise InputError("the order of ids names a row twice")
         self._check_codes()
+        if not 0 <= self.reserved <= self.alphabet_size - FIRST_CODE:
+            raise InputError(f"{self.reserved} reserved codes of {self.alphabet_size}")
+        if int(self.codes.max(initial=0)) >= self.next_code:
+            raise InputError(f"code {self.codes.max()} is in use, and {self.next_code} is free")
         if self.lengths.max(initial=0) > LONGEST:
             raise InputError(f"an identifier of {self.lengths.max()} codes; {LONGEST} are the most")
         if len(self) <= MOST_COMPARED:
@@ -269,6 +278,30 @@ class DocidTable:
             raise IndexError(row)
         first, last = (row, row + 1) if self.one_each else self.first_identifier[row : row + 2]
         return [self._codes_of(number) for number in range(int(first), int(last))]
+
+    @property
+    def next_code(self) -> int:
+        """The first code that new documents may introduce; the reserve starts with it."""
+        return self.alphabet_size - self.reserved
+
+    def with_reserve(self, codes: int) -> DocidTable:
+        """Returns a table with a larger alphabet, whose last codes wait for new documents.
+
+        Args:
+            codes: How many codes to add to the alphabet.
+        """
+        return DocidTable(
+            self.doc_ids,
+            self.identifiers,
+            self.retired,
+            alphabet_size=self.alphabet_size + codes,
+            kind=self.kind,
+            options=self.options,
+            index=self._index,
+            first_identifier=None if self.one_each else self.first_identifier,
+            shared=self.shared,
+            reserved=self.reserved + codes,
+        )
 
     def last_codes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Returns the last code of the first, or only, identifier of each row; int32 [rows]."""
@@ -334,7 +367,7 @@ class DocidTable:
     ) -> DocidTable:
         """Returns a table with more rows at its end; the rows before them are unchanged.
 
-        The alphabet grows to hold the new codes.
+        New codes are taken from the reserve; beyond it, the alphabet grows.
 
         Args:
             doc_ids: Ids of the new documents.
@@ -371,6 +404,7 @@ class DocidTable:
             options=self.options,
             first_identifier=first,
             shared=self.shared,
+            reserved=added.alphabet_size - max(self.next_code, top),
         )
         table._check_unique()
         return table
@@ -394,6 +428,7 @@ class DocidTable:
             index=self._index,
             first_identifier=None if self.one_each else self.first_identifier,
             shared=self.shared,
+            reserved=self.reserved,
         )
 
     def refuse_unknown(self, doc_ids: Sequence[str]) -> None:
@@ -420,7 +455,7 @@ class DocidTable:
         if not self.retired.any():
             return self
         live = self.live
-        return DocidTable.from_sequences(
+        table = DocidTable.from_sequences(
             [self.doc_ids[row] for row in live.tolist()],
             [identifier for row in live.tolist() for identifier in self.sequences(row)],
             alphabet_size=self.alphabet_size,
@@ -429,6 +464,8 @@ class DocidTable:
             counts=None if self.one_each else np.diff(self.first_identifier)[live],
             shared=self.shared,
         )
+        table.reserved = self.reserved
+        return table
 
     @functools.cached_property
     def _index(self) -> StringIndex:

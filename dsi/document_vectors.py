@@ -29,7 +29,7 @@ _BAR = 1000
 def vectors_of(
     encoder: PooledEncoder, texts: Sequence[Sequence[int]], scratch: Path | None = None
 ) -> npt.NDArray[np.float32]:
-    """Encodes texts.
+    """Encodes documents.
 
     Args:
         encoder: The encoder; temporarily in evaluation mode.
@@ -62,7 +62,7 @@ def vectors_of(
     with evaluating(encoder):
         for done, rows in enumerate(left, begun + 1):
             tokens, mask = padded([texts[row] or [0] for row in rows.tolist()])
-            made = encoder.vectors(tokens.to(device), mask.to(device)).float()
+            made = encoder.document_vectors(tokens.to(device), mask.to(device)).float()
             if not bool(torch.isfinite(made).all()):
                 raise InputError(
                     "the encoder gives vectors that are not finite",

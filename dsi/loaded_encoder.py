@@ -9,7 +9,7 @@ the same vectors.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
+from docids.muvera import MuveraOptions
 from dsi.prompted_encoder import WITHOUT_LIMIT, PromptedEncoder
 
 if TYPE_CHECKING:
     from docids.sentence_encoder import SentenceEncoder
     from dsi.pooled_encoder import PooledEncoder
 
+PREFIX = "muvera:"
+"""What `--model.encoder` begins with where token states are encoded instead of pooled."""
 WHERE = "--model.encoder"
 _SAMPLES = ["a", "Two texts, of unequal length", "who wrote THE first letter in 1907?"]
 _TOLERANCE = 1e-4
@@ -51,7 +54,9 @@ def load_encoder(name: str) -> LoadedEncoder:
     """Loads an encoder-only model or static embeddings.
 
     Args:
-        name: Hub id or folder in the format of transformers, sentence-transformers or model2vec.
+        name: Hub id or folder in the format of transformers, sentence-transformers or model2vec;
+            after "muvera:", fixed-dimensional encodings of its token states take the place of its
+            pooling.
 
     Raises:
         InputError: It cannot be loaded, requires running its own code, is an encoder-decoder, has a
@@ -60,12 +65,34 @@ def load_encoder(name: str) -> LoadedEncoder:
     """
     from docids.sentence_encoder import SentenceEncoder
 
+    if name.startswith(PREFIX):
+        return _with_encodings(load_encoder(name.removeprefix(PREFIX)))
     _refuse_encoder_decoder(name)
     loaded = SentenceEncoder(name, where=WHERE)
     encoder = _network(loaded)
     text = _tokenizer(loaded, encoder)
     _compare(loaded, encoder, text)
     return LoadedEncoder(encoder, text, loaded.similarity)
+
+
+def _with_encodings(loaded: LoadedEncoder) -> LoadedEncoder:
+    """Replaces pooling, and what follows it, by fixed-dimensional encodings of token states.
+
+    The unit is the mean norm of sample texts: products of encodings keep their norms.
+    """
+    from dsi.document_vectors import vectors_of
+    from dsi.pooled_encoder import PooledEncoder
+
+    plain = loaded.encoder
+    size = {**asdict(MuveraOptions()), "seed": 0}
+    settings = {**plain.settings, "pooling": ["mean"], "layers": [], "muvera": size, "unit": 1.0}
+    encoder = PooledEncoder(settings)
+    encoder.network.load_state_dict(plain.network.state_dict())
+    encoder.eval()
+    vectors = vectors_of(encoder, loaded.text.encode_documents(_SAMPLES, loaded.text.longest))
+    unit = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
+    encoder.settings["unit"] = encoder.unit = unit
+    return LoadedEncoder(encoder, loaded.text, "dot")
 
 
 def _refuse_encoder_decoder(name: str) -> None:

@@ -11,7 +11,8 @@ The configuration of the model describes the parts of the encoder (`dsi.network_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
+from docids.muvera import MuveraOptions
+from dsi.muvera_pooling import MuveraPooling
 from dsi.network_config import ENCODER, known_config
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class PooledEncoder(nn.Module):
                 "inputs", "outputs", "bias", "activation", "residual"} is a linear layer.
             longest: Most tokens of a text.
             unit: The length of vectors that counts as 1; 1.0 for those that are compared by cosine.
+            muvera: If given, the size and seed of fixed-dimensional encodings that take the place
+                of pooling and layers (`dsi.muvera_pooling`).
 
     Attributes:
         settings: The same.
@@ -83,6 +88,10 @@ class PooledEncoder(nn.Module):
             for layer in settings["layers"]
         )
         self.width = self._width()
+        self.encoding: MuveraPooling | None = None
+        if settings.get("muvera"):
+            self.encoding = MuveraPooling(self.width, settings["muvera"])
+            self.width = self.encoding.dimensions
 
     def _width(self) -> int:
         """Returns the width of the vectors.
@@ -133,17 +142,36 @@ class PooledEncoder(nn.Module):
         Returns:
             Floating [texts, width].
         """
-        if isinstance(self.network, nn.Embedding):
-            states = self.network(input_ids)
-        else:
-            config = self.network.config
-            pad = getattr(config, "pad_token_id", None) or 0
-            # RoBERTa derives positions from the padding tokens, and padding is 0 here.
-            tokens = input_ids.masked_fill(attention_mask == 0, pad)
-            states = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
+        states = self._states(input_ids, attention_mask)
+        if self.encoding is not None:
+            encoded: torch.Tensor = self.encoding(states, attention_mask)
+            return encoded
         found = torch.cat([_pooled(states, attention_mask, name) for name in self.pooling], dim=-1)
         for layer in self.projection:
             found = layer(found)
+        return found
+
+    def document_vectors(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the vector of each document, which differs from a query's with `muvera` only.
+
+        Args and result are those of `vectors`.
+        """
+        if self.encoding is None:
+            return self.vectors(input_ids, attention_mask)
+        return self.encoding.documents(self._states(input_ids, attention_mask), attention_mask)
+
+    def _states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Returns the states of tokens; floating [texts, length, hidden size]."""
+        found: torch.Tensor
+        if isinstance(self.network, nn.Embedding):
+            found = self.network(input_ids)
+            return found
+        pad = getattr(self.network.config, "pad_token_id", None) or 0
+        # RoBERTa derives positions from the padding tokens, and padding is 0 here.
+        tokens = input_ids.masked_fill(attention_mask == 0, pad)
+        found = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         return found
 
     def forward(
@@ -278,9 +306,28 @@ def check_settings(settings: Any, where: Path) -> None:
             raise refuse(f"a layer is {layer!r:.120}")
     if not _whole(settings.get("longest"), 1 << 31):
         raise refuse(f"longest is {settings.get('longest')!r:.60}")
+    if settings.get("muvera") is not None:
+        _check_muvera(settings["muvera"], refuse)
     unit = settings.get("unit")
     if not isinstance(unit, float) or not 0 < unit < float("inf"):
         raise refuse(f"unit is {unit!r:.60}")
+
+
+def _check_muvera(given: Any, refuse: Callable[[str], InputError]) -> None:
+    """Refuses a size of encodings that cannot be, or that would fill the memory."""
+    names = {*(entry.name for entry in fields(MuveraOptions)), "seed"}
+    if not isinstance(given, dict) or given.keys() != names:
+        raise refuse(f"muvera is {given!r:.120}")
+    if any(type(value) is not int for value in given.values()):
+        raise refuse(f"muvera is {given!r:.120}")
+    size = {name: value for name, value in given.items() if name != "seed"}
+    try:
+        options = MuveraOptions(**size)
+    except InputError as error:
+        raise refuse(f"muvera: {error}") from None
+    total = options.repetitions * (1 << options.bits) * options.projection
+    if total > _MOST_ROWS or (options.final or total) > _MOST_WIDTH or given["seed"] < 0:
+        raise refuse(f"muvera is {given!r:.120}")
 
 
 def _known_layer(layer: Any) -> bool:

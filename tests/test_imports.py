@@ -19,8 +19,8 @@ LAYERS = (
     "prompt_template", "stored_text_encoder",
     "hub",
     # The network, the lexical layer, and their kernels.
-    "inference", "network_config", "position_edits", "pawa", "pooled_encoder", "custom_attention",
-    "language_model",
+    "inference", "network_config", "position_edits", "pawa", "muvera_pooling", "pooled_encoder",
+    "custom_attention", "language_model",
     "backbone",
     "document_vectors", "loaded_encoder",
     "lexical", "kernels", "search", "index",

@@ -13,6 +13,7 @@ class Atomic(Kind):
 
     form = "atomic"
     uses_content = False
+    uses_new_codes = True
 
     def build(self, documents: Documents, options: NoOptions, seed: int) -> Built:
         """Numbers the documents in order; nothing is random."""
@@ -27,7 +28,7 @@ class Atomic(Kind):
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Continues the numbering: every new document gets a new code."""
-        codes = built.table.alphabet_size + np.arange(len(documents))
+        codes = built.table.next_code + np.arange(len(documents))
         return Built(built.table.append(documents.doc_ids, codes[:, None]))
 
     def expected_alphabet(self, options: NoOptions, documents: int | None) -> int | None:

@@ -88,6 +88,8 @@ class Built:
         model: The encoder-decoder the codes were trained with, or its folder; None for kinds that
             train none.
         notes: What was chosen on the user's behalf; set by `build` only, not stored.
+        codebooks: How many codes the first positions can take, used or not; set by `build` only,
+            not stored. Empty where only codes in use exist.
     """
 
     table: DocidTable
@@ -95,6 +97,7 @@ class Built:
     resolved: Mapping[str, int] = field(default_factory=dict)
     model: Checkpoint | Path | None = None
     notes: Sequence[str] = ()
+    codebooks: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Kind(ABC):
             sequence of codes of one alphabet; "text": a phrase in sentencepiece pieces.
         uses_vectors: Whether `build` reads document vectors.
         uses_content: Whether identifiers say what documents are about.
+        uses_new_codes: Whether new documents may need codes that no document has had, so that a
+            reserve makes sense.
         extends_by_queries: Whether `extend` reads the pseudo-queries of new documents, from the
             generator that the option `generator` names.
     """
@@ -124,6 +129,7 @@ class Kind(ABC):
     form: Literal["atomic", "codes", "text"] = "codes"
     uses_vectors: bool = False
     uses_content: bool = True
+    uses_new_codes: bool = False
     extends_by_queries: bool = False
 
     @abstractmethod

@@ -234,7 +234,7 @@ def add_to_tree(built: Built, doc_ids: Sequence[str], leaf: npt.NDArray[Any]) ->
         leaf: The leaf cluster of each; integers [documents].
     """
     identifiers, tree = CodedTree.of(built.extras).issue(
-        leaf.astype(np.int64), built.table.alphabet_size
+        leaf.astype(np.int64), built.table.next_code
     )
     return Built(built.table.append(doc_ids, identifiers), {**built.extras, **tree.arrays()})
 

@@ -57,6 +57,7 @@ class Learned(Kind):
 
     Options = LearnedOptions
     uses_vectors = True
+    uses_new_codes = True
 
     def build(self, documents: Documents, options: LearnedOptions, seed: int) -> Built:
         """Learns the codebooks from the documents and their pseudo-queries.
@@ -101,7 +102,7 @@ class Learned(Kind):
             documents.doc_ids, learned.codes, size, kind="learned", options=options
         )
         resolved = {"another code for balance": learned.moved, **numbered}
-        return Built(table, arrays, resolved, model, notes)
+        return Built(table, arrays, resolved, model, notes, [size] * options.levels)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Assigns new documents the codes that the network finds most likely, one after another.

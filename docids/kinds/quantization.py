@@ -66,8 +66,9 @@ class Quantized(Kind):
         each: Documents needed for each code, if the codebook size is not given.
     """
 
-    Options = QuantizationOptions
+    Options: type[Any] = QuantizationOptions
     uses_vectors = True
+    uses_new_codes = True
 
     def __init__(self, name: str, *, each: int) -> None:
         self.name = name
@@ -94,17 +95,48 @@ class Quantized(Kind):
             bits: A codebook has 2^bits codes.
         """
 
-    def rotation(self, dimensions: int, seed: int) -> npt.NDArray[np.float32]:
+    def rotation(
+        self, vectors: npt.NDArray[np.float32], options: Any, size: int, seed: int
+    ) -> npt.NDArray[np.float32]:
         """Returns the matrix that vectors are multiplied by before quantization; none by default.
 
         Args:
-            dimensions: Dimensions of the vectors.
+            vectors: float32 [documents, dimensions].
+            options: An instance of `Options`.
+            size: Codes in a codebook.
             seed: Seed of everything random.
 
         Returns:
             float32 [dimensions, dimensions], or an empty array to leave the vectors unchanged.
         """
         return np.empty((0, 0), np.float32)
+
+    def quantized(
+        self, vectors: npt.NDArray[np.float32], options: Any, size: int, seed: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Trains the codebooks and encodes the documents.
+
+        Args:
+            vectors: Rotated; float32 [documents, dimensions].
+            options: An instance of `Options`.
+            size: Codes in a codebook.
+            seed: Seed of everything random.
+
+        Returns:
+            The codebooks as faiss stores them, float32, flat; and the codes, int64 [documents,
+            levels].
+        """
+        import faiss
+
+        bits = size.bit_length() - 1
+        quantizer = self.quantizer(vectors.shape[1], options.levels, bits)
+        quantizer.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
+        quantizer.cp.niter = options.iterations
+        quantizer.cp.min_points_per_centroid = 1
+        with one_thread():
+            quantizer.train(training_points(vectors, size, seed))
+        books = faiss.vector_to_array(self.codebooks(quantizer)).astype(np.float32)
+        return books, _encode(quantizer, vectors, options.levels, bits)
 
     @abstractmethod
     def codebooks(self, quantizer: Any) -> Any:
@@ -132,34 +164,24 @@ class Quantized(Kind):
         Raises:
             InputError: A codebook has collapsed.
         """
-        import faiss
-
         vectors = _padded(documents.vectors, options.levels)
-        rotation = self.rotation(vectors.shape[1], seed)
-        vectors = vectors @ rotation if len(rotation) else vectors
         size, notes = self.codebook_size(options, len(vectors))
-        bits = size.bit_length() - 1
-        quantizer = self.quantizer(vectors.shape[1], options.levels, bits)
-        quantizer.cp.seed = int(np.random.default_rng([seed, 11]).integers(2**31))
-        quantizer.cp.niter = options.iterations
-        quantizer.cp.min_points_per_centroid = 1
-        with one_thread():
-            quantizer.train(_training_points(vectors, 1 << bits, seed))
-        codes = _encode(quantizer, vectors, options.levels, bits)
+        rotation = self.rotation(vectors, options, size, seed)
+        vectors = vectors @ rotation if len(rotation) else vectors
+        books, codes = self.quantized(vectors, options, size, seed)
         refuse_collapse(
             codes,
-            1 << bits,
+            size,
             vectors,
             least=options.least_use,
             option=f"--{self.name}.least_use",
         )
         table, numbered = table_of_codes(
-            documents.doc_ids, codes, 1 << bits, kind=self.name, options=options
+            documents.doc_ids, codes, size, kind=self.name, options=options
         )
-        books = faiss.vector_to_array(self.codebooks(quantizer)).astype(np.float32)
-        shape = np.array([vectors.shape[1], options.levels, bits])
+        shape = np.array([vectors.shape[1], options.levels, size.bit_length() - 1])
         extras = {"codebooks": books, "shape": shape, "rotation": rotation}
-        return Built(table, extras, numbered, notes=notes)
+        return Built(table, extras, numbered, notes=notes, codebooks=[size] * options.levels)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
         """Encodes new documents with the existing codebooks.
@@ -170,7 +192,7 @@ class Quantized(Kind):
         """
         import faiss
 
-        options = QuantizationOptions(**built.table.options)
+        options = self.Options(**built.table.options)
         books, rotation, (dimensions, levels, bits) = _stored_quantizer(built)
         vectors = _padded(documents.vectors, levels)
         if vectors.shape[1] != dimensions:
@@ -238,7 +260,7 @@ def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.flo
     return padded
 
 
-def _training_points(
+def training_points(
     vectors: npt.NDArray[np.float32], size: int, seed: int
 ) -> npt.NDArray[np.float32]:
     """Samples a large corpus, and repeats a tiny one, to at least `size` points."""

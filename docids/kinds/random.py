@@ -15,6 +15,7 @@ class Random(Kind):
     Options = TreeOptions
     options_of = "semantic"
     uses_vectors = True
+    uses_new_codes = True
     uses_content = False
 
     def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:

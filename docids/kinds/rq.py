@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.marks import Advanced
+from docids.kinds.balanced_kmeans import balanced_codebooks, balanced_codes
 from docids.kinds.base import KINDS
-from docids.kinds.quantization import Quantized
+from docids.kinds.quantization import QuantizationOptions, Quantized, training_points
+
+
+@dataclass(frozen=True)
+class ResidualOptions(QuantizationOptions):
+    """The codebooks, and what happens to documents with equal codes."""
+
+    balance: Advanced[bool] = False
+    """Use all codes of a level equally often: a document may get a code that is not its nearest"""
 
 
 class ResidualQuantization(Quantized):
@@ -17,6 +28,19 @@ class ResidualQuantization(Quantized):
     Similar documents share their first codes, as in a tree of clusters, but all documents share the
     codebook of a level.
     """
+
+    Options = ResidualOptions
+
+    def quantized(
+        self, vectors: npt.NDArray[np.float32], options: Any, size: int, seed: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Trains the codebooks and encodes the documents; see `Quantized.quantized`."""
+        if not options.balance:
+            return super().quantized(vectors, options, size, seed)
+        drawn = int(np.random.default_rng([seed, 11]).integers(2**31 - options.levels))
+        points = training_points(vectors, size, seed)
+        books = balanced_codebooks(points, options.levels, size, options.iterations, drawn)
+        return books.ravel(), balanced_codes(vectors, books)
 
     def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:
         """Returns an untrained residual quantizer."""

@@ -19,6 +19,7 @@ class Semantic(Kind):
 
     Options = TreeOptions
     uses_vectors = True
+    uses_new_codes = True
 
     def build(self, documents: Documents, options: TreeOptions, seed: int) -> Built:
         """Clusters the document vectors; inside a leaf, documents are numbered in order."""

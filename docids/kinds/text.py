@@ -66,6 +66,7 @@ class TextKind(Kind):
 
     Options: type[Any] = TextOptions
     form = "text"
+    uses_new_codes = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -116,7 +117,7 @@ class TextKind(Kind):
         given_before = _existing_identifiers(built.table, pieces)
         names = Names(options.collisions, _DIGITS, options.max_tokens, given_before)
         given, counts = _give(phrases, pieces, names, options)
-        pieces, codes = _coded(given, pieces, built.table.alphabet_size)
+        pieces, codes = _coded(given, pieces, built.table.next_code)
         table = built.table.append(documents.doc_ids, codes, counts)
         return Built(table, {**built.extras, **pieces.arrays()}, names.resolved)
 

@@ -30,10 +30,11 @@ def docids(
     """Assigns an identifier to every document of a dataset and reports their quality.
 
     Kinds: atomic (one code per document), naive (arbitrary integers, spelled in digits), semantic
-    (paths through hierarchical k-means), rq and pq (residual and product quantization), learned
-    (codes trained for retrieval), description (the pseudo-query that retrieves the document best),
-    keywords, title and url (their words), random (the shape of semantic without its meaning, as a
-    control). The same dataset, options and seed give the same identifiers.
+    (paths through hierarchical k-means), rq and pq (residual and product quantization), rqvae
+    (residual quantization by an autoencoder), learned (codes trained for retrieval), description
+    (the pseudo-query that retrieves the document best), keywords, title and url (their words),
+    random (the shape of semantic without its meaning, as a control). The same dataset, options and
+    seed give the same identifiers.
 
     Args:
         dataset: Dataset folder.
@@ -69,6 +70,7 @@ def docids(
         urls=[document.url for document in documents],
         queries=queries_of(opened),
         scratch=scratch,
+        reserve=kinds.reserve,
     )
     assignment.save(out, quality)
     shutil.rmtree(scratch, ignore_errors=True)

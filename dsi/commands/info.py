@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,12 @@ from data_prep.errors import InputError, command_line
 from dsi.command_report import Report, TableReport
 
 if TYPE_CHECKING:
+    from docids.table import DocidTable
     from dsi.updating.prune import Pruning
     from dsi.versions import Manifest
+
+_FIGURES = "identifiers"
+"""The figures of the identifiers among the metrics of a version."""
 
 
 def info(
@@ -74,6 +78,7 @@ def info(
         "docids": {
             "kind": table.kind,
             "alphabet": table.alphabet_size,
+            "reserve_left": table.reserved,
             "length": {"min": int(lengths.min()), "max": int(lengths.max())},
             "options": table.options,
         },
@@ -89,6 +94,7 @@ def info(
         "deleted": int(table.retired.sum()),
         "identifiers": f"{table.kind}, {lengths.min()} to {lengths.max()} of "
         f"{table.alphabet_size:,} codes",
+        **_reserve(table, current.configuration),
         **{
             f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
             for name, prompt in prompts.items()
@@ -100,6 +106,7 @@ def info(
         "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
         "size of all versions": decimal(total),
         **{f"metric {heading(name)}": value for name, value in _leaves(current.metrics)},
+        **_earlier_figures(manifests, current),
         **{f"option {name}": value for name, value in chosen.items()},
     }
     history = [
@@ -121,6 +128,25 @@ def info(
             *([] if all else [f"options with their default value: {_all_options_command(index)}"]),
         ),
     )
+
+
+def _earlier_figures(manifests: Sequence[Manifest], current: Manifest) -> dict[str, Any]:
+    """Returns the figures of the identifiers when they were made, for a version made later."""
+    made = [manifest for manifest in manifests if _FIGURES in manifest.metrics]
+    if not made or _FIGURES in current.metrics:
+        return {}
+    return {
+        f"metric {name}, in version {made[-1].version}": value
+        for name, value in _leaves(made[-1].metrics[_FIGURES], f"{_FIGURES}.")
+    }
+
+
+def _reserve(table: DocidTable, configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Returns how many codes are left for new documents, for an index that reserved some."""
+    asked = configuration.get("options", {}).get("reserve", 0)
+    if not (asked or table.reserved):
+        return {}
+    return {"reserve": f"{table.reserved:,} codes left for new documents"}
 
 
 def _draw(index: Path, file: Path, version: str) -> None:

@@ -179,6 +179,8 @@ def _teacher_scores(
     return teacher_scores
 
 
+_TOKENS_PER_RESERVED_CODE = 16
+"""Encoder rows for words to come, for each code of `--reserve`."""
 _BACKBONE_LR_SCALES = {"spectral": 0.0, "encoder": 1.0}
 """Learning-rate multiplier of the backbone with atomic identifiers, by warm start."""
 
@@ -276,6 +278,11 @@ def _make_model(
             prepared.text.part,
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
+    if options.reserve and prepared.text.grows:
+        from dsi.rows.model_expansion import add_rows
+
+        tokens = prepared.text.vocabulary_size + _TOKENS_PER_RESERVED_CODE * options.reserve
+        add_rows(model, tokens, table.alphabet_size, options.seed)
     return with_extras(model, options)
 
 

@@ -35,6 +35,8 @@ from dsi.working_folder import remove_refused, removed_if_refused
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from docids.assignment import Assignment
+
 _CLAIM = "training.json"
 """File in the working folder that identifies its run."""
 
@@ -274,6 +276,13 @@ def _links(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if (Path(folder) / name).is_symlink()]
 
 
+def _identifier_figures(assignment: Assignment) -> dict[str, Any]:
+    """Returns the figures of the identifiers that predict retrieval, if they were measured."""
+    measured = assignment.measured or {}
+    names = [name for name in ("neighbor_hit_rate", "gini") if name in measured]
+    return {"identifiers": {name: measured[name] for name in names}} if names else {}
+
+
 def _write(
     folder: Path,
     dataset: Dataset,
@@ -296,7 +305,7 @@ def _write(
         origin=f"trained on {dataset.info.name}",
         dataset=dataset.info.origin,
         configuration=configuration,
-        metrics=dict(reached),
+        metrics={**reached, **_identifier_figures(prepared.assignment)},
         query_length=options.mix.query_length,
         beams=options.loop.beams,
         score=options.loop.score,

@@ -171,6 +171,7 @@ def _network(
     alphabet = kind.expected_alphabet(options.of_kind(options.docids), documents)
     if alphabet is None:
         return None
+    alphabet += options.reserve
     try:
         with torch.device("meta"):
             if encoder is not None:

@@ -298,6 +298,7 @@ def _docids(
             urls=urls,
             queries=ask,
             scratch=work / LEARNING,
+            reserve=options.reserve,
         )
         assignment.save(folder, quality)
     return Assignment.open(folder)

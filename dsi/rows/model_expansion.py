@@ -27,11 +27,11 @@ def expand(
         text_vocabulary: Number of tokens of the text encoder now.
         seed: Seed of new random weights.
     """
-    before = model.get_output_embeddings().weight.shape[0]
+    rows = model.get_output_embeddings().weight.shape[0]
     add_rows(model, text_vocabulary, new.table.alphabet_size, seed)
     if not len(new.rows):
         return model
-    start_new_codes(model, new, before, seed)
+    start_new_codes(model, new, rows, seed)
     return WARM_STARTS[start].extend(model, new, seed)
 
 
@@ -59,9 +59,7 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
         more = rows - len(old)
         if more <= 0:
             continue
-        typical = float(old.norm(dim=1).mean()) * old.shape[1] ** -0.5
-        drawn = torch.randn((more, old.shape[1]), generator=generator).to(old) * (0.1 * typical)
-        layer.weight = torch.nn.Parameter(torch.cat([old, drawn]))
+        layer.weight = torch.nn.Parameter(torch.cat([old, _small_rows(old, more, generator)]))
         for name in ("num_embeddings", "out_features"):
             if hasattr(layer, name):
                 setattr(layer, name, rows)
@@ -77,19 +75,32 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
     set_text_rows(model, max(text_vocabulary, len(layers[0][0].weight)))
 
 
-def start_new_codes(model: PreTrainedModel, new: NewDocuments, before: int, seed: int) -> None:
+def start_new_codes(model: PreTrainedModel, new: NewDocuments, rows: int, seed: int) -> None:
     """Initializes the decoder embeddings of new codes to the mean of the old ones, plus noise.
 
     Args:
         model: The model, with rows for all codes; changed in place.
         new: The new documents.
-        before: Previous number of codes.
-        seed: Seed of everything random.
+        rows: Previous number of rows; new codes below it come from a reserve.
+        seed: Seed of the noise.
     """
     import torch
 
     embedding: torch.Tensor = model.get_decoder().get_input_embeddings().weight
-    if len(embedding) <= before:
+    before, after = new.known_codes, new.table.next_code
+    if after <= before:
         return
     with torch.no_grad():
-        embedding[before:] += embedding[FIRST_CODE:before].mean(dim=0)
+        reserved = embedding[before : min(rows, after)]
+        generator = torch.Generator().manual_seed(seed)
+        reserved.copy_(_small_rows(embedding[FIRST_CODE:before], len(reserved), generator))
+        embedding[before:after] += embedding[FIRST_CODE:before].mean(dim=0)
+
+
+def _small_rows(like: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Returns random rows of a tenth of the mean norm of others; [count, width]."""
+    import torch
+
+    typical = float(like.norm(dim=1).mean()) * like.shape[1] ** -0.5
+    drawn = torch.randn((count, like.shape[1]), generator=generator)
+    return drawn.to(like) * (0.1 * typical)

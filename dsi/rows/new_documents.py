@@ -23,6 +23,7 @@ class NewDocuments:
         tokens: Token ids of the document of every row, title first; empty for retired rows.
         titles: Token ids of the titles, likewise.
         known_tokens: Previous number of tokens of the text encoder.
+        known_codes: Previous number of codes in use; new ones follow them.
         title_weight: How often a title counts relative to its text.
         part: As in `Corpus`.
     """
@@ -32,6 +33,7 @@ class NewDocuments:
     tokens: Sequence[Sequence[int]]
     titles: Sequence[Sequence[int]]
     known_tokens: int
+    known_codes: int
     title_weight: int = 1
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
 

@@ -33,7 +33,7 @@ class ModelOptions:
     encoder: str | None = None
     """Pretrained text encoder to put a decoder behind (BERT, MiniLM, E5, BGE, ModernBERT, XLM-R, a
     sentence-transformers folder, model2vec): hub id or path. It brings its own pooling and
-    prompts"""
+    prompts; muvera:NAME encodes its token states instead of pooling them"""
     encoder_weight: Advanced[float] = 16.0
     """Logit of a document whose --model.encoder vector has cosine 1 with the query's"""
     decoder_layers: Advanced[int | None] = None

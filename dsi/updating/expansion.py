@@ -24,6 +24,7 @@ def new_documents_of(update: Update) -> NewDocuments:
         tokens=update.tokens,
         titles=titles,
         known_tokens=update.known_tokens,
+        known_codes=update.known_codes(),
         title_weight=update.training.model.title_weight,
         part=update.text.part,
     )

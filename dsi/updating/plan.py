@@ -71,10 +71,10 @@ class Update:
         return marks
 
     def known_codes(self) -> int:
-        """Returns the number of codes of the parent version; new codes follow them."""
+        """Returns the number of codes of the parent version in use; new codes follow them."""
         from docids.assignment import Assignment
 
-        return Assignment.open(self.parent / "assignment").table.alphabet_size
+        return Assignment.open(self.parent / "assignment").table.next_code
 
     def load_parent(self) -> PreTrainedModel:
         """Loads the parent's model, on the CPU, in evaluation mode."""

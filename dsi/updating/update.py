@@ -228,7 +228,7 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
     options, manifest = update.options, update.manifest
     measured = _measure(work, update, outcome)
     stored = read_json(work / "difference.json")
-    warnings = _quality_warnings(options, measured, work)
+    warnings = [*_quality_warnings(options, measured, work), *_outgrown(update, outcome)]
     table = update.assignment.table
     claim = read_json(work / CLAIM)
     parts = ("added", "changed", "unchanged", "removed")
@@ -301,6 +301,27 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
         "after": after,
         "points lost": lost,
     }
+
+
+def _outgrown(update: Update, outcome: Outcome) -> list[str]:
+    """Returns a warning for each matrix that has outgrown its reserve."""
+    from dsi.backbone import text_rows
+
+    if not update.training.reserve:
+        return []
+    before = Assignment.open(update.parent / "assignment").table.alphabet_size
+    after = update.assignment.table.alphabet_size
+    words, known = outcome.text.vocabulary_size, update.known_tokens
+    grown = {
+        f"codes, from {before:,} to {after:,}": after > before,
+        f"words, from {known:,} to {words:,}": words > known and text_rows(outcome.model) == words,
+    }
+    return [
+        f"The reserve is used up: this version has more {what}. Exports of earlier versions have "
+        "weights of other shapes"
+        for what, is_so in grown.items()
+        if is_so
+    ]
 
 
 def _quality_warnings(options: UpdateOptions, measured: Mapping[str, Any], work: Path) -> list[str]:

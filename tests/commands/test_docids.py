@@ -15,7 +15,7 @@ from docids.kind_options import KindOptions
 from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
-from docids.kinds.quantization import QuantizationOptions
+from docids.kinds.rq import ResidualOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces
 from dsi.command_report import to_json
@@ -62,7 +62,7 @@ def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
     assert note.startswith("2 codes in a codebook in place of 256, which 30 documents")
     assert f"dsi: {note}.\n" in capsys.readouterr().err
     assert ("note", note) in report.rows
-    given = KindOptions(rq=QuantizationOptions(codebook=4, least_use=0))
+    given = KindOptions(rq=ResidualOptions(codebook=4, least_use=0))
     assert docids(dataset.path, out=tmp_path / "docids", kind="rq", kinds=given).data["notes"] == []
 
 

@@ -18,12 +18,13 @@ from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import Assignment
-from docids.code_learning import Learner, LearningOptions, Pairs, balanced
+from docids.code_learning import Learner, LearningOptions, Pairs, balanced, rqvae
 from docids.code_learning.networks import VectorNetwork
 from docids.code_learning.trainer import CodebookTrainer
 from docids.kind_options import KindOptions
 from docids.kinds import KINDS, Documents
 from docids.kinds.learned import LearnedOptions
+from docids.kinds.rqvae import RqVaeOptions
 from docids.quality import measure
 from dsi.commands.docids import docids
 
@@ -263,3 +264,106 @@ def test_the_kind_learns_from_pseudo_queries_and_goes_on():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         LearningOptions(**options)
+
+
+# The residual-quantized autoencoder.
+
+AUTOENCODER = RqVaeOptions(width=16, latent=4, steps=60, batch=32)
+
+
+def grouped_vectors(count=160, groups=8, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(5).normal(size=(groups, 12))
+    vectors = centers[np.arange(count) % groups] + 0.05 * rng.normal(size=(count, 12))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def encoded_by_hand(arrays, vector):
+    """The codes of one vector, number by number."""
+    states = [float(value) * float(arrays["scale"][0]) for value in vector]
+    for place in range(3):
+        weight, bias = arrays[f"weight{place}"], arrays[f"bias{place}"]
+        states = [
+            sum(float(w) * s for w, s in zip(row, states, strict=True)) + float(b)
+            for row, b in zip(weight, bias, strict=True)
+        ]
+        if place < 2:
+            states = [max(state, 0.0) for state in states]
+    codes = []
+    for book in arrays["codebook"]:
+        distances = [
+            sum((s - float(w)) ** 2 for s, w in zip(states, word, strict=True)) for word in book
+        ]
+        codes.append(distances.index(min(distances)))
+        states = [s - float(w) for s, w in zip(states, book[codes[-1]], strict=True)]
+    return codes
+
+
+def test_rqvae_codes_are_those_of_the_formula():
+    vectors = grouped_vectors()
+    arrays = rqvae.train(vectors, 2, 4, AUTOENCODER, seed=0)
+    by_hand = [encoded_by_hand(arrays, vector) for vector in vectors[:20]]
+    assert rqvae.encode(arrays, vectors[:20]).tolist() == by_hand
+
+
+def test_rqvae_gradients_are_straight_through_and_those_of_the_loss():
+    latent = torch.tensor([[1.0, 0.0], [0.0, 3.0]], requires_grad=True)
+    books = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[0.0, 0.5], [-1.0, 0.0]]], requires_grad=True)
+    total, codes, loss = rqvae._quantize(latent, books, 0.25)
+    assert codes.tolist() == [[0, 1], [1, 0]]
+    assert total.tolist() == [[1.0, 0.0], [0.0, 2.5]]
+    # Residuals of the first level: (-1, 0) and (0, 1); of the second: (0, 0) and (0, 0.5).
+    assert loss.item() == pytest.approx(1.25 * (1 + 1) / 2 + 1.25 * (0 + 0.25) / 2)
+    loss.backward()
+    # Codewords move to their residuals with weight 1, latents to the codewords with 0.25.
+    assert books.grad[0].tolist() == [[1.0, 0.0], [0.0, -1.0]]
+    assert books.grad[1].tolist() == [[0.0, -0.5], [0.0, 0.0]]
+    assert latent.grad.tolist() == [[-0.25, 0.0], [0.0, 0.25 + 0.125]]
+
+
+def test_rqvae_learns_to_reconstruct():
+    vectors = grouped_vectors()
+    kind = KINDS["rqvae"]
+    options = RqVaeOptions(width=16, latent=4, steps=200, batch=64, levels=2, codebook=8)
+    documents = Documents([f"d{row}" for row in range(160)], [""] * 160, lambda texts: vectors)
+    built = kind.build(documents, options, 0)
+    purity = measure(built.table, lambda: vectors, seed=0).purity
+    assert purity.value > purity.shuffled + 0.4
+    # Documents of one group have one first code; new documents are encoded like old ones.
+    more = Documents([f"e{row}" for row in range(160)], [""] * 160, lambda texts: vectors)
+    matrix = kind.extend(built, more, 0).table.matrix()
+    assert (matrix[:160, :2] == matrix[160:, :2]).all()
+    assert (matrix[:160, 2] < matrix[160:, 2]).all()
+
+
+def test_unused_codes_of_rqvae_restart_at_residuals_of_documents():
+    books = torch.full((2, 3, 2), 9.0)
+    books[0, 1] = torch.tensor([1.0, 1.0])
+    books[1, 2] = torch.tensor([0.5, 0.0])
+    latent = torch.tensor([[1.0, 2.0], [3.0, 1.0]])
+    used = torch.tensor([[False, True, False], [False, False, True]])
+    codes = torch.tensor([[1, 2], [1, 2]])
+    rqvae._restart(books, used, latent, codes, np.random.default_rng(0))
+    assert books[0, 1].tolist() == [1.0, 1.0]
+    assert books[1, 2].tolist() == [0.5, 0.0]
+    assert all(books[0, dead].tolist() in [[1.0, 2.0], [3.0, 1.0]] for dead in (0, 2))
+    assert all(books[1, dead].tolist() in [[0.0, 1.0], [2.0, 0.0]] for dead in (0, 1))
+
+
+def test_rqvae_refuses_what_does_not_fit():
+    arrays = rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, steps=1), seed=0)
+    with pytest.raises(InputError, match="2 dimensions, and the encoder reads 12"):
+        rqvae.encode(arrays, np.ones((1, 2), np.float32))
+    with pytest.raises(InputError, match=r"lack their encoder \('bias1' is missing\)"):
+        rqvae.encode({k: v for k, v in arrays.items() if k != "bias1"}, grouped_vectors())
+    with pytest.raises(InputError, match=r"the loss is (nan|inf)"):
+        rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, lr=1e30), seed=0)
+    for options, message in (
+        ({"levels": 0}, "--rqvae.levels 0 is less than 1"),
+        ({"codebook": 1}, "--rqvae.codebook 1 is less than 2"),
+        ({"commitment": -1}, "--rqvae.commitment -1 is negative"),
+        ({"collisions": "both"}, "Choose from: extend, share"),
+        ({"least_use": 2}, "--rqvae.least_use 2 is above 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            RqVaeOptions(**options)

@@ -3,7 +3,7 @@ import pytest
 
 from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents, TreeOptions
-from docids.quality import _neighbors, measure
+from docids.quality import _neighbors, gini, measure
 from docids.table import END, DocidTable
 
 LINE = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
@@ -144,3 +144,57 @@ def test_use_of_the_codes_at_each_position():
     assert first.perplexity == pytest.approx(2**1.5)
     assert (second.identifiers, second.used) == (3, 3)
     assert (third.identifiers, third.used, third.perplexity) == (1, 1, 1.0)
+
+
+def test_neighbors_under_a_shared_prefix():
+    # The neighbors of each document are all three others: d0 and d1 share two codes, d2 one with
+    # both, d3 none. So 3 x 2 of 12 pairs share the first code, 2 of 12 the first two, none three.
+    quality = measured([(2, 4, 2), (2, 4, 3), (2, 5, 2), (3, 4, 2)])
+    assert quality.purity.prefixes == pytest.approx((6 / 12, 2 / 12))
+    assert quality.to_dict()["neighbor_hit_rate"] == list(quality.purity.prefixes)
+    named = dict(quality.rows())
+    assert named["neighbors with the same first codes"] == "0.500 (1), 0.167 (2)"
+
+
+def test_equal_identifiers_of_different_lengths_share_what_they_have():
+    # d0 and d1 are equal and end; d2 continues where they end; d3 has another first code.
+    table = DocidTable.from_sequences(
+        ["d0", "d1", "d2", "d3"],
+        [(2, 3), (2, 3), (2, 4, 5), (3, 3)],
+        alphabet_size=6,
+        kind="test",
+        shared=True,
+    )
+    purity = measure(table, lambda: LINE, seed=0).purity
+    # For the third code: d0 and d1 have none and are the same; d2 shares nothing.
+    assert purity.prefixes == pytest.approx((6 / 12, 2 / 12, 2 / 12))
+
+
+def gini_by_hand(counts):
+    differences = sum(abs(one - other) for one in counts for other in counts)
+    return differences / (2 * len(counts) ** 2 * (sum(counts) / len(counts)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "available", "expected"),
+    [
+        ([3, 3, 3], 0, 0.0),
+        ([4], 4, 0.75),  # one of four codes has all
+        ([1, 3], 0, 0.25),  # differences 2 + 2, over 2 x 4 x 2
+        ([1, 3], 4, gini_by_hand([0, 0, 1, 3])),
+        ([5, 1, 2], 3, gini_by_hand([5, 1, 2])),
+    ],
+)
+def test_gini_is_half_the_mean_difference_over_the_mean(counts, available, expected):
+    assert gini(np.array(counts), available) == pytest.approx(expected)
+
+
+def test_gini_of_the_positions_with_a_codebook():
+    ids = [f"d{row}" for row in range(4)]
+    # The first position uses 2 of 2 codes equally, the second 1 of 2; the third is a number.
+    codes = [(2, 4, 6), (2, 4, 7), (3, 4, 6), (3, 4, 7)]
+    table = DocidTable.from_sequences(ids, codes, alphabet_size=8, kind="test")
+    quality = measure(table, lambda: LINE, seed=0, codebooks=[2, 2])
+    assert [position.gini for position in quality.positions] == [0, 0.5, 0]
+    assert quality.gini == 0.25
+    assert measure(table, lambda: LINE, seed=0).gini == 0

@@ -302,6 +302,30 @@ def test_without_retired_rows_the_rest_keep_their_codes():
     assert not fewer.retired.any()
 
 
+def test_new_codes_are_taken_from_the_reserve_and_then_added(tmp_path):
+    table = table_of([(2, 3), (4,)]).with_reserve(2)
+    assert (table.alphabet_size, table.reserved, table.next_code) == (ALPHABET + 2, 2, ALPHABET)
+    table.save(tmp_path / "table")
+    table = DocidTable.open(tmp_path / "table")
+    table.check()
+    table = table.append(["known"], [(5, 6)])
+    assert (table.alphabet_size, table.reserved) == (ALPHABET + 2, 2)
+    table = table.append(["new"], [(5, ALPHABET)]).retire(["new"])
+    assert (table.alphabet_size, table.reserved) == (ALPHABET + 2, 1)
+    assert table.without_retired().reserved == 1
+    table = table.append(["more"], [(6, ALPHABET + 3)])
+    assert (table.alphabet_size, table.reserved) == (ALPHABET + 4, 0)
+
+
+def test_a_reserve_that_is_in_use_is_damage(tmp_path):
+    table_of([(2, 3), (4,)]).save(tmp_path / "table")
+    header = json.loads((tmp_path / "table" / "table.json").read_text())
+    for reserved, message in ((3, "code 4 is in use, and 4 is free"), (6, "6 reserved codes of 7")):
+        (tmp_path / "table" / "table.json").write_text(json.dumps({**header, "reserved": reserved}))
+        with pytest.raises(InputError, match=message):
+            DocidTable.open(tmp_path / "table").check()
+
+
 def test_unknown_ids_are_named_together():
     table = table_of([(2,), (3,), (4,)]).retire(["d1"])
     wanted = ["d0", "d1", *(f"x{number}" for number in range(7))]

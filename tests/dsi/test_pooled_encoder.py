@@ -15,13 +15,16 @@ from tiny_encoders import (
 )
 
 from data_prep.errors import InputError
+from docids.muvera import Muvera, MuveraOptions
 from docids.sentence_encoder import SentenceEncoder
 from docids.table import FIRST_CODE, PAD, DocidTable
+from docids.token_vectors import TokenEncoder
 from dsi.backbone import from_encoder, load_backbone, save_backbone
 from dsi.document_vectors import vectors_of
+from dsi.inference import padded
 from dsi.kernels.packed_linear import packed
 from dsi.loaded_encoder import load_encoder
-from dsi.pooled_encoder import POOLINGS, PooledEncoder, pooled
+from dsi.pooled_encoder import POOLINGS, PooledEncoder, check_settings, pooled
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.stored_text_encoder import open_text_encoder
 
@@ -121,6 +124,43 @@ def test_an_encoder_of_dot_products_ranks_by_dot_products(tmp_path):
     assert len(set(np.linalg.norm(documents, axis=1).round(3))) > 1
     # The logits of each query are its products in its own unit.
     np.testing.assert_allclose(found / found[:, :1], wanted / wanted[:, :1], rtol=1e-3, atol=1e-4)
+
+
+def test_encodings_of_token_states_rank_as_their_products_do(tmp_path):
+    name = checkpoint(tmp_path, "mean/cosine")
+    model, text = started(f"muvera:{name}")
+    assert model.config.d_model == 1024
+    tokens = TokenEncoder(name)
+    encoding = Muvera.draw(tokens.width, MuveraOptions(), 0)
+    queries = encoding.queries(tokens.queries(QUERIES))
+    documents = encoding.documents(tokens.documents(TEXTS))
+    encoder = model.get_encoder()
+    for lines, encode, wanted in (
+        (text.encode(QUERIES, 32), encoder.vectors, queries),
+        (text.encode_documents(TEXTS, 32), encoder.document_vectors, documents),
+    ):
+        input_ids, mask = padded(lines)
+        with torch.inference_mode():
+            np.testing.assert_allclose(encode(input_ids, mask).numpy(), wanted, atol=1e-4)
+    directions = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    found = logits(model, text.encode(QUERIES, 32))
+    np.testing.assert_allclose(
+        found, WEIGHT * directions @ documents.T / encoder.unit, rtol=1e-3, atol=1e-3
+    )
+    # Opened again, the model has the same directions.
+    save_backbone(model, tmp_path / "saved")
+    again = load_backbone(tmp_path / "saved")
+    np.testing.assert_allclose(logits(again, text.encode(QUERIES, 32)), found, atol=1e-5)
+
+
+def test_damaged_sizes_of_encodings_are_refused(tmp_path):
+    name = checkpoint(tmp_path, "mean/cosine")
+    settings = load_encoder(f"muvera:{name}").encoder.settings
+    check_settings(settings, tmp_path)
+    for change in ({"bits": 40}, {"final": 1 << 20}, {"seed": -1}, {"bits": "4"}, {"more": 1}):
+        damaged = {**settings, "muvera": {**settings["muvera"], **change}}
+        with pytest.raises(InputError, match="muvera"):
+            check_settings(damaged, tmp_path)
 
 
 def test_dense_layers_behind_the_pooling_are_taken_over(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.errors import InputError
+from docids.kind_options import KindOptions
 from docids.kinds import KINDS, Documents, TreeOptions
 from docids.table import END, FIRST_CODE
 
@@ -22,6 +24,7 @@ def options_of(kind, **changes):
         "rq": {"levels": 2, "codebook": 4, "iterations": 3, "least_use": 0},
         "pq": {"levels": 2, "codebook": 4, "iterations": 3, "least_use": 0},
         "learned": {"levels": 2, "codebook": 4, "width": 8, "epochs": 1, "least_use": 0},
+        "rqvae": {"levels": 2, "codebook": 4, "width": 4, "steps": 4, "batch": 8, "least_use": 0},
         "url": {"column": "title"},
     }
     return KINDS[kind].Options(**{**known.get(kind, {}), **changes})
@@ -32,11 +35,13 @@ VARIANTS = {
     "random": [{"codes": codes} for codes in ("shared", "level", "node")],
     **{
         kind: [{"collisions": how} for how in COLLISIONS]
-        for kind in ("rq", "pq", "learned", *TEXT_KINDS)
+        for kind in ("rq", "pq", "rqvae", "learned", *TEXT_KINDS)
     },
 }
 for _kind in TEXT_KINDS:
     VARIANTS[_kind] += [{"collisions": how, "identifiers": 3} for how in COLLISIONS]
+VARIANTS["rq"].append({"balance": True})
+VARIANTS["pq"].append({"rotation": "opq"})
 OPTIONS = [
     (kind, options_of(kind, **changes)) for kind in KINDS for changes in VARIANTS.get(kind, [{}])
 ]
@@ -114,7 +119,7 @@ def test_same_seed_same_identifiers(kind, options):
     )
 
 
-DRAWN = ("naive", "semantic", "random", "rq", "pq", "learned")
+DRAWN = ("naive", "semantic", "random", "rq", "pq", "rqvae", "learned")
 
 
 @pytest.mark.parametrize(("kind", "options"), [case for case in OPTIONS if case[0] in DRAWN])
@@ -130,6 +135,43 @@ def test_the_table_says_how_it_was_made(kind, options):
 
     table = KINDS[kind].build(documents_of([(0, 1)]), options, 0).table
     assert (table.kind, table.options) == (kind, asdict(options))
+
+
+RESERVING = [
+    (kind, options)
+    for kind, options in OPTIONS
+    if KINDS[kind].uses_new_codes and getattr(options, "collisions", "extend") == "extend"
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), RESERVING)
+def test_a_reserve_changes_no_identifier_and_keeps_the_alphabet(kind, options):
+    vectors = np.random.default_rng(0).normal(size=(20, 2))
+    plain = KINDS[kind].build(documents_of(vectors), options, 0)
+    reserving = type(plain)(plain.table.with_reserve(40), plain.extras)
+    size = reserving.table.alphabet_size
+    for start in range(20, 24):
+        more = documents_of(np.repeat(vectors[:1], 2, axis=0) + start / 7, 2 * start)
+        plain = KINDS[kind].extend(plain, more, 0)
+        reserving = KINDS[kind].extend(reserving, more, 0)
+    assert sequences(reserving.table) == sequences(plain.table)
+    assert reserving.table.alphabet_size == size
+    assert reserving.table.next_code == plain.table.alphabet_size
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("naive", {}, "--reserve 5 changes nothing with the kind 'naive'.*choose from: atomic, "),
+        ("rq", {"collisions": "share"}, "--reserve 5 changes nothing where documents share"),
+        ("atomic", {"reserve": -1}, "--reserve -1 is negative"),
+    ],
+)
+def test_a_reserve_that_nothing_would_use_is_refused(kind, changes, message):
+    with pytest.raises(InputError, match=message):
+        KindOptions(**{"reserve": 5, **changes}).of_kind(kind)
+    with pytest.raises(InputError, match="--reserve changes nothing with --docids FOLDER"):
+        KindOptions(reserve=5).refuse_unused(None, "--docids FOLDER")
 
 
 def test_atomic_numbers_the_documents():

@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents
+from docids.kinds.balanced_kmeans import balanced_labels
 from docids.kinds.codebooks import _places_among_equals, refuse_collapse, resolve_size
 from docids.quality import measure
+from docids.store import open_store, write_store
 from docids.table import FIRST_CODE
 
 
@@ -172,6 +177,89 @@ def test_a_collapsed_codebook_is_an_error():
     skewed[:8] = np.random.default_rng(0).normal(size=(8, 4))
     with pytest.raises(InputError, match=r"--rq.least_use 0.9: the codebook of level 1"):
         build("rq", skewed, codebook=8, least_use=0.9)
+
+
+def total_distance(distances, labels):
+    return sum(float(distances[row, label]) for row, label in enumerate(labels))
+
+
+@settings(max_examples=40)
+@given(rows=st.integers(1, 60), columns=st.integers(1, 9), seed=st.integers(0, 9))
+def test_balanced_labels_use_all_columns_equally(rows, columns, seed):
+    rng = np.random.default_rng(seed)
+    distances = rng.normal(size=(rows, columns)).astype(np.float32) ** 2
+    labels = balanced_labels(distances)
+    counts = np.bincount(labels, minlength=columns)
+    assert counts.sum() == rows
+    assert (counts.min(), counts.max()) in {
+        (rows // columns, -(-rows // columns)),
+        (rows // columns, rows // columns),
+    }
+
+
+def test_balanced_labels_are_near_the_optimal_assignment():
+    distances = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32) ** 2
+    # The optimum: each column repeated six times, one for each of its rows.
+    rows, places = linear_sum_assignment(np.repeat(distances, 6, axis=1))
+    best = float(np.repeat(distances, 6, axis=1)[rows, places].sum())
+    assert total_distance(distances, balanced_labels(distances)) <= 1.15 * best + 1e-6
+
+
+def test_balanced_labels_of_equal_and_of_no_vectors():
+    counts = np.bincount(balanced_labels(np.zeros((10, 4), np.float32)), minlength=4)
+    assert sorted(counts.tolist()) == [2, 2, 3, 3]
+    assert balanced_labels(np.zeros((0, 4), np.float32)).tolist() == []
+
+
+def test_balance_uses_each_code_of_a_level_equally():
+    rng = np.random.default_rng(0)
+    # Three of four documents are of one cluster: unbalanced codes follow it.
+    group = np.where(rng.random(400) < 0.75, 0, 1 + rng.integers(7, size=400))
+    vectors = (rng.normal(size=(8, 8))[group] + rng.normal(0, 0.1, (400, 8))).astype(np.float32)
+    counts = {}
+    for balance in (False, True):
+        matrix = build("rq", vectors, codebook=8, balance=balance, least_use=0).table.matrix()
+        counts[balance] = [
+            np.bincount(matrix[:, level] - FIRST_CODE - 8 * level, minlength=8) for level in (0, 1)
+        ]
+    assert max(level.max() for level in counts[False]) > 60
+    assert all((level == 50).all() for level in counts[True])
+
+
+def test_balanced_codewords_add_up_to_the_documents():
+    _, vectors = clustered(64, groups=8)
+    built = build("rq", vectors, codebook=8, levels=3, balance=True)
+    words = KINDS["rq"].codewords(built, 8)
+    sums = words[built.table.matrix()[:, :3] - FIRST_CODE].sum(axis=1)
+    assert np.square(sums - vectors).sum() < 0.3 * np.square(vectors).sum()
+
+
+def quantization_error(built, vectors, levels):
+    words = KINDS[built.table.kind].codewords(built, vectors.shape[1])
+    sums = words[built.table.matrix()[:, :levels] - FIRST_CODE].sum(axis=1)
+    return float(np.square(sums - vectors).sum())
+
+
+def test_an_optimized_rotation_is_orthogonal_and_quantizes_better():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(8, 8))  # correlated dimensions of unequal variance
+    vectors = (rng.normal(size=(300, 8)) * 2.0 ** -np.arange(8) @ mixed).astype(np.float32)
+    errors = {}
+    for rotation in ("random", "opq"):
+        built = build("pq", vectors, codebook=16, rotation=rotation)
+        matrix = built.extras["rotation"]
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(8), atol=1e-4)
+        errors[rotation] = quantization_error(built, vectors, 2)
+    assert errors["opq"] < 0.9 * errors["random"]
+
+
+def test_an_optimized_rotation_codes_documents_alike_when_they_are_added(tmp_path):
+    _, vectors = clustered(100, groups=16)
+    built = build("pq", vectors, codebook=8, rotation="opq")
+    write_store(tmp_path / "extras", "extras", {}, built.extras)
+    opened = type(built)(built.table, open_store(tmp_path / "extras", "extras")[1])
+    again = KINDS["pq"].extend(opened, documents(vectors, 100), 0).table.matrix()
+    assert (again[:100, :2] == again[100:, :2]).all()
 
 
 def test_places_among_equals():

@@ -12,8 +12,10 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.sentence_encoder import SentenceEncoder
-from dsi.evaluation.baselines import baseline_run, dense, make_baseline
+from docids.token_vectors import TokenEncoder
+from dsi.evaluation.baselines import baseline_run, dense, make_baseline, multi
 from dsi.evaluation.baselines.base import best
+from dsi.evaluation.baselines.bm25 import document_texts
 from dsi.evaluation.baselines.bm25_queries import texts_with_training_queries
 from dsi.evaluation.baselines.fusion import reciprocal_rank
 
@@ -249,6 +251,49 @@ def test_vectors_of_documents_are_made_once_for_dense_and_fusion(small, static, 
 def test_a_name_says_what_it_lacks(small, name, message):
     with pytest.raises(InputError, match=message):
         make_baseline(name, small)
+
+
+@pytest.fixture
+def bert(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    words = ["Cats", "Dogs", "Fish", "sea", "sleeping", "bark", "swim", "blue"]
+    checkpoint = tiny_encoders.write_bert(tmp_path / "bert", words)
+    return tiny_encoders.write_sentence_transformer(tmp_path / "encoder", checkpoint, "mean")
+
+
+def test_multi_ranks_its_candidates_by_maxsim(small, bert):
+    queries = {"a": "Cats sleeping", "b": "sea", "c": "zzz blue Fish"}
+    run = baseline_run(f"multi:{bert}", small, queries)
+    tokens = TokenEncoder(bert)
+    texts = [text.strip() for text in document_texts(small)]
+    documents = tokens.documents(texts)
+    for row, found in enumerate(run.values()):
+        asked = tokens.queries(list(queries.values()))[row].tolist()
+        by_hand = {
+            doc_id: sum(
+                max(sum(q * p for q, p in zip(one, other, strict=True)) for other in document)
+                for one in asked
+            )
+            for doc_id, document in zip(
+                small.doc_ids, (documents[place].tolist() for place in range(4)), strict=True
+            )
+        }
+        assert found == {doc_id: pytest.approx(by_hand[doc_id], abs=5e-3) for doc_id in found}
+        assert len(found) == 4
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_multi_scores_only_candidates_exactly(small, bert, monkeypatch):
+    monkeypatch.setattr(multi, "_CANDIDATES", 1)
+    baseline = make_baseline(f"multi:{bert}", small)
+    [approximate] = baseline.scores(["Dogs bark"])
+    [found] = baseline.run({"q": "Dogs bark"}, k=1).values()
+    assert list(found) == [small.doc_ids[int(approximate.argmax())]]
+
+
+def test_multi_needs_token_vectors(small, static):
+    with pytest.raises(InputError, match=f"--baselines: the encoder {static!r} gives no token"):
+        make_baseline(f"multi:{static}", small)
 
 
 def real_encoder(folder: Path) -> str:

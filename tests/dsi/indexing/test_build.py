@@ -17,7 +17,7 @@ from interruption import StopError, interrupt
 
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
-from docids.kinds.quantization import QuantizationOptions
+from docids.kinds.rq import ResidualOptions
 from dsi import Index, versions
 from dsi.data.examples import gather_examples
 from dsi.data.options import MixOptions
@@ -135,7 +135,7 @@ def test_parts_of_a_batch_do_not_change_the_weights(size, without_dev, tmp_path)
 
 
 def test_rows_start_from_codebooks(dataset, tmp_path):
-    rq = QuantizationOptions(levels=3, codebook=8)
+    rq = ResidualOptions(levels=3, codebook=8)
     for name, asked in (("means", False), ("codebooks", True)):
         options = small.options(docids="rq", rq=rq, model__codebooks=asked)
         train_index(dataset, tmp_path / name, options)

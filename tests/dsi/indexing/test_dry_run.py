@@ -11,7 +11,7 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.generate import generate_queries
-from docids.kinds.quantization import QuantizationOptions
+from docids.kinds.rq import ResidualOptions
 from dsi.backbone import from_scratch
 from dsi.cli import main
 from dsi.indexing.dry_run import plan_training
@@ -41,7 +41,7 @@ def test_only_what_is_trained_has_gradients_and_states(tmp_path):
 
 def test_an_adaptor_of_the_output_layer_is_counted(tmp_path):
     wanted = small.options(
-        docids="rq", rq=QuantizationOptions(levels=2, codebook=8), model__size="tiny"
+        docids="rq", rq=ResidualOptions(levels=2, codebook=8), model__size="tiny"
     )
     model = dataclasses.replace(wanted.model, head="pawa", head_layers=1)
     with_one = plan_training(

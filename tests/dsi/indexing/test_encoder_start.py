@@ -162,9 +162,9 @@ def test_layer_decay_slows_lower_layers_of_the_encoder(dataset, bert):
 def test_every_kind_of_identifier_is_trained(kind, dataset, tmp_path, static):
     changes: dict[str, Any] = {}
     if kind == "rq":
-        from docids.kinds.quantization import QuantizationOptions
+        from docids.kinds.rq import ResidualOptions
 
-        changes["rq"] = QuantizationOptions(levels=2, codebook=8)
+        changes["rq"] = ResidualOptions(levels=2, codebook=8)
     manifest = trained(dataset, tmp_path / "index", static, docids=kind, **changes)
     assert math.isfinite(manifest.metrics["loss"])
     found = Index.open(tmp_path / "index", "cpu").search(["where is seazor0"], k=40)[0]

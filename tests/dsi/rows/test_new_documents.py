@@ -26,6 +26,7 @@ TEXTS = [*OLD[FOREST], *OLD[CITY], *NEW]
 BRANCHES = [FOREST] * 3 + [CITY] * 3 + [FOREST] * 2
 ROWS = np.arange(len(OLD[FOREST] + OLD[CITY]), len(TEXTS))
 VOCABULARY = 24
+KNOWN_CODES = CITY + 1 + len(TEXTS) - len(NEW)
 
 
 def table(documents: int) -> DocidTable:
@@ -53,7 +54,9 @@ def started():
 
 
 def grown(model):
-    new_documents = NewDocuments(table(len(TEXTS)), ROWS, TEXTS, [[]] * len(TEXTS), VOCABULARY - 4)
+    new_documents = NewDocuments(
+        table(len(TEXTS)), ROWS, TEXTS, [[]] * len(TEXTS), VOCABULARY - 4, KNOWN_CODES
+    )
     return expand(model, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
 
 
@@ -153,7 +156,7 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         new_documents = NewDocuments(
             atomic(count), np.array([count - 1]), texts[:count], titles[:count],
-            VOCABULARY + number, 3,
+            VOCABULARY + number, FIRST_CODE + count - 1, 3,
         )  # fmt: skip
         model = expand(
             model, new_documents, start="spectral", text_vocabulary=VOCABULARY + number + 1, seed=0
@@ -173,7 +176,9 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
 
 def test_a_document_without_a_known_word_gets_a_row_of_zeros(started):
     texts = [*TEXTS[: -len(NEW)], [NEW_WORD], [NEW_WORD + 1, NEW_WORD]]
-    new_documents = NewDocuments(table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4)
+    new_documents = NewDocuments(
+        table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4, KNOWN_CODES
+    )
     model = expand(started, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
     rows = rows_of(model)
     assert np.isfinite(rows).all()

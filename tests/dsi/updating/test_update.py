@@ -19,6 +19,9 @@ from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from dsi import Index, versions
+from dsi.commands.info import info
+from dsi.export import export_index
+from dsi.indexing.build import train_index
 from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
@@ -102,6 +105,68 @@ def test_what_is_joined_to_a_strategy_changes_the_outcome(joined, kind, trained,
         assert bool(shared) == (kind == "semantic")
         kept = [code for code in range(rows) if code not in shared]
         assert (old[kept] == new[kept]).all()
+
+
+def shapes(index: Path) -> dict[str, tuple[int, ...]]:
+    network = Index.open(index, "cpu").model
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def exported_shapes(index: Path, out: Path) -> dict[str, tuple[int, ...]]:
+    export_index(index, out, "hf", network_only=True)
+    weights = load_file(out / "model.safetensors")
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_within_the_reserve_no_weight_changes_its_shape(kind, corpora, tmp_path):
+    index, new = tmp_path / "index", iter(NEW)
+    options = growing_corpus.options(kind, loop__steps=4, reserve=4)
+    train_index(corpora["old"], index, options)
+    before = shapes(index)
+
+    def added() -> list[str]:
+        number = next(new)
+        one = growing_corpus.part(corpora["full"], tmp_path / f"{number}", [number], ())
+        done = update_index(index, one, UpdateOptions(strategy="append"))
+        opened = Index.open(index, "cpu")
+        text = next(iter(one.documents())).text
+        assert opened.search([text], k=1)[0][0].doc_id == f"d{number}"
+        return [warning for warning in done.warnings if "reserve" in warning]
+
+    for left in (3, 2, 1, 0):
+        assert added() == []
+        assert Index.open(index, "cpu").table.reserved == left
+        assert shapes(index) == before
+        assert info(index).data["docids"]["reserve_left"] == left
+    codes = Index.open(index, "cpu").table.alphabet_size
+    assert added() == [
+        f"The reserve is used up: this version has more codes, from {codes} to {codes + 1}. "
+        "Exports of earlier versions have weights of other shapes"
+    ]
+    grown = {name for name, shape in shapes(index).items() if shape != before[name]}
+    assert all("shared" in name or "lm_head" in name or "embed" in name for name in grown)
+
+
+def test_within_the_reserve_an_export_keeps_its_shapes(corpora, tmp_path):
+    checkpoint = small.checkpoint("t5", tmp_path / "checkpoint", corpora["full"])
+    changes = {"loop__steps": 4, "model__pretrained": str(checkpoint)}
+    options = growing_corpus.options("semantic", reserve=len(NEW), **changes)
+    index = tmp_path / "index"
+    train_index(corpora["old"], index, options)
+    before = exported_shapes(index, tmp_path / "before")
+    update_index(index, corpora["new"], UpdateOptions(strategy="append"))
+    assert len(Index.open(index, "cpu")) == 40
+    assert exported_shapes(index, tmp_path / "after") == before
+
+
+@pytest.mark.parametrize("strategy", ["generative+frozen-rows", "instant"])
+def test_rows_of_the_reserve_are_trained_like_new_ones(strategy, corpora, tmp_path):
+    index = tmp_path / "index"
+    train_index(corpora["old"], index, growing_corpus.options("atomic", reserve=20))
+    update_index(index, corpora["new"], dataclasses.replace(QUICK, strategy=strategy))
+    assert found(index, corpora["full"], NEW) >= 0.9
+    assert Index.open(index, "cpu").table.reserved == 10
 
 
 def test_the_memory_grows_with_the_index(index, corpora):

@@ -1,0 +1,253 @@
+"""Fixed-dimensional encodings: the formula, number by number, and the error in practice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny_encoders
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.errors import InputError
+from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
+from docids.muvera import Muvera, MuveraOptions, TokenVectors, chamfer
+from docids.token_vectors import TokenEncoder
+
+WIDTH = 6
+
+
+def unit_tokens(lengths, seed, width=WIDTH):
+    rng = np.random.default_rng(seed)
+    texts = [rng.normal(size=(length, width)).astype(np.float32) for length in lengths]
+    return TokenVectors.of(
+        [text / np.linalg.norm(text, axis=1, keepdims=True) for text in texts], width
+    )
+
+
+def product(one, other):
+    return sum(float(a) * float(b) for a, b in zip(one, other, strict=True))
+
+
+def encoded_by_hand(muvera, vectors, document):
+    """The encoding of one text, from the definition."""
+    times, _, bits = muvera.planes.shape
+    kept = muvera.inner.shape[2]
+    whole = []
+    for time in range(times):
+        planes, inner = muvera.planes[time].T, muvera.inner[time].T
+        signs = [[product(vector, plane) > 0 for plane in planes] for vector in vectors]
+        short = [[product(vector, direction) for direction in inner] for vector in vectors]
+        for partition in range(1 << bits):
+            wanted = [bool(partition >> bit & 1) for bit in range(bits)]
+            there = [row for row, sign in enumerate(signs) if sign == wanted]
+            cell = [sum(short[row][place] for row in there) for place in range(kept)]
+            if document and there:
+                cell = [value / len(there) for value in cell]
+            elif document and vectors.size:
+                differing = [
+                    sum(a != b for a, b in zip(sign, wanted, strict=True)) for sign in signs
+                ]
+                cell = short[differing.index(min(differing))]
+            whole += cell
+    if muvera.final:
+        final = [0.0] * muvera.final
+        for value, bucket, sign in zip(whole, muvera.bucket, muvera.sign, strict=True):
+            final[bucket] += float(sign) * value
+        whole = final
+    return whole if document else [value / times for value in whole]
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(0, 5), max_size=4),
+    bits=st.integers(1, 3),
+    projection=st.sampled_from([2, WIDTH]),
+    final=st.sampled_from([0, 7]),
+    seed=st.integers(0, 5),
+)
+def test_encodings_are_those_of_the_definition(lengths, bits, projection, final, seed):
+    options = MuveraOptions(bits=bits, projection=projection, repetitions=2, final=final)
+    muvera = Muvera.draw(WIDTH, options, seed)
+    tokens = unit_tokens(lengths, seed)
+    for document, encode in ((True, muvera.documents), (False, muvera.queries)):
+        encoded = encode(tokens)
+        assert encoded.shape == (len(lengths), muvera.dimensions)
+        for row, one in enumerate(encoded):
+            by_hand = encoded_by_hand(muvera, tokens[row], document)
+            np.testing.assert_allclose(one, by_hand, atol=1e-5)
+
+
+def chamfer_by_hand(query, document):
+    return sum(max(product(q, p) for p in document) for q in query)
+
+
+def test_chamfer_by_hand():
+    query, documents = unit_tokens([3], 0)[0], unit_tokens([2, 0, 4], 1)
+    found = chamfer(query, documents, np.array([2, 1, 0]))
+    by_hand = [chamfer_by_hand(query, documents[2]), 0, chamfer_by_hand(query, documents[0])]
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)
+    assert chamfer(query[:0], documents, np.array([0])).tolist() == [0]
+
+
+@pytest.mark.parametrize("bits", [1, 3])
+def test_without_projections_an_encoding_never_exceeds_chamfer(bits):
+    # A query token meets the mean of document tokens, which are no nearer than the nearest.
+    options = MuveraOptions(bits=bits, projection=WIDTH, repetitions=3, final=0)
+    muvera = Muvera.draw(WIDTH, options, 0)
+    queries, documents = unit_tokens([3] * 30, 0), unit_tokens([5] * 30, 1)
+    products = muvera.queries(queries) @ muvera.documents(documents).T
+    for row in range(30):
+        exact = chamfer(queries[row], documents, np.arange(30))
+        assert (products[row] <= exact + 1e-4).all()
+
+
+def test_the_error_is_within_the_bound_of_the_paper():
+    # Theorem 2.1: for unit vectors, with probability 1 - delta, the product divided by the number
+    # of query tokens is within epsilon of Chamfer divided by it, for some number of hyperplanes of
+    # the order of log(m / delta) / epsilon and projections of the order of log(m / (epsilon delta))
+    # / epsilon^2; here with the constants 1 and 1, m tokens, and one repetition.
+    epsilon, delta, m, width = 0.5, 0.1, 8, 24
+    bits = int(np.ceil(np.log(m / delta) / epsilon))
+    projection = int(np.ceil(np.log(m / (epsilon * delta)) / epsilon**2))
+    queries, documents = unit_tokens([m] * 20, 0, width), unit_tokens([m] * 20, 1, width)
+    options = MuveraOptions(bits=bits, projection=projection, repetitions=1, final=0)
+    muvera = Muvera.draw(width, options, 0)
+    products = (muvera.queries(queries) @ muvera.documents(documents).T) / m
+    exact = np.array([chamfer(queries[row], documents, np.arange(20)) for row in range(20)]) / m
+    assert (np.abs(products - exact) <= epsilon).mean() >= 1 - delta
+
+
+def test_hyperplanes_reduce_the_error_and_repetitions_the_variance():
+    # Query tokens that have a near document token, as those of relevant documents do.
+    documents = unit_tokens([6] * 40, 1, 16)
+    noise = 0.1 * np.random.default_rng(2).normal(size=documents.vectors.shape)
+    near = documents.vectors + noise.astype(np.float32)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    queries = TokenVectors(near, documents.offsets)
+    exact = np.array([chamfer(queries[row], documents, np.array([row]))[0] for row in range(40)])
+
+    def products(seed=0, **size):
+        muvera = Muvera.draw(16, MuveraOptions(**{"projection": 16, "final": 0, **size}), seed)
+        return (muvera.queries(queries) * muvera.documents(documents)).sum(axis=1)
+
+    errors = [
+        float(np.abs(products(bits=bits, repetitions=8) - exact).mean()) for bits in (1, 2, 4, 6)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * errors[0]
+    spread = {
+        times: np.std(
+            [products(seed, bits=2, repetitions=times, projection=4) for seed in range(8)], axis=0
+        ).mean()
+        for times in (1, 9)
+    }
+    assert spread[9] < 0.5 * spread[1]
+
+
+def test_final_projections_preserve_products_on_average():
+    queries, documents = unit_tokens([4] * 50, 0), unit_tokens([6] * 50, 1)
+    options = MuveraOptions(bits=2, projection=WIDTH, repetitions=4, final=0)
+    whole = Muvera.draw(WIDTH, options, 0)
+    exact = whole.queries(queries) @ whole.documents(documents).T
+    estimates = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        total = whole.dimensions
+        short = dataclasses.replace(
+            whole,
+            bucket=rng.integers(32, size=total),
+            sign=rng.choice([-1.0, 1.0], size=total).astype(np.float32),
+            final=32,
+        )
+        estimates.append(short.queries(queries) @ short.documents(documents).T)
+    assert abs(float((np.mean(estimates, axis=0) - exact).mean())) < 0.05
+
+
+def test_the_seed_decides_and_directions_are_stored():
+    options = MuveraOptions(bits=2, projection=3, repetitions=2, final=5)
+    tokens = unit_tokens([3, 1], 0)
+    one, again, other = (Muvera.draw(WIDTH, options, seed) for seed in (0, 0, 1))
+    assert (one.documents(tokens) == again.documents(tokens)).all()
+    assert (one.documents(tokens) != other.documents(tokens)).any()
+    assert (Muvera.of(one.arrays()).queries(tokens) == one.queries(tokens)).all()
+
+
+def test_sizes_and_vectors_that_do_not_fit_are_refused():
+    for options, message in (
+        ({"bits": 11}, "--embedding.bits is 11"),
+        ({"projection": 0}, "--embedding.projection 0 is less than 1"),
+        ({"final": -1}, "--embedding.final -1 is negative"),
+    ):
+        with pytest.raises(InputError, match=message):
+            MuveraOptions(**options)
+    with pytest.raises(InputError, match=r"--embedding.bits changes nothing with --embedding.mod"):
+        EmbeddingOptions(bits=3)
+    muvera = Muvera.draw(WIDTH, MuveraOptions(bits=1), 0)
+    with pytest.raises(InputError, match="2 dimensions, and the encoding reads 6"):
+        muvera.documents(unit_tokens([1], 0, 2))
+
+
+WORDS = ["sea", "whale", "tide", "anchor", "sky", "cloud", "comet", "moss", "fern", "cedar"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    checkpoint = tiny_encoders.write_bert(folder / "bert", WORDS)
+    return tiny_encoders.write_sentence_transformer(folder / "st", checkpoint, pooling="mean")
+
+
+def test_token_vectors_have_norm_1_and_end_where_the_encoder_does(encoder):
+    tokens = TokenEncoder(encoder)
+    found = tokens.documents(["sea whale", "", " ".join(WORDS * 5)])
+    # [CLS] and [SEP] are tokens; 16 positions are the most that the encoder reads.
+    assert np.diff(found.offsets).tolist() == [4, 2, 16]
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-5)
+    alone = tokens.queries(["sea whale"])
+    np.testing.assert_allclose(alone[0], found[0], atol=1e-5)
+    assert tokens.documents(["sea"], np.float16).vectors.dtype == np.float16
+
+
+def test_the_mean_of_token_states_is_the_vector_of_a_mean_pooled_encoder(encoder):
+    tokens = TokenEncoder(encoder)._module.encode(["sea whale"], output_value="token_embeddings")
+    mean = np.asarray(tokens[0]).mean(axis=0)
+    plain = fit_embedder([], EmbeddingOptions(model=encoder), 0).encode(["sea whale"])[0]
+    np.testing.assert_allclose(mean / np.linalg.norm(mean), plain, atol=1e-5)
+
+
+def test_static_embeddings_have_no_token_vectors(tmp_path):
+    static = tiny_encoders.write_static(tmp_path / "static", {"sea": [1.0, 0.0]})
+    with pytest.raises(InputError, match="gives no token vectors"):
+        TokenEncoder(static)
+
+
+def test_an_embedder_of_token_vectors_is_stored_with_its_directions(encoder, tmp_path):
+    options = EmbeddingOptions(model=f"muvera:{encoder}", bits=2, projection=4, repetitions=3)
+    texts = ["sea whale tide", "sea", "cloud comet sky", ""]
+    embedder = fit_embedder(texts, options, 0)
+    vectors = embedder.encode(texts)
+    assert vectors.shape == (4, 48)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    save_embedder(embedder, options, tmp_path / "embedder")
+    opened, stored = open_embedder(tmp_path / "embedder")
+    assert stored == options
+    np.testing.assert_allclose(opened.encode(texts), vectors, atol=1e-5)
+
+
+def test_a_late_interaction_model_brings_its_head(tmp_path):
+    from sentence_transformers import MultiVectorEncoder
+
+    checkpoint = tiny_encoders.write_bert(tmp_path / "bert", WORDS)
+    model = MultiVectorEncoder(checkpoint, device="cpu")  # with a random head
+    model.save_pretrained(str(tmp_path / "late"), create_model_card=False)
+    tokens = TokenEncoder(str(tmp_path / "late"))
+    texts = ["sea whale", "tide"]
+    for ours, theirs in (
+        (tokens.documents(texts), model.encode_document(texts)),
+        (tokens.queries(texts), model.encode_query(texts)),
+    ):
+        for row, wanted in enumerate(theirs):
+            vectors = wanted.detach().numpy()
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            np.testing.assert_allclose(ours[row], vectors, atol=1e-5)
+    assert tokens.width == 128
