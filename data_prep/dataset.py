@@ -212,7 +212,8 @@ class DatasetInfo:
         version = fields.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise InputError(
-                f"dataset format version {version!r} where {FORMAT_VERSION} is read",
+                f"dataset format version {version!r} is not supported; "
+                f"this version reads {FORMAT_VERSION}",
                 where=where,
                 hint="Prepare the dataset again with this version of dsi-toolkit",
             )
@@ -250,7 +251,7 @@ class Dataset:
             raise InputError(
                 "no dataset here" if path.is_dir() else "no such folder",
                 where=path,
-                hint="Make one with: dsi prepare SOURCE --out DATASET",
+                hint="Create one with: dsi prepare SOURCE --out DATASET",
             )
         return cls(
             path, DatasetInfo.from_json(read_json(path / "dataset.json"), path / "dataset.json")
@@ -328,7 +329,7 @@ class Dataset:
             raise InputError(
                 f"no pseudo-queries of the generator {generator!r}",
                 where=self.path,
-                hint="Make them with: "
+                hint="Generate them with: "
                 + command_line("queries", self.path, "--generator", generator),
             )
         names = self.generators if generator is None else [generator]

@@ -160,9 +160,9 @@ def refuse_other_content(path: Path) -> None:
     """Raises InputError if `path` is a file or holds something other than a Dataset."""
     if path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").is_file():
         raise InputError(
-            "this folder holds something that is not a dataset",
+            "this folder holds files that are not a dataset",
             where=path,
-            hint="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this folder was not changed",
         )
     if path.exists() and not path.is_dir():
         raise InputError("this is a file, not a folder", where=path, hint="Choose another --out")

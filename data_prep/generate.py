@@ -163,7 +163,7 @@ def are_reused(dataset: Dataset, name: str) -> bool:
     raise InputError(
         f"no pseudo-queries of the generator {name!r}",
         where=dataset.path,
-        hint=f"Make them first: {command_line('queries', dataset.path, '--generator', name)}",
+        hint=f"Generate them first: {command_line('queries', dataset.path, '--generator', name)}",
     )
 
 

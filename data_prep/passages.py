@@ -35,7 +35,7 @@ class PassageOptions:
     def __post_init__(self) -> None:
         check_numbers(self, at_least_one=("passages",), not_negative=("overlap",))
         if self.passages is None and self.overlap:
-            raise InputError("--overlap means nothing without --passages", hint="Give both")
+            raise InputError("--overlap has no effect without --passages", hint="Give both")
         if self.passages is not None and self.overlap >= self.passages:
             raise InputError(
                 f"--overlap {self.overlap} is not less than --passages {self.passages}",

@@ -43,7 +43,7 @@ def import_sentence_transformers(what: str, where: str | os.PathLike[str] | None
             raise ImportError
     except ImportError:
         raise InputError(
-            f"{what} needs the package sentence-transformers, version 6 or later",
+            f"{what} requires the package sentence-transformers, version 6 or later",
             where=where,
             hint="pip install 'dsi-toolkit[embeddings]'",
         ) from None
@@ -71,9 +71,9 @@ def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]
                     and one not in ("grouped_mm", "batched_mm")
                 ):
                     raise InputError(
-                        f"{key} {one!r:.80} is none of the installed libraries'",
+                        f"{key} {one!r:.80} is not provided by the installed libraries",
                         where=where,
-                        hint=f"Choose from: {', '.join(BUILT_IN)}, or leave it out",
+                        hint=f"Choose from: {', '.join(BUILT_IN)}, or omit it",
                     )
         elif isinstance(value, Mapping):
             refuse_foreign_code(value, where)

@@ -85,7 +85,7 @@ class SplitSource:
                     f"--{split}-share {share}: there is a {split} split of {sizes[split]:,}"
                     " judgments already",
                     where=source.source,
-                    hint=f"Leave out --{split}-share",
+                    hint=f"Omit --{split}-share",
                 )
         judged: dict[str, set[str]] = {}
         for qrel in source.qrels():
@@ -189,5 +189,5 @@ def _check_shares(dev_share: float, test_share: float) -> None:
             raise InputError(f"--{name}-share {share} is negative")
     if dev_share + test_share >= 1:
         raise InputError(
-            f"--dev-share {dev_share} and --test-share {test_share} leave nothing to train on"
+            f"--dev-share {dev_share} and --test-share {test_share} leave no training queries"
         )

@@ -157,7 +157,7 @@ class Assignment:
             raise InputError(
                 f"not a folder of identifiers ({MANIFEST} is missing)",
                 where=folder,
-                hint="Make one with `dsi docids`",
+                hint="Create one with `dsi docids`",
             )
         manifest = read_json(folder / MANIFEST)
         embedder = open_embedder(folder / "embedder")[0] if (folder / "embedder").exists() else None
@@ -264,9 +264,9 @@ def refuse_other_content(folder: str | os.PathLike[str]) -> None:
         raise InputError("this is a file, not a folder", where=folder, hint="Choose another --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise InputError(
-            "this folder holds something that is not identifiers",
+            "this folder holds files that are not identifiers",
             where=folder,
-            hint="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this folder was not changed",
         )
     refuse_irreplaceable(folder, PARTS.__contains__)
 

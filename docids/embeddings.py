@@ -50,8 +50,8 @@ class EmbeddingOptions(MuveraOptions):
         changed = [name for name in of_muvera if getattr(self, name) != getattr(_MUVERA, name)]
         if changed and not self.model.startswith(MUVERA):
             raise InputError(
-                f"--embedding.{changed[0]} changes nothing with --embedding.model {self.model}",
-                hint=f"Leave it out, or take {MUVERA}NAME",
+                f"--embedding.{changed[0]} has no effect with --embedding.model {self.model}",
+                hint=f"Omit it, or take {MUVERA}NAME",
             )
 
 

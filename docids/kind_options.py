@@ -94,7 +94,7 @@ class KindOptions:
             raise InputError(
                 f"--collisions {self.collisions} does not fit the kind {kind!r}, whose identifiers "
                 "are unique as they are made",
-                hint="Leave it out",
+                hint="Omit it",
             )
         return replace(options, collisions=self.collisions)
 
@@ -105,13 +105,13 @@ class KindOptions:
         if self.reserve and not KINDS[kind].uses_new_codes:
             fitting = kinds_where(lambda known: known.uses_new_codes)
             raise InputError(
-                f"--reserve {self.reserve} changes nothing with the kind {kind!r}, whose new "
+                f"--reserve {self.reserve} has no effect with the kind {kind!r}, whose new "
                 "documents need no new codes",
-                hint=f"Leave it out, or choose from: {', '.join(fitting)}",
+                hint=f"Omit it, or choose from: {', '.join(fitting)}",
             )
         if self.reserve and shared and several_codes:
             raise InputError(
-                f"--reserve {self.reserve} changes nothing where documents share identifiers: new "
+                f"--reserve {self.reserve} has no effect where documents share identifiers: new "
                 "ones need no new codes",
                 hint="Leave out one of --reserve and --collisions share",
             )
@@ -133,10 +133,8 @@ class KindOptions:
                 continue
             if entry.name not in ("collisions", "reserve"):
                 raise InputError(
-                    f"--{entry.name}.* changes nothing with {chosen}",
-                    hint=f"Leave it out: it is about the kind {' or '.join(_readers(entry.name))}",
+                    f"--{entry.name}.* has no effect with {chosen}",
+                    hint=f"Omit it: it applies to the kind {' or '.join(_readers(entry.name))}",
                 )
             if kind is None:
-                raise InputError(
-                    f"--{entry.name} changes nothing with {chosen}", hint="Leave it out"
-                )
+                raise InputError(f"--{entry.name} has no effect with {chosen}", hint="Omit it")

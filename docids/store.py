@@ -114,7 +114,7 @@ def _open_array(file: Path) -> np.ndarray:
         raise InputError(
             f"damaged: not a numpy array ({error})",
             where=file,
-            hint="Make it again, or copy it whole",
+            hint="Create it again, or copy it completely",
         ) from None
     return array
 
@@ -153,10 +153,12 @@ def naming(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error), where=folder, hint="Make it again, or copy it whole") from None
+        raise InputError(
+            str(error), where=folder, hint="Create it again, or copy it completely"
+        ) from None
     except KeyError as error:
         raise InputError(f"it lacks its {error.args[0]!r}", where=folder) from None
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise InputError(
-            f"damaged ({error})", where=folder, hint="Make it again, or copy it whole"
+            f"damaged ({error})", where=folder, hint="Create it again, or copy it completely"
         ) from None

@@ -346,10 +346,10 @@ class DocidTable:
         if row < 0:
             raise InputError(
                 f"no document {doc_id!r} among {len(self)} identifiers",
-                hint="Ids are compared letter by letter: mind case and spaces",
+                hint="Ids must match exactly, including case and spaces",
             )
         if self.retired[row]:
-            raise InputError(f"document {doc_id!r} was deleted and has no identifier any more")
+            raise InputError(f"document {doc_id!r} was deleted and no longer has an identifier")
         return row
 
     def matrix(self, pad: int = PAD) -> npt.NDArray[np.int32]:
@@ -447,7 +447,7 @@ class DocidTable:
             raise InputError(
                 f"{len(wrong):,} of {len(doc_ids):,} documents are not in the index: "
                 f"{shown}{more}{known}",
-                hint="Ids are compared letter by letter: mind case and spaces",
+                hint="Ids must match exactly, including case and spaces",
             )
 
     def without_retired(self) -> DocidTable:

@@ -432,7 +432,7 @@ def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str
         raise InputError(
             f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, the model rows for "
             f"{rows}",
-            hint="Take the tokenizer that belongs to this checkpoint",
+            hint="Use the tokenizer that belongs to this checkpoint",
         )
 
 
@@ -509,7 +509,7 @@ def load_backbone(
     except unusable as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot make a model of it ({told:.300})", where=folder / CONFIG, hint=COPY
+            f"cannot build a model from it ({told:.300})", where=folder / CONFIG, hint=COPY
         ) from error
     placed: Any = model
     return placed.to(device).eval()
@@ -578,7 +578,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     refuse_foreign_code(stored, file)
     for key in ("auto_map", "quantization_config", "custom_pipelines"):
         if stored.get(key):
-            raise InputError(f"{key!r} has no place in an index", where=file)
+            raise InputError(f"{key!r} is not allowed in an index", where=file)
     architectures = stored.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise InputError("it names no architecture", where=file, hint=COPY)
@@ -694,7 +694,7 @@ def _architecture(stored: Mapping[str, Any], folder: Path) -> Any:
         known = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]}
     if name not in known:
         raise InputError(
-            f"{name!r:.80} is no encoder-decoder and no language model that is known here",
+            f"{name!r:.80} is neither an encoder-decoder nor a supported language model",
             where=folder / CONFIG,
         )
     return getattr(transformers, name)

@@ -202,7 +202,7 @@ def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | N
         return options
     raise InputError(
         f"{name} is {_a(options)}, not a {wanted.__name__}",
-        hint=f"Give dsi.{wanted.__name__}(...), or leave it out",
+        hint=f"Give dsi.{wanted.__name__}(...), or omit it",
     )
 
 

@@ -66,7 +66,7 @@ def vectors_of(
             if not bool(torch.isfinite(made).all()):
                 raise InputError(
                     "the encoder gives vectors that are not finite",
-                    hint="Its weights are damaged; take another --model.encoder",
+                    hint="Its weights are damaged; use another --model.encoder",
                 )
             found[rows] = made.cpu().numpy()
             if scratch is not None and (done % _KEEP == 0 or done == len(batches)):

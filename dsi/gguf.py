@@ -22,7 +22,7 @@ def checkpoint_location(name: str) -> tuple[str, dict[str, str]]:
         return name, {}
     if importlib.util.find_spec("gguf") is None:
         raise InputError(
-            "reading a GGUF file needs the package gguf, which is not installed",
+            "reading a GGUF file requires the package gguf, which is not installed",
             where=file,
             hint="pip install 'dsi-toolkit[gguf]'",
         )

@@ -555,7 +555,7 @@ class Index:
             )
             if bool((rows < 0).all(dim=1).any()):
                 raise InputError(
-                    "the model gives no document a number: its weights are damaged",
+                    "the model gives no document a finite score: its weights are damaged",
                     where=f"version {self.manifest.version} of the index",
                     hint=COPY,
                 )
@@ -612,7 +612,7 @@ class Index:
             more = f", nor {len(unknown) - 1:,} others that were named" if unknown[1:] else ""
             raise InputError(
                 f"no document {unknown[0]!r} among {len(self.table)} identifiers{more}",
-                hint="Ids are compared letter by letter: mind case and spaces",
+                hint="Ids must match exactly, including case and spaces",
             )
         return rows
 
@@ -629,7 +629,7 @@ class Index:
         if unknown is not None:
             raise InputError(
                 f"no document {unknown!r} among {len(self.table)} passages",
-                hint="Ids are compared letter by letter: mind case and spaces",
+                hint="Ids must match exactly, including case and spaces",
             )
         return np.array(rows, np.int64)
 
@@ -643,7 +643,7 @@ class Index:
         # A sum is finite only if all of its terms are, and takes a fraction of checking each.
         if not np.isfinite(scores.sum()):
             raise InputError(
-                "the lexical layer gives scores that are no numbers: its weights are damaged",
+                "the lexical layer gives scores that are not numbers: its weights are damaged",
                 where=f"version {self.manifest.version} of the index",
                 hint=COPY,
             )
@@ -662,7 +662,7 @@ def _refuse_no_text(queries: Sequence[str]) -> None:
     """Raises InputError if a query is not a string, or is blank."""
     for number, query in enumerate(queries, 1):
         if not isinstance(query, str):
-            raise InputError(f"query {number} is no text but {query!r:.80}")
+            raise InputError(f"query {number} is not text but {query!r:.80}")
         if not query.strip():
             raise InputError(f"query {number} of {len(queries)} is empty")
 

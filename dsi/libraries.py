@@ -60,6 +60,6 @@ def requiring(package: str, extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise InputError(
-            f"this needs the package {package} ({error})",
+            f"this requires the package {package} ({error})",
             hint=f"pip install 'dsi-toolkit[{extra}]'",
         ) from None

@@ -176,15 +176,15 @@ def _of_transformer(loaded: SentenceEncoder, pooling: Any) -> dict[str, Any]:
     kind = getattr(getattr(network, "config", None), "model_type", type(loaded.module[0]).__name__)
     if kind not in KINDS:
         raise _error(
-            f"{loaded.name!r} is a {kind}, no encoder-only model that an index can have",
-            "Take a BERT, MiniLM, E5, BGE, GTE, ModernBERT or XLM-RoBERTa, or static embeddings; "
+            f"{loaded.name!r} is a {kind}, not an encoder-only model that an index supports",
+            "Use a BERT, MiniLM, E5, BGE, GTE, ModernBERT or XLM-RoBERTa, or static embeddings; "
             "encoder-decoders are for --model.pretrained",
         )
     if type(pooling).__name__ != "Pooling":
         raise _unknown(loaded, pooling)
     if not pooling.include_prompt and (loaded.query_prompt or loaded.document_prompt):
         raise _error(
-            f"{loaded.name!r} leaves its prompts out when it pools, which is not known here",
+            f"{loaded.name!r} leaves its prompts out when it pools, which is not supported",
             "Choose an encoder that pools prompt and text together",
         )
     modes = pooling.pooling_mode
@@ -210,7 +210,7 @@ def _layer(module: Any) -> dict[str, Any]:
     names = {made.__name__: name for name, made in ACTIVATIONS.items()}
     if kind != "Dense" or type(module.activation_function).__name__ not in names:
         raise _error(
-            f"the encoder has a {kind} behind its pooling, which is not known here",
+            f"the encoder has a {kind} behind its pooling, which is not supported",
             "Choose one with Dense and Normalize modules only",
         )
     return {

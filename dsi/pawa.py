@@ -145,7 +145,7 @@ def add_pawa(model: PreTrainedModel, layers: int, *, seed: int = 0) -> PreTraine
     if name not in _CLASSES:
         raise InputError(
             f"--model.head pawa is made for the decoders of T5 and mT5, and this is a {name}",
-            hint="Take another --model.pretrained, or --model.head linear",
+            hint="Use another --model.pretrained, or --model.head linear",
         )
     config: Any = model.config
     network: Any = model

@@ -290,11 +290,11 @@ def check_settings(settings: Any, where: Path) -> None:
                 raise refuse(f"{name} is {settings.get(name)!r:.60}")
     elif not isinstance(config, dict) or config.get("model_type") not in KINDS:
         kind = config.get("model_type") if isinstance(config, dict) else config
-        raise refuse(f"{kind!r:.60} is no encoder-only model of transformers")
+        raise refuse(f"{kind!r:.60} is not an encoder-only model of transformers")
     else:
         for key in ("auto_map", "quantization_config", "custom_pipelines"):
             if config.get(key):
-                raise refuse(f"{key!r} has no place in an index")
+                raise refuse(f"{key!r} is not allowed in an index")
     if not isinstance(pooling, list) or not 0 < len(pooling) <= len(POOLINGS):
         raise refuse(f"pooling is {pooling!r:.60}")
     if any(name not in POOLINGS for name in pooling):

@@ -126,7 +126,7 @@ def place_of(model: PreTrainedModel) -> Place:
         raise InputError(
             f"--strategy edit knows the decoders of T5 and its kin, and language models with a "
             f"gated or GPT-2 feed-forward network; this is a {type(model).__name__}",
-            hint="Take another --strategy, such as generative+ewc",
+            hint="Use another --strategy, such as generative+ewc",
         )
     name = next(name for name, part in model.named_modules() if part is layer)
     return Place(name, layer, after, norm)

@@ -161,7 +161,7 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"--model.prompt {CHAT}: the tokenizer of {name!r} has no chat template",
-            hint=f"Write a template of your own, such as {DEFAULT_PROMPT!r}, or leave it out",
+            hint=f"Write a template of your own, such as {DEFAULT_PROMPT!r}, or omit it",
         )
     message = prompt.removeprefix(CHAT).removeprefix(":") or PLACE
     try:

@@ -40,7 +40,7 @@ def check_storable(tokenizer: Any, name: str) -> None:
     if type(tokenizer).__name__ not in PYTHON_CLASSES:
         raise InputError(
             f"an index cannot keep the tokenizer of {name!r}, a {type(tokenizer).__name__}",
-            hint=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or take another "
+            hint=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or use another "
             "checkpoint",
         )
 
@@ -80,7 +80,7 @@ def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
         if token is None:
             continue
         if token not in known:  # it would be added, but the model has no row for it
-            raise InputError(f"{name} {token!r:.60} is no token", where=file.parent / _SETTINGS)
+            raise InputError(f"{name} {token!r:.60} is not a token", where=file.parent / _SETTINGS)
         given[name] = token
     for name, kind in _WRAPPED.items():
         if isinstance(settings.get(name), kind):
@@ -104,15 +104,15 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
     name = settings.get("tokenizer_class")
     if name not in PYTHON_CLASSES:
         raise InputError(
-            f"the tokenizer {name!r:.80} is none that an index can have",
+            f"the tokenizer {name!r:.80} is not supported",
             where=folder / _SETTINGS,
-            hint="Copy the index again as a whole, or do not trust it",
+            hint="Copy the whole index again, or do not trust it",
         )
     for key, value in settings.items():
         # transformers saves pure-Python tokenizers as "custom".
         other = key == "backend" and value != "custom"
         if key.endswith(("_file", "_map")) or other:
-            raise InputError(f"{key!r:.80} has no place here", where=folder / _SETTINGS)
+            raise InputError(f"{key!r:.80} is not allowed here", where=folder / _SETTINGS)
     if (folder / "config.json").exists():
         raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")
     disable_code_prompt()

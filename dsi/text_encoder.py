@@ -149,7 +149,7 @@ class SentencepieceEncoder(TextEncoder):
         lines = _lines(texts, options.language, pairs=False)
         if not lines:
             raise InputError(
-                "the texts hold no word to make a vocabulary of",
+                "the texts contain no words for a vocabulary",
                 hint="Check the text column, or try --vocabulary.language none",
             )
         types = _types(lines)
@@ -185,7 +185,7 @@ class SentencepieceEncoder(TextEncoder):
             )
         except RuntimeError as error:
             raise InputError(
-                f"sentencepiece cannot make a vocabulary of {options.size} tokens ({error})",
+                f"sentencepiece cannot build a vocabulary of {options.size} tokens ({error})",
                 hint="Change --vocabulary.size",
             ) from None
         return cls(written.getvalue(), options.language, pairs)

@@ -24,7 +24,7 @@ from typing import IO, Any
 from data_prep.errors import InputError
 
 CHECKSUM = "xxh3_128"
-COPY = "Copy the index again as a whole, or go back with dsi rollback"
+COPY = "Copy the whole index again, or go back with dsi rollback"
 MOST_FILES = 100_000
 """Entries of a version's folder, and of what is under way, beyond which it is refused."""
 MOST_DEPTH = 32
@@ -105,7 +105,7 @@ def _refuse(path: Path, mode: int) -> None:
     }
     what = next((name for is_one, name in kinds.items() if is_one(mode)), "a device")
     raise InputError(
-        f"{what} has no place here: an index is made of plain files and folders of its own",
+        f"{what} is not allowed here: an index is made of plain files and folders of its own",
         where=path,
         hint="Copy what it leads to in its place (cp -rL), or copy the index again"
         if what == "a link"

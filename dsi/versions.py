@@ -245,7 +245,7 @@ def live(index: str | os.PathLike[str]) -> str:
         if there:
             back = command_line("rollback", Path(index), "--to", there[-1])
             choose = f", or choose a version: {back}"
-        raise InputError(wrong, where=pointer, hint=f"Copy the index again as a whole{choose}")
+        raise InputError(wrong, where=pointer, hint=f"Copy the whole index again{choose}")
     return name
 
 
@@ -433,7 +433,7 @@ class Writer:
             InputError: There is no such parent.
         """
         if parent is not None and parent not in names(self.index):
-            raise InputError(f"no version {parent!r} to grow out of", where=self.index)
+            raise InputError(f"no version {parent!r} to update", where=self.index)
         self.versions.mkdir(exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.versions))
         fresh.chmod(0o755)

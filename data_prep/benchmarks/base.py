@@ -121,7 +121,7 @@ class Benchmark:
                 f"{count:,} {what if what == 'documents' else f'{what} queries'} where the recipe "
                 f"of {self.name} gives {wanted}",
                 where=self.release or self.source,
-                hint="Check the release's files, or take it as it is with --any_size",
+                hint="Check the release's files, or accept it with --any_size",
             )
 
 

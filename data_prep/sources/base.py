@@ -151,7 +151,7 @@ def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> No
             flag = "--" + entry.name.replace("_", "-")
             used = ", ".join("--" + name.replace("_", "-") for name in sorted(uses))
             raise InputError(
-                f"{flag} means nothing for {form}",
+                f"{flag} has no effect for {form}",
                 hint=f"It takes: {used}" if used else "It takes no such options",
             )
 

@@ -153,7 +153,7 @@ class HuggingFace(JudgedByFiles):
             raise InputError(
                 f"{told}; there are: {', '.join(loaded)}",
                 where=self.source,
-                hint="Name the split of the documents with --documents-split",
+                hint="Specify the split of the documents with --documents-split",
             )
         return loaded[split]
 

@@ -77,7 +77,7 @@ class _Text:
             raise InputError(
                 f"not {self._file.encoding}",
                 where=self._path,
-                hint="Name the encoding with --encoding, for example latin-1",
+                hint="Specify the encoding with --encoding, for example latin-1",
             ) from None
         self._held += more
         return bool(more)
@@ -133,5 +133,5 @@ class _Text:
                 raise InputError(
                     "a number of too many digits",
                     where=where,
-                    hint="Write it as a text, in quotes",
+                    hint="Write it as a string, in quotes",
                 ) from None

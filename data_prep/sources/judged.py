@@ -69,7 +69,7 @@ class JudgedByFiles(Source):
                 raise InputError(
                     "judgments without queries",
                     where=f"--{split}-qrels {path}",
-                    hint="Name the file of the queries with --queries",
+                    hint="Specify the file of the queries with --queries",
                 )
             existing(path)
 
@@ -150,7 +150,7 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
                 raise InputError(
                     f"topic {count} has no field {name!r}; it has: {', '.join(fields) or 'none'}",
                     where=f"{path}:{line}",
-                    hint="Name the field with --topic-field" if name != "num" else None,
+                    hint="Specify the field with --topic-field" if name != "num" else None,
                 )
         yield Query(fields["num"], fields[options.topic_field.lower()])
     if not count:
@@ -196,7 +196,7 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
         yield qrel
     if not count:
         raise InputError(
-            "no judgment in it", where=path, hint="Remove the file, or put judgments into it"
+            "the file has no judgments", where=path, hint="Remove the file, or add judgments"
         )
 
 
@@ -279,7 +279,7 @@ def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: st
             raise InputError(
                 f"column {name!r:.60} may be the relevance",
                 where=where,
-                hint="Name the column of the relevance with --qrels-relevance-column",
+                hint="Specify the column of the relevance with --qrels-relevance-column",
             )
 
 

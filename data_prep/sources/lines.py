@@ -29,7 +29,7 @@ def lines(
     encoding: str = "utf-8",
     *,
     noun: str = "file",
-    hint: str = "Name the encoding with --encoding, for example latin-1",
+    hint: str = "Specify the encoding with --encoding, for example latin-1",
 ) -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, line with its end) of a text file, compressed or not.
 
@@ -72,7 +72,7 @@ def lines(
                     raise InputError(
                         f"a line of more than {LONGEST_LINE:,} bytes",
                         where=f"{path}:{number}",
-                        hint="Part it into several documents",
+                        hint="Split it into several documents",
                     )
                 yield number, line
         except UnicodeError as error:

@@ -54,7 +54,7 @@ def _opened(path: Path) -> Any:
 
     if is_stream(existing(path)):
         raise InputError(
-            "Parquet cannot be read from a pipe, as it is read from its end",
+            "Parquet cannot be read from a pipe, as its index is at the end",
             where=path,
             hint="Write it to a file",
         )

@@ -54,9 +54,9 @@ def kind_of(path: Path, given: str | None = None) -> str:
     if first in ("{", "["):
         return ".json"
     raise InputError(
-        "nothing says the format of this table",
+        "cannot tell the format of this table",
         where=path,
-        hint=f"Name it with --format: {', '.join(FORMATS)}",
+        hint=f"Specify it with --format: {', '.join(FORMATS)}",
     )
 
 
@@ -89,7 +89,7 @@ def records(
         raise InputError(
             "--header names the columns of CSV and TSV; JSON and Parquet name their own",
             where=path,
-            hint="Leave --header away, or name columns with --id-column and the like",
+            hint="Omit --header, or name columns with --id-column and the like",
         )
     if kind == PARQUET:
         return parquet_rows(path, columns)
@@ -122,7 +122,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             raise InputError(
                 "a number of too many digits",
                 where=f"{path}:{number}",
-                hint="Write it as a text, in quotes",
+                hint="Write it as a string, in quotes",
             ) from None
         yield number, _checked(record, f"{path}:{number}", "Write one JSON object a line")
 
@@ -138,7 +138,7 @@ def _checked(record: Any, where: str, hint: str) -> dict[str, Any]:
         raise InputError("not a JSON object", where=where, hint=hint)
     if isinstance(record, _Repeating):
         raise InputError(
-            f"the key {record.key!r:.60} is there twice",
+            f"the key {record.key!r:.60} appears twice",
             where=where,
             hint="Give each key of an object a name of its own",
         )
@@ -192,7 +192,7 @@ def _table_records(
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise InputError(
-            f"the column {twice[0]!r:.60} is there twice",
+            f"the column {twice[0]!r:.60} appears twice",
             where=path,
             hint="Give each column a name of its own",
         )
@@ -243,7 +243,7 @@ def pick_column(
     raise InputError(
         f"{missing}; there are: {', '.join(f'{name!r:.40}' for name in columns)}",
         where=where,
-        hint=f"Name the column of the {what} with {option}"
+        hint=f"Specify the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
     )
 
@@ -376,7 +376,7 @@ def as_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InputError(f"column {column!r} holds {value!r:.60}, which is no text", where=where)
+        raise InputError(f"column {column!r} holds {value!r:.60}, which is not text", where=where)
     return value
 
 

@@ -75,7 +75,7 @@ class Sqlite(JudgedByFiles):
             raise InputError(
                 f"{told}; there are: {', '.join(there) or 'none'}",
                 where=self.path,
-                hint="Name the table of the documents with --table",
+                hint="Specify the table of the documents with --table",
             )
         return str(wanted)
 
@@ -94,9 +94,9 @@ class Sqlite(JudgedByFiles):
         except sqlite3.OperationalError as error:
             locked = "locked" in str(error) or "busy" in str(error)
             raise InputError(
-                "another process writes to it" if locked else f"SQLite says: {error}",
+                "another process is writing to it" if locked else f"SQLite says: {error}",
                 where=self.path,
-                hint="Wait until it has ended, and run this again" if locked else None,
+                hint="Wait until it is finished, then run this again" if locked else None,
             ) from None
         except sqlite3.DatabaseError as error:
             raise InputError(f"a damaged SQLite database ({error})", where=self.path) from None

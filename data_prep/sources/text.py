@@ -111,7 +111,7 @@ class Text(JudgedByFiles):
                 raise InputError(
                     f"a text of more than {LONGEST_RECORD:,} characters",
                     where=file,
-                    hint="Part it into several files",
+                    hint="Split it into several files",
                 )
             parts.append(line)
         return "".join(parts)

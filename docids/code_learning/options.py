@@ -63,7 +63,7 @@ class LearningOptions:
             raise InputError(
                 f"--learned.width {self.width} is about the small network, which --learned.model "
                 f"{self.model} replaces",
-                hint="Leave one of the two out",
+                hint="Omit one of them",
             )
         if not self.lr > 0:
             raise InputError(f"lr is {self.lr}", hint="Give a number above 0")
@@ -71,4 +71,4 @@ class LearningOptions:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}", hint="Give 0 or more")
         if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")
+            raise InputError(f"least_use is {self.least_use}", hint="Give a number from 0 to 1")

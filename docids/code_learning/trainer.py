@@ -167,7 +167,7 @@ class CodebookTrainer:
                 raise InputError(
                     f"the loss of learned codes is {loss.item()} at position {level + 1}",
                     where=f"--learned.lr {self.options.lr:g}",
-                    hint="Take a lower learning rate",
+                    hint="Use a lower learning rate",
                 )
             self.optimizer.zero_grad()
             loss.backward()

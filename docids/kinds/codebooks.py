@@ -172,6 +172,6 @@ def refuse_collapse(
                 f"the codebook of level {first + level} has collapsed: {len(shares)} of {size} "
                 f"codes are {whose}, as unevenly as {perplexity:.1f} equal ones would be",
                 where=f"{option} {least:g}",
-                hint="Take fewer levels, smaller codebooks or other document vectors, or lower "
+                hint="Use fewer levels, smaller codebooks or other document vectors, or lower "
                 "this threshold",
             )

@@ -55,7 +55,7 @@ class QuantizationOptions:
                 f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
             )
         if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", hint="Give a share from 0 to 1")
+            raise InputError(f"least_use is {self.least_use}", hint="Give a number from 0 to 1")
 
 
 class Quantized(Kind):

@@ -66,7 +66,7 @@ class Url(TextKind):
             if options.column == "url" and not url.strip():
                 raise InputError(
                     f"document {doc_id!r} has no URL, which --url.column url asks for",
-                    hint="Prepare the dataset with --url_column, or leave --url.column out",
+                    hint="Prepare the dataset with --url_column, or omit --url.column",
                 )
             yield [" ".join(url_words(named[options.column]))]
 

@@ -97,7 +97,7 @@ def _evaluate_several(
     from dsi.evaluation.measures import evaluate_run
 
     if flags.run is not None:
-        raise InputError("--run is for one index", hint="Leave it out, or name one index")
+        raise InputError("--run is for one index", hint="Omit it, or name one index")
     for path in paths:
         if not path.exists():
             raise InputError("no such index or run", where=path)
@@ -138,7 +138,7 @@ def disambiguated(systems: Sequence[Measured]) -> list[Measured]:
     names = Counter(each.name for each in systems)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        raise InputError(f"{twice[0]} is there twice", hint="Name each index and run once")
+        raise InputError(f"{twice[0]} appears twice", hint="Name each index and run once")
     return [
         replace(each, options={}) if times[label_of(each, varied), each.seed] > 1 else each
         for each in systems
@@ -371,7 +371,7 @@ def _refuse_search_arguments(flags: SearchArguments) -> None:
     for name in flags.given():
         raise InputError(
             f"--{name} is for an index, and a run file was given",
-            hint=f"Leave --{name} out, or give the folder of an index",
+            hint=f"Omit --{name}, or give the folder of an index",
         )
 
 

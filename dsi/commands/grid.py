@@ -144,7 +144,7 @@ def cells_of(
         if name not in types:
             raise InputError(f"unknown option {name!r} in the grid", hint="See dsi train --help")
     if len(set(seeds)) < len(seeds) or not seeds:
-        raise InputError("seeds are to be different ones", where="--seeds")
+        raise InputError("the seeds must differ", where="--seeds")
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]

@@ -54,7 +54,7 @@ def info(
     if curves is not None:
         _draw(index, curves, curves_of or live)
     elif curves_of is not None:
-        raise InputError("--curves_of means nothing without --curves", hint="Give --curves FILE")
+        raise InputError("--curves_of has no effect without --curves", hint="Give --curves FILE")
     manifests = versions.all(index)
     current = next(manifest for manifest in manifests if manifest.version == live)
     compared = {}

@@ -73,7 +73,7 @@ def prepare(
     if passages.passages is not None and drop_duplicate_texts:
         raise InputError(
             "--drop-duplicate-texts would compare passages, not documents",
-            hint="Leave it out, or --passages",
+            hint="Omit it, or --passages",
         )
     refuse_other_content(out)
     found = detect(source, options)

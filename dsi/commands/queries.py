@@ -93,7 +93,7 @@ def queries(
         if not isinstance(options, MemoryOptions) or options.folder is not None:
             raise InputError(
                 "--train_generator trains the generator 'memory'",
-                hint="Leave out --generator and --memory.folder, or --train_generator",
+                hint="Omit --generator and --memory.folder, or --train_generator",
             )
         trained = options
         Processes().in_main_process(lambda: train_memory(opened, trained))
@@ -124,8 +124,8 @@ def _options_of(
     for group, given in groups.items():
         if type(given) is not needed and given != type(given)():
             raise InputError(
-                f"--{group}.* changes nothing with --generator {generator}",
-                hint=f"Leave it out, or take --generator {group}",
+                f"--{group}.* has no effect with --generator {generator}",
+                hint=f"Omit it, or use --generator {group}",
             )
     options = next((given for given in groups.values() if type(given) is needed), needed())
     said = {"per_doc": per_doc, "seed": seed}

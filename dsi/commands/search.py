@@ -88,12 +88,12 @@ def search(
     if flags.run is not None and reorder:
         raise InputError(
             "--reorder changes the order that is shown, and --run is in the order of scores",
-            hint="Leave one of the two out",
+            hint="Omit one of them",
         )
     if flags.run is not None and (text or explain):
         raise InputError(
             f"--{'text' if text else 'explain'} adds to what is shown, and --run shows nothing",
-            hint="Leave one of the two out",
+            hint="Omit one of them",
         )
     asked: list[Query] | None = None
     if queries is not None:
@@ -111,7 +111,7 @@ def search(
 
     processes = Processes()
     if explain and processes.count > 1 and deepspeed is not None:
-        raise InputError("--explain needs the whole model", hint="Leave --deepspeed out")
+        raise InputError("--explain needs the whole model", hint="Omit --deepspeed")
     if processes.count > 1 and asked is None:
         raise InputError("several processes cannot share a prompt", hint="Give --queries FILE")
     opened = processes.together(lambda: Index.open(index, flags.device))

@@ -67,7 +67,7 @@ def train(
     docids_folder = options.given_docids
     refuse_unused(options, docids_folder)
     if documents is not None and not dry_run:
-        raise InputError("--documents means nothing without --dry-run", hint="Leave it out")
+        raise InputError("--documents has no effect without --dry-run", hint="Omit it")
     with _prepared_dataset(dataset, source, passages, dry_run) as folder:
         if dry_run:
             from dsi.indexing.dry_run import plan_training
@@ -134,7 +134,7 @@ def _prepared_dataset(
     there = (given / "dataset.json").is_file()
     if there and passages != PassageOptions():
         raise InputError(
-            "--passages means nothing for a dataset, which is prepared already", where=given
+            "--passages has no effect for a dataset, which is prepared already", where=given
         )
     options_given = source != SourceOptions() or passages != PassageOptions()
     if dry_run and not there and not given.exists() and not options_given:
@@ -144,7 +144,7 @@ def _prepared_dataset(
         raise InputError(
             "several processes train on a dataset only",
             where=given,
-            hint=f"Make one first: {command_line('prepare', given, '--out', 'DATASET')}",
+            hint=f"Create one first: {command_line('prepare', given, '--out', 'DATASET')}",
         )
     with tempfile.TemporaryDirectory() as scratch:
         made = dataset_of(os.fspath(given), Path(scratch) / "dataset", source, passages)

@@ -50,7 +50,7 @@ class EvaluationQueries:
             raise InputError(
                 "no test query asks for a document of this corpus",
                 where=corpus.path,
-                hint="Take larger increments, or a dataset with more test queries",
+                hint="Use larger increments, or a dataset with more test queries",
             )
         documents = list(corpus.documents())
         return cls(

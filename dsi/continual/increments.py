@@ -84,9 +84,9 @@ def split_dataset(
     if out.is_dir() and any(out.iterdir()) and not (out / _SPLIT).is_file():
         refuse_other_content(out)
         raise InputError(
-            "this folder holds something that is not a split dataset",
+            "this folder holds files that are not a split dataset",
             where=out,
-            hint="Choose another --out; this one is left as it is",
+            hint="Choose another --out; this folder was not changed",
         )
     refuse_irreplaceable(out, _is_part)
     if documents is not None and documents < 1:
@@ -155,6 +155,6 @@ def read_split(folder: Path) -> dict[str, Any]:
         raise InputError(
             "not a split dataset (split.json is missing)",
             where=folder,
-            hint="Make one with: dsi split DATASET --out FOLDER",
+            hint="Create one with: dsi split DATASET --out FOLDER",
         )
     return read_json(folder / _SPLIT)

@@ -62,7 +62,7 @@ class ContinualOptions(ComparisonOptions):
             raise InputError("--strategies names one twice")
         if self.update.strategy != UpdateOptions().strategy:
             raise InputError(
-                "--update.strategy changes nothing here", hint="Name it among --strategies"
+                "--update.strategy has no effect here", hint="Name it among --strategies"
             )
 
 
@@ -113,7 +113,7 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
     if not file.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise InputError(
-                "this folder holds something else", where=out, hint="Choose another --out"
+                "this folder holds other files", where=out, hint="Choose another --out"
             )
         write_json(file, wanted)
     elif with_current_names(read_json(file)) != wanted:

@@ -104,7 +104,7 @@ def gather_examples(
     found = {task: examples for task, examples in found.items() if len(examples)}
     if not found:
         raise InputError(
-            "nothing to train on: the tasks with a share have no examples",
+            "nothing to train on: no task with a proportion above 0 has examples",
             where=dataset.path,
             hint="Give --mix.pseudo or --mix.indexing a share",
         )

@@ -42,9 +42,9 @@ class MixOptions:
         check_choices(self, "mix")
         if self.ratio is not None and self.indexing:
             raise InputError(
-                f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both say how much "
-                "is indexing",
-                hint="Leave one of them out",
+                f"--mix.ratio {self.ratio} and --mix.indexing {self.indexing} both set the "
+                "proportion of indexing",
+                hint="Omit one of them",
             )
         if self.ratio is not None and not (self.pseudo or self.labelled):
             raise InputError(

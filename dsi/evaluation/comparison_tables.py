@@ -218,7 +218,7 @@ def refuse_other_formats(files: Sequence[Path]) -> None:
     for file in files:
         if file.suffix not in FORMATS:
             raise InputError(
-                "nothing says the format of this table",
+                "cannot tell the format of this table",
                 where=f"--table {file}",
                 hint=f"End its name in one of {', '.join(FORMATS)}",
             )

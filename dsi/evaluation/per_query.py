@@ -25,7 +25,7 @@ def refuse_other_format(file: Path | None) -> None:
     """
     if file is not None and file.suffix not in SUFFIXES:
         raise InputError(
-            "nothing says the format of this file",
+            "cannot tell the format of this file",
             where=f"--per_query {file}",
             hint=f"End its name in one of {', '.join(SUFFIXES)}",
         )

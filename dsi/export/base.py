@@ -75,7 +75,7 @@ def export_index(
     """
     index = Index.open(path, "cpu")
     if out.exists() and not (out / SETTINGS).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("something else is here", where=out, hint="Choose another folder")
+        raise InputError("this folder holds other files", where=out, hint="Choose another folder")
     if index.lexical is not None and not network_only:
         raise InputError(
             "this index ranks with a lexical layer, which other engines do not have",
@@ -90,7 +90,7 @@ def export_index(
             "documents share identifiers or have several, and an engine's table has one of its own "
             "for each",
             where=path,
-            hint="Take a kind that gives each document an identifier of its own "
+            hint="Use a kind that gives each document an identifier of its own "
             "(--collisions extend)",
         )
     with replacing_folder(out) as fresh:

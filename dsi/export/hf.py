@@ -119,13 +119,13 @@ def _refuse_others(model: Any, text: Any) -> None:
 
     if pooled(model):
         raise InputError(
-            "the format hf: a decoder behind a pretrained encoder is no architecture of "
-            "transformers",
+            "the format hf: a decoder behind a pretrained encoder is not a transformers "
+            "architecture",
             hint="Export as static, or train from --model.pretrained",
         )
     if hasattr(model, "pawa"):
         raise InputError(
-            "the format hf: an output layer of --model.head pawa is none that an engine knows",
+            "the format hf: an output layer of --model.head pawa is not supported by any engine",
             hint="Export as static, or train with --model.head linear",
         )
     if edited_layer(model) is not None:
@@ -136,7 +136,7 @@ def _refuse_others(model: Any, text: Any) -> None:
         )
     if not isinstance(text, (TemplateEncoder, PretrainedEncoder)):
         raise InputError(
-            "the format hf: the vocabulary of a model from scratch is no tokenizer of transformers",
+            "the format hf: the vocabulary of a model from scratch is not a transformers tokenizer",
             hint="Export as static, or train from --model.pretrained",
         )
     if not is_prompted(model) and model.config.model_type not in _SHARED:

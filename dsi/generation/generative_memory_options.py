@@ -46,7 +46,7 @@ class MemoryOptions(SamplingOptions):
             at_least_one=("width", "layers", "steps", "pairs"),
         )
         if self.width % 64:
-            raise InputError(f"--memory.width {self.width} is no multiple of 64")
+            raise InputError(f"--memory.width {self.width} is not a multiple of 64")
         if self.vocabulary < 100:
             raise InputError(f"--memory.vocabulary {self.vocabulary} is less than 100 tokens")
         if not 0 < self.lr < 1:

@@ -90,7 +90,7 @@ def fit(
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss of the generative memory is {loss} at step {step + 1}",
-                hint="Lower --memory.lr, or take --memory.precision fp32",
+                hint="Lower --memory.lr, or use --memory.precision fp32",
             )
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(placed.parameters(), 1.0)
@@ -148,7 +148,7 @@ def _start(
         model, tokenizer = load_writer(options.pretrained)
         if not model.config.is_encoder_decoder:
             raise InputError(
-                f"{options.pretrained!r} is a {model.config.model_type}, no encoder-decoder",
+                f"{options.pretrained!r} is a {model.config.model_type}, not an encoder-decoder",
                 where="--memory.pretrained",
                 hint="Choose a T5, mT5, Flan-T5, BART or mBART",
             )

@@ -93,7 +93,7 @@ def check_stored(folder: Path) -> None:
         asked = sum(parameter.numel() for parameter in network.parameters())
     except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
         told = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"no model can be made of it ({told:.200})", where=folder) from None
+        raise InputError(f"cannot build a model from it ({told:.200})", where=folder) from None
     # Position tables are computed, not stored.
     if asked > 2 * stored + _MOST_COMPUTED:
         raise InputError(

@@ -117,7 +117,7 @@ class Sampler:
             what = "its tokenizer has no chat template" if self.causal else "it does not chat"
             raise InputError(
                 f"--seq2seq.chat is for instruction-tuned models, and {what}",
-                hint="Leave it out, or give the -it or -instruct version of the model",
+                hint="Omit it, or give the -it or -instruct version of the model",
             )
         self._system = system
 

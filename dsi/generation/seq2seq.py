@@ -57,7 +57,7 @@ class Seq2SeqOptions(SamplingOptions):
         if self.system and not self.chat:
             raise InputError(
                 "--seq2seq.system is the first message of a chat, and --seq2seq.chat is not set",
-                hint="Give --seq2seq.chat true, or leave it out",
+                hint="Give --seq2seq.chat true, or omit it",
             )
         if ("{language}" in self.prompt) != bool(self.prompt_languages):
             raise InputError(

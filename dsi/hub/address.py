@@ -51,7 +51,7 @@ class Repository:
         found = _NAME.fullmatch(SCHEME.sub("", text))
         if found is None or ".." in text:
             raise InputError(
-                f"{text!r:.100} is no repository of the hub",
+                f"{text!r:.100} is not a repository on the hub",
                 hint="Give user/name, user/name@revision or datasets/user/name",
             )
         return cls(found["name"], found["kind"] is not None, found["revision"])
@@ -90,7 +90,7 @@ def reporting_problems(repository: Repository) -> Iterator[None]:
         told = getattr(error, "server_message", None) or "no message"
         hint = "Log in with: hf auth login" if status in (401, 403) else None
         raise InputError(
-            f"the hub refuses ({status}: {told!s:.200})", where=where, hint=hint
+            f"the hub rejected the request ({status}: {told!s:.200})", where=where, hint=hint
         ) from None
     except errors.HFValidationError as error:
         raise InputError(f"{error!s:.200}", where=where) from None

@@ -98,7 +98,7 @@ def contents_of(folder: Path, *, corpus: bool = True) -> Contents:
     if (folder / "dataset.json").is_file():
         if not corpus:
             raise InputError(
-                "a dataset without its texts is nothing",
+                "a dataset without texts has no content",
                 where="--without_corpus",
                 hint="Push the index that was trained on it",
             )

@@ -60,7 +60,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
             file is damaged, or the hub cannot be reached.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("there is something here already", where=out, hint="Name a new folder")
+        raise InputError("the folder exists already", where=out, hint="Name a new folder")
     client = hub()
     with reporting_problems(repository):
         info = client.repo_info(
@@ -118,7 +118,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
         raise InputError(
             f"the repository holds no {what} (it has no file {needed!r})",
             where=where,
-            hint=f"Choose one that dsi push has made{other}",
+            hint=f"Choose one that was created by dsi push{other}",
         )
     return [name for name in names if ours.fullmatch(name)]
 

@@ -81,9 +81,9 @@ def push(
         is_public = not client.repo_info(place.name, repo_type=place.kind).private
         if is_public and not public:
             raise InputError(
-                f"everybody can read this repository, and it would get {plan.contents.text}",
+                f"this repository is public, and would receive {plan.contents.text}",
                 where=f"hf://{place}",
-                hint="Add --public if that is meant, or make the repository private",
+                hint="Add --public if that is intended, or make the repository private",
             )
         if place.revision is not None:
             client.create_branch(

@@ -74,7 +74,7 @@ def make_training_run(
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
             f"through dropout, and {prepared.checkpoint or options.model.encoder!r} has none",
-            hint="Leave the term out",
+            hint="Omit the term",
         )
     return Run(
         model=model.to(device),

@@ -229,9 +229,9 @@ def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
         inside = [entry.name for entry in work.iterdir()] if work.is_dir() else []
         if not found <= {"lock", "versions", "training"} or not all(map(is_leftover, inside)):
             raise InputError(
-                "this folder holds something that is not an index",
+                "this folder holds files that are not an index",
                 where=out,
-                hint="Choose another --out; this one is left as it is",
+                hint="Choose another --out; this folder was not changed",
             )
     return None
 

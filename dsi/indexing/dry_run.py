@@ -93,7 +93,7 @@ def plan_training(
     total = sum(shares.values())
     if not total and options.loop.total:
         raise InputError(
-            "nothing to train on: the tasks with a share have no examples",
+            "nothing to train on: no task with a proportion above 0 has examples",
             where=dataset,
             hint="Give --mix.pseudo or --mix.indexing a share",
         )

@@ -95,14 +95,14 @@ class TrainingOptions(KindOptions):
         self._check_head()
         if not self.mix.proportions["indexing"] and self.rehearsal != RehearsalOptions():
             raise InputError(
-                "--rehearsal.* changes nothing while the indexing task has no share",
-                hint="Give --mix.indexing a share, for example 1, or leave it out",
+                "--rehearsal.* has no effect while the indexing task has no share",
+                hint="Give --mix.indexing a share, for example 1, or omit it",
             )
         if self.optimizer.rows == "touched" and self.sam.rho:
             raise InputError(
                 f"--sam.rho {self.sam.rho} perturbs all weights, and --optimizer.rows touched has "
                 "gradients of some rows only",
-                hint="Leave one of them out",
+                hint="Omit one of them",
             )
         if self.loop.track is not None:
             check_trackers(self.loop.track)
@@ -140,16 +140,16 @@ class TrainingOptions(KindOptions):
         if form != "codes":
             fitting = kinds_where(lambda kind: kind.form == "codes")
             raise InputError(
-                f"--model.head {self.model.head} is about identifiers of several codes of one "
+                f"--model.head {self.model.head} requires identifiers of several codes of one "
                 f"alphabet, and --docids {self.docids} gives "
                 + ("one code" if form == "atomic" else "text"),
                 hint=f"Choose --docids from: {', '.join(fitting)}; or --model.head linear",
             )
         if self.lora.rank:
             raise InputError(
-                f"--model.head {self.model.head} and --lora.rank {self.lora.rank} do not go "
-                "together: a search runs the adapted output layer on plain layers only",
-                hint="Leave one of them out",
+                f"--model.head {self.model.head} and --lora.rank {self.lora.rank} cannot be "
+                "combined: a search runs the adapted output layer on plain layers only",
+                hint="Omit one of them",
             )
 
     def _check_tokens(self) -> None:
@@ -173,7 +173,7 @@ class TrainingOptions(KindOptions):
             raise InputError(
                 f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
                 "dropout, and --model.dropout is 0",
-                hint="Give --model.dropout 0.1, or leave the term out",
+                hint="Give --model.dropout 0.1, or omit the term",
             )
         if not self.objectives.needs_teacher:
             return
@@ -182,11 +182,11 @@ class TrainingOptions(KindOptions):
             raise InputError(
                 f"--objectives.{asking}.weight {weights[asking]} is about probabilities over the "
                 "whole alphabet, and --loop.score is constrained",
-                hint="Take --loop.score model, or leave the term out",
+                hint="Use --loop.score model, or omit the term",
             )
         if not (self.mix.pseudo or self.mix.labelled):
             raise InputError(
                 f"--objectives.{asking}.weight {weights[asking]} asks a teacher about queries, "
                 "and --mix.pseudo and --mix.labelled are 0",
-                hint="Give queries a share, or leave the term out",
+                hint="Give queries a share, or omit the term",
             )

@@ -119,10 +119,10 @@ def prepare(
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
     if not any(text.known([one])[0] for one in texts):
         raise InputError(
-            f"the tokenizer of {checkpoint or options.model.encoder!r} knows nothing of any "
+            f"the tokenizer of {checkpoint or options.model.encoder!r} covers no word of any "
             "document",
-            hint="Take a checkpoint for the language of the corpus, or check that its tokenizer's "
-            "files are whole",
+            hint="Use a checkpoint for the language of the corpus, or check that its tokenizer's "
+            "files are complete",
         )
     _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
     tokens = text.encode_documents(texts, text.longest)
@@ -244,8 +244,8 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     if options.model.codebooks and not isinstance(KINDS[kind], Quantized):
         fitting = kinds_where(lambda each: isinstance(each, Quantized))
         raise InputError(
-            f"--model.codebooks true is about identifiers with codebooks, and these are {kind!r}",
-            hint=f"Take {' or '.join(f'--docids {name}' for name in fitting)}, or leave it out",
+            f"--model.codebooks true requires identifiers with codebooks, and these are {kind!r}",
+            hint=f"Take {' or '.join(f'--docids {name}' for name in fitting)}, or omit it",
         )
 
 
@@ -344,7 +344,7 @@ def _ask_teacher(
         raise InputError(
             f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
             "about documents with one identifier, and here some have several",
-            hint="Leave the term out, or take a kind that gives one identifier to each",
+            hint="Omit the term, or use a kind that gives one identifier to each",
         )
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
@@ -384,8 +384,8 @@ def _tokenizer(name: str, prompt: str | None) -> TextEncoder:
         return template_encoder(tokenizer, prompt, name)
     if prompt is not None:
         raise InputError(
-            f"--model.prompt {prompt!r:.60} is about language models, and {name!r} is an "
+            f"--model.prompt {prompt!r:.60} requires a language model, and {name!r} is an "
             "encoder-decoder",
-            hint="Leave it out",
+            hint="Omit it",
         )
     return PretrainedEncoder(tokenizer)

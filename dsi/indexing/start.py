@@ -60,8 +60,8 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
     if unread and options.embedding != EmbeddingOptions():
         of_vectors = kinds_where(lambda each: each.uses_vectors)
         raise InputError(
-            f"--embedding.* changes nothing with {chosen}",
-            hint=f"Leave it out: it is about the kinds {', '.join(of_vectors)}",
+            f"--embedding.* has no effect with {chosen}",
+            hint=f"Omit it: it applies to the kinds {', '.join(of_vectors)}",
         )
 
 
@@ -83,8 +83,8 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
     asked = _given_step_option(options)
     if options.loop.steps == 0 and asked is not None:
         raise InputError(
-            f"--{asked} is about the training of the network, and --loop.steps is 0",
-            hint="Leave one of them out",
+            f"--{asked} affects only the training of the network, and --loop.steps is 0",
+            hint="Omit one of them",
         )
     if options.loop.steps is not None:
         return options
@@ -107,9 +107,9 @@ def _refuse_idle(loop: LoopOptions) -> None:
     for name in _OF_A_STEP:
         if getattr(loop, name) != getattr(usual, name):
             raise InputError(
-                f"--loop.{name} is about the training of the network, which this index does not "
-                "need by default",
-                hint="Leave it out, or say how long to train with --loop.steps",
+                f"--loop.{name} affects only the training of the network, which this index "
+                "does not need by default",
+                hint="Omit it, or say how long to train with --loop.steps",
             )
 
 
@@ -151,7 +151,7 @@ def _with_start(options: TrainingOptions, docids_folder: Path | None) -> Trainin
         raise InputError(
             f"--model.warm_start learned starts from the encoder-decoder that identifiers were "
             f"trained with, and those of {whose} were trained with none",
-            hint="Take --docids learned --learned.model NAME, or another --model.warm_start",
+            hint="Use --docids learned --learned.model NAME, or another --model.warm_start",
         )
     if model.warm_start != "auto" or not brings:
         return options

@@ -52,9 +52,9 @@ class LexicalOptions:
             value = getattr(self, entry.name)
             if not self.enabled and value != entry.default:
                 raise InputError(
-                    f"--lexical.{entry.name} {value} changes nothing while --lexical.enabled is "
+                    f"--lexical.{entry.name} {value} has no effect while --lexical.enabled is "
                     "false",
-                    hint="Leave one of them out",
+                    hint="Omit one of them",
                 )
         if self.b <= 0:
             raise InputError(
@@ -62,6 +62,6 @@ class LexicalOptions:
             )
         if self.candidates < 2:
             raise InputError(
-                f"--lexical.candidates {self.candidates} leaves nothing to choose among",
+                f"--lexical.candidates {self.candidates} leaves no candidates",
                 hint="Give 2 or more",
             )

@@ -40,7 +40,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     if not pooled(model) or not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
             "--model.warm_start encoder starts from the vectors of a pretrained encoder",
-            hint="Give --model.encoder, or take another --model.warm_start",
+            hint="Give --model.encoder, or use another --model.warm_start",
         )
     vectors = corpus.vectors
     if vectors is None:

@@ -72,14 +72,14 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     if not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
             f"--model.warm_start spectral prepares a T5 from scratch, not a {type(model).__name__}",
-            hint="Take --model.warm_start encodings",
+            hint="Use --model.warm_start encodings",
         )
     width = model.config.d_model
     if model.config.num_heads * model.config.d_kv != width:
         raise InputError(
             f"--model.warm_start spectral needs heads x head width = width ({width}), not "
             f"{model.config.num_heads} x {model.config.d_kv}",
-            hint="Take --model.warm_start none",
+            hint="Use --model.warm_start none",
         )
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
     counts = term_counts(corpus, vocabulary)

@@ -31,9 +31,9 @@ class GuidanceOptions:
         )
         if self.first_beams is None and self.first_levels != GuidanceOptions.first_levels:
             raise InputError(
-                f"--guidance.first_levels {self.first_levels} changes nothing without "
+                f"--guidance.first_levels {self.first_levels} has no effect without "
                 "--guidance.first_beams",
-                hint="Give both, or leave it out",
+                hint="Give both, or omit it",
             )
 
 
@@ -66,7 +66,7 @@ class SearchOptions:
         if not self.constraint and self.guidance != GuidanceOptions():
             raise InputError(
                 "--guidance.* leads beams to documents, which --constraint false does not want",
-                hint="Leave one of the two out",
+                hint="Omit one of them",
             )
         for name, known in (
             ("score", (None, "model", "constrained")),

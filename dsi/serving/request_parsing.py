@@ -93,7 +93,7 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _queries(value: Any, limits: Limits) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def translate_errors(folder: Path, step: int) -> Iterator[None]:
             sign in text for sign in _NO_MEMORY
         ):
             raise InputError(
-                f"memory did not suffice for step {step}",
+                f"out of memory in step {step}",
                 where=folder,
                 hint="Raise --loop.accumulation (2, 4, ...: the same step in smaller parts) or "
                 "take --loop.gradient_checkpointing true; the last checkpoint is kept, but other "

@@ -247,15 +247,15 @@ def refuse_what_cannot_fit(
         parts = accumulation
         while need.batch * accumulation > rest * parts:
             parts *= 2
-        hint = f"Take --loop.accumulation {parts} (the same step in smaller parts)"
+        hint = f"Use --loop.accumulation {parts} (the same step in smaller parts)"
         if not checkpointing:
             hint += " or --loop.gradient_checkpointing true"
     else:
         hint = (
-            "Take --optimizer.name adafactor, a smaller --model.size, or --deepspeed over several "
+            "Use --optimizer.name adafactor, a smaller --model.size, or --deepspeed over several "
             "processes"
         )
-    raise InputError(told, hint=f"{hint}; --loop.check_memory false tries all the same")
+    raise InputError(told, hint=f"{hint}; --loop.check_memory false tries anyway")
 
 
 def neighbors(device: torch.device) -> int:

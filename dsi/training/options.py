@@ -60,7 +60,7 @@ class ModelOptions:
         if self.size in FORMER_SIZES:
             raise InputError(
                 f"--model.size {self.size} is no longer there",
-                hint=f"Take --model.size {FORMER_SIZES[self.size]}, the default: its width does "
+                hint=f"Use --model.size {FORMER_SIZES[self.size]}, the default: its width does "
                 "not follow the corpus",
             )
         check_numbers(
@@ -77,20 +77,20 @@ class ModelOptions:
         if self.pretrained is not None and self.warm_start == "spectral":
             raise InputError(
                 "--model.warm_start spectral would overwrite --model.pretrained",
-                hint="Take --model.warm_start encodings, or drop --model.pretrained",
+                hint="Use --model.warm_start encodings, or drop --model.pretrained",
             )
         if self.start != "spectral" and self.latent_weight != ModelOptions.latent_weight:
             raise InputError(
-                f"--model.latent_weight {self.latent_weight} changes nothing: it belongs to the "
+                f"--model.latent_weight {self.latent_weight} has no effect: it belongs to the "
                 f"spectral warm start, and this one is {self.start}",
-                hint="Leave it out, or take --model.warm_start spectral",
+                hint="Omit it, or use --model.warm_start spectral",
             )
         if self.prompt is not None:
             if self.pretrained is None:
                 raise InputError(
                     f"--model.prompt {self.prompt!r:.60} is read by a language model, and there is "
                     "none",
-                    hint="Give --model.pretrained, or leave it out",
+                    hint="Give --model.pretrained, or omit it",
                 )
             from dsi.prompt_template import check_prompt
 
@@ -103,15 +103,15 @@ class ModelOptions:
             )
         if self.head == "linear" and self.head_layers != 4:
             raise InputError(
-                f"--model.head_layers {self.head_layers} changes nothing while --model.head is "
+                f"--model.head_layers {self.head_layers} has no effect while --model.head is "
                 "linear",
-                hint="Leave it out, or take --model.head pawa",
+                hint="Omit it, or use --model.head pawa",
             )
         if self.head == "pawa" and self.start == "spectral":
             raise InputError(
                 "--model.head pawa is trained with the rest of a network, and a spectral warm "
                 "start makes one that hardly needs training",
-                hint="Take --model.pretrained or --model.size tiny, or --model.head linear",
+                hint="Use --model.pretrained or --model.size tiny, or --model.head linear",
             )
 
     def _check_encoder(self) -> None:
@@ -121,28 +121,28 @@ class ModelOptions:
                 raise InputError(
                     "--model.warm_start encoder starts from the vectors of a pretrained encoder, "
                     "and there is none",
-                    hint="Give --model.encoder, or take another --model.warm_start",
+                    hint="Give --model.encoder, or use another --model.warm_start",
                 )
             if self.encoder_weight != ModelOptions.encoder_weight:
                 raise InputError(
-                    f"--model.encoder_weight {self.encoder_weight} changes nothing without "
+                    f"--model.encoder_weight {self.encoder_weight} has no effect without "
                     "--model.encoder",
-                    hint="Leave it out, or give --model.encoder",
+                    hint="Omit it, or give --model.encoder",
                 )
             return
         if self.warm_start not in ("auto", "encoder"):
             raise InputError(
                 f"--model.warm_start {self.warm_start} does not start from the vectors of "
                 f"--model.encoder {self.encoder}",
-                hint="Leave one of them out",
+                hint="Omit one of them",
             )
         for name in ("pretrained", "size", "dropout", "decoder_layers", "head"):
             value = getattr(self, name)
             if value != getattr(ModelOptions, name):
                 raise InputError(
-                    f"--model.{name} {value} and --model.encoder {self.encoder} both say what the "
-                    "network is",
-                    hint="Leave one of them out",
+                    f"--model.{name} {value} and --model.encoder {self.encoder} both define the "
+                    "network",
+                    hint="Omit one of them",
                 )
 
     def refuse_other_networks(self) -> None:
@@ -151,9 +151,9 @@ class ModelOptions:
             value = getattr(self, name)
             if value != getattr(ModelOptions, name):
                 raise InputError(
-                    f"--model.{name} {value} says what the network is, and learned identifiers "
+                    f"--model.{name} {value} defines the network, and learned identifiers "
                     "bring the one that they were trained with (--model.warm_start learned)",
-                    hint=f"Leave --model.{name} out, or choose another --model.warm_start: "
+                    hint=f"Omit --model.{name}, or choose another --model.warm_start: "
                     "spectral, encodings or none",
                 )
 
@@ -216,8 +216,8 @@ class OptimizerOptions:
         check_choices(self, "optimizer")
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
-                f"--optimizer.rows touched is a way of AdamW, and --optimizer.name is {self.name}",
-                hint="Take --optimizer.name adamw, or --optimizer.rows all",
+                f"--optimizer.rows touched requires AdamW, and --optimizer.name is {self.name}",
+                hint="Use --optimizer.name adamw, or --optimizer.rows all",
             )
 
 
@@ -310,14 +310,14 @@ class LoopOptions:
         check_choices(self, "loop")
         if self.batch is not None and self.tokens is not None:
             raise InputError(
-                f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both say how much a "
-                "step reads",
-                hint="Leave one of them out, or give it as null",
+                f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both set the "
+                "size of a batch",
+                hint="Omit one of them, or give it as null",
             )
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
                 f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
-                hint="Take no more parts than there are examples",
+                hint="Use no more parts than there are examples",
             )
 
     @property
@@ -377,7 +377,7 @@ class SamOptions:
         for entry in fields(self):
             if not self.rho and getattr(self, entry.name) != entry.default:
                 raise InputError(
-                    f"--sam.{entry.name} changes nothing while --sam.rho is 0",
+                    f"--sam.{entry.name} has no effect while --sam.rho is 0",
                     hint="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
                 )
 

@@ -104,7 +104,7 @@ def check_trackers(text: str) -> None:
     for name, _ in parse_track(text):
         if importlib.util.find_spec(name) is None:
             raise InputError(
-                f"--loop.track {text!r} needs the package {name}",
+                f"--loop.track {text!r} requires the package {name}",
                 hint=f"pip install 'dsi-toolkit[{name}]', or omit the option: TensorBoard files "
                 "are written anyway",
             )

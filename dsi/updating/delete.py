@@ -119,7 +119,7 @@ def delete_documents(
         raise InputError(
             f"--scrub_steps {scrub_steps} trains after a scrub, and "
             + ("there is none" if scrub_steps > 0 else "is negative"),
-            hint="Give --scrub, or leave it out" if scrub_steps > 0 else "Give 0 or more",
+            hint="Give --scrub, or omit it" if scrub_steps > 0 else "Give 0 or more",
         )
     named = list(dict.fromkeys(doc_ids))
     if not named:
@@ -137,9 +137,9 @@ def delete_documents(
         after = before.retire(named)
         if not len(after.table.live):
             raise InputError(
-                "these are all documents of the index, and one must be left",
+                "these are all the documents of the index; at least one must remain",
                 where=index,
-                hint="To be rid of all of them, remove the folder",
+                hint="To delete all of them, remove the folder",
             )
         corpus = StoredCorpus.open(folder) if (folder / FOLDER).is_dir() else None
         found = (

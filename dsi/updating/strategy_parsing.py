@@ -50,16 +50,16 @@ def refuse_unused(options: UpdateOptions) -> None:
             value = getattr(options, name)
             if value != getattr(default, name):
                 raise InputError(
-                    f"--{name} {value} changes nothing with --strategy {strategy.name}",
-                    hint="Leave it out, or take another strategy",
+                    f"--{name} {value} has no effect with --strategy {strategy.name}",
+                    hint="Omit it, or use another strategy",
                 )
     for group in sorted({group for name in STRATEGIES for group in STRATEGIES[name].reads} - read):
         if getattr(options, group) != getattr(default, group):
             readers = [name for name in STRATEGIES if group in STRATEGIES[name].reads]
             readers.sort(key=lambda name: len(STRATEGIES[name].reads))
             raise InputError(
-                f"--{group}.* changes nothing without the strategy {' or '.join(readers)}",
-                hint=f"Write --strategy {_with(strategies, readers[0])}, or leave them out",
+                f"--{group}.* has no effect without the strategy {' or '.join(readers)}",
+                hint=f"Write --strategy {_with(strategies, readers[0])}, or omit them",
             )
 
 
@@ -91,14 +91,12 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
                 f"{text!r}: no option {name!r} to set", hint="Such as generative@ratio=32"
             )
         if name in ignored:
-            raise InputError(
-                f"{text!r}: {name} changes nothing with {strategy}", hint="Leave it out"
-            )
+            raise InputError(f"{text!r}: {name} has no effect with {strategy}", hint="Omit it")
         hint = str(typing.get_type_hints(UpdateOptions)[name])
         try:
             values[name] = (
                 int(value) if "int" in hint else float(value) if "float" in hint else value
             )
         except ValueError:
-            raise InputError(f"{text!r}: {value!r} is no number") from None
+            raise InputError(f"{text!r}: {value!r} is not a number") from None
     return dataclasses.replace(options, **values)

@@ -219,7 +219,7 @@ def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
         raise InputError(
             f"its documents are cut with {of_new}, and those of the index with {of_index}",
             where=new.path,
-            hint="Prepare it as those of the index were",
+            hint="Prepare it with the same options as the documents of the index",
         )
 
 
@@ -342,8 +342,8 @@ def _quality_warnings(options: UpdateOptions, measured: Mapping[str, Any], work:
         # Work that would be refused again is not kept.
         remove_folder(work)
         raise InputError(
-            f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the version before "
-            "stays live",
-            hint="Take another --strategy, or fewer --steps",
+            f"{said}, more than --refuse-loss {options.refuse_loss:g} points: the previous "
+            "version stays live",
+            hint="Use another --strategy, or fewer --steps",
         )
     return [f"{said}. dsi rollback goes back"] if lost > options.warn_loss else []

@@ -99,7 +99,7 @@ def abandon(work: Path, claim: Mapping[str, Any]) -> None:
             where=work,
             hint="Run it again with its own options, or remove this folder",
         )
-    note(f"begins anew: what was interrupted here grew out of version {found['parent']}")
+    note(f"starting over: the interrupted update was based on version {found['parent']}")
     for part in work.iterdir():
         if part.name not in (CLAIM, NEW):
             remove_folder(part) if part.is_dir() else part.unlink()

@@ -49,7 +49,7 @@ def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
 
 def test_options_of_another_kind_are_refused_before_work_starts(dataset, tmp_path):
     branches = KindOptions(semantic=TreeOptions(branching=3))
-    refused = "--semantic.* changes nothing with --kind rq. Leave it out: it is about the kind"
+    refused = "--semantic.* has no effect with --kind rq. Omit it: it applies to the kind"
     with pytest.raises(InputError, match=f"{re.escape(refused)} semantic or random"):
         docids(dataset.path, out=tmp_path / "docids", kind="rq", kinds=branches)
     assert not (tmp_path / "docids").exists()
@@ -111,7 +111,7 @@ def test_wrong_input_is_found_before_any_work(dataset, tmp_path):
         docids(dataset.path, out=tmp_path / "docids", kind="atom")
     with pytest.raises(InputError, match="dsi prepare"):
         docids(tmp_path / "nowhere", out=tmp_path / "docids")
-    with pytest.raises(InputError, match="holds something that is not identifiers"):
+    with pytest.raises(InputError, match="holds files that are not identifiers"):
         docids(dataset.path, out=dataset.path)
     assert not (tmp_path / "docids").exists()
 

@@ -121,4 +121,4 @@ def test_its_options_are_in_the_help_and_refused_with_other_kinds(run):
     assert "Identifier kind initials:" in out
     code, _, told = run("docids dataset --kind rq --initials.letters 2 --out other")
     assert code == 2
-    assert "--initials.* changes nothing with --kind rq" in told
+    assert "--initials.* has no effect with --kind rq" in told

@@ -101,8 +101,8 @@ def test_a_failure_leaves_what_was_there(table, tmp_path):
         (["ZOO"], "no column for the document id; there are: 'key', 'title', 'body'"),
         (["ZOO", "--id-column", "nope"], "no column 'nope'; there are: 'key', 'title', 'body'"),
         (["ZOO", "--id-column", "key", "--encoding", "klingon"], "unknown encoding 'klingon'"),
-        (["ZOO", "--id-column", "key", "--subset", "x"], "--subset means nothing for a table"),
-        (["ZOO", "--id-column", "key", "--test-share", "1.5"], "leave nothing to train on"),
+        (["ZOO", "--id-column", "key", "--subset", "x"], "--subset has no effect for a table"),
+        (["ZOO", "--id-column", "key", "--test-share", "1.5"], "leave no training queries"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, words, message):

@@ -39,7 +39,7 @@ def test_options_of_the_generator_reach_it(dataset):
 
 def test_options_of_another_generator_are_refused(dataset):
     options = SelectiveOptions(per_doc=3)
-    with pytest.raises(InputError, match=r"--selective\.\* changes nothing with --generator extr"):
+    with pytest.raises(InputError, match=r"--selective\.\* has no effect with --generator extr"):
         queries(dataset.path, selective=options)
 
 

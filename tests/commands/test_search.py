@@ -231,12 +231,12 @@ def test_processes_share_queries_of_a_lexical_layer_out(with_words):
 @pytest.mark.parametrize("weight", [math.nan, math.inf])
 def test_lexical_scores_that_are_no_numbers_are_told(with_words, weight):
     with_words.lexical = Words(weight)
-    with pytest.raises(InputError, match="lexical layer gives scores that are no numbers"):
+    with pytest.raises(InputError, match="lexical layer gives scores that are not numbers"):
         with_words.search(["zebra"])
 
 
 def test_guidance_that_changes_nothing_is_refused():
-    with pytest.raises(InputError, match=r"changes nothing without --guidance.first_beams"):
+    with pytest.raises(InputError, match=r"has no effect without --guidance.first_beams"):
         GuidanceOptions(first_levels=2)
 
 

@@ -133,11 +133,11 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--loop.label_smoothing", "1"], "--loop.label_smoothing"),
         (["--semantic.branching", "1", "--docids", "semantic"], "branching is 1"),
         (["--docids_folder", "nowhere"], "nowhere"),
-        (["--semantic.codes", "node"], "--semantic.* changes nothing with --docids atomic"),
-        (["--docids", "rq", "--pq.levels", "3"], "--pq.* changes nothing with --docids rq"),
-        (["--embedding.model", "m"], "--embedding.* changes nothing with --docids atomic"),
-        (["--docids", "title", "--embedding.dimensions", "4"], "--embedding.* changes nothing"),
-        (["--rehearsal.passages", "1"], "--rehearsal.* changes nothing"),
+        (["--semantic.codes", "node"], "--semantic.* has no effect with --docids atomic"),
+        (["--docids", "rq", "--pq.levels", "3"], "--pq.* has no effect with --docids rq"),
+        (["--embedding.model", "m"], "--embedding.* has no effect with --docids atomic"),
+        (["--docids", "title", "--embedding.dimensions", "4"], "--embedding.* has no effect"),
+        (["--rehearsal.passages", "1"], "--rehearsal.* has no effect"),
         (["--steps", "5"], "--loop.steps"),
         (["--optimzer.lr", "1"], "--optimzer.lr"),
     ],
@@ -162,7 +162,7 @@ def test_options_of_identifiers_that_exist_already_are_refused(dataset, tmp_path
     train += ["--docids", str(folder)]
     for words, told in (
         (["--docids", str(folder / "table")], f"--docids '{folder / 'table'}' is unknown"),
-        (["--semantic.branching", "3"], f"--semantic.* changes nothing with --docids {folder}"),
+        (["--semantic.branching", "3"], f"--semantic.* has no effect with --docids {folder}"),
     ):
         capsys.readouterr()
         assert main([*train, *words]) == 2

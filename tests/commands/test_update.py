@@ -91,8 +91,8 @@ def test_an_id_in_a_file_is_all_of_its_line(index, tmp_path, capsys):
     ("words", "named"),
     [
         (["--strategy", "magic"], "unknown strategy"),
-        (["--strategy", "finetune+reindex"], "do not go together"),
-        (["--strategy", "ewc"], "does not say what is learned from"),
+        (["--strategy", "finetune+reindex"], "cannot be combined"),
+        (["--strategy", "ewc"], "does not define the training data"),
         (["--distill.kl", "3"], "--distill"),
         (["--strategy", "episodic"], "has none"),
         (["--generator", "oracle"], "--generator"),

@@ -191,7 +191,7 @@ def test_the_report_needs_no_other_file_and_says_the_conclusion_first(grid):
         (["--docids", "atomic,semantik"], "'semantik' is unknown"),
         (["--docids", "atomic,semantic", "--semantic.branching", "5,10"], "grid, docids atomic"),
         (["--docids", "atomic,atomic"], "the same training"),
-        (["--seeds", "1,1"], "different ones"),
+        (["--seeds", "1,1"], "seeds must differ"),
         (["--sam", "yes,no"], "'yes' is not true or false"),
         (["--sam", "false,true"], "sam.rho 0.05 trains 160 steps and sam.rho 0.0 0"),
         (["--lexical.enabled", "true,false"], "would compare the steps, too. Train all alike with"),
@@ -199,7 +199,7 @@ def test_the_report_needs_no_other_file_and_says_the_conclusion_first(grid):
             ["--variants", '{"a": {"sam.rho": 0.05}, "b": {"loop.steps": 5}}'],
             "state loop.steps in each variant",
         ),
-        (["--table", "t.docx"], "nothing says the format"),
+        (["--table", "t.docx"], "cannot tell the format"),
         (["--loop.steps", "1,many"], "'many' is not a value"),
     ],
 )

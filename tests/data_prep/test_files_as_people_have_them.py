@@ -93,7 +93,7 @@ class TestJson:
             ('[{"id": 1, "text": "x"}', r"a\.json:2: the array has no end"),
             ('[{"id": 1, "text": "x"}] more', r"more text after the end"),
             ('["x"]', r"a\.json:1: not a JSON object"),
-            ('[{"id": 1, "id": 2}]', r"a\.json:1: the key 'id' is there twice"),
+            ('[{"id": 1, "id": 2}]', r"a\.json:1: the key 'id' appears twice"),
             ('"x"', r"a\.json:1: '\"' where '\[' is expected"),
         ],
     )
@@ -118,9 +118,7 @@ class TestPipes:
     def test_a_format_that_nothing_says_has_to_be_named(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"id,text\n1,x\n",)).start()
-        with pytest.raises(
-            InputError, match=r"nothing says the format.*--format: jsonl, json, csv"
-        ):
+        with pytest.raises(InputError, match=r"cannot tell the format.*--format: jsonl, json, csv"):
             detect(str(tmp_path / "pipe"))
         assert documents(tmp_path / "pipe", format="csv") == [Document("1", "", "x")]
 
@@ -183,7 +181,7 @@ class TestSqlite:
         monkeypatch.setattr(sqlite_source, "WAIT", 0.01)
         writer = sqlite3.connect(database, isolation_level=None)
         writer.execute("begin exclusive")
-        with pytest.raises(InputError, match=r"notes\.db: another process writes to it. Wait"):
+        with pytest.raises(InputError, match=r"notes\.db: another process is writing to it. Wait"):
             documents(database)
         writer.execute("rollback")
         writer.close()

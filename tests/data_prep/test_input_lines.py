@@ -55,7 +55,7 @@ def test_json_over_the_limits_names_the_line(tmp_path, value):
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text("id,text,text\n1,a,b\n")
-    with pytest.raises(InputError, match="'text' is there twice"):
+    with pytest.raises(InputError, match="'text' appears twice"):
         list(records(path))
 
 
@@ -106,7 +106,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
     path.write_text('{"id": 1, "text": "a", "meta": {"x": 1, "x": 2}}\n')
     assert len(list(records(path))) == 1
     path.write_text('{"id": 1, "text": "a", "text": "b"}\n')
-    with pytest.raises(InputError, match=r"d\.jsonl:1: the key 'text' is there twice"):
+    with pytest.raises(InputError, match=r"d\.jsonl:1: the key 'text' appears twice"):
         list(records(path))
 
 
@@ -147,7 +147,7 @@ def test_a_return_inside_a_line_parts_no_line(tmp_path):
 def test_a_file_of_judgments_without_one_is_refused(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(InputError, match=r"train\.tsv: no judgment in it"):
+    with pytest.raises(InputError, match=r"train\.tsv: the file has no judgments"):
         list(read_qrels(path, "train"))
 
 

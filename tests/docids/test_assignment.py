@@ -97,7 +97,7 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     made, _ = assigned("atomic")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter-1.tex").write_text("...")
-    with pytest.raises(InputError, match="holds something that is not identifiers"):
+    with pytest.raises(InputError, match="holds files that are not identifiers"):
         made.save(tmp_path / "thesis")
     with pytest.raises(InputError, match="this is a file"):
         made.save(tmp_path / "thesis" / "chapter-1.tex")

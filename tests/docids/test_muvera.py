@@ -180,7 +180,7 @@ def test_sizes_and_vectors_that_do_not_fit_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             MuveraOptions(**options)
-    with pytest.raises(InputError, match=r"--embedding.bits changes nothing with --embedding.mod"):
+    with pytest.raises(InputError, match=r"--embedding.bits has no effect with --embedding.mod"):
         EmbeddingOptions(bits=3)
     muvera = Muvera.draw(WIDTH, MuveraOptions(bits=1), 0)
     with pytest.raises(InputError, match="2 dimensions, and the encoding reads 6"):

@@ -236,7 +236,7 @@ def test_an_old_or_missing_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(sentence_transformers, "__version__", "5.2.0")
     refused(folder, r"version 6 or later. pip install 'dsi-toolkit\[embeddings\]'")
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    refused(folder, r"needs the package sentence-transformers.*pip install 'dsi-toolkit")
+    refused(folder, r"requires the package sentence-transformers.*pip install 'dsi-toolkit")
 
 
 def test_importing_it_imports_no_torch():

@@ -204,7 +204,7 @@ def test_writers_change_nothing_behind_a_link(name, verb, pristine, tmp_path, ca
     link(index / name, outside / "file" if name == "lock" else outside)
     code, said = run([verb[0], str(index), *verb[1:]], capsys)
     assert (code, said.count("\n")) == (2, 1), said
-    assert f"index/{name}: a link has no place here" in said
+    assert f"index/{name}: a link is not allowed here" in said
     assert (outside / "file").read_text() == "precious"
     assert sorted(os.listdir(outside)) == [".new-x", "file"]
 

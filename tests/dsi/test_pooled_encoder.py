@@ -378,7 +378,7 @@ def test_a_language_model_is_no_encoder(tmp_path):
     config = GPT2Config(vocab_size=15, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     GPT2Model(config).save_pretrained(tmp_path / "gpt")
     write_tokenizer(tmp_path / "gpt", WORDS)
-    with pytest.raises(InputError, match="gpt2, no encoder-only model"):
+    with pytest.raises(InputError, match="gpt2, not an encoder-only model"):
         load_encoder(str(tmp_path / "gpt"))
 
 
@@ -389,9 +389,9 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path, caplog):
 
 
 HOSTILE = [
-    ({"config": {"model_type": "timm_wrapper"}}, "no encoder-only model"),
-    ({"config": {"model_type": "gpt2"}}, "no encoder-only model"),
-    ({"config": 7}, "no encoder-only model"),
+    ({"config": {"model_type": "timm_wrapper"}}, "not an encoder-only model"),
+    ({"config": {"model_type": "gpt2"}}, "not an encoder-only model"),
+    ({"config": 7}, "not an encoder-only model"),
     ({"pooling": ["os.system"]}, "pooling"),
     ({"pooling": []}, "pooling"),
     ({"layers": [{"kind": "dense", "inputs": 16, "outputs": 10**9}]}, "layer"),
@@ -447,7 +447,7 @@ def test_layers_that_do_not_follow_one_another_are_refused(tmp_path, inputs, out
     dense = {"kind": "dense", "inputs": inputs, "outputs": outputs, "bias": True}
     stored["dsi_encoder"]["layers"] = [{**dense, "activation": "tanh", "residual": False}]
     file.write_text(json.dumps(stored))
-    with pytest.raises(InputError, match="cannot make a model of it"):
+    with pytest.raises(InputError, match="cannot build a model from it"):
         load_backbone(tmp_path / "saved")
 
 

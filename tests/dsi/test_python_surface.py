@@ -51,7 +51,7 @@ def test_everything_that_is_listed_is_there():
     [
         ("--loop.steps -1 is negative", "loop.steps -1 is negative."),
         ("--per-doc 0 and --dry_run", "per_doc 0 and dry_run."),
-        ("Give --mix.pseudo, or leave it out", "Give mix.pseudo, or leave it out."),
+        ("Give --mix.pseudo, or omit it", "Give mix.pseudo, or omit it."),
         (
             "Run dsi update INDEX NEW --strategy retrain",
             "Run dsi update INDEX NEW --strategy retrain.",

@@ -40,13 +40,13 @@ def refuse_with_zero(
         raise InputError(
             "--optimizer.name adafactor keeps rows and columns of matrices, which --deepspeed "
             "cuts up as long vectors",
-            hint="Take --optimizer.name adamw",
+            hint="Use --optimizer.name adamw",
         )
     if optimizer.rows == "touched":
         raise InputError(
             "--optimizer.rows touched has gradients of some rows only, which --deepspeed does not "
             "share out",
-            hint="Take --optimizer.rows all, or leave out --deepspeed",
+            hint="Use --optimizer.rows all, or omit --deepspeed",
         )
     for objective in objectives:
         kind = type(objective)
@@ -57,7 +57,7 @@ def refuse_with_zero(
             raise InputError(
                 f"the objective {objective.name!r} reads whole weights, which --deepspeed with "
                 f"ZeRO {config['zero_optimization']['stage']} does not keep up to date",
-                hint="Leave out --deepspeed, or the objective",
+                hint="Omit --deepspeed, or the objective",
             )
 
 
@@ -177,7 +177,7 @@ class ZeroEngine(Engine):
             raise InputError(
                 "--sam.perturbation process needs whole weights in every process, which ZeRO 3 "
                 "does not keep",
-                hint="Take --sam.perturbation global, or ZeRO 2",
+                hint="Use --sam.perturbation global, or ZeRO 2",
             )
         self._own = _OwnGradients(weights)
         return self._own

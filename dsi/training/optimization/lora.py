@@ -44,8 +44,8 @@ def add_adapters(
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise InputError(
-            f"--lora.rank {options.rank} needs the package peft",
-            hint="pip install 'dsi-toolkit[peft]', or leave the option out",
+            f"--lora.rank {options.rank} requires the package peft",
+            hint="pip install 'dsi-toolkit[peft]', or omit the option",
         ) from None
     targets = _targets(model, options.targets, encoder)
     config = LoraConfig(

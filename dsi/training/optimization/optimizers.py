@@ -89,7 +89,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[
     if not groups:
         raise InputError(
             "nothing would be trained: every weight is frozen",
-            hint="Set --optimizer.backbone_lr_scale, or leave --optimizer.freeze_encoder out",
+            hint="Set --optimizer.backbone_lr_scale, or omit --optimizer.freeze_encoder",
         )
     return [{"params": groups[key], "share": -key[1]} for key in sorted(groups)]
 
@@ -109,7 +109,7 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
         if not any(_CROSS.search(name) for name, _ in named):
             raise InputError(
                 "--optimizer.decoder cross-attention: this decoder has no layer of that name",
-                hint="Take --optimizer.decoder all",
+                hint="Use --optimizer.decoder all",
             )
         resting = encoder | codes
         frozen |= {

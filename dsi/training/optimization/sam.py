@@ -288,6 +288,6 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     if not names:
         raise InputError(
             f"--sam.weights {which}: none of these weights is trained",
-            hint="Take --sam.weights all; --optimizer.backbone_lr_scale 0 freezes all but the rows",
+            hint="Use --sam.weights all; --optimizer.backbone_lr_scale 0 freezes all but the rows",
         )
     return names

@@ -107,14 +107,14 @@ def parse_strategies(text: str) -> list[Strategy]:
             named = other.name in strategy.excludes or strategy.name in other.excludes
             if alone or both or named:
                 raise InputError(
-                    f"--strategy {other.name} and {strategy.name} do not go together",
-                    hint=f"Leave one of them out of {text!r}",
+                    f"--strategy {other.name} and {strategy.name} cannot be combined",
+                    hint=f"Omit one of them from {text!r}",
                 )
     if not any(strategy.role in ("examples", "all") for strategy in found):
         choices = [name for name in STRATEGIES if STRATEGIES[name].role == "examples"]
         raise InputError(
-            f"--strategy {text!r} does not say what is learned from",
-            hint=f"Join it with one of: {', '.join(choices)}",
+            f"--strategy {text!r} does not define the training data",
+            hint=f"Combine it with one of: {', '.join(choices)}",
         )
     return found
 
@@ -132,7 +132,7 @@ def refuse_other_heads(strategies: Sequence[Strategy], head: str) -> None:
     for strategy in strategies:
         if strategy.plain_head and head != "linear":
             raise InputError(
-                f"--strategy {strategy.name} knows the plain output layer only, and this index was "
-                f"trained with --model.head {head}",
-                hint="Take another --strategy, such as generative",
+                f"--strategy {strategy.name} supports only the plain output layer, and this index "
+                f"was trained with --model.head {head}",
+                hint="Use another --strategy, such as generative",
             )

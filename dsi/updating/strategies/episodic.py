@@ -22,7 +22,7 @@ class Episodic(Strategy):
         if not plan.update.corpus.dataset.info.qrels.get("train"):
             raise InputError(
                 "--strategy episodic replays labeled training queries, and this index has none",
-                hint="Take --strategy generative",
+                hint="Use --strategy generative",
             )
         plan.queries["labelled"] = 1.0
         plan.old = True

@@ -40,7 +40,7 @@ class FrozenRows(Strategy):
         """
         if plan.optimizer.weight_decay:
             raise InputError(
-                "--strategy frozen-rows and a weight decay do not go together",
+                "--strategy frozen-rows and a weight decay cannot be combined",
                 hint="Train the index with --optimizer.weight_decay 0",
             )
         known = plan.update.known_codes()

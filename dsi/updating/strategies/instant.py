@@ -193,7 +193,7 @@ class Instant(Standalone):
             raise InputError(
                 "--strategy instant writes rows that only new documents have, and all codes of "
                 "these identifiers are shared with old ones",
-                hint="Take --strategy edit or generative",
+                hint="Use --strategy edit or generative",
             )
         read = solve_rows(model, update, solvable)
         ended = time.perf_counter()

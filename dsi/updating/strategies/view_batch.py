@@ -88,7 +88,7 @@ class ViewBatch(Strategy):
             )
         if plan.loop.size % options.views:
             raise InputError(
-                f"--batch {plan.loop.size} is no multiple of --view_batch.views {options.views}",
+                f"--batch {plan.loop.size} is not a multiple of --view_batch.views {options.views}",
                 hint="Change one of them",
             )
         plan.views = options.views

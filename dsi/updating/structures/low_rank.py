@@ -32,7 +32,7 @@ def unfreeze_backbone(plan: Plan, strategy: str) -> None:
         raise InputError(
             f"--strategy {strategy} trains the backbone of the network, which the first training "
             "froze (--optimizer.backbone_lr_scale 0)",
-            hint="Take another --strategy",
+            hint="Use another --strategy",
         )
     plan.optimizer = replace(plan.optimizer, backbone_lr_scale=1.0 if asked is None else asked)
 

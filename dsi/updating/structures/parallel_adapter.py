@@ -72,7 +72,7 @@ def add_parallel_adapters(
         raise InputError(
             f"--strategy locas knows the feed-forward networks of T5 and its kin, and this is a "
             f"{type(model).__name__}",
-            hint="Take --strategy lora",
+            hint="Use --strategy lora",
         )
     least = min(_linear(host, "wo").in_features for host in hosts.values())
     if units > least:

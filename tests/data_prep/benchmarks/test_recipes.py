@@ -273,7 +273,7 @@ def test_every_recipe_is_told_and_has_a_size():
 
 
 def test_options_of_other_sources_are_refused():
-    with pytest.raises(InputError, match="--text-column means nothing"):
+    with pytest.raises(InputError, match="--text-column has no effect"):
         detect("nq320k", SourceOptions(text_column="x"))
 
 
@@ -309,7 +309,7 @@ def test_collections_of_beir_go_by_name_with_the_splits_there_are(monkeypatch):
     with pytest.raises(InputError, match="no collection 'nope'"):
         detect("beir:nope")
     for options in (SourceOptions(encoding="latin-1"), SourceOptions(qrels_relevance_column="r")):
-        with pytest.raises(InputError, match=r"means nothing for beir:NAME"):
+        with pytest.raises(InputError, match=r"has no effect for beir:NAME"):
             detect("beir:zoo", options)
 
 

@@ -162,15 +162,15 @@ def test_a_reserve_changes_no_identifier_and_keeps_the_alphabet(kind, options):
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("naive", {}, "--reserve 5 changes nothing with the kind 'naive'.*choose from: atomic, "),
-        ("rq", {"collisions": "share"}, "--reserve 5 changes nothing where documents share"),
+        ("naive", {}, "--reserve 5 has no effect with the kind 'naive'.*choose from: atomic, "),
+        ("rq", {"collisions": "share"}, "--reserve 5 has no effect where documents share"),
         ("atomic", {"reserve": -1}, "--reserve -1 is negative"),
     ],
 )
 def test_a_reserve_that_nothing_would_use_is_refused(kind, changes, message):
     with pytest.raises(InputError, match=message):
         KindOptions(**{"reserve": 5, **changes}).of_kind(kind)
-    with pytest.raises(InputError, match="--reserve changes nothing with --docids FOLDER"):
+    with pytest.raises(InputError, match="--reserve has no effect with --docids FOLDER"):
         KindOptions(reserve=5).refuse_unused(None, "--docids FOLDER")
 
 

@@ -273,7 +273,7 @@ def test_places_among_equals():
         ({"codebook": 100}, "power of 2"),
         ({"levels": 0}, "levels is 0"),
         ({"collisions": "both"}, "Choose from"),
-        ({"least_use": 2}, "a share from 0 to 1"),
+        ({"least_use": 2}, "a number from 0 to 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

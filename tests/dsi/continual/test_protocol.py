@@ -163,7 +163,7 @@ def test_another_comparison_is_refused(compared, split, corpora, tmp_path):
     with pytest.raises(InputError, match="other options"):
         run_continual(split, out, options("generative", interval=1))
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="this folder holds other files"):
         run_continual(split, tmp_path, options("generative"))
     with pytest.raises(InputError, match="not a split dataset"):
         run_continual(corpora["full"].path, tmp_path / "new", options("generative"))

@@ -106,8 +106,8 @@ def test_what_we_wrote_may_be_loaded(encoder_decoder, causal):
         ({"num_layers": float("nan")}, "num_layers is nan"),
         ({"d_ff": 10**7}, "it names a network of"),
         ({"vocab_size": 10**9}, "it names a network of"),
-        ({"d_model": 10**18}, "no model can be made of it"),
-        ({"model_type": "evil"}, "no model can be made of it"),
+        ({"d_model": 10**18}, "cannot build a model from it"),
+        ({"model_type": "evil"}, "cannot build a model from it"),
     ],
     ids=["deep", "endlessly deep", "wide", "of many words", "of more than can be counted", "odd"],
 )

@@ -427,7 +427,7 @@ def test_a_prefix_aware_output_layer_is_trained_kept_and_searched(dataset, tmp_p
     [
         ({"docids": "atomic"}, "--docids atomic gives one code"),
         ({"docids": "title"}, "--docids title gives text"),
-        ({"docids": "semantic", "lora__rank": 2}, "--lora.rank 2 do not go together"),
+        ({"docids": "semantic", "lora__rank": 2}, "--lora.rank 2 cannot be combined"),
         ({"docids": "semantic", "model__size": "latent"}, "spectral"),
     ],
 )

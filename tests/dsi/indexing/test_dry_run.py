@@ -124,7 +124,7 @@ def test_a_dry_run_meets_what_a_training_would_meet(tmp_path, capsys):
     assert main(words) == main(words[:-1]) == 2
     [dry, real] = [line for line in capsys.readouterr().err.splitlines() if "dsi: " in line]
     assert dry == real
-    assert "holds something that is not an index" in dry
+    assert "holds files that are not an index" in dry
     assert [entry.name for entry in out.iterdir()] == ["letter.txt"]
     (out / "letter.txt").unlink()
     assert main(words) == 0

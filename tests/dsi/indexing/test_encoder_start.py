@@ -280,7 +280,7 @@ def test_what_does_not_go_with_an_encoder_is_refused(changes, told):
 def test_options_of_an_encoder_mean_nothing_without_one():
     from dsi.training.options import ModelOptions
 
-    with pytest.raises(InputError, match=r"--model\.encoder_weight 4\.0 changes nothing"):
+    with pytest.raises(InputError, match=r"--model\.encoder_weight 4\.0 has no effect"):
         ModelOptions(encoder_weight=4.0)
     with pytest.raises(InputError, match=r"--model\.warm_start encoder"):
         ModelOptions(warm_start="encoder")
@@ -296,7 +296,7 @@ def test_an_encoder_that_is_not_there_is_refused_and_leaves_nothing(dataset, tmp
 
 def test_an_encoder_that_knows_no_word_is_refused(dataset, tmp_path):
     encoder = tiny_encoders.write_static(tmp_path / "static", {"zebra": [1.0, 2.0]})
-    with pytest.raises(InputError, match="knows nothing of any document"):
+    with pytest.raises(InputError, match="covers no word of any document"):
         trained(dataset, tmp_path / "index", encoder)
 
 

@@ -138,9 +138,9 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"model__pretrained": "x"}, r"--model.pretrained x says what the network is.*encodings"),
-        ({"model__size": "tiny"}, r"--model.size tiny says what the network is"),
-        ({"model__dropout": 0.1}, r"--model.dropout 0.1 says what the network is"),
+        ({"model__pretrained": "x"}, r"--model.pretrained x defines the network.*encodings"),
+        ({"model__size": "tiny"}, r"--model.size tiny defines the network"),
+        ({"model__dropout": 0.1}, r"--model.dropout 0.1 defines the network"),
         ({"docids": "semantic", "model__warm_start": "learned"}, r"--docids semantic were trained"),
         ({"docids": "learned", "learned": LearnedOptions(), "model__warm_start": "learned"},
          "--docids learned were trained with none.*--learned.model"),

@@ -63,7 +63,7 @@ def test_addresses(text, parsed):
 
 @pytest.mark.parametrize("text", ["a", "a/b/c", "../b", "hf://", "a/..", "a b/c", "a/b@"])
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(InputError, match="no repository of the hub"):
+    with pytest.raises(InputError, match="not a repository on the hub"):
         Repository.parse(text)
 
 
@@ -140,7 +140,7 @@ def test_how_much_text_there_is_is_counted(index, tmp_path):
 def test_a_public_repository_gets_nothing_unless_that_is_said(hub, index):
     hub.repositories["models/somebody/household"] = False
     before = hub.commit("models/somebody/household", {"README.md": b"mine"})
-    with pytest.raises(InputError, match=r"everybody can read.*6 documents.*--public"):
+    with pytest.raises(InputError, match=r"this repository is public.*6 documents.*--public"):
         push(index, PLACE)
     assert hub.heads["models/somebody/household", "main"] == before
     assert push(index, PLACE, public=True).public
@@ -264,7 +264,7 @@ def test_what_goes_wrong_is_one_line(hub, index, tmp_path):
     push(index, PLACE)
     with pytest.raises(InputError, match="no such revision"):
         pull(Repository("somebody/household", revision="v9"), tmp_path / "copy")
-    with pytest.raises(InputError, match="something here already"):
+    with pytest.raises(InputError, match="the folder exists already"):
         pull(PLACE, index)
     with pytest.raises(InputError, match="no such index"):
         push(tmp_path / "none", PLACE)

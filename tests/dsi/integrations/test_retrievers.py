@@ -124,5 +124,5 @@ except InputError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert f"needs the package {package}" in done.stdout, done.stderr
+    assert f"requires the package {package}" in done.stdout, done.stderr
     assert f"pip install 'dsi-toolkit[{module.replace('_', '-')}]'" in done.stdout

@@ -140,7 +140,7 @@ def test_a_model_that_is_not_there_is_told(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"teacher\.model: no .*missing"):
             TEACHERS[kind](TEXTS, str(tmp_path / "missing"), "english")
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"needs the package sentence-transformers"):
+    with pytest.raises(InputError, match=r"requires the package sentence-transformers"):
         TEACHERS["embeddings"](TEXTS, "some/model", "english")
 
 

@@ -26,7 +26,7 @@ from dsi.training.failures import LostProcessError, translate_errors
 def test_too_little_memory_is_told_with_what_to_change(error):
     with pytest.raises(InputError) as told, translate_errors(Path("run"), 7):
         raise error
-    assert "run: memory did not suffice for step 7" in str(told.value)
+    assert "run: out of memory in step 7" in str(told.value)
     assert "--loop.accumulation" in str(told.value)
 
 
@@ -59,7 +59,7 @@ def test_memory_that_runs_out_spares_the_last_checkpoint(dataset, tmp_path, monk
     options = small.options(loop__checkpoint_every=2)
     train_index(dataset, tmp_path / "alone", options)
     monkeypatch.setattr(loop, "backward_step", short)
-    with pytest.raises(InputError, match="memory did not suffice for step 6"):
+    with pytest.raises(InputError, match="out of memory in step 6"):
         train_index(dataset, tmp_path / "index", options)
     assert steps_saved(tmp_path / "index" / "training" / "checkpoints") == [4]
     monkeypatch.undo()

@@ -100,7 +100,7 @@ def test_what_weights_and_biases_writes_offline_is_kept(wandb, dataset, tmp_path
 
 def test_without_its_package_weights_and_biases_is_refused_before_work(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
-    told = r"--loop\.track 'wandb:p' needs the package wandb.*\[wandb\]"
+    told = r"--loop\.track 'wandb:p' requires the package wandb.*\[wandb\]"
     with pytest.raises(InputError, match=told):
         small.options(loop__track="wandb:p")
 
@@ -144,7 +144,7 @@ def test_info_draws_the_versions_that_were_trained_one_after_another(trained, tm
         info(index, curves=tmp_path / "c.html", curves_of="0002")
     with pytest.raises(InputError, match=r"no version '9999'.*Choose from: all, 0001"):
         info(trained, curves=tmp_path / "c.svg", curves_of="9999")
-    with pytest.raises(InputError, match="curves_of means nothing without"):
+    with pytest.raises(InputError, match="curves_of has no effect without"):
         info(trained, curves_of="all")
 
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path
     long = "very " * 70 + "{query}"
     refused(r"more than the 64 tokens.*shorter --model.prompt", model__prompt=long)
     encoder_decoder = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
-    refused("is about language models", encoder_decoder, model__prompt="find {query}")
+    refused("requires a language model", encoder_decoder, model__prompt="find {query}")
     plain = shutil.copytree(checkpoint, tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()
     refused("has no chat template", str(plain), model__prompt="chat")

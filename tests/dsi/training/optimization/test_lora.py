@@ -89,7 +89,7 @@ def test_names_that_no_layer_has_and_a_missing_package_are_told(monkeypatch):
     with pytest.raises(InputError, match=r"no linear layer 'query'.*Choose from: k, o, q, v, wi"):
         add_adapters(model(), LoraOptions(rank=1, targets=["query"]), seed=0)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(InputError, match=r"needs the package peft.*dsi-toolkit\[peft\]"):
+    with pytest.raises(InputError, match=r"requires the package peft.*dsi-toolkit\[peft\]"):
         add_adapters(model(), LoraOptions(rank=1), seed=0)
 
 

@@ -94,7 +94,7 @@ def test_they_join_with_others(strategy, index, corpora):
 
 @pytest.mark.parametrize("strategy", ["generative+lora+locas", "generative+lora+reglora"])
 def test_two_structures_are_refused(strategy, index, corpora):
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match="cannot be combined"):
         update_index(index, corpora["new"], dataclasses.replace(QUICK, strategy=strategy))
 
 
@@ -191,13 +191,13 @@ def test_a_batch_that_views_do_not_divide_is_refused(index, corpora):
     options = dataclasses.replace(
         QUICK, strategy="generative+view-batch", view_batch=ViewBatchOptions(views=3)
     )
-    with pytest.raises(InputError, match=r"--batch 16 is no multiple of --view_batch\.views 3"):
+    with pytest.raises(InputError, match=r"--batch 16 is not a multiple of --view_batch\.views 3"):
         update_index(index, corpora["new"], options)
 
 
 @pytest.mark.parametrize("strategy", ["finetune+view-batch", "reindex+view-batch"])
 def test_documents_with_one_view_are_refused(strategy):
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match="cannot be combined"):
         refuse_unused(UpdateOptions(strategy=strategy))
 
 
