@@ -159,12 +159,19 @@ def means_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def best_first(means: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """Returns the strategies that were measured to the end, by A of Hits@10."""
-    known = {name: each["A Hits@10"] for name, each in means.items()}
-    return sorted(
-        (name for name, value in known.items() if value is not None),
-        key=lambda name: -(known[name] or 0.0),
-    )
+    """Returns the strategies that were measured to the end, the best first.
+
+    By A of Hits@10, in per cent with one decimal; of equal ones, by F and then by updates.
+    """
+
+    def key_of(name: str) -> tuple[float, float, float]:
+        each = means[name]
+        found, lost, updates = (
+            each.get(key) or 0.0 for key in ("A Hits@10", "F Hits@10", "updates")
+        )
+        return -round(100 * found, 1), round(100 * lost, 1), updates
+
+    return sorted((n for n, each in means.items() if each["A Hits@10"] is not None), key=key_of)
 
 
 def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -177,14 +184,28 @@ def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
     if not ranked:
         return "No strategy has been measured to the end."
     best = ranked[0]
-    said = f"{best} finds {_percent(means[best]['A Hits@10'])} of all queries within 10 at the end"
-    if means[best]["F Hits@10"] is not None:
-        said += f", and has forgotten {_percent(means[best]['F Hits@10'])} of old ones"
-    if len(ranked) > 1:
-        second = means[ranked[1]]
-        said += f"; next is {ranked[1]} with {_percent(second['A Hits@10'])}"
+    found, lost = (_percent(means[best][f"{letter} Hits@10"]) for letter in "AF")
+    forgotten = "" if lost == "-" else f", and {{}} forgotten {lost} of old ones"
+    equal = [
+        name
+        for name in ranked
+        if [_percent(means[name][f"{letter} Hits@10"]) for letter in "AF"] == [found, lost]
+    ]
+    if len(equal) > 1:
+        names = f"{', '.join(equal[:-1])} and {equal[-1]}"
+        said = f"{names} find {found} of all queries within 10 at the end"
+        said += forgotten.format("have")
+    else:
+        said = f"{best} finds {found} of all queries within 10 at the end"
+        said += forgotten.format("has")
+    if len(ranked) > len(equal):
+        following = ranked[len(equal)]
+        second = means[following]
+        said += f"; next is {following} with {_percent(second['A Hits@10'])}"
         if second["F Hits@10"] is not None:
             said += f" and {_percent(second['F Hits@10'])}"
+    if len(equal) > 1 and means[best].get("updates") is not None:
+        said += f"; {best} took the fewest updates"
     return f"{said}."
 
 

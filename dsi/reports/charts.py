@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 WIDTH, HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 34, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 16, 34, 46
 _MARKERS = ("circle", "square", "diamond", "triangle")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _DODGE = 5.0
 """Pixels between lines that coincide."""
 _MOST_MARKED = 40
 """Points of a line up to which each has a marker."""
-_ROW, _SWATCH, _LETTER = 20, 32, 8.0
+_ROW, _SWATCH, _LETTER = 20, 32, 9.0
 """Of a key: height of a row, width before a label, and width of a character, in pixels."""
 
 LIGHT = {
@@ -255,19 +255,23 @@ def _coincides(place: int, lines: Sequence[Line]) -> bool:
 
 
 def point_chart(axes: Axes, points: Sequence[Point]) -> Drawing:
-    """Draws points with letters next to them."""
+    """Draws points with letters next to them; points that coincide are set apart."""
     parts = []
-    taken: list[tuple[float, float]] = []
+    labels: list[tuple[float, float, list[str]]] = []
     for point in points:
         x, y = axes.place(point.x, point.y)
-        up = y - 8
-        while any(abs(x - other) < 16 and abs(up - above) < 12 for other, above in taken):
-            up -= 13
-        taken.append((x, up))
+        near = [each for each in labels if abs(x - each[0]) < 16 and abs(y - each[1]) < 12]
+        if near:
+            near[0][2].append(point.letter)
+            x = near[0][0] + _DODGE * (len(near[0][2]) - 1)
+        else:
+            labels.append((x, y, [point.letter]))
         parts.append(_marker(x, y, point.number, point.label))
-        parts.append(
-            f'<text class="letter" x="{x + 7:.1f}" y="{up:.1f}">{html.escape(point.letter)}</text>'
-        )
+    for x, y, letters in labels:
+        text = html.escape(", ".join(letters))
+        right = x + 7 + _LETTER * len(text) < WIDTH
+        place = f'x="{x + 7:.1f}"' if right else f'x="{WIDTH - 2}" text-anchor="end"'
+        parts.append(f'<text class="letter" {place} y="{y - 8:.1f}">{text}</text>')
     return _figure(axes, "".join(parts))
 
 

@@ -55,7 +55,7 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
     if file.suffix == ".svg":
         content = svg_file(title, _figure_rows(drawn))
     else:
-        said = f"Curves of {', '.join(drawn)}, over the optimizer steps of each."
+        said = "; ".join(_summary(name, series) for name, series in runs.items()) + "."
         parts = [
             section(name, figures([(panel, "") for panel in panels]))
             for name, panels in drawn.items()
@@ -71,6 +71,21 @@ def _figure_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
         return [list(panels) for panels in drawn.values()]
     [panels] = drawn.values()
     return [list(panels[start : start + 2]) for start in range(0, len(panels), 2)]
+
+
+def _summary(name: str, series: Mapping[str, Series]) -> str:
+    """Returns how far a run came: its steps, its loss, and its best result on dev queries."""
+    said = f"{name} took {_last_step([series]):,.0f} steps"
+    if "loss" in series and "loss" in series["loss"]:
+        losses = series["loss"]["loss"][1]
+        tenth = max(1, len(losses) // 10)
+        first, last = (sum(part) / len(part) for part in (losses[:tenth], losses[-tenth:]))
+        said += f", with a loss of {first:.3g} in the first tenth and {last:.3g} in the last"
+    for label, (steps, values) in series.get("dev queries", {}).items():
+        if label == "RR@10":
+            best = max(range(len(values)), key=values.__getitem__)
+            said += f", and was best at step {steps[best]:,.0f} (RR@10 {values[best]:.3f})"
+    return said
 
 
 def _last_step(runs: Sequence[Mapping[str, Series]]) -> float:

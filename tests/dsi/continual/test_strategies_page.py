@@ -52,6 +52,16 @@ def test_the_conclusion_names_the_best_and_the_next():
     )
 
 
+def test_strategies_that_are_equal_are_named_together():
+    cheap = {**LAST["gentle"], "updates": 0.0}
+    last = {"gentle": {**LAST["gentle"], "updates": 9.0}, "cheap": cheap, "rough": LAST["rough"]}
+    means = {name: {key: values.get(key) for key in NAMES} for name, values in last.items()}
+    assert conclusion(means) == (
+        "cheap and gentle find 80.0 % of all queries within 10 at the end, and have forgotten "
+        "1.0 % of old ones; next is rough with 70.0 % and 20.0 %; cheap took the fewest updates."
+    )
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The page of two strategies and one increment, and the folder it is about."""

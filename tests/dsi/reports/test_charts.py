@@ -84,6 +84,15 @@ def test_lines_that_coincide_are_set_apart_and_others_are_not():
     )
 
 
+def test_points_that_coincide_share_a_label_and_are_set_apart():
+    axes = Axes("t", "x", "y", (0, 2), (0, 10))
+    drawn = point_chart(axes, [Point(n, 1.0, 5.0, "abc"[n], "name") for n in range(3)])
+    assert re.findall(r'class="letter"[^>]*>([^<]+)<', drawn.content) == ["a, b, c"]
+    x = axes.place(1, 5)[0]
+    assert f'cx="{x:.1f}"' in drawn.content
+    assert f'<rect x="{x + 5 - 3.6:.1f}"' in drawn.content
+
+
 def test_only_whole_numbers_are_marked_where_only_they_mean_something():
     drawn = line_chart(Axes("t", "x", "y", (-0.2, 2.2), (0, 1), whole_x=True), [])
     assert re.findall(r'text-anchor="middle">(-?[\d.]+)<', drawn.content) == ["0", "1", "2"]

@@ -119,7 +119,7 @@ def test_info_draws_the_curves_as_a_page_and_as_a_figure(trained, tmp_path):
         info(trained, curves=file)
         drawn = file.read_text("utf-8")
         for panel in ("loss", "learning rate", "speed", "dev queries", "documents"):
-            assert f'class="title" x="58" y="18">{panel}<' in drawn
+            assert f'class="title" x="72" y="18">{panel}<' in drawn
         for label in ("optimizer step", "tokens per second", "share of documents"):
             assert f">{label}<" in drawn, "axes have labels"
         assert "Hits@10" in drawn
@@ -140,6 +140,7 @@ def test_info_draws_the_versions_that_were_trained_one_after_another(trained, tm
     info(index, curves=tmp_path / "c.html", curves_of="all")
     page = (tmp_path / "c.html").read_text("utf-8")
     assert re.findall("<h2>([^<]+)</h2>", page) == ["version 0001", "version 0003"]
+    assert "version 0001 took 8 steps, with a loss of" in page
     with pytest.raises(InputError, match="no training curves"):
         info(index, curves=tmp_path / "c.html", curves_of="0002")
     with pytest.raises(InputError, match=r"no version '9999'.*Choose from: all, 0001"):
