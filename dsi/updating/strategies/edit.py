@@ -29,6 +29,7 @@ from dsi.updating.strategies.instant import solvable_rows, solve_rows
 if TYPE_CHECKING:
     import torch
 
+    from dsi.evaluation.probe import Probe
     from dsi.position_edits import Edited
     from dsi.updating.structures.closed_form import Moments
 
@@ -92,6 +93,7 @@ class Edit(Standalone):
             "queries": len(texts),
             "lam": lam,
             **measured,
+            "new queries found": _hits(model, update, _new_probe(update)),
         }
         milliseconds = {
             "old queries": (kept - began) * per_document,
@@ -262,34 +264,50 @@ def _choose(
         ]
         layer.edit = before + torch.stack(added).to(before)
 
-    def hits() -> float:
-        measured = probe.measure(
-            model,
-            update.text,
-            update.assignment.table,
-            update.manifest.query_length,
-            update.manifest.beams,
-            update.manifest.score,
-            update.lexical,
-        )
-        return 100 * measured["Success@10"]
-
     probe = Probe.from_json(read_json(work / "probe.json"))
     if options.lam is not None or not probe.texts:
         lam = options.lam or WEIGHTS[-2]
         apply(lam)
         return lam, {}
-    least = hits() - options.tolerance
+    least = _hits(model, update, probe) - options.tolerance
     tried: dict[float, float] = {}
     for lam in WEIGHTS:
         apply(lam)
-        tried[lam] = hits()
+        tried[lam] = _hits(model, update, probe)
         if tried[lam] >= least:
             break
     best = lam if tried[lam] >= least else max(tried, key=lambda each: (tried[each], each))
     if best != lam:
         apply(best)
     return best, {"probe without edit": least + options.tolerance, "probe with edit": tried[best]}
+
+
+def _new_probe(update: Update) -> Probe:
+    """Returns the first pseudo-query of each new document."""
+    from dsi.evaluation.probe import Probe
+
+    doc_ids = update.assignment.table.doc_ids
+    asked: dict[str, str] = {}
+    wanted = {doc_ids[row] for row in update.new_rows.tolist()}
+    for _, doc_id, text, _ in update.corpus.pseudo_rows():
+        if doc_id in wanted and len(asked) < update.options.probe_queries:
+            asked.setdefault(doc_id, text)
+    return Probe("pseudo", list(asked.values()), list(asked))
+
+
+def _hits(model: Any, update: Update, probe: Probe) -> float:
+    """Returns Hits@10 of the model on probe queries, per cent; 0 if there are none."""
+    manifest = update.manifest
+    measured = probe.measure(
+        model,
+        update.text,
+        update.assignment.table,
+        manifest.query_length,
+        manifest.beams,
+        manifest.score,
+        update.lexical,
+    )
+    return 100 * measured.get("Success@10", 0.0)
 
 
 def _state(model: Any, layer: Edited, update: Update, moments: Moments) -> dict[str, torch.Tensor]:

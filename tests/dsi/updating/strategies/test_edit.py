@@ -137,6 +137,7 @@ def test_new_documents_are_found_and_old_ones_kept(index, corpora):
     assert known > 0.8
     done = update_index(index, corpora["new"], EDIT)
     assert done.manifest.metrics["edited"] == 10
+    assert done.manifest.metrics["new queries found"] >= 80
     assert found(index, corpora["full"], NEW, k=5) >= 0.8
     assert found(index, corpora["full"], OLD) >= known - 0.1
     opened = Index.open(index, "cpu")
