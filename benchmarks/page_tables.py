@@ -726,6 +726,17 @@ ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
 
 
 @table
+def updating_forgetting() -> Table:
+    """Updates of a network that has memorized 60 paragraphs and forgets them."""
+    return _continual(
+        "squad-dev-120docs-forgetting-update50",
+        "semantic",
+        "finetune,generative+ewc,instant,edit,append",
+        suite="forgetting",
+    )
+
+
+@table
 def updating_all_weights() -> Table:
     """What an update learns from, where all weights move."""
     return _continual(
