@@ -28,6 +28,7 @@ from docids.embeddings import (
     save_embedder,
 )
 from docids.kinds import KINDS, Built, Documents
+from docids.model_tokens import ModelTokens
 from docids.quality import Quality, measure
 from docids.store import naming, open_store, write_store
 from docids.table import DocidTable
@@ -202,6 +203,7 @@ def assign(
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
     scratch: Path | None = None,
     reserve: int = 0,
+    model_tokens: ModelTokens | None = None,
 ) -> tuple[Assignment, Quality]:
     """Assigns an identifier to every document and measures their quality.
 
@@ -219,6 +221,7 @@ def assign(
             `docids.pseudo_queries.queries_of` does; default: no pseudo-queries.
         scratch: Folder where a slow kind keeps its work in progress; default: none is kept.
         reserve: Codes to keep for documents to come; see `KindOptions`.
+        model_tokens: The vocabulary of the language model that will be trained; default: none.
 
     Raises:
         InputError: There are no documents, an id occurs twice, the kind is unknown, or the
@@ -237,7 +240,7 @@ def assign(
             fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
-    documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch)
+    documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch, model_tokens)
     built = chosen.build(documents, chosen.Options() if options is None else options, seed)
     if reserve:
         built = replace(built, table=built.table.with_reserve(reserve))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,7 @@ class Pieces:
 
     def encode(self, strings: Sequence[str], longest: int) -> list[tuple[int, ...]]:
         """Returns the pieces of each string, at most `longest`; none for an empty string."""
-        encoded: list[list[int]] = _processor(self.model).encode(list(strings))
-        return [tuple(line[:longest]) for line in encoded]
+        return [tuple(line[:longest]) for line in self._encode(list(strings))]
 
     def with_codes(self, used: npt.NDArray[np.int64], first: int) -> Pieces:
         """Assigns the next free codes to pieces in use that have none yet.
@@ -97,13 +96,13 @@ class Pieces:
         new = wanted[self.code[wanted] < 0]
         code = np.array(self.code)
         code[new] = first + np.arange(len(new), dtype=np.int32)
-        return Pieces(self.model, code)
+        return replace(self, code=code)
 
     def text(self, codes: Iterable[int]) -> str:
         """Decodes codes to text; END and PAD are dropped, a distinguishing number follows #."""
         piece_of = {int(code): piece for piece, code in enumerate(self.code.tolist()) if code >= 0}
         codes = list(codes)
-        said = _processor(self.model).decode([piece_of[c] for c in codes if c in piece_of])
+        said = self._decode([piece_of[c] for c in codes if c in piece_of])
         digits = [c - FIRST_CODE for c in codes if FIRST_CODE <= c < FIRST_CODE + DIGITS]
         return said + (f" #{''.join(map(str, digits))}" if digits else "")
 
@@ -118,6 +117,10 @@ class Pieces:
         Raises:
             InputError: The extras hold none.
         """
+        if "tokenizer" in extras:
+            from docids.model_tokens import ModelTokens
+
+            return ModelTokens.of(extras)
         try:
             return cls(extras["pieces"], extras["piece_code"])
         except KeyError as error:
@@ -125,6 +128,13 @@ class Pieces:
                 f"the identifiers lack their vocabulary ({error.args[0]!r} is missing)",
                 hint="Assign them again",
             ) from None
+
+    def _encode(self, strings: list[str]) -> list[list[int]]:
+        found: list[list[int]] = _processor(self.model).encode(strings)
+        return found
+
+    def _decode(self, pieces: list[int]) -> str:
+        return str(_processor(self.model).decode(pieces))
 
 
 def _processor(model: npt.NDArray[np.uint8]) -> Any:

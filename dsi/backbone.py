@@ -27,6 +27,8 @@ from dsi.network_config import ENCODER, decoder_config, encoder_config, known_co
 from dsi.version_files import COPY
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from transformers import PreTrainedModel
 
@@ -69,11 +71,14 @@ SIZES = {
     "tiny": Size(256, 2, 2, 4, 1024),
     "mini": Size(384, 4, 4, 6, 1536),
     "small": Size(512, 6, 6, 8, 2048),
+    "small-shallow": Size(512, 12, 1, 8, 2048),
     "base": Size(768, 12, 12, 12, 3072),
     "large": Size(1024, 24, 24, 16, 4096),
 }
 """Named shapes: small, base and large are T5's own (Raffel et al. 2020, section 3.7); latent is
-the shallow one for models from scratch on one machine, which starts as latent semantic analysis."""
+the shallow one for models from scratch on one machine, which starts as latent semantic analysis.
+small-shallow has about the weights of small with one decoder layer under a deep encoder (Kasai et
+al., ICLR 2021): a query is encoded once, and the decoder runs for every beam and code."""
 FORMER_SIZES = {"lexical": "latent", "lexical-context": "latent"}
 """Names that indexes of earlier versions were trained with, and what stands in their place."""
 
@@ -124,7 +129,12 @@ def from_scratch(
 
 
 def from_pretrained(
-    name: str, *, alphabet_size: int, decoder_layers: int | None = None, seed: int = 0
+    name: str,
+    *,
+    alphabet_size: int,
+    decoder_layers: int | None = None,
+    seed: int = 0,
+    code_tokens: npt.NDArray[np.int64] | None = None,
 ) -> PreTrainedModel:
     """Loads a transformers encoder-decoder or language model, and gives it the docid alphabet.
 
@@ -133,20 +143,27 @@ def from_pretrained(
         alphabet_size: Size of the docid alphabet.
         decoder_layers: How many decoder layers to keep, from the first (NCI); None for all.
         seed: Seed of the new rows' random weights.
+        code_tokens: For a language model: the token whose embedding and output row each code takes;
+            int64 [alphabet_size], -1 for a new row. None for new rows only.
 
     Raises:
         InputError: It cannot be loaded, or its type cannot generate docids.
     """
     import torch
 
-    from dsi.language_model import PromptedLanguageModel
+    from dsi.language_model import TIED, PromptedLanguageModel, copy_token_rows
 
     config = loadable_config(name, decoder_layers)
     model = _loaded(name, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if not config.is_encoder_decoder:
-            return PromptedLanguageModel(model.config, model.base_model, alphabet_size)
+            words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+            made = PromptedLanguageModel(model.config, model.base_model, alphabet_size)
+            if code_tokens is not None:
+                copy_token_rows(made, head, code_tokens)
+                setattr(made.config, TIED, words is head)
+            return made
         text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
         return set_docid_alphabet(model, text_rows, alphabet_size)
 
@@ -532,11 +549,13 @@ def _unusable() -> tuple[type[Exception], ...]:
 
 def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
     """Builds the network of a checked configuration."""
-    from dsi.language_model import KINDS, empty_language_model
+    from dsi.language_model import KINDS, TIED, empty_language_model
     from dsi.pawa import LAYERS, add_pawa
 
     config = known_config(stored)
     if stored["model_type"] in KINDS:
+        if stored.get(TIED) is True:
+            setattr(config, TIED, True)
         prompted = empty_language_model(config, stored[TEXT_ROWS], stored["vocab_size"])
         return _with_edits(prompted, stored)
     model = _architecture(stored, folder)(config)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
@@ -25,6 +27,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from dsi.custom_attention import KEPT, capped, offer
 from dsi.position_edits import rows_at
+
+TIED = "dsi_tied_tokens"
+"""Key in config.json: whether the language model has one matrix to read and to write tokens."""
 
 KINDS = (
     "gemma", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "opt", "qwen2", "qwen3",
@@ -233,6 +238,26 @@ def empty_language_model(config: Any, text_rows: int, alphabet_size: int) -> Pro
     # The attention implementation is chosen afterwards.
     body = AutoModel.from_config(inner, attn_implementation="eager")
     return PromptedLanguageModel(config, body, alphabet_size, draw=False)
+
+
+def copy_token_rows(model: Any, words: torch.Tensor, tokens: npt.NDArray[np.int64]) -> None:
+    """Gives codes the embedding and output rows of tokens, in place.
+
+    Args:
+        model: The index model.
+        words: The output rows of the language model; floating [tokens, width].
+        tokens: The token of each code; int64 [alphabet], -1 for codes that keep their rows.
+    """
+    codes = torch.from_numpy(np.flatnonzero(tokens >= 0))
+    of = torch.from_numpy(tokens)[codes]
+    with torch.no_grad():
+        model.decoder.embed_tokens.weight[codes] = model.encoder.embed_tokens.weight[of]
+        model.lm_head.weight[codes] = words[of]
+
+
+def tied(model: Any) -> bool:
+    """Whether the language model that an index started from reads and writes one matrix."""
+    return bool(getattr(model.config, TIED, False))
 
 
 def is_prompted(model: Any) -> bool:

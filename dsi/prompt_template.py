@@ -127,6 +127,31 @@ class TemplateEncoder(TextEncoder):
         return next(token for token in tokens if token is not None)
 
 
+def split_before_identifier(encoder: TemplateEncoder) -> tuple[TemplateEncoder, int]:
+    """Splits a prompt before its last token, which stands right before the identifier.
+
+    A language model continues the prompt with an identifier in its own tokens. PAD, which every
+    identifier begins with, takes the place and the embedding of the last token, so that the model
+    reads nothing else than the prompt.
+
+    Returns:
+        The encoder of the prompt without its last token, and the token. A prompt that ends in the
+        query, or whose rest is read as other tokens, keeps all of them; then the token is that of a
+        line break, or its last.
+    """
+    after = encoder.template.partition(PLACE)[2]
+    line = encoder._tokens([after])[0]
+    if not line:
+        newline = encoder._tokens(["\n"])[0]
+        return encoder, (newline or [encoder._fallback])[-1]
+    rest = encoder._tokenizer.decode(line[:-1], clean_up_tokenization_spaces=False)
+    if encoder._tokens([rest])[0] != line[:-1]:
+        return encoder, line[-1]
+    before = encoder.template.partition(PLACE)[0]
+    template = f"{before}{PLACE}{rest}"
+    return TemplateEncoder(encoder.tokenizer, template, encoder._marked), line[-1]
+
+
 def check_prompt(prompt: str) -> None:
     """Raises InputError if a prompt is neither a template nor the name of the chat template."""
     if prompt == CHAT:

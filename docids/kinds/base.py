@@ -19,6 +19,7 @@ from docids.table import DocidTable
 
 if TYPE_CHECKING:
     from docids.code_learning.checkpoint import Checkpoint
+    from docids.model_tokens import ModelTokens
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Documents:
         scratch: Where a kind may keep work in progress, so that it can resume after an
             interruption; None to keep nothing.
         given_urls: Their URLs, "" if a document has none; None if they are unknown.
+        model_tokens: The vocabulary of the language model that will be trained; None if there is
+            none.
     """
 
     doc_ids: Sequence[str]
@@ -45,6 +48,7 @@ class Documents:
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None
     given_urls: Sequence[str] | None = None
     scratch: Path | None = None
+    model_tokens: ModelTokens | None = None
 
     def __len__(self) -> int:
         return len(self.doc_ids)

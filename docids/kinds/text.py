@@ -6,14 +6,14 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.marks import Advanced
 from data_prep.progress import track
-from data_prep.text_processing import normalize
+from data_prep.text_processing import as_typed, normalize, one_line
 from docids.kinds.base import Built, Documents, Kind
 from docids.kinds.naming import Collisions, ExistingIdentifiers, Names
 from docids.pieces import DIGITS, Pieces
@@ -33,6 +33,10 @@ class TextOptions:
 
     max_tokens: Advanced[int] = 20
     """Maximum codes per identifier, without END (SE-DSI: 20)"""
+    tokens: Advanced[Literal["learned", "model"]] = "learned"
+    """learned: the pieces of a vocabulary that is learned from the phrases; model: the tokens of
+    the language model that --model.pretrained names, with its own embedding and output rows (SEAL,
+    MINDER, Self-Retrieval)"""
     vocabulary: Advanced[int] = 8000
     """Maximum number of sentencepiece pieces"""
     identifiers: Advanced[int] = 1
@@ -47,6 +51,13 @@ class TextOptions:
         for name, least in (("max_tokens", 2), ("vocabulary", 1), ("identifiers", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
+        if self.tokens not in ("learned", "model"):
+            raise InputError(f"tokens is {self.tokens!r}", hint="Choose from: learned, model")
+        if self.tokens == "model" and self.vocabulary != TextOptions.vocabulary:
+            raise InputError(
+                f"vocabulary is {self.vocabulary}, and with tokens model none is learned",
+                hint="Leave one of them out",
+            )
         if self.collisions not in ("extend", "share"):
             raise InputError(
                 f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
@@ -85,11 +96,23 @@ class TextKind(Kind):
         """
 
     def build(self, documents: Documents, options: Any, seed: int) -> Built:
-        """Learns the vocabulary, then names the documents in order."""
+        """Learns the vocabulary, then names the documents in order.
+
+        Raises:
+            InputError: The tokens of a language model are asked for, and there is none.
+        """
+        if options.tokens == "model" and documents.model_tokens is None:
+            raise InputError(
+                f"--{self.name}.tokens model takes the tokens of a language model, and none is "
+                "named here",
+                hint="Assign these identifiers in dsi train, with --model.pretrained",
+            )
         weights = TermWeights.fit(documents.texts, options.language)
         phrases = self._normalized(documents, options, weights, seed)
-        strings = (phrase for several in phrases for phrase in several)
-        pieces = Pieces.train(strings, options.vocabulary, seed)
+        pieces: Pieces | None = documents.model_tokens if options.tokens == "model" else None
+        if pieces is None:
+            strings = (phrase for several in phrases for phrase in several)
+            pieces = Pieces.train(strings, options.vocabulary, seed)
         names = Names(options.collisions, _DIGITS, options.max_tokens)
         given, counts = _give(phrases, pieces, names, options)
         pieces, codes = _coded(given, pieces, FIRST_CODE + DIGITS)
@@ -125,10 +148,16 @@ class TextKind(Kind):
         self, documents: Documents, options: Any, weights: TermWeights, seed: int
     ) -> list[list[str]]:
         found = self.phrases(documents, options, weights, seed)
+        # A language model knows how words are capitalized.
+        written = _as_written if options.tokens == "model" else normalize
         return [
-            list(dict.fromkeys(normalize(phrase) for phrase in several))
+            list(dict.fromkeys(written(phrase) for phrase in several))
             for several in track(found, f"{self.name} identifiers", len(documents))
         ]
+
+
+def _as_written(phrase: str) -> str:
+    return one_line(as_typed(phrase))
 
 
 def _give(

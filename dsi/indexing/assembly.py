@@ -242,6 +242,7 @@ def _make_model(
             alphabet_size=table.alphabet_size,
             decoder_layers=options.model.decoder_layers,
             seed=options.seed,
+            code_tokens=prepared.code_tokens,
         )
         refuse_small_vocabulary(model, prepared.text, prepared.checkpoint)
         _refuse_long_texts(model, options, prepared)
@@ -265,6 +266,7 @@ def _make_model(
         )
     if fresh:
         from dsi.rows import WARM_STARTS, Corpus
+        from dsi.training.loop import hardware_precision
 
         corpus = Corpus(
             prepared.tokens,
@@ -276,6 +278,7 @@ def _make_model(
             prepared.codes,
             prepared.vectors,
             prepared.text.part,
+            hardware_precision(options.loop.precision),
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
     if options.reserve and prepared.text.grows:

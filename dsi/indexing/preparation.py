@@ -19,10 +19,12 @@ from docids.assignment import Assignment, text_of
 from docids.code_learning.encoder_decoder import CodeVectors
 from docids.kinds import KINDS, kinds_where
 from docids.kinds.quantization import Quantized
+from docids.model_tokens import ModelTokens
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.document_vectors import vectors_of
 from dsi.indexing.options import TrainingOptions
+from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens
 from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.objectives.options import TEACHER_TERMS
 from dsi.stored_text_encoder import open_text_encoder
@@ -65,6 +67,8 @@ class PreparedCorpus:
         lexical: The lexical layer; None without one.
         vectors: Document vectors of `options.model.encoder`; float32 [documents, width]. None
             without an encoder.
+        code_tokens: The token whose rows each code starts from, for identifiers in the tokens of a
+            language model; int64 [alphabet], -1 for none. None for any other identifiers.
     """
 
     text: TextEncoder
@@ -78,6 +82,7 @@ class PreparedCorpus:
     codes: CodeVectors | None = None
     lexical: LexicalLayer | None = None
     vectors: npt.NDArray[np.float32] | None = None
+    code_tokens: npt.NDArray[np.int64] | None = None
 
 
 def prepare(
@@ -112,8 +117,15 @@ def prepare(
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
     urls = [document.url for document in documents]
-    assignment = _docids(doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder)
+    own = options.model.start == "tokens"
+    named = vocabulary_of(text, str(options.model.pretrained)) if own and text else None
+    assignment = _docids(
+        doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder, named
+    )
     checkpoint = str(assignment.built.model) if learned else options.model.pretrained
+    code_tokens = None
+    if own and text is not None:
+        text, code_tokens = with_own_tokens(text, assignment.built, str(checkpoint))
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
@@ -152,6 +164,7 @@ def prepare(
         CodeVectors.of(assignment.built.extras) if learned else None,
         _lexical(dataset, in_rows, assignment.table, generator, work, options),
         vectors,
+        code_tokens,
     )
 
 
@@ -271,6 +284,7 @@ def _docids(
     work: Path,
     options: TrainingOptions,
     given: Path | None,
+    model_tokens: ModelTokens | None = None,
 ) -> Assignment:
     if given is not None:
         assignment = Assignment.open(given)
@@ -299,6 +313,7 @@ def _docids(
             queries=ask,
             scratch=work / LEARNING,
             reserve=options.reserve,
+            model_tokens=model_tokens,
         )
         assignment.save(folder, quality)
     return Assignment.open(folder)

@@ -11,6 +11,7 @@ from data_prep.files import read_json
 from docids.assignment import MODEL
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, kinds_where
+from dsi.indexing.own_tokens import with_token_rows
 
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
@@ -79,7 +80,8 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
         InputError: Another network is requested as well, or `learned` is requested but there is
             none.
     """
-    options = _with_score(_with_start(options, docids_folder))
+    options = with_token_rows(_with_start(options, docids_folder), docids_folder)
+    options = _with_score(options)
     asked = _given_step_option(options)
     if options.loop.steps == 0 and asked is not None:
         raise InputError(

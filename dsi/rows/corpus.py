@@ -68,6 +68,8 @@ class Corpus:
             float32 [documents, width]. None if none was used.
         part: Returns the tokens of a document from a given start, up to a given number, as the
             model reads them.
+        precision: Precision of the matrix products where a pretrained model reads the documents:
+            "fp32" or "bf16".
     """
 
     tokens: Sequence[Sequence[int]]
@@ -79,6 +81,7 @@ class Corpus:
     codes: CodeVectors | None = None
     vectors: npt.NDArray[np.float32] | None = None
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
+    precision: str = "fp32"
 
     def weighted(self) -> list[list[int]]:
         """Returns the tokens with each title repeated by its weight; `tokens` includes it once."""

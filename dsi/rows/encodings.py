@@ -35,7 +35,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
         corpus: The documents and their identifiers.
         seed: Unused; the encodings are deterministic.
     """
-    vectors = decoder_states(model, corpus.tokens, corpus.part)
+    vectors = decoder_states(model, corpus.tokens, corpus.part, corpus.precision)
     vectors -= vectors.mean(axis=0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     rows_of_codes = code_rows(corpus, vectors, model.config.vocab_size)
@@ -52,6 +52,7 @@ def decoder_states(
     model: PreTrainedModel,
     texts: Sequence[Sequence[int]],
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of,
+    precision: str = "fp32",
 ) -> npt.NDArray[np.float32]:
     """Returns the input of the output layer at the first step, for each text.
 
@@ -60,6 +61,7 @@ def decoder_states(
         texts: Token ids of each text; only the first 256 are read, or as many as the model has
             positions.
         part: Takes a slice of a text, with the prompt around it.
+        precision: Precision of the matrix products: "fp32" or "bf16".
 
     Returns:
         float32 [texts, width].
@@ -74,7 +76,8 @@ def decoder_states(
     order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
     vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
     base = decoder_without_head(model)
-    with evaluating(model):
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with evaluating(model), half:
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
             lines = [part(texts[row], 0, longest) or [0] for row in rows]

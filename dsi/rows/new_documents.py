@@ -26,6 +26,8 @@ class NewDocuments:
         known_codes: Previous number of codes in use; new ones follow them.
         title_weight: How often a title counts relative to its text.
         part: As in `Corpus`.
+        code_tokens: The token of each code, for identifiers in the tokens of a language model;
+            int64 [codes], -1 for none. None for any other.
     """
 
     table: DocidTable
@@ -36,6 +38,7 @@ class NewDocuments:
     known_codes: int
     title_weight: int = 1
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
+    code_tokens: npt.NDArray[np.int64] | None = None
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
         """Returns the tokens of some documents with each title repeated by its weight."""

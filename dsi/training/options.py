@@ -43,10 +43,12 @@ class ModelOptions:
     and identifiers of several codes"""
     head_layers: Advanced[int] = 4
     """Decoder layers that read the previous codes for pawa"""
-    warm_start: Literal["auto", "spectral", "encodings", "learned", "encoder", "none"] = "auto"
+    warm_start: Literal["auto", "spectral", "encodings", "learned", "encoder", "tokens", "none"] = (
+        "auto"
+    )
     """Initialization of the network: spectral for a model from scratch, encodings for a pretrained
     one, learned to reuse the model and codebooks of learned identifiers, encoder to use the vectors
-    of --model.encoder"""
+    of --model.encoder, tokens for identifiers in a language model's own tokens"""
     codebooks: Advanced[bool] = False
     """Initialize code embeddings from the rq or pq codebooks (RIPOR) instead of document means"""
     title_weight: Advanced[int] = 2

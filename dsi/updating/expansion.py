@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from docids.model_tokens import code_tokens
 from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
 from dsi.updating.plan import Update
@@ -27,6 +28,7 @@ def new_documents_of(update: Update) -> NewDocuments:
         known_codes=update.known_codes(),
         title_weight=update.training.model.title_weight,
         part=update.text.part,
+        code_tokens=code_tokens(update.assignment.built),
     )
 
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import tiny_checkpoints
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
+from docids.model_tokens import ModelTokens
 from docids.pieces import DIGITS, Pieces
 from docids.table import END, FIRST_CODE
 
@@ -44,6 +46,26 @@ def test_a_vocabulary_survives_as_extras():
 
 def test_a_distinguishing_number_is_read_as_one():
     assert PIECES.text([FIRST_CODE + 1, FIRST_CODE + 0, END]) == " #10"
+
+
+def test_a_language_models_tokens_get_codes_as_they_are_used():
+    tokens = tiny_checkpoints.tokenizer_of(["the cat sleeps 1 2 0"])
+    own = ModelTokens.from_json(tokens.backend_tokenizer.to_str(), tokens.eos_token_id)
+    cat, the = tokens.convert_tokens_to_ids(["cat", "the"])
+    assert own.encode(["the cat", "", "cat flew"], 9) == [(the, cat), (), (cat, 2)]
+    coded = own.with_codes(np.array([cat, the]), FIRST_CODE + DIGITS)
+    codes = [int(coded.code[the]), int(coded.code[cat]), END]
+    assert coded.text(codes) == "the cat"
+    again = Pieces.of(coded.arrays())
+    assert isinstance(again, ModelTokens)
+    assert again.same_tokenizer(own)
+    size = FIRST_CODE + DIGITS + 2
+    of_codes = again.tokens_of_codes(size).tolist()
+    digits = tokens.convert_tokens_to_ids(["0", "1", "2"])
+    assert of_codes[:5] == [-1, tokens.eos_token_id, *digits]
+    assert of_codes[-2:] == sorted([cat, the])
+    with pytest.raises(InputError, match="lack the tokenizer of their model"):
+        Pieces.of({**coded.arrays(), "tokenizer": np.zeros(3, np.uint8)})
 
 
 def test_too_small_a_vocabulary_is_refused():

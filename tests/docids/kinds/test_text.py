@@ -58,6 +58,11 @@ def test_shared_titles_are_shared():
     assert built.table.shared
 
 
+def test_the_tokens_of_a_model_need_one():
+    with pytest.raises(InputError, match=r"title.tokens model takes .* none is named here"):
+        build("title", tokens="model")
+
+
 def test_keywords_are_the_heaviest_terms():
     first, second, moon, ice = said(build("keywords", count=2))
     # Twice and in no other document: the highest weights, in order of occurrence.

@@ -1,0 +1,118 @@
+"""Identifiers in a language model's own tokens: what they ask for, and the rows of their codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.errors import InputError
+from data_prep.files import read_json
+from docids.model_tokens import ModelTokens, code_tokens
+from docids.table import PAD
+from dsi.prompt_template import TemplateEncoder, split_before_identifier
+from dsi.text_encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from docids.kinds import Built
+    from dsi.indexing.options import TrainingOptions
+
+
+def in_model_tokens(options: TrainingOptions, docids_folder: Path | None) -> bool:
+    """Tells whether identifiers are written in the tokens of a language model.
+
+    Args:
+        options: Training options.
+        docids_folder: Existing identifiers; None to assign those of the options.
+    """
+    given: Any = vars(options.of_kind(options.docids))
+    if docids_folder is not None and (docids_folder / "docids.json").is_file():
+        given = read_json(docids_folder / "docids.json").get("options")
+    return isinstance(given, Mapping) and given.get("tokens") == "model"
+
+
+def with_token_rows(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
+    """Returns options with the warm start `tokens` if identifiers are in the model's tokens.
+
+    Raises:
+        InputError: There is no language model, or another warm start is requested; or `tokens` is,
+            and identifiers are not in its tokens.
+    """
+    model, kind = options.model, options.docids
+    if not in_model_tokens(options, docids_folder):
+        if model.warm_start == "tokens":
+            raise InputError(
+                "--model.warm_start tokens starts from the rows of a language model's tokens, and "
+                f"these {kind!r} identifiers are not in them",
+                hint="Take --docids title and --title.tokens model, or another --model.warm_start",
+            )
+        return options
+    if model.pretrained is None:
+        raise InputError(
+            f"--{kind}.tokens model takes the tokens of a language model, and there is none",
+            hint="Give --model.pretrained, or leave it out",
+        )
+    if model.warm_start not in ("auto", "tokens"):
+        raise InputError(
+            f"--model.warm_start {model.warm_start} would overwrite the rows of the model's own "
+            "tokens",
+            hint="Leave it out",
+        )
+    return replace(options, model=replace(model, warm_start="tokens"))
+
+
+def vocabulary_of(text: TextEncoder, name: str) -> ModelTokens:
+    """Returns the vocabulary of a language model, for identifiers.
+
+    Raises:
+        InputError: The model is an encoder-decoder, or its tokenizer is none of the tokenizers
+            library.
+    """
+    if not isinstance(text, TemplateEncoder):
+        raise InputError(
+            f"identifiers in the tokens of {name!r}: it is an encoder-decoder, and this is for "
+            "language models",
+            hint="Take --model.pretrained of a language model, or leave --title.tokens (or that of "
+            "another kind) out",
+        )
+    tokenizer = text.tokenizer
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise InputError(
+            f"identifiers in the tokens of {name!r}: its tokenizer has no token that ends a text",
+            hint="Take another checkpoint, or leave --title.tokens (or that of another kind) out",
+        )
+    return ModelTokens.from_json(tokenizer.backend_tokenizer.to_str(), end)
+
+
+def with_own_tokens(
+    text: TextEncoder, built: Built, name: str
+) -> tuple[TextEncoder, npt.NDArray[np.int64]]:
+    """Returns the prompt to read before identifiers in the model's tokens, and the codes' tokens.
+
+    Args:
+        text: The prompt in the model's tokens.
+        built: The identifiers.
+        name: Name of the checkpoint, for messages.
+
+    Returns:
+        The encoder of what is read before PAD, and the token of each code; int64 [alphabet].
+
+    Raises:
+        InputError: The identifiers are in the tokens of another model.
+    """
+    if not ModelTokens.of(built.extras).same_tokenizer(vocabulary_of(text, name)):
+        raise InputError(
+            f"the identifiers are in the tokens of another model than {name!r}",
+            hint="Assign them again, or start from the model that they were written for",
+        )
+    tokens = code_tokens(built)
+    assert tokens is not None
+    assert isinstance(text, TemplateEncoder)
+    prompt, last = split_before_identifier(text)
+    tokens[PAD] = last
+    return prompt, tokens
