@@ -12,20 +12,21 @@ def export(
     index: Path,
     out: Path,
     *,
-    format: Literal["hf", "static"] = "hf",
+    format: Literal["hf", "static", "vllm-gr"] = "hf",
     network_only: bool = False,
 ) -> Report:
     """Writes the live version of an index for another engine.
 
     hf is a checkpoint of transformers whose added tokens are the codes, with the sorted table of
     identifiers, the ids of their documents, and a README with ten lines that rank as `dsi search`
-    does. static is the table alone, as an array of codes.
+    does. vllm-gr is such a checkpoint of a language model with a catalog of its identifiers. static
+    is the table alone, as an array of codes.
 
     Args:
         index: Index folder.
         out: Folder to write.
-        format: What for: hf (transformers and what reads its checkpoints) or static (engines that
-            take a matrix of identifiers: STATIC, FlashRec, SID-GR).
+        format: What for: hf (transformers and what reads its checkpoints), vllm-gr, or static
+            (engines that take a matrix of identifiers: STATIC, FlashRec, SID-GR).
         network_only: Export the network of an index with a lexical layer without the layer.
     """
     from dsi.export import export_index

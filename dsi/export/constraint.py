@@ -53,7 +53,7 @@ class Exported:
         """
         folder = Path(folder)
         settings = read_json(folder / SETTINGS)
-        if not isinstance(settings, dict) or settings.get("format") != "hf":
+        if not isinstance(settings, dict) or settings.get("format") not in ("hf", "vllm-gr"):
             raise InputError(
                 "no export for generate",
                 where=folder,

@@ -60,6 +60,41 @@ What an engine needs:
 @FORMATS.register("hf")
 def hf(exporting: Exporting) -> None:
     """Writes checkpoint, tokenizer, table and README."""
+    index = exporting.index
+    prompted = is_prompted(index.model)
+    write_checkpoint(exporting, "hf")
+    readme = _README.format(
+        documents=len(exporting.doc_ids),
+        codes=index.table.alphabet_size,
+        auto="AutoModelForCausalLM" if prompted else "AutoModelForSeq2SeqLM",
+        folder="FOLDER",
+        tokenizing=', padding_side="left", add_special_tokens=False'
+        if prompted
+        else f", truncation=True, max_length={index.manifest.query_length}",
+        beams=index.manifest.beams,
+        ids=IDS,
+        names=NAMES,
+        settings=SETTINGS,
+        query_length=index.manifest.query_length,
+    )
+    (exporting.folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def token_name(code: int) -> str:
+    """Returns the token that stands for a code."""
+    return {PAD: _START, END: _END}.get(code, f"<c_{code}>")
+
+
+def write_checkpoint(exporting: Exporting, format: str) -> None:
+    """Writes checkpoint, tokenizer and table.
+
+    Args:
+        exporting: The index.
+        format: Name of the format, for the settings.
+
+    Raises:
+        InputError: The index is no plain checkpoint of transformers.
+    """
     index, folder = exporting.index, exporting.folder
     model: Any = index.model
     text = index.text
@@ -68,10 +103,9 @@ def hf(exporting: Exporting) -> None:
     tokenizer = text.tokenizer
     words = len(tokenizer)
     alphabet = index.table.alphabet_size
-    names = {PAD: _START, END: _END}
-    tokens = [names.get(code, f"<c_{code}>") for code in range(alphabet)]
+    tokens = [token_name(code) for code in range(alphabet)]
     tokenizer = _with_codes(tokenizer, tokens, words)
-    plain = _merged(model, words, alphabet)
+    plain = merged(model, words, alphabet)
     first = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": words + END}
     for settings in (plain.config, plain.generation_config):
         for name, value in first.items():
@@ -85,7 +119,7 @@ def hf(exporting: Exporting) -> None:
         prompt = text.written + _START
     exporting.write_table(
         words,
-        format="hf",
+        format=format,
         first_code=words,
         codes=alphabet,
         documents=len(exporting.doc_ids),
@@ -96,21 +130,6 @@ def hf(exporting: Exporting) -> None:
         score=index.manifest.score,
         beams=index.manifest.beams,
     )
-    readme = _README.format(
-        documents=len(exporting.doc_ids),
-        codes=alphabet,
-        auto="AutoModelForCausalLM" if is_prompted(model) else "AutoModelForSeq2SeqLM",
-        folder="FOLDER",
-        tokenizing=', padding_side="left", add_special_tokens=False'
-        if is_prompted(model)
-        else f", truncation=True, max_length={index.manifest.query_length}",
-        beams=index.manifest.beams,
-        ids=IDS,
-        names=NAMES,
-        settings=SETTINGS,
-        query_length=index.manifest.query_length,
-    )
-    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 def _refuse_others(model: Any, text: Any) -> None:
@@ -165,7 +184,7 @@ def _with_codes(tokenizer: Any, tokens: list[str], words: int) -> Any:
     return longer
 
 
-def _merged(model: Any, words: int, alphabet: int) -> Any:
+def merged(model: Any, words: int, alphabet: int) -> Any:
     """Returns a network of transformers over words and codes, with the weights of an index."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.initialization import no_init_weights

@@ -102,6 +102,26 @@ def test_identifiers_without_an_end_of_their_own_cost_no_more(tmp_path):
     assert generated(tmp_path / "out", ["the falcon"]) == [[hit.doc_id for hit in wanted]]
 
 
+@pytest.mark.parametrize("identifiers", [ENDING, OF_ONE_LENGTH])
+def test_a_catalog_of_vllm_gr_ranks_as_the_index(identifiers, tmp_path):
+    index = write_index("llama", tmp_path, identifiers, score="constrained")
+    out = tmp_path / "out"
+    export_index(index, out, "vllm-gr")
+    catalog = json.loads((out / "catalog.json").read_text())
+    assert catalog[0] == (["<c_2>", "<c_3>"] if identifiers is OF_ONE_LENGTH else
+                          ["<c_2>", "</docid>"])  # fmt: skip
+    readme = (out / "README.md").read_text("utf-8")
+    code = readme.split("```python\n")[1].split("```")[0].replace("FOLDER", str(out))
+    queries = ["the falcon", "a whale and moss in the harbour"]
+    code = code.replace('["a query"]', "queries").replace("print([names", "hits = ([names")
+    scope = {"queries": queries}
+    exec(code, scope)
+    wanted = Index.open(index, "cpu").search(queries, k=6, beams=6)
+    assert scope["hits"] == [hit.doc_id for hits in wanted for hit in hits]
+    # The same folder serves `generate` with our processor.
+    assert Exported.open(out).doc_ids == json.loads((out / "doc_ids.json").read_text())
+
+
 def test_sampling_defaults_of_a_checkpoint_are_not_exported(tmp_path):
     index = write_index("llama", tmp_path)
     export_index(index, tmp_path / "out", "hf")
@@ -135,6 +155,9 @@ def test_what_an_engine_cannot_take_is_refused_in_one_line(tmp_path):
     index = write_index("llama", tmp_path)
     refused("several lengths.*static takes one", index, "static")
     refused("unknown format 'onnx'", index, "onnx")
+    refused("scores of this index run over all codes", index, "vllm-gr")
+    t5 = write_index("flan-t5", tmp_path / "t5", score="constrained")
+    refused("a t5 is an encoder-decoder, which vLLM does not serve", t5, "vllm-gr")
     pair = write_index("bert-pair", tmp_path / "pair")
     refused("encoder-decoder has no table that words and codes share", pair)
     own = SentencepieceEncoder.train(TEXTS, VocabularyOptions(pieces="word"))
