@@ -559,9 +559,43 @@ class Index:
                     where=f"version {self.manifest.version} of the index",
                     hint=COPY,
                 )
+            if options.rescore:
+                rows, scores = self._rescored(asked[1:], rows, added, options)
         else:
             rows, scores = unconstrained_search(*asked, k=k, beams=beams, document_scores=added)
         return rows.tolist(), scores.tolist()
+
+    def _rescored(
+        self,
+        asked: tuple[torch.Tensor, torch.Tensor, TorchTrie],
+        rows: torch.Tensor,
+        added: torch.Tensor | None,
+        options: SearchOptions,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores found documents again in fp32; see `dsi.search.rescoring`."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        from dsi.search.rescoring import rescored
+
+        if not self.table.one_each:
+            raise InputError(
+                "--rescore is for documents with one identifier each, and here some have several",
+                hint="Leave it out",
+            )
+        found = [
+            torch.tensor(self.table.sequence(row) if row >= 0 else [], dtype=torch.int64)
+            for row in rows.flatten().tolist()
+        ]
+        codes = pad_sequence(found, batch_first=True, padding_value=-1).to(rows.device)
+        return rescored(
+            self._model_in("fp32"),
+            *asked,
+            rows,
+            codes.view(*rows.shape, -1),
+            score=options.score_in(self.manifest.score),
+            document_scores=added,
+        )
 
     def spread(self, config: dict[str, Any], precision: str = "fp32") -> None:
         """Shards the model over the processes of `torchrun`, for search in one precision.

@@ -112,6 +112,8 @@ def search(
     processes = Processes()
     if explain and processes.count > 1 and deepspeed is not None:
         raise InputError("--explain needs the whole model", hint="Omit --deepspeed")
+    if zero is not None and flags.rescore:
+        raise InputError("--rescore needs the whole model", hint="Omit --deepspeed")
     if processes.count > 1 and asked is None:
         raise InputError("several processes cannot share a prompt", hint="Give --queries FILE")
     opened = processes.together(lambda: Index.open(index, flags.device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from dsi.kernels.packed_linear import PackedLinear, PackedPart, packed
+from dsi.kernels.packed_linear import PACKED, PackedPart, packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +60,7 @@ def install(
         model: Any model. Training patches its layers until the installation is removed; search gets
             a copy that shares all but the linear layers, and the model is not changed.
         purpose: "training" supports backward passes; "search" packs weights in oneDNN's layout.
-        precision: "fp32" or "bf16".
+        precision: "fp32" or "bf16"; for search also "int8".
         length_buckets: Maximum number of length buckets for attention, in training.
         encoder_states: Whether anything besides the decoder reads the encoder's states, in
             training.
@@ -94,7 +94,7 @@ def _replaced(model: nn.Module) -> dict[str, list[str]]:
         own = vars(layer).get("forward")
         if isinstance(own, partial):
             path = own.func.__module__
-        elif isinstance(layer, (PackedLinear, PackedPart)):
+        elif isinstance(layer, (*PACKED, PackedPart)):
             path = type(layer).__module__
         else:
             continue

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from data_prep.errors import InputError
+from dsi.kernels.int8_linear import Int8Linear, has_int8_kernel
 from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
 from dsi.position_edits import Edited
 
@@ -68,7 +70,7 @@ class PackedPart(nn.Module):
         outputs: The slice of its outputs that belongs to this layer.
     """
 
-    def __init__(self, whole: PackedLinear, outputs: slice) -> None:
+    def __init__(self, whole: PackedLinear | Int8Linear, outputs: slice) -> None:
         super().__init__()
         self.whole = whole
         self.outputs = outputs
@@ -94,14 +96,18 @@ def together(states: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
     return torch.cat([layer(states) for layer in layers], dim=-1)
 
 
+PACKED = (PackedLinear, Int8Linear)
+"""Layers with a product of their own in place of that of `nn.Linear`."""
+
+
 def linear_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
     """Returns the output of a layer in the dtype of its computation, to add to other states."""
-    return layer.linear(states) if isinstance(layer, PackedLinear) else layer(states)
+    return layer.linear(states) if isinstance(layer, PACKED) else layer(states)
 
 
 def relu_of(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
     """Returns the ReLU of a layer's output, in the dtype of its computation."""
-    if isinstance(layer, PackedLinear):
+    if isinstance(layer, PACKED):
         return layer.linear(states, "relu")
     return layer(states).relu_()
 
@@ -112,7 +118,7 @@ def plain(*modules: Any) -> bool:
     Weights that DeepSpeed's ZeRO-3 shards over processes are gathered in `forward` only.
     """
     return all(
-        type(module) in (PackedLinear, PackedPart)
+        isinstance(module, (PackedLinear, Int8Linear, PackedPart))
         or (
             (type(module) is nn.Linear or isinstance(module, Edited))
             and not hasattr(module.weight, "ds_id")
@@ -121,8 +127,8 @@ def plain(*modules: Any) -> bool:
     )
 
 
-def rounded_head(model: PreTrainedModel) -> PackedLinear | None:
-    """Returns the bfloat16 output layer that a packed model has in addition to its own, if any."""
+def rounded_head(model: PreTrainedModel) -> PackedLinear | Int8Linear | None:
+    """Returns the rounded output layer that a packed model has in addition to its own, if any."""
     return getattr(model, _ROUNDED_HEAD, None)
 
 
@@ -137,10 +143,18 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
         precision: "fp32", or "bf16": linear layers multiply in bfloat16; everything between them,
             and the keys, values and output of the cross-attention, is unchanged. So is the output
             layer, which gets a rounded copy (`rounded_head`). If oneDNN cannot multiply, the whole
-            model is in bfloat16 instead.
+            model is in bfloat16 instead. "int8": the same layers multiply in 8-bit integers
+            (`dsi.kernels.int8_linear`).
+
+    Raises:
+        InputError: The precision is int8, and oneDNN cannot multiply so here, or the model has no
+            linear layers.
     """
-    dtype = torch.bfloat16 if precision == "bf16" else None
-    if dtype and not has_onednn_kernel(model.get_output_embeddings().weight, dtype):
+    if precision == "int8":
+        _refuse_without_int8(model)
+    dtype = {"bf16": torch.bfloat16, "int8": torch.int8}.get(precision)
+    head_weight = model.get_output_embeddings().weight
+    if dtype == torch.bfloat16 and not has_onednn_kernel(head_weight, dtype):
         whole: Any = copy.deepcopy(model)
         return whole.to(dtype)
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -160,10 +174,35 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
                 setattr(parent, name, part)
         for name, layer in list(parent.named_children()):
             if can_pack(layer):
-                setattr(parent, name, PackedLinear(layer, None if name in exact else dtype))
+                setattr(parent, name, _packed_layer(layer, None if name in exact else dtype))
     if dtype is not None and type(head) is nn.Linear and not hasattr(model, "pawa"):
-        setattr(other, _ROUNDED_HEAD, PackedLinear(head, dtype))
+        setattr(other, _ROUNDED_HEAD, _packed_layer(head, dtype))
     return other
+
+
+def _packed_layer(layer: nn.Linear, dtype: torch.dtype | None) -> PackedLinear | Int8Linear:
+    """Packs a layer for products in a dtype; None for that of its weights."""
+    if dtype != torch.int8:
+        return PackedLinear(layer, dtype)
+    return Int8Linear(layer)
+
+
+def _refuse_without_int8(model: PreTrainedModel) -> None:
+    """Raises InputError if a model would be searched in another precision than int8."""
+    head = model.get_output_embeddings()
+    if not has_int8_kernel(head.weight):
+        raise InputError(
+            "--precision int8 multiplies on a CPU with VNNI instructions, by oneDNN, and this is "
+            "none",
+            hint="Take --precision bf16 or fp32, or --device cpu",
+        )
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear and layer is not head]
+    if not layers:
+        raise InputError(
+            f"--precision int8: the layers of a {model.config.model_type} are no linear layers of "
+            "PyTorch, and would stay in fp32",
+            hint="Take --precision bf16 or fp32",
+        )
 
 
 def _parts_of_one(layers: list[Any], dtype: torch.dtype | None) -> list[PackedPart]:
@@ -172,6 +211,6 @@ def _parts_of_one(layers: list[Any], dtype: torch.dtype | None) -> list[PackedPa
     whole = nn.Linear(layers[0].in_features, sum(sizes), bias=False, device="meta")
     weight = torch.cat([layer.weight.detach() for layer in layers])
     whole.weight = nn.Parameter(weight, requires_grad=False)
-    packed_whole = PackedLinear(whole, dtype)
+    packed_whole = _packed_layer(whole, dtype)
     ends = list(itertools.accumulate(sizes, initial=0))
     return [PackedPart(packed_whole, slice(*pair)) for pair in itertools.pairwise(ends)]

@@ -46,8 +46,10 @@ class SearchOptions:
             whole docid alphabet; "constrained", those over the codes that lead to a document, so
             that a code without an alternative costs nothing; None: the one the index was trained
             with.
-        precision: "fp32", or "bf16": the products of linear layers in bfloat16, with weights in
-            half the memory; without oneDNN, the whole model. Scores are summed in float32.
+        precision: "fp32"; "bf16": the products of linear layers in bfloat16, with weights in half
+            the memory; without oneDNN, the whole model; or "int8": these products in 8-bit
+            integers, on a CPU. Scores are summed in float32.
+        rescore: Whether the documents found in bf16 or int8 are scored and ordered again in fp32.
         only: The documents to search among; None for all of them.
         exclude: Documents not to search among.
         guidance: Search guidance.
@@ -56,7 +58,8 @@ class SearchOptions:
     """
 
     score: Literal["model", "constrained"] | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    rescore: bool = False
     only: Collection[str] | None = None
     exclude: Collection[str] = ()
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
@@ -70,13 +73,24 @@ class SearchOptions:
             )
         for name, known in (
             ("score", (None, "model", "constrained")),
-            ("precision", ("fp32", "bf16")),
+            ("precision", ("fp32", "bf16", "int8")),
         ):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"unknown {name} {getattr(self, name)!r}",
                     hint=f"Choose from: {', '.join(filter(None, known))}",
                 )
+
+        if self.rescore and self.precision == "fp32":
+            raise InputError(
+                "--rescore scores in fp32, and the search does so already",
+                hint="Leave it out, or give --precision int8 or bf16",
+            )
+        if self.rescore and not self.constraint:
+            raise InputError(
+                "--rescore scores documents along the constraint, and --constraint is false",
+                hint="Leave one of the two out",
+            )
 
     def score_in(self, index: str) -> str:
         """Resolves the score to "model" or "constrained".

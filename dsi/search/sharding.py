@@ -42,6 +42,11 @@ def shard_model(model: PreTrainedModel, config: dict[str, Any], precision: str) 
         InputError: The stage is not 3, or DeepSpeed is not installed.
     """
     refuse_other_stages(config)
+    if precision == "int8":
+        raise InputError(
+            "--precision int8 packs whole weights, and --deepspeed shards them",
+            hint="Take --precision bf16 or fp32, or leave --deepspeed out",
+        )
     start_deepspeed()
     import deepspeed
 

@@ -5,13 +5,18 @@ import torch
 from search_oracles import queries, table_of, tiny_model, torch_trie
 from torch import nn
 
+from data_prep.errors import InputError
 from docids.table import FIRST_CODE
+from dsi import Index
 from dsi.kernels import matmul as products
 from dsi.kernels import packed_linear as packing
+from dsi.kernels.int8_linear import Int8Linear, has_int8_kernel
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import PackedLinear, packed, relu_of, rounded_head, together
 from dsi.search.beam import beam_search
 from dsi.search.decoders import start_decoder
+from dsi.search.options import SearchOptions
+from dsi.search.rescoring import rescored
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DOCIDS = [(2, 3, 4), (2, 3, 5), (2, 4, 4), (3, 2, 2), (3, 2, 5), (4, 5, 2), (4, 5, 3)]
@@ -205,3 +210,94 @@ def test_only_a_model_in_bf16_has_a_rounded_output_layer():
 def test_only_plain_layers_in_known_dtypes_are_packed():
     assert not products.has_onednn_kernel(torch.zeros(2, 2, dtype=torch.float64))
     assert not products.has_onednn_kernel(torch.zeros(2, 2, device="meta"))
+
+
+can_int8 = pytest.mark.skipif(
+    not has_int8_kernel(torch.zeros(1, 1)), reason="no products in int8 on this processor"
+)
+
+
+@can_int8
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 5, 3)])
+def test_an_int8_layer_is_the_product_of_rounded_weights_and_rows(bias, shape):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 4, bias=bias)
+    states = torch.randn(shape) * 10
+    states.view(-1, 3)[0] = 0  # an empty row has no scale
+    by_hand = torch.empty(states.view(-1, 3).shape[0], 4)
+    for place, row in enumerate(states.view(-1, 3)):
+        scale = max(float(row.abs().max()) / 127, 1e-12)
+        rounded = [round(float(value) / scale) for value in row]
+        for out, weights in enumerate(layer.weight.detach()):
+            of = float(weights.abs().max()) / 127
+            products = (a * round(float(w) / of) for a, w in zip(rounded, weights, strict=True))
+            by_hand[place, out] = sum(products) * scale * of
+            if bias:
+                by_hand[place, out] += layer.bias[out].detach()
+    with torch.inference_mode():
+        found = Int8Linear(layer)(states)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.view(-1, 4), by_hand, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found, layer(states), atol=0.3, rtol=0.05)
+        torch.testing.assert_close(relu_of(Int8Linear(layer), states), found.relu())
+
+
+@can_int8
+@pytest.mark.parametrize("family", ["t5", "bart", "mbart"])
+def test_an_int8_model_scores_nearly_as_the_model_and_rescored_exactly_so(family):
+    model = tiny_model(family, 3)
+    batch = queries([2, 5], 0)
+    table = table_of(DOCIDS)
+    trie = torch_trie(table)
+    ready = packed(model, "int8")
+    assert any(isinstance(layer, Int8Linear) for layer in ready.modules())
+    exact = beam_search(model, *batch, trie, k=7, beams=7)
+    rows, scores = beam_search(ready, *batch, trie, k=7, beams=7)
+    codes = torch.tensor(DOCIDS)[rows]
+    for score in ("model", "constrained"):
+        exact = beam_search(model, *batch, trie, k=7, beams=7, score=score)
+        again = rescored(model, *batch, trie, rows, codes, score=score)
+        assert torch.equal(again[0], exact[0])
+        torch.testing.assert_close(again[1], exact[1], atol=1e-4, rtol=0)
+    for line in range(len(rows)):
+        known = dict(zip(again[0][line].tolist(), scores[line].tolist(), strict=True))
+        assert known.keys() == set(rows[line].tolist())
+    exact = beam_search(model, *batch, trie, k=7, beams=7)
+    for line in range(len(rows)):
+        known = dict(zip(exact[0][line].tolist(), exact[1][line].tolist(), strict=True))
+        for row, score in zip(rows[line].tolist(), scores[line].tolist(), strict=True):
+            assert score == pytest.approx(known[row], abs=1.0, rel=0.1)
+
+
+def test_int8_is_refused_where_layers_have_no_such_products(monkeypatch):
+    import tiny_checkpoints
+
+    from dsi.language_model import PromptedLanguageModel
+
+    model = tiny_model("t5", 0)
+    monkeypatch.setattr(products.platform, "machine", lambda: "aarch64")
+    with pytest.raises(InputError, match="int8 multiplies on a CPU with VNNI"):
+        packed(model, "int8")
+    monkeypatch.undo()
+    if has_int8_kernel(torch.zeros(1, 1)):
+        whole = tiny_checkpoints.LANGUAGE_MODELS["gpt2"](20)
+        with pytest.raises(InputError, match="layers of a gpt2 are no linear layers"):
+            packed(PromptedLanguageModel(whole.config, whole.base_model, 9), "int8")
+
+
+@can_int8
+def test_hits_in_int8_are_scored_again_in_fp32(trained):
+    index = Index.open(trained("semantic"), "cpu")
+    asked = ["where is the harbour", "a falcon and a comet"]
+    exact = index.search(asked, k=40, beams=40)
+    again = index.search(asked, k=40, beams=40, options=SearchOptions("constrained", "int8", True))
+    plain = index.search(asked, k=40, beams=40, options=SearchOptions("constrained"))
+    assert exact == plain or index.manifest.score == "model"
+    for mine, wanted in zip(again, plain, strict=True):
+        assert {hit.doc_id for hit in mine} == {hit.doc_id for hit in wanted}
+        assert [hit.score for hit in mine] == pytest.approx([hit.score for hit in wanted], abs=1e-4)
+    with pytest.raises(InputError, match="rescore scores in fp32"):
+        SearchOptions(rescore=True)
+    with pytest.raises(InputError, match="int8 packs whole weights"):
+        index.spread({"zero_optimization": {"stage": 3}}, "int8")
