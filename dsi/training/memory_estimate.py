@@ -107,9 +107,14 @@ class Shape:
             found = (getattr(config, name, None) for name in names)
             return next((int(value) for value in found if value is not None), 0)
 
+        width = first(encoder, "d_model", "hidden_size", "dim")
+        inner = first(
+            encoder, "d_ff", "encoder_ffn_dim", "intermediate_size", "ffn_dim", "hidden_dim",
+            "n_inner",
+        )  # fmt: skip
         return cls(
-            first(encoder, "d_model", "hidden_size", "dim"),
-            first(encoder, "d_ff", "encoder_ffn_dim", "intermediate_size", "ffn_dim", "hidden_dim"),
+            width,
+            inner or 4 * width,  # GPT-2 leaves it out
             first(
                 encoder, "num_heads", "encoder_attention_heads", "num_attention_heads", "n_heads"
             ),

@@ -163,3 +163,62 @@ def write_language_model(family: str, folder: Path, texts: Iterable[str]) -> str
     torch.manual_seed(0)
     LANGUAGE_MODELS[family](len(tokenizer)).save_pretrained(folder)
     return str(folder)
+
+
+GGUF_WIDTH = 32
+GGUF_TOKENS = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    *map(chr, range(97, 123)),
+    "\u0120",
+    "th",
+    "the",
+    "<|endoftext|>",
+]
+
+
+def write_gguf(path: Path, architecture: str = "llama") -> Path:
+    """Writes a Llama of one layer with random weights, as llama.cpp does."""
+    import gguf
+    import numpy as np
+
+    inner = 64
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(GGUF_WIDTH)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(GGUF_TOKENS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(GGUF_TOKENS)
+    writer.add_token_types([2, 3, 3, *[1] * (len(GGUF_TOKENS) - 4), 3])
+    writer.add_token_merges(["t h", "th e"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    rng = np.random.default_rng(0)
+    shapes = {
+        "token_embd": (len(GGUF_TOKENS), GGUF_WIDTH),
+        "output_norm": (GGUF_WIDTH,),
+        "output": (len(GGUF_TOKENS), GGUF_WIDTH),
+        "blk.0.attn_norm": (GGUF_WIDTH,),
+        "blk.0.ffn_norm": (GGUF_WIDTH,),
+        "blk.0.attn_q": (GGUF_WIDTH, GGUF_WIDTH),
+        "blk.0.attn_k": (GGUF_WIDTH, GGUF_WIDTH),
+        "blk.0.attn_v": (GGUF_WIDTH, GGUF_WIDTH),
+        "blk.0.attn_output": (GGUF_WIDTH, GGUF_WIDTH),
+        "blk.0.ffn_gate": (inner, GGUF_WIDTH),
+        "blk.0.ffn_up": (inner, GGUF_WIDTH),
+        "blk.0.ffn_down": (GGUF_WIDTH, inner),
+    }
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

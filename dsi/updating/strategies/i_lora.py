@@ -94,7 +94,10 @@ class SlowAdapter(Objective):
         self.slow = {name: value.to(device) for name, value in self.slow.items()}
 
     def of_examples(self, forward: Forward) -> torch.Tensor:
-        """Sums over the old documents of the batch and the layers of encoder and decoder."""
+        """Sums over the old documents of the batch and the layers of encoder and decoder.
+
+        A language model gives the last states of its codes only.
+        """
         old = self.old[forward.rows]
         if not bool(old.any()):
             return forward.logits.sum() * 0
@@ -112,7 +115,7 @@ class SlowAdapter(Objective):
         sides = (("encoder_hidden_states", read), ("decoder_hidden_states", written))
         parts, layers = [], 0
         for side, there in sides:
-            fast = [states[old] for states in forward.outputs[side]]
+            fast = [states[old] for states in forward.outputs.get(side) or ()]
             if fast:  # an encoder without layers has no hidden states
                 parts.append(len(fast) * distance(fast, slow[side], there, larger=self.larger))
                 layers += len(fast)

@@ -9,64 +9,26 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tiny_checkpoints import GGUF_TOKENS, GGUF_WIDTH, write_gguf
 
 from data_prep.errors import InputError
 from dsi import gguf as gguf_files
 from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
 
-gguf = pytest.importorskip("gguf")
-
-WIDTH, LAYERS, HEADS, INNER = 32, 1, 2, 64
-TOKENS = ["<unk>", "<s>", "</s>", *map(chr, range(97, 123)), "\u0120", "th", "the"]
+pytest.importorskip("gguf")
 
 
 @pytest.fixture
 def file(tmp_path):
     """A Llama with random weights, as llama.cpp writes it."""
-    path = tmp_path / "tiny.gguf"
-    writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([2, 3, 3, *[1] * (len(TOKENS) - 3)])
-    writer.add_token_merges(["t h", "th e"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    rng = np.random.default_rng(0)
-    shapes = {
-        "token_embd": (len(TOKENS), WIDTH),
-        "output_norm": (WIDTH,),
-        "output": (len(TOKENS), WIDTH),
-        "blk.0.attn_norm": (WIDTH,),
-        "blk.0.ffn_norm": (WIDTH,),
-        "blk.0.attn_q": (WIDTH, WIDTH),
-        "blk.0.attn_k": (WIDTH, WIDTH),
-        "blk.0.attn_v": (WIDTH, WIDTH),
-        "blk.0.attn_output": (WIDTH, WIDTH),
-        "blk.0.ffn_gate": (INNER, WIDTH),
-        "blk.0.ffn_up": (INNER, WIDTH),
-        "blk.0.ffn_down": (WIDTH, INNER),
-    }
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_gguf(tmp_path / "tiny.gguf")
 
 
 def test_weights_and_words_are_those_of_the_file(file):
     model, tokenizer = load_writer(str(file))
-    expected = np.random.default_rng(0).normal(size=(len(TOKENS), WIDTH)).astype(np.float32)
+    expected = (
+        np.random.default_rng(0).normal(size=(len(GGUF_TOKENS), GGUF_WIDTH)).astype(np.float32)
+    )
     torch.testing.assert_close(model.get_input_embeddings().weight, torch.from_numpy(expected))
     assert model.config.model_type == "llama"
     assert tokenizer.decode(tokenizer("the")["input_ids"], skip_special_tokens=True) == "the"

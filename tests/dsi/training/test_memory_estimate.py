@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny_checkpoints
 import torch
 from transformers import BartConfig, T5Config, T5ForConditionalGeneration
 
@@ -94,6 +95,13 @@ def test_the_shape_is_read_from_t5_and_from_bart():
         decoder_layers=1,
     )
     assert Shape.of(bart) == Shape(32, 48, 2, 3, 1, 9)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma3"])
+def test_the_shape_of_a_language_model_counts_its_layers_once(family):
+    config = tiny_checkpoints.LANGUAGE_MODELS[family](50).config
+    inner = 128 if family == "gpt2" else 32
+    assert Shape.of(config) == Shape(32, inner, 2, 2, 0, 50)
 
 
 def test_an_adaptor_of_the_output_layer_costs_its_layers_and_adapted_weights():

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+from pathlib import Path
 
 import growing_corpus
 import numpy as np
 import pytest
 import tiny_checkpoints
 import torch
+import transformers
 from safetensors.torch import load_file
 from test_encoder_decoders import assert_searched_as_by_hand
+from two_processes import finish, start
 
 from data_prep.errors import InputError
-from dsi import Index, versions
+from docids.assignment import Assignment
+from docids.kinds.keywords import KeywordOptions
+from docids.kinds.text import TextOptions
+from docids.model_tokens import code_tokens
+from docids.pieces import Pieces
+from dsi import Index, cli, versions
 from dsi.backbone import from_pretrained
 from dsi.indexing.build import train_index
 from dsi.training.curves import read_scalars
-from dsi.training.options import LoraOptions
+from dsi.training.options import LoraOptions, SamOptions
+from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "deepspeed"
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +145,76 @@ def test_the_prompt_is_kept_whole_around_a_text(prompt, begins, ends, checkpoint
     assert len(encoder.part(document, 0, 0)) == encoder.beside
 
 
+@pytest.mark.parametrize("family", ["gemma2", "llama"])  # one matrix of words, and two
+def test_identifiers_in_its_own_tokens_are_text_that_it_knows_how_to_write(
+    family, texts, corpora, tmp_path
+):
+    path = tiny_checkpoints.write_language_model(family, tmp_path / "checkpoint", texts)
+    out = tmp_path / "index"
+    changes = {"docids": "keywords", "keywords": KeywordOptions(tokens="model", count=2)}
+    still = {"loop__steps": 1, "optimizer__lr": 1e-9, "loop__evaluate_every": 1}
+    train_index(corpora["old"], out, options(path, **changes, **still))
+    whole = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    shutil.rmtree(path)
+    index = Index.open(out, "cpu")
+    assert_searched_as_by_hand(index)
+    # Untrained, it gives a token what the language model gives it after "Query: ... Document:".
+    built = Assignment.open(live(out) / "assignment").built
+    tokens = torch.from_numpy(code_tokens(built))
+    pieces = Pieces.of(built.extras)
+    words = " ".join(texts).replace(".", "").lower().split()
+    assert set(pieces.text(index.table.sequence(3)).split()) <= set(words)
+    ids = index.text.tokenizer("Query: the harbour Document:", add_special_tokens=False)
+    codes = torch.tensor([list(index.table.sequence(3)[:-1])])
+    read = torch.cat([torch.tensor([ids["input_ids"]]), tokens[codes]], dim=1)
+    given = torch.tensor(index.text.encode(["the harbour"], 9))
+    begun = torch.cat([torch.zeros((1, 1), dtype=torch.int64), codes], dim=1)
+    with torch.no_grad():
+        theirs = whole(input_ids=read).logits[:, -begun.shape[1] :, tokens[1:]]
+        ours = index.model(given, torch.ones_like(given), begun).logits[:, :, 1:]
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    # New documents bring tokens that no identifier had.
+    update_index(out, corpora["new"], UpdateOptions(strategy="append"))
+    grown = Index.open(out, "cpu")
+    before, rows = len(tokens), grown.model.decoder.embed_tokens.weight
+    more = code_tokens(Assignment.open(live(out) / "assignment").built)
+    assert len(rows) == len(more) > before
+    assert torch.equal(rows[before:], grown.model.encoder.embed_tokens.weight[more[before:]])
+    same = torch.equal(grown.model.lm_head.weight[before:], rows[before:])
+    assert same == (family == "gemma2")
+    assert torch.equal(grown.model.lm_head.weight[:before], index.model.lm_head.weight)
+    assert_searched_as_by_hand(grown)
+
+
+def test_own_tokens_that_cannot_be_are_told_in_one_line(checkpoint, texts, corpora, tmp_path):
+    own = {"docids": "title", "title": TextOptions(tokens="model")}
+
+    def refused(match, path=checkpoint, **changes):
+        wanted = options(path, **{**own, **changes})
+        with pytest.raises(InputError, match=match) as told:
+            train_index(corpora["old"], tmp_path / "index", wanted)
+        assert "\n" not in str(told.value)
+        assert not (tmp_path / "index" / "live").exists()
+
+    refused("title.tokens model takes the tokens of a language model", None)
+    refused("warm_start encodings would overwrite", model__warm_start="encodings")
+    refused("warm_start tokens starts from", model__warm_start="tokens", title=TextOptions())
+    pair = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
+    refused("it is an encoder-decoder", pair)
+    with pytest.raises(InputError, match="vocabulary is 9"):
+        TextOptions(tokens="model", vocabulary=9)
+    # A vocabulary that changed since the identifiers were assigned.
+    train_index(corpora["old"], tmp_path / "made", options(checkpoint, **own))
+    other = tiny_checkpoints.write_language_model("llama", tmp_path / "other", ["other words"])
+    with pytest.raises(InputError, match="in the tokens of another model"):
+        train_index(
+            corpora["old"],
+            tmp_path / "index",
+            options(other, docids="title"),
+            live(tmp_path / "made") / "assignment",
+        )
+
+
 def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path):
     def refused(match, path=checkpoint, **changes):
         with pytest.raises(InputError, match=match) as told:
@@ -153,14 +235,132 @@ def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path
     broken = tmp_path / "unknown.gguf"
     broken.write_bytes(b"GGUF but nothing else")
     refused("cannot load the (tokenizer|model).*unknown.gguf", str(broken))
+    if importlib.util.find_spec("gguf") is not None:
+        other = tiny_checkpoints.write_gguf(tmp_path / "other.gguf", "unheard")
+        refused("cannot load the (tokenizer|model).*other.gguf.*unheard", str(other))
+    # A tokenizer that has grown since the model was trained.
+    grown = Path(shutil.copytree(checkpoint, tmp_path / "grown"))
+    tiny_checkpoints.tokenizer_of([*texts, "words of another corpus"]).save_pretrained(grown)
+    refused("the tokenizer of .*grown' has .* tokens, the model rows for", str(grown))
 
 
+@pytest.fixture(scope="module")
+def atomic_index(checkpoint, corpora, tmp_path_factory):
+    """An index of a language model, to be copied."""
+    out = tmp_path_factory.mktemp("atomic") / "index"
+    short = {"loop__steps": 2, "loop__evaluate_every": 2, "loop__checkpoint_every": 2}
+    train_index(corpora["old"], out, options(checkpoint, docids="atomic", **short))
+    return out
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "finetune", "reindex", "episodic", "instant", "retrain", "generative+lora",
+        "generative+i-lora", "generative+reglora", "generative+distill", "generative+batch-softmax",
+        "generative+ewc+frozen-rows+warm-up+sam", "generative+rank1-ewc", "generative+view-batch",
+        "generative+threshold-margin",
+    ],
+)  # fmt: skip
+def test_every_strategy_that_trains_layers_of_any_kind_updates_it(
+    strategy, atomic_index, corpora, tmp_path
+):
+    out = Path(shutil.copytree(atomic_index, tmp_path / "index"))
+    steps = {} if strategy in ("instant", "retrain") else {"steps": 2}
+    update_index(out, corpora["new"], UpdateOptions(strategy=strategy, **steps))
+    grown = Index.open(out, "cpu")
+    assert len(grown) == 40
+    assert_searched_as_by_hand(grown)
+
+
+def test_a_strategy_that_knows_the_layers_of_t5_refuses_it_by_name(atomic_index, corpora, tmp_path):
+    out = Path(shutil.copytree(atomic_index, tmp_path / "index"))
+    with pytest.raises(InputError, match=r"strategy locas knows .* T5 .* PromptedLanguageModel"):
+        update_index(out, corpora["new"], UpdateOptions(strategy="generative+locas", steps=2))
+    assert versions.names(out) == ["0001"]
+
+
+def test_documents_are_deleted_and_versions_rolled_back(atomic_index, corpora, tmp_path):
+    out = Path(shutil.copytree(atomic_index, tmp_path / "index"))
+    (best, *_) = Index.open(out, "cpu").search("the harbour", k=3)
+    delete_documents(out, [best.doc_id])
+    without = Index.open(out, "cpu")
+    assert best.doc_id not in [hit.doc_id for hit in without.search("the harbour", k=29)]
+    assert_searched_as_by_hand(without)
+    versions.rollback(out)
+    assert Index.open(out, "cpu").search("the harbour", k=3)[0] == best
+
+
+def test_sam_perturbs_it(checkpoint, corpora, tmp_path):
+    short = {"loop__steps": 2, "loop__evaluate_every": 2, "loop__checkpoint_every": 2}
+    wanted = options(checkpoint, docids="atomic", sam=SamOptions(rho=0.05), **short)
+    train_index(corpora["old"], tmp_path / "index", wanted)
+    curves = read_scalars(live(tmp_path / "index") / "log" / "tensorboard")
+    (name,) = [name for name in curves if name.endswith("sharpness")]
+    _, sharpness = curves[name]
+    assert all(value != 0 for value in sharpness)
+    assert len(sharpness) == 2
+
+
+def test_an_index_of_a_gguf_file_needs_the_file_no_more(corpora, tmp_path):
+    pytest.importorskip("gguf")
+    file = tiny_checkpoints.write_gguf(tmp_path / "tiny.gguf")
+    out = tmp_path / "index"
+    short = {"loop__steps": 1, "loop__evaluate_every": 1, "loop__checkpoint_every": 1}
+    train_index(corpora["old"], out, options(str(file), mix__query_length=20, **short))
+    hits = Index.open(out, "cpu").search("the harbour", k=5)
+    file.unlink()
+    index = Index.open(out, "cpu")
+    assert index.search("the harbour", k=5) == hits
+    assert len({hit.doc_id for hit in hits}) == 5
+    update_index(out, corpora["new"], UpdateOptions(strategy="append"))
+    grown = Index.open(out, "cpu")
+    assert len(grown) == 40
+    rows = index.model.lm_head.weight.shape[0]
+    assert torch.equal(grown.model.lm_head.weight[:rows], index.model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    "engine", ["ddp", *(pytest.param(f"zero{n}", marks=pytest.mark.slow) for n in (2, 3))]
+)
+def test_two_processes_end_with_the_weights_of_one(engine, checkpoint, corpora, tmp_path):
+    words = [
+        "train", str(corpora["old"].path), "--out", str(tmp_path / "two"), "--docids", "atomic",
+        "--model.pretrained", checkpoint, "--lexical.enabled", "false", "--generator", "none",
+        "--mix.indexing", "1", "--mix.pseudo", "0", "--mix.labelled", "0",
+        "--mix.document_length", "12", "--optimizer.lr", "0.003", "--optimizer.warmup", "0",
+        "--optimizer.backbone_lr_scale", "1", "--loop.steps", "2", "--loop.batch", "8",
+        "--loop.precision", "fp32", "--mix.query_length", "20", "--loop.beams", "10",
+    ]  # fmt: skip
+    if engine != "ddp":
+        pytest.importorskip("deepspeed")
+        words += ["--deepspeed", str(CONFIGS / f"{engine}.json")]
+    for code, _, err in finish(start(*words)):
+        assert code == 0, err
+    words[words.index("--out") + 1] = str(tmp_path / "one")
+    assert cli.main([word for word in words if "zero" not in word and word != "--deepspeed"]) == 0
+    one, two = (Index.open(tmp_path / name, "cpu") for name in ("one", "two"))
+    theirs = two.model.state_dict()
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-4, rtol=1e-3)
+    assert_searched_as_by_hand(two)
+
+
+@pytest.mark.parametrize("way", ["all", "lora", "lora-bf16"])
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(
-    checkpoint, corpora, tmp_path, monkeypatch
+    way, checkpoint, corpora, tmp_path, monkeypatch
 ):
     from dsi.training import loop
 
     wanted = options(checkpoint, loop__checkpoint_every=4, loop__gradient_checkpointing=True)
+    if way != "all":
+        wanted = options(
+            checkpoint,
+            loop__checkpoint_every=4,
+            loop__precision="bf16" if way == "lora-bf16" else "fp32",
+            optimizer__backbone_lr_scale=None,
+            lora=LoraOptions(rank=2, dropout=0.1),
+        )
     train_index(corpora["old"], tmp_path / "whole", wanted)
     gradients = loop._gradients
 
