@@ -5,7 +5,10 @@
 The first documents of the dataset, with their queries, are indexed with atomic identifiers by: the
 default model; a T5 from scratch; and the language model, as it starts (`start`), with the rows of
 codes trained alone (`frozen`), and with LoRA (`lora`). Only the default has a lexical layer. Every
-cell is one seed in a process of its own. Cells in `results/backbones.jsonl` are not measured again.
+cell is one seed in a process of its own. The cells of `--cells t5-small,t5-small-shallow` are
+trained for the processor time of `--seconds` each: a deep encoder under a shallow decoder beside
+T5-small's own shape, with semantic identifiers. Cells in `results/backbones.jsonl` are not measured
+again.
 """
 
 from __future__ import annotations
@@ -14,14 +17,18 @@ import argparse
 import multiprocessing
 import resource
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from record import cell, differing, show
+from runs import first_documents
 
 CELLS = ("default", "t5-tiny", "start", "frozen", "lora")
+TIMED = ("t5-small", "t5-small-shallow")
+"""Trained for a given time."""
 MEASURES = ("Success@1", "Success@10")
 
 
@@ -29,11 +36,12 @@ def main() -> None:
     """Measures the cells that are missing and prints the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
-    parser.add_argument("--model", required=True, help="GGUF file or folder of a language model")
+    parser.add_argument("--model", default=None, help="GGUF file or folder of a language model")
     parser.add_argument("--documents", type=int, default=500)
     parser.add_argument("--queries", type=int, default=200, help="of split test, at most")
     parser.add_argument("--steps", type=int, default=60, help="of what is trained")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=300, help="of t5-small and its like")
     parser.add_argument("--cells", default=",".join(CELLS), help="with commas between")
     arguments = parser.parse_args()
     name = arguments.dataset.split("=", 1)[0]
@@ -42,10 +50,13 @@ def main() -> None:
         full = f"{name}-{arguments.documents}-{arguments.queries}-{each}"
         if each in ("t5-tiny", "frozen", "lora"):
             full += f"-{arguments.steps}x{arguments.batch}"
+        elif each in TIMED:
+            full += f"-{arguments.seconds:g}s"
         found = cell("backbones", full, lambda each=each: _in_a_process(each, arguments))
         columns = {name: value for name, value in found.items() if isinstance(value, float)}
         rows.append({"model": each, **columns})
-    show(rows, ["model", *MEASURES, "training s", "peak GiB", "queries per s"])
+    columns = ["training s", "training CPU s", "peak GiB", "queries per s", "queries per CPU s"]
+    show(rows, ["model", *MEASURES, "steps", *columns])
 
 
 def options_of(each: str, arguments: argparse.Namespace) -> Any:
@@ -66,7 +77,17 @@ def options_of(each: str, arguments: argparse.Namespace) -> Any:
     given: dict[str, Any] = {"lexical": LexicalOptions(enabled=False), "loop": loop}
     if each == "t5-tiny":
         return TrainingOptions(
-            **given, model=ModelOptions(size="tiny"), optimizer=OptimizerOptions(lr=1e-3, body=1.0)
+            **given,
+            model=ModelOptions(size="tiny"),
+            optimizer=OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0),
+        )
+    if each in TIMED:
+        size = each.removeprefix("t5-")
+        return TrainingOptions(
+            **given,
+            docids="semantic",
+            model=ModelOptions(size=size),
+            optimizer=OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0),
         )
     given["model"] = ModelOptions(pretrained=arguments.model)
     if each == "start":
@@ -75,7 +96,7 @@ def options_of(each: str, arguments: argparse.Namespace) -> Any:
     if each == "lora":
         given["lora"] = LoraOptions(rank=8)
     body = None if each == "lora" else 0.0
-    return TrainingOptions(**given, optimizer=OptimizerOptions(lr=1e-3, body=body))
+    return TrainingOptions(**given, optimizer=OptimizerOptions(lr=1e-3, backbone_lr_scale=body))
 
 
 def _in_a_process(each: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -93,16 +114,23 @@ def _measure(each: str, arguments: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         prepare(arguments.dataset.split("=", 1)[1], out=folder / "whole")
-        dataset = _first(Dataset.open(folder / "whole"), folder / "part", arguments.documents)
-        began = time.monotonic()
-        train_index(dataset, folder / "index", options)
-        trained = time.monotonic() - began
+        dataset = first_documents(
+            Dataset.open(folder / "whole"), folder / "part", arguments.documents
+        )
+        if each in TIMED:
+            loop = replace(
+                options.loop, steps=_steps_in(arguments.seconds, dataset, options, folder)
+            )
+            options = replace(options, loop=loop)
+        began, computed = time.monotonic(), time.process_time()
+        done = train_index(dataset, folder / "index", options)
+        trained, computed = time.monotonic() - began, time.process_time() - computed
         index = Index.open(folder / "index", "cpu")
         texts = dataset.query_texts()
         asked = dict(islice(dataset.qrels_of("test").items(), arguments.queries))
-        began = time.monotonic()
+        began, searching = time.monotonic(), time.process_time()
         hits = index.search([texts[query] for query in asked], k=10)
-        searched = time.monotonic() - began
+        searched, searching = time.monotonic() - began, time.process_time() - searching
     found = [
         next((place for place, hit in enumerate(some) if hit.doc_id in judged), 10)
         for some, judged in zip(hits, asked.values(), strict=True)
@@ -115,30 +143,26 @@ def _measure(each: str, arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "Success@1": sum(place < 1 for place in found) / len(found),
         "Success@10": sum(place < 10 for place in found) / len(found),
+        "steps": float(done.metrics["steps"]),
         "training s": trained,
+        "training CPU s": computed,
         "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "queries per s": len(asked) / searched,
+        "queries per CPU s": len(asked) / searching,
     }
 
 
-def _first(whole: Any, path: Path, count: int) -> Any:
-    """Writes the first documents of a dataset and the queries that are about them."""
-    from data_prep.dataset import InMemorySource, Qrel, Query
-    from data_prep.dataset_writer import write_dataset
+def _steps_in(seconds: float, dataset: Any, options: Any, folder: Path) -> int:
+    """Returns how many steps take so much processor time."""
+    from dsi.indexing.build import train_index
 
-    documents = list(islice(whole.documents(), count))
-    kept, texts = {document.doc_id for document in documents}, whole.query_texts()
-    qrels = [
-        Qrel(query_id, doc_id, relevance, split)
-        for split in ("train", "dev", "test")
-        for query_id, judged in whole.qrels_of(split).items()
-        for doc_id, relevance in judged.items()
-        if doc_id in kept
-    ]
-    queries = [
-        Query(query_id, texts[query_id]) for query_id in dict.fromkeys(q.query_id for q in qrels)
-    ]
-    return write_dataset(path, InMemorySource(documents, queries, qrels, name="part"))
+    times = []
+    for steps in (2, 6):
+        began = time.process_time()
+        loop = replace(options.loop, steps=steps)
+        train_index(dataset, folder / f"{steps}", replace(options, loop=loop))
+        times.append(time.process_time() - began)
+    return max(1, round(4 * seconds / (times[1] - times[0])))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
     python benchmarks/decode.py --small
     python benchmarks/decode.py --shapes small,base --documents 20000,1000000
+    python benchmarks/decode.py --shapes qwen3-0.6b:4 --kinds semantic --beams 10,50 --batches 1,16
+    python benchmarks/decode.py --kinds semantic --precisions fp32,int8 --methods ours,ctranslate2
 
 A cell is a model shape, a number of documents, a kind of identifiers, beams, batch and precision.
 It measures, one after the other in the same process and in turns:
@@ -9,7 +11,13 @@ It measures, one after the other in the same process and in turns:
     ours            the search
     generate-trie   `generate` with a dictionary trie behind `prefix_allowed_tokens_fn`
     generate-free   `generate` without constraint: what it costs by itself
+    ctranslate2     CTranslate2 with the same weights and without constraint, in fp32; T5 only
+    ct2-int8        the same in int8
     floor           the matrix products that the search needs, and nothing else
+
+A shape is a size of T5, or qwen3-0.6b: a decoder-only model with the layers of Qwen3-0.6B;
+qwen3-0.6b:4 has 4 of its 28. Its scores are constrained, here and in `generate`
+(`renormalize_logits`). In int8, `ours` is that of the search and `generate` is in fp32.
 
 Weights are random: no checkpoint is needed, and a flat distribution is the worst case of a search.
 Queries have 8 to 16 tokens. Semantic identifiers are 6 digits, as many values a digit as the
@@ -27,22 +35,28 @@ import ctypes
 import itertools
 import math
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from record import cell, show
 from torch import nn
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import Qwen3Config, Qwen3Model, T5Config, T5ForConditionalGeneration
 
-from docids.table import FIRST_CODE, DocidTable
+from docids.table import END, FIRST_CODE, PAD, DocidTable
 from docids.trie import Trie
 from dsi.backbone import SIZES, set_docid_alphabet
+from dsi.export.hf import merged
+from dsi.kernels.int8_linear import Int8Linear
 from dsi.kernels.packed_linear import PackedLinear, packed
+from dsi.language_model import PromptedLanguageModel, is_prompted
 from dsi.search import beam
 from dsi.search.beam import beam_search
 from dsi.search.torch_trie import TorchTrie
@@ -65,6 +79,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="default: all cores")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--methods", default="ours,generate-trie,generate-free,floor")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--suffix", default="", help="behind the names of the cells")
     parser.add_argument("--small", action="store_true", help="fp32, beams 10, batches 1 and 16")
     arguments = parser.parse_args()
     if arguments.small:
@@ -84,23 +100,25 @@ def main() -> None:
         name = f"{shape}-{documents}-{kind}-{precision}-beams{beams}-batch{batch}"
         if arguments.threads:
             name += f"-threads{arguments.threads}"
+        name += arguments.suffix
         measured = cell(
             "decode",
             name,
             lambda cell=(shape, documents, kind, precision, beams, batch): _measure(
-                *cell, arguments.rounds, arguments.methods.split(",")
+                *cell, arguments.rounds, arguments.methods.split(","), arguments.device
             ),
         )
         rows.append(_row(name, measured))
         print(rows[-1], flush=True)
-    ratios = ["over trie", "over free", "of floor"]
+    ratios = ["over trie", "over free", "over ct2", "over ct2-int8", "of floor", "products"]
     show(rows, ["cell", "queries/s", *ratios, "same", "search share", "tree share"])
 
 
 def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
     """The figures of a cell that the table shows; ratios are of processor time."""
     methods = measured["methods"]
-    ours = methods["ours"]["cpu"]["median"]
+    clock = "cpu" if measured["settings"].get("device", "cpu") == "cpu" else "wall"
+    ours = methods["ours"][clock]["median"]
     row = {
         "cell": name,
         "queries/s": measured["settings"]["batch"] / methods["ours"]["wall"]["median"],
@@ -108,11 +126,22 @@ def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
         "search share": measured["share of the search beside the model"],
         "tree share": measured.get("share of the prefix tree"),
     }
-    for column, method in (("over trie", "generate-trie"), ("over free", "generate-free")):
+    for column, method in (
+        ("over trie", "generate-trie"),
+        ("over free", "generate-free"),
+        ("over ct2", "ctranslate2"),
+        ("over ct2-int8", "ct2-int8"),
+    ):
         if method in methods:
-            row[column] = methods[method]["cpu"]["median"] / ours
+            row[column] = methods[method][clock]["median"] / ours
     if "floor" in methods:
-        row["of floor"] = methods["floor"]["cpu"]["median"] / ours
+        floor = methods["floor"][clock]["median"]
+        row["of floor"] = floor / ours
+        row["products"] = {
+            name: round(floor / each[clock]["median"], 2)
+            for name, each in methods.items()
+            if name != "floor"
+        }
     return row
 
 
@@ -134,11 +163,23 @@ def identifiers(kind: str, documents: int) -> tuple[np.ndarray, int]:
 
 
 def build(shape: str, alphabet: int) -> Any:
-    """Returns a T5 of a shape with random weights."""
+    """Returns a T5 of a shape, or a language model with codes, with random weights."""
+    torch.manual_seed(0)
+    if shape.startswith("qwen3-0.6b"):
+        config = Qwen3Config(
+            vocab_size=TEXT_TOKENS,
+            hidden_size=1024,
+            intermediate_size=3072,
+            num_hidden_layers=int(shape.partition(":")[2] or 28),
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=128,
+            eos_token_id=None,
+        )
+        return PromptedLanguageModel(config, Qwen3Model(config), alphabet).eval()
     size = SIZES[shape]
     assert size.width
     assert size.heads
-    torch.manual_seed(0)
     config = T5Config(
         vocab_size=32,
         d_model=size.width,
@@ -171,34 +212,39 @@ def _measure(
     batch: int,
     rounds: int,
     names: list[str],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     codes, alphabet = identifiers(kind, documents)
     table = DocidTable.from_sequences(
         [str(row) for row in range(documents)], codes, alphabet_size=alphabet, kind=kind
     )
-    trie = TorchTrie.from_trie(Trie.build(table))
-    model = build(shape, alphabet)
-    ids, mask = ask(batch)
+    trie = TorchTrie.from_trie(Trie.build(table), device)
+    model = build(shape, alphabet).to(device)
+    ids, mask = (each.to(device) for each in ask(batch))
     exact = model
     ready = packed(model, precision)
     if precision == "bf16":
         model = copy.deepcopy(model).bfloat16()
     length = codes.shape[1]
-    children = _Children(codes) if "generate-trie" in names else None
-    products = _Products(model, batch, beams, trie)
+    products = _Products(model, batch, beams, trie, precision)
+    language_model = is_prompted(model)
+    score = "constrained" if language_model else "model"
     methods: dict[str, Callable[[], Any]] = {
-        "ours": lambda: beam_search(ready, ids, mask, trie, k=beams, beams=beams),
-        "generate-trie": lambda: _generate(model, ids, mask, beams, length, children),
-        "generate-free": lambda: _generate(model, ids, mask, beams, length, None),
+        "ours": lambda: beam_search(ready, ids, mask, trie, k=beams, beams=beams, score=score),
         "floor": products.run,
     }
-    methods = {name: method for name, method in methods.items() if name in names}
+    generating = _Generating(model, ids, mask, beams, codes)
+    for name, constrained in (("generate-trie", True), ("generate-free", False)):
+        methods[name] = partial(generating.run, constrained)
+    methods = {name: methods[name] for name in names if name in methods}
+    for name in {"ctranslate2", "ct2-int8"} & set(names):
+        methods[name] = _ctranslate2(exact, ids, mask, beams, length, name == "ct2-int8")
     peaks = {name: _peak_alone(method) for name, method in methods.items()}
     figures, results = _in_turns(methods, rounds)
     for name, peak in peaks.items():
         figures[name]["peak MiB"] = peak
     with torch.inference_mode():
-        full = beam_search(exact, ids, mask, trie, k=beams, beams=beams)
+        full = beam_search(exact, ids, mask, trie, k=beams, beams=beams, score=score)
     agreement: dict[str, Any] = {"same documents": None}
     if "generate-trie" in results:
         agreement = _agreement(results["ours"], results["generate-trie"], table, length)
@@ -214,6 +260,8 @@ def _measure(
             "beams": beams,
             "batch": batch,
             "threads": torch.get_num_threads(),
+            "device": device,
+            "load": os.getloadavg()[0],
         },
         "methods": figures,
         **agreement,
@@ -223,10 +271,17 @@ def _measure(
 
 
 class _Children:
-    """`prefix_allowed_tokens_fn` over a trie of dictionaries, walked from the root."""
+    """`prefix_allowed_tokens_fn` over a trie of dictionaries, walked from the root.
 
-    def __init__(self, codes: np.ndarray) -> None:
+    Args:
+        codes: Identifiers in the ids of the model.
+        prefix: How many ids stand before one.
+        end: The id behind one.
+    """
+
+    def __init__(self, codes: np.ndarray, prefix: int, end: int) -> None:
         self.root: dict[int, Any] = {}
+        self.prefix, self.end = prefix, end
         for sequence in codes.tolist():
             node = self.root
             for code in sequence:
@@ -234,30 +289,95 @@ class _Children:
 
     def __call__(self, batch_id: int, sent: torch.Tensor) -> list[int]:
         node = self.root
-        for code in sent.tolist()[1:]:
+        for code in sent.tolist()[self.prefix :]:
             node = node.get(code, {})
-        return list(node) or [1]
+        return list(node) or [self.end]
 
 
-def _generate(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int, length: int, allowed: Any
-) -> Any:
-    options: dict[str, Any] = {} if allowed is None else {"prefix_allowed_tokens_fn": allowed}
-    found = model.generate(
-        ids,
-        attention_mask=mask,
-        num_beams=beams,
-        num_return_sequences=beams,
+class _Generating:
+    """`generate` of transformers; of a language model over words and codes in one vocabulary."""
+
+    def __init__(
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int, codes: np.ndarray
+    ) -> None:
+        self.beams, self.length, self.first = beams, codes.shape[1], 0
+        self.model, self.ids, self.mask, prefix = model, ids, mask, 1
+        if is_prompted(model):
+            alphabet = model.get_output_embeddings().out_features
+            self.model = merged(model, TEXT_TOKENS, alphabet).to(model.device, model.dtype)
+            self.first, prefix = TEXT_TOKENS, ids.shape[1] + 1
+            order = mask.argsort(dim=1, stable=True)
+            begun = torch.full((len(ids), 1), TEXT_TOKENS + PAD, device=ids.device)
+            self.ids = torch.cat([ids.gather(1, order), begun], 1)
+            self.mask = torch.cat([mask.gather(1, order), torch.ones_like(begun)], 1)
+        self.prefix = prefix
+        self.allowed = _Children(codes + self.first, prefix, self.first + END)
+
+    def run(self, constrained: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the codes of the sequences found, and their scores."""
+        options: dict[str, Any] = {"min_new_tokens": self.length}
+        if constrained:
+            options = {"prefix_allowed_tokens_fn": self.allowed}
+            options["renormalize_logits"] = bool(self.first)
+        found = self.model.generate(
+            self.ids,
+            attention_mask=self.mask,
+            num_beams=self.beams,
+            num_return_sequences=self.beams,
+            length_penalty=0.0,
+            early_stopping="never",
+            do_sample=False,
+            max_new_tokens=self.length,
+            pad_token_id=self.first + PAD,
+            eos_token_id=self.first + END,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+        return found.sequences[:, self.prefix :] - self.first, found.sequences_scores
+
+
+def _ctranslate2(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int, length: int, int8: bool
+) -> Callable[[], Any]:
+    """Returns a search by CTranslate2 over the weights of a T5, without constraint."""
+    import ctranslate2
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = model.get_output_embeddings().out_features
+    words = [f"w{number}" for number in range(TEXT_TOKENS)]
+    words += [f"c{number}" for number in range(alphabet)]
+    start, end = words[TEXT_TOKENS + PAD], words[TEXT_TOKENS + END]
+    known = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, words[0]))
+    plain = merged(model, TEXT_TOKENS, alphabet)
+    plain.config.decoder_start_token_id = plain.config.pad_token_id = TEXT_TOKENS + PAD
+    plain.config.eos_token_id = TEXT_TOKENS + END
+    with TemporaryDirectory() as name:
+        plain.save_pretrained(f"{name}/plain")
+        PreTrainedTokenizerFast(
+            tokenizer_object=known, pad_token=start, eos_token=end, unk_token=words[0]
+        ).save_pretrained(f"{name}/plain")
+        converter = ctranslate2.converters.TransformersConverter(f"{name}/plain")
+        converter.convert(f"{name}/made", quantization="int8" if int8 else None)
+        translator = ctranslate2.Translator(
+            f"{name}/made",
+            compute_type="int8" if int8 else "float32",
+            intra_threads=torch.get_num_threads(),
+        )
+    lines = [
+        [words[token] for token in line[there != 0].tolist()]
+        for line, there in zip(ids, mask, strict=True)
+    ]
+    return lambda: translator.translate_batch(
+        lines,
+        beam_size=beams,
+        num_hypotheses=beams,
         length_penalty=0.0,
-        early_stopping="never",
-        do_sample=False,
-        max_new_tokens=length,
-        min_new_tokens=None if allowed is not None else length,
-        return_dict_in_generate=True,
-        output_scores=True,
-        **options,
+        max_decoding_length=length,
+        min_decoding_length=length,
+        return_scores=True,
     )
-    return found.sequences, found.sequences_scores
 
 
 class _Products:
@@ -266,28 +386,41 @@ class _Products:
     They are computed in the fastest way that is known here: with packed weights.
     """
 
-    def __init__(self, model: Any, batch: int, beams: int, trie: TorchTrie) -> None:
+    def __init__(self, model: Any, batch: int, beams: int, trie: TorchTrie, precision: str) -> None:
         config = model.config
-        width, inner, wide = config.d_model, config.d_kv * config.num_heads, config.d_ff
         tokens = batch * LENGTH
         self.shapes: list[tuple[int, int, int, int]] = []
-        layer = [(4, width, inner), (1, width, wide), (1, wide, width)]
-        self._add(config.num_layers, tokens, layer)
-        self._add(config.num_decoder_layers, tokens, [(2, width, inner)])
-        layer = [(6, width, inner), (1, width, wide), (1, wide, width)]
+        if is_prompted(model):
+            width, wide, depth = config.hidden_size, config.intermediate_size, 0
+            heads, groups = config.num_attention_heads, config.num_key_value_heads
+            layer = [(1, width, config.head_dim * heads), (2, width, config.head_dim * groups)]
+            layer += [(1, config.head_dim * heads, width), (2, width, wide), (1, wide, width)]
+            depth = config.num_hidden_layers
+            self._add(depth, tokens, layer)
+        else:
+            width, inner, wide = config.d_model, config.d_kv * config.num_heads, config.d_ff
+            layer = [(4, width, inner), (1, width, wide), (1, wide, width)]
+            self._add(config.num_layers, tokens, layer)
+            depth = config.num_decoder_layers
+            self._add(depth, tokens, [(2, width, inner)])
+            layer = [(6, width, inner), (1, width, wide), (1, wide, width)]
         rows = batch
         for inner_nodes in trie.inner[1:]:
-            self._add(config.num_decoder_layers, rows, layer)
+            self._add(depth, rows, layer)
             self._add(1, rows, [(1, width, config.vocab_size)])
             rows = batch * min(beams, inner_nodes)
         kind = model.dtype
+        pack: Any = Int8Linear if precision == "int8" else PackedLinear
+        if model.device.type != "cpu":
+            pack = nn.Identity.forward.__get__(nn.Identity())  # the layer as it is
         self.states = {
-            (rows, ins): torch.randn(rows, ins).to(kind) for _, rows, ins, _ in self.shapes
+            (rows, ins): torch.randn(rows, ins).to(model.device, kind)
+            for _, rows, ins, _ in self.shapes
         }
         # As many weights as a model has, so that they come from memory as a model's do.
         self.layers = {
             (outs, ins): [
-                PackedLinear(nn.Linear(ins, outs, bias=False).to(kind))
+                pack(nn.Linear(ins, outs, bias=False).to(model.device, kind))
                 for _ in range(max(c for c, _, i, o in self.shapes if (o, i) == (outs, ins)))
             ]
             for _, _, ins, outs in self.shapes
@@ -324,6 +457,8 @@ def _in_turns(
                     continue
                 wall, processor = time.perf_counter(), time.process_time()
                 method()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
                 wall, processor = time.perf_counter() - wall, time.process_time() - processor
                 times[name].append((wall, processor))
                 spent[name] += wall
@@ -346,6 +481,12 @@ def _peak_alone(method: Callable[[], Any]) -> float | None:
     It is made in a process of its own, which has given back what was free; None where the system
     cannot tell.
     """
+    if torch.cuda.is_available():  # a process that uses it cannot fork
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        with torch.inference_mode():
+            method()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
@@ -378,8 +519,8 @@ def _status(key: str) -> int:
 def _agreement(ours: Any, theirs: Any, table: DocidTable, length: int) -> dict[str, Any]:
     """In how many queries both found the same documents in the same order, and how near scores."""
     rows, scores = ours
-    sequences = theirs[0][:, 1 : length + 1].view(*rows.shape, length)
-    found = torch.from_numpy(table.matrix().astype(np.int64))[rows]
+    sequences = theirs[0][:, :length].reshape(*rows.shape, length)
+    found = torch.from_numpy(table.matrix().astype(np.int64)).to(rows.device)[rows]
     near = (scores - theirs[1].view_as(scores)).abs().max()
     return {
         "same documents": float((found == sequences).all(2).all(1).float().mean()),

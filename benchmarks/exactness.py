@@ -26,10 +26,12 @@ def main() -> None:
     """Tries the blocks that are missing and prints the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000)
-    cases = parser.parse_args().cases
+    parser.add_argument("--block", type=int, default=BLOCK, help="cases of a cell")
+    arguments = parser.parse_args()
+    cases = arguments.cases
     rows = []
-    for start in range(0, cases, BLOCK):
-        seeds = range(start, min(start + BLOCK, cases))
+    for start in range(0, cases, arguments.block):
+        seeds = range(start, min(start + arguments.block, cases))
         name = f"cases-{seeds.start}-{seeds.stop}"
         rows.append(cell("exactness", name, lambda seeds=seeds: _measure(seeds)))
     total = {

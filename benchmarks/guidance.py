@@ -11,6 +11,7 @@ first cell's.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ CELLS: dict[str, tuple[int, dict[str, Any]]] = {
     "beams10-starts5": (10, {"starts": 5}),
     "beams20-starts5": (20, {"starts": 5}),
     "beams10-bf16": (10, {"precision": "bf16"}),
+    "beams10-int8": (10, {"precision": "int8"}),
+    "beams10-int8-rescored": (10, {"precision": "int8", "rescore": True}),
 }
 """Name -> beams, and fields of `GuidanceOptions`. Beside another precision stands on which share of
 the queries it finds the top 10 of fp32: the same ten documents, and these in the same order."""
@@ -36,15 +39,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
     parser.add_argument("--work", type=Path, required=True, help="folder of dataset and index")
+    parser.add_argument("--cells", default=",".join(CELLS), help="with commas between")
+    parser.add_argument(
+        "--index", type=Path, default=None, help="an index to search in place of that of --work"
+    )
     parser.add_argument("--queries", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None, help="default: those of dsi train")
     parser.add_argument("--codes", default="node", help="of the semantic identifiers")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
     ready = _Ready(name, source, arguments.work, arguments.steps, arguments.codes)
+    ready.index = arguments.index
     rows = []
-    for variant, (beams, guidance) in CELLS.items():
+    for variant in arguments.cells.split(","):
+        beams, guidance = CELLS[variant]
         words = [name, arguments.codes, variant]
+        if arguments.index is not None:
+            words[1] = arguments.index.name
         words += [f"{arguments.queries}queries"] if arguments.queries else []
         words += [f"{arguments.steps}steps"] if arguments.steps else []
         rows.append(
@@ -67,7 +78,8 @@ class _Ready:
     """Dataset and index, made when first asked for."""
 
     def __init__(self, name: str, source: str, work: Path, steps: int | None, codes: Any) -> None:
-        self.name, self.source, self.work, self.steps, self.codes = source, work, steps, codes
+        self.name, self.source, self.work, self.steps, self.codes = name, source, work, steps, codes
+        self.index: Path | None = None
 
     def open(self) -> tuple[Any, Any]:
         """Returns the dataset and the index."""
@@ -84,6 +96,8 @@ class _Ready:
         if not (self.work / "dataset").is_dir():
             prepare(self.source, out=self.work / "dataset")
         dataset = Dataset.open(self.work / "dataset")
+        if self.index is not None:
+            return dataset, Index.open(self.index, "cpu")
         loop = LoopOptions()
         if self.steps is not None:
             loop = replace(loop, steps=self.steps)
@@ -101,8 +115,10 @@ def _measure(
 
     dataset, index = ready.open()
     fields = dict(guidance)
-    precision = fields.pop("precision", "fp32")
-    options = SearchOptions(guidance=GuidanceOptions(**fields), precision=precision)
+    precision, rescore = fields.pop("precision", "fp32"), fields.pop("rescore", False)
+    options = SearchOptions(
+        guidance=GuidanceOptions(**fields), precision=precision, rescore=rescore
+    )
     texts, qrels = dataset.query_texts(), dataset.qrels_of("test")
     asked = list(qrels)[:most]
     started = time.process_time()
@@ -127,7 +143,8 @@ def _measure(
     return {
         "settings": {
             "dataset": ready.name,
-            "codes": ready.codes,
+            "codes": ready.codes if ready.index is None else None,
+            "load": os.getloadavg()[0],
             "steps": ready.steps,
             "queries": len(asked),
             "beams": beams,

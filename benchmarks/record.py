@@ -22,7 +22,7 @@ from filelock import FileLock
 from data_prep.errors import InputError
 from data_prep.files import replacing_file
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("DSI_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 DIGITS = 6
 """Significant digits of a figure in the record."""
 VERSIONS = ("torch", "transformers", "numpy", "dsi-toolkit")

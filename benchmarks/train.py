@@ -2,11 +2,16 @@
 
     python benchmarks/train.py --source PATH/TO/BEIR
     python benchmarks/train.py --source docstrings --precision fp32
+    python benchmarks/train.py --source docstrings --language_model qwen3-0.6b
 
 Both train the same network from the same weights on the same examples in the same precision, in
 one process, by turns: a block of steps of one, a block of the other, again and again. Counted are
 tokens of the texts, not padding, over the median step of a block. The trainer is measured twice:
 as it comes, and with batches of like lengths (`train_sampling_strategy="group_by_length"`).
+
+With --language_model, the network is a decoder-only model of the shape of Qwen3-0.6B (or of some of
+its layers, as in qwen3-0.6b:4) with random weights, and beside it stands `Trainer`, over words and
+codes in one vocabulary. Its embedding of words is trained in both.
 
 The share of collating is the processor time that choosing a step's examples and putting them into
 arrays takes, in that of the whole step; of `dsi train` only.
@@ -45,15 +50,18 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="what `dsi prepare` takes")
     parser.add_argument("--name", default=None, help="of the corpus; default: end of the path")
     parser.add_argument("--size", default="small")
+    parser.add_argument("--language_model", default=None, metavar="qwen3-0.6b[:LAYERS]")
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--documents", type=int, default=None, help="from the first; default: all")
     parser.add_argument("--steps", type=int, default=13, help="of one block")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     name = arguments.name or Path(arguments.source).name
+    shape = arguments.language_model or arguments.size
     found = cell(
         "train",
-        f"{name}-{arguments.size}-{arguments.precision}-batch{arguments.batch}",
+        f"{name}-{shape}-{arguments.precision}-batch{arguments.batch}",
         lambda: measure(arguments),
     )
     show(found["systems"], [key for key in found["systems"][0] if key != "blocks"])
@@ -67,10 +75,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from dsi.indexing.options import TrainingOptions
     from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 
+    model = ModelOptions(size=arguments.size, warm_start="none", dropout=0.1)
+    checkpoint = TemporaryDirectory()
+    if arguments.language_model:
+        path = _language_model(arguments.language_model, Path(checkpoint.name))
+        model = ModelOptions(pretrained=path, warm_start="none")
+    systems = SYSTEMS if arguments.language_model is None else OF_LANGUAGE_MODELS
     options = TrainingOptions(
         generator="extractive",
         per_doc=10,
-        model=ModelOptions(size=arguments.size, warm_start="none", dropout=0.1),
+        model=model,
         mix=MixOptions(indexing=0.4, pseudo=0.4, labelled=0.2, document_length=64, negatives="all"),
         optimizer=OptimizerOptions(backbone_lr_scale=1.0, lr=1e-4),
         loop=LoopOptions(
@@ -81,19 +95,20 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         ),
     )
     with TemporaryDirectory() as folder:
-        run = replace(make_training_run(arguments.source, Path(folder), options), dev=None)
+        run = make_training_run(arguments.source, Path(folder), options, arguments.documents)
+        run = replace(run, dev=None)
         weights = copy.deepcopy(run.model.state_dict())
-        blocks: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
+        blocks: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
         for _ in range(arguments.turns):
-            for system, block in SYSTEMS.items():
+            for system, block in systems.items():
                 run.model.load_state_dict(weights)
                 blocks[system].append(block(run, arguments.precision))
-        peaks = {system: peak_alone(system, run, arguments.precision) for system in SYSTEMS}
+        peaks = {system: peak_alone(system, run, arguments.precision) for system in systems}
         rate = product_rate(run.model, arguments.precision, arguments.batch)
         met = sum(
             weight.numel()
             for name, weight in run.model.named_parameters()
-            if name.startswith("encoder.block")
+            if name.startswith(("encoder.block", "decoder.language_model.layers"))
         )
     rows: list[dict[str, Any]] = []
     for system, entries in blocks.items():
@@ -123,8 +138,34 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _language_model(shape: str, folder: Path) -> str:
+    """Writes a checkpoint with random weights, and a tokenizer of characters."""
+    from decode import build
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from dsi.export.hf import merged
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=["<end>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["the name of a thing and what is said of it"], trainer)
+    words = tokenizer.get_vocab_size()
+    merged(build(shape, 8), words, 8).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    return str(folder)
+
+
 def peak_alone(system: str, run: Any, precision: str) -> float:
-    """Returns the most memory (GiB) of one block in a process of its own."""
+    """Returns the most memory (GiB) of one block in a process of its own, or of a GPU."""
+    import torch
+
+    if torch.cuda.is_available():  # a process that uses it cannot fork
+        torch.cuda.reset_peak_memory_stats()
+        ALL[system](run, precision)
+        return torch.cuda.max_memory_allocated() / 2**30
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
@@ -142,7 +183,7 @@ def peak_alone(system: str, run: Any, precision: str) -> float:
 
         watcher = threading.Thread(target=sample)
         watcher.start()
-        SYSTEMS[system](run, precision)
+        ALL[system](run, precision)
         stop.set()
         watcher.join()
         answers.put(max(seen))
@@ -205,8 +246,17 @@ def collating(batches: Any) -> Iterator[list[float]]:
 def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
     """One block of Seq2SeqTrainer on the same examples, in the proportions of the mix."""
     import torch
-    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
 
+    from dsi.export.hf import merged
+    from dsi.language_model import is_prompted
+
+    prompted = is_prompted(run.model)
+    model, first = run.model, 0
+    if prompted:
+        first = model.get_input_embeddings().weight.shape[0]
+        model = merged(model, first, model.get_output_embeddings().out_features)
+        model = model.to(run.model.device)
     examples = []
     for step in range(4 * run.loop.steps):
         for task, numbers in run.batches.members(step):
@@ -221,6 +271,8 @@ def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
     counts, sizes = [], []
 
     def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
+        if prompted:
+            return whole(features)
         longest = max(len(each["input_ids"]) for each in features)
         codes = max(len(each["labels"]) for each in features)
         ids = torch.zeros((len(features), longest), dtype=torch.int64)
@@ -231,6 +283,21 @@ def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
             mask[row, : len(each["input_ids"])] = 1
             labels[row, : len(each["labels"])] = torch.tensor(each["labels"])
         counts.append(int(mask.sum()))
+        sizes.append(mask.numel())
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def whole(features: list[dict[str, Any]]) -> dict[str, Any]:
+        """The prompt, PAD and the codes in one line, of which the codes count."""
+        longest = max(len(each["input_ids"]) + len(each["labels"]) + 1 for each in features)
+        ids = torch.zeros((len(features), longest), dtype=torch.int64)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for row, each in enumerate(features):
+            codes = [first + code for code in each["labels"]]
+            line = [*each["input_ids"], first, *codes]
+            ids[row, -len(line) :] = torch.tensor(line)
+            mask[row, -len(line) :] = 1
+            labels[row, -len(codes) :] = torch.tensor(codes)
+        counts.append(sum(len(each["input_ids"]) for each in features))
         sizes.append(mask.numel())
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
@@ -253,9 +320,10 @@ def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
         logging_strategy="no",
         train_sampling_strategy="group_by_length" if grouped else "random",
     )
-    run.model.train()
-    Seq2SeqTrainer(
-        model=run.model,
+    model.train()
+    kind = Trainer if prompted else Seq2SeqTrainer
+    kind(
+        model=model,
         args=arguments,
         train_dataset=examples,
         data_collator=collate,
@@ -269,6 +337,14 @@ SYSTEMS = {
     "Seq2SeqTrainer": partial(theirs, grouped=False),
     "Seq2SeqTrainer, grouped": partial(theirs, grouped=True),
 }
+
+
+OF_LANGUAGE_MODELS = {
+    "dsi train": ours,
+    "Trainer": partial(theirs, grouped=False),
+    "Trainer, grouped": partial(theirs, grouped=True),
+}
+ALL = SYSTEMS | OF_LANGUAGE_MODELS
 
 
 def summary(ended: list[float], counts: list[int], sizes: list[int]) -> dict[str, float]:
@@ -293,7 +369,9 @@ def product_rate(model: Any, precision: str, batch: int) -> float:
 
     device = next(model.parameters()).device
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    width, inner = model.config.d_model, model.config.d_ff
+    config = model.config
+    width = config.hidden_size
+    inner = getattr(config, "d_ff", None) or config.intermediate_size
     left = torch.randn(batch * 32, width, device=device, dtype=kind)
     right = torch.randn(width, inner, device=device, dtype=kind)
     ways: list[Callable[[], Any]] = [lambda: left @ right]
