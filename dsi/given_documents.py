@@ -59,6 +59,24 @@ def dataset_of(
     return write_dataset(folder, found)
 
 
+def check_given(documents: str, source: SourceOptions) -> None:
+    """Checks that a dataset or source exists and can be recognized, without reading its documents.
+
+    Args:
+        documents: As on the command line; "-" is not checked, as it can be read only once.
+        source: Columns and further files.
+
+    Raises:
+        InputError: It does not exist, is not recognized, or does not take these options.
+    """
+    from data_prep.sources import detect
+
+    if (Path(documents) / "dataset.json").is_file():
+        Dataset.open(Path(documents))
+    elif documents != "-":
+        detect(documents, source)
+
+
 def passages_of(index: str | os.PathLike[str]) -> PassageOptions:
     """Returns how the documents of an index are split into passages.
 
@@ -77,7 +95,7 @@ def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     hint = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
     if not isinstance(documents, Iterable):
-        raise InputError(f"{documents!r:.80} is no documents", hint=hint)
+        raise InputError(f"{documents!r:.80} is not a collection of documents", hint=hint)
     for number, record in enumerate(documents, 1):
         if not isinstance(record, Mapping):
             raise InputError(f"document {number} is not a mapping but {record!r:.80}", hint=hint)

@@ -41,17 +41,18 @@ def update(
     """
     from data_prep.dataset import Dataset
     from dsi.commands.prepare import counter_lines
-    from dsi.given_documents import dataset_of, passages_of
+    from dsi.given_documents import check_given, dataset_of, passages_of
+
+    # Before torch is imported, which takes seconds.
+    cut = passages_of(index)
+    check_given(new, source)
+    old_dataset = None if old is None else Dataset.open(old)
     from dsi.updating.strategy_parsing import refuse_unused
     from dsi.updating.update import update_index
 
     refuse_unused(options)
-    cut = passages_of(index)
     done = update_index(
-        index,
-        lambda folder: dataset_of(new, folder, source, cut),
-        options,
-        old=None if old is None else Dataset.open(old),
+        index, lambda folder: dataset_of(new, folder, source, cut), options, old=old_dataset
     )
     manifest, difference = done.manifest, done.difference
     counts = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -104,6 +106,32 @@ def test_wrong_calls_are_one_line(words, named, index, made, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("dsi: ")
     assert named in error
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["update", "INDEX", "none.jsonl"], ["none.jsonl: no such file"]),
+        (["update", "INDEX", "new.jsonl", "--old", "none"], ["none: no such folder"]),
+        (["delete", "INDEX", "d1", "d98", "d99"], ["'d98'", "'d99'"]),
+    ],
+    ids=str,
+)
+def test_wrong_paths_and_ids_are_found_before_anything_is_loaded(words, named, made):
+    script = (
+        "import sys\n"
+        "from dsi.cli import main\n"
+        "assert main(sys.argv[1:]) == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *(word.replace("INDEX", "index") for word in words)],
+        cwd=made,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(each in done.stderr for each in named)
 
 
 def test_wrong_sources_and_indexes(index, made, tmp_path, capsys):

@@ -99,6 +99,8 @@ def test_what_is_no_mapping_is_refused(given, tmp_path):
         lambda: dsi.build(given, "index"),
         lambda: dsi.update("index", given),
     ):
-        with pytest.raises(InputError, match=r"not a mapping|no documents|no such index"):
+        with pytest.raises(
+            InputError, match=r"not a mapping|not a collection of documents|no such index"
+        ):
             call()
     assert list(tmp_path.iterdir()) == []
