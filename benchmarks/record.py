@@ -46,11 +46,22 @@ def cell(suite: str, name: str, measure: Callable[[], Row]) -> Row:
     if recorded is not None and "void" not in recorded:
         return recorded
     before = commit()
-    figures = measure()
-    row = {"cell": name, "settings": figures.pop("settings", None), **figures}
-    if row["settings"] is None:
-        del row["settings"]
-    return write(suite, {**row, "machine": machine(), "versions": versions(), "commit": before})
+    return write_measured(suite, name, measure(), before)
+
+
+def write_measured(suite: str, name: str, figures: Row, before: str | None = None) -> Row:
+    """Records a cell with the machine, the versions and the commit.
+
+    Args:
+        suite: The file under `benchmarks/results/`, without its ending.
+        name: Of the cell.
+        figures: What was measured, and under `settings` what it was measured with.
+        before: The commit when measuring began; None for the current one.
+    """
+    settings = {"settings": figures["settings"]} if "settings" in figures else {}
+    measured = {key: value for key, value in figures.items() if key != "settings"}
+    about = {"machine": machine(), "versions": versions(), "commit": before or commit()}
+    return write(suite, {"cell": name, **settings, **measured, **about})
 
 
 def usable(suite: str, name: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
+INTEGERS = ("relevance",)
+"""Names of the columns of integers; all others hold texts."""
 BATCH_ROWS = 4096
 """Rows per record batch, which is all that is held in memory while a table is written or read."""
 
@@ -159,7 +161,20 @@ def mapped_batches(folder: Path, columns: Sequence[str]) -> Iterator[pyarrow.Rec
         InputError: The folder is not such a table, or one of its files is damaged.
     """
     for file in _files(folder):
-        yield from read_stream(file, list(columns))
+        for batch in read_stream(file, list(columns)):
+            _check_types(batch.schema, file)
+            yield batch
+
+
+def _check_types(schema: pyarrow.Schema, file: Path) -> None:
+    """Raises InputError if a column has another type than the toolkit writes."""
+    for field in schema:
+        wanted = "int32" if field.name in INTEGERS else "string"
+        if str(field.type) != wanted:
+            raise InputError(
+                f"damaged table (the column {field.name!r:.60} is {field.type}, not {wanted})",
+                where=file,
+            )
 
 
 def read_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:

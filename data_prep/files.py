@@ -334,6 +334,9 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
 
     Args:
         target: The file; `-` for standard output.
+
+    Raises:
+        InputError: It is a folder, or links lead in a circle.
     """
     target = Path(target)
     open_one = _DESCRIPTOR.fullmatch(os.fspath(target))
@@ -347,6 +350,7 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
         with target.open("w", encoding="utf-8") as stream:
             yield stream
         return
+    refuse_no_file(target)
     with replacing_file(os.path.realpath(target)) as fresh:
         if target.suffix.lower() == ".gz":
             # Neither name nor time: the same content gives the same file.
@@ -359,6 +363,21 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
         else:
             with fresh.open("w", encoding="utf-8") as file:
                 yield file
+
+
+def refuse_no_file(target: str | os.PathLike[str]) -> None:
+    """Refuses a path to which no file can be written; a missing one, or a stream, passes.
+
+    Raises:
+        InputError: It is a folder, or links lead in a circle.
+    """
+    real = Path(os.path.realpath(target))
+    if real.is_symlink() or real.is_dir():
+        raise InputError(
+            "this is a folder" if real.is_dir() else "links that lead in a circle",
+            where=target,
+            hint="Name a file",
+        )
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:

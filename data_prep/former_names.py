@@ -14,6 +14,7 @@ NAMES: Mapping[str, str] = {
     "optimiser": "optimizer",
     "optimizer.body": "optimizer.backbone_lr_scale",
     "loop.length_groups": "loop.length_buckets",
+    "loop.wandb": "loop.track",
     "licence": "license",
     "docids_folder": "docids",
     "memorised": "memorized",
@@ -25,6 +26,9 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "kind": {"normalise": "normalize"},
 }
 """Current name -> former value -> current value."""
+
+PREFIXES: Mapping[str, str] = {"loop.wandb": "wandb:"}
+"""Former name -> what its values begin with under the current name."""
 
 FOLDERS: Mapping[str, str] = {"strategy_state": "kept"}
 """Folder in a version of an index -> its former name."""
@@ -41,9 +45,14 @@ def current_value(name: str, value: Any) -> Any:
     """Returns the current form of a value.
 
     Args:
-        name: The current dotted name of its option or key; only its end has to match the table.
+        name: The former or current dotted name of its option or key; only its end has to match the
+            tables.
         value: The value; values that were never renamed are returned unchanged.
     """
+    for former, prefix in PREFIXES.items():
+        if isinstance(value, str) and f".{name}".endswith(f".{former}"):
+            return f"{prefix}{value}"
+    name = current_name(name)
     for option, values in VALUES.items():
         if isinstance(value, str) and f".{name}".endswith(f".{option}"):
             return values.get(value, value)
@@ -68,5 +77,5 @@ def with_current_names(stored: Mapping[str, Any], prefix: str = "") -> dict[str,
                 with_current_names(entry, name) if isinstance(entry, Mapping) else entry
                 for entry in value
             ]
-        found[key if name == full else name.rpartition(".")[2]] = current_value(name, value)
+        found[key if name == full else name.rpartition(".")[2]] = current_value(full, value)
     return found

@@ -32,6 +32,7 @@ _UNSEEN = re.compile(rf"\u00ad[ \t]*\r?\n[ \t]*|[{INVISIBLE}]")
 _PERSIAN_GAP = re.compile(r"(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
 # Not text; the last two are sentencepiece's own markers, and it rejects lines that contain them.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ud800-\udfff\u2581\u2585]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 _WORD = re.compile(rf"[{IN_WORDS}]+(?:['’][{IN_WORDS}]+)*")
 # Arabic, Urdu, Hindi, Ethiopic and Armenian have their own sentence-final punctuation.
@@ -73,6 +74,14 @@ def normalize(text: str) -> str:
     Words of documents and queries are always compared in this form; see `as_typed`.
     """
     return " ".join(as_typed(text).lower().split())
+
+
+def as_number(text: str) -> float | None:
+    """Returns the number that `text` is in plain decimal notation, such as `-1.5e3`; else None.
+
+    `float` also reads `1_0` as 10, digits of other scripts, `nan` and `inf`.
+    """
+    return float(text) if _NUMBER.fullmatch(text.strip()) else None
 
 
 def one_line(text: str) -> str:

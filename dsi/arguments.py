@@ -31,6 +31,9 @@ from dsi.standard_streams import printing
 if TYPE_CHECKING:
     from dsi.help import Group
 
+_PARSERS: dict[tuple[Any, ...], Any] = {}
+"""Parsers by function and names of options: building one takes longer than most commands."""
+
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
 _SWITCHES = ("json", "quiet", "debug")
@@ -133,7 +136,8 @@ class Arguments:
                 plain.append(word)
                 continue
             name, _, inline = word.lstrip("-").partition("=")
-            name = self._current(name.replace("-", "_"))
+            typed = name.replace("-", "_")
+            name = self._current(typed)
             if name in ("h", "help", "help_all"):
                 given.help = "all" if name == "help_all" else (given.help or "common")
             elif name in _SWITCHES:
@@ -155,7 +159,7 @@ class Arguments:
                 if name == "config":
                     configs.append(text)
                 else:
-                    given.values[name] = self._list_text(name, current_value(name, text))
+                    given.values[name] = self._list_text(name, current_value(typed, text))
                     given.where[name] = f"--{name}"
             elif name.startswith("no_") and _is_switch(self.hints.get(name[3:])) and not inline:
                 given.values[name[3:]] = "false"
@@ -233,7 +237,6 @@ class Arguments:
             )
         texts: dict[str, str] = {}
         for name, value in self._flatten_config(content, ""):
-            name, value = self._current(name), current_value(name, value)
             if name not in self.hints and name not in _SWITCHES:
                 raise self._unknown(f"key {name!r}", name, "", where=file)
             if isinstance(value, str) and name in self.positionals and _is_list(self.hints[name]):
@@ -246,12 +249,13 @@ class Arguments:
     def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
         """Yields full names and values; a mapping is flattened only where a group is expected."""
         for key, value in content.items():
-            name = self._current(f"{prefix}{key}".replace("-", "_"))
+            typed = f"{prefix}{key}".replace("-", "_")
+            name = self._current(typed)
             group = any(known.startswith(f"{name}.") for known in self.hints)
             if isinstance(value, Mapping) and (group or name not in self.hints):
                 yield from self._flatten_config(value, f"{name}.")
             else:
-                yield name, value
+                yield name, current_value(typed, value)
 
     def _current(self, name: str) -> str:
         """Translates a former name of an option to the current one."""
@@ -266,11 +270,15 @@ class Arguments:
     def _parser(self) -> Any:
         from jsonargparse import ArgumentParser, set_parsing_settings
 
+        known = (self.function, *self.hints)
+        if known in _PARSERS:
+            return _PARSERS[known]
         set_parsing_settings(docstring_parse_attribute_docstrings=False)
         parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
         parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
         for group in self._spread.values():
             parser.add_class_arguments(group, as_group=False)
+        _PARSERS[known] = parser
         return parser
 
     def help(self, *, everything: bool = False) -> str:

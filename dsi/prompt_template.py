@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import write_json
-from dsi.text_encoder import SETTINGS_FILE, TextEncoder
+from dsi.text_encoder import LONGEST_PROMPT, SETTINGS_FILE, TextEncoder
 
 PLACE = "{query}"
 """Where a template has the query, or the document in its place."""
@@ -17,6 +20,8 @@ DEFAULT_PROMPT = "Query: {query}\nDocument:"
 CHAT = "chat"
 """What stands for the model's own chat template; `chat:TEXT` for a message of one's own in it."""
 _PROBE = "a"
+_SECONDS, _MEMORY = 2, 256 << 20
+"""CPU seconds and bytes of memory for filling in a chat template."""
 
 
 class TemplateEncoder(TextEncoder):
@@ -100,6 +105,7 @@ class TemplateEncoder(TextEncoder):
         template, marked = settings.get("template"), settings.get("marked")
         if (
             not isinstance(template, str)
+            or len(template) > LONGEST_PROMPT
             or template.count(PLACE) != 1
             or marked not in (True, False)
         ):
@@ -157,6 +163,11 @@ def check_prompt(prompt: str) -> None:
     if prompt == CHAT:
         return
     template = prompt.removeprefix(f"{CHAT}:")
+    if len(template) > LONGEST_PROMPT:
+        raise InputError(
+            f"--model.prompt is longer than {LONGEST_PROMPT:,} characters",
+            hint="Shorten it: every query is read in it",
+        )
     if template.count(PLACE) != 1:
         raise InputError(
             f"--model.prompt {prompt!r:.80} has {PLACE} {template.count(PLACE)} times",
@@ -177,8 +188,6 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
     Raises:
         InputError: The tokenizer has no chat template, or one that cannot be filled in.
     """
-    from jinja2 import TemplateError
-
     prompt = DEFAULT_PROMPT if prompt is None else prompt
     check_prompt(prompt)
     if prompt != CHAT and not prompt.startswith(f"{CHAT}:"):
@@ -190,14 +199,11 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
         )
     message = prompt.removeprefix(CHAT).removeprefix(":") or PLACE
     try:
-        filled = tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, ValueError, TypeError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
+        filled = filled_chat(tokenizer, [{"role": "user", "content": message}])
+    except ValueError as error:
         raise InputError(
             f"--model.prompt {CHAT}: the chat template of {name!r} takes no message of a user "
-            f"({told:.100})",
+            f"({error!s:.100})",
             hint="Write a template of your own",
         ) from None
     if filled.count(PLACE) != 1:
@@ -206,3 +212,75 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
             hint="Write a template of your own",
         )
     return TemplateEncoder(tokenizer, filled, marked=False)
+
+
+def filled_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    """Fills in a tokenizer's chat template with messages, for an answer to be generated.
+
+    A template is a program of the checkpoint. transformers runs it in Jinja's sandbox, which keeps
+    it from everything outside, but bounds neither time nor memory; so it runs in a process of its
+    own that does.
+
+    Args:
+        tokenizer: A transformers tokenizer with a chat template.
+        messages: "role" and "content" of each.
+
+    Raises:
+        ValueError: The template refuses the messages, or takes too much time or memory. The message
+            is one line.
+    """
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child starts no thread
+        child = os.fork()
+    if child == 0:
+        _fill_in_child(tokenizer, messages, write)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read(4 * LONGEST_PROMPT + 1).decode("utf-8", "replace")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if not told or len(told) > LONGEST_PROMPT:
+        raise ValueError("it takes too much time or memory, or gives too long a text")
+    if told[0] != _DONE:
+        raise ValueError(told[1:].splitlines()[0] if told[1:].strip() else "no reason given")
+    return told[1:]
+
+
+_DONE, _REFUSED = "+-"
+
+
+def _fill_in_child(tokenizer: Any, messages: Sequence[Mapping[str, str]], pipe: int) -> None:
+    """Writes the outcome to a pipe, and ends this process."""
+    import resource
+
+    try:
+        for kind, most in (
+            (resource.RLIMIT_CPU, _SECONDS),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_AS, _memory_in_use() + _MEMORY),
+        ):
+            with contextlib.suppress(ValueError, OSError):  # a lower limit is set already
+                resource.setrlimit(kind, (most, most))
+        try:
+            text = tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+            told = f"{_DONE}{text}"
+        except MemoryError:
+            return  # with nothing to say
+        except Exception as error:  # whatever a template raises
+            told = f"{_REFUSED}{error!s:.1000}"
+        with os.fdopen(pipe, "wb") as file:
+            file.write(told.encode("utf-8", "replace"))
+    finally:
+        os._exit(0)
+
+
+def _memory_in_use() -> int:
+    """Returns the size of the address space in bytes; no limit where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 1 << 50
+    return pages * os.sysconf("SC_PAGE_SIZE")

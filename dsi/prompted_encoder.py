@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
-from dsi.text_encoder import SETTINGS_FILE, TextEncoder
+from dsi.text_encoder import LONGEST_PROMPT, SETTINGS_FILE, TextEncoder
 
 WITHOUT_LIMIT = 1 << 20
 """Tokens of a text where nothing limits them."""
@@ -134,6 +134,10 @@ class PromptedEncoder(TextEncoder):
         longest, empty = settings.get("longest"), settings.get("empty")
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise InputError("the prompts are missing", where=folder / SETTINGS_FILE)
+        if max(len(str(prompt)) for prompt in prompts) > LONGEST_PROMPT:
+            raise InputError(
+                f"a prompt of more than {LONGEST_PROMPT:,} characters", where=folder / SETTINGS_FILE
+            )
         for name, number, least in (("longest", longest, 1), ("empty", empty, 0)):
             absent = name == "empty" and number is None
             if not absent and not (type(number) is int and least <= number < 1 << 31):

@@ -27,6 +27,8 @@ from data_prep.text_processing import (
     words,
 )
 
+LONGEST_PROMPT = 1 << 14
+"""Maximum characters of a prompt or template: every query is read with it."""
 SETTINGS_FILE = "text.json"
 """What kind of encoder is in a folder, and its settings."""
 _FEWEST_PIECES = 2

@@ -30,6 +30,8 @@ MOST_FILES = 100_000
 MOST_DEPTH = 32
 MOST_JSON = 32 << 20
 """Bytes of a JSON file: parsed, it takes up to twenty times that."""
+MOST_SETTINGS = 1 << 20
+"""Bytes of the settings of a text encoder, and of the configuration of a network."""
 MOST_MANIFEST = 64 << 20
 """Bytes of a manifest, which may list the ids that an update was given."""
 MOST_CONTAINERS = 1_000_000
@@ -231,6 +233,8 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
 def _most_bytes(name: str) -> int:
     if name == _MANIFEST:
         return MOST_MANIFEST
+    if name in ("text/text.json", "model/config.json"):
+        return MOST_SETTINGS
     if name.startswith("text/"):
         return MOST_TOKENIZER
     return MOST_JSON if re.search(r"\.json$", name) else 1 << 62

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ def _opened(path: Path) -> Any:
             hint="Write it to a file",
         )
     try:
-        return ParquetFile(path)
+        file = ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a Parquet file ({error!s:.200})", where=path) from None
+    refuse_repeated(file.schema_arrow.names, path)
+    return file
+
+
+def refuse_repeated(columns: Sequence[str], where: Path) -> None:
+    """Raises InputError if two columns have the same name; unnamed ones pass."""
+    twice = [name for name, count in Counter(columns).items() if count > 1 and name]
+    if twice:
+        raise InputError(
+            f"the column {twice[0]!r:.60} appears twice",
+            where=where,
+            hint="Give each column a name of its own",
+        )

@@ -6,7 +6,6 @@ import csv
 import functools
 import itertools
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from data_prep.sources.base import FORMATS
 from data_prep.sources.json_array import array_items, begins_with
 from data_prep.sources.lines import lines
 from data_prep.sources.parquet_rows import SUFFIX as PARQUET
-from data_prep.sources.parquet_rows import parquet_rows
+from data_prep.sources.parquet_rows import parquet_rows, refuse_repeated
+from data_prep.text import as_number
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 HEADED_SUFFIXES = (".csv", ".tsv")
@@ -189,13 +189,7 @@ def _table_records(
         header = next((row for _, row in rows), None)
         if header is None:
             return
-    twice = [name for name, count in Counter(header).items() if count > 1 and name]
-    if twice:
-        raise InputError(
-            f"the column {twice[0]!r:.60} appears twice",
-            where=path,
-            hint="Give each column a name of its own",
-        )
+    refuse_repeated(header, path)
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(
@@ -387,8 +381,8 @@ def as_relevance(value: Any, where: str) -> int:
         InputError: It is not an integer.
     """
     try:
-        number = float(value)
-        if number == int(number) and not isinstance(value, bool):
+        number = as_number(value) if isinstance(value, str) else float(value)
+        if number is not None and number == int(number) and not isinstance(value, bool):
             return int(number)
     except (TypeError, ValueError, OverflowError):
         pass

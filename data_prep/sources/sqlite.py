@@ -43,8 +43,9 @@ class Sqlite(JudgedByFiles):
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
-        """Accepts a file with the SQLite header, whatever its name."""
-        return _is_database(Path(argument))
+        """Accepts a file with the SQLite header, whatever its name, and one with a known suffix."""
+        path = Path(argument)
+        return _is_database(path) or (path.is_file() and path.suffix.lower() in SUFFIXES)
 
     def documents(self) -> Iterator[Document]:
         """Yields one document per row, in SQLite's order."""

@@ -18,7 +18,12 @@ TREC_SUFFIXES = (".trec", ".trectext", ".trecweb", ".sgml", ".sgm")
 TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")
 
 _DOCNO = re.compile(r"<DOCNO\b[^>]*>(.*?)</DOCNO\s*>", re.DOTALL | re.IGNORECASE)
-_TITLE = re.compile(rf"<({'|'.join(TITLE_TAGS)})\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+# Without its closing tag, a title ends at the next tag or with its line.
+_TITLE = re.compile(
+    rf"<({'|'.join(TITLE_TAGS)})\b[^>]*>"
+    r"(?:((?:(?!<TEXT\b).)*?)</\1\s*>|\s*([^<\r\n]+))",
+    re.DOTALL | re.IGNORECASE,
+)
 # The closing tag of <TEXT> may be missing before another <TEXT> and at the end of a document.
 _TEXT = re.compile(r"<TEXT\b[^>]*>(.*?)(?:</TEXT\s*>|(?=<TEXT\b)|\Z)", re.DOTALL | re.IGNORECASE)
 _HEADER = re.compile(r"<(DOCHDR|DOCID)\b[^>]*>.*?</\1>", re.DOTALL | re.IGNORECASE)
@@ -61,14 +66,14 @@ class Trec(JudgedByFiles):
     def _document(self, markup: str, where: str) -> Document:
         number = _DOCNO.search(markup)
         if number is None:
-            raise InputError("a <DOC> without <DOCNO>", where=where)
+            raise InputError("a <DOC> without <DOCNO> and </DOCNO>", where=where)
         title = _TITLE.search(markup)
         bodies = _TEXT.findall(markup)
         if not bodies:
             rest = _HEADER.sub(" ", _DOCNO.sub(" ", markup))
-            bodies = [rest.replace(title.group(0), " ") if title else rest]
+            bodies = [rest.replace(title.group(), " ") if title else rest]
         return Document(
             number.group(1).strip(),
-            " ".join(plain(title.group(2)).split()) if title else "",
+            " ".join(plain(title.group(2) or title.group(3) or "").split()) if title else "",
             "\n\n".join(plain(body) for body in bodies),
         )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _OPTIONS = TrainingOptions()
 ROWS = "results.jsonl"
+_KEYS = frozenset(
+    {"cell", "fingerprint", "content_hash", "split", "varied", "seed", "measures", "cost"}
+)
+"""Of each row."""
 
 
 def compare(
@@ -100,8 +104,15 @@ def _rows(out: Path, dataset: Dataset, split: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: The results are from another dataset or split.
     """
-    rows = {row["cell"]: row for row in read_json_lines(out / ROWS)}
-    for row in rows.values():
+    rows: dict[str, dict[str, Any]] = {}
+    for row in read_json_lines(out / ROWS):
+        if not isinstance(row, dict) or not _KEYS.issubset(row):
+            raise InputError(
+                "this is not a table of results of dsi compare",
+                where=out / ROWS,
+                hint="Choose another --out",
+            )
+        rows[row["cell"]] = row
         if (row["content_hash"], row["split"]) != (dataset.info.content_hash, split):
             raise InputError(
                 "this grid was measured on another dataset or split",

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
+from data_prep.errors import InputError
 from dsi.arguments import SPREAD
 from dsi.command_report import Report, TableReport
 from dsi.commands.serve import missing
@@ -33,6 +34,8 @@ def mcp(
     """
     from dsi import versions
 
+    if transport == "stdio":
+        _refuse_unused(server)
     versions.live(index)  # fails early, before torch is imported
     server.token()
     try:
@@ -55,3 +58,13 @@ def mcp(
             lambda address: log.info("tools for agents at %s%s. Ctrl-C ends", address, PATH),
         )
     return TableReport(data={"index": str(index), "version": live.current.version})
+
+
+def _refuse_unused(server: ServerOptions) -> None:
+    """Raises InputError if an option is given that standard streams have no use for."""
+    for name in ("host", "port", "token_file", "hosts", "access_log"):
+        if getattr(server, name) != getattr(_OPTIONS, name):
+            raise InputError(
+                f"--{name} means nothing over standard streams",
+                hint="Give --transport http, or leave it out",
+            )

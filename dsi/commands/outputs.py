@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from data_prep.files import refuse_no_file
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
@@ -50,11 +51,18 @@ class Outputs:
         refuse_other_formats(self.table)
         refuse_other_format(self.per_query)
         refuse_other_page(self.report)
+        for file in self.files:
+            refuse_no_file(file)
 
     @property
     def wanted(self) -> bool:
         """Whether any file is requested."""
-        return bool(self.table or self.per_query or self.report)
+        return bool(self.files)
+
+    @property
+    def files(self) -> list[Path]:
+        """All requested files."""
+        return [*self.table, *filter(None, (self.per_query, self.report))]
 
     def write(
         self,
@@ -75,8 +83,7 @@ class Outputs:
             from dsi.evaluation.comparison_page import write_page
 
             write_page(self.report, data, dataset, split, systems, remarks)
-        files = [*self.table, *filter(None, (self.per_query, self.report))]
-        return self.shown(data, [*remarks, *(f"wrote {file}" for file in files)])
+        return self.shown(data, [*remarks, *(f"wrote {file}" for file in self.files)])
 
     def shown(self, data: Mapping[str, Any], remarks: Sequence[str]) -> Report:
         """Returns the report without writing anything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def write_per_query(
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
-    with replacing_file(file) as fresh:
+    with replacing_file(os.path.realpath(file)) as fresh:
         write_table(pa.Table.from_pylist(records), fresh)
 
 

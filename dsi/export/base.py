@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.errors import InputError
-from data_prep.files import replacing_folder, write_json
+from data_prep.files import refuse_irreplaceable, replacing_named_folder, write_json
 from data_prep.registry import Registry
 from docids.table import DocidTable
 from dsi.index import Index
@@ -73,9 +73,10 @@ def export_index(
     Raises:
         InputError: It is of a kind that the format has no place for, or the folder is in use.
     """
-    index = Index.open(path, "cpu")
     if out.exists() and not (out / SETTINGS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("this folder holds other files", where=out, hint="Choose another folder")
+    refuse_irreplaceable(out, _is_ours)
+    index = Index.open(path, "cpu")
     if index.lexical is not None and not network_only:
         raise InputError(
             "this index ranks with a lexical layer, which other engines do not have",
@@ -93,7 +94,7 @@ def export_index(
             hint="Use a kind that gives each document an identifier of its own "
             "(--collisions extend)",
         )
-    with replacing_folder(out) as fresh:
+    with replacing_named_folder(out, _is_ours) as fresh:
         FORMATS[format](Exporting(index, fresh, identifiers, doc_ids))
         files = sorted(file.name for file in fresh.iterdir())
     return {
@@ -104,6 +105,13 @@ def export_index(
         "out": str(out),
         "files": files,
     }
+
+
+def _is_ours(name: str) -> bool:
+    """Tells whether an export writes a file of this name; others in its folder are the user's."""
+    tokenizer = ("vocab", "merges", "spiece", "sentencepiece", "tokenizer", "special_tokens")
+    known = (IDS, NAMES, SETTINGS, "README.md", "config.json", "generation_config.json")
+    return name in known or name.startswith(("model", "added_tokens", "chat_template", *tokenizer))
 
 
 def sorted_identifiers(table: DocidTable) -> tuple[npt.NDArray[np.int32], list[str]]:

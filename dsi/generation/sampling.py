@@ -17,6 +17,7 @@ from data_prep.marks import Advanced
 from data_prep.text_processing import one_line
 from dsi.generation.pretrained_models import load_writer
 from dsi.generation.prompts import Prompt, fitted
+from dsi.prompt_template import filled_chat
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +120,13 @@ class Sampler:
                 f"--seq2seq.chat is for instruction-tuned models, and {what}",
                 hint="Omit it, or give the -it or -instruct version of the model",
             )
+        try:
+            filled_chat(self.tokenizer, _chat(system, "a"))
+        except ValueError as error:
+            raise InputError(
+                f"--seq2seq.chat: the chat template takes no such messages ({error!s:.200})",
+                hint="Leave --seq2seq.system out" if system else "Leave --seq2seq.chat out",
+            ) from None
         self._system = system
 
     def sample(
@@ -165,9 +173,9 @@ class Sampler:
         reader: Any = self.tokenizer
         if self._system is None:
             return list(reader(text, **limits)["input_ids"])
-        messages = [{"role": "system", "content": self._system}] if self._system else []
-        messages.append({"role": "user", "content": text})
-        filled = reader.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        filled = reader.apply_chat_template(
+            _chat(self._system, text), tokenize=False, add_generation_prompt=True
+        )
         return list(reader(filled, add_special_tokens=False, **limits)["input_ids"])
 
     def _draw(
@@ -245,6 +253,12 @@ class Sampler:
         kept.batch_repeat_interleave(copies)
         repeated = {name: value.repeat_interleave(copies, 0) for name, value in asked.items()}
         return {**repeated, "past_key_values": kept}
+
+
+def _chat(system: str, text: str) -> list[dict[str, str]]:
+    """Returns the messages of a chat: that of the system, if it is not empty, and the user's."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": text}]
 
 
 class _Choose:

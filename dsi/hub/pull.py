@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
-from data_prep.files import put_in_place, recover, sync_tree, write_json
+from data_prep.files import put_in_place, recover, refuse_irreplaceable, sync_tree, write_json
 from data_prep.progress import note
 from docids.store import naming
 from docids.table import DocidTable
@@ -61,6 +61,8 @@ def pull(repository: Repository, out: Path) -> Pulled:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the folder exists already", where=out, hint="Name a new folder")
+    refuse_irreplaceable(out)
+    out = Path(os.path.realpath(out))  # the folder that a link leads to, not the link
     client = hub()
     with reporting_problems(repository):
         info = client.repo_info(

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+from data_prep.text import as_number
 
 from data_prep.errors import InputError
 from data_prep.files import writing
@@ -95,11 +96,8 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
             hint="Write each line as: query_id Q0 doc_id rank score tag",
         )
     query_id, _, doc_id, _, word, _ = map(_id_of, fields)
-    try:
-        score = float(word)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
+    score = as_number(word)
+    if score is None or not math.isfinite(score):
         raise InputError(
             f"the score {word!r} is not a finite number",
             where=where,

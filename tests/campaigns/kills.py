@@ -2,11 +2,12 @@
 
     python tests/campaigns/kills.py                 # 100 kills of train and update, 50 of others
     python tests/campaigns/kills.py --kills 5 --only delete,rollback
+    python tests/campaigns/kills.py --state kills.jsonl    # continues where it was stopped
 
 Each kill starts from the same folder. After it, readers must see the state before or after the
 command. Then the command is run again, and the folder must be identical, byte for byte, to that of
-an uninterrupted run: the same files, and no others. Timestamps in manifests and TensorBoard curves
-are not compared. Prints counts; exits with 1 if something is wrong.
+an uninterrupted run: the same files, and no others. Timestamps in manifests, TensorBoard curves and
+durations are not compared. Prints counts; exits with 1 if something is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
 import multiprocessing
 import os
@@ -27,9 +27,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import record
+
+from tests.helpers.fake_hub import FakeHub, serving
 
 Answer = Any
 MISSING = "missing"
@@ -38,7 +45,12 @@ WORDS = "harbour whale sailor anchor tide coral pirate cloud falcon thunder come
 STEPS = ["--loop.precision", "fp32", "--loop.steps", "6", "--loop.checkpoint_every", "2"]
 TRAIN = ["train", "ds", "--out", "index", "--docids", "atomic", "--per_doc", "3", *STEPS]
 TRAIN += ["--loop.batch", "16", "--loop.evaluate_every", "3", "--model.dropout", "0.1"]
+TRAIN_BF16 = ["bf16" if word == "fp32" else word for word in TRAIN]
 UPDATE = ["update", "index", "more.jsonl", "--strategy", "generative", "--steps", "6"]
+COMPARE = ["compare", "ds", "--out", "grid", "--docids", "atomic,naive", "--per_doc", "3", *STEPS]
+COMPARE += ["--loop.batch", "16", "--lexical.enabled", "false", "--baselines", "none"]
+EXPORT = ["export", "index", "table", "--format", "static", "--network_only"]
+REPOSITORY = "somebody/index"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Case:
         answer: What readers find in a folder.
         may_be_missing: Whether readers may find nothing until the command is run again: a folder
             that is not an index is replaced by two renames.
+        grows: Whether readers may find the beginning of the final answer.
         is_done: Whether the command has done all it was to do, and is not to be run again.
     """
 
@@ -58,6 +71,7 @@ class Case:
     start: str
     answer: Callable[[Path], Answer]
     may_be_missing: bool = False
+    grows: bool = False
     is_done: Callable[[Path], bool] = lambda folder: False
 
 
@@ -102,6 +116,34 @@ def identifiers(folder: Path) -> Answer:
     return [(doc_id, tuple(table.sequence(row))) for row, doc_id in enumerate(table.doc_ids)]
 
 
+def exported(folder: Path) -> Answer:
+    """Returns the exported identifiers, and the settings beside them."""
+    import numpy as np
+
+    from dsi.export.base import IDS, NAMES, SETTINGS
+
+    table = folder / "table"
+    if not table.exists():
+        return MISSING
+    texts = [(table / name).read_text() for name in (NAMES, SETTINGS)]
+    return np.load(table / IDS).tolist(), texts
+
+
+def pulled(folder: Path) -> Answer:
+    """Returns what a search in the downloaded index finds."""
+    if not (folder / "index").exists():
+        return MISSING
+    return hits(folder)
+
+
+def measured(folder: Path) -> Answer:
+    """Returns the rows of a grid, without durations."""
+    from data_prep.files import read_json_lines
+
+    rows = read_json_lines(folder / "grid" / "results.jsonl")
+    return [(row["cell"], row["fingerprint"], row["measures"]) for row in rows]
+
+
 def rolled_back(folder: Path) -> bool:
     """Tells whether the rollback is over: nothing says that one is under way."""
     live = (folder / "index" / "live").read_text().strip()
@@ -110,7 +152,9 @@ def rolled_back(folder: Path) -> bool:
 
 CASES = {
     "train": Case(TRAIN, "prepared", hits),
+    "train-bf16": Case(TRAIN_BF16, "prepared", hits),
     "update": Case(UPDATE, "trained", hits),
+    "update-bf16": Case(UPDATE, "trained_bf16", hits),
     "delete": Case(
         ["delete", "index", "d3", "d5"],
         "trained",
@@ -131,7 +175,13 @@ CASES = {
         pseudo_queries,
         may_be_missing=True,
     ),
+    "prune": Case(["prune", "index", "--keep", "1"], "deleted", hits),
+    "export": Case(EXPORT, "trained", exported, may_be_missing=True),
+    "pull": Case(["pull", REPOSITORY, "--out", "index"], "empty", pulled, may_be_missing=True),
+    "compare": Case(COMPARE, "prepared", measured, grows=True),
 }
+OFTEN = ("train", "train-bf16", "update", "update-bf16")
+"""Commands that are killed 100 times; the others 50 times."""
 
 
 @dataclasses.dataclass
@@ -155,7 +205,13 @@ def start_method() -> Any:
 
 
 def run_in_child(
-    folder: str, words: list[str], moment: Moment, steps: Any, renames: Any, seconds: Any
+    folder: str,
+    words: list[str],
+    moment: Moment,
+    steps: Any,
+    renames: Any,
+    seconds: Any,
+    started: Any,
 ) -> None:
     """Runs a command in a folder, counts its steps on the disk, and dies at a moment."""
     os.chdir(folder)
@@ -182,10 +238,7 @@ def run_in_child(
         setattr(os, name, counted(name, getattr(os, name)))
     from dsi.cli import main
 
-    if moment.seconds:
-        # Its default action terminates the process like SIGKILL: no Python code runs afterwards.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, moment.seconds)
+    started.set()
     began = time.monotonic()
     told = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
@@ -207,9 +260,15 @@ class Runner:
         """Returns the exit code; below 0 where the child was killed."""
         self.steps, self.seconds = self.context.Value("i", 0), self.context.Value("d", 0.0)
         self.renames = self.context.Array("b", 20_000)
-        given = (str(folder), words, moment or Moment(), self.steps, self.renames, self.seconds)
-        child = self.context.Process(target=run_in_child, args=given)
+        moment, started = moment or Moment(), self.context.Event()
+        counted = (self.steps, self.renames, self.seconds, started)
+        child = self.context.Process(
+            target=run_in_child, args=(str(folder), words, moment, *counted)
+        )
         child.start()
+        if moment.seconds and started.wait(600):
+            child.join(moment.seconds)
+            child.kill()
         child.join(600)
         if child.is_alive():
             child.kill()
@@ -224,10 +283,11 @@ class Folders:
     Args:
         root: Where they are.
         runner: Runs the commands that make them.
+        hub: A fake hub, for `pull`.
     """
 
-    def __init__(self, root: Path, runner: Runner) -> None:
-        self.root, self.runner = root, runner
+    def __init__(self, root: Path, runner: Runner, hub: FakeHub) -> None:
+        self.root, self.runner, self.hub = root, runner, hub
 
     def of(self, name: str) -> Path:
         """Returns a folder by its name."""
@@ -280,6 +340,21 @@ class Folders:
     def _trained(self, folder: Path) -> None:
         self._grow(folder, "prepared", TRAIN)
 
+    def _trained_bf16(self, folder: Path) -> None:
+        self._grow(folder, "prepared", TRAIN_BF16)
+
+    def _empty(self, folder: Path) -> None:
+        """An empty folder; the fake hub has the index."""
+        index = self.of("trained") / "index"
+        files = {
+            str(path.relative_to(index)): path.read_bytes()
+            for path in sorted(index.rglob("*"))
+            if path.is_file() and path.name not in ("lock", "newest")
+        }
+        self.hub.repositories[f"models/{REPOSITORY}"] = False
+        self.hub.commit(f"models/{REPOSITORY}", files)
+        folder.mkdir()
+
     def _deleted(self, folder: Path) -> None:
         self._grow(folder, "trained", ["delete", "index", "d1"], ["delete", "index", "d2"])
 
@@ -308,6 +383,8 @@ def tree(folder: Path) -> dict[str, str]:
             content = json.loads(path.read_text())
             content.pop("created")
             found[name] = json.dumps(content, sort_keys=True)
+        elif name == "grid/results.jsonl":
+            found[name] = json.dumps(measured(folder))
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -322,23 +399,57 @@ class Campaign:
         runner: Runs it.
         root: Where to work.
         seed: Of the moments.
+        state: File of the outcomes, a line each; those in it are not repeated. None for no file.
     """
 
     def __init__(
-        self, name: str, folders: Folders, runner: Runner, root: Path, seed: int = 0
+        self,
+        name: str,
+        folders: Folders,
+        runner: Runner,
+        root: Path,
+        seed: int = 0,
+        state: Path | None = None,
     ) -> None:
         self.name, self.case, self.runner, self.root = name, CASES[name], runner, root
-        self.start = folders.of(self.case.start)
-        self.rng = random.Random(f"{name} {seed}")
+        self.seed, self.state = seed, state
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self._leave_alone()
+        self.unlike: set[str] = set()
+        self.number = 0
+        self._resume()
+        self.folders = folders
+
+    def _resume(self) -> None:
+        """Counts what the file of outcomes has."""
+        from data_prep.files import read_json_lines
+
+        for row in read_json_lines(self.state) if self.state is not None else []:
+            if (row["command"], row["seed"]) == (self.name, self.seed):
+                self.number = row["number"] + 1
+                self._count(row["counts"], row["wrong"])
+
+    def _count(self, counts: list[str], wrong: str | None) -> None:
+        self.counts.update(counts)
+        if wrong is not None:
+            self.wrong.append(wrong)
+
+    def _record(self, counts: list[str], wrong: str | None) -> None:
+        """Counts an outcome and adds it to the file."""
+        self._count(counts, wrong)
+        row = {"command": self.name, "seed": self.seed, "number": self.number}
+        if self.state is not None:
+            with self.state.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**row, "counts": counts, "wrong": wrong}) + "\n")
+        self.number += 1
 
     def _leave_alone(self) -> None:
         """Runs the command undisturbed, twice: what differs by itself is not compared."""
+        self.start = self.folders.of(self.case.start)
         self.before = self.case.answer(self.start)
         ends = []
-        for _ in range(2):
+        for pause in (0.0, 1.1):
+            time.sleep(pause)  # times of whole seconds differ, too
             folder = self._fresh()
             assert self.runner.run(folder, self.case.words) == 0, self.name
             ends.append(tree(folder))
@@ -354,50 +465,48 @@ class Campaign:
         shutil.copytree(self.start, folder)
         return folder
 
-    def moments(self) -> Iterator[Moment]:
-        """Yields moments without end: in ten, four at random, four at renames, two at a step.
+    def moment(self, number: int) -> Moment:
+        """Returns the moment of a kill: of ten, four are random, four at renames, two at a step.
 
         The last renames, by which the outcome gets its name, come first.
         """
-        around = [Moment(step=n, after=after) for n in self.renames for after in (False, True)]
-        last, rest = around[-_LAST:], around[:-_LAST]
-        self.rng.shuffle(last)
-        self.rng.shuffle(rest)
-        at_renames = itertools.cycle([*last, *rest])
-        for number in itertools.count():
-            if number % 10 < 4:
-                yield next(at_renames)
-            elif number % 10 < 8:
-                yield Moment(seconds=self.rng.uniform(0.001, self.seconds))
-            else:
-                yield Moment(step=self.rng.randint(1, self.steps))
+        rng = random.Random(f"{self.name} {self.seed} {number}")
+        if number % 10 < 4:
+            around = [Moment(step=n, after=after) for n in self.renames for after in (False, True)]
+            last, rest = around[-_LAST:], around[:-_LAST]
+            order = random.Random(f"{self.name} {self.seed}")
+            order.shuffle(last)
+            order.shuffle(rest)
+            return [*last, *rest][(number // 10 * 4 + number % 10) % len(around)]
+        if number % 10 < 8:
+            return Moment(seconds=rng.uniform(0.001, self.seconds))
+        return Moment(step=rng.randint(1, self.steps))
 
     def run(self, kills: int) -> None:
         """Kills so many times; a command that ends before its moment does not count."""
-        for moment in self.moments():
-            if self.counts["kills"] == kills or self.counts["ended before"] > kills:
-                return
-            folder = self._fresh()
+        if self.counts["kills"] < kills:
+            self._leave_alone()
+        while self.counts["kills"] < kills and self.counts["ended before"] <= kills:
+            moment, folder = self.moment(self.number), self._fresh()
             if self.runner.run(folder, self.case.words, moment) >= 0:
-                self.counts["ended before"] += 1
+                self._record(["ended before"], None)
                 continue
-            self.counts["kills"] += 1
             try:
-                self._check(folder)
+                self._record(["kills", *self._check(folder)], None)
             except AssertionError as error:
-                self.wrong.append(f"{self.name}, {moment}: {error}")
+                self._record(["kills"], f"{self.name}, {moment}: {error}")
                 print(f"  {self.wrong[-1]}", file=sys.stderr, flush=True)
 
-    def _check(self, folder: Path) -> None:
-        answer = self.case.answer(folder)
-        if answer == self.after:
-            self.counts["answers as after"] += 1
-        elif answer == self.before:
-            self.counts["answers as before"] += 1
-        else:
+    def _check(self, folder: Path) -> list[str]:
+        """Returns what readers see in a folder, and how it ends when the command is run again."""
+        answer, seen = self.case.answer(folder), "answers as after"
+        if answer != self.after:
+            seen = "answers as before"
+        if answer not in (self.before, self.after):
+            seen = "missing until run again"
             missing = answer == MISSING and self.case.may_be_missing
-            assert missing, f"readers find {answer!r:.200}"
-            self.counts["missing until run again"] += 1
+            begun = self.case.grows and answer == self.after[: len(answer)]
+            assert missing or begun, f"readers find {answer!r:.200}"
         words = self.case.words
         if self.case.is_done(folder):
             # Another writer cleans up: a rollback to the live version.
@@ -412,7 +521,7 @@ class Campaign:
         assert not less, f"lost: {less[:5]}"
         other = [n for n in end if end[n] != self.end[n] and n not in self.unlike]
         assert not other, f"other bytes: {other[:5]}"
-        self.counts["bit-equal ends"] += 1
+        return [seen, "bit-equal ends"]
 
 
 def report(campaign: Campaign) -> str:
@@ -428,15 +537,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, help="of each command; default 100 or 50")
     parser.add_argument("--only", default=",".join(CASES), help="commands, with commas between")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, help="file of outcomes, to continue from")
+    parser.add_argument("--record", action="store_true", help="add the counts to the record")
     chosen = parser.parse_args(argv)
-    runner = Runner()
     wrong = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        folders = Folders(Path(scratch), runner)
+    with tempfile.TemporaryDirectory() as scratch, serving() as hub:
+        os.environ.update(HF_ENDPOINT=hub.url, HF_HOME=f"{scratch}/hub", HF_HUB_DISABLE_XET="1")
+        runner = Runner()
+        folders = Folders(Path(scratch), runner, hub)
         for name in chosen.only.split(","):
-            campaign = Campaign(name, folders, runner, Path(scratch), chosen.seed)
-            campaign.run(chosen.kills or (100 if name in ("train", "update") else 50))
+            campaign = Campaign(name, folders, runner, Path(scratch), chosen.seed, chosen.state)
+            campaign.run(chosen.kills or (100 if name in OFTEN else 50))
             print(report(campaign), flush=True)
+            if chosen.record:
+                figures = {**campaign.counts, "wrong": len(campaign.wrong)}
+                record.write_measured("reliability", f"kills of {name}", figures)
             if campaign.unlike:
                 print(f"  not compared: {sorted(campaign.unlike)}", flush=True)
             wrong += len(campaign.wrong)

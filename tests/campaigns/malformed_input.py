@@ -2,12 +2,14 @@
 
     python tests/campaigns/malformed_input.py --mutations 10000 --seed 0
     python tests/campaigns/malformed_input.py --only topics,qrels
+    python tests/campaigns/malformed_input.py --state mutations.jsonl    # continues
 
 A mutation changes bytes, lines, values or the encoding of one file, once or a few times. An outcome
 is `read` (exit code 0, and the dataset opens with the reported number of documents), `refused`
 (exit code 2, one line, and an unchanged folder) or `failed` (anything else: another exit code, a
 traceback, more lines, leftover files, a hang). Only the first two are acceptable; exits with 1 if
-anything failed. Run by hand; some mutations are in the tests.
+anything failed. All cases run in one process, in a folder in memory where there is one, and nothing
+is flushed to disk. Run by hand; some mutations are in the tests.
 """
 
 from __future__ import annotations
@@ -23,13 +25,21 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
+import unittest.mock
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import record
+
 from data_prep.dataset import Dataset
+from data_prep.files import read_json_lines
 from dsi import cli
 
 SECONDS = 20
@@ -65,14 +75,17 @@ class Case:
     """Good input, and how it is read.
 
     Attributes:
-        words: After `dsi prepare`.
-        files: Path -> content.
+        words: After the verb.
+        files: Path -> content; a path that ends in `.gz` or `.zst` is compressed.
+        verb: The command; one other than `prepare` reads the dataset `set` and writes nothing.
     """
 
     words: list[str]
-    files: dict[str, str]
+    files: dict[str, str | bytes]
+    verb: str = "prepare"
 
 
+@functools.cache
 def cases() -> dict[str, Case]:
     """Returns good input of every format that is read from text files."""
     numbers = range(DOCUMENTS)
@@ -114,7 +127,13 @@ def cases() -> dict[str, Case]:
         "beir/qrels/test.tsv": qrels["qrels.tsv"],
     }
     config = "source: docs.jsonl\nout: set\nname: otters\nheader: null\ndev_share: 0.0\nseed: 3\n"
-    docs = {"docs.jsonl": jsonl}
+    docs: dict[str, str | bytes] = {"docs.jsonl": jsonl}
+    notes: dict[str, str | bytes] = {
+        "notes/a.md": "# Otters\n\nThey swim.\n\n## Food\n\n- fish\n\n```\n# no heading\n```\n",
+        "notes/b.html": "<html><head><title>Pikas</title></head><body><h1>Pikas</h1><p>They "
+        "&amp; others <b>whistle</b>.<h2>Home</h2>Rocks<br>Hills</body></html>",
+        "notes/c.txt": "Beavers\n\nThey build dams.\n",
+    }
     found = {
         "jsonl": Case(["docs.jsonl"], docs),
         "tsv": Case(["docs.tsv"], {"docs.tsv": tsv}),
@@ -124,6 +143,26 @@ def cases() -> dict[str, Case]:
         "topics": Case(["docs.jsonl", "--queries", "topics.txt"], {"topics.txt": topics}),
         "config": Case(["--config", "config.yaml"], {"config.yaml": config}),
         "gzip": Case(["docs.jsonl.gz"], {"docs.jsonl.gz": jsonl}),
+        "zstandard": Case(["docs.jsonl.zst"], {"docs.jsonl.zst": jsonl}),
+        "json": Case(["docs.json"], {"docs.json": json.dumps(records, ensure_ascii=False)}),
+        "parquet": Case(["docs.parquet"], {"docs.parquet": _parquet(records)}),
+        "sqlite": Case(["docs.sqlite"], {"docs.sqlite": _sqlite(records)}),
+        "text": Case(["notes"], notes),
+        "headings": Case(["notes", "--split", "headings"], notes),
+        "run": Case(
+            ["run.trec", "set", "--baselines", "none"],
+            {"run.trec": _lines(f"q{n} Q0 d{n} 1 {DOCUMENTS - n}.5 tag" for n in numbers)},
+            "evaluate",
+        ),
+        "training": Case(
+            ["set", "--config", "training.yaml", "--dry_run"],
+            {
+                "training.yaml": "out: index\ndocids: atomic\nseed: 3\nper_doc: 2\n"
+                "loop:\n  steps: 5\n  batch: 8\nmodel: {size: tiny, dropout: 0.1}\n"
+                "optimizer.lr: 1e-3\n"
+            },
+            "train",
+        ),
     }
     for name, content in queries.items():
         found[name] = Case(["docs.jsonl", "--queries", name], {name: content})
@@ -131,6 +170,36 @@ def cases() -> dict[str, Case]:
         words = ["docs.jsonl", "--queries", "queries.tsv", "--test-qrels", name]
         found[name] = Case(words, {name: content})
     return found
+
+
+def _parquet(records: list[dict[str, str]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), sink)
+    return sink.getvalue()
+
+
+def _sqlite(records: list[dict[str, str]]) -> bytes:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("create table docs (id text, title text, text text)")
+        database.executemany("insert into docs values (:id, :title, :text)", records)
+        database.commit()
+        return database.serialize()
+
+
+def _content(path: str, content: str | bytes) -> bytes:
+    """Returns the bytes of a valid file, compressed if its name says so."""
+    whole = content.encode("utf-8") if isinstance(content, str) else content
+    if path.endswith(".gz"):
+        return gzip.compress(whole, mtime=0)
+    if path.endswith(".zst"):
+        import pyarrow as pa
+
+        packed: bytes = pa.compress(whole, codec="zstd", asbytes=True)
+        return packed
+    return whole
 
 
 def _lines(lines: Iterator[str] | list[str]) -> str:
@@ -207,10 +276,8 @@ WAYS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 def mutate(case: Case, rng: random.Random) -> tuple[str, bytes]:
     """Returns the name of a file and what is to stand in it."""
     name = rng.choice(list(case.files))
-    content = case.files[name].encode("utf-8")
+    content = _content(name, case.files[name])
     times = rng.choice([1, 1, 1, 2, 3])
-    if name.endswith(".gz"):
-        content = gzip.compress(content, mtime=0)
     for way in rng.choices(WAYS, k=times):
         content = way(content, rng)
     return name, content
@@ -250,9 +317,14 @@ def run(words: list[str]) -> tuple[int, str, str]:
 
 
 def outcome(folder: Path, case: Case) -> tuple[str, str]:
-    """Prepares a dataset in the current folder; returns `read`, `refused` or `failed`, and why."""
+    """Runs the command in the current folder; returns `read`, `refused` or `failed`, and why."""
     before = tree(folder)
-    code, printed, said = run(["prepare", *case.words, "--out", "set"])
+    made = ["--out", "set"] if case.verb == "prepare" else []
+    code, printed, said = run([case.verb, *case.words, *made])
+    if code == 0 and not made:
+        if tree(folder) != before or not json.loads(printed) or said:
+            return "failed", f"changed: {tree(folder).keys() ^ before.keys()}; {said[:200]!r}"
+        return "read", ""
     if code == 0:
         told = json.loads(printed)["documents"]
         found = sum(1 for _ in Dataset.open(folder / "set").documents())
@@ -267,6 +339,16 @@ def outcome(folder: Path, case: Case) -> tuple[str, str]:
     return "refused", said.strip()
 
 
+@functools.cache
+def _prepared() -> dict[str, bytes]:
+    """Returns the files of a dataset that was prepared from valid input."""
+    judged = ["--queries", "queries.tsv", "--test-qrels", "qrels.txt"]
+    with input_of(cases()["jsonl"], "docs.jsonl", None, again=False) as folder:
+        assert run(["prepare", "docs.jsonl", "--out", "set", *judged])[0] == 0
+        files = [path for path in Path("set").rglob("*") if path.is_file()]
+        return {str(path): (folder / path).read_bytes() for path in files}
+
+
 @contextlib.contextmanager
 def input_of(case: Case, name: str, content: bytes | None, *, again: bool) -> Iterator[Path]:
     """Yields a folder, which is the current one meanwhile, with good input but for one file.
@@ -279,19 +361,27 @@ def input_of(case: Case, name: str, content: bytes | None, *, again: bool) -> It
     """
     here = Path.cwd()
     shared = cases()
-    good = {**shared["jsonl"].files, **shared["queries.tsv"].files, **case.files}
-    with tempfile.TemporaryDirectory() as scratch:
+    needed = ("jsonl", "queries.tsv", "qrels.txt")
+    good = {
+        name: content
+        for each in (*(shared[name] for name in needed), case)
+        for name, content in each.files.items()
+    }
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(dir=memory) as scratch,
+        unittest.mock.patch("os.fsync", return_value=None),
+    ):
         folder = Path(scratch)
         try:
             os.chdir(folder)
             for path, text in good.items():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-                whole = text.encode("utf-8")
-                Path(path).write_bytes(
-                    gzip.compress(whole, mtime=0) if path.endswith(".gz") else whole
-                )
-            if again:
-                assert run(["prepare", "docs.jsonl", "--out", "set"])[0] == 0
+                Path(path).write_bytes(_content(path, text))
+            if again or case.verb != "prepare":
+                for path, text in _prepared().items():
+                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+                    Path(path).write_bytes(text)
             if content is not None:
                 Path(name).write_bytes(content)
             yield folder
@@ -305,6 +395,7 @@ def campaign(
     only: list[str] | None = None,
     say: Callable[[str], None] = print,
     first: int = 0,
+    state: Path | None = None,
 ) -> dict[str, Counter[str]]:
     """Mutates and prepares.
 
@@ -314,22 +405,30 @@ def campaign(
         only: Formats (names in `cases`); all when None.
         say: Is told of each that failed.
         first: The number of the first.
+        state: File of the outcomes, a line each; those in it are counted and not repeated.
 
     Returns:
         Format -> outcome -> how often.
     """
     chosen = {name: case for name, case in cases().items() if only is None or name in only}
     counts: dict[str, Counter[str]] = {name: Counter() for name in chosen}
+    known = {(row[0], row[1], row[2]): row[3] for row in read_json_lines(state or os.devnull)}
     for number in range(first, first + mutations):
         name = list(chosen)[number % len(chosen)]
+        if (seed, name, number) in known:
+            counts[name][known[seed, name, number]] += 1
+            continue
         rng = random.Random(f"{seed} {name} {number}")
         file, content = mutate(chosen[name], rng)
         with input_of(chosen[name], file, content, again=rng.random() < 0.3) as folder:
             found, why = outcome(folder, chosen[name])
         counts[name][found] += 1
+        if state is not None:
+            with state.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([seed, name, number, found]) + "\n")
         if found == "failed":
             say(f"{name}, number {number}: {why}")
-            say(f"    {file}: {content[:2000]!r}")
+            say(f"    {file}: {content[:600]!r}")
     return counts
 
 
@@ -340,13 +439,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(cases()), help="formats, with commas between")
     parser.add_argument("--number", type=int, default=0, help="of the first mutation")
+    parser.add_argument("--state", type=Path, help="file of outcomes, to continue from")
+    parser.add_argument("--record", action="store_true", help="add the counts to the record")
     asked = parser.parse_args(argv)
     only = asked.only.split(",")
     say = functools.partial(print, file=sys.stderr, flush=True)
-    counts = campaign(asked.mutations, asked.seed, only, say, asked.number)
+    counts = campaign(asked.mutations, asked.seed, only, say, asked.number, asked.state)
     for name, found in counts.items():
         told = ", ".join(f"{found[kind]} {kind}" for kind in ("read", "refused", "failed"))
         print(f"{name}: {told}")
+    if asked.record:
+        sums: Counter[str] = sum(counts.values(), Counter())
+        figures = {"settings": {"seed": asked.seed, "formats": len(counts)}, **sums}
+        record.write_measured("reliability", "malformed input", figures)
     return int(any(found["failed"] for found in counts.values()))
 
 

@@ -18,10 +18,16 @@ import json
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import record
 
 from dsi import cli
 
@@ -106,9 +112,13 @@ def main() -> None:
     parser.add_argument("--queries", nargs="+", default=["zebra"])
     parser.add_argument("--mutations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="add the counts to the record")
     asked = parser.parse_args()
     counts = campaign(asked.index, asked.queries, asked.mutations, asked.seed)
     print(json.dumps(dict(sorted(counts.items()))))
+    if asked.record:
+        figures = {"settings": {"seed": asked.seed}, **counts}
+        record.write_measured("reliability", "mutated index", figures)
 
 
 if __name__ == "__main__":

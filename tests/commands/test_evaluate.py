@@ -146,9 +146,17 @@ def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_
         (["--beams", "5"], "--beams is for an index"),
         (["--run", "out.trec"], "--run is for an index"),
         (["--device", "cpu"], "--device is for an index"),
+        (["--table", "folder.md"], "folder.md: this is a folder"),
+        (["--report", "folder.html"], "folder.html: this is a folder"),
+        (["--per_query", "folder.csv"], "folder.csv: this is a folder"),
     ],
 )
-def test_a_wrong_call_is_told_in_one_line(run_file, dataset, words, message, capsys):
+def test_a_wrong_call_is_told_in_one_line(
+    run_file, dataset, words, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if words[1].startswith("folder"):
+        (tmp_path / words[1]).mkdir()
     assert cli.main(["evaluate", run_file, dataset, *words]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error

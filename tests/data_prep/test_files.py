@@ -271,6 +271,22 @@ def test_a_file_or_a_pipe_is_not_replaced_by_a_folder(tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"file", "pipe", "link"}
 
 
+def test_links_that_lead_in_a_circle_are_not_replaced(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match="in a circle"):
+        replace(tmp_path / "circle")
+    assert (tmp_path / "circle").is_symlink()
+
+
+def test_only_a_file_is_replaced_by_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    for name, told in (("folder", "a folder"), ("circle", "in a circle")):
+        with pytest.raises(InputError, match=told), writing(tmp_path / name):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["circle", "folder"]
+
+
 def test_a_file_that_a_link_leads_to_is_replaced(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")

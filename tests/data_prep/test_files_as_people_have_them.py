@@ -329,3 +329,18 @@ class TestFoldersOfText:
             file.write(b"x")
         with pytest.raises(InputError, match=r"caf\\xe9\.txt: the name of this file is not UTF-8"):
             detect(str(tmp_path))
+
+
+def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path):
+    arrays = [pa.array(["1"]), pa.array(["kept"]), pa.array(["lost"])]
+    pq.write_table(pa.table(arrays, names=["id", "text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="the column 'text' appears twice"):
+        documents(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3"])
+def test_a_file_with_the_name_of_a_database_is_one_or_refused(tmp_path, content):
+    (tmp_path / "a.db").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.db: not an SQLite database") as told:
+        detect(str(tmp_path / "a.db"))
+    assert "\n" not in str(told.value)

@@ -30,6 +30,15 @@ def test_values_are_replaced_under_their_option_only():
     assert current_value("sam.weights", 3) == 3
 
 
+def test_a_former_name_may_say_what_its_value_begins_with():
+    assert current_value("loop.wandb", "papers") == "wandb:papers"
+    assert current_value("train.loop.wandb", "papers") == "wandb:papers"
+    assert current_value("loop.wandb", None) is None
+    assert current_value("loop.track", "trackio:papers") == "trackio:papers"
+    stored = {"loop": {"wandb": "papers", "steps": 5}}
+    assert with_current_names(stored) == {"loop": {"track": "wandb:papers", "steps": 5}}
+
+
 def test_no_current_name_is_a_former_one():
     for name in [*NAMES.values(), *VALUES]:
         assert current_name(name) == name

@@ -66,6 +66,21 @@ def test_a_judgment_of_zero_stays_zero_where_the_first_line_has_none(tmp_path):
     assert [qrel.relevance for qrel in read_qrels(path, "test")] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("word", "relevance"), [("-1", -1), ("+2", 2), ("1e0", 1), ("2.0", 2), (" 3 ", 3)]
+)
+def test_a_relevance_is_a_whole_number_in_any_notation(tmp_path, word, relevance):
+    (tmp_path / "r.csv").write_text(f"qid,docid,relevance\na,1,{word}\n")
+    assert [qrel.relevance for qrel in read_qrels(tmp_path / "r.csv", "test")] == [relevance]
+
+
+@pytest.mark.parametrize("word", ["0.5", "1_0", "\u0663", "0x1", "1e-3", "nan", "inf", "1,0", ""])
+def test_what_only_python_or_nobody_reads_as_a_number_is_no_relevance(tmp_path, word):
+    (tmp_path / "r.tsv").write_text(f"qid\tdocid\trelevance\na\t1\t{word}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"r\.tsv:2: the relevance .* is not a whole number"):
+        list(read_qrels(tmp_path / "r.tsv", "test"))
+
+
 def test_a_relevance_of_another_name_is_not_taken_for_one(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("qid,docid,rating\na,1,0\n")

@@ -29,8 +29,26 @@ def test_every_document_is_read(tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    "markup",
+    [
+        "<TITLE>One thing</TITLE><TEXT>body</TEXT>",
+        "<title>One thing</TITLE >\n<TEXT>body</TEXT>",
+        "<TITLE>One thing<TEXT>body</TEXT>",
+        "<HEADLINE>\nOne thing\n<TEXT>body</TEXT>",
+        "<TITLE lang=en>One\nthing</TITLE>\nbody",
+        "<TITLE>One thing\nbody",
+    ],
+)
+def test_a_title_may_have_no_end(tmp_path, markup):
+    (tmp_path / "d.trec").write_text(f"<DOC><DOCNO>1</DOCNO>\n{markup}\n</DOC>")
+    [document] = detect(str(tmp_path / "d.trec")).documents()
+    assert (document.title, document.text) == ("One thing", "body")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("<DOC><DOCNO>1<TEXT>a</TEXT></DOC>", "d.trec:1: a <DOC> without <DOCNO> and </DOCNO>"),
         ("<DOC><DOCNO>1</DOCNO>\n<DOCNO>2</DOCNO></DOC>", "d.trec:2: a second <DOCNO>"),
         ("<DOCNO>1</DOCNO>\n<TEXT>a</TEXT>", "d.trec:1: <DOCNO> outside a <DOC>"),
         ("<DOC><DOCNO>1</DOCNO></DOC>\n</DOC>", "d.trec:2: a </DOC> without its <DOC>"),

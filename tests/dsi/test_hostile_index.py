@@ -15,9 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from tiny_checkpoints import write_language_model
+from transformers import AutoTokenizer
 
+from data_prep.dataset import Document, InMemorySource
 from dsi import cli, versions
+from dsi.backbone import from_pretrained
+from dsi.prompt_template import TemplateEncoder
+from dsi.stored_corpus import write_stored_corpus
 from tests.campaigns.mutated_index import campaign
 from tests.dsi import test_index
 from tests.dsi.test_index import QUERIES, TITLES, table, text
@@ -192,6 +199,150 @@ def test_opening_refuses_it(name, checksums, pristine, tmp_path, capsys, monkeyp
     assert (code, said.count("\n")) == (2, 1), said
     assert sorted(os.listdir(outside)) == ["file"]
     assert (outside / "file").read_text() == "0001\n"
+
+
+@pytest.fixture(scope="module")
+def with_corpus(pristine, tmp_path_factory) -> Path:
+    """The index with the texts of its documents, without checksums."""
+    path = Path(shutil.copytree(pristine, tmp_path_factory.mktemp("corpus") / "index"))
+    version = path / "versions" / "0001"
+    ids = [doc_id for doc_id in table().doc_ids if doc_id]
+    source = InMemorySource([Document(doc_id, "Title", f"text of {doc_id}") for doc_id in ids])
+    write_stored_corpus(version / "corpus", source)
+    change_json(version / "manifest.json", files=None)
+    assert cli.main(["search", str(path), "zebra", "--text", "--quiet"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_language_model(tmp_path_factory) -> Path:
+    """An index of a tiny language model with a prompt, without checksums."""
+    folder = tmp_path_factory.mktemp("language")
+    place = write_language_model("llama", folder / "checkpoint", ["zebra and otter"])
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    path = folder / "index"
+    with versions.write_version(path) as fresh:
+        test_index.write_parts(
+            fresh,
+            model=from_pretrained(place, alphabet_size=table().alphabet_size),
+            text=TemplateEncoder(tokenizer, "Query: {query}"),
+            table=table(),
+            titles=TITLES,
+        )
+        versions.Manifest(documents=5, added=5).save(fresh)
+    change_json(path / "versions" / "0001" / "manifest.json", files=None)
+    assert cli.main(["search", str(path), "zebra", "--quiet"]) == 0
+    return path
+
+
+CORPUS = "corpus/corpus"
+CORPUS_ATTACKS: dict[str, Attack] = {
+    "a table that leads outside": lambda i, v, o: change_json(
+        v / CORPUS / "state.json", _data_files=[{"filename": "../../../../../../outside/file"}]
+    ),
+    "a table of no list": lambda i, v, o: (v / CORPUS / "state.json").write_text("[1]"),
+    "columns of no name": lambda i, v, o: (v / CORPUS / "dataset_info.json").write_text("[]"),
+    "half a table": lambda i, v, o: os.truncate(v / CORPUS / "data.arrow", 300),
+    "zeros": lambda i, v, o: (v / CORPUS / "data.arrow").write_bytes(bytes(5000)),
+    "a message without end": lambda i, v, o: (v / CORPUS / "data.arrow").write_bytes(
+        struct.pack("<iI", -1, 1 << 31) + bytes(64)
+    ),
+    "other documents": lambda i, v, o: write_table(
+        v / CORPUS, [{"doc_id": "x", "title": "", "text": "t", "url": ""}]
+    ),
+    "no text": lambda i, v, o: write_table(v / CORPUS, [{"doc_id": "d0", "title": "t"}]),
+    "texts of numbers": lambda i, v, o: write_table(
+        v / CORPUS, [{"doc_id": 1, "title": 1, "text": 1, "url": 1}]
+    ),
+}
+LANGUAGE_ATTACKS: dict[str, Attack] = {
+    "a template of a megabyte": lambda i, v, o: change_json(
+        v / "text" / "text.json", template="{query}" + "a " * 500_000
+    ),
+    "a template of many megabytes": lambda i, v, o: change_json(
+        v / "text" / "text.json", template="{query}" + "a " * 20_000_000
+    ),
+    "no template": lambda i, v, o: change_json(v / "text" / "text.json", template=None),
+    "a template of no query": lambda i, v, o: change_json(v / "text" / "text.json", template="a"),
+    "a prompted tokenizer of huge prompts": lambda i, v, o: (v / "text" / "text.json").write_text(
+        json.dumps(
+            {
+                "kind": "prompted",
+                "query_prompt": "zebra " * 100_000,
+                "document_prompt": "",
+                "longest": 1 << 30,
+                "empty": None,
+            }
+        )
+    ),
+    "code of its own": lambda i, v, o: change_json(
+        v / "model" / "config.json", auto_map={"AutoModelForCausalLM": "evil.A"}
+    ),
+    "no heads": lambda i, v, o: change_json(v / "model" / "config.json", num_attention_heads=0),
+    "heads of a million": lambda i, v, o: change_json(v / "model" / "config.json", head_dim=10**6),
+    "a million layers of a language model": lambda i, v, o: change_json(
+        v / "model" / "config.json", num_hidden_layers=10**6
+    ),
+    "rows of another vocabulary": lambda i, v, o: change_json(
+        v / "model" / "config.json", dsi_text_vocabulary=10**8
+    ),
+    "positions of text": lambda i, v, o: change_json(
+        v / "model" / "config.json", rope_parameters={"rope_type": "evil", "rope_theta": "a"}
+    ),
+    "a configuration of many megabytes": lambda i, v, o: change_json(
+        v / "model" / "config.json", id2label={str(n): "x" for n in range(100_000)}
+    ),
+}
+
+
+def write_table(folder: Path, rows: list[dict[str, object]]) -> None:
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(folder / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+
+
+def attacked(index: Path, attack: Attack, folder: Path) -> Path:
+    """Returns a copy of an index that was attacked."""
+    copy = Path(shutil.copytree(index, folder / "index"))
+    (folder / "outside").mkdir()
+    attack(copy, copy / "versions" / "0001", folder / "outside")
+    return copy
+
+
+@pytest.mark.parametrize("name", CORPUS_ATTACKS)
+def test_a_hostile_corpus_is_refused(name, with_corpus, tmp_path, capsys):
+    index = attacked(with_corpus, CORPUS_ATTACKS[name], tmp_path)
+    code, said = run(["search", str(index), "zebra", "--text"], capsys)
+    assert (code, said.count("\n")) == (2, 1), said
+
+
+@pytest.mark.parametrize("name", LANGUAGE_ATTACKS)
+def test_a_hostile_language_model_is_refused(name, of_language_model, tmp_path, capsys):
+    index = attacked(of_language_model, LANGUAGE_ATTACKS[name], tmp_path)
+    code, said = run(["search", str(index), "zebra"], capsys)
+    assert (code, said.count("\n")) == (2, 1), said
+
+
+@pytest.mark.parametrize("verb", [["export", "out"], ["evaluate", "ds"]])
+@pytest.mark.parametrize("name", ["the version is a link", "live is a pipe", "a folder in itself"])
+def test_other_readers_refuse_it_too(verb, name, pristine, tmp_path, capsys):
+    index = attacked(pristine, ATTACKS[name], tmp_path)
+    rest = [str(tmp_path / "out") if word == "out" else word for word in verb[1:]]
+    code, said = run([verb[0], str(index), *rest], capsys)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_pruning_a_version_that_is_a_link_leaves_alone_what_it_leads_to(pristine, tmp_path, capsys):
+    index, outside = Path(shutil.copytree(pristine, tmp_path / "index")), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    shutil.copytree(index / "versions" / "0001", index / "versions" / "0002")
+    (index / "live").write_text("0002\n")
+    link(index / "versions" / "0001", outside)
+    run(["prune", str(index), "--keep", "1"], capsys)
+    assert (outside / "file").read_text() == "precious"
+    assert outside.is_dir()
 
 
 @pytest.mark.parametrize("name", ["lock", "updating", "versions", "training"])

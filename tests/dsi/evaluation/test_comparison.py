@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
+from data_prep.errors import InputError
+from dsi.commands.compare import _rows
 from dsi.evaluation.comparison import Measured, compare_systems, conclusion, differing, holm
 from dsi.evaluation.comparison_page import write_page
 from dsi.evaluation.comparison_tables import comma_separated, latex, markdown
@@ -132,3 +134,11 @@ def test_the_page_shows_the_queries_that_one_finds_and_the_other_does_not(
     costs = page.partition("What it costs")[2]
     assert costs.index("<b>3.0</b>") < costs.index("<svg"), "the cheapest is bold"
     assert json.dumps(data)
+
+
+@pytest.mark.parametrize("line", ["[1]", "1", "null", '"a"', '{"cell": "a"}'])
+def test_a_file_that_is_no_table_of_results_is_refused_and_stays(dataset, tmp_path, line):
+    (tmp_path / "results.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="not a table of results of dsi compare"):
+        _rows(tmp_path, dataset, "test")
+    assert (tmp_path / "results.jsonl").read_text() == f"{line}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +166,25 @@ def test_what_an_engine_cannot_take_is_refused_in_one_line(tmp_path):
     refused("not a transformers tokenizer", scratch)
     with pytest.raises(InputError, match="this folder holds other files"):
         export_index(index, tmp_path, "hf")
+
+
+def test_an_export_is_replaced_without_what_is_not_of_it(tmp_path):
+    index = write_index("llama", tmp_path, OF_ONE_LENGTH)
+    out, link = tmp_path / "out", tmp_path / "link"
+    export_index(index, out, "hf")
+    ours = {file.name for file in out.iterdir()}
+    (out / "NOTES.txt").write_text("mine")
+    link.symlink_to("out")
+    export_index(index, link, "static")
+    assert link.is_symlink()
+    left = {file.name for file in out.iterdir()}
+    assert left == {"NOTES.txt", "README.md", "docids.npy", "doc_ids.json", "docids.json"}
+    assert ours > left - {"NOTES.txt"}
+
+
+def test_the_current_folder_is_no_place_for_an_export(tmp_path, monkeypatch):
+    index = write_index("llama", tmp_path, OF_ONE_LENGTH)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="current folder"):
+        export_index(index, Path("."), "static")

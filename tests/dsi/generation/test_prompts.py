@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data_prep.dataset import Document
 from data_prep.errors import InputError
+from dsi import prompt_template
 from dsi.generation.prompts import Prompt, fitted
 from dsi.generation.sampling import Sampler, SamplingOptions, _bare, _EndOfLine
 from dsi.generation.seq2seq import CHAT_PROMPT, Seq2Seq, Seq2SeqOptions
@@ -111,6 +112,34 @@ def test_a_chat_has_the_template_around_the_prompt(chatting):
     assert 36 < len(tokens) <= 40
     assert read.startswith("berry seen otter otter")
     assert read.endswith(" what seen ranger")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ raise_exception('no system message') }}", "no system message"),
+        ("{{ messages[0].nothing.at_all }}", "no attribute"),
+        ("{% for %}", "xpected"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
+        ("{{ 'a' * 10000000000 }}", "time or memory"),
+        ("{{ 'a' * 100000 }}", "too long a text"),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "time or memory",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_filled_in_is_refused_in_one_line(
+    chatting, template, told, monkeypatch
+):
+    monkeypatch.setattr(prompt_template, "_SECONDS", 1)
+    chatting.tokenizer.chat_template = template
+    with pytest.raises(InputError, match=told) as error:
+        chatting.chat("berry")
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=told) as error:
+        prompt_template.template_encoder(chatting.tokenizer, "chat", "a model")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder_decoder"])

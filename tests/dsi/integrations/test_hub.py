@@ -258,6 +258,22 @@ def test_files_that_are_no_part_of_an_index_stay_away(hub, index, tmp_path):
     assert names == ["README.md", "live", "pulled.json", "versions"]
 
 
+def test_a_link_stays_a_link_and_the_current_folder_is_left_alone(
+    hub, index, tmp_path, monkeypatch
+):
+    push(index, PLACE)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    pull(PLACE, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "live").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="current folder"):
+        pull(PLACE, Path("."))
+    assert not list(Path().iterdir())
+
+
 def test_what_goes_wrong_is_one_line(hub, index, tmp_path):
     with pytest.raises(InputError, match="no such repository"):
         pull(Repository("somebody/none"), tmp_path / "copy")

@@ -57,6 +57,8 @@ def test_the_score_decides_and_not_the_rank_field(tmp_path):
         ("q1 Q0 a title 2 0.5 tag", "line 2.*7 fields"),
         ("q1 Q0 d2 2 high tag", "line 2.*'high' is not a finite number"),
         ("q1 Q0 d2 2 nan tag", "line 2.*'nan'"),
+        ("q1 Q0 d2 2 1_0 tag", "line 2.*'1_0' is not a finite number"),
+        ("q1 Q0 d2 2 1e999 tag", "line 2.*'1e999' is not a finite number"),
         ("q1 Q0 d1 2 0.5 tag", "line 2.*'d1' appears twice for query 'q1'"),
     ],
 )

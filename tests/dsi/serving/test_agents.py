@@ -14,6 +14,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from serving_doubles import Fixed, Words
 
+from dsi import cli
 from dsi.serving.agents import tools
 from dsi.serving.options import Limits, ServerOptions
 
@@ -106,3 +107,15 @@ def test_long_texts_are_shortened_in_a_search_and_whole_in_a_document():
     )
     assert len(search.structured_content["hits"][0]["text"]) <= 404
     assert document.structured_content["text"] == "water " * 500
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--host", "0.0.0.0"], ["--port", "9000"], ["--token_file", "token"], ["--hosts", "a"],
+        ["--access_log", "false"],
+    ],
+)  # fmt: skip
+def test_options_of_a_network_are_refused_over_standard_streams(trained, words, capsys):
+    assert cli.main(["mcp", str(trained), *words]) == 2
+    assert f"{words[0]} means nothing over standard streams" in capsys.readouterr().err
