@@ -297,7 +297,12 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
 
 
 def _refuse_no_folder(target: Path) -> None:
-    """Raises InputError if a path is a file, a device or a pipe, which a folder would replace."""
+    """Raises InputError if a path is a file, a device or a pipe, which a folder would replace.
+
+    A path that is still a link after links were followed leads in a circle.
+    """
+    if target.is_symlink() and target == Path(os.path.realpath(target)):
+        raise InputError("links that lead in a circle", where=target, hint="Choose another --out")
     if target.exists() and not target.is_dir():
         what = "a device or pipe" if is_stream(target) else "a file"
         raise InputError(f"this is {what}, not a folder", where=target, hint="Choose another --out")

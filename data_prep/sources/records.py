@@ -19,7 +19,7 @@ from data_prep.sources.json_array import array_items, begins_with
 from data_prep.sources.lines import lines
 from data_prep.sources.parquet_rows import SUFFIX as PARQUET
 from data_prep.sources.parquet_rows import parquet_rows, refuse_repeated
-from data_prep.text import as_number
+from data_prep.text_processing import as_number
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 HEADED_SUFFIXES = (".csv", ".tsv")

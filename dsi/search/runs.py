@@ -15,11 +15,11 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from data_prep.text import as_number
 
 from data_prep.errors import InputError
 from data_prep.files import writing
 from data_prep.sources.lines import lines
+from data_prep.text_processing import as_number
 
 Run = dict[str, dict[str, float]]
 
