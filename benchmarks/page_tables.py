@@ -326,17 +326,21 @@ def scale() -> Table:
 @table
 def identifier_kinds() -> Table:
     """What the identifiers of each kind are like."""
-    kinds = "atomic,semantic,random,naive,rq,pq,learned,title,title+share,keywords,description"
+    kinds = (
+        "atomic,semantic,random,naive,rq,rq+balance,pq,pq+opq,rqvae,learned,title,title+share,"
+        "keywords,description"
+    )
     lines = []
     for kind in kinds.split(","):
         found = row("identifier_kinds", f"quality-squad-dev-{kind}")
         quality = found["quality"]
-        name, _, share = kind.partition("+")
+        name, _, variant = kind.partition("+")
+        said = {"share": ", shared", "balance": ", balanced", "opq": ", rotated by OPQ", "": ""}
         purity = ""
         if quality["purity"] is not None:
             purity = f"{quality['purity']:.3f} ({quality['purity_shuffled']:.3f})"
         cells = [
-            f"`{name}`" + (", shared" if share else ""),
+            f"`{name}`{said[variant]}",
             f"{quality['length']:.1f}",
             f"{quality['alphabet']:,}",
             _told_apart(name, quality),
