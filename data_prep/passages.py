@@ -24,13 +24,13 @@ V = TypeVar("V", int, float)
 
 @dataclass(frozen=True, kw_only=True)
 class PassageOptions:
-    """How long documents are cut."""
+    """How long documents are split into passages."""
 
     passages: int | None = None
-    """Words of a passage; documents are cut into passages, and found as documents; default: not
-    cut"""
+    """Words per passage; documents are split into passages, and results are whole documents;
+    default: no split"""
     overlap: int = 0
-    """Words at the end of a passage that the next one begins with"""
+    """Words shared by consecutive passages"""
 
     def __post_init__(self) -> None:
         check_numbers(self, at_least_one=("passages",), not_negative=("overlap",))

@@ -23,62 +23,60 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where a source finds what, where the names are not the usual ones.
+    """Column names and further files of a source.
 
-    A column left at None is looked for under its usual names (`id`, `_id`, `doc_id`, ...).
+    None selects the first column with a common name (`id`, `_id`, `doc_id`, ...).
     """
 
     id_column: str | None = None
     """Column of the document id; default id, _id, doc_id, docid, docno or pid."""
     title_column: str | None = None
-    """Column of the title; default title or headline, if there is one."""
+    """Column of the title; default title or headline, if present."""
     text_column: str | None = None
     """Column of the text; default text, body, contents, content, passage or document."""
     url_column: Advanced[str | None] = None
-    """Column of the URL, for the identifier kind url; default url or link, if there is one."""
+    """Column of the URL, for the identifier kind url; default url or link, if present."""
     number_lines: Advanced[bool] = False
-    """Use the number of the line (or row), from 1, as document id."""
+    """Use line (or row) numbers, from 1, as document ids."""
     header: Advanced[tuple[str, ...] | None] = None
     """Column names of a CSV or TSV file without a header line, such as id,text."""
     format: Advanced[str | None] = None
-    """Format of a table whose name does not say it, such as standard input: jsonl, json, csv, tsv
-    or parquet."""
+    """Format of a table without a telling suffix, such as standard input: jsonl, json, csv, tsv or
+    parquet."""
     table: Advanced[str | None] = None
-    """Table or view of an SQLite database; to be given where it has several."""
+    """Table or view of an SQLite database; required if there are several."""
     split: str = "files"
-    """What a document of a folder of text is: files, or headings for one a heading."""
+    """Document unit in a folder of text: files, or headings for one document per heading."""
     encoding: Advanced[str] = "utf-8"
     """Encoding of the text files."""
     queries: str | None = None
-    """File of the labeled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC
-    topics."""
+    """File with labeled queries: JSONL, JSON, CSV, TSV (`id<tab>text`), Parquet or TREC topics."""
     train_qrels: str | None = None
-    """File of the judgments to train on: TREC qrels, or a table."""
+    """Training judgments: a file of TREC qrels, or a table."""
     dev_qrels: str | None = None
-    """File of the judgments to choose settings by."""
+    """Development judgments, for choosing settings."""
     test_qrels: str | None = None
-    """File of the judgments to report."""
+    """Test judgments, for reported figures."""
     query_id_column: Advanced[str | None] = None
-    """Column of the query id in the file of queries."""
+    """Column of the query id in the query file."""
     query_text_column: Advanced[str | None] = None
-    """Column of the query text in the file of queries."""
+    """Column of the query text in the query file."""
     qrels_query_column: Advanced[str | None] = None
     """Column of the query id in the judgments."""
     qrels_doc_column: Advanced[str | None] = None
     """Column of the document id in the judgments."""
     qrels_relevance_column: Advanced[str | None] = None
-    """Column of the relevance in the judgments; without one every judgment means relevant."""
+    """Column of the relevance grade in the judgments; without it, every judgment is relevant."""
     topic_field: Advanced[str] = "title"
-    """Field of a TREC topic that is the query: title, desc or narr."""
+    """Field of a TREC topic used as the query: title, desc or narr."""
     subset: Advanced[str | None] = None
     """Configuration of a Hugging Face dataset."""
     documents_split: Advanced[str | None] = None
-    """Split of a Hugging Face dataset that holds the documents; to be given where it has
-    several."""
+    """Split of a Hugging Face dataset with the documents; required if there are several."""
     release: Advanced[str | None] = None
-    """Folder of the public release that a named benchmark is made of; fetched when not given."""
+    """Folder with the public release of a named benchmark; downloaded by default."""
     any_size: Advanced[bool] = False
-    """Take a named benchmark that comes out at another size than its recipe says."""
+    """Accept a named benchmark whose size differs from its recipe."""
 
     def __post_init__(self) -> None:
         check_choices(self, format=FORMATS, split=("files", "headings"))
