@@ -1,144 +1,252 @@
-"""Validation of options; each error is one line that names the option as users write it.
+"""Options that check themselves by the types of their fields.
 
-Dataclasses of options call these functions in `__post_init__`. None means "not given" and passes.
+A dataclass of options extends `Options`. What a single value may be stands in the type of its
+field (`data_prep.marks`). An option that has no effect is refused, too. Errors are one line that
+names the option as users write it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-import functools
 import math
 import numbers
-import types
+import operator
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from data_prep.errors import InputError
-from data_prep.marks import literals
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Names = tuple[str, ...]
+from data_prep.marks import (
+    MAY_BE_EMPTY,
+    Excludes,
+    Names,
+    Needs,
+    Only,
+    Range,
+    choices_of,
+    hints_of,
+    marks_of,
+    members,
+)
 
 LARGEST = 2**31 - 1
-"""Largest integer of an option; seeds may have 63 bits."""
-
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "positive": (lambda value: value > 0, "is not above 0"),
-    "not_negative": (lambda value: value >= 0, "is negative"),
-    "at_least_one": (lambda value: value >= 1, "is less than 1"),
-    "below_one": (lambda value: 0 <= value < 1, "is not at least 0 and below 1"),
-    "share": (lambda value: 0 < value <= 1, "is not above 0 and at most 1"),
-}
+"""Largest integer of an option whose type does not say otherwise."""
+_STORED = contextvars.ContextVar("stored", default=False)
 
 
-def check_numbers(
-    options: DataclassInstance,
-    group: str = "",
-    *,
-    positive: Names = (),
-    not_negative: Names = (),
-    at_least_one: Names = (),
-    below_one: Names = (),
-    share: Names = (),
-) -> None:
-    """Checks the ranges of numeric options, and every field by `check_number`.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A base class of frozen dataclasses of options; it checks every new object.
 
-    Args:
-        options: The options.
+    Subclasses are declared with
+
         group: Their prefix on the command line: `ewc` in `--ewc.weight`.
-        positive: Fields that must be above 0.
-        not_negative: Fields that must be 0 or more.
-        at_least_one: Fields that must be 1 or more.
-        below_one: Fields that must be in [0, 1).
-        share: Fields that must be in (0, 1].
+        switch: The field without which none of the others has an effect.
+
+    as in `class SamOptions(Options, group="sam", switch="rho")`.
 
     Raises:
-        InputError: A value is out of its range, or not of the type of its field.
+        InputError: A value is not allowed, or has no effect. The message names the option, its
+            value, and what is allowed.
     """
-    check_types(options, group)
-    for entry in dataclasses.fields(options):
-        check_number(option_name(group, entry.name), getattr(options, entry.name))
-    asked = {
-        "positive": positive,
-        "not_negative": not_negative,
-        "at_least_one": at_least_one,
-        "below_one": below_one,
-        "share": share,
-    }
-    for kind, names in asked.items():
-        within, said = _RANGES[kind]
-        for name in names:
-            value = getattr(options, name)
-            if value is not None and not within(value):
-                raise InputError(f"{option_name(group, name)} {value} {said}")
+
+    _group: ClassVar[str] = ""
+    _switch: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, group: str | None = None, switch: str | None = None) -> None:
+        """Takes the declarations."""
+        cls._group = cls._group if group is None else group
+        cls._switch = cls._switch if switch is None else switch
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        hints = _hints(type(self))
+        for name, hint in hints.items():
+            check_value(self.option(name), getattr(self, name), hint)
+        for name in given(self):
+            marks = marks_of(hints[name])
+            if self._switch not in (None, name):
+                marks += (Needs(str(self._switch)),)
+            self._check_dependencies(name, marks)
+        self.conflicts()
+
+    def conflicts(self) -> None:
+        """Refuses combinations of values that the types of the fields cannot express.
+
+        Raises:
+            InputError: There is one.
+        """
+
+    def option(self, name: str) -> str:
+        """Returns an option as users write it, such as `--ewc.weight`."""
+        return f"--{self._group}.{name}" if self._group else f"--{name}"
+
+    def written(self, name: str) -> str:
+        """Returns an option with its value; of a group, `--sam.*`."""
+        value = getattr(self, name)
+        if dataclasses.is_dataclass(value):
+            return f"{self.option(name)}.*"
+        return f"{self.option(name)} {_shown(value)}"
+
+    def _check_dependencies(self, name: str, marks: Sequence[Any]) -> None:
+        for mark in marks:
+            if isinstance(mark, Excludes) and mark.option in given(self):
+                raise InputError(
+                    f"{self.written(name)} and {self.written(mark.option)} {mark.why}",
+                    hint="Omit one of them",
+                )
+            if not isinstance(mark, Needs):
+                continue
+            value = operator.attrgetter(mark.option)(self)
+            if value in mark.values if mark.values else value:
+                continue
+            other = self.option(mark.option)
+            why = f"while {other} is {_shown(value)}"
+            if mark.shown or value is None:
+                why = f"without {mark.shown or other}"
+            wanted = mark.shown or " ".join([other, *map(str, mark.values[:1])])
+            refuse_unread(self, [name], why, hint=f"Omit it, or give {wanted}")
 
 
-def check_number(name: str, value: object) -> None:
-    """Refuses `nan`, `inf`, negative seeds, and integers beyond any array or file size.
+def refuse_unread(options: Any, names: Iterable[str], why: str, *, hint: str = "Omit it") -> None:
+    """Refuses options that are given although they have no effect.
 
     Args:
-        name: The option as users write it.
-        value: Its value; values that are not numbers pass.
+        options: An object of options, or a group of them.
+        names: The options without effect.
+        why: Why they have none, to follow "has no effect": "with --docids atomic".
+        hint: What to do about it; `{name}` is replaced by the name of the option.
 
     Raises:
-        InputError: The value is one of these.
+        InputError: One of them differs from its default. Options that were stored are left alone.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{name} {value} is not a finite number")
-    is_seed = name.endswith("seed")
-    if is_seed and isinstance(value, int) and value < 0:
-        raise InputError(f"{name} {value} is negative")
-    most = 2**63 - 1 if is_seed else LARGEST
-    if isinstance(value, int) and abs(value) > most:
-        raise InputError(f"{name} {value!s:.24} is too large", hint=f"Give at most {most:,}")
+    if _STORED.get():
+        return
+    for name in sorted(set(names) & set(given(options))):
+        written = Options.written(options, name)
+        raise InputError(f"{written} has no effect {why}", hint=hint.format(name=name))
 
 
-def check_types(options: DataclassInstance, group: str = "") -> None:
-    """Refuses values that are not of the type of their field.
+def given(options: Any) -> list[str]:
+    """Returns the names of the fields of options that differ from their defaults, in order."""
+    return [
+        entry.name
+        for entry in dataclasses.fields(options)
+        if entry.init and getattr(options, entry.name) != _default(entry)
+    ]
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    made = entry.default_factory
+    return entry.default if made is dataclasses.MISSING else made()
+
+
+@contextlib.contextmanager
+def stored_options() -> Iterator[None]:
+    """Accepts options without effect inside the block.
+
+    Those that an index was trained with are not the concern of whoever opens it. What has an effect
+    and what is a default may have changed since.
+    """
+    token = _STORED.set(True)
+    try:
+        yield
+    finally:
+        _STORED.reset(token)
+
+
+def check_value(option: str, value: object, hint: Any) -> None:
+    """Checks a value against a type and its marks.
 
     Args:
-        options: The options.
-        group: What stands before their names on the command line.
+        option: The option as users write it.
+        value: Its value.
+        hint: The type. Integers without bounds are between -`LARGEST` and `LARGEST`.
 
     Raises:
-        InputError: One of them is not.
+        InputError: The value is of another type, out of range, not finite, not one of the choices
+            or an empty text.
     """
-    for name, hint in _hints(type(options)).items():
-        value = getattr(options, name)
-        if not any(_fits(value, member) for member in members(hint)):
-            raise InputError(
-                f"{option_name(group, name)} is {value!r:.80}, not {described(hint)}",
-            )
+    fitting = [member for member in members(hint) if _fits(value, member[0])]
+    if not fitting:
+        raise InputError(f"{option} is {_shown(value, quoted=True)}, not {described(hint)}")
+    kind, marks = fitting[0]
+    if isinstance(value, str):
+        _check_text(option, value, kind, marks)
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        _check_number(option, value, marks)
 
 
-@functools.cache
-def _hints(kind: type[DataclassInstance]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}
+def _check_text(option: str, value: str, kind: Any, marks: Sequence[Any]) -> None:
+    choices = choices_of(kind)
+    for mark in marks:
+        if isinstance(mark, Names):
+            choices = tuple(mark.names())
+            if value in mark.former:
+                raise InputError(
+                    f"{option} {value} is no longer there",
+                    hint=f"Use {option} {mark.former[value]}",
+                )
+            if mark.other(value):
+                return
+    if choices and value not in choices:
+        raise InputError(
+            f"{option} {_shown(value, quoted=True)} is unknown",
+            hint=f"Choose from: {', '.join(choices)}",
+        )
+    if not value.strip() and MAY_BE_EMPTY not in marks:
+        raise InputError(f"{option} is empty", hint="Give a text, or omit it")
 
 
-def members(hint: Any) -> tuple[Any, ...]:
-    """Returns the members of a union, or the type itself."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
+def _check_number(option: str, value: Any, marks: Sequence[Any]) -> None:
+    bounds = next((mark for mark in marks if isinstance(mark, Range)), Range())
+    whole = isinstance(value, numbers.Integral)
+    if not whole and not math.isfinite(value):
+        raise InputError(f"{option} {value} is not a finite number")
+    if whole and abs(value) > LARGEST and (bounds.le is None or value < 0):
+        raise InputError(f"{option} {_shown(value)} is too large", hint=f"Give at most {LARGEST:,}")
+    if value not in bounds:
+        raise InputError(f"{option} {_shown(value)} {bounds.refusal}")
+    for mark in marks:
+        if isinstance(mark, Only) and not mark.test(value):
+            raise InputError(f"{option} {_shown(value)} is not {mark.described}")
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """Tells whether a value is of a type; choices are the concern of `check_choices`."""
-    origin = typing.get_origin(hint)
+def _shown(value: object, *, quoted: bool = False) -> str:
+    """Returns a value as users write it, cut where it is long."""
+    try:
+        text = repr(value) if quoted else str(value)
+    except ValueError:  # more digits than Python prints
+        return "a number of thousands of digits"
+    text = {"True": "true", "False": "false", "None": "null"}.get(text, text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints, made = hints_of(kind), typing.cast("Any", kind)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(made)}
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Tells whether a value is of a type, regardless of bounds and choices."""
+    origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return isinstance(value, str)
-    if origin in (list, tuple, Sequence):
-        return isinstance(value, Sequence) and not isinstance(value, str)
-    abstract: Any = {int: numbers.Integral, float: numbers.Real}.get(hint, hint)
-    if hint is Path:
-        return isinstance(value, str | Path)
-    return not isinstance(abstract, type) or isinstance(value, abstract)
+    if isinstance(origin, type) and issubclass(origin, Collection):
+        return (
+            isinstance(value, Sequence if issubclass(origin, Sequence) else origin)
+            and not isinstance(value, str)
+            and all(_fits(each, typing.get_args(kind)[0]) for each in value)
+        )
+    if kind in (int, float):
+        abstract = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, abstract) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, Path) or (isinstance(value, str) and value != "")
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def described(hint: Any) -> str:
@@ -152,39 +260,12 @@ def described(hint: Any) -> str:
         type(None): "null",
     }
     parts = []
-    for option in members(hint):
-        if typing.get_origin(option) is typing.Literal:
-            parts.append(f"one of {', '.join(map(str, typing.get_args(option)))}")
-        elif typing.get_origin(option) in (list, tuple, Sequence):
+    for kind, _ in members(hint):
+        origin = typing.get_origin(kind)
+        if origin is typing.Literal:
+            parts.append(f"one of {', '.join(map(str, typing.get_args(kind)))}")
+        elif isinstance(origin, type) and issubclass(origin, Collection):
             parts.append("a list")
         else:
-            parts.append(words.get(option, getattr(option, "__name__", str(option))))
+            parts.append(words.get(kind, getattr(kind, "__name__", str(kind))))
     return " or ".join(parts)
-
-
-def check_choices(options: DataclassInstance, group: str = "", **choices: Names) -> None:
-    """Checks options against their choices.
-
-    Args:
-        options: The options.
-        group: Their prefix on the command line.
-        choices: Field -> its choices; those of a `Literal` are read from its type.
-
-    Raises:
-        InputError: A value is not one of the choices.
-    """
-    typed = {name: literals(hint) for name, hint in _hints(type(options)).items()}
-    for name, known in {**typed, **choices}.items():
-        if not known:
-            continue
-        value = getattr(options, name)
-        if value is not None and value not in known:
-            raise InputError(
-                f"{option_name(group, name)} {value!r} is unknown",
-                hint=f"Choose from: {', '.join(known)}",
-            )
-
-
-def option_name(group: str, name: str) -> str:
-    """Returns an option as users write it, such as `--ewc.weight`, or `--seed` without a group."""
-    return f"--{group}.{name}" if group else f"--{name}"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query, SourceData
 from data_prep.errors import InputError
+from data_prep.marks import Count, Needs, Whole
 from data_prep.text_processing import words
 
 _MARK = "#passage-"
@@ -23,19 +24,17 @@ V = TypeVar("V", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassageOptions:
+class PassageOptions(Options):
     """How long documents are split into passages."""
 
-    passages: int | None = None
+    passages: Count | None = None
     """Words per passage; documents are split into passages, and results are whole documents;
     default: no split"""
-    overlap: int = 0
+    overlap: Annotated[Whole, Needs("passages")] = 0
     """Words shared by consecutive passages"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, at_least_one=("passages",), not_negative=("overlap",))
-        if self.passages is None and self.overlap:
-            raise InputError("--overlap has no effect without --passages", hint="Give both")
+    def conflicts(self) -> None:
+        """Refuses passages that do not move on."""
         if self.passages is not None and self.overlap >= self.passages:
             raise InputError(
                 f"--overlap {self.overlap} is not less than --passages {self.passages}",

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.checks import check_choices, check_numbers
+from data_prep.checks import Options
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.generators.base import rng_of
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, NotNegative
 from data_prep.text_processing import sentences, stemmer, stopwords, terms
 
 STYLES = ("leading", "summary", "random")
@@ -29,39 +29,33 @@ LONGEST = 1000
 
 
 @dataclass(frozen=True)
-class RehearsalOptions:
+class RehearsalOptions(Options, group="rehearsal"):
     """What the indexing task reads: four shares, of which only the proportions count."""
 
-    document: Advanced[float] = 1.0
+    document: Advanced[NotNegative] = 1.0
     """Share of the start of the document and its --mix.chunks random chunks"""
-    passages: Advanced[float] = 0.0
+    passages: Advanced[NotNegative] = 0.0
     """Share of passages: several sentences in a row"""
-    sentences: Advanced[float] = 0.0
+    sentences: Advanced[NotNegative] = 0.0
     """Share of single sentences"""
-    tokens: Advanced[float] = 0.0
+    tokens: Advanced[NotNegative] = 0.0
     """Share of the set of words, in order and without stop words (DSI's set indexing)"""
     style: Advanced[Literal["leading", "summary", "random"]] = "leading"
     """Passages and sentences to use: the first ones, the most central by TextRank, or random
     ones"""
-    most_passages: Advanced[int | None] = None
+    most_passages: Advanced[Count | None] = None
     """Maximum passages per document; default: 3 for leading, else 1"""
-    most_sentences: Advanced[int] = 6
+    most_sentences: Advanced[Count] = 6
     """Maximum sentences per document"""
-    passage_sentences: Advanced[int] = 5
+    passage_sentences: Advanced[Count] = 5
     """Sentences per passage"""
-    stride: Advanced[int] = 2
+    stride: Advanced[Count] = 2
     """Sentences between the starts of two passages"""
     language: Advanced[str] = "english"
     """Language of the stop words and stems; none disables both"""
 
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "rehearsal",
-            not_negative=("document", *CONTENTS),
-            at_least_one=("most_passages", "most_sentences", "passage_sentences", "stride"),
-        )
-        check_choices(self, "rehearsal")
+    def conflicts(self) -> None:
+        """Refuses shares that are all 0."""
         if not any(self.proportions.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",

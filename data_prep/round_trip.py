@@ -7,41 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from data_prep import arrow
 from data_prep.bm25 import Bm25
+from data_prep.checks import Options
 from data_prep.dataset import Dataset, Document
-from data_prep.errors import InputError
 from data_prep.generators.base import PseudoQuery
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Needs, Whole
 
 
 @dataclass(frozen=True)
-class FilterOptions:
+class FilterOptions(Options, group="filter"):
     """Which pseudo-queries are kept."""
 
-    round_trip: int = 0
+    round_trip: Whole = 0
     """Keep pseudo-queries whose document BM25 ranks in the top N; 0 keeps all"""
-    cross_encoder: str | None = None
+    cross_encoder: Annotated[str | None, Needs("best")] = None
     """Cross-encoder that scores query and document, for --filter.best: hub id or path"""
-    best: int = 0
+    best: Annotated[Whole, Needs("cross_encoder")] = 0
     """Keep the N best pseudo-queries per document by the cross-encoder; 0 keeps all"""
     language: Advanced[str] = "english"
     """Language of BM25's stop words and stems; none disables both"""
-
-    def __post_init__(self) -> None:
-        for name in ("round_trip", "best"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--filter.{name} {getattr(self, name)} is negative")
-        if bool(self.best) != (self.cross_encoder is not None):
-            raise InputError(
-                f"--filter.best {self.best} with --filter.cross_encoder {self.cross_encoder}",
-                hint="Give both: the model, and how many queries a document keeps",
-            )
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import refuse_unread
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count
 from data_prep.progress import track
 from docids.encoder_states import PREFIX, EncoderEmbedder
 from docids.muvera import Muvera, MuveraOptions
@@ -22,36 +23,32 @@ from docids.token_vectors import TokenEncoder
 
 MUVERA = "muvera:"
 """What `--embedding.model` begins with where token vectors are encoded."""
-_MUVERA = MuveraOptions()
 _TOGETHER = 1000
 """Texts whose token vectors are in memory at once."""
 _CHUNK = 20_000  # documents embedded at a time; bounds the working memory
 
 
 @dataclass(frozen=True)
-class EmbeddingOptions(MuveraOptions):
+class EmbeddingOptions(MuveraOptions, group="embedding"):
     """How documents become vectors."""
 
     model: str = "lsa"
     """Document vectors: lsa (latent semantic analysis of the corpus), a sentence-transformers
     model, muvera:NAME (fixed-dimensional encodings of the token vectors of such a model, or of one
     of late interaction), or encoder:NAME (mean states of an encoder-decoder's encoder)"""
-    dimensions: Advanced[int] = 128
+    dimensions: Advanced[Count] = 128
     """Dimensions of lsa; other models have their own"""
-    sample: Advanced[int] = 200_000
+    sample: Advanced[Count] = 200_000
     """Maximum number of documents to fit lsa on, drawn at random"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("dimensions", "sample"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", hint="Give 1 or more")
-        of_muvera = [entry.name for entry in fields(MuveraOptions)]
-        changed = [name for name in of_muvera if getattr(self, name) != getattr(_MUVERA, name)]
-        if changed and not self.model.startswith(MUVERA):
-            raise InputError(
-                f"--embedding.{changed[0]} has no effect with --embedding.model {self.model}",
-                hint=f"Omit it, or take {MUVERA}NAME",
+    def conflicts(self) -> None:
+        """Refuses options of token vectors for a model of other vectors."""
+        if not self.model.startswith(MUVERA):
+            refuse_unread(
+                self,
+                [entry.name for entry in fields(MuveraOptions)],
+                f"with --embedding.model {self.model}",
+                hint=f"Omit it, or use {MUVERA}NAME",
             )
 
 

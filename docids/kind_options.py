@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options, refuse_unread
 from data_prep.errors import InputError
-from data_prep.marks import ADVANCED, Advanced
+from data_prep.marks import ADVANCED, Advanced, Whole
 from docids.kinds import KINDS, NoOptions, kinds_where
 from docids.kinds.naming import Collisions
 
@@ -50,7 +50,7 @@ def _with_groups(owner: type[T]) -> type[T]:
 
 @dataclass(frozen=True)
 @_with_groups
-class KindOptions:
+class KindOptions(Options):
     """One group of options for each kind that has any, under the name of the kind.
 
     The kinds are those registered when this module is imported. Groups of kinds that are not chosen
@@ -65,9 +65,9 @@ class KindOptions:
     """
 
     collisions: Advanced[Collisions | None] = None
-    reserve: Advanced[int] = 0
+    reserve: Advanced[Whole] = 0
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, group: str | None = None, switch: str | None = None) -> None:
         """Refuses a kind that has the name of an option of the command.
 
         Raises:
@@ -75,6 +75,7 @@ class KindOptions:
         """
         for taken in _GROUPS.keys() & cls.__annotations__.keys():
             raise ValueError(f"a kind called {taken!r} would hide the option --{taken}")
+        super().__init_subclass__(group, switch)
 
     def of_kind(self, kind: str) -> Any:
         """Returns the options of a kind, an instance of its `Options`.
@@ -84,7 +85,6 @@ class KindOptions:
                 cannot collide, or `reserve` for one whose new documents need no new codes.
         """
         needed = KINDS[kind].Options
-        check_numbers(self, not_negative=("reserve",))
         group = _group_of(kind)
         options = getattr(self, group) if group in _GROUPS else needed()
         self._check_reserve(kind, options)
@@ -126,15 +126,10 @@ class KindOptions:
         Raises:
             InputError: A group that is not read has a value other than its default.
         """
-        read = None if kind is None else _group_of(kind)
-        default = KindOptions()
-        for entry in fields(KindOptions):
-            if entry.name == read or getattr(self, entry.name) == getattr(default, entry.name):
-                continue
-            if entry.name not in ("collisions", "reserve"):
-                raise InputError(
-                    f"--{entry.name}.* has no effect with {chosen}",
-                    hint=f"Omit it: it applies to the kind {' or '.join(_readers(entry.name))}",
-                )
-            if kind is None:
-                raise InputError(f"--{entry.name} has no effect with {chosen}", hint="Omit it")
+        read = set() if kind is None else {_group_of(kind)}
+        for group in sorted(_GROUPS.keys() - read):
+            about = " or ".join(_readers(group))
+            hint = f"Omit it: it applies to the kind {about}"
+            refuse_unread(self, [group], f"with {chosen}", hint=hint)
+        if kind is None:
+            refuse_unread(self, ["collisions", "reserve"], f"with {chosen}")

@@ -17,37 +17,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Range, Whole
 
 _CELLS = 1 << 22
 """Pairs of partitions that are compared at a time, to fill empty ones."""
-_MOST_BITS = 10
 
 
 @dataclass(frozen=True)
-class MuveraOptions:
+class MuveraOptions(Options, group="embedding"):
     """The size of the encodings."""
 
-    bits: Advanced[int] = 4
+    bits: Advanced[Annotated[int, Range(ge=1, le=10)]] = 4
     """Hyperplanes of muvera: 2^bits partitions"""
-    projection: Advanced[int] = 16
+    projection: Advanced[Count] = 16
     """Dimensions that muvera keeps in each partition"""
-    repetitions: Advanced[int] = 20
+    repetitions: Advanced[Count] = 20
     """Repetitions of muvera, with other hyperplanes"""
-    final: Advanced[int] = 1024
+    final: Advanced[Whole] = 1024
     """Dimensions of the whole encoding of muvera; 0 for all: repetitions x 2^bits x projection"""
-
-    def __post_init__(self) -> None:
-        above_0 = ("projection", "repetitions")
-        check_numbers(self, "embedding", at_least_one=above_0, not_negative=("final",))
-        if not 1 <= self.bits <= _MOST_BITS:
-            raise InputError(f"--embedding.bits is {self.bits}", hint=f"Give 1 to {_MOST_BITS}")
 
 
 @dataclass(frozen=True)

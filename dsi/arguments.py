@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.checks import check_number, described, members
+from data_prep.checks import check_value, described
 from data_prep.errors import InputError
 from data_prep.former_names import current_name, current_value
-from data_prep.marks import marks_of
+from data_prep.marks import hints_of, is_group, marks_of, members
 from dsi.standard_streams import printing
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ class Arguments:
     def __init__(self, verb: str, function: Callable[..., Any]) -> None:
         self.verb = verb
         self.function = function
-        marks = marks_of(function)
+        self._hints = hints_of(function)
         hints = typing.get_type_hints(function)
-        self._hints = hints
-        self._spread = {name: hints[name] for name, marked in marks.items() if SPREAD in marked}
+        self._spread = {
+            name: hints[name] for name, hint in self._hints.items() if SPREAD in marks_of(hint)
+        }
         # If they were left as strings, jsonargparse would resolve them by importing what the module
         # imports for type checkers only, including torch.
         function.__annotations__ = hints
@@ -78,11 +79,11 @@ class Arguments:
         self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._required = {p.name for p in parameters if p.default is p.empty}
         self.hints: dict[str, Any] = {}
-        """The type of every single value, by its full name (`train.steps`)."""
+        """The type of every single value with its marks, by its full name (`train.steps`)."""
         for parameter in parameters:
             _resolve(hints[parameter.name])
             prefix = "" if parameter.name in self._spread else parameter.name
-            self.hints.update(_flatten(prefix, hints[parameter.name]))
+            self.hints.update(_flatten(prefix, self._hints[parameter.name]))
 
     def parse(self, words: Sequence[str]) -> Call:
         """Parses the words after the verb.
@@ -106,8 +107,11 @@ class Arguments:
                     raise InputError(f"{name.upper()} is missing", hint=self._usage_hint())
         try:
             space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
-            for name in self.hints:
-                check_number(given.where.get(name, name), space.get(name))
+            for name, text in given.values.items():
+                hint, where = self.hints[name], given.where.get(name, f"--{name}")
+                if not text and Path in _kinds(hint):
+                    raise InputError(f"{where} is empty", hint="Give a path, or omit it")
+                check_value(where, space.get(name), hint)
             made = vars(parser.instantiate(space))
         except argparse.ArgumentError as error:
             raise self._explain(str(error), given) from None
@@ -205,7 +209,7 @@ class Arguments:
         names = [
             name
             for name, hint in self.hints.items()
-            if name not in self.positionals and set(members(hint)) - {type(None)} == {str}
+            if name not in self.positionals and _kinds(hint) - {type(None)} == {str}
         ]
         return f"Did you mean --{names[0]} {word}?" if len(names) == 1 else None
 
@@ -378,12 +382,12 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
 
     With an empty name the fields have no prefix.
     """
-    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+    if not is_group(hint):
         return {name: hint}
-    hints = typing.get_type_hints(hint)
+    ((group, _),) = members(hint)
     inside: dict[str, Any] = {}
-    for entry in _given(hint):
-        inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints[entry.name]))
+    for entry in _given(group):
+        inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
 
@@ -396,7 +400,7 @@ def _resolve(hint: Any) -> None:
     """Resolves type names in a dataclass and the dataclasses inside it, as for functions."""
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return
-    marks_of(hint)
+    hints_of(hint)
     hints = typing.get_type_hints(hint)
     hint.__annotations__ = {name: hints[name] for name in hint.__annotations__}
     made: Any = hint.__init__
@@ -406,17 +410,22 @@ def _resolve(hint: Any) -> None:
         _resolve(hints[entry.name])
 
 
+def _kinds(hint: Any) -> set[Any]:
+    """Returns the types of a union, or the type itself, without marks."""
+    return {kind for kind, _ in members(hint)}
+
+
 def _is_switch(hint: Any) -> bool:
     """Tells whether an option is a boolean; its default may be None."""
-    return set(members(hint)) <= {bool, type(None)} and bool in members(hint)
+    return _kinds(hint) <= {bool, type(None)} and bool in _kinds(hint)
 
 
 def _values_of_switch(hint: Any) -> tuple[str, ...]:
-    return (*_TRUTH, "null") if type(None) in members(hint) else _TRUTH
+    return (*_TRUTH, "null") if type(None) in _kinds(hint) else _TRUTH
 
 
 def _is_list(hint: Any) -> bool:
     return any(
-        typing.get_origin(option) in (list, tuple, Sequence) or option in (list, tuple)
-        for option in members(hint)
+        typing.get_origin(kind) in (list, tuple, Sequence) or kind in (list, tuple)
+        for kind in _kinds(hint)
     )

@@ -11,14 +11,13 @@ import functools
 import inspect
 import shutil
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.marks import ADVANCED, Names, literals, marks_of
+from data_prep.marks import ADVANCED, Only, Range, choices_of, hints_of, is_group, marks_of, members
 
 _INDENT = 26
 _WIDEST = 100
@@ -104,7 +103,7 @@ def help_page(
         function: The function behind it.
         usage: The usage line.
         positionals: Positional parameters.
-        hints: The type of each parameter.
+        hints: The type of each parameter, with its marks.
         everything: Whether to show advanced options too.
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
@@ -140,17 +139,17 @@ def groups_of(
     Args:
         function: The function behind the command.
         positionals: Positional parameters.
-        hints: The type of each parameter.
+        hints: The type of each parameter, with its marks.
     """
     words, top = Group("Arguments"), Group("Options")
     groups: list[Group] = []
     told = _help_of(function)
     for parameter in inspect.signature(function).parameters.values():
         name, hint = parameter.name, hints[parameter.name]
-        marks = marks_of(function).get(name, ())
-        if not _is_group(hint):
+        marks = marks_of(hint)
+        if not is_group(hint):
             into = words if name in positionals else top
-            into.options.append(_option(name, hint, told, parameter.default, marks))
+            into.options.append(_option(name, hint, told, parameter.default))
         elif "spread" in marks:
             _fill(top, groups, "", parameter.default, ADVANCED in marks)
         else:
@@ -163,33 +162,30 @@ def groups_of(
 def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advanced: bool) -> None:
     """Adds the fields of a dataclass to a group, and a group for each dataclass inside it."""
     owner: Any = type(defaults)
-    hints, told, marks = typing.get_type_hints(owner), _help_of(owner), marks_of(owner)
+    hints, told = hints_of(owner), _help_of(owner)
     for entry in dataclasses.fields(owner):
         if not entry.init:
             continue
-        name, default, marked = entry.name, getattr(defaults, entry.name), marks[entry.name]
-        hidden = advanced or ADVANCED in marked
-        if _is_group(hints[name]):
+        name, default = entry.name, getattr(defaults, entry.name)
+        hidden = advanced or ADVANCED in marks_of(hints[name])
+        if is_group(hints[name]):
             inside = Group(_heading(told.get(name), hints[name]))
             groups.append(inside)
             _fill(inside, groups, f"{prefix}{name}.", default, hidden)
         else:
-            made = _option(name, hints[name], told, default, marked)
+            made = _option(name, hints[name], told, default)
             group.options.append(dataclasses.replace(made, name=f"{prefix}{name}", advanced=hidden))
 
 
-def _option(
-    name: str, hint: Any, told: Mapping[str, str], default: Any, marks: tuple[Any, ...]
-) -> Option:
-    names = [list(mark.names()) for mark in marks if isinstance(mark, Names)]
-    choices = tuple(names[0]) if names else literals(hint)
+def _option(name: str, hint: Any, told: Mapping[str, str], default: Any) -> Option:
     text = " ".join(told.get(name, "").split())
     text = f"{text}." if text and text[-1] not in ".?!" else text
-    return Option(name, hint, text, default, choices, ADVANCED in marks)
+    return Option(name, hint, text, default, choices_of(hint), ADVANCED in marks_of(hint))
 
 
-def _heading(told: str | None, hint: type) -> str:
-    return (told or (hint.__doc__ or "").partition("\n")[0]).strip().rstrip(".")
+def _heading(told: str | None, hint: Any) -> str:
+    ((owner, _),) = members(hint)
+    return (told or (owner.__doc__ or "").partition("\n")[0]).strip().rstrip(".")
 
 
 @functools.cache
@@ -224,24 +220,21 @@ def _entry(what: str, text: str, width: int) -> Iterator[str]:
         yield " " * _INDENT + line
 
 
-def _is_group(hint: Any) -> bool:
-    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return tuple(part for part in typing.get_args(hint) if part is not type(None)) if union else ()
-
-
 def _is_bool(hint: Any) -> bool:
-    return hint is bool or _members(hint) == (bool,)
+    return {kind for kind, _ in members(hint)} - {type(None)} == {bool}
 
 
 def type_name(hint: Any) -> str:
-    """Returns a type in one word: int, float, str, Path, or a comma-separated list of these."""
-    members = _members(hint)
-    if members:
-        return " | ".join(map(type_name, members))
-    if typing.get_origin(hint) in (list, tuple):
-        return f"{type_name(typing.get_args(hint)[0])},..."
-    return "path" if hint is Path else getattr(hint, "__name__", str(hint))
+    """Returns a type and its bounds in short: int, float > 0, str, path, or a list of these."""
+    return " | ".join(
+        _type_name(kind, marks) for kind, marks in members(hint) if kind is not type(None)
+    )
+
+
+def _type_name(kind: Any, marks: Sequence[Any]) -> str:
+    if typing.get_origin(kind) in (list, tuple):
+        return f"{type_name(typing.get_args(kind)[0])},..."
+    word = "path" if kind is Path else getattr(kind, "__name__", str(kind))
+    bounds = [str(mark) for mark in marks if isinstance(mark, Range)]
+    properties = [str(mark) for mark in marks if isinstance(mark, Only)]
+    return "".join([" ".join([word, *bounds]), *properties])

@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.files import write_json
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Range
 from data_prep.progress import track
 from data_prep.remote_code import disable_code_prompt
 from data_prep.text_processing import (
@@ -43,25 +44,16 @@ _CHARACTERS_PER_WORD = 15
 
 
 @dataclass(frozen=True)
-class VocabularyOptions:
+class VocabularyOptions(Options, group="vocabulary"):
     """How to build the vocabulary of a model from scratch."""
 
     language: str = "english"
     """Language of the stop words and stems; none disables both"""
-    size: Advanced[int] = 32_000
+    size: Advanced[Annotated[int, Range(ge=8)]] = 32_000
     """Maximum number of tokens"""
     pieces: Advanced[Literal["auto", "word", "bpe", "unigram"]] = "auto"
     """Tokens: words (character bigrams in scripts without spaces), or a sentencepiece model. auto
     is word if all words fit, else bpe, or unigram for text without spaces"""
-
-    def __post_init__(self) -> None:
-        if self.size < 8:
-            raise InputError(f"--vocabulary.size {self.size} is less than 8 tokens")
-        if self.pieces not in ("auto", "word", "bpe", "unigram"):
-            raise InputError(
-                f"--vocabulary.pieces {self.pieces!r} is unknown",
-                hint="Choose from: auto, word, bpe, unigram",
-            )
 
 
 class TextEncoder(ABC):

@@ -10,26 +10,20 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from data_prep.checks import Options
 from data_prep.dataset import Dataset, Document
-from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Seed
 from data_prep.registry import Registry
 
 
 @dataclass(frozen=True)
-class GeneratorOptions:
+class GeneratorOptions(Options):
     """What every generator is told."""
 
-    per_doc: Advanced[int] = 20
+    per_doc: Advanced[Count] = 20
     """Pseudo-queries per document; a short document may have fewer distinct ones"""
-    seed: Advanced[int] = 0
+    seed: Advanced[Seed] = 0
     """Random seed"""
-
-    def __post_init__(self) -> None:
-        if self.per_doc < 1:
-            raise InputError(f"--per-doc {self.per_doc} is less than one query a document")
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed} is negative")
 
 
 class PseudoQuery(NamedTuple):

@@ -21,7 +21,7 @@ from data_prep.generators.document_terms import (
     sample_positions,
     title_and_sentences,
 )
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, NotNegative, Share
 from data_prep.text_processing import stopwords
 
 SPARE = 1.3
@@ -29,47 +29,44 @@ SPARE = 1.3
 
 
 @dataclass(frozen=True)
-class ExtractiveOptions(GeneratorOptions):
+class ExtractiveOptions(GeneratorOptions, group="extractive"):
     """How the extractive generator mixes and measures its queries."""
 
-    keyword_share: Advanced[float] = 0.7
+    keyword_share: Advanced[Share] = 0.7
     """Share of queries made of the keywords of a sentence, in order"""
-    span_share: Advanced[float] = 0.2
+    span_share: Advanced[Share] = 0.2
     """Share of queries that are a span of words; the rest are sentences"""
-    fewest_keywords: Advanced[int] = 2
+    fewest_keywords: Advanced[Count] = 2
     """Minimum keywords per query"""
-    most_keywords: Advanced[int] = 6
+    most_keywords: Advanced[Count] = 6
     """Maximum keywords per query; short queries train better than long ones"""
-    title_share: Advanced[float] = 0.3
+    title_share: Advanced[Share] = 0.3
     """Share of keyword queries that start with words of the title"""
-    fewest_span_words: Advanced[int] = 3
+    fewest_span_words: Advanced[Count] = 3
     """Minimum words per span"""
-    most_span_words: Advanced[int] = 10
+    most_span_words: Advanced[Count] = 10
     """Maximum words per span"""
-    most_sentence_words: Advanced[int] = 24
+    most_sentence_words: Advanced[Count] = 24
     """Maximum words per sentence"""
-    stopword_weight: Advanced[float] = 0.05
+    stopword_weight: Advanced[NotNegative] = 0.05
     """Weight of a stop word relative to another word of equal frequency"""
     language: Advanced[str] = "english"
     """Language of the stop words; none disables them"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        shares = (self.keyword_share, self.span_share, self.title_share)
-        if min(shares) < 0 or max(shares) > 1 or self.keyword_share + self.span_share > 1:
+    def conflicts(self) -> None:
+        """Refuses shares of more than everything, and a minimum above its maximum."""
+        if self.keyword_share + self.span_share > 1:
             raise InputError(
-                f"keyword_share {self.keyword_share}, span_share {self.span_share}, title_share"
-                f" {self.title_share}: shares are between 0 and 1, the first two at most 1 together"
+                f"{self.written('keyword_share')} and {self.written('span_share')} are more than 1 "
+                "together",
+                hint="Give shares of all queries; the rest are sentences",
             )
-        for low, high in (
-            (self.fewest_keywords, self.most_keywords),
-            (self.fewest_span_words, self.most_span_words),
-            (1, self.most_sentence_words),
+        for fewest, most in (
+            ("fewest_keywords", "most_keywords"),
+            ("fewest_span_words", "most_span_words"),
         ):
-            if not 1 <= low <= high:
-                raise InputError(f"query lengths from {low} to {high} words are impossible")
-        if self.stopword_weight < 0:
-            raise InputError(f"stopword_weight {self.stopword_weight} is negative")
+            if getattr(self, fewest) > getattr(self, most):
+                raise InputError(f"{self.written(fewest)} is more than {self.written(most)}")
 
 
 @GENERATORS.register("extractive")

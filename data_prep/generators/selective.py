@@ -31,7 +31,7 @@ from data_prep.generators.document_terms import (
     split_terms,
     title_and_sentences,
 )
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Share
 from data_prep.text_processing import stemmer, stopwords
 
 FEWEST_PAIRS = 50
@@ -48,25 +48,17 @@ SPARE = 1.3
 
 
 @dataclass(frozen=True)
-class SelectiveOptions(GeneratorOptions):
+class SelectiveOptions(GeneratorOptions, group="selective"):
     """How the selective generator shapes its queries."""
 
-    template_share: Advanced[float] = 0.9
+    template_share: Advanced[Share] = 0.9
     """Share of queries that keep the other words of a training query as a template"""
-    elsewhere: Advanced[float] = 0.1
+    elsewhere: Advanced[Share] = 0.1
     """Weight of words outside the sentence that the query is about"""
-    shortest: Advanced[int] = 2
+    shortest: Advanced[Count] = 2
     """Minimum document words per query"""
     language: Advanced[str] = "english"
     """Language of the stop words and stems; none disables both"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("template_share", "elsewhere"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} {getattr(self, name)} is not between 0 and 1")
-        if self.shortest < 1:
-            raise InputError(f"shortest {self.shortest}: a query needs a word of its document")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from data_prep.checks import check_choices
+from data_prep.checks import Options, refuse_unread
 from data_prep.dataset import Document, ExampleCounter, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.fetching import Download
@@ -17,12 +17,13 @@ from data_prep.marks import Advanced
 from data_prep.registry import Registry
 from data_prep.standard_input import standard_input
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+FORMATS: tuple[str, ...] = get_args(Format)
 """Table formats accepted by `--format`."""
 
 
 @dataclass(frozen=True)
-class SourceOptions:
+class SourceOptions(Options):
     """Column names and further files of a source.
 
     None selects the first column with a common name (`id`, `_id`, `doc_id`, ...).
@@ -40,12 +41,11 @@ class SourceOptions:
     """Use line (or row) numbers, from 1, as document ids."""
     header: Advanced[tuple[str, ...] | None] = None
     """Column names of a CSV or TSV file without a header line, such as id,text."""
-    format: Advanced[str | None] = None
-    """Format of a table without a telling suffix, such as standard input: jsonl, json, csv, tsv or
-    parquet."""
+    format: Advanced[Format | None] = None
+    """Format of a table without a telling suffix, such as standard input."""
     table: Advanced[str | None] = None
     """Table or view of an SQLite database; required if there are several."""
-    split: str = "files"
+    split: Literal["files", "headings"] = "files"
     """Document unit in a folder of text: files, or headings for one document per heading."""
     encoding: Advanced[str] = "utf-8"
     """Encoding of the text files."""
@@ -77,9 +77,6 @@ class SourceOptions:
     """Folder with the public release of a named benchmark; downloaded by default."""
     any_size: Advanced[bool] = False
     """Accept a named benchmark whose size differs from its recipe."""
-
-    def __post_init__(self) -> None:
-        check_choices(self, format=FORMATS, split=("files", "headings"))
 
 
 class Source(ABC):
@@ -142,16 +139,13 @@ def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> No
     Raises:
         InputError: An option outside `uses` was given.
     """
-    default = SourceOptions()
-    for entry in fields(options):
-        given = getattr(options, entry.name) != getattr(default, entry.name)
-        if given and entry.name not in uses:
-            flag = "--" + entry.name.replace("_", "-")
-            used = ", ".join("--" + name.replace("_", "-") for name in sorted(uses))
-            raise InputError(
-                f"{flag} has no effect for {form}",
-                hint=f"It takes: {used}" if used else "It takes no such options",
-            )
+    used = ", ".join(map(options.option, sorted(uses)))
+    refuse_unread(
+        options,
+        {entry.name for entry in fields(options)} - uses,
+        f"for {form}",
+        hint=f"It takes: {used}" if used else "It takes no such options",
+    )
 
 
 SOURCES: Registry[type[Source]] = Registry("source")

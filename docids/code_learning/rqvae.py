@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, NotNegative, Positive
 from data_prep.progress import track
 from docids.kinds.clustering import kmeans, nearest, one_thread
 
@@ -41,30 +41,21 @@ _START_POINTS_PER_CODE = 64
 
 
 @dataclass(frozen=True)
-class AutoencoderOptions:
+class AutoencoderOptions(Options, group="rqvae"):
     """Size and training of the autoencoder."""
 
-    width: Advanced[int] = 256
+    width: Advanced[Count] = 256
     """Units of the encoder's first hidden layer; the second has half as many (TIGER: 512)"""
-    latent: Advanced[int] = 32
+    latent: Advanced[Count] = 32
     """Dimensions of the quantized vector and of the codewords (TIGER: 32)"""
-    steps: Advanced[int] = 2000
+    steps: Advanced[Count] = 2000
     """Training steps"""
-    batch: Advanced[int] = 256
+    batch: Advanced[Count] = 256
     """Documents per step (TIGER: 1024)"""
-    lr: Advanced[float] = 1e-3
+    lr: Advanced[Positive] = 1e-3
     """Learning rate (AdamW)"""
-    commitment: Advanced[float] = 0.25
+    commitment: Advanced[NotNegative] = 0.25
     """Weight of the commitment loss (TIGER: 0.25)"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "rqvae",
-            at_least_one=("width", "latent", "steps", "batch"),
-            positive=("lr",),
-            not_negative=("commitment",),
-        )
 
 
 def train(

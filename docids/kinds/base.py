@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.registry import Registry
 from docids.table import DocidTable
@@ -105,7 +106,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class NoOptions:
+class NoOptions(Options):
     """Options of a kind that has none."""
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Range
 from docids.kinds.base import Built
 from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
@@ -20,25 +21,18 @@ NODE_DOCUMENTS = 100_000
 
 
 @dataclass(frozen=True)
-class TreeOptions:
+class TreeOptions(Options):
     """The tree of clusters, and how its paths are written as codes."""
 
-    branching: Advanced[int] = 10
+    branching: Advanced[Annotated[int, Range(ge=2)]] = 10
     """Clusters per split"""
-    leaf_capacity: Advanced[int] = 100
+    leaf_capacity: Advanced[Count] = 100
     """Maximum documents in a leaf cluster"""
-    iterations: Advanced[int] = 20
+    iterations: Advanced[Count] = 20
     """k-means iterations per split"""
     codes: Advanced[Literal["auto", "shared", "level", "node"]] = "auto"
     """Alphabet of the codes. node: one code per branch and document; level: one digit set per level
     (NCI); shared: one digit set (DSI). auto is node up to 100,000 documents, level above"""
-
-    def __post_init__(self) -> None:
-        for name, least in (("branching", 2), ("leaf_capacity", 1), ("iterations", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
-        if self.codes not in (choices := ("auto", "shared", "level", "node")):
-            raise InputError(f"codes is {self.codes!r}", hint=f"Choose from: {', '.join(choices)}")
 
     def resolved(self, documents: int) -> TreeOptions:
         """Returns the options with `codes` resolved for this number of documents."""

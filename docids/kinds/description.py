@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.query_ranking import rank_by_round_trip
@@ -16,19 +15,14 @@ _KEYWORDS = 5
 
 
 @dataclass(frozen=True)
-class DescriptionOptions(TextOptions):
+class DescriptionOptions(TextOptions, group="description"):
     """Which queries describe the documents, and how they are written."""
 
     generator: Advanced[str] = "auto"
     """Source of the pseudo-queries, generated if missing. auto: those the index is trained on, else
     extractive"""
-    candidates: Advanced[int] = 10
+    candidates: Advanced[Count] = 10
     """Pseudo-queries compared per document"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.candidates < 1:
-            raise InputError(f"candidates is {self.candidates}", hint="Give 1 or more queries")
 
 
 class Description(TextKind):

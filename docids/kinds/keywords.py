@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count
 from docids.kinds.base import KINDS, Documents
 from docids.kinds.text import TextKind, TextOptions
 from docids.term_weights import TermWeights
@@ -15,16 +14,11 @@ _SPARE = 3
 
 
 @dataclass(frozen=True)
-class KeywordOptions(TextOptions):
+class KeywordOptions(TextOptions, group="keywords"):
     """How many keywords identify a document, and how they are written."""
 
-    count: Advanced[int] = 3
+    count: Advanced[Count] = 3
     """Keywords per identifier (GLEN: 3); more where needed to tell documents apart"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.count < 1:
-            raise InputError(f"count is {self.count}", hint="Give 1 or more keywords")
 
 
 class Keywords(TextKind):

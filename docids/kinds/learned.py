@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Range
 from docids.code_learning import Learner, LearningOptions, Pairs
 from docids.kinds.base import KINDS, Built, Documents, Kind
 from docids.kinds.codebooks import append_codes, resolve_size, table_of_codes
@@ -24,9 +24,9 @@ _DOCUMENTS_PER_CODE = 8
 class LearnedOptions(LearningOptions):
     """The codebooks, how they are learned, and what happens to documents with equal codes."""
 
-    levels: Advanced[int] = 3
+    levels: Advanced[Count] = 3
     """Codes per identifier, each from its own codebook (GenRet: 3)"""
-    codebook: Advanced[int | None] = None
+    codebook: Advanced[Annotated[int, Range(ge=2)] | None] = None
     """Codebook size (GenRet: 512); default: 256, or less on a small corpus"""
     generator: Advanced[str] = "auto"
     """Source of the pseudo-queries, generated if missing. auto: those the index is trained on, else
@@ -34,17 +34,6 @@ class LearnedOptions(LearningOptions):
     collisions: Advanced[Collisions] = "extend"
     """extend: append a number to every identifier; share: let documents share an identifier, and
     return all of them"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("levels", 1), ("codebook", 2)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}", hint=f"Give {least} or more")
-        if self.collisions not in ("extend", "share"):
-            raise InputError(
-                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
-            )
 
 
 class Learned(Kind):

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.checks import check_choices
 from data_prep.marks import Advanced
 from docids.kinds.base import KINDS
 from docids.kinds.clustering import one_thread
@@ -22,10 +21,6 @@ class ProductOptions(QuantizationOptions):
     rotation: Advanced[Literal["random", "opq"]] = "random"
     """Rotation before quantization. opq: the one with the least quantization error that optimized
     product quantization finds"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choices(self)
 
 
 class ProductQuantization(Quantized):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Only, Range, Share
 from data_prep.progress import track
 from docids.kinds.base import Built, Documents, Kind
 from docids.kinds.clustering import one_thread
@@ -25,37 +26,26 @@ _MANY = 1 << 20
 """Documents that fill any codebook."""
 
 
+CodebookSize = Annotated[
+    int, Range(ge=2, le=1 << 16), Only(lambda size: size & (size - 1) == 0, "a power of 2")
+]
+
+
 @dataclass(frozen=True)
-class QuantizationOptions:
+class QuantizationOptions(Options):
     """The codebooks, and what happens to documents with equal codes."""
 
-    levels: Advanced[int] = 8
+    levels: Advanced[Count] = 8
     """Codes per identifier, each from its own codebook (RIPOR: 8 to 32)"""
-    codebook: Advanced[int | None] = None
-    """Codebook size, a power of 2; default: 256, or less on a small corpus"""
-    iterations: Advanced[int] = 25
+    codebook: Advanced[CodebookSize | None] = None
+    """Codebook size; default: 256, or less on a small corpus"""
+    iterations: Advanced[Count] = 25
     """k-means iterations per codebook"""
     collisions: Advanced[Collisions] = "extend"
     """extend: append a number to every identifier; share: let documents share an identifier, and
     return all of them"""
-    least_use: Advanced[float] = 0.1
+    least_use: Advanced[Share] = 0.1
     """Minimum codebook perplexity, as a share of its size; 0 accepts any"""
-
-    def __post_init__(self) -> None:
-        for name in ("levels", "iterations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", hint="Give 1 or more")
-        size = 2 if self.codebook is None else self.codebook
-        if size < 2 or size & (size - 1) or size > 1 << 16:
-            raise InputError(
-                f"codebook is {self.codebook}", hint="Give a power of 2 from 2 to 65536"
-            )
-        if self.collisions not in ("extend", "share"):
-            raise InputError(
-                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
-            )
-        if not 0 <= self.least_use <= 1:
-            raise InputError(f"least_use is {self.least_use}", hint="Give a number from 0 to 1")
 
 
 class Quantized(Kind):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from data_prep.checks import check_choices, check_numbers
-from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Range, Share
 from docids.code_learning import rqvae
 from docids.code_learning.rqvae import AutoencoderOptions
 from docids.kinds.base import KINDS, Built, Documents, Kind
@@ -18,27 +17,18 @@ _DOCUMENTS_PER_CODE = 8
 
 
 @dataclass(frozen=True)
-class RqVaeOptions(AutoencoderOptions):
+class RqVaeOptions(AutoencoderOptions, group="rqvae"):
     """The codebooks, how they are learned, and what happens to documents with equal codes."""
 
-    levels: Advanced[int] = 3
+    levels: Advanced[Count] = 3
     """Codes per identifier, each from its own codebook (TIGER: 3)"""
-    codebook: Advanced[int | None] = None
+    codebook: Advanced[Annotated[int, Range(ge=2)] | None] = None
     """Codebook size; default: 256 (as in TIGER), or less on a small corpus"""
     collisions: Advanced[Collisions] = "extend"
     """extend: append a number to every identifier; share: let documents share an identifier, and
     return all of them"""
-    least_use: Advanced[float] = 0.1
+    least_use: Advanced[Share] = 0.1
     """Minimum codebook perplexity, as a share of its size; 0 accepts any"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_numbers(self, "rqvae", at_least_one=("levels",), not_negative=("least_use",))
-        check_choices(self, "rqvae")
-        if self.codebook is not None and self.codebook < 2:
-            raise InputError(f"--rqvae.codebook {self.codebook} is less than 2")
-        if self.least_use > 1:
-            raise InputError(f"--rqvae.least_use {self.least_use} is above 1")
 
 
 class RqVae(Kind):

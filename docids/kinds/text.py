@@ -6,12 +6,13 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Needs, Range
 from data_prep.progress import track
 from data_prep.text_processing import as_typed, normalize, one_line
 from docids.kinds.base import Built, Documents, Kind
@@ -28,40 +29,24 @@ _END = -1 - DIGITS
 
 
 @dataclass(frozen=True)
-class TextOptions:
+class TextOptions(Options):
     """How phrases are written as codes, and what happens to documents with equal phrases."""
 
-    max_tokens: Advanced[int] = 20
+    max_tokens: Advanced[Annotated[int, Range(ge=2)]] = 20
     """Maximum codes per identifier, without END (SE-DSI: 20)"""
     tokens: Advanced[Literal["learned", "model"]] = "learned"
     """learned: the pieces of a vocabulary that is learned from the phrases; model: the tokens of
     the language model that --model.pretrained names, with its own embedding and output rows (SEAL,
     MINDER, Self-Retrieval)"""
-    vocabulary: Advanced[int] = 8000
+    vocabulary: Advanced[Annotated[Count, Needs("tokens", ("learned",))]] = 8000
     """Maximum number of sentencepiece pieces"""
-    identifiers: Advanced[int] = 1
+    identifiers: Advanced[Count] = 1
     """Identifiers per document, as far as it has enough phrases"""
     language: Advanced[str] = "english"
     """Language of the stop words; none disables them"""
     collisions: Advanced[Collisions] = "extend"
     """extend: take the next-best phrase, then add a number; share: let documents share an
     identifier, and return all of them"""
-
-    def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 2), ("vocabulary", 1), ("identifiers", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", hint=f"Give {least} or more")
-        if self.tokens not in ("learned", "model"):
-            raise InputError(f"tokens is {self.tokens!r}", hint="Choose from: learned, model")
-        if self.tokens == "model" and self.vocabulary != TextOptions.vocabulary:
-            raise InputError(
-                f"vocabulary is {self.vocabulary}, and with tokens model none is learned",
-                hint="Leave one of them out",
-            )
-        if self.collisions not in ("extend", "share"):
-            raise InputError(
-                f"collisions is {self.collisions!r}", hint="Choose from: extend, share"
-            )
 
 
 class TextKind(Kind):

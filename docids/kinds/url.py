@@ -19,19 +19,12 @@ _HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class UrlOptions(TextOptions):
+class UrlOptions(TextOptions, group="url"):
     """Where to find the URL of a document, and how it is written."""
 
     column: Advanced[Literal["auto", "url", "doc_id", "title"]] = "auto"
     """Column with the URL. auto: url if a document has one, else doc_id or title if it looks like a
     URL"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.column not in ("auto", "url", "doc_id", "title"):
-            raise InputError(
-                f"column is {self.column!r}", hint="Choose from: auto, url, doc_id, title"
-            )
 
 
 class Url(TextKind):

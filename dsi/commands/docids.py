@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from data_prep.marks import Names
+from data_prep.marks import Names, Seed
 from docids.embeddings import EmbeddingOptions
 from docids.kind_options import KindOptions
 from docids.kinds import KINDS
@@ -23,7 +23,7 @@ def docids(
     *,
     out: Path,
     kind: KindName = "atomic",
-    seed: int = 0,
+    seed: Seed = 0,
     kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from data_prep.checks import given
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Seed
 from data_prep.passages import document_of
 from dsi.arguments import SPREAD
 from dsi.command_report import Report
@@ -42,7 +43,7 @@ def evaluate(
     table: list[Path] | None = None,
     per_query: Path | None = None,
     report: Path | None = None,
-    seed: Advanced[int] = 0,
+    seed: Advanced[Seed] = 0,
 ) -> Report:
     """Evaluates indexes, or any TREC runs, on the queries of a dataset.
 
@@ -281,8 +282,6 @@ def _one(
     qrels = _judged(opened, split)
     names = _baseline_names(baselines)
     beams = flags.beams
-    if beams is not None and beams < 1:
-        raise InputError(f"{beams} beams", where="--beams", hint="Ask for at least 1")
     texts = opened.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
 
@@ -368,7 +367,7 @@ def _run_baselines(
 
 def _refuse_search_arguments(flags: SearchArguments) -> None:
     """Raises InputError if an option is given that applies to indexes only."""
-    for name in flags.given():
+    for name in given(flags):
         raise InputError(
             f"--{name} is for an index, and a run file was given",
             hint=f"Omit --{name}, or give the folder of an index",

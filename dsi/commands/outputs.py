@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.files import refuse_no_file
 
@@ -31,7 +32,7 @@ def refuse_other_page(report: Path | None) -> None:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Outputs(Options):
     """Output files requested by the user; invalid ones are refused before work starts.
 
     Attributes:
@@ -40,11 +41,12 @@ class Outputs:
         report: File for the page.
     """
 
-    table: Sequence[Path]
-    per_query: Path | None
-    report: Path | None
+    table: Sequence[Path] = ()
+    per_query: Path | None = None
+    report: Path | None = None
 
-    def __post_init__(self) -> None:
+    def conflicts(self) -> None:
+        """Refuses files of formats that are not written."""
         from dsi.evaluation.comparison_tables import refuse_other_formats
         from dsi.evaluation.per_query import refuse_other_format
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError, command_line
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Rate, Seed
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from dsi.arguments import SPREAD
@@ -33,9 +33,9 @@ def prepare(
     license: Advanced[str | None] = None,
     options: Annotated[SourceOptions, SPREAD] = _OPTIONS,
     passages: Annotated[PassageOptions, SPREAD] = _PASSAGES,
-    dev_share: float = 0.0,
-    test_share: float = 0.0,
-    seed: Advanced[int] = 0,
+    dev_share: Rate = 0.0,
+    test_share: Rate = 0.0,
+    seed: Advanced[Seed] = 0,
     drop_duplicate_texts: Advanced[bool] = False,
     dry_run: bool = False,
 ) -> Report:

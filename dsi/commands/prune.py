@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.errors import command_line
+from data_prep.marks import Count
 from dsi.command_report import Report, TableReport
 
 
-def prune(index: Path, *, keep: int, dry_run: bool = False) -> Report:
+def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
     """Removes old versions of an index for good, and says which. The live one always stays.
 
     Of the other versions the newest stay. There is no way back to a version that was removed:

@@ -15,7 +15,7 @@ from data_prep.generators import GENERATORS
 from data_prep.generators.base import GeneratorOptions
 from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
-from data_prep.marks import Advanced, Names
+from data_prep.marks import Advanced, Count, Names, Seed, Whole
 from data_prep.round_trip import FilterOptions
 from dsi.command_report import Report, TableReport
 from dsi.generation.generative_memory import train_memory
@@ -42,14 +42,14 @@ def queries(
     *,
     generator: GeneratorName = None,
     train_generator: bool = False,
-    per_doc: int | None = None,
-    seed: int | None = None,
+    per_doc: Count | None = None,
+    seed: Seed | None = None,
     extractive: ExtractiveOptions = _EXTRACTIVE,
     selective: SelectiveOptions = _SELECTIVE,
     seq2seq: Seq2SeqOptions = _SEQ2SEQ,
     memory: MemoryOptions = _MEMORY,
     filter: FilterOptions = _FILTER,
-    round_trip: Advanced[int | None] = None,
+    round_trip: Advanced[Whole | None] = None,
 ) -> Report:
     """Generates pseudo-queries for the documents of a dataset.
 
@@ -77,8 +77,6 @@ def queries(
     from data_prep.generate import generate_queries
     from dsi.distributed.processes import Processes
 
-    if round_trip is not None and round_trip < 0:
-        raise InputError(f"--round_trip {round_trip} is negative")
     if generator is None:
         generator = "memory" if train_generator else "extractive"
     groups = {

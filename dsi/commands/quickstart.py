@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import command_line
+from data_prep.marks import Seed, Whole
 from dsi.command_report import Report, visible
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _SHOWN = 3
 
 
 def quickstart(
-    *, out: Path = Path("quickstart"), steps: int | None = None, seed: int = 0
+    *, out: Path = Path("quickstart"), steps: Whole | None = None, seed: Seed = 0
 ) -> Report:
     """Runs every stage on a corpus that every machine has, without a download.
 

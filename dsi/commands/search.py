@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError, command_line
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count
 from dsi.arguments import SPREAD
 from dsi.command_report import Report, TableReport, visible
 from dsi.commands.search_arguments import SearchArguments
@@ -34,8 +34,8 @@ def search(
     query: list[str],
     *,
     queries: Path | None = None,
-    k: int = 10,
-    batch_size: int = 32,
+    k: Count = 10,
+    batch_size: Count = 32,
     text: bool = False,
     explain: bool = False,
     reorder: Advanced[bool] = False,
@@ -71,8 +71,6 @@ def search(
     from dsi import versions
 
     versions.live(index)  # fails early, before torch is imported
-    if k < 1:
-        raise InputError(f"cannot show {k} documents", where="--k", hint="Ask for at least 1")
     if flags.beams is not None and flags.beams < k:
         raise InputError(
             f"{flags.beams} beams cannot find {k} documents",

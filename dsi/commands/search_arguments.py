@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count
 from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchArguments:
+class SearchArguments(Options):
     """What the two commands share."""
 
-    beams: int | None = None
+    beams: Count | None = None
     """Beam width; wider is slower and more accurate. Default: that of the index (at least 100 for
     dsi evaluate)"""
     score: Advanced[Literal["model", "constrained"] | None] = None
@@ -41,7 +41,8 @@ class SearchArguments:
     run: Path | None = None
     """Write the results to this file as a TREC run; - for standard output"""
 
-    def __post_init__(self) -> None:
+    def conflicts(self) -> None:
+        """Refuses a run that is a folder."""
         if self.run is not None and self.run.is_dir():
             raise InputError(
                 "this is a folder", where=f"--run {self.run}", hint="Name a file in it"
@@ -62,10 +63,3 @@ class SearchArguments:
             guidance=self.guidance,
             constraint=self.constraint,
         )
-
-    def given(self) -> Iterator[str]:
-        """Yields the names of options that differ from their defaults."""
-        plain = SearchArguments()
-        for each in fields(self):
-            if getattr(self, each.name) != getattr(plain, each.name):
-                yield each.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.errors import command_line
+from data_prep.marks import Count, Open, Seed
 from dsi.command_report import Report, TableReport
 
 
@@ -12,10 +13,10 @@ def split(
     dataset: Path,
     *,
     out: Path,
-    increments: int = 5,
-    share: float = 0.5,
-    documents: int | None = None,
-    seed: int = 0,
+    increments: Count = 5,
+    share: Open = 0.5,
+    documents: Count | None = None,
+    seed: Seed = 0,
 ) -> Report:
     """Splits a dataset into an initial corpus D0 and increments D1, D2, ...
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
-from data_prep.marks import ADVANCED, Advanced
+from data_prep.marks import ADVANCED, Advanced, Count
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from docids.kinds import KINDS
@@ -41,7 +41,7 @@ def train(
     memory_folder: Advanced[Path | None] = None,
     deepspeed: Path | None = None,
     dry_run: bool = False,
-    documents: Advanced[int | None] = None,
+    documents: Advanced[Count | None] = None,
     options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
     source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
     passages: Annotated[PassageOptions, SPREAD, ADVANCED] = _PASSAGES,

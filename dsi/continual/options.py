@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from data_prep.checks import check_numbers
-from data_prep.marks import Advanced
+from data_prep.checks import Options
+from data_prep.marks import Advanced, Count, NotNegative, Positive, PositiveShare, Whole
 from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
 from dsi.lexical.options import LexicalOptions
@@ -15,35 +15,28 @@ from dsi.updating.options import UpdateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonOptions:
+class ComparisonOptions(Options):
     """How often strategies are run, and how closely they are watched."""
 
-    seeds: int = 3
+    seeds: Count = 3
     """Number of seeds, starting at 0"""
-    interval: Advanced[int] = 2
+    interval: Advanced[Whole] = 2
     """Steps between evaluations during an update; 0 for none"""
-    curve_queries: Advanced[int] = 200
+    curve_queries: Advanced[Count] = 200
     """Maximum queries and documents per corpus in these evaluations"""
-    beams: int | None = None
+    beams: Count | None = None
     """Beam width; default: that of the index"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            not_negative=("interval",),
-            at_least_one=("seeds", "curve_queries", "beams"),
-        )
 
 
 @dataclass(frozen=True)
-class BaseOptions:
+class BaseOptions(Options):
     """How the index of D0 is trained."""
 
     docids: KindName = TrainingOptions.docids
     """Identifier kind"""
     generator: GeneratorName = TrainingOptions.generator
     """Pseudo-query generator"""
-    per_doc: int = TrainingOptions.per_doc
+    per_doc: Count = TrainingOptions.per_doc
     """Pseudo-queries per document"""
     lexical: Advanced[LexicalOptions] = field(default_factory=LexicalOptions)
     """Lexical layer of D0"""
@@ -64,16 +57,16 @@ class BaseOptions:
 
 
 @dataclass(frozen=True)
-class IncrementOptions:
+class IncrementOptions(Options):
     """What the updates of all strategies share."""
 
-    update_steps: int | None = None
+    update_steps: Count | None = None
     """Optimizer steps per update; default: a tenth of the first training"""
-    update_lr: float | None = None
+    update_lr: Positive | None = None
     """Peak learning rate of the updates"""
-    ratio: float = UpdateOptions.ratio
+    ratio: NotNegative = UpdateOptions.ratio
     """Document texts per query in an update; 0 for none"""
-    new_share: float | None = None
+    new_share: PositiveShare | None = None
     """Share of an update's examples from new documents"""
 
     def update(self) -> UpdateOptions:

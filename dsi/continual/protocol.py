@@ -52,8 +52,8 @@ class ContinualOptions(ComparisonOptions):
     train: TrainingOptions = field(default_factory=TrainingOptions)
     update: UpdateOptions = field(default_factory=UpdateOptions)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def conflicts(self) -> None:
+        """Refuses strategies that do not exist, or are named twice."""
         if not self.strategies:
             raise InputError("--strategies names none")
         for name in self.strategies:

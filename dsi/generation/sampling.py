@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.generators.base import GeneratorOptions, distinct
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Positive
 from data_prep.text_processing import one_line
 from dsi.generation.pretrained_models import load_writer
 from dsi.generation.prompts import Prompt, fitted
@@ -31,30 +31,18 @@ ROUNDS = 3
 class SamplingOptions(GeneratorOptions):
     """How queries are sampled from a model."""
 
-    top_k: Advanced[int] = 10
+    top_k: Advanced[Count] = 10
     """Sample from the top k tokens; 1 is greedy"""
-    temperature: Advanced[float] = 1.0
+    temperature: Advanced[Positive] = 1.0
     """Sampling temperature"""
-    document_length: Advanced[int] = 256
+    document_length: Advanced[Count] = 256
     """Maximum input tokens, prompt included"""
-    query_length: Advanced[int] = 48
+    query_length: Advanced[Count] = 48
     """Maximum tokens per query"""
-    batch: Advanced[int] = 128
+    batch: Advanced[Count] = 128
     """Queries per batch; changes speed and memory, not the queries"""
     precision: Advanced[Literal["auto", "bf16", "fp32"]] = "auto"
     """Numeric precision; auto is bf16 where the hardware supports it"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("top_k", "document_length", "query_length", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} is less than 1")
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"temperature {self.temperature} is not above 0")
-        if self.precision not in ("auto", "bf16", "fp32"):
-            raise InputError(
-                f"precision {self.precision!r} is unknown", hint="Choose from: auto, bf16, fp32"
-            )
 
 
 class Sampler:

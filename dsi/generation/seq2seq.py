@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, AnyText, Needs
 from dsi.generation.models import ModelGenerator
 from dsi.generation.prompts import Prompt
 from dsi.generation.sampling import SamplingOptions
@@ -28,7 +28,7 @@ _FIELDS = ("title", "text", "language")
 
 
 @dataclass(frozen=True)
-class Seq2SeqOptions(SamplingOptions):
+class Seq2SeqOptions(SamplingOptions, group="seq2seq"):
     """The model that generates the queries, and its prompt."""
 
     model: str = DEFAULT_MODEL
@@ -38,14 +38,14 @@ class Seq2SeqOptions(SamplingOptions):
     are truncated, the prompt around them is not"""
     chat: Advanced[bool] = False
     """Apply the tokenizer's chat template, for instruction-tuned models"""
-    system: Advanced[str] = ""
+    system: Advanced[Annotated[AnyText, Needs("chat", (True,), "--seq2seq.chat true")]] = ""
     """System message of the chat"""
-    languages: Advanced[str] = ""
+    languages: Advanced[AnyText] = ""
     """Query languages, such as English,German, in equal shares; the prompt must contain
     {language}"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def conflicts(self) -> None:
+        """Refuses a prompt with other fields than there are."""
         unknown = [name for name in _FIELD.findall(self.prompt) if name not in _FIELDS]
         if unknown:
             raise InputError(
@@ -54,11 +54,6 @@ class Seq2SeqOptions(SamplingOptions):
             )
         if "{text}" not in self.prompt:
             raise InputError("--seq2seq.prompt says nothing of the document's {text}")
-        if self.system and not self.chat:
-            raise InputError(
-                "--seq2seq.system is the first message of a chat, and --seq2seq.chat is not set",
-                hint="Give --seq2seq.chat true, or omit it",
-            )
         if ("{language}" in self.prompt) != bool(self.prompt_languages):
             raise InputError(
                 f"--seq2seq.languages {self.languages!r} and the prompt {self.prompt!r} do not fit",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import dsi.generation  # noqa: F401  (registers the generators that need a network)
-from data_prep.checks import check_types
+from data_prep.checks import refuse_unread
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.generators import GENERATORS, GeneratorOptions
-from data_prep.marks import Advanced, Names
+from data_prep.generators import GENERATORS
+from data_prep.marks import Advanced, Count, Names, Needs, Seed
 from data_prep.rehearsal import RehearsalOptions
 from docids.embeddings import EmbeddingOptions
 from docids.kind_options import KindOptions
@@ -30,7 +30,13 @@ from dsi.training.options import (
 )
 from dsi.training.trackers import check_trackers
 
-KindName = Annotated[str, Names(lambda: KINDS)]
+
+def _described(folder: str) -> Path:
+    """Returns the description of the identifiers in a folder, which may not exist."""
+    return Path(folder) / "docids.json"
+
+
+KindName = Annotated[str, Names(lambda: KINDS, other=lambda folder: _described(folder).is_file())]
 GeneratorName = Annotated[str, Names(lambda: ("auto", "none", *GENERATORS))]
 
 
@@ -60,14 +66,16 @@ class TrainingOptions(KindOptions):
 
     docids: KindName = "atomic"
     generator: GeneratorName = "auto"
-    per_doc: int = 40
-    seed: int = 0
+    per_doc: Count = 40
+    seed: Seed = 0
     embedding: Advanced[EmbeddingOptions] = field(default_factory=EmbeddingOptions)
     lexical: LexicalOptions = field(default_factory=LexicalOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     vocabulary: VocabularyOptions = field(default_factory=VocabularyOptions)
     mix: MixOptions = field(default_factory=MixOptions)
-    rehearsal: Advanced[RehearsalOptions] = field(default_factory=RehearsalOptions)
+    rehearsal: Advanced[
+        Annotated[RehearsalOptions, Needs("mix.reads_documents", shown="--mix.indexing 1")]
+    ] = field(default_factory=RehearsalOptions)
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
@@ -77,27 +85,14 @@ class TrainingOptions(KindOptions):
     given_docids: ClassVar[Path | None] = None
     """The folder of identifiers that was given as `docids`; the field is its kind then."""
 
-    def __post_init__(self) -> None:
-        check_types(self)
+    def conflicts(self) -> None:
+        """Refuses options of different groups that cannot be combined, or have no effect."""
         self._take_folder()
-        known = {"docids": list(KINDS), "generator": ["auto", "none", *GENERATORS]}
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"--{name} {getattr(self, name)!r} is unknown",
-                    hint=f"Choose from: {', '.join(choices)}",
-                )
-        GeneratorOptions(per_doc=self.per_doc, seed=self.seed)
         self.of_kind(self.docids)
         self._check_objectives()
         self._check_backbone()
         self._check_tokens()
         self._check_head()
-        if not self.mix.proportions["indexing"] and self.rehearsal != RehearsalOptions():
-            raise InputError(
-                "--rehearsal.* has no effect while the indexing task has no share",
-                hint="Give --mix.indexing a share, for example 1, or omit it",
-            )
         if self.optimizer.rows == "touched" and self.sam.rho:
             raise InputError(
                 f"--sam.rho {self.sam.rho} perturbs all weights, and --optimizer.rows touched has "
@@ -109,10 +104,9 @@ class TrainingOptions(KindOptions):
 
     def _take_folder(self) -> None:
         """Stores the folder if `docids` names one instead of a kind."""
-        file = Path(self.docids) / "docids.json"
-        if self.docids not in KINDS and file.is_file():
+        if self.docids not in KINDS:
             object.__setattr__(self, "given_docids", Path(self.docids))
-            object.__setattr__(self, "docids", read_json(file).get("kind"))
+            object.__setattr__(self, "docids", read_json(_described(self.docids)).get("kind"))
 
     def _check_backbone(self) -> None:
         """Refuses options that train the backbone if it is frozen."""
@@ -168,6 +162,9 @@ class TrainingOptions(KindOptions):
     def _check_objectives(self) -> None:
         """Refuses terms of the loss that have no input under the other options."""
         weights = self.objectives.weights
+        if not weights["cross_entropy"]:
+            without = "--objectives.cross_entropy.weight"
+            refuse_unread(self.loop, ["label_smoothing"], f"without {without}")
         scratch = self.model.pretrained is None and self.model.start not in ("learned", "encoder")
         if weights["r_drop"] and scratch and not self.model.dropout:
             raise InputError(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data_prep.checks import given, refuse_unread
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import MODEL
-from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, kinds_where
 from dsi.indexing.own_tokens import with_token_rows
 
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
-    from dsi.training.options import LoopOptions
 
 
 MIN_LABELED_QUERIES = 200
@@ -57,13 +56,10 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
                 f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
                 hint="Give one of the two",
             )
-    unread = kind is None or not KINDS[kind].uses_vectors
-    if unread and options.embedding != EmbeddingOptions():
-        of_vectors = kinds_where(lambda each: each.uses_vectors)
-        raise InputError(
-            f"--embedding.* has no effect with {chosen}",
-            hint=f"Omit it: it applies to the kinds {', '.join(of_vectors)}",
-        )
+    if kind is None or not KINDS[kind].uses_vectors:
+        of_vectors = ", ".join(kinds_where(lambda each: each.uses_vectors))
+        hint = f"Omit it: it applies to the kinds {of_vectors}"
+        refuse_unread(options, ["embedding"], f"with {chosen}", hint=hint)
 
 
 def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> TrainingOptions:
@@ -95,24 +91,13 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
     )
     steps = 0 if ranks and asked is None else DEFAULT_STEPS
     if steps == 0:
-        _refuse_idle(options.loop)
+        refuse_unread(
+            options.loop,
+            _OF_A_STEP,
+            "without training of the network, which this index does not need by default",
+            hint="Omit it, or say how long to train with --loop.steps",
+        )
     return replace(options, loop=replace(options.loop, steps=steps))
-
-
-def _refuse_idle(loop: LoopOptions) -> None:
-    """Refuses training options if the default is zero steps.
-
-    Raises:
-        InputError: Such an option is set.
-    """
-    usual = type(loop)()
-    for name in _OF_A_STEP:
-        if getattr(loop, name) != getattr(usual, name):
-            raise InputError(
-                f"--loop.{name} affects only the training of the network, which this index "
-                "does not need by default",
-                hint="Omit it, or say how long to train with --loop.steps",
-            )
 
 
 def _given_step_option(options: TrainingOptions) -> str | None:
@@ -120,13 +105,9 @@ def _given_step_option(options: TrainingOptions) -> str | None:
     if options.generator not in ("auto", "none"):
         return "generator"
     for group in ("mix", "rehearsal", "objectives", "optimizer", "lora", "sam"):
-        value = getattr(options, group)
-        usual = type(value)()
-        for entry in fields(value):
-            if entry.name == "query_length":  # search uses it too
-                continue
-            if getattr(value, entry.name) != getattr(usual, entry.name):
-                return f"{group}.{entry.name}"
+        for name in given(getattr(options, group)):
+            if name != "query_length":  # search uses it too
+                return f"{group}.{name}"
     return None
 
 

@@ -5,40 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced
+from data_prep.marks import Advanced, Count, Needs
 
 
 @dataclass(frozen=True)
-class GuidanceOptions:
+class GuidanceOptions(Options, group="guidance"):
     """Search guidance, which keeps the right document in the beam; off by default."""
 
-    first_beams: Advanced[int | None] = None
+    first_beams: Advanced[Count | None] = None
     """Beam width on the first levels"""
-    first_levels: Advanced[int] = 1
+    first_levels: Advanced[Annotated[Count, Needs("first_beams")]] = 1
     """Number of levels with --guidance.first_beams"""
-    starts: Advanced[int] = 1
+    starts: Advanced[Count] = 1
     """Minimum number of different first codes among the beams"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "guidance",
-            at_least_one=("first_beams", "first_levels", "starts"),
-        )
-        if self.first_beams is None and self.first_levels != GuidanceOptions.first_levels:
-            raise InputError(
-                f"--guidance.first_levels {self.first_levels} has no effect without "
-                "--guidance.first_beams",
-                hint="Give both, or omit it",
-            )
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(Options):
     """How to search an index.
 
     Attributes:
@@ -62,25 +49,13 @@ class SearchOptions:
     rescore: bool = False
     only: Collection[str] | None = None
     exclude: Collection[str] = ()
-    guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
+    guidance: Annotated[GuidanceOptions, Needs("constraint")] = field(
+        default_factory=GuidanceOptions
+    )
     constraint: bool = True
 
-    def __post_init__(self) -> None:
-        if not self.constraint and self.guidance != GuidanceOptions():
-            raise InputError(
-                "--guidance.* leads beams to documents, which --constraint false does not want",
-                hint="Omit one of them",
-            )
-        for name, known in (
-            ("score", (None, "model", "constrained")),
-            ("precision", ("fp32", "bf16", "int8")),
-        ):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"unknown {name} {getattr(self, name)!r}",
-                    hint=f"Choose from: {', '.join(filter(None, known))}",
-                )
-
+    def conflicts(self) -> None:
+        """Refuses to rescore what is exact already, or not constrained."""
         if self.rescore and self.precision == "fp32":
             raise InputError(
                 "--rescore scores in fp32, and the search does so already",

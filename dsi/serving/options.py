@@ -6,9 +6,11 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from data_prep.checks import check_numbers
+from data_prep.checks import Options
 from data_prep.errors import InputError
+from data_prep.marks import Count, NotNegative, Positive, Range
 
 TOKEN_VARIABLE = "DSI_TOKEN"
 """The environment variable that may hold the token instead of a file."""
@@ -16,49 +18,42 @@ _MOST_TOKEN = 4096
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Options, group="limits"):
     """Limits of a request; larger ones are refused before anything is computed."""
 
-    body: int = 1 << 20
+    body: Count = 1 << 20
     """Maximum size of a request body in bytes"""
-    queries: int = 64
+    queries: Count = 64
     """Maximum number of queries per request"""
-    query: int = 10_000
+    query: Count = 10_000
     """Maximum length of a query in characters"""
-    k: int = 100
+    k: Count = 100
     """Maximum number of documents per query"""
-    waiting: int = 1024
+    waiting: Count = 1024
     """Maximum number of waiting queries; further requests get status 503"""
-    connections: int = 512
+    connections: Count = 512
     """Maximum number of open connections"""
-    seconds: float = 10.0
+    seconds: Positive = 10.0
     """Seconds that a client has to send a request, and to read the response"""
-
-    def __post_init__(self) -> None:
-        names = ("body", "queries", "query", "k", "waiting", "connections")
-        check_numbers(self, "limits", at_least_one=names, positive=("seconds",))
 
 
 @dataclass(frozen=True)
-class BatchOptions:
+class BatchOptions(Options, group="batch"):
     """How concurrent requests are batched."""
 
-    queries: int = 32
+    queries: Count = 32
     """Maximum number of queries per batch"""
-    wait: float = 3.0
+    wait: NotNegative = 3.0
     """Maximum time in milliseconds that a query waits for others, if the last batch had several"""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, "batch", at_least_one=("queries",), not_negative=("wait",))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(Options):
     """Where a server listens, and which clients it serves."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all interfaces"""
-    port: int = 8000
+    port: Annotated[int, Range(ge=0, le=65535)] = 8000
     """Port; 0 for any free one"""
     token_file: Path | None = None
     """File with the token that requests must send (Authorization: Bearer TOKEN); the environment
@@ -74,10 +69,6 @@ class ServerOptions:
     """Limits of a request"""
     batch: BatchOptions = field(default_factory=BatchOptions)
     """Batching of concurrent requests"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise InputError(f"no port {self.port}", where="--port", hint="Give 0 to 65535")
 
     def token(self) -> str | None:
         """Returns the required token; None for none.

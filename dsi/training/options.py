@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
 
-from data_prep.checks import check_choices, check_numbers
+from data_prep.checks import Options, given
 from data_prep.errors import InputError
-from data_prep.marks import Advanced, Names
+from data_prep.marks import (
+    LARGEST_RANK,
+    Advanced,
+    Count,
+    Excludes,
+    Names,
+    Needs,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Range,
+    Rate,
+    Whole,
+)
 from dsi.backbone import FORMER_SIZES, SIZES
 
+T = TypeVar("T")
 DEFAULT_BATCH = 512
 """Default number of examples per step."""
 BACKBONE_LR_SCALE = 0.05
 """Default learning rate of the backbone, relative to that of embeddings and output rows."""
-SizeName = Annotated[str, Names(lambda: SIZES)]
+SizeName = Annotated[str, Names(lambda: SIZES, FORMER_SIZES)]
+Pretrained = Annotated[T, Needs("pretrained")]
+Spectral = Annotated[T, Needs("start", ("spectral",), "--model.warm_start spectral")]
+OtherNetwork = Annotated[T, Excludes("encoder", "both define the network")]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options, group="model"):
     """The network."""
 
-    size: SizeName = "latent"
+    size: OtherNetwork[SizeName] = "latent"
     """Shape of the T5 built from scratch"""
-    pretrained: str | None = None
+    pretrained: OtherNetwork[str | None] = None
     """Pretrained encoder-decoder (T5, mT5, T5Gemma, BART, ...) or language model (Qwen, Llama,
     Gemma, SmolLM, Mistral, GPT-2, OPT) to start from: hub id, path or GGUF file"""
-    prompt: Advanced[str | None] = None
+    prompt: Advanced[Pretrained[str | None]] = None
     """Prompt of a language model: a template with {query} in it; chat, for its own chat template;
     or chat:TEMPLATE, for a message in that. By default a line "Query: {query}", then
     "Document:" """
@@ -34,14 +51,14 @@ class ModelOptions:
     """Pretrained text encoder to put a decoder behind (BERT, MiniLM, E5, BGE, ModernBERT, XLM-R, a
     sentence-transformers folder, model2vec): hub id or path. It brings its own pooling and
     prompts; muvera:NAME encodes its token states instead of pooling them"""
-    encoder_weight: Advanced[float] = 16.0
+    encoder_weight: Advanced[Annotated[Positive, Needs("encoder")]] = 16.0
     """Logit of a document whose --model.encoder vector has cosine 1 with the query's"""
-    decoder_layers: Advanced[int | None] = None
+    decoder_layers: Advanced[Pretrained[Count | None]] = None
     """Keep the first N decoder layers of the pretrained model; default: all (NCI keeps 6 of 12)"""
-    head: Advanced[Literal["linear", "pawa"]] = "linear"
+    head: Advanced[OtherNetwork[Literal["linear", "pawa"]]] = "linear"
     """Output layer. pawa makes its weights depend on the previous codes (NCI); it needs T5 or mT5
     and identifiers of several codes"""
-    head_layers: Advanced[int] = 4
+    head_layers: Advanced[Annotated[Count, Needs("head", ("pawa",))]] = 4
     """Decoder layers that read the previous codes for pawa"""
     warm_start: Literal["auto", "spectral", "encodings", "learned", "encoder", "tokens", "none"] = (
         "auto"
@@ -51,28 +68,15 @@ class ModelOptions:
     of --model.encoder, tokens for identifiers in a language model's own tokens"""
     codebooks: Advanced[bool] = False
     """Initialize code embeddings from the rq or pq codebooks (RIPOR) instead of document means"""
-    title_weight: Advanced[int] = 2
+    title_weight: Advanced[Count] = 2
     """Times a title is counted in the spectral warm start"""
-    latent_weight: Advanced[float] = 2.0
+    latent_weight: Advanced[Spectral[Positive]] = 2.0
     """Logit of a document whose vector has cosine 1 with the query's in the spectral warm start"""
-    dropout: Advanced[float] = 0.0
+    dropout: Advanced[OtherNetwork[Rate]] = 0.0
     """Dropout rate of a model trained from scratch"""
 
-    def __post_init__(self) -> None:
-        if self.size in FORMER_SIZES:
-            raise InputError(
-                f"--model.size {self.size} is no longer there",
-                hint=f"Use --model.size {FORMER_SIZES[self.size]}, the default: its width does "
-                "not follow the corpus",
-            )
-        check_numbers(
-            self,
-            "model",
-            positive=("encoder_weight", "latent_weight"),
-            at_least_one=("decoder_layers", "head_layers", "title_weight"),
-            below_one=("dropout",),
-        )
-        check_choices(self, "model", size=tuple(SIZES))
+    def conflicts(self) -> None:
+        """Refuses a warm start that does not fit the network."""
         self._check_encoder()
         if self.warm_start == "learned":
             self.refuse_other_networks()
@@ -81,34 +85,10 @@ class ModelOptions:
                 "--model.warm_start spectral would overwrite --model.pretrained",
                 hint="Use --model.warm_start encodings, or drop --model.pretrained",
             )
-        if self.start != "spectral" and self.latent_weight != ModelOptions.latent_weight:
-            raise InputError(
-                f"--model.latent_weight {self.latent_weight} has no effect: it belongs to the "
-                f"spectral warm start, and this one is {self.start}",
-                hint="Omit it, or use --model.warm_start spectral",
-            )
         if self.prompt is not None:
-            if self.pretrained is None:
-                raise InputError(
-                    f"--model.prompt {self.prompt!r:.60} is read by a language model, and there is "
-                    "none",
-                    hint="Give --model.pretrained, or omit it",
-                )
             from dsi.prompt_template import check_prompt
 
             check_prompt(self.prompt)
-        if self.decoder_layers is not None and self.pretrained is None:
-            raise InputError(
-                f"--model.decoder_layers {self.decoder_layers} cuts a pretrained model, and there "
-                "is none",
-                hint="Give --model.pretrained, or choose a --model.size",
-            )
-        if self.head == "linear" and self.head_layers != 4:
-            raise InputError(
-                f"--model.head_layers {self.head_layers} has no effect while --model.head is "
-                "linear",
-                hint="Omit it, or use --model.head pawa",
-            )
         if self.head == "pawa" and self.start == "spectral":
             raise InputError(
                 "--model.head pawa is trained with the rest of a network, and a spectral warm "
@@ -117,19 +97,13 @@ class ModelOptions:
             )
 
     def _check_encoder(self) -> None:
-        """Refuses options that conflict with a pretrained encoder, or do nothing without one."""
+        """Refuses a warm start by a pretrained encoder without one, and another one with it."""
         if self.encoder is None:
             if self.warm_start == "encoder":
                 raise InputError(
                     "--model.warm_start encoder starts from the vectors of a pretrained encoder, "
                     "and there is none",
                     hint="Give --model.encoder, or use another --model.warm_start",
-                )
-            if self.encoder_weight != ModelOptions.encoder_weight:
-                raise InputError(
-                    f"--model.encoder_weight {self.encoder_weight} has no effect without "
-                    "--model.encoder",
-                    hint="Omit it, or give --model.encoder",
                 )
             return
         if self.warm_start not in ("auto", "encoder"):
@@ -138,22 +112,13 @@ class ModelOptions:
                 f"--model.encoder {self.encoder}",
                 hint="Omit one of them",
             )
-        for name in ("pretrained", "size", "dropout", "decoder_layers", "head"):
-            value = getattr(self, name)
-            if value != getattr(ModelOptions, name):
-                raise InputError(
-                    f"--model.{name} {value} and --model.encoder {self.encoder} both define the "
-                    "network",
-                    hint="Omit one of them",
-                )
 
     def refuse_other_networks(self) -> None:
         """Raises InputError if the options name another network than that of the identifiers."""
         for name in ("pretrained", "encoder", "size", "dropout"):
-            value = getattr(self, name)
-            if value != getattr(ModelOptions, name):
+            if name in given(self):
                 raise InputError(
-                    f"--model.{name} {value} defines the network, and learned identifiers "
+                    f"{self.written(name)} defines the network, and learned identifiers "
                     "bring the one that they were trained with (--model.warm_start learned)",
                     hint=f"Omit --model.{name}, or choose another --model.warm_start: "
                     "spectral, encodings or none",
@@ -172,18 +137,18 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class OptimizerOptions:
+class OptimizerOptions(Options, group="optimizer"):
     """How weights move."""
 
     name: Advanced[Literal["adamw", "adafactor"]] = "adamw"
     """Optimizer"""
-    lr: float = 3e-5
+    lr: Positive = 3e-5
     """Peak learning rate"""
-    backbone_lr_scale: Advanced[float | None] = None
+    backbone_lr_scale: Advanced[NotNegative | None] = None
     """Multiplier of the learning rate for everything except embeddings and output rows; 0 freezes
     it. Default: 0 after a spectral warm start with atomic identifiers, 1 with atomic identifiers
     and --model.encoder, 0.05 otherwise"""
-    layer_decay: Advanced[float] = 1.0
+    layer_decay: Advanced[PositiveShare] = 1.0
     """Layer-wise learning-rate decay, from the top of the encoder and of the decoder down"""
     freeze_encoder: bool | None = None
     """Freeze the encoder and the text embedding. Default: true with --model.encoder and no LoRA,
@@ -193,29 +158,21 @@ class OptimizerOptions:
     --model.encoder, all otherwise"""
     schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"] = "linear"
     """Learning-rate schedule after the warm-up"""
-    warmup: int = 20
+    warmup: Whole = 20
     """Warm-up steps"""
-    weight_decay: Advanced[float] = 0.0
+    weight_decay: Advanced[NotNegative] = 0.0
     """Decoupled weight decay"""
-    beta2: Advanced[float] = 0.99
+    beta2: Advanced[Rate] = 0.99
     """AdamW's beta2"""
-    clip: Advanced[float] = 1.0
+    clip: Advanced[NotNegative] = 1.0
     """Maximum gradient norm; 0 disables clipping"""
     rows: Advanced[Literal["all", "touched", "frozen"] | None] = None
     """Embedding rows that AdamW updates. touched: only rows in the batch; frozen: no identifier
     rows, so that documents with and without labeled queries stay comparable. Default: frozen for
     atomic identifiers with --model.encoder, all otherwise"""
 
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "optimizer",
-            positive=("lr",),
-            not_negative=("backbone_lr_scale", "warmup", "weight_decay", "clip"),
-            below_one=("beta2",),
-            share=("layer_decay",),
-        )
-        check_choices(self, "optimizer")
+    def conflicts(self) -> None:
+        """Refuses touched rows without AdamW."""
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
                 f"--optimizer.rows touched requires AdamW, and --optimizer.name is {self.name}",
@@ -224,98 +181,64 @@ class OptimizerOptions:
 
 
 @dataclass(frozen=True)
-class LoraOptions:
+class LoraOptions(Options, group="lora", switch="rank"):
     """Low-rank adapters (LoRA) instead of training the backbone."""
 
-    rank: int = 0
+    rank: Annotated[int, Range(ge=0, le=LARGEST_RANK)] = 0
     """Rank of the adapters; 0 disables LoRA. Adapters are merged into the weights at the end"""
-    alpha: Advanced[int | None] = None
+    alpha: Advanced[Count | None] = None
     """LoRA alpha; default: twice the rank"""
-    dropout: Advanced[float] = 0.0
+    dropout: Advanced[Rate] = 0.0
     """Dropout rate of the adapters' input"""
     targets: Advanced[list[str]] = field(default_factory=list)
     """Linear layers to adapt, such as q,v; default: all except the output layer"""
 
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "lora",
-            not_negative=("rank",),
-            at_least_one=("alpha",),
-            below_one=("dropout",),
-        )
-        if not self.rank and (self.alpha is not None or self.dropout or self.targets):
-            raise InputError(
-                "--lora is set, but --lora.rank is 0, which is no adapter",
-                hint="Give --lora.rank, for example 8",
-            )
-
 
 @dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(Options, group="loop"):
     """How long, how large, how precise, how safe."""
 
-    steps: int | None = None
+    steps: Whole | None = None
     """Optimizer steps of the network. Default: 0 where the network ranks without training (small
     model from scratch, --model.encoder), as long as no option of generator, mix, rehearsal,
     objectives, optimizer, lora or sam is set; 160 otherwise"""
-    batch: int | None = None
+    batch: Annotated[Count | None, Excludes("tokens", "both set the size of a batch")] = None
     """Examples per step, over all processes and accumulation steps; default: 512"""
-    tokens: Advanced[int | None] = None
+    tokens: Advanced[Count | None] = None
     """Maximum tokens per step, padding included; replaces --loop.batch"""
-    accumulation: int = 1
+    accumulation: Count = 1
     """Gradient accumulation: parts that a batch is split into"""
-    length_buckets: Advanced[int] = 4
+    length_buckets: Advanced[Count] = 4
     """Maximum number of length buckets per part of a batch; less padding, the same gradient"""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Numeric precision; auto is bf16 where the hardware supports it"""
-    label_smoothing: Advanced[float] = 0.0
+    label_smoothing: Advanced[Rate] = 0.0
     """Label smoothing over the identifier alphabet"""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time"""
     check_memory: Advanced[bool] = True
     """Refuse to start if the first step is estimated not to fit in memory"""
-    evaluate_every: int = 0
+    evaluate_every: Whole = 0
     """Steps between evaluations on the dev split; 0: four in total. The best weights are kept"""
-    evaluate_queries: Advanced[int] = 500
+    evaluate_queries: Advanced[Count] = 500
     """Maximum number of dev queries per evaluation"""
-    evaluate_documents: Advanced[int] = 0
+    evaluate_documents: Advanced[Whole] = 0
     """Documents whose text each evaluation uses as a query, to count memorized and forgotten
     ones"""
     track: Advanced[str | None] = None
     """Trackers to report to in addition to TensorBoard: wandb:PROJECT, trackio:PROJECT, or both
     separated by a comma"""
-    checkpoint_every: Advanced[int] = 0
+    checkpoint_every: Advanced[Whole] = 0
     """Steps between checkpoints; 0: eight in total"""
-    beams: int = 20
+    beams: Count = 20
     """Beam width, in evaluation and as the default of the index"""
     score: Advanced[Literal["auto", "model", "constrained"]] = "auto"
     """Codes in the softmax. model: the whole alphabet, as published; constrained: the allowed
     continuations of the prefix. auto is constrained if the network starts from document vectors,
     model otherwise"""
 
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "loop",
-            not_negative=("steps", "evaluate_every", "evaluate_documents", "checkpoint_every"),
-            at_least_one=(
-                "batch",
-                "tokens",
-                "accumulation",
-                "length_buckets",
-                "evaluate_queries",
-                "beams",
-            ),
-            below_one=("label_smoothing",),
-        )
-        check_choices(self, "loop")
-        if self.batch is not None and self.tokens is not None:
-            raise InputError(
-                f"--loop.batch {self.batch} and --loop.tokens {self.tokens} both set the "
-                "size of a batch",
-                hint="Omit one of them, or give it as null",
-            )
+    def conflicts(self) -> None:
+        """Refuses more parts than there are examples."""
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
                 f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
@@ -351,37 +274,21 @@ class LoopOptions:
 
 
 @dataclass(frozen=True)
-class SamOptions:
+class SamOptions(Options, group="sam", switch="rho"):
     """Sharpness-aware minimization: flat minima, in which less is forgotten."""
 
-    rho: float = 0.0
+    rho: NotNegative = 0.0
     """Radius of the perturbation; 0 disables SAM. Usual: 0.05, or 0.15 with --sam.adaptive"""
     adaptive: bool = False
     """Scale the perturbation by the size of each weight (ASAM)"""
-    every: Advanced[int] = 1
+    every: Advanced[Count] = 1
     """Apply SAM every N steps"""
-    fraction: Advanced[float] = 1.0
+    fraction: Advanced[PositiveShare] = 1.0
     """Fraction of the batch used for the perturbation; smaller is faster"""
     weights: Advanced[Literal["all", "rows", "backbone", "encoder", "decoder", "norms"]] = "all"
     """Weights to perturb. rows: embeddings and output rows; backbone: everything else"""
     perturbation: Advanced[Literal["global", "process"]] = "global"
     """One perturbation for all processes, or one per process (m-sharpness)"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "sam",
-            not_negative=("rho",),
-            at_least_one=("every",),
-            share=("fraction",),
-        )
-        check_choices(self, "sam")
-        for entry in fields(self):
-            if not self.rho and getattr(self, entry.name) != entry.default:
-                raise InputError(
-                    f"--sam.{entry.name} has no effect while --sam.rho is 0",
-                    hint="Give --sam.rho 0.05, or 0.15 with --sam.adaptive",
-                )
 
     def applies_at(self, step: int) -> bool:
         """Whether SAM perturbs in step `step` (from 0)."""

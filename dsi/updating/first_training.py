@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from data_prep.checks import stored_options
 from data_prep.errors import InputError
 from data_prep.former_names import with_current_names
 from dsi.backbone import FORMER_SIZES
@@ -31,7 +32,8 @@ def training_options(manifest: Manifest) -> TrainingOptions:
             "this version does not say how it was trained",
             hint="Train the index again with dsi train",
         )
-    return from_dict(TrainingOptions, _current(stored))
+    with stored_options():
+        return from_dict(TrainingOptions, _current(stored))
 
 
 def _current(stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ def inherited_terms(training: TrainingOptions, main: Objective | None) -> list[O
     options = training.objectives
     without_teacher = replace(
         options,
-        **{name: replace(getattr(options, name), weight=0.0) for name in TEACHER_TERMS},
+        **{name: type(getattr(options, name))() for name in TEACHER_TERMS},
         teacher=type(options.teacher)(),
         # These terms alone do not train identifiers.
         cross_entropy=replace(

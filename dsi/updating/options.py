@@ -5,152 +5,130 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from data_prep.checks import check_choices, check_numbers
+from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
-from data_prep.marks import Advanced, Names
+from data_prep.marks import (
+    Advanced,
+    Count,
+    Names,
+    NotNegative,
+    Open,
+    Positive,
+    PositiveShare,
+    Range,
+    Rank,
+    Rate,
+    Seed,
+)
 
 GeneratorName = Annotated[str, Names(lambda: ("auto", *GENERATORS))]
 
 
 @dataclass(frozen=True)
-class InstantOptions:
+class InstantOptions(Options, group="instant"):
     """How the row of a new document is solved for."""
 
     solver: Advanced[Literal["lbfgs", "closed"]] = "lbfgs"
     """lbfgs: minimize the objective; closed: solve its least-squares form"""
-    lam: Advanced[float] = 0.5
+    lam: Advanced[Open] = 0.5
     """Weight of the new-document loss; the old-document loss gets the rest"""
     margin_new: Advanced[float] = 1.0
     """Margin by which a new document must win its own queries, in logits"""
     margin_old: Advanced[float] = 1.0
     """Margin by which a new document must lose the queries of others, in logits"""
-    l2: Advanced[float] = 1.0
+    l2: Advanced[Positive] = 1.0
     """L2 penalty on the distance from the anchor"""
     anchor: Advanced[Literal["start", "zero"]] = "start"
     """Anchor of the L2 penalty: the initial row, or zero (as in the paper)"""
-    queries: Advanced[int] = 15
+    queries: Advanced[Count] = 15
     """Maximum queries averaged per document"""
-    competitors: Advanced[int] = 200
+    competitors: Advanced[Count] = 200
     """Old documents in the objective at a time"""
-    iterations: Advanced[int] = 30
+    iterations: Advanced[Count] = 30
     """Maximum L-BFGS iterations"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "instant",
-            positive=("l2",),
-            at_least_one=("queries", "competitors", "iterations"),
-        )
-        check_choices(self, "instant")
-        if not 0 < self.lam < 1:
-            raise InputError(f"--instant.lam {self.lam} is not between 0 and 1")
 
 
 @dataclass(frozen=True)
-class EditOptions:
+class EditOptions(Options, group="edit"):
     """How the edit of the decoder is solved for."""
 
-    queries: Advanced[int] = 15
+    queries: Advanced[Count] = 15
     """Maximum queries per new document"""
-    lam: Advanced[float | None] = None
+    lam: Advanced[Positive | None] = None
     """Weight of old documents' keys; default: the lowest of 1, 10, ..., 10,000 that keeps the probe
     queries within --edit.tolerance"""
-    tolerance: Advanced[float] = 0.5
+    tolerance: Advanced[NotNegative] = 0.5
     """Points of Hits@10 that the edit may cost on the probe queries, where the weight is chosen"""
-    steps: Advanced[int] = 30
+    steps: Advanced[Count] = 30
     """Maximum steps of the search for a wanted output"""
-    rate: Advanced[float] = 0.5
+    rate: Advanced[Positive] = 0.5
     """First learning rate of that search, relative to the size of the state"""
-    distance: Advanced[float] = 0.2
+    distance: Advanced[NotNegative] = 0.2
     """Weight of the relative size of the change of the output"""
-    enough: Advanced[float] = 0.9
+    enough: Advanced[Open] = 0.9
     """Probability of the code at which the search stops"""
     rows: Advanced[bool] = True
     """First solve for the rows of codes that only new documents have, as instant does"""
-    samples: Advanced[int] = 20000
+    samples: Advanced[Count] = 20000
     """Maximum old queries whose keys are read, once per index"""
 
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "edit",
-            positive=("lam", "rate"),
-            not_negative=("tolerance", "distance"),
-            at_least_one=("queries", "steps", "samples"),
-        )
-        if not 0 < self.enough < 1:
-            raise InputError(f"--edit.enough {self.enough} is not between 0 and 1")
-
 
 @dataclass(frozen=True)
-class EwcOptions:
+class EwcOptions(Options, group="ewc"):
     """How weights are held."""
 
-    weight: Advanced[float] = 1000.0
+    weight: Advanced[NotNegative] = 1000.0
     """Weight of the EWC penalty"""
-    samples: Advanced[int] = 64
+    samples: Advanced[Count] = 64
     """Old examples to estimate the Fisher information on"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "ewc", not_negative=("weight",), at_least_one=("samples",))
-
 
 @dataclass(frozen=True)
-class RankOneOptions:
+class RankOneOptions(Options, group="rank1"):
     """How moves along the mean gradient are held."""
 
-    weight: Advanced[float] = 1000.0
+    weight: Advanced[NotNegative] = 1000.0
     """Weight of the penalty"""
-    samples: Advanced[int] = 64
+    samples: Advanced[Count] = 64
     """Old examples to estimate the mean gradient on"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "rank1", not_negative=("weight",), at_least_one=("samples",))
-
 
 @dataclass(frozen=True)
-class MarginOptions:
+class MarginOptions(Options, group="margin"):
     """How the pattern of states is kept."""
 
-    weight: Advanced[float] = 1.0
+    weight: Advanced[NotNegative] = 1.0
     """Weight of the threshold-margin loss (GeRe: 100, for language models)"""
-    samples: Advanced[int] = 256
+    samples: Advanced[Count] = 256
     """Old queries whose hidden states are kept"""
-    batch: Advanced[int] = 64
+    batch: Advanced[Count] = 64
     """Old queries per step"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "margin", not_negative=("weight",), at_least_one=("samples", "batch"))
-
 
 @dataclass(frozen=True)
-class BatchSoftmaxOptions:
+class BatchSoftmaxOptions(Options, group="batch_softmax"):
     """How sharp the softmax over the batch is."""
 
-    temperature: Advanced[float] = 0.09
+    temperature: Advanced[Positive] = 0.09
     """Temperature of the cosine similarities"""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, "batch_softmax", positive=("temperature",))
 
 
 @dataclass(frozen=True)
-class DistillOptions:
+class DistillOptions(Options, group="distill"):
     """How the version before is kept to."""
 
-    kl: Advanced[float] = 1.0
+    kl: Advanced[NotNegative] = 1.0
     """Weight of the KL divergence from the previous version"""
-    pcd: Advanced[float] = 0.0
+    pcd: Advanced[NotNegative] = 0.0
     """Weight of the squared difference of logits (HPCR: 0.1)"""
-    scd: Advanced[float] = 0.0
+    scd: Advanced[NotNegative] = 0.0
     """Weight of the cross-entropy of similarities between examples (HPCR: 0.5)"""
-    temperature: Advanced[float] = 0.09
+    temperature: Advanced[Positive] = 0.09
     """Temperature of the cosine similarities"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "distill", not_negative=("kl", "pcd", "scd"), positive=("temperature",))
+    def conflicts(self) -> None:
+        """Refuses a distillation of nothing."""
         if not (self.kl or self.pcd or self.scd):
             raise InputError(
                 "--distill.kl, --distill.pcd and --distill.scd are all 0",
@@ -159,132 +137,107 @@ class DistillOptions:
 
 
 @dataclass(frozen=True)
-class SamStrategyOptions:
+class SamStrategyOptions(Options, group="sam"):
     """How far the worst point nearby is looked for."""
 
-    rho: Advanced[float] = 0.05
+    rho: Advanced[Positive] = 0.05
     """Radius of the perturbation; 0.15 is usual with --sam.adaptive"""
     adaptive: Advanced[bool] = False
     """Scale the perturbation by the size of each weight (ASAM)"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "sam", positive=("rho",))
-
 
 @dataclass(frozen=True)
-class WarmUpOptions:
+class WarmUpOptions(Options, group="warm_up"):
     """How long new documents take to reach their share."""
 
-    part: Advanced[float] = 0.5
+    part: Advanced[PositiveShare] = 0.5
     """Part of the steps over which the share of new documents rises"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "warm_up", share=("part",))
-
 
 @dataclass(frozen=True)
-class AdapterOptions:
+class AdapterOptions(Options, group="lora"):
     """The low-rank adapter of an update."""
 
-    rank: Advanced[int | None] = None
+    rank: Advanced[Rank | None] = None
     """Rank of the adapter; default: that of the first training, or 8"""
-    alpha: Advanced[int | None] = None
+    alpha: Advanced[Count | None] = None
     """LoRA alpha; default: twice the rank"""
-    dropout: Advanced[float] = 0.0
+    dropout: Advanced[Rate] = 0.0
     """Dropout rate of the adapter's input"""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, "lora", at_least_one=("rank", "alpha"), below_one=("dropout",))
 
 
 @dataclass(frozen=True)
-class InterpolationOptions:
+class InterpolationOptions(Options, group="i_lora"):
     """The slow adapter beside the fast one."""
 
-    rate: Advanced[float] = 0.99
+    rate: Advanced[Rate] = 0.99
     """Decay of the slow adapter's moving average (the authors' code: 0.25)"""
-    weight: Advanced[float] = 1.0
+    weight: Advanced[NotNegative] = 1.0
     """Weight of the distance between the two adapters' states"""
     target: Advanced[Literal["slow", "larger"]] = "slow"
     """States to stay close to: those of the slow adapter, or the larger of both"""
     merge: Advanced[Literal["fast", "slow"]] = "fast"
     """Adapter to merge into the weights at the end"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "i_lora", not_negative=("weight",), below_one=("rate",))
-        check_choices(self, "i_lora")
-
 
 @dataclass(frozen=True)
-class RegLoraOptions:
+class RegLoraOptions(Options, group="reglora"):
     """How adapters keep off what earlier ones moved."""
 
-    weight: Advanced[float] = 2500.0
+    weight: Advanced[NotNegative] = 2500.0
     """Weight of the regularizer"""
-    share: Advanced[float] = 0.02
+    share: Advanced[PositiveShare] = 0.02
     """Share of entries per layer that an update marks as important"""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, "reglora", not_negative=("weight",), share=("share",))
 
 
 @dataclass(frozen=True)
-class LocasOptions:
+class LocasOptions(Options, group="locas"):
     """The side memories of an update."""
 
-    units: Advanced[int] = 16
+    units: Advanced[Count] = 16
     """Hidden units per side memory"""
     end: Advanced[Literal["merge", "drop"]] = "merge"
     """Merge the side memories into the network at the end, or drop them"""
 
-    def __post_init__(self) -> None:
-        check_numbers(self, "locas", at_least_one=("units",))
-        check_choices(self, "locas")
-
 
 @dataclass(frozen=True)
-class ViewBatchOptions:
+class ViewBatchOptions(Options, group="view_batch"):
     """How documents come in views."""
 
-    views: Advanced[int] = 4
+    views: Advanced[Annotated[int, Range(ge=2)]] = 4
     """Examples of a document per batch"""
-    weight: Advanced[float] = 1.0
+    weight: Advanced[NotNegative] = 1.0
     """Weight of the divergence between views; 0 disables it"""
-
-    def __post_init__(self) -> None:
-        check_numbers(self, "view_batch", not_negative=("weight",))
-        if self.views < 2:
-            raise InputError(f"--view_batch.views {self.views} is less than 2")
 
 
 @dataclass(frozen=True)
-class UpdateOptions:
+class UpdateOptions(Options):
     """How new documents enter an index. None stands for what the index was trained with."""
 
     strategy: str = "auto"
     """Combine strategies with +, as in generative+ewc (docs/updating.md). auto: append if the
     network was not trained or its output rows are frozen, generative+ewc otherwise"""
-    ratio: float = 2.0
+    ratio: NotNegative = 2.0
     """Document texts per query in training (r of DSI++); 0 for none"""
-    new_share: float | None = None
+    new_share: PositiveShare | None = None
     """Share of examples from new documents; default: their share of all documents"""
-    steps: int | None = None
+    steps: Count | None = None
     """Optimizer steps; default: a tenth of the first training"""
-    batch: int | None = None
+    batch: Count | None = None
     """Examples per step; default: as in the first training"""
-    lr: float | None = None
+    lr: Positive | None = None
     """Peak learning rate; default: as in the first training"""
     generator: GeneratorName = "auto"
     """Pseudo-query generator for new documents; auto is that of the old ones"""
-    per_doc: int | None = None
+    per_doc: Count | None = None
     """Pseudo-queries per document; default: as many as the old ones have"""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed"""
-    warn_loss: float = 1.0
+    warn_loss: NotNegative = 1.0
     """Warn if Hits@10 on the probe queries falls by more than this many points"""
-    refuse_loss: float | None = None
+    refuse_loss: NotNegative | None = None
     """Refuse the update if Hits@10 on the probe queries falls by this many points"""
-    probe_queries: Advanced[int] = 500
+    probe_queries: Advanced[Count] = 500
     """Maximum number of probe queries"""
     instant: Advanced[InstantOptions] = field(default_factory=InstantOptions)
     """Strategy instant"""
@@ -314,13 +267,3 @@ class UpdateOptions:
     """Strategy reglora"""
     locas: Advanced[LocasOptions] = field(default_factory=LocasOptions)
     """Strategy locas"""
-
-    def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            positive=("lr",),
-            not_negative=("ratio", "seed", "warn_loss", "refuse_loss"),
-            at_least_one=("steps", "batch", "per_doc", "probe_queries"),
-            share=("new_share",),
-        )
-        check_choices(self, generator=("auto", *GENERATORS))

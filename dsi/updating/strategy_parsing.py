@@ -7,6 +7,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+from data_prep.checks import refuse_unread
 from data_prep.errors import InputError
 from dsi.indexing.assembly import optimizer_of
 from dsi.indexing.options import TrainingOptions
@@ -44,23 +45,18 @@ def refuse_unused(options: UpdateOptions) -> None:
     auto = options.strategy == AUTO
     strategies = parse_strategies(TRAINING if auto else options.strategy)
     read = {group for strategy in strategies for group in strategy.reads}
-    default = UpdateOptions()
     for strategy in [] if auto else strategies:
-        for name in sorted(strategy.ignores):
-            value = getattr(options, name)
-            if value != getattr(default, name):
-                raise InputError(
-                    f"--{name} {value} has no effect with --strategy {strategy.name}",
-                    hint="Omit it, or use another strategy",
-                )
+        why = f"with --strategy {strategy.name}"
+        refuse_unread(options, strategy.ignores, why, hint="Omit it, or use another strategy")
     for group in sorted({group for name in STRATEGIES for group in STRATEGIES[name].reads} - read):
-        if getattr(options, group) != getattr(default, group):
-            readers = [name for name in STRATEGIES if group in STRATEGIES[name].reads]
-            readers.sort(key=lambda name: len(STRATEGIES[name].reads))
-            raise InputError(
-                f"--{group}.* has no effect without the strategy {' or '.join(readers)}",
-                hint=f"Write --strategy {_with(strategies, readers[0])}, or omit them",
-            )
+        readers = [name for name in STRATEGIES if group in STRATEGIES[name].reads]
+        readers.sort(key=lambda name: len(STRATEGIES[name].reads))
+        refuse_unread(
+            options,
+            [group],
+            f"without the strategy {' or '.join(readers)}",
+            hint=f"Write --strategy {_with(strategies, readers[0])}, or omit them",
+        )
 
 
 def _with(strategies: Sequence[Strategy], name: str) -> str:

@@ -185,7 +185,7 @@ def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):
         ([str(folder / "empty.trec"), dataset], "the run file is empty"),
         ([dataset, dataset], "not an index"),
         ([index, index], "no dataset here"),
-        ([index, dataset, "--beams", "0"], "at least 1"),
+        ([index, dataset, "--beams", "0"], "--beams 0 is less than 1"),
         ([index, dataset, "--run", str(folder)], "this is a folder"),
     ]:
         assert cli.main(["evaluate", *words]) == 2

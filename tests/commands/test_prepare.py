@@ -101,8 +101,12 @@ def test_a_failure_leaves_what_was_there(table, tmp_path):
         (["ZOO"], "no column for the document id; there are: 'key', 'title', 'body'"),
         (["ZOO", "--id-column", "nope"], "no column 'nope'; there are: 'key', 'title', 'body'"),
         (["ZOO", "--id-column", "key", "--encoding", "klingon"], "unknown encoding 'klingon'"),
-        (["ZOO", "--id-column", "key", "--subset", "x"], "--subset has no effect for a table"),
-        (["ZOO", "--id-column", "key", "--test-share", "1.5"], "leave no training queries"),
+        (["ZOO", "--id-column", "key", "--subset", "x"], "--subset x has no effect for a table"),
+        (
+            ["ZOO", "--id-column", "key", "--dev-share", "0.5", "--test-share", "0.5"],
+            "leave no training queries",
+        ),
+        (["ZOO", "--test-share", "1.5"], "--test_share 1.5 is not at least 0 and below 1"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, words, message):

@@ -113,7 +113,10 @@ def test_without_the_constraint_documents_have_the_same_scores_and_may_be_missed
     ("options", "told"),
     [
         ({"score": "constrained"}, "--constraint false.*Give --score model"),
-        ({"guidance": GuidanceOptions(starts=2)}, r"--guidance.*--constraint false"),
+        (
+            {"guidance": GuidanceOptions(starts=2)},
+            r"--guidance.* has no effect while --constraint is false",
+        ),
     ],
 )
 def test_what_needs_the_constraint_is_refused_without(options, told, index):

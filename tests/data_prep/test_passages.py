@@ -60,7 +60,7 @@ def test_a_dataset_of_whole_documents_says_nothing_of_passages(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overlap": 2}, "--overlap has no effect without --passages"),
+        ({"overlap": 2}, "--overlap 2 has no effect without --passages"),
         ({"passages": 2, "overlap": 2}, "--overlap 2 is not less than --passages 2"),
         ({"passages": 0}, "--passages 0 is less than 1"),
     ],

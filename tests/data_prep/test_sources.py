@@ -51,7 +51,7 @@ class TestBeir:
         assert list(source.qrels()) == [Qrel("q1", "d2", 2, "dev"), Qrel("q1", "d1", 1, "test")]
 
     def test_an_option_that_means_nothing_is_refused(self, beir):
-        with pytest.raises(InputError, match="--id-column has no effect for a BEIR folder"):
+        with pytest.raises(InputError, match="--id_column x has no effect for a BEIR folder"):
             detect(str(beir), SourceOptions(id_column="x"))
 
     def test_a_broken_line_is_named(self, beir):
@@ -313,7 +313,7 @@ class TestHuggingFace:
         )
         read = detect(f"hf:{tmp_path}").documents()
         assert [document.doc_id for document in read] == ["d1", "d2"]
-        with pytest.raises(InputError, match="--documents-split has no effect for a dataset"):
+        with pytest.raises(InputError, match="--documents_split train has no effect for a dataset"):
             detect(f"hf:{tmp_path}", SourceOptions(documents_split="train"))
 
     def test_of_several_splits_one_is_to_be_named(self, tmp_path):

@@ -259,7 +259,11 @@ def test_the_kind_learns_from_pseudo_queries_and_goes_on():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"width": 0}, "width is 0"), ({"lr": 0.0}, "lr is 0"), ({"codes": -1.0}, "codes is -1")],
+    [
+        ({"width": 0}, "--learned.width 0 is less than 1"),
+        ({"lr": 0.0}, "--learned.lr 0.0 is not above 0"),
+        ({"codes": -1.0}, "--learned.codes -1.0 is negative"),
+    ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):

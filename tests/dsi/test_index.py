@@ -334,7 +334,7 @@ def test_a_bad_file_of_queries_is_told_in_one_line(saved, tmp_path, capsys, cont
         ([""], "QUERY: query 1 is empty"),
         (["a", " "], "QUERY: query 2 is empty"),
         (["a\udcff"], "is not valid UTF-8"),
-        (["a", "--k", "0"], "--k: cannot show 0 documents"),
+        (["a", "--k", "0"], "--k 0 is less than 1"),
         (["a", "--k", "5", "--beams", "4"], "--beams: 4 beams cannot find 5 documents"),
         (["a", "--device", "gpu"], "cannot use the device 'gpu'"),
         (["--queries", "nowhere.tsv"], "nowhere.tsv: no such file"),

@@ -38,7 +38,8 @@ def add_adapters(
         encoder: Whether the encoder's layers get adapters too.
 
     Raises:
-        InputError: peft is not installed, or no layer has a requested name.
+        InputError: peft is not installed, no layer has a requested name, or the rank is higher than
+            that of any adapted matrix.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -48,6 +49,7 @@ def add_adapters(
             hint="pip install 'dsi-toolkit[peft]', or omit the option",
         ) from None
     targets = _targets(model, options.targets, encoder)
+    _check_rank(model, targets, options.rank)
     config = LoraConfig(
         r=options.rank,
         lora_alpha=2 * options.rank if options.alpha is None else options.alpha,
@@ -57,6 +59,16 @@ def add_adapters(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model)
+
+
+def _check_rank(model: PreTrainedModel, targets: Sequence[str], rank: int) -> None:
+    shapes = [getattr(model.get_submodule(name), "weight").shape for name in targets]  # noqa: B009
+    highest = max((min(shape) for shape in shapes), default=rank)
+    if rank > highest:
+        raise InputError(
+            f"--lora.rank {rank} is higher than the rank of any matrix that would be adapted",
+            hint=f"Give at most {highest}",
+        )
 
 
 def merge_adapters(model: PreTrainedModel) -> None:

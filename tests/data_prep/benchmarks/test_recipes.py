@@ -273,7 +273,7 @@ def test_every_recipe_is_told_and_has_a_size():
 
 
 def test_options_of_other_sources_are_refused():
-    with pytest.raises(InputError, match="--text-column has no effect"):
+    with pytest.raises(InputError, match="--text_column x has no effect"):
         detect("nq320k", SourceOptions(text_column="x"))
 
 

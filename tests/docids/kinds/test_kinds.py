@@ -170,7 +170,7 @@ def test_a_reserve_changes_no_identifier_and_keeps_the_alphabet(kind, options):
 def test_a_reserve_that_nothing_would_use_is_refused(kind, changes, message):
     with pytest.raises(InputError, match=message):
         KindOptions(**{"reserve": 5, **changes}).of_kind(kind)
-    with pytest.raises(InputError, match="--reserve has no effect with --docids FOLDER"):
+    with pytest.raises(InputError, match="--reserve 5 has no effect with --docids FOLDER"):
         KindOptions(reserve=5).refuse_unused(None, "--docids FOLDER")
 
 

@@ -271,9 +271,9 @@ def test_places_among_equals():
     ("options", "message"),
     [
         ({"codebook": 100}, "power of 2"),
-        ({"levels": 0}, "levels is 0"),
+        ({"levels": 0}, "--levels 0 is less than 1"),
         ({"collisions": "both"}, "Choose from"),
-        ({"least_use": 2}, "a number from 0 to 1"),
+        ({"least_use": 2}, "--least_use 2 is not at least 0 and at most 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -134,10 +134,10 @@ def test_urls_are_looked_for_in_their_column_then_ids_then_titles():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("title", {"max_tokens": 1}, "max_tokens is 1"),
+        ("title", {"max_tokens": 1}, "--max_tokens 1 is less than 2"),
         ("title", {"collisions": "ignore"}, "Choose from: extend, share"),
-        ("keywords", {"count": 0}, "count is 0"),
-        ("description", {"candidates": 0}, "candidates is 0"),
+        ("keywords", {"count": 0}, "--keywords.count 0 is less than 1"),
+        ("description", {"candidates": 0}, "--description.candidates 0 is less than 1"),
         ("url", {"column": "text"}, "Choose from: auto, url, doc_id, title"),
     ],
 )

@@ -273,7 +273,7 @@ def test_options_become_terms_with_their_weights_and_knobs():
             cross_entropy=CrossEntropyOptions(0.5),
             r_drop=RDropOptions(0.15),
             prefix_margin=PrefixMarginOptions(0.3),
-            rank=RankOptions(0.2, "listmle", 2.0),
+            rank=RankOptions(0.2, "margin", 2.0),
             distillation=DistillationOptions(0.7, "all"),
         ),
         label_smoothing=0.1,
@@ -288,7 +288,10 @@ def test_options_become_terms_with_their_weights_and_knobs():
     }
     by_name = {term.name: vars(term) for term in terms}
     assert by_name["cross_entropy"]["label_smoothing"] == 0.1
-    assert (by_name["rank"]["form"], by_name["rank"]["margin"]) == ("listmle", 2.0)
+    assert (by_name["rank"]["form"], by_name["rank"]["margin"]) == ("margin", 2.0)
+    listwise = ObjectiveOptions(rank=RankOptions(0.2, "listmle"))
+    _, rank = make_objectives(listwise, teacher_scores=TEACHER_SCORES)
+    assert rank.form == "listmle"
     assert by_name["distillation"]["over"] == "all"
     assert set(ObjectiveOptions().weights) == set(OBJECTIVES), "a group of options for each term"
     (alone,) = make_objectives(ObjectiveOptions())
@@ -298,19 +301,44 @@ def test_options_become_terms_with_their_weights_and_knobs():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"rank": RankOptions(-1.0)}, r"--objectives\.rank\.weight -1\.0 is negative"),
-        ({"rank": RankOptions(1.0, "pairs")}, r"--objectives\.rank\.form 'pairs' is unknown"),
-        ({"rank": RankOptions(1.0, margin=math.nan)}, r"rank\.margin nan is not a finite number"),
-        ({"distillation": DistillationOptions(1.0, "some")}, r"distillation\.over 'some'"),
-        ({"cross_entropy": CrossEntropyOptions(0.0)}, r"every term .* has weight 0"),
-        ({"teacher": TeacherOptions(candidates=3)}, r"no term asks the teacher"),
-        ({"teacher": TeacherOptions(kind="oracle")}, r"teacher\.kind 'oracle' is unknown"),
-        ({"teacher": TeacherOptions(kind="embeddings")}, r"embeddings needs a model"),
-        ({"teacher": TeacherOptions(model="x")}, r"bm25 takes no model"),
-        ({"teacher": TeacherOptions(candidates=0)}, r"teacher\.candidates 0"),
-        ({"teacher": TeacherOptions(temperature=0.0)}, r"teacher\.temperature 0\.0"),
+        (lambda: {"rank": RankOptions(-1.0)}, r"--objectives\.rank\.weight -1\.0 is negative"),
+        (
+            lambda: {"rank": RankOptions(1.0, "pairs")},
+            r"--objectives\.rank\.form 'pairs' is unknown",
+        ),
+        (
+            lambda: {"rank": RankOptions(1.0, margin=math.nan)},
+            r"rank\.margin nan is not a finite number",
+        ),
+        (lambda: {"distillation": DistillationOptions(1.0, "some")}, r"distillation\.over 'some'"),
+        (
+            lambda: {"rank": RankOptions(form="listmle")},
+            r"rank\.form listmle has no effect while --objectives\.rank\.weight is 0\.0",
+        ),
+        (
+            lambda: {"rank": RankOptions(1.0, "listmle", 2.0)},
+            r"rank\.margin 2\.0 has no effect while --objectives\.rank\.form is listmle",
+        ),
+        (
+            lambda: {"rank": RankOptions(1.0), "teacher": TeacherOptions(temperature=2.0)},
+            r"temperature 2\.0 has no effect .* one of prefix_margin, distillation a weight",
+        ),
+        (lambda: {"distillation": DistillationOptions(over="all")}, r"over all has no effect"),
+        (lambda: {"cross_entropy": CrossEntropyOptions(0.0)}, r"every term .* has weight 0"),
+        (
+            lambda: {"teacher": TeacherOptions(candidates=3)},
+            r"candidates 3 has no effect without a term",
+        ),
+        (lambda: {"teacher": TeacherOptions(kind="oracle")}, r"teacher\.kind 'oracle' is unknown"),
+        (lambda: {"teacher": TeacherOptions(kind="embeddings")}, r"embeddings needs a model"),
+        (
+            lambda: {"teacher": TeacherOptions(model="x")},
+            r"model x has no effect while --objectives\.teacher\.kind is bm25",
+        ),
+        (lambda: {"teacher": TeacherOptions(candidates=0)}, r"teacher\.candidates 0"),
+        (lambda: {"teacher": TeacherOptions(temperature=0.0)}, r"teacher\.temperature 0\.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(changes, told):
     with pytest.raises(InputError, match=told):
-        ObjectiveOptions(**changes)
+        ObjectiveOptions(**changes())

@@ -398,7 +398,7 @@ def test_who_goes_away_leaves_room_for_others():
         (lambda: Limits(k=0), "--limits.k 0"),
         (lambda: Limits(seconds=0), "--limits.seconds 0"),
         (lambda: BatchOptions(wait=-1), "--batch.wait -1"),
-        (lambda: ServerOptions(port=70_000), "no port 70000"),
+        (lambda: ServerOptions(port=70_000), "--port 70000 is not at least 0 and at most 65535"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, told):

@@ -201,7 +201,7 @@ def test_own_tokens_that_cannot_be_are_told_in_one_line(checkpoint, texts, corpo
     refused("warm_start tokens starts from", model__warm_start="tokens", title=TextOptions())
     pair = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
     refused("it is an encoder-decoder", pair)
-    with pytest.raises(InputError, match="vocabulary is 9"):
+    with pytest.raises(InputError, match="vocabulary 9 has no effect while --tokens is model"):
         TextOptions(tokens="model", vocabulary=9)
     # A vocabulary that changed since the identifiers were assigned.
     train_index(corpora["old"], tmp_path / "made", options(checkpoint, **own))

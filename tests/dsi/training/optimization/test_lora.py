@@ -93,6 +93,14 @@ def test_names_that_no_layer_has_and_a_missing_package_are_told(monkeypatch):
         add_adapters(model(), LoraOptions(rank=1), seed=0)
 
 
+def test_a_rank_above_that_of_every_matrix_is_refused_before_any_adapter_is_made():
+    network = model()
+    for rank in (257, 10_000):
+        with pytest.raises(InputError, match=rf"--lora\.rank {rank} is higher .* at most 256"):
+            add_adapters(network, LoraOptions(rank=rank), seed=0)
+    assert not any(is_adapter(name) for name, _ in network.named_parameters())
+
+
 def test_training_with_adapters_resumes_and_leaves_a_plain_index(dataset, tmp_path, monkeypatch):
     wanted = small.options(
         docids="semantic",

@@ -212,8 +212,8 @@ def test_names_of_weights_mean_what_they_say():
         ({"rho": 0.1, "fraction": 1.5}, "--sam.fraction 1.5"),
         ({"rho": 0.1, "weights": "some"}, "--sam.weights 'some'"),
         ({"rho": 0.1, "perturbation": "mine"}, "--sam.perturbation 'mine'"),
-        ({"adaptive": True}, "--sam.adaptive has no effect while --sam.rho is 0"),
-        ({"every": 2}, "--sam.every has no effect while --sam.rho is 0"),
+        ({"adaptive": True}, "--sam.adaptive true has no effect while --sam.rho is 0"),
+        ({"every": 2}, "--sam.every 2 has no effect while --sam.rho is 0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_option(values, named):
