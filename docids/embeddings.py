@@ -23,6 +23,7 @@ from docids.token_vectors import TokenEncoder
 
 MUVERA = "muvera:"
 """What `--embedding.model` begins with where token vectors are encoded."""
+_MUVERA = MuveraOptions()
 _TOGETHER = 1000
 """Texts whose token vectors are in memory at once."""
 _CHUNK = 20_000  # documents embedded at a time; bounds the working memory

@@ -367,7 +367,7 @@ def test_rqvae_refuses_what_does_not_fit():
         ({"codebook": 1}, "--rqvae.codebook 1 is less than 2"),
         ({"commitment": -1}, "--rqvae.commitment -1 is negative"),
         ({"collisions": "both"}, "Choose from: extend, share"),
-        ({"least_use": 2}, "--rqvae.least_use 2 is above 1"),
+        ({"least_use": 2}, "--rqvae.least_use 2 is not at least 0 and at most 1"),
     ):
         with pytest.raises(InputError, match=message):
             RqVaeOptions(**options)

@@ -174,13 +174,15 @@ def test_the_seed_decides_and_directions_are_stored():
 
 def test_sizes_and_vectors_that_do_not_fit_are_refused():
     for options, message in (
-        ({"bits": 11}, "--embedding.bits is 11"),
+        ({"bits": 11}, "--embedding.bits 11 is not at least 1 and at most 10"),
         ({"projection": 0}, "--embedding.projection 0 is less than 1"),
         ({"final": -1}, "--embedding.final -1 is negative"),
     ):
         with pytest.raises(InputError, match=message):
             MuveraOptions(**options)
-    with pytest.raises(InputError, match=r"--embedding.bits has no effect with --embedding.mod"):
+    with pytest.raises(
+        InputError, match=r"--embedding.bits \d+ has no effect with --embedding.mod"
+    ):
         EmbeddingOptions(bits=3)
     muvera = Muvera.draw(WIDTH, MuveraOptions(bits=1), 0)
     with pytest.raises(InputError, match="2 dimensions, and the encoding reads 6"):
