@@ -145,7 +145,8 @@ def test_headings_are_what_people_look_for():
 def test_choices_are_printed_by_the_type():
     page = arguments("train").help(everything=True)
     for line in (
-        "--docids {atomic,description,keywords,learned,naive,pq,random,rq,rqvae,semantic,title,url}",
+        "--docids {atomic,description,keywords,learned,naive,pq,random,rq,rqvae,semantic,title,"
+        "url}",
         "--optimizer.schedule {linear,cosine,constant,inverse-sqrt}",
         "--sam.weights {all,rows,backbone,encoder,decoder,norms}",
     ):
