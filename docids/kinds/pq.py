@@ -13,6 +13,9 @@ from docids.kinds.base import KINDS
 from docids.kinds.clustering import one_thread
 from docids.kinds.quantization import QuantizationOptions, Quantized, training_points
 
+_ITERATIONS_IN_TURN = 4
+"""k-means iterations after each change of an optimized rotation."""
+
 
 @dataclass(frozen=True)
 class ProductOptions(QuantizationOptions):
@@ -51,20 +54,22 @@ class ProductQuantization(Quantized):
         rotation = np.linalg.qr(drawn)[0].astype(np.float32)
         if options.rotation == "random":
             return rotation
-        import faiss
-
-        points = training_points(vectors @ rotation, size, seed)
-        optimized = faiss.OPQMatrix(dimensions, options.levels)
-        # Without a quantizer of its own, it would optimize for codebooks of 256 codes.
-        own = self.quantizer(dimensions, options.levels, size.bit_length() - 1)
-        own.cp.min_points_per_centroid = 1
-        optimized.pq = own
-        optimized.max_train_points = len(points)
-        optimized.niter = options.iterations
+        points = training_points(vectors, size, seed)
+        quantizer = self.quantizer(dimensions, options.levels, size.bit_length() - 1)
+        quantizer.cp.min_points_per_centroid = 1
+        quantizer.cp.niter = options.iterations
+        # The codebooks and the rotation take turns, as in faiss.OPQMatrix, which aborts the process
+        # where vectors fill only a subspace, as those of a small corpus do.
         with one_thread():
-            optimized.train(np.ascontiguousarray(points))
-        matrix = faiss.vector_to_array(optimized.A).reshape(dimensions, dimensions)
-        return np.ascontiguousarray(rotation @ matrix.T)
+            for _ in range(options.iterations):
+                rotated = np.ascontiguousarray(points @ rotation)
+                quantizer.train(rotated)
+                decoded = quantizer.decode(quantizer.compute_codes(rotated))
+                left, _, right = np.linalg.svd((points.T @ decoded).astype(np.float64))
+                rotation = (left @ right).astype(np.float32)
+                quantizer.train_type = quantizer.Train_hot_start
+                quantizer.cp.niter = _ITERATIONS_IN_TURN
+        return rotation
 
     def codebooks(self, quantizer: Any) -> Any:
         """Returns the vector that holds the codebooks."""

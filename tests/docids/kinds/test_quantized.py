@@ -253,6 +253,13 @@ def test_an_optimized_rotation_is_orthogonal_and_quantizes_better():
     assert errors["opq"] < 0.9 * errors["random"]
 
 
+def test_an_optimized_rotation_of_vectors_that_fill_a_subspace():
+    vectors = np.zeros((48, 12), np.float32)
+    vectors[:, :3] = np.random.default_rng(0).normal(size=(48, 3))
+    matrix = build("pq", vectors, codebook=16, rotation="opq").extras["rotation"]
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(12), atol=1e-4)
+
+
 def test_an_optimized_rotation_codes_documents_alike_when_they_are_added(tmp_path):
     _, vectors = clustered(100, groups=16)
     built = build("pq", vectors, codebook=8, rotation="opq")
