@@ -777,3 +777,51 @@ def updating_semantic_all_weights() -> Table:
         "generative@ratio=32,generative+sam@ratio=32,reindex,reindex+sam,finetune,episodic",
         "finetune+ewc,finetune+locas,finetune+reglora",
     )
+
+
+@table
+def kills() -> Table:
+    """Counts of killed commands; see tests/campaigns/kills.py."""
+    counted = ("kills", "answers as before", "answers as after", "missing until run again")
+    counted = (*counted, "bit-equal ends", "wrong")
+    found = {name: each for name, each in _rows("reliability").items() if "kills" in each}
+    return Table(
+        ("command", *counted),
+        [
+            Line(
+                [
+                    f"`{name.removeprefix('kills of ')}`",
+                    *(f"{each.get(key, 0)}" for key in counted),
+                ],
+                [each],
+            )
+            for name, each in found.items()
+        ],
+    )
+
+
+@table
+def mutations() -> Table:
+    """Counts of mutated input and mutated indexes; see tests/campaigns/."""
+    input_, index = (row("reliability", name) for name in ("malformed input", "mutated index"))
+    return Table(
+        (
+            "what is changed",
+            "mutations",
+            "read, or the same answers",
+            "refused in one line",
+            "anything else",
+        ),
+        [
+            _mutated("input files and configuration", "read", input_),
+            _mutated("an index", "same", index),
+        ],
+    )
+
+
+def _mutated(what: str, good: str, counts: Row) -> Line:
+    good_, refused, failed, wrong = (
+        counts.get(key, 0) for key in (good, "refused", "failed", "wrong")
+    )
+    total = good_ + refused + failed + wrong
+    return Line([what, f"{total:,}", f"{good_:,}", f"{refused:,}", f"{failed + wrong:,}"], [counts])

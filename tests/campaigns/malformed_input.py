@@ -6,9 +6,10 @@
 
 A mutation changes bytes, lines, values or the encoding of one file, once or a few times. An outcome
 is `read` (exit code 0, and the dataset opens with the reported number of documents), `refused`
-(exit code 2, one line, and an unchanged folder) or `failed` (anything else: another exit code, a
-traceback, more lines, leftover files, a hang). Only the first two are acceptable; exits with 1 if
-anything failed. All cases run in one process, in a folder in memory where there is one, and nothing
+(exit code 2, one line, perhaps with choices below it, and an unchanged folder) or `failed`
+(anything else: another exit code, a traceback, more lines, leftover files, a hang). Only the first
+two are acceptable; exits with 1 if anything failed.
+All cases run in one process, in a folder in memory where there is one, and nothing
 is flushed to disk. Run by hand; some mutations are in the tests.
 """
 
@@ -332,7 +333,9 @@ def outcome(folder: Path, case: Case) -> tuple[str, str]:
         if found != told or said or extra:
             return "failed", f"{told} documents told, {found} found; {extra}; {said[:200]!r}"
         return "read", ""
-    if code != 2 or said.count("\n") != 1 or "Traceback" in said or printed:
+    # Where there is much to choose from, an indented line for each choice follows.
+    one_line = said.endswith("\n") and all(line[:2] == "  " for line in said.splitlines()[1:])
+    if code != 2 or not one_line or "Traceback" in said or printed:
         return "failed", f"exit code {code}: {said[:400]!r}"
     if tree(folder) != before:
         return "failed", f"left behind: {sorted(tree(folder).keys() ^ before.keys())[:5]}"
@@ -424,8 +427,8 @@ def campaign(
             found, why = outcome(folder, chosen[name])
         counts[name][found] += 1
         if state is not None:
-            with state.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([seed, name, number, found]) + "\n")
+            with state.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps([seed, name, number, found]) + "\n")
         if found == "failed":
             say(f"{name}, number {number}: {why}")
             say(f"    {file}: {content[:600]!r}")
