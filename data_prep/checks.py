@@ -222,7 +222,7 @@ def _shown(value: object, *, quoted: bool = False) -> str:
     except ValueError:  # more digits than Python prints
         return "a number of thousands of digits"
     text = {"True": "true", "False": "false", "None": "null"}.get(text, text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _hints(kind: type) -> dict[str, Any]:

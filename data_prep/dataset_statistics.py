@@ -227,7 +227,7 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
     return [
         ("documents", info.documents),
         ("queries", info.queries),
-        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
+        *((f"judgements ({split})", count) for split, count in info.qrels.items()),
         *_rows("words of a document", card.words),
         *_rows("words of a query", card.query_words),
         (f"{card.languages_by} of the documents", _said(card.languages)),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import InputError
+from data_prep.marks import Seed
 from dsi import cli
 from dsi.command_report import TableReport
 
@@ -415,7 +416,7 @@ def test_a_number_that_nothing_could_take_is_refused(verb, capsys, digits, told)
 
 
 def test_a_seed_has_at_most_63_bits_and_no_sign(verb):
-    def fake(*, seed: int = 0) -> TableReport:
+    def fake(*, seed: Seed = 0) -> TableReport:
         """Takes a seed."""
         return TableReport(data={})
 

@@ -95,7 +95,7 @@ def test_the_words_that_are_offered_besides_groups():
         "split",
         "strategies",
         "out",
-        "figures",
+        "report",
         "seeds",
         "interval",
         "curve_queries",

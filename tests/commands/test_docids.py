@@ -16,6 +16,7 @@ from docids.kinds import KINDS, TreeOptions
 from docids.kinds.description import DescriptionOptions
 from docids.kinds.keywords import KeywordOptions
 from docids.kinds.rq import ResidualOptions
+from docids.kinds.rqvae import RqVaeOptions
 from docids.kinds.url import UrlOptions
 from docids.pieces import Pieces
 from dsi.command_report import to_json
@@ -34,6 +35,8 @@ def dataset(tmp_path):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_document_gets_an_identifier(kind, dataset, tmp_path):
     kinds = KindOptions(url=UrlOptions(column="doc_id")) if kind == "url" else KindOptions()
+    if kind == "rqvae":
+        kinds = KindOptions(rqvae=RqVaeOptions(steps=50))
     report = docids(dataset.path, out=tmp_path / "docids", kind=kind, kinds=kinds)
     table = Assignment.open(tmp_path / "docids").table
     assert list(table.doc_ids) == dataset.doc_ids

@@ -18,7 +18,9 @@ def options_of(kind):
     """Options with which a kind can name a small corpus of any ids."""
     if kind in ("semantic", "random"):
         return TreeOptions(branching=3, leaf_capacity=25)
-    return KINDS[kind].Options(column="doc_id") if kind == "url" else None
+    # A few steps do where the training of the codes does not matter.
+    changes = {"url": {"column": "doc_id"}, "rqvae": {"steps": 50}}.get(kind)
+    return KINDS[kind].Options(**changes) if changes else None
 
 
 def assigned(kind, **settings):

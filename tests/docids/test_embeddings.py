@@ -118,5 +118,5 @@ def test_a_missing_model_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["dimensions", "sample"])
 def test_sizes_are_positive(name):
-    with pytest.raises(InputError, match=f"{name} is 0"):
+    with pytest.raises(InputError, match=f"{name} 0 is less than 1"):
         EmbeddingOptions(**{name: 0})

@@ -150,9 +150,9 @@ def test_vectors_of_another_model_are_refused():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"branching": 1}, "branching is 1. Give 2 or more"),
-        ({"leaf_capacity": 0}, "leaf_capacity is 0. Give 1 or more"),
-        ({"codes": "both"}, "codes is 'both'. Choose from: auto, shared, level, node"),
+        ({"branching": 1}, "branching 1 is less than 2"),
+        ({"leaf_capacity": 0}, "leaf_capacity 0 is less than 1"),
+        ({"codes": "both"}, "codes 'both' is unknown. Choose from: auto, shared, level, node"),
     ],
 )
 def test_options_are_checked(option, message):

@@ -103,7 +103,7 @@ def test_it_starts_from_a_pretrained_model(dataset, encoder_decoder, causal):
     folder = train_memory(dataset, options)
     assert GenerativeMemory.open(folder).generate(["Otter"], 2)[0]
     assert str(encoder_decoder) not in (folder / "config.json").read_text("utf-8")
-    with pytest.raises(InputError, match="no encoder-decoder"):
+    with pytest.raises(InputError, match="is a gpt2, not an encoder-decoder"):
         train_memory(dataset, dataclasses.replace(options, pretrained=str(causal)))
 
 

@@ -44,7 +44,7 @@ class Way:
     Attributes:
         name: Of the cell.
         changes: Training options that differ, as `small.options` takes them.
-        quick: Whether it is tried under every engine in every test run, not in the full one only.
+        quick: Whether it is tried in two processes in every test run, not in the full one only.
         alone: Whether it is for one process without DeepSpeed.
         variant: Whether it is close to another way, and tried in the full test run only.
         steps: How many it takes.
@@ -135,6 +135,14 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.way.name}-{self.precision}-{self.engine}"
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is tried in every test run: DDP and ZeRO 2, and ZeRO 3 without SAM."""
+        without_sam = self.way.name == "plain"
+        return self.way.quick and (
+            self.engine in ("ddp", "zero2") or (self.engine == "zero3" and without_sam)
+        )
 
 
 ALONE = [Cell(way, precision) for way in WAYS for precision in ("fp32", "bf16")]

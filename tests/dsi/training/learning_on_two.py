@@ -23,7 +23,7 @@ def main(folder: str, dataset: str, quick: bool) -> None:
     place, corpus, processes = Path(folder), Dataset.open(dataset), Processes()
     failed = {}
     for cell in learning.TOGETHER:
-        if cell.way.quick != quick:
+        if cell.quick != quick:
             continue
         zero = None if cell.engine == "ddp" else learning.CONFIGS / f"{cell.engine}.json"
         try:

@@ -154,13 +154,13 @@ def two(dataset, folder):
         pytest.param(
             cell,
             id=cell.name,
-            marks=() if cell.way.quick else (pytest.mark.slow, pytest.mark.timeout(2500)),
+            marks=() if cell.quick else (pytest.mark.slow, pytest.mark.timeout(2500)),
         )
         for cell in TOGETHER
     ],
 )
 def test_two_processes_learn(cell: Cell, two, learned, dataset, folder):
-    place = two(cell.way.quick)
+    place = two(cell.quick)
     for rank in range(2):
         failed = json.loads((place / f"failed-{rank}.json").read_text())
         assert cell.name not in failed, failed[cell.name]

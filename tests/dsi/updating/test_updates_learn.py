@@ -34,7 +34,7 @@ from dsi.updating.update import update_index
 
 pytest.importorskip("peft")
 
-QUICK = {"finetune", "generative+ewc", "generative+lora", "generative+sam", "retrain"}
+QUICK = {"finetune", "generative+lora"}
 LEAST = {"instant": 0.5, "reindex": 0.3, "episodic": 0.7}
 """Share of the new documents' pseudo-queries answered, where the strategy does not train on them:
 `instant` solves for rows alone, `reindex` reads texts, and `episodic` texts and old queries."""

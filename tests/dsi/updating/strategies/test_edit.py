@@ -225,7 +225,7 @@ def test_info_shows_the_edits(index, corpora, capsys):
 
 def test_what_does_not_fit_is_refused(memorized, corpora, tmp_path):
     index = Path(shutil.copytree(memorized("semantic"), tmp_path / "index"))
-    with pytest.raises(InputError, match="not go together"):
+    with pytest.raises(InputError, match="edit and ewc cannot be combined"):
         update_index(index, corpora["new"], UpdateOptions(strategy="edit+ewc"))
     with pytest.raises(InputError, match="enough"):
         EditOptions(enough=1.0)
