@@ -184,6 +184,9 @@ KIND_CELLS = {
     "`keywords`": "keywords",
     "`semantic`": "semantic-node",
     "`rq`": "rq",
+    "`rq`, balanced": "rq+balance",
+    "`rqvae`": "rqvae",
+    "`pq`, rotated by OPQ": "pq+opq",
     "`description`": "description",
     "`naive`": "naive",
 }
@@ -553,6 +556,29 @@ def throughput() -> Table:
         for system in ("index", "bm25s")
     ]
     return Table(["debian-20k, batches of 32", "queries a second", "over bm25s"], lines)
+
+
+@table
+def serving_speed() -> Table:
+    """Requests a second of the index, bm25s and LSA vectors behind the same server."""
+    found = row("serve", "debian-20k-speed")
+    lines = [
+        Line(
+            [
+                clients,
+                system,
+                f"{figures['requests a second']:,.0f}",
+                f"{figures['requests a second'] / systems['bm25s']['requests a second']:.2f}",
+                f"{figures['p50 ms']:,.0f}",
+                f"{figures['p99 ms']:,.0f}",
+            ],
+            [found],
+        )
+        for clients, systems in found["clients"].items()
+        for system, figures in systems.items()
+    ]
+    columns = ["clients", "system", "requests a second", "over bm25s", "p50 ms", "p99 ms"]
+    return Table(columns, lines)
 
 
 @table
