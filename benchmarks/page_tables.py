@@ -559,6 +559,27 @@ def throughput() -> Table:
 
 
 @table
+def thirty_updates() -> Table:
+    """Every sixth of thirty updates in a row, and a training on what is then left."""
+    found = row("thirty_updates", "docstrings-600docs")
+    shown = [*found["steps"][::6], found["fresh"]]
+    lines = [
+        Line(
+            [
+                step["step"],
+                f"{step['documents']}",
+                f"{100 * step['Hits@10']:.1f}",
+                f"{step['MB']:.1f}",
+                f"{step['seconds']:.1f}",
+            ],
+            [found],
+        )
+        for step in shown
+    ]
+    return Table(["after", "documents", "Hits@10", "index, MB", "seconds"], lines)
+
+
+@table
 def serving_speed() -> Table:
     """Requests a second of the index, bm25s and LSA vectors behind the same server."""
     found = row("serve", "debian-20k-speed")
