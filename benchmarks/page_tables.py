@@ -782,9 +782,33 @@ def updating_forgetting() -> Table:
     return _continual(
         "squad-dev-120docs-forgetting-update50",
         "semantic",
-        "finetune,generative+ewc,instant,edit,append",
+        "retrain,edit,generative+sam,generative,instant,generative+ewc,reindex,append,finetune",
         suite="forgetting",
     )
+
+
+@table
+def backbones() -> Table:
+    """A language model as index model beside networks from scratch; 500 paragraphs of SQuAD."""
+    labels = {
+        "default": "default of `dsi train`",
+        "t5-tiny-20x16": "T5, `tiny`, from scratch, 20 steps",
+        "start": "SmolLM2-135M, warm start alone",
+        "frozen-20x16": "SmolLM2-135M, code rows alone, 20 steps",
+    }
+    lines = []
+    for name, label in labels.items():
+        found = row("backbones", f"squad-dev-500-200-{name}")
+        cells = [
+            label,
+            f"{found['Success@1']:.3f} / {found['Success@10']:.3f}",
+            f"{found['training CPU s']:,.0f}",
+            f"{found['peak GiB']:.1f}",
+            f"{found['queries per CPU s']:,.0f}",
+        ]
+        lines.append(Line(cells, [found]))
+    columns = ["model", "Hits@1 / Hits@10", "training, CPU s", "peak, GiB", "queries a CPU second"]
+    return Table(columns, lines)
 
 
 @table
