@@ -52,11 +52,11 @@ from transformers import Qwen3Config, Qwen3Model, T5Config, T5ForConditionalGene
 
 from docids.table import END, FIRST_CODE, PAD, DocidTable
 from docids.trie import Trie
-from dsi.backbone import SIZES, set_docid_alphabet
+from dsi.backbones.backbone import SIZES, set_docid_alphabet
+from dsi.backbones.language_model import PromptedLanguageModel, is_prompted
 from dsi.export.hf import merged
 from dsi.kernels.int8_linear import Int8Linear
 from dsi.kernels.packed_linear import PackedLinear, packed
-from dsi.language_model import PromptedLanguageModel, is_prompted
 from dsi.search import beam
 from dsi.search.beam import beam_search
 from dsi.search.torch_trie import TorchTrie

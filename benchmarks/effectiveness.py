@@ -138,10 +138,10 @@ def _measure(source: str, kind: str, arguments: argparse.Namespace, seed: int) -
     from docids.kinds.pq import ProductOptions
     from docids.kinds.rq import ResidualOptions
     from docids.kinds.url import UrlOptions
-    from dsi import versions
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
     from dsi.commands.search_arguments import SearchArguments
+    from dsi.index_folder import versions
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions

@@ -27,7 +27,7 @@ from record import cell, show, usable
 
 from data_prep.dataset import Dataset
 from data_prep.files import read_json
-from dsi.arguments import Arguments
+from dsi.command_line.arguments import Arguments
 from dsi.commands.prepare import prepare
 from dsi.commands.train import train
 from dsi.continual import increments, protocol

@@ -31,10 +31,10 @@ from data_prep.dataset import Dataset
 from dsi.commands.prepare import prepare
 from dsi.continual import increments
 from dsi.continual.evaluation_queries import EvaluationQueries, measure
+from dsi.index_folder.version_files import link_or_copy
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 from dsi.training.options import LoopOptions
-from dsi.version_files import link_or_copy
 
 FORMS = {
     "lbfgs": ["--strategy", "instant"],

@@ -44,7 +44,7 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
     import torch
     from accelerate import Accelerator
 
-    from dsi.backbone import from_scratch
+    from dsi.backbones.backbone import from_scratch
     from dsi.training.engines.plain import PlainEngine
     from dsi.training.optimization.optimizers import make_optimizer
     from dsi.training.options import OptimizerOptions

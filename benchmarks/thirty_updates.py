@@ -24,8 +24,9 @@ from record import cell, show
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
-from dsi import Index, versions
+from dsi import Index
 from dsi.commands.prepare import prepare
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.delete import delete_documents

@@ -248,8 +248,8 @@ def theirs(run: Any, precision: str, *, grouped: bool) -> dict[str, float]:
     import torch
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
 
+    from dsi.backbones.language_model import is_prompted
     from dsi.export.hf import merged
-    from dsi.language_model import is_prompted
 
     prompted = is_prompted(run.model)
     model, first = run.model, 0

@@ -14,7 +14,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 from dsi.cli import VERBS, arguments_of
-from dsi.help import COMMON, Group, Option, description_of
+from dsi.command_line.help import COMMON, Group, Option, description_of
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "commands/README.md"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dsi.lexical.options import LexicalOptions
     from dsi.objectives.options import ObjectiveOptions
     from dsi.search.options import GuidanceOptions, SearchOptions
-    from dsi.text_encoder import VocabularyOptions
+    from dsi.text_encoders.text_encoder import VocabularyOptions
     from dsi.training.options import (
         LoopOptions,
         LoraOptions,
@@ -62,7 +62,7 @@ _MODULES = {
     "dsi.lexical.options": ("LexicalOptions",),
     "dsi.objectives.options": ("ObjectiveOptions",),
     "dsi.search.options": ("GuidanceOptions", "SearchOptions"),
-    "dsi.text_encoder": ("VocabularyOptions",),
+    "dsi.text_encoders.text_encoder": ("VocabularyOptions",),
     "dsi.training.options": (
         "LoopOptions",
         "LoraOptions",

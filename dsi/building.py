@@ -141,7 +141,7 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> Index:
     Raises:
         InputError: There is no such version.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
 
     if to is not None and not isinstance(to, str):
         raise InputError(f"to is {_a(to)}, not a str", hint='Give a version such as "0001"')

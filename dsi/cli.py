@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import InputError, on_command_line
-from dsi.standard_streams import (
+from dsi.command_line.standard_streams import (
     StandardOutputError,
     console,
     drop_standard_output,
@@ -29,7 +29,7 @@ from dsi.standard_streams import (
 )
 
 if TYPE_CHECKING:
-    from dsi.arguments import Arguments
+    from dsi.command_line.arguments import Arguments
 
 VERBS = {
     "quickstart": "dsi.commands.quickstart:quickstart",
@@ -153,7 +153,7 @@ def _run(words: list[str]) -> int:
     if verb in _OF_ONE_PROCESS and several and not _is_first_process():
         return 0
     if call.json:
-        from dsi.command_report import to_json
+        from dsi.command_line.command_report import to_json
 
         with _standard_output_to_error():
             report = function(**call.values)
@@ -175,7 +175,7 @@ def arguments_of(verb: str) -> Arguments:
     Args:
         verb: One of `VERBS`.
     """
-    from dsi.arguments import Arguments
+    from dsi.command_line.arguments import Arguments
 
     module, _, name = VERBS[verb].partition(":")
     function = getattr(importlib.import_module(module), name)
@@ -208,7 +208,7 @@ def _is_first_process() -> bool:
 
 
 def _fail(code: int, line: str) -> int:
-    from dsi.command_report import visible
+    from dsi.command_line.command_report import visible
 
     with contextlib.suppress(OSError):
         first, *choices = line.splitlines() or [""]

@@ -13,8 +13,8 @@ from data_prep.errors import InputError
 from data_prep.passages import PassageOptions, PassageSource
 from data_prep.progress import note
 from data_prep.sources.base import SourceOptions, refuse_unused
-from dsi import versions
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
 
 Given = Iterable[Mapping[str, Any]] | str | os.PathLike[str] | Dataset
 """Documents as they may be given; see `build`."""

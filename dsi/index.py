@@ -1,6 +1,6 @@
 """A generative index on disk, opened for searching.
 
-A version folder (see `dsi.versions`) holds
+A version folder (see `dsi.index_folder.versions`) holds
 
     manifest.json           what it is and how it was made
     model/                  config.json and the weights, safetensors only
@@ -30,11 +30,11 @@ from docids.store import naming, open_store, write_store
 from docids.strings import Strings
 from docids.table import DocidTable
 from docids.trie import Trie
-from dsi import versions
 from dsi.hub.address import is_address
-from dsi.stored_documents import StoredDocuments
-from dsi.version_files import COPY
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.stored_documents import StoredDocuments
+from dsi.index_folder.version_files import COPY
+from dsi.index_folder.versions import Manifest
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dsi.search.options import SearchOptions
     from dsi.search.t5_weights import T5Weights
     from dsi.search.torch_trie import TorchTrie
-    from dsi.text_encoder import TextEncoder
+    from dsi.text_encoders.text_encoder import TextEncoder
 
 _MAX_SCORES = 2**27
 """How many document scores a search holds at once; a batch has one for each query and table row."""
@@ -102,7 +102,7 @@ def write_parts(
     Raises:
         InputError: The number of titles differs from that of rows.
     """
-    from dsi.backbone import save_backbone
+    from dsi.backbones.backbone import save_backbone
 
     folder = Path(folder)
     packed = Strings.pack(titles)
@@ -229,10 +229,10 @@ class Index:
             InputError: It is not an index, has no such version, or a part of it is missing, damaged
                 or truncated.
         """
-        from dsi.backbone import check_weights, load_backbone, text_rows
+        from dsi.backbones.backbone import check_weights, load_backbone, text_rows
         from dsi.search.t5_weights import read_weights
         from dsi.search.torch_trie import TorchTrie
-        from dsi.stored_text_encoder import open_text_encoder
+        from dsi.text_encoders.stored_text_encoder import open_text_encoder
 
         if is_address(path):
             from dsi.hub.pull import local_copy
@@ -518,7 +518,7 @@ class Index:
 
     def _padded(self, tokens: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns token ids and mask of queries on the index's device; int64 [queries, longest]."""
-        from dsi.inference import padded
+        from dsi.backbones.inference import padded
 
         input_ids, attention_mask = padded(tokens)
         return input_ids.to(self.trie.device), attention_mask.to(self.trie.device)

@@ -65,7 +65,7 @@ SHORTER = (
     ("queries", "", {"--per_doc": "3"}),
     ("queries", "--train-generator", {"--memory.steps": "2"}),
     ("queries", "--seq2seq.model", {"--seq2seq.query_length": "4"}),
-    ("compare", "", {"--dry_run": "true"}),  # tests/commands/test_walks.py trains a grid
+    ("compare", "", {"--dry_run": "true"}),  # tests/dsi/commands/test_walks.py trains a grid
 )
 """Verb, a word of the command, and options that are added unless the command has them."""
 ABSENT = (

@@ -13,17 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     # Usable by everything else: files, terminal, processes, text.
-    "version_files", "versions", "working_folder", "standard_streams", "libraries", "freed_memory",
-    "command_report", "reports", "help", "arguments", "distributed", "stored_corpus",
-    "stored_documents", "stored_tokenizer", "gguf", "text_encoder", "prompted_encoder",
-    "prompt_template", "stored_text_encoder",
-    "hub",
+    "libraries", "command_line", "reports", "distributed", "index_folder", "hub", "text_encoders",
     # The network, the lexical layer, and their kernels.
-    "inference", "network_config", "position_edits", "pawa", "muvera_pooling", "pooled_encoder",
-    "custom_attention", "language_model",
-    "backbone",
-    "document_vectors", "loaded_encoder",
-    "lexical", "kernels", "search", "index",
+    "backbones", "lexical", "kernels", "search", "index",
     # From examples to trained weights.
     "rows", "data", "teachers", "objectives", "training",
     "generation", "indexing",

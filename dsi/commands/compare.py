@@ -12,8 +12,8 @@ from data_prep.errors import InputError, command_line
 from data_prep.files import read_json_lines, write_json_lines
 from data_prep.marks import Advanced
 from data_prep.progress import note
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 from dsi.commands.grid import Cell, GridArguments, cells_of
 from dsi.indexing.options import TrainingOptions
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 from dsi.continual.options import BaseOptions, ComparisonOptions, IncrementOptions
 
 _COMPARISON = ComparisonOptions()

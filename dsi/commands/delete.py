@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import command_line
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from dsi.updating.delete import Audit
@@ -96,7 +96,7 @@ def _refuse_unknown(index: Path, doc_ids: list[str]) -> None:
     """Reports all unknown ids at once, before torch is imported."""
     from docids.store import naming
     from docids.table import DocidTable
-    from dsi import versions
+    from dsi.index_folder import versions
 
     folder = versions.folder(index, versions.live(index)) / "docids"
     table = DocidTable.open(folder)

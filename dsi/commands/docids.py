@@ -10,8 +10,8 @@ from data_prep.marks import Names, Seed
 from docids.embeddings import EmbeddingOptions
 from docids.kind_options import KindOptions
 from docids.kinds import KINDS
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 
 KindName = Annotated[str, Names(lambda: KINDS)]
 _EMBEDDING = EmbeddingOptions()

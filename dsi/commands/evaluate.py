@@ -13,8 +13,8 @@ from data_prep.checks import given
 from data_prep.errors import InputError
 from data_prep.marks import Advanced, Seed
 from data_prep.passages import document_of
-from dsi.arguments import SPREAD
-from dsi.command_report import Report
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report
 from dsi.commands.search_arguments import SearchArguments
 from dsi.evaluation.judgments import documents_of, judgments_of
 
@@ -240,7 +240,7 @@ def search_index(
 
 
 def _bytes_of(index: Path, version: str) -> int:
-    from dsi import versions
+    from dsi.index_folder import versions
 
     folder = versions.folder(index, version)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -274,7 +274,7 @@ def _one(
 ) -> Report:
     """Evaluates one index or run and baselines; the arguments are those of `evaluate`."""
     from data_prep.dataset import Dataset
-    from dsi import versions
+    from dsi.index_folder import versions
 
     if index_or_run.is_dir():
         versions.live(index_or_run)  # fails early, before torch is imported

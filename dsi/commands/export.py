@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 
 def export(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_prep.errors import InputError
-from dsi.arguments import Arguments
+from dsi.command_line.arguments import Arguments
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.start import refuse_unused, resolve_start
 

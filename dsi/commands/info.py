@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, command_line
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from docids.table import DocidTable
+    from dsi.index_folder.versions import Manifest
     from dsi.updating.prune import Pruning
-    from dsi.versions import Manifest
 
 _FIGURES = "identifiers"
 """The figures of the identifiers among the metrics of a version."""
@@ -44,9 +44,9 @@ def info(
 
     from docids.store import naming
     from docids.table import DocidTable
-    from dsi import versions
-    from dsi.command_report import heading
-    from dsi.prompted_encoder import prompts_of
+    from dsi.command_line.command_report import heading
+    from dsi.index_folder import versions
+    from dsi.text_encoders.prompted_encoder import prompts_of
     from dsi.updating.prune import plan_pruning, used_bytes
 
     live = versions.live(index)
@@ -155,7 +155,7 @@ def _draw(index: Path, file: Path, version: str) -> None:
     Raises:
         InputError: There is no such version, or nothing to draw.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
     from dsi.training.curves import draw_curves
 
     names = versions.names(index)
@@ -232,8 +232,8 @@ def _options_by_name(configuration: Mapping[str, Any], *, everything: bool) -> d
 
 def _verified(index: Path, manifest: Manifest) -> int | None:
     """Verifies the checksums of a version; returns the number of files, None if it has none."""
-    from dsi import versions
     from dsi.index import open_identifiers, open_titles
+    from dsi.index_folder import versions
 
     folder = versions.folder(index, manifest.version)
     files = versions.verify(folder, manifest)

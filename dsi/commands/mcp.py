@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from data_prep.errors import InputError
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 from dsi.commands.serve import missing
 from dsi.serving.options import ServerOptions
 
@@ -32,7 +32,7 @@ def mcp(
         transport: How agents connect.
         server: Server options; with stdio, only limits, batching and device count.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
 
     if transport == "stdio":
         _refuse_unused(server)

@@ -13,7 +13,7 @@ from data_prep.files import refuse_no_file
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset
-    from dsi.command_report import Report
+    from dsi.command_line.command_report import Report
     from dsi.evaluation.comparison import Measured
 
 

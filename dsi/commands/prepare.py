@@ -12,8 +12,8 @@ from data_prep.errors import InputError, command_line
 from data_prep.marks import Advanced, Rate, Seed
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 
 if TYPE_CHECKING:
     from data_prep.dataset import Dataset, ExampleCounter, SourceData

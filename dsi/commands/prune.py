@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.errors import command_line
 from data_prep.marks import Count
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 
 def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:

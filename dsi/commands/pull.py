@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.errors import command_line
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 
 def pull(repo: str, *, out: Path) -> Report:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import command_line
 from data_prep.marks import Seed, Whole
-from dsi.command_report import Report, visible
+from dsi.command_line.command_report import Report, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from data_prep.errors import InputError, command_line
-from dsi.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport
 
 
 def rollback(index: Path, *, to: str | None = None) -> Report:
@@ -16,7 +16,7 @@ def rollback(index: Path, *, to: str | None = None) -> Report:
         index: Index folder.
         to: Version to make live; default: the parent of the live version.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
 
     before = None
     with contextlib.suppress(InputError):  # `rollback` reports or repairs it

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError, command_line
 from data_prep.marks import Advanced, Count
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport, visible
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport, visible
+from dsi.command_line.standard_streams import console as standard_console
 from dsi.commands.search_arguments import SearchArguments
 from dsi.search.options import SearchOptions
 from dsi.search.reordering import at_both_ends
-from dsi.standard_streams import console as standard_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,7 @@ def search(
         query_id_column: Column of the query id, if it has an unusual name.
         query_text_column: Column of the query text, if it has an unusual name.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
 
     versions.live(index)  # fails early, before torch is imported
     if flags.beams is not None and flags.beams < k:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from data_prep.errors import InputError
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 from dsi.serving.options import ServerOptions
 
 _OPTIONS = ServerOptions()
@@ -25,7 +25,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
         index: Index folder.
         server: Server options.
     """
-    from dsi import versions
+    from dsi.index_folder import versions
 
     versions.live(index)  # fails early, before torch is imported
     server.token()

@@ -16,15 +16,15 @@ from data_prep.marks import ADVANCED, Advanced, Count
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from docids.kinds import KINDS
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport, heading
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport, heading
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 
 if TYPE_CHECKING:
     from dsi.evaluation.self_check import SelfCheck
+    from dsi.index_folder.versions import Manifest
     from dsi.indexing.dry_run import Plan
-    from dsi.versions import Manifest
 
 _OPTIONS = TrainingOptions()
 _SOURCE = SourceOptions()

@@ -9,8 +9,8 @@ from typing import Annotated
 from data_prep.errors import command_line
 from data_prep.marks import ADVANCED, Advanced
 from data_prep.sources.base import SourceOptions
-from dsi.arguments import SPREAD
-from dsi.command_report import Report, TableReport
+from dsi.command_line.arguments import SPREAD
+from dsi.command_line.command_report import Report, TableReport
 from dsi.updating.options import UpdateOptions
 
 _OPTIONS = UpdateOptions()

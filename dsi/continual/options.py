@@ -9,7 +9,7 @@ from data_prep.marks import Advanced, Count, NotNegative, Positive, PositiveShar
 from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
 from dsi.lexical.options import LexicalOptions
-from dsi.text_encoder import VocabularyOptions
+from dsi.text_encoders.text_encoder import VocabularyOptions
 from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 

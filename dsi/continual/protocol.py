@@ -12,9 +12,11 @@ every corpus are run against the whole index, without telling it which corpus a 
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,17 +27,16 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.former_names import with_current_names
-from dsi import versions
 from dsi.continual.callback import EvaluationCallback
 from dsi.continual.evaluation_queries import EvaluationQueries, measure, measure_with_ranks
 from dsi.continual.increments import open_split, read_split
 from dsi.continual.options import ComparisonOptions
-from dsi.freed_memory import release_freed_memory
+from dsi.index_folder import versions
+from dsi.index_folder.version_files import link_or_copy
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategy_parsing import with_changes
 from dsi.updating.update import update_index
-from dsi.version_files import link_or_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,5 +231,17 @@ def run_strategy(
         for older in versions.names(index):
             if older != versions.live(index):
                 shutil.rmtree(versions.folder(index, older))
-        release_freed_memory()
+        _release_freed_memory()
     shutil.rmtree(index, ignore_errors=True)
+
+
+def _release_freed_memory() -> None:
+    """Returns freed memory to the system, if the C library supports that (glibc does).
+
+    The library keeps free memory between blocks in use, and a process that trains one model after
+    another would grow with each of them.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -14,7 +14,7 @@ from data_prep.progress import track
 from data_prep.rehearsal import CONTENTS, RehearsalOptions
 from docids.table import DocidTable
 from dsi.data.options import MixOptions
-from dsi.text_encoder import TextEncoder
+from dsi.text_encoders.text_encoder import TextEncoder
 
 TASKS = ("indexing", "pseudo", "labelled")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import writing
-from dsi.command_report import TableReport
+from dsi.command_line.command_report import TableReport
 from dsi.evaluation.comparison import LEVEL, best_of, better_than, conclusion
 from dsi.evaluation.measure_names import COSTS, SYMBOLS
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsi.stored_corpus import StoredCorpus
+from dsi.index_folder.stored_corpus import StoredCorpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.table import DocidTable
     from dsi.search.document_scores import DocumentScores
-    from dsi.text_encoder import TextEncoder
+    from dsi.text_encoders.text_encoder import TextEncoder
 
 SOURCES = ("dev", "pseudo")
 

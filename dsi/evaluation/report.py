@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.dataset import Dataset
-from dsi.command_report import TableReport, heading
+from dsi.command_line.command_report import TableReport, heading
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measures import MEASURES, evaluate_run

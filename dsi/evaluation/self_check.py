@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsi import versions
 from dsi.evaluation.probe import Probe
 from dsi.index import Index
-from dsi.stored_corpus import StoredCorpus
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 
 QUERIES = 200
 """Maximum number of queries."""

@@ -14,11 +14,11 @@ import torch
 
 from data_prep.errors import InputError
 from docids.table import END, PAD
+from dsi.backbones.language_model import is_prompted
+from dsi.backbones.position_edits import edited_layer
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
-from dsi.language_model import is_prompted
-from dsi.position_edits import edited_layer
-from dsi.prompt_template import TemplateEncoder
-from dsi.text_encoder import PretrainedEncoder
+from dsi.text_encoders.prompt_template import TemplateEncoder
+from dsi.text_encoders.text_encoder import PretrainedEncoder
 
 _SHARED = ("t5", "mt5", "umt5", "longt5", "bart", "mbart")
 """Encoder-decoders whose words and codes can stand in one table."""
@@ -134,7 +134,7 @@ def write_checkpoint(exporting: Exporting, format: str) -> None:
 
 def _refuse_others(model: Any, text: Any) -> None:
     """Raises InputError for indexes that are no plain checkpoint of transformers."""
-    from dsi.pooled_encoder import pooled
+    from dsi.backbones.pooled_encoder import pooled
 
     if pooled(model):
         raise InputError(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from data_prep.errors import InputError
 from data_prep.files import write_json
+from dsi.backbones.language_model import is_prompted
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
 from dsi.export.hf import token_name, write_checkpoint
-from dsi.language_model import is_prompted
 
 CATALOG = "catalog.json"
 _README = """# A generative index for vllm-gr

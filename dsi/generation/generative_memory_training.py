@@ -15,9 +15,9 @@ from data_prep.errors import InputError
 from data_prep.files import replacing_folder
 from data_prep.progress import track
 from data_prep.text_processing import APOSTROPHES, INVISIBLE, normalize, training_lines
+from dsi.backbones.inference import padded
 from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.pretrained_models import load_writer
-from dsi.inference import padded
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint
 from dsi.training.loop import hardware_precision
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import checked_config
-from dsi.gguf import checkpoint_location
-from dsi.version_files import COPY, MOST_TOKENIZER
+from dsi.hub.checkpoint_location import checkpoint_location
+from dsi.index_folder.version_files import COPY, MOST_TOKENIZER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,7 +74,7 @@ def check_stored(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from dsi.backbone import check_weights
+    from dsi.backbones.backbone import check_weights
 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -17,7 +17,7 @@ from data_prep.marks import Advanced, Count, Positive
 from data_prep.text_processing import one_line
 from dsi.generation.pretrained_models import load_writer
 from dsi.generation.prompts import Prompt, fitted
-from dsi.prompt_template import filled_chat
+from dsi.text_encoders.prompt_template import filled_chat
 
 if TYPE_CHECKING:
     import torch

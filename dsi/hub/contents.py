@@ -18,9 +18,9 @@ from data_prep.dataset import Dataset, DatasetInfo
 from data_prep.errors import InputError
 from docids.store import naming, open_store
 from docids.table import DocidTable
-from dsi import version_files, versions
-from dsi.stored_corpus import FOLDER
-from dsi.versions import Manifest
+from dsi.index_folder import version_files, versions
+from dsi.index_folder.stored_corpus import FOLDER
+from dsi.index_folder.versions import Manifest
 
 _SEARCHED = ("model/", "text/", "docids/", "titles/", "lexical/layer/")
 _PATH = re.compile(r"(?<![\w:/.])(?:~|/|[A-Za-z]:\\)[^\s\"',;]*[/\\](?=[^\s/\\\"',;])")

@@ -19,8 +19,8 @@ from data_prep.files import put_in_place, recover, refuse_irreplaceable, sync_tr
 from data_prep.progress import note
 from docids.store import naming
 from docids.table import DocidTable
-from dsi import version_files, versions
 from dsi.hub.address import Repository, hub, reporting_problems
+from dsi.index_folder import version_files, versions
 
 _PARTS_OF_INDEX = re.compile(r"live|pt_meta\.json|README\.md|versions/[0-9]{4,18}/.+")
 _PARTS_OF_DATASET = re.compile(r"dataset\.json|README\.md|(corpus|queries|qrels|pseudo)/.+")

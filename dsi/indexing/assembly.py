@@ -42,7 +42,7 @@ def make_training_run(
     import torch
 
     from docids.trie import Trie
-    from dsi.backbone import drops
+    from dsi.backbones.backbone import drops
     from dsi.data.batching import Batches
     from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_proportions
     from dsi.objectives.base import Targets
@@ -228,7 +228,7 @@ def _make_model(
     options: TrainingOptions, prepared: PreparedCorpus, *, fresh: bool
 ) -> PreTrainedModel:
     """Builds or loads the network; a run resumed from a checkpoint needs no warm start."""
-    from dsi.backbone import (
+    from dsi.backbones.backbone import (
         from_encoder,
         from_pretrained,
         from_scratch,
@@ -247,7 +247,7 @@ def _make_model(
         refuse_small_vocabulary(model, prepared.text, prepared.checkpoint)
         _refuse_long_texts(model, options, prepared)
     elif options.model.encoder is not None:
-        from dsi.loaded_encoder import load_encoder
+        from dsi.backbones.loaded_encoder import load_encoder
 
         model = from_encoder(
             load_encoder(options.model.encoder).encoder,
@@ -293,8 +293,8 @@ def _refuse_long_texts(
     model: PreTrainedModel, options: TrainingOptions, prepared: PreparedCorpus
 ) -> None:
     """Raises InputError if a checkpoint has fewer positions than the maximum text length."""
-    from dsi.backbone import longest_text
-    from dsi.language_model import is_prompted
+    from dsi.backbones.backbone import longest_text
+    from dsi.backbones.language_model import is_prompted
 
     positions, beside = longest_text(model), prepared.text.beside
     if is_prompted(model):  # it reads identifiers after the text
@@ -315,7 +315,7 @@ def _refuse_long_texts(
 def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedModel:
     """Adds the modules that the options request to a network, in place."""
     if options.model.head == "pawa":
-        from dsi.pawa import add_pawa
+        from dsi.backbones.pawa import add_pawa
 
         model = add_pawa(model, options.model.head_layers, seed=options.seed)
     if options.lora.rank:

@@ -13,9 +13,12 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import is_leftover, read_json, remove_folder, write_json
 from data_prep.former_names import with_current_names
-from dsi import versions
 from dsi.distributed.processes import Processes
 from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import store_corpus
+from dsi.index_folder.versions import Manifest
+from dsi.index_folder.working_folder import remove_refused, removed_if_refused
 from dsi.indexing.assembly import make_training_run, without_training
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import (
@@ -28,9 +31,6 @@ from dsi.indexing.preparation import (
     prepare,
 )
 from dsi.indexing.start import resolve_start
-from dsi.stored_corpus import store_corpus
-from dsi.versions import Manifest
-from dsi.working_folder import remove_refused, removed_if_refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -158,13 +158,13 @@ def _network(
     """Builds the network on the meta device; None if its shape is unknown."""
     import torch
 
-    from dsi.backbone import empty_network, from_encoder, from_scratch, pretrained_config
+    from dsi.backbones.backbone import empty_network, from_encoder, from_scratch, pretrained_config
+    from dsi.backbones.pooled_encoder import PooledEncoder
     from dsi.indexing.assembly import with_extras
-    from dsi.pooled_encoder import PooledEncoder
 
     encoder = None
     if options.model.encoder is not None:
-        from dsi.loaded_encoder import load_encoder
+        from dsi.backbones.loaded_encoder import load_encoder
 
         encoder = load_encoder(options.model.encoder)  # it refuses invalid values
     kind = KINDS[options.docids]

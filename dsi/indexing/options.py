@@ -19,7 +19,7 @@ from docids.kinds import KINDS, kinds_where
 from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import TEACHER_TERMS, ObjectiveOptions
-from dsi.text_encoder import VocabularyOptions
+from dsi.text_encoders.text_encoder import VocabularyOptions
 from dsi.training.options import (
     BACKBONE_LR_SCALE,
     LoopOptions,

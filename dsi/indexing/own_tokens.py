@@ -14,8 +14,8 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.model_tokens import ModelTokens, code_tokens
 from docids.table import PAD
-from dsi.prompt_template import TemplateEncoder, split_before_identifier
-from dsi.text_encoder import TextEncoder
+from dsi.text_encoders.prompt_template import TemplateEncoder, split_before_identifier
+from dsi.text_encoders.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from docids.kinds import Built

@@ -22,13 +22,13 @@ from docids.kinds.quantization import Quantized
 from docids.model_tokens import ModelTokens
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
-from dsi.document_vectors import vectors_of
+from dsi.backbones.document_vectors import vectors_of
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens
 from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.objectives.options import TEACHER_TERMS
-from dsi.stored_text_encoder import open_text_encoder
-from dsi.text_encoder import (
+from dsi.text_encoders.stored_text_encoder import open_text_encoder
+from dsi.text_encoders.text_encoder import (
     PretrainedEncoder,
     SentencepieceEncoder,
     TextEncoder,
@@ -108,7 +108,7 @@ def prepare(
     # Learned identifiers come with their tokenizer; any other may be missing, so it is made first.
     encoder = None
     if options.model.encoder is not None:
-        from dsi.loaded_encoder import load_encoder
+        from dsi.backbones.loaded_encoder import load_encoder
 
         encoder = load_encoder(options.model.encoder)
     text: TextEncoder | None = None
@@ -391,8 +391,8 @@ def _tokenizer(name: str, prompt: str | None) -> TextEncoder:
     Raises:
         InputError: It is not available, or a prompt is set for a model that reads none.
     """
-    from dsi.backbone import loadable_config
-    from dsi.prompt_template import template_encoder
+    from dsi.backbones.backbone import loadable_config
+    from dsi.text_encoders.prompt_template import template_encoder
 
     tokenizer = checkpoint_tokenizer(name)
     if not loadable_config(name).is_encoder_decoder:

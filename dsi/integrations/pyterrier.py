@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import write_json
-from dsi import versions
 from dsi.building import build
 from dsi.index import Index
+from dsi.index_folder import versions
 from dsi.indexing.options import TrainingOptions
 from dsi.libraries import requiring
 from dsi.search.options import SearchOptions

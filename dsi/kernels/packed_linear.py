@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from data_prep.errors import InputError
+from dsi.backbones.position_edits import Edited
 from dsi.kernels.int8_linear import Int8Linear, has_int8_kernel
 from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
-from dsi.position_edits import Edited
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

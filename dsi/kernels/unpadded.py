@@ -28,10 +28,10 @@ from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForCond
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 from transformers.models.t5.modeling_t5 import T5Stack
 
+from dsi.backbones.position_edits import edited_layer
 from dsi.kernels.dropout import dropped
 from dsi.kernels.length_buckets import length_buckets
 from dsi.kernels.patching import replaced_forward
-from dsi.position_edits import edited_layer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from data_prep.dataset import Dataset
 from data_prep.dataset_statistics import card_rows, read_card
 from data_prep.passages import document_of
-from dsi.command_report import shown
+from dsi.command_line.command_report import shown
 from dsi.reports.page import Cell, Example, Heading, examples, facts, remark, section, table
 
 _EXAMPLES = 3

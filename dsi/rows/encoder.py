@@ -3,7 +3,7 @@
 Cross-attention passes the vector of the query through unchanged, self-attention and feed-forward
 layers output zero, and the output row of a code is the mean vector of the documents that have it.
 So the logit of a document is the cosine of query and document, times a weight (that of the last
-norm; see `dsi.backbone.from_encoder`).
+norm; see `dsi.backbones.backbone.from_encoder`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from docids.table import PAD
-from dsi.document_vectors import vectors_of
-from dsi.pooled_encoder import PooledEncoder, pooled
+from dsi.backbones.document_vectors import vectors_of
+from dsi.backbones.pooled_encoder import PooledEncoder, pooled
 from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
 from dsi.rows.corpus import Corpus, code_rows
 from dsi.rows.new_documents import NewDocuments
@@ -29,7 +29,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Writes the document vectors into the output rows and passes queries through to them.
 
     Args:
-        model: A model from `dsi.backbone.from_encoder`.
+        model: A model from `dsi.backbones.backbone.from_encoder`.
         corpus: The documents and their identifiers; with `vectors` if they have been encoded.
         seed: Seed of the small embeddings of codes.
 

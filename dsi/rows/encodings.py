@@ -9,9 +9,9 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
-from dsi.backbone import decoder_without_head, longest_text
-from dsi.inference import evaluating, padded
-from dsi.language_model import is_prompted
+from dsi.backbones.backbone import decoder_without_head, longest_text
+from dsi.backbones.inference import evaluating, padded
+from dsi.backbones.language_model import is_prompted
 from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
 from dsi.rows.corpus import Corpus, code_rows, tokens_of
 from dsi.rows.new_documents import NewDocuments

@@ -46,7 +46,7 @@ def add_rows(model: PreTrainedModel, text_vocabulary: int, alphabet_size: int, s
     """
     import torch
 
-    from dsi.backbone import set_text_rows
+    from dsi.backbones.backbone import set_text_rows
 
     generator = torch.Generator().manual_seed(seed)
     layers: list[tuple[Any, int]] = [

@@ -12,9 +12,9 @@ import torch
 from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from docids.table import PAD
-from dsi.backbone import decoder_without_head
-from dsi.inference import evaluating, padded
-from dsi.position_edits import edited_layer
+from dsi.backbones.backbone import decoder_without_head
+from dsi.backbones.inference import evaluating, padded
+from dsi.backbones.position_edits import edited_layer
 
 _BATCH = 128
 _TOKENS = 1 << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from transformers import PreTrainedModel
 
-from dsi.language_model import tied
+from dsi.backbones.language_model import tied
 from dsi.rows import encodings
 from dsi.rows.base import WARM_STARTS, WarmStart
 from dsi.rows.corpus import Corpus
@@ -13,7 +13,7 @@ from dsi.rows.new_documents import NewDocuments
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
-    """Leaves the weights unchanged: `dsi.backbone.from_pretrained` has copied the rows of tokens.
+    """Leaves the weights unchanged: `from_pretrained` has copied the rows of tokens.
 
     Args:
         model: A language model with codes.

@@ -35,8 +35,8 @@ import torch
 
 from data_prep.errors import InputError
 from docids.table import PAD
-from dsi.inference import evaluating
-from dsi.network_config import decoder_config
+from dsi.backbones.inference import evaluating
+from dsi.backbones.network_config import decoder_config
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.base import Decoder
 from dsi.search.lookahead import LookAhead

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from docids.table import PAD
-from dsi.inference import evaluating
+from dsi.backbones.inference import evaluating
 from dsi.search.beam import readable
 from dsi.search.decoders import start_decoder
 

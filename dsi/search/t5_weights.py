@@ -2,7 +2,7 @@
 
 The decoders and encoders of `dsi.search.decoders` use the weights of a T5 but not its `forward`.
 Modules have the same names here as in transformers, so that a saved model loads. Any unusual
-configuration is left to `dsi.backbone.load_backbone`.
+configuration is left to `dsi.backbones.backbone.load_backbone`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.remote_code import refuse_foreign_code
-from dsi.backbone import (
+from dsi.backbones.backbone import (
     CONFIG,
     ENCODER,
     TEXT_ROWS,
@@ -29,7 +29,7 @@ from dsi.backbone import (
     check_weights,
     compare,
 )
-from dsi.position_edits import EDITS
+from dsi.backbones.position_edits import EDITS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,7 +93,7 @@ class T5Weights(nn.Module):
         """
         from transformers.initialization import no_init_weights
 
-        from dsi.backbone import network
+        from dsi.backbones.backbone import network
 
         with torch.device("meta"), no_init_weights():
             model: Any = network(self.stored, folder)
@@ -245,7 +245,7 @@ def read_weights(folder: Path, device: str | torch.device) -> T5Weights | None:
     """Reads a model for search; None if that needs transformers.
 
     Args:
-        folder: A folder that `dsi.backbone.save_backbone` wrote.
+        folder: A folder that `dsi.backbones.backbone.save_backbone` wrote.
         device: Device of the model.
 
     Raises:

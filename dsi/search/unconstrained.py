@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from docids.table import END, PAD
-from dsi.inference import evaluating
+from dsi.backbones.inference import evaluating
 from dsi.search.beam import (
     MAX_ELEMENTS,
     best_places,

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from data_prep.dataset import Document
 from data_prep.errors import InputError
-from dsi import versions
 from dsi.index import Hit, Index
+from dsi.index_folder import versions
 from dsi.search.explaining import Explanation
 from dsi.search.options import SearchOptions
 

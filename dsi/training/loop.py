@@ -37,7 +37,8 @@ from dsi.training.memory_estimate import (
     neighbors,
     refuse_what_cannot_fit,
 )
-from dsi.training.optimization.optimizers import learning_rate, make_optimizer, set_learning_rate
+from dsi.training.optimization.learning_rate_schedule import learning_rate, set_learning_rate
+from dsi.training.optimization.optimizers import make_optimizer
 from dsi.training.optimization.sam import Perturbation, weights_to_perturb
 from dsi.training.options import LoopOptions, OptimizerOptions, SamOptions
 from dsi.training.step import StepLoss, backward_step

@@ -11,7 +11,7 @@ h heads:
                         + layers_dec (n (22 d + 3 f + 3 h (n + l)) + 2 l d))
     logits         12 b n a
 
-A prefix-aware output layer (`dsi.pawa`) adds as many hidden states per layer and code,
+A prefix-aware output layer (`dsi.backbones.pawa`) adds as many hidden states per layer and code,
 and 8 b n d min(a, d) for the adapted weights.
 With gradient checkpointing the hidden states are 4 b d (l layers_enc + n layers_dec) plus those of
 one layer. DeepSpeed keeps a second copy of the weights, in float32, for the optimizer: 4 T more.
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from data_prep.errors import InputError
-from dsi.network_config import ENCODER, decoder_config, encoder_config
+from dsi.backbones.network_config import ENCODER, decoder_config, encoder_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -71,7 +71,7 @@ class Shape:
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         alphabet: Codes of the output layer.
-        adaptor_layers: Layers of the prefix adaptor (`dsi.pawa`); 0 without one.
+        adaptor_layers: Layers of the prefix adaptor (`dsi.backbones.pawa`); 0 without one.
     """
 
     width: int
@@ -88,8 +88,8 @@ class Shape:
 
         Args:
             config: The configuration.
-            encoder_moves: Whether a pretrained text encoder (`dsi.pooled_encoder`) is trained; a
-                frozen one keeps no activations for the backward pass.
+            encoder_moves: Whether a pretrained text encoder is trained; a frozen one keeps
+                no activations for the backward pass.
         """
         # Composite models, such as two BERTs, have one configuration per part.
         encoder, decoder = encoder_config(config), decoder_config(config)

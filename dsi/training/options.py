@@ -21,7 +21,7 @@ from data_prep.marks import (
     Rate,
     Whole,
 )
-from dsi.backbone import FORMER_SIZES, SIZES
+from dsi.backbones.backbone import FORMER_SIZES, SIZES
 
 T = TypeVar("T")
 DEFAULT_BATCH = 512
@@ -86,7 +86,7 @@ class ModelOptions(Options, group="model"):
                 hint="Use --model.warm_start encodings, or drop --model.pretrained",
             )
         if self.prompt is not None:
-            from dsi.prompt_template import check_prompt
+            from dsi.text_encoders.prompt_template import check_prompt
 
             check_prompt(self.prompt)
         if self.head == "pawa" and self.start == "spectral":

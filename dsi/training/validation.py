@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dsi.inference import evaluating, padded
+from dsi.backbones.inference import evaluating, padded
 from dsi.search.beam import beam_search
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dsi.search.document_scores import DocumentScores
     from dsi.search.torch_trie import TorchTrie
-    from dsi.text_encoder import TextEncoder
+    from dsi.text_encoders.text_encoder import TextEncoder
 
 _BATCH = 64
 _DEPTH = 10

@@ -24,16 +24,21 @@ from data_prep.passages import document_of
 from docids.assignment import Assignment
 from docids.strings import Strings
 from docids.trie import Trie
-from dsi import versions
 from dsi.index import open_titles, write_titles
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import (
+    FOLDER,
+    StoredCorpus,
+    StoredCorpusSource,
+    write_stored_corpus,
+)
+from dsi.index_folder.version_files import link_or_copy
+from dsi.index_folder.versions import Manifest
 from dsi.indexing.preparation import LEXICAL
-from dsi.stored_corpus import FOLDER, StoredCorpus, StoredCorpusSource, write_stored_corpus
 from dsi.updating.parent import check_parent
 from dsi.updating.scrub import Scrubbed
 from dsi.updating.strategy_state import FOLDER as STATE
 from dsi.updating.strategy_state import FORMER_FOLDER as FORMER_STATE
-from dsi.version_files import link_or_copy
-from dsi.versions import Manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -147,7 +152,7 @@ def delete_documents(
         )
         model = scrubbed = found_after = None
         if scrub:
-            from dsi.backbone import load_backbone
+            from dsi.backbones.backbone import load_backbone
 
             model = load_backbone(folder / "model")
             scrubbed = _scrub(model, folder, manifest, corpus, after.table, named, scrub_steps)
@@ -157,7 +162,7 @@ def delete_documents(
                 )
         with writer.version(parent) as fresh:
             if model is not None:
-                from dsi.backbone import save_backbone
+                from dsi.backbones.backbone import save_backbone
 
                 save_backbone(model, fresh / "model")
             for name in _LINKED:
@@ -223,7 +228,7 @@ def _scrub(
     steps: int,
 ) -> Scrubbed:
     """Scrubs a model by the queries that are stored for the documents, and by their texts."""
-    from dsi.stored_text_encoder import open_text_encoder
+    from dsi.text_encoders.stored_text_encoder import open_text_encoder
     from dsi.updating.scrub import Examples, scrub, train_away
 
     text = open_text_encoder(folder / "text")
@@ -314,10 +319,10 @@ def _audit(
     """
     if corpus is None:
         return None
-    from dsi.backbone import load_backbone
+    from dsi.backbones.backbone import load_backbone
     from dsi.lexical.layer_builder import open_layer
     from dsi.search.torch_trie import TorchTrie
-    from dsi.stored_text_encoder import open_text_encoder
+    from dsi.text_encoders.stored_text_encoder import open_text_encoder
     from dsi.training.validation import DevQueries, ranks_of
 
     pairs = _queries_about(corpus, doc_ids)

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from data_prep.checks import stored_options
 from data_prep.errors import InputError
 from data_prep.former_names import with_current_names
-from dsi.backbone import FORMER_SIZES
+from dsi.backbones.backbone import FORMER_SIZES
+from dsi.index_folder.versions import Manifest
 from dsi.indexing.options import TrainingOptions
-from dsi.versions import Manifest
 
 T = TypeVar("T")
 

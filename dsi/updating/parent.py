@@ -8,9 +8,9 @@ import numpy as np
 
 from data_prep.errors import InputError
 from docids.assignment import Assignment
-from dsi import versions
-from dsi.version_files import COPY
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.version_files import COPY
+from dsi.index_folder.versions import Manifest
 
 
 def check_parent(folder: Path, manifest: Manifest) -> Assignment:
@@ -26,7 +26,7 @@ def check_parent(folder: Path, manifest: Manifest) -> Assignment:
     Raises:
         InputError: A part is missing, damaged or from another version.
     """
-    from dsi.backbone import check_weights, read_config
+    from dsi.backbones.backbone import check_weights, read_config
     from dsi.index import open_identifiers, open_titles
 
     versions.verify(folder, manifest)

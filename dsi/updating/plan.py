@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from docids.assignment import Assignment
+    from dsi.index_folder.stored_corpus import StoredCorpus
+    from dsi.index_folder.versions import Manifest
     from dsi.indexing.options import TrainingOptions
     from dsi.objectives.base import Objective
     from dsi.search.document_scores import DocumentScores
-    from dsi.stored_corpus import StoredCorpus
-    from dsi.text_encoder import TextEncoder
+    from dsi.text_encoders.text_encoder import TextEncoder
     from dsi.training.options import LoopOptions, OptimizerOptions
     from dsi.updating.options import UpdateOptions
-    from dsi.versions import Manifest
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Update:
 
     def load_parent(self) -> PreTrainedModel:
         """Loads the parent's model, on the CPU, in evaluation mode."""
-        from dsi.backbone import load_backbone
+        from dsi.backbones.backbone import load_backbone
 
         return load_backbone(self.parent / "model")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from data_prep.errors import InputError
 from data_prep.files import remove_folder
-from dsi import versions
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ A deletion leaves the weights as they are. Three parts of them can be told from 
 
 - codes that only deleted documents have: their rows, in the decoder's embedding and in the output
   layer, become the mean of the rows of live codes;
-- edits (`dsi.position_edits`): what they add for the documents' queries is taken out, with the
-  least change for other queries;
+- edits (`dsi.backbones.position_edits`): what they add for the documents' queries is taken out,
+  with the least change for other queries;
 - lexical weights, which every deletion removes.
 
 What training has put into other weights stays, as do codes shared with live documents. A few steps
@@ -161,7 +161,7 @@ class Examples:
         import torch
 
         from docids.table import PAD
-        from dsi.inference import padded
+        from dsi.backbones.inference import padded
 
         device = model.get_output_embeddings().weight.device
         input_ids, mask = padded([self.texts[number] for number in batch])
@@ -193,7 +193,7 @@ def _without_edit(
     """Takes the effect of an edit on queries out of it; returns the number of positions."""
     import torch
 
-    from dsi.position_edits import edited_layer
+    from dsi.backbones.position_edits import edited_layer
     from dsi.updating.strategies.edit import STATE
     from dsi.updating.structures.closed_form import readings, without_keys
 

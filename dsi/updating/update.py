@@ -22,16 +22,19 @@ from data_prep.files import (
     write_json,
 )
 from docids.assignment import Assignment
-from dsi import versions
 from dsi.distributed.processes import Processes
 from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION
-from dsi.indexing.preparation import LEXICAL
-from dsi.stored_corpus import (
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import (
     FOLDER,
     Difference,
 )
-from dsi.stored_text_encoder import open_text_encoder
+from dsi.index_folder.version_files import link_or_copy
+from dsi.index_folder.versions import Manifest
+from dsi.index_folder.working_folder import removed_if_refused
+from dsi.indexing.preparation import LEXICAL
+from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.inherited_options import not_inherited
 from dsi.updating.options import UpdateOptions
@@ -53,9 +56,6 @@ from dsi.updating.workspace import (
     prepare_parts,
     removed_unless_begun,
 )
-from dsi.version_files import link_or_copy
-from dsi.versions import Manifest
-from dsi.working_folder import removed_if_refused
 
 if TYPE_CHECKING:
     from dsi.updating.training import Callback
@@ -305,7 +305,7 @@ def _measure(work: Path, update: Update, outcome: Outcome) -> dict[str, Any]:
 
 def _outgrown(update: Update, outcome: Outcome) -> list[str]:
     """Returns a warning for each matrix that has outgrown its reserve."""
-    from dsi.backbone import text_rows
+    from dsi.backbones.backbone import text_rows
 
     if not update.training.reserve:
         return []

@@ -28,13 +28,10 @@ from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from docids.kinds import KINDS
-from dsi import versions
 from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
-from dsi.indexing.options import TrainingOptions
-from dsi.indexing.preparation import LEXICAL
-from dsi.indexing.start import MIN_LABELED_QUERIES
-from dsi.stored_corpus import (
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import (
     FOLDER,
     Difference,
     StoredCorpus,
@@ -43,11 +40,14 @@ from dsi.stored_corpus import (
     write_pseudo,
     write_stored_corpus,
 )
-from dsi.stored_text_encoder import open_text_encoder
+from dsi.index_folder.versions import Manifest
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import LEXICAL
+from dsi.indexing.start import MIN_LABELED_QUERIES
+from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.updating.first_training import training_options
 from dsi.updating.options import UpdateOptions
 from dsi.updating.plan import Update
-from dsi.versions import Manifest
 
 if TYPE_CHECKING:
     from dsi.search.document_scores import DocumentScores

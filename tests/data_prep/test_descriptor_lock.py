@@ -14,7 +14,7 @@ sys.modules["fcntl"] = None  # as on Windows
 from pathlib import Path
 from data_prep.errors import InputError
 from data_prep.files import read_json, write_json
-from dsi import versions
+from dsi.index_folder import versions
 
 file = Path("value.json")
 write_json(file, {"a": 1})

@@ -18,11 +18,12 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
 from docids.table import DocidTable
-from dsi import Index, cli, versions
-from dsi.backbone import check_weights, set_docid_alphabet
+from dsi import Index, cli
+from dsi.backbones.backbone import check_weights, set_docid_alphabet
 from dsi.index import open_titles, write_parts
-from dsi.text_encoder import SentencepieceEncoder, VocabularyOptions
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
+from dsi.text_encoders.text_encoder import SentencepieceEncoder, VocabularyOptions
 
 ALPHABET = 16
 IDENTIFIERS = [(2, 3), (2, 4), (5, 3), (5, 6), (7, 7), (8, 2)]

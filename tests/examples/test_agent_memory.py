@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsi import versions
+from dsi.index_folder import versions
 
 FILE = Path(__file__).parents[2] / "examples" / "agent_memory.py"
 

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from dsi import versions
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
 
 
 def add_version(index: Path, text: str, parent: str | None = None) -> None:

@@ -32,7 +32,7 @@ def start_decoder(
     """Encodes queries and returns a decoder positioned before their first code.
 
     Args:
-        model: An encoder-decoder, or a language model with codes (`dsi.language_model`).
+        model: An encoder-decoder, or a language model with codes (`dsi.backbones.language_model`).
         input_ids: The queries, right-padded; int64 [queries, length].
         attention_mask: 1 at tokens, 0 at padding; every query has at least one token.
     """

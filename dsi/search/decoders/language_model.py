@@ -3,7 +3,7 @@
 Keys and values of the prompt are computed and stored once per query, those of codes once per node
 of the search tree (context and beam KV in NVIDIA's SID-GR). The layers are the model's own,
 whatever its family; only the keys and values for their attention are kept here
-(`dsi.custom_attention`).
+(`dsi.backbones.custom_attention`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dsi.custom_attention import attended, capped, handling_attention
+from dsi.backbones.custom_attention import attended, capped, handling_attention
+from dsi.backbones.position_edits import rows_at
 from dsi.kernels.packed_linear import plain
-from dsi.position_edits import rows_at
 from dsi.search.decoders.base import log_probabilities_of
 from dsi.search.decoders.tree import TreeDecoder
 

@@ -1,4 +1,4 @@
-"""The decoder of a T5 whose output layer is adapted to prefixes (`dsi.pawa`)."""
+"""The decoder of a T5 whose output layer is adapted to prefixes (`dsi.backbones.pawa`)."""
 
 from __future__ import annotations
 

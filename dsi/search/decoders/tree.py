@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from docids.table import PAD
+from dsi.backbones.position_edits import rows_at
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import rounded_head
-from dsi.position_edits import rows_at
 from dsi.search.decoders.base import log_probabilities_of
 
 if TYPE_CHECKING:

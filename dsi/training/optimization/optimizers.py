@@ -1,17 +1,16 @@
-"""Optimizers by name, and the learning rate of every step."""
+"""Optimizers by name, and the groups of weights that each step trains."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from data_prep.errors import InputError
-from dsi.language_model import is_prompted
-from dsi.pooled_encoder import pooled
+from dsi.backbones.language_model import is_prompted
+from dsi.backbones.pooled_encoder import pooled
 from dsi.training.optimization.lora import is_adapter
 from dsi.training.optimization.row_adamw import RowAdamW
 from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
@@ -50,9 +49,9 @@ def make_optimizer(model: PreTrainedModel, options: OptimizerOptions) -> torch.o
 def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Returns the trained weights in groups, each with a multiplier of the learning rate.
 
-    Embeddings and output rows (with `dsi.pawa`) have scale 1. The backbone has its own scale, which
-    `layer_decay` lowers from layer to layer. If it has adapters, they are trained instead of it.
-    All other weights are frozen, and their gradients are not computed.
+    Embeddings and output rows (with `dsi.backbones.pawa`) have scale 1. The backbone has its own
+    scale, which `layer_decay` lowers from layer to layer. If it has adapters, they are trained
+    instead of it. All other weights are frozen, and their gradients are not computed.
 
     Raises:
         InputError: All weights are frozen.
@@ -140,39 +139,3 @@ def _depths(names: Iterable[str]) -> dict[str, int]:
         else:
             depths[name] = layers[stack] if "emb" in name or name.startswith("shared") else 0
     return depths
-
-
-def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
-    """Returns the learning rate of step `step` (from 0) of `steps`.
-
-    It rises linearly during warm-up, then follows the schedule; linear and cosine reach 0 one step
-    after the last.
-
-    Args:
-        options: Peak learning rate, warm-up steps and schedule.
-        step: Current step, from 0.
-        steps: Total number of steps.
-    """
-    if step < options.warmup:
-        return options.lr * (step + 1) / (options.warmup + 1)
-    if options.schedule == "constant":
-        return options.lr
-    if options.schedule == "inverse-sqrt":
-        return options.lr * math.sqrt(max(options.warmup, 1) / max(step, 1))
-    done = (step - options.warmup) / max(steps - options.warmup, 1)
-    if options.schedule == "cosine":
-        return options.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return options.lr * (1 - done)
-
-
-class _HasGroups(Protocol):
-    """An optimizer, or an engine."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]: ...
-
-
-def set_learning_rate(optimizer: _HasGroups, lr: float) -> None:
-    """Sets the learning rate of every group to `lr` times its multiplier."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["share"]

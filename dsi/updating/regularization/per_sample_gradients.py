@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from dsi.backbones.inference import evaluating
 from dsi.data.batching import Batch, Batches
 from dsi.data.examples import per_identifier
-from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Targets, decoder_inputs
 from dsi.updating.data.gathering import gather
 from dsi.updating.plan import Plan

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from dsi.text_encoder import TextEncoder
+    from dsi.text_encoders.text_encoder import TextEncoder
 
 
 class Strategy(ABC):

@@ -5,7 +5,7 @@ without training it. For each query of a new document and each position, a few s
 of the decoder's last feed-forward network find the change that makes the document's code probable.
 One linear system per position then finds the matrix that makes these changes for these queries and
 as little as possible for old ones (`dsi.updating.structures.closed_form`). It acts at its position
-only (`dsi.position_edits`).
+only (`dsi.backbones.position_edits`).
 
 What old queries look like is kept with the version, as the mean of k k^T at each position, and
 computed again if other updates have trained the network since. Edits of several updates add up.
@@ -29,8 +29,8 @@ from dsi.updating.strategies.instant import solvable_rows, solve_rows
 if TYPE_CHECKING:
     import torch
 
+    from dsi.backbones.position_edits import Edited
     from dsi.evaluation.probe import Probe
-    from dsi.position_edits import Edited
     from dsi.updating.structures.closed_form import Moments
 
 WEIGHTS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
@@ -54,7 +54,7 @@ class Edit(Standalone):
         """
         import torch
 
-        from dsi.position_edits import add_edits
+        from dsi.backbones.position_edits import add_edits
         from dsi.updating.expansion import expanded_model
         from dsi.updating.structures.closed_form import Moments
 
@@ -145,7 +145,7 @@ def moments_of_old(model: Any, update: Update) -> Moments:
     """Returns the mean k k^T of old queries: the stored one, or a new one if that is stale."""
     import torch
 
-    from dsi.position_edits import add_edits
+    from dsi.backbones.position_edits import add_edits
     from dsi.updating.strategy_state import read_strategy_state
     from dsi.updating.structures.closed_form import Moments, fingerprint, readings
 
@@ -173,7 +173,7 @@ def _changes(
     identifiers: Sequence[Sequence[int]],
 ) -> Any:
     """Yields position, keys and wanted changes, batch by batch."""
-    from dsi.position_edits import place_of
+    from dsi.backbones.position_edits import place_of
     from dsi.updating.structures.closed_form import readings, wanted_changes
 
     options = update.options.edit

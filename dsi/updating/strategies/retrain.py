@@ -20,13 +20,13 @@ class Retrain(Standalone):
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Trains in its own folder, and resumes there after an interruption."""
-        from dsi import versions
-        from dsi.backbone import load_backbone
+        from dsi.backbones.backbone import load_backbone
         from dsi.distributed.processes import Processes
+        from dsi.index_folder import versions
         from dsi.indexing.build import train_index
         from dsi.indexing.preparation import LEXICAL
         from dsi.lexical.layer_builder import LexicalIndex
-        from dsi.stored_text_encoder import open_text_encoder
+        from dsi.text_encoders.stored_text_encoder import open_text_encoder
 
         asked = update.options
         training = update.training

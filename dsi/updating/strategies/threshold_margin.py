@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from dsi.backbones.inference import evaluating
 from dsi.data.batching import Batch
-from dsi.inference import evaluating
 from dsi.objectives.base import IGNORED, Objective, Targets, decoder_inputs
 from dsi.updating.plan import Plan
 from dsi.updating.regularization.per_sample_gradients import old_batches, targets_of

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from docids.table import PAD
-from dsi.inference import evaluating, padded
-from dsi.position_edits import Place, place_of
+from dsi.backbones.inference import evaluating, padded
+from dsi.backbones.position_edits import Place, place_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
-from dsi.inference import evaluating
-from dsi.position_edits import Edited
+from dsi.backbones.inference import evaluating
+from dsi.backbones.position_edits import Edited
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,9 +14,10 @@ from two_processes import finish, start
 
 from data_prep.errors import InputError
 from docids.kinds import TreeOptions
-from dsi import Index, versions
-from dsi.backbone import from_scratch
+from dsi import Index
+from dsi.backbones.backbone import from_scratch
 from dsi.distributed.processes import Processes
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.training.checkpoints import load_checkpoint, steps_saved
 from dsi.training.optimization.optimizers import make_optimizer

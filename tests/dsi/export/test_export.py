@@ -13,13 +13,18 @@ import transformers
 
 from data_prep.errors import InputError
 from docids.table import DocidTable
-from dsi import Index, cli, versions
-from dsi.backbone import from_pretrained
+from dsi import Index, cli
+from dsi.backbones.backbone import from_pretrained
 from dsi.export import Exported, export_index
 from dsi.index import write_parts
-from dsi.prompt_template import template_encoder
-from dsi.text_encoder import PretrainedEncoder, SentencepieceEncoder, VocabularyOptions
-from dsi.versions import Manifest
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
+from dsi.text_encoders.prompt_template import template_encoder
+from dsi.text_encoders.text_encoder import (
+    PretrainedEncoder,
+    SentencepieceEncoder,
+    VocabularyOptions,
+)
 
 TEXTS = ["the harbour and the whale", "a falcon in thunder", "moss and cedar"]
 ENDING = [(4, 1), (2, 3, 1), (2, 1), (5, 5, 6, 1), (5, 5, 1), (7, 1), (7, 8, 9, 1)]

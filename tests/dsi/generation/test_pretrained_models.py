@@ -12,8 +12,8 @@ import torch
 from tiny_checkpoints import GGUF_TOKENS, GGUF_WIDTH, write_gguf
 
 from data_prep.errors import InputError
-from dsi import gguf as gguf_files
 from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
+from dsi.hub import checkpoint_location as gguf_files
 
 pytest.importorskip("gguf")
 

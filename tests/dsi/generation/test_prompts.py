@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from data_prep.dataset import Document
 from data_prep.errors import InputError
-from dsi import prompt_template
 from dsi.generation.prompts import Prompt, fitted
 from dsi.generation.sampling import Sampler, SamplingOptions, _bare, _EndOfLine
 from dsi.generation.seq2seq import CHAT_PROMPT, Seq2Seq, Seq2SeqOptions
+from dsi.text_encoders import prompt_template
 
 TEMPLATE = "Passage: {title} {text} Question:"
 CHAT = (

@@ -18,9 +18,11 @@ from interruption import StopError, interrupt
 from data_prep.errors import InputError
 from docids.assignment import assign, text_of
 from docids.kinds.rq import ResidualOptions
-from dsi import Index, versions
+from dsi import Index
 from dsi.data.examples import gather_examples
 from dsi.data.options import MixOptions
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import write_pseudo
 from dsi.indexing import build
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
@@ -28,7 +30,6 @@ from dsi.indexing.start import resolve_start
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
-from dsi.stored_corpus import write_pseudo
 from dsi.training import loop, step
 from dsi.training.loop import SELECTION_MEASURE
 from dsi.training.options import LoopOptions, ModelOptions, SamOptions

@@ -12,7 +12,7 @@ import torch
 from data_prep.errors import InputError
 from data_prep.generate import generate_queries
 from docids.kinds.rq import ResidualOptions
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.cli import main
 from dsi.indexing.dry_run import plan_training
 from dsi.training.options import SamOptions

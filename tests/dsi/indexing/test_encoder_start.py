@@ -143,8 +143,8 @@ def test_rows_and_the_whole_decoder_can_be_opened(dataset, tmp_path, static):
 
 
 def test_layer_decay_slows_lower_layers_of_the_encoder(dataset, bert):
-    from dsi.backbone import from_encoder
-    from dsi.loaded_encoder import load_encoder
+    from dsi.backbones.backbone import from_encoder
+    from dsi.backbones.loaded_encoder import load_encoder
     from dsi.training.optimization.optimizers import parameter_groups
     from dsi.training.options import OptimizerOptions
 

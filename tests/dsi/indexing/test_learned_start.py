@@ -18,7 +18,8 @@ from docids.assignment import Assignment
 from docids.code_learning.encoder_decoder import CodeVectors
 from docids.kinds.learned import LearnedOptions
 from docids.table import FIRST_CODE, PAD
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.indexing.dry_run import plan_training
 from dsi.lexical.options import LexicalOptions

@@ -12,12 +12,12 @@ from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
 from data_prep.rehearsal import RehearsalOptions
 from docids.table import DocidTable
-from dsi import versions
 from dsi.data.batching import Batches
 from dsi.data.examples import gather_examples, task_proportions
 from dsi.data.options import MixOptions
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
-from dsi.text_encoder import TextEncoder
+from dsi.text_encoders.text_encoder import TextEncoder
 
 DOCUMENTS = [
     Document(f"d{n}", f"Title{n}", " ".join(f"Word{n}x{s} stands here." for s in range(9)))

@@ -18,11 +18,12 @@ import dsi
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
-from dsi import cli, versions
+from dsi import cli
 from dsi.hub.address import Repository
 from dsi.hub.contents import contents_of, without_paths
 from dsi.hub.pull import pull
 from dsi.hub.push import plan_push, push
+from dsi.index_folder import versions
 
 PLACE = Repository("somebody/household")
 

@@ -17,7 +17,7 @@ from household import DOCUMENTS
 from pyterrier.measures import RR, Success
 
 from data_prep.errors import InputError
-from dsi import versions
+from dsi.index_folder import versions
 from dsi.integrations.pyterrier import GenerativeIndex
 
 TOPICS = pandas.DataFrame(

@@ -11,7 +11,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.kernels.bucket_count import best_bucket_count, pass_overhead_tokens
 from dsi.kernels.length_buckets import fewest_tokens, length_buckets
 

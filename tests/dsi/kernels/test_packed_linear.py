@@ -273,7 +273,7 @@ def test_an_int8_model_scores_nearly_as_the_model_and_rescored_exactly_so(family
 def test_int8_is_refused_where_layers_have_no_such_products(monkeypatch):
     import tiny_checkpoints
 
-    from dsi.language_model import PromptedLanguageModel
+    from dsi.backbones.language_model import PromptedLanguageModel
 
     model = tiny_model("t5", 0)
     monkeypatch.setattr(products.platform, "machine", lambda: "aarch64")

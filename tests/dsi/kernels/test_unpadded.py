@@ -23,13 +23,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
+from dsi.backbones.pawa import add_pawa
 from dsi.indexing import build
 from dsi.indexing.build import train_index
 from dsi.kernels.dropout import fast_dropout
 from dsi.kernels.unpadded import Layout, supports_unpadded, without_padding
 from dsi.objectives.base import Objective
-from dsi.pawa import add_pawa
 
 pytestmark = pytest.mark.skipif(
     Version(transformers.__version__) < Version("5.15"), reason="its layers keep their padding"

@@ -11,7 +11,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Targets
 from dsi.objectives.distillation import divergence

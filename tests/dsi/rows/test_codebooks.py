@@ -8,7 +8,7 @@ import torch
 
 from docids.kinds import KINDS, Documents
 from docids.table import FIRST_CODE
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.rows import WARM_STARTS, Codebooks, Corpus
 from dsi.rows.corpus import code_rows, code_vectors
 

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from docids.table import FIRST_CODE, PAD, DocidTable
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.corpus import code_vectors
 

@@ -21,7 +21,7 @@ from docids.code_learning.checkpoint import Checkpoint
 from docids.code_learning.encoder_decoder import CodeVectors, Seq2SeqNetwork
 from docids.code_learning.trainer import TEMPERATURE
 from docids.table import FIRST_CODE, PAD, DocidTable
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 
 VOCABULARY, WIDTH, LEVELS, SIZE, NUMBERS = 30, 16, 2, 4, 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from docids.table import FIRST_CODE, DocidTable
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments

@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from docids.kinds import KINDS, Documents, TreeOptions
 from docids.table import FIRST_CODE, PAD, DocidTable
 from docids.trie import Trie
-from dsi.backbone import from_scratch, set_docid_alphabet
+from dsi.backbones.backbone import from_scratch, set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.spectral import term_counts, term_weights, token_vectors
 from dsi.search.beam import beam_search

@@ -8,9 +8,9 @@ import tiny_checkpoints
 import torch
 
 from docids.table import FIRST_CODE
-from dsi.backbone import load_backbone, save_backbone
+from dsi.backbones.backbone import load_backbone, save_backbone
+from dsi.backbones.language_model import PromptedLanguageModel
 from dsi.kernels.packed_linear import packed
-from dsi.language_model import PromptedLanguageModel
 from dsi.search.beam import beam_search
 from dsi.search.decoders import start_decoder
 from dsi.search.unconstrained import unconstrained_search

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch, load_backbone, save_backbone, set_docid_alphabet
+from dsi.backbones.backbone import from_scratch, load_backbone, save_backbone, set_docid_alphabet
 from dsi.search.decoders import start_decoder
 from dsi.search.decoders.t5 import T5Decoder
 from dsi.search.t5_weights import T5Weights, read_weights, readable

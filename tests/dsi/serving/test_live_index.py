@@ -10,7 +10,7 @@ from serving_doubles import Server, eventually
 from starlette.testclient import TestClient
 
 from data_prep.errors import InputError
-from dsi import versions
+from dsi.index_folder import versions
 from dsi.serving import app as serving
 from dsi.serving import live_updates
 from dsi.serving.options import ServerOptions

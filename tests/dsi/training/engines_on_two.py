@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import T5Config, T5ForConditionalGeneration
 
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.distributed.deepspeed import read_zero_config
 from dsi.distributed.processes import Processes

@@ -18,8 +18,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep.dataset import Dataset
-from dsi import Index, versions
+from dsi import Index
 from dsi.data.options import MixOptions
+from dsi.index_folder import versions
 from dsi.indexing import build
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import (

@@ -144,7 +144,7 @@ def checkpoint(kind: str, folder: Path, dataset: Dataset) -> Path:
 
 def weights(out: Path) -> bytes:
     """Returns the weights of the live version as they are on the disk."""
-    from dsi import versions
+    from dsi.index_folder import versions
 
     folder = versions.folder(out, versions.live(out))
     return (folder / "model" / "model.safetensors").read_bytes()
@@ -152,7 +152,7 @@ def weights(out: Path) -> bytes:
 
 def digest(out: Path) -> str:
     """Returns a digest of the weights of the live version, its lexical layer's included."""
-    from dsi import versions
+    from dsi.index_folder import versions
 
     found = hashlib.sha256(weights(out))
     lexical = versions.folder(out, versions.live(out)) / "lexical"

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.training.checkpoints import load_checkpoint, save_checkpoint, steps_saved
-from dsi.training.optimization.optimizers import make_optimizer, set_learning_rate
+from dsi.training.optimization.learning_rate_schedule import set_learning_rate
+from dsi.training.optimization.optimizers import make_optimizer
 from dsi.training.options import OptimizerOptions
 
 

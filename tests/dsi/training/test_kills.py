@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import small
 
-from dsi import versions
+from dsi.index_folder import versions
 from dsi.lexical.options import LexicalOptions
 
 OPTIONS = {

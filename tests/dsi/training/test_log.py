@@ -129,7 +129,7 @@ def test_info_draws_the_curves_as_a_page_and_as_a_figure(trained, tmp_path):
 
 
 def test_info_draws_the_versions_that_were_trained_one_after_another(trained, tmp_path):
-    from dsi import versions
+    from dsi.index_folder import versions
 
     index = Path(shutil.copytree(trained, tmp_path / "index"))
     for name in ("0002", "0003"):

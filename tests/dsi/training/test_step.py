@@ -12,7 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from two_processes import finish, start
 
 from dsi import Index
-from dsi.backbone import set_docid_alphabet
+from dsi.backbones.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.indexing import build
 from dsi.indexing.build import train_index

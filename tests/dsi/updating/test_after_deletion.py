@@ -12,7 +12,8 @@ import small
 from growing_corpus import NEW, found
 
 from data_prep.errors import InputError
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions

@@ -9,8 +9,9 @@ import small
 import torch
 
 from data_prep.errors import InputError
-from dsi import Index, versions
-from dsi.stored_corpus import StoredCorpus
+from dsi import Index
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

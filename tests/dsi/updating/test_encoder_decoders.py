@@ -10,7 +10,8 @@ import search_oracles
 import tiny_checkpoints
 import torch
 
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.search.decoders import FAMILIES
 from dsi.training.curves import read_scalars

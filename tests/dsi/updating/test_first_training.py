@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
+from dsi.index_folder.versions import Manifest
 from dsi.indexing.options import TrainingOptions
 from dsi.training.options import ModelOptions
 from dsi.updating.first_training import training_options
-from dsi.versions import Manifest
 
 
 def manifest(**model) -> Manifest:

@@ -6,9 +6,9 @@ import small
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
-from dsi import versions
 from dsi.generation import GenerativeMemory, MemoryOptions, train_memory
-from dsi.stored_corpus import StoredCorpus
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import small
 
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
 from dsi.updating.options import UpdateOptions
 
 OPTIONS = UpdateOptions(strategy="generative", steps=8, ratio=0.0)

@@ -22,8 +22,9 @@ from docids.kinds.keywords import KeywordOptions
 from docids.kinds.text import TextOptions
 from docids.model_tokens import code_tokens
 from docids.pieces import Pieces
-from dsi import Index, cli, versions
-from dsi.backbone import from_pretrained
+from dsi import Index, cli
+from dsi.backbones.backbone import from_pretrained
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.training.curves import read_scalars
 from dsi.training.options import LoraOptions, SamOptions
@@ -131,8 +132,8 @@ def test_a_frozen_model_starts_from_its_own_states_of_the_documents(checkpoint, 
     ],
 )
 def test_the_prompt_is_kept_whole_around_a_text(prompt, begins, ends, checkpoint):
-    from dsi.prompt_template import template_encoder
-    from dsi.text_encoder import checkpoint_tokenizer
+    from dsi.text_encoders.prompt_template import template_encoder
+    from dsi.text_encoders.text_encoder import checkpoint_tokenizer
 
     tokenizer = checkpoint_tokenizer(checkpoint)
     encoder = template_encoder(tokenizer, prompt, checkpoint)

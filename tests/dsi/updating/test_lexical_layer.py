@@ -10,7 +10,8 @@ import pytest
 from growing_corpus import NEW, OLD, found
 from safetensors.torch import load_file
 
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 from dsi.lexical.layer_builder import open_layer

@@ -10,9 +10,10 @@ import pytest
 from small_versions import add_version, kill_at
 
 from data_prep.errors import InputError
-from dsi import cli, versions
+from dsi import cli
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
 from dsi.updating.prune import freed_bytes, plan_pruning, prune_versions, used_bytes
-from dsi.versions import Manifest
 
 
 @pytest.fixture

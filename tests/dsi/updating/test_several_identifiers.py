@@ -14,9 +14,10 @@ from data_prep.generators import GENERATORS
 from docids.assignment import Assignment
 from docids.kinds.keywords import KeywordOptions
 from docids.pieces import Pieces
-from dsi import Index, versions
+from dsi import Index
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 from dsi.indexing.build import train_index
-from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index

@@ -6,8 +6,8 @@ import numpy as np
 
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
-from dsi import versions
-from dsi.stored_corpus import (
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import (
     Difference,
     StoredCorpus,
     StoredCorpusSource,

@@ -18,11 +18,12 @@ from data_prep.dataset import Document, InMemorySource
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.table import DocidTable
-from dsi import Index, versions
+from dsi import Index
 from dsi.commands.info import info
 from dsi.export import export_index
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 from dsi.indexing.build import train_index
-from dsi.stored_corpus import StoredCorpus
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
     EwcOptions,

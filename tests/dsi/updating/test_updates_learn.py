@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 import learning
 from growing_corpus import NEW
 
-from dsi import Index, versions
+from dsi import Index
 from dsi.data.options import MixOptions
+from dsi.index_folder import versions
+from dsi.index_folder.stored_corpus import StoredCorpus
 from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
-from dsi.stored_corpus import StoredCorpus
 from dsi.training.curves import read_scalars
 from dsi.training.options import ModelOptions, OptimizerOptions
 from dsi.updating.options import EwcOptions, RankOneOptions, UpdateOptions

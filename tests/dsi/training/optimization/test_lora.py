@@ -10,8 +10,9 @@ import torch
 from interruption import StopError, interrupt
 
 from data_prep.errors import InputError
-from dsi import Index, versions
-from dsi.backbone import from_scratch
+from dsi import Index
+from dsi.backbones.backbone import from_scratch
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.training.optimization.lora import add_adapters, is_adapter, merge_adapters
 from dsi.training.options import LoraOptions

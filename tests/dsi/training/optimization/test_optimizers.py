@@ -10,15 +10,11 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch, set_docid_alphabet
+from dsi.backbones.backbone import from_scratch, set_docid_alphabet
 from dsi.data.options import MixOptions
+from dsi.training.optimization.learning_rate_schedule import learning_rate, set_learning_rate
 from dsi.training.optimization.lora import add_adapters
-from dsi.training.optimization.optimizers import (
-    learning_rate,
-    make_optimizer,
-    parameter_groups,
-    set_learning_rate,
-)
+from dsi.training.optimization.optimizers import make_optimizer, parameter_groups
 from dsi.training.options import LoopOptions, LoraOptions, ModelOptions, OptimizerOptions
 
 

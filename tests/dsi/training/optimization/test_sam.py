@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.indexing.build import train_index
 from dsi.training.optimization.sam import SAM, Perturbation, WholeWeights, weights_to_perturb
 from dsi.training.options import SamOptions

@@ -14,12 +14,13 @@ from small import with_groups
 from test_encoder_decoders import assert_searched_as_by_hand
 
 from data_prep.errors import InputError
-from dsi import Index, versions
+from dsi import Index
+from dsi.backbones.position_edits import edited_layer, place_of
 from dsi.cli import main
 from dsi.data.options import MixOptions
+from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.lexical.options import LexicalOptions
-from dsi.position_edits import edited_layer, place_of
 from dsi.training.options import ModelOptions, OptimizerOptions
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import EditOptions, UpdateOptions

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsi.backbone import from_scratch
+from dsi.backbones.backbone import from_scratch
 from dsi.training.optimization.lora import add_adapters, is_adapter, merge_adapters
 from dsi.training.options import LoraOptions
 from dsi.updating.strategies.i_lora import SlowAdapter, distance

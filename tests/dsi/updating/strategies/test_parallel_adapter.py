@@ -9,7 +9,7 @@ import torch
 from data_prep.errors import InputError
 from docids.table import DocidTable
 from docids.trie import Trie
-from dsi.backbone import from_scratch, load_backbone, save_backbone
+from dsi.backbones.backbone import from_scratch, load_backbone, save_backbone
 from dsi.data.batching import Batch
 from dsi.kernels.packed_linear import packed
 from dsi.search.beam import beam_search

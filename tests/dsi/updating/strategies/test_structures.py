@@ -12,8 +12,9 @@ from growing_corpus import NEW, OLD, found
 from small import weights
 
 from data_prep.errors import InputError
-from dsi import Index, versions
-from dsi.backbone import load_backbone
+from dsi import Index
+from dsi.backbones.backbone import load_backbone
+from dsi.index_folder import versions
 from dsi.objectives.base import Objective
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (

@@ -1,0 +1,1 @@
+"""The network: encoder-decoders, encoders with a decoder, decoder-only language models."""

@@ -1,0 +1,50 @@
+"""Access to the configuration of an index's network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ENCODER = "dsi_encoder"
+"""Key in config.json: a pretrained encoder of whole texts (`dsi.backbones.pooled_encoder`)."""
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def decoder_config(config: Any) -> Any:
+    """Returns the configuration of the decoder: its own if it has one (T5Gemma, two BERTs)."""
+    inner = getattr(config, "decoder", None)
+    return config if inner is None else inner
+
+
+def encoder_config(config: Any) -> Any:
+    """Returns the configuration of the text encoder, likewise (T5Gemma 2 also has images)."""
+    inner = getattr(config, "encoder", None)
+    return config if inner is None else getattr(inner, "text_config", inner)
+
+
+def known_config(stored: Mapping[str, Any], kind: Any = None) -> Any:
+    """Returns a transformers configuration from the keys that it and `generate` know.
+
+    Args:
+        stored: The content of config.json, or a part of it.
+        kind: The class of the configuration; None for the one that `model_type` names.
+    """
+    from transformers import AutoConfig, GenerationConfig, PretrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if kind is None:
+        kind = CONFIG_MAPPING[stored["model_type"]]
+    known = set(GenerationConfig().to_dict())
+    pair = kind.model_type == "encoder-decoder"
+    known |= set((PretrainedConfig() if pair else kind()).to_dict())
+    if kind.sub_configs:
+        known |= {"vocab_size", "pad_token_id", "decoder_start_token_id"}
+    known -= {"transformers_version", "architectures", "_name_or_path", "model_type", "dtype"}
+    known |= set(kind.sub_configs)
+    kept = {key: value for key, value in stored.items() if key in known and key[0] != "_"}
+    if stored.get("dtype") in _DTYPES:
+        kept["dtype"] = stored["dtype"]
+    for part, of in kind.sub_configs.items():
+        named = None if of is AutoConfig else of
+        kept[part] = known_config(stored[part], named).to_dict()
+    return kind(**kept)

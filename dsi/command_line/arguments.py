@@ -1,0 +1,431 @@
+"""Builds the command line of a function from its signature.
+
+A command is a plain function with annotations and a Google docstring. Parameters before the `*` are
+positional words on the command line, parameters after it are options, and a dataclass parameter is
+a group of options whose help is the string under each field. A dataclass annotated as `SPREAD` is
+not a group: its fields join the other options, so that commands can share them. jsonargparse
+converts, validates, documents and instantiates; this module arranges the words for it, so that
+options and positional words mix freely, a YAML file may set any value, and every mistake is
+reported as a one-line error. `dsi.command_line.help` prints the help pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.checks import check_value, described
+from data_prep.errors import InputError
+from data_prep.former_names import current_name, current_value
+from data_prep.marks import hints_of, is_group, marks_of, members
+from dsi.command_line.standard_streams import printing
+
+if TYPE_CHECKING:
+    from dsi.command_line.help import Group
+
+_PARSERS: dict[tuple[Any, ...], Any] = {}
+"""Parsers by function and names of options: building one takes longer than most commands."""
+
+SPREAD = "spread"
+"""In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
+_SWITCHES = ("json", "quiet", "debug")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A parsed command line.
+
+    Args:
+        values: One value for each parameter of the function.
+        json: Whether `--json` was given.
+        debug: Whether `--debug` was given.
+        quiet: Whether `--quiet` was given.
+    """
+
+    values: dict[str, Any]
+    json: bool
+    debug: bool
+    quiet: bool
+
+
+class Arguments:
+    """The command line of one function.
+
+    Args:
+        verb: What the user types after `dsi`.
+        function: The function behind it. Its annotations must resolve at run time.
+    """
+
+    def __init__(self, verb: str, function: Callable[..., Any]) -> None:
+        self.verb = verb
+        self.function = function
+        self._hints = hints_of(function)
+        hints = typing.get_type_hints(function)
+        self._spread = {
+            name: hints[name] for name, hint in self._hints.items() if SPREAD in marks_of(hint)
+        }
+        # If they were left as strings, jsonargparse would resolve them by importing what the module
+        # imports for type checkers only, including torch.
+        function.__annotations__ = hints
+        parameters = inspect.signature(function).parameters.values()
+        self.positionals = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self._required = {p.name for p in parameters if p.default is p.empty}
+        self.hints: dict[str, Any] = {}
+        """The type of every single value with its marks, by its full name (`train.steps`)."""
+        for parameter in parameters:
+            _resolve(hints[parameter.name])
+            prefix = "" if parameter.name in self._spread else parameter.name
+            self.hints.update(_flatten(prefix, self._hints[parameter.name]))
+
+    def parse(self, words: Sequence[str]) -> Call:
+        """Parses the words after the verb.
+
+        Raises:
+            InputError: An unknown, missing, surplus or ill-typed word, or a bad `--config`.
+            SystemExit: `--help` was requested and has been printed.
+        """
+        given = self._parse_words(words)
+        switches = {name: _pop_switch(name, given) for name in _SWITCHES}
+        if given.help is not None:
+            with printing():
+                print(self.help(everything=given.help == "all"))
+            raise SystemExit(0)
+        parser = self._parser()
+        for name in self.positionals:
+            if name in self._required and name not in given.values:
+                if _is_list(self.hints[name]):
+                    given.values[name] = "[]"
+                else:
+                    raise InputError(f"{name.upper()} is missing", hint=self._usage_hint())
+        try:
+            space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
+            for name, text in given.values.items():
+                hint, where = self.hints[name], given.where.get(name, f"--{name}")
+                if not text and Path in _kinds(hint):
+                    raise InputError(f"{where} is empty", hint="Give a path, or omit it")
+                check_value(where, space.get(name), hint)
+            made = vars(parser.instantiate(space))
+        except argparse.ArgumentError as error:
+            raise self._explain(str(error), given) from None
+        for name, group in self._spread.items():
+            made[name] = group(**{field.name: made[field.name] for field in _given(group)})
+        values = {name: made[name] for name in inspect.signature(self.function).parameters}
+        return Call(values, **switches)
+
+    def _parse_words(self, words: Sequence[str]) -> _GivenValues:
+        """Collects the words into values by full name; later words win, files come first."""
+        for word in words:
+            try:
+                word.encode("utf-8")
+            except UnicodeEncodeError:
+                raise InputError(f"{word!r} is not valid UTF-8", where="command line") from None
+        given = _GivenValues()
+        configs: list[str] = []
+        plain: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                plain += rest
+                break
+            if not _looks_like_option(word):
+                plain.append(word)
+                continue
+            name, _, inline = word.lstrip("-").partition("=")
+            typed = name.replace("-", "_")
+            name = self._current(typed)
+            if name in ("h", "help", "help_all"):
+                given.help = "all" if name == "help_all" else (given.help or "common")
+            elif name in _SWITCHES:
+                given.values[name] = inline if "=" in word else "true"
+                given.where[name] = f"--{name}"
+            elif name == "config" or name in self.hints:
+                if "=" in word:
+                    text = inline
+                elif _is_switch(self.hints.get(name)) and (
+                    not rest or not self._is_switch_value(name, rest[0])
+                ):
+                    if rest and rest[0].lower() in _NEARLY_TRUTH:
+                        raise InputError(f"{rest[0]!r} is not true or false", where=f"--{name}")
+                    text = "true"
+                elif not rest or _looks_like_option(rest[0]):
+                    raise InputError(f"--{name} needs a value", hint=self._usage_hint())
+                else:
+                    text = rest.pop(0)
+                if name == "config":
+                    configs.append(text)
+                else:
+                    given.values[name] = self._list_text(name, current_value(typed, text))
+                    given.where[name] = f"--{name}"
+            elif name.startswith("no_") and _is_switch(self.hints.get(name[3:])) and not inline:
+                given.values[name[3:]] = "false"
+            else:
+                raise self._unknown(f"option {word.partition('=')[0]}", name, "--")
+        self._place(plain, given)
+        for file in reversed(configs):
+            for name, text in self._read_config(Path(file)).items():
+                if name not in given.values:
+                    given.values[name] = text
+                    given.where[name] = f"{file}: {name}"
+        return given
+
+    def _is_switch_value(self, name: str, word: str) -> bool:
+        """Returns whether the word after a boolean option is its value."""
+        return word in _values_of_switch(self.hints[name])
+
+    def _place(self, plain: list[str], given: _GivenValues) -> None:
+        """Assigns the positional words to the positional parameters, from left to right."""
+        rest = list(plain)
+        for place, name in enumerate(self.positionals):
+            if not rest:
+                return
+            if _is_list(self.hints[name]):
+                # One word is left for each parameter after it.
+                after = [
+                    other for other in self.positionals[place + 1 :] if other in self._required
+                ]
+                taken = max(1, len(rest) - len(after))
+                given.values[name] = json.dumps(rest[:taken])
+                rest = rest[taken:]
+            else:
+                given.values[name] = rest.pop(0)
+            given.where[name] = name.upper()
+        if rest:
+            raise InputError(
+                f"unexpected argument {rest[0]!r} for dsi {self.verb}",
+                hint=self._intended_option(rest[0]) or self._usage_hint(),
+            )
+
+    def _intended_option(self, word: str) -> str | None:
+        """Returns the option that a surplus word may be meant for, if only one takes a text."""
+        names = [
+            name
+            for name, hint in self.hints.items()
+            if name not in self.positionals and _kinds(hint) - {type(None)} == {str}
+        ]
+        return f"Did you mean --{names[0]} {word}?" if len(names) == 1 else None
+
+    def _read_config(self, file: Path) -> dict[str, str]:
+        """Returns the values of a YAML file by full name, as strings for the parser."""
+        import yaml
+
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read it ({error.strerror})", where=file) from None
+        except UnicodeDecodeError:
+            raise InputError("not valid UTF-8", where=file) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" at line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or error
+            raise InputError(f"not valid YAML{line} ({problem})", where=file) from None
+        except (ValueError, AttributeError, RecursionError) as error:  # a number, date, nesting
+            raise InputError(
+                f"a value that YAML cannot read ({error!s:.200})", where=file
+            ) from None
+        if content is None:
+            return {}
+        if not isinstance(content, Mapping):
+            raise InputError(
+                f"lines of `name: value` are expected, not a {type(content).__name__}",
+                where=file,
+            )
+        texts: dict[str, str] = {}
+        for name, value in self._flatten_config(content, ""):
+            if name not in self.hints and name not in _SWITCHES:
+                raise self._unknown(f"key {name!r}", name, "", where=file)
+            if isinstance(value, str) and name in self.positionals and _is_list(self.hints[name]):
+                value = [value]
+            elif isinstance(value, str) and name in self.hints:
+                value = self._list_text(name, value)
+            texts[name] = value if isinstance(value, str) else json.dumps(value, default=str)
+        return texts
+
+    def _flatten_config(self, content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+        """Yields full names and values; a mapping is flattened only where a group is expected."""
+        for key, value in content.items():
+            typed = f"{prefix}{key}".replace("-", "_")
+            name = self._current(typed)
+            group = any(known.startswith(f"{name}.") for known in self.hints)
+            if isinstance(value, Mapping) and (group or name not in self.hints):
+                yield from self._flatten_config(value, f"{name}.")
+            else:
+                yield name, current_value(typed, value)
+
+    def _current(self, name: str) -> str:
+        """Translates a former name of an option to the current one."""
+        return name if name in self.hints else current_name(name)
+
+    def _list_text(self, name: str, text: str) -> str:
+        """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`."""
+        if _is_list(self.hints[name]) and not text.lstrip().startswith("["):
+            return json.dumps([part.strip() for part in text.split(",") if part.strip()])
+        return text
+
+    def _parser(self) -> Any:
+        from jsonargparse import ArgumentParser, set_parsing_settings
+
+        known = (self.function, *self.hints)
+        if known in _PARSERS:
+            return _PARSERS[known]
+        set_parsing_settings(docstring_parse_attribute_docstrings=False)
+        parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+        parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
+        for group in self._spread.values():
+            parser.add_class_arguments(group, as_group=False)
+        _PARSERS[known] = parser
+        return parser
+
+    def help(self, *, everything: bool = False) -> str:
+        """Returns the help of the command: the most common options, or all of them."""
+        from dsi.command_line.help import help_page
+
+        return help_page(
+            self.verb,
+            self.function,
+            self.usage(),
+            self.positionals,
+            self._hints,
+            everything=everything,
+        )
+
+    def groups(self) -> list[Group]:
+        """Returns the arguments and options in groups, with type, choices, default and help."""
+        from dsi.command_line.help import groups_of
+
+        return groups_of(self.function, self.positionals, self._hints)
+
+    def usage(self) -> str:
+        """Returns the call in one line: `dsi search INDEX [QUERY ...] [options]`."""
+        words = []
+        for name in self.positionals:
+            shown = f"{name.upper()} ..." if _is_list(self.hints[name]) else name.upper()
+            optional = name not in self._required or _is_list(self.hints[name])
+            words.append(f"[{shown}]" if optional else shown)
+        options = self._required.difference(self.positionals)
+        words += [f"--{name} {name.upper()}" for name in self.hints if name in options]
+        return " ".join(["dsi", self.verb, *words, "[options]"])
+
+    def _usage_hint(self) -> str:
+        return f"Usage: {self.usage()}"
+
+    def _unknown(self, what: str, name: str, dashes: str, where: Path | None = None) -> InputError:
+        near = difflib.get_close_matches(name, [*self.hints, *_SWITCHES, "config"], n=1)
+        if not near:  # `--steps` for `--train.steps`
+            near = [known for known in self.hints if known.rpartition(".")[2] == name][:1]
+        see = f"see dsi {self.verb} --help"
+        hint = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
+        return InputError(f"unknown {what}", where=where, hint=hint)
+
+    def _explain(self, message: str, given: _GivenValues) -> InputError:
+        """Turns an error of jsonargparse into one line in terms of the user's own words."""
+        missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
+            r'(?:Key|Option) ["\'](.+?)["\'] is required', message
+        )
+        if missing:
+            return InputError(f"--{missing[1]} is missing", hint=self._usage_hint())
+        key = re.search(r'key "([\w.]+)"', message)
+        name = key[1] if key else ""
+        if name in given.values and name in self.hints:
+            return InputError(
+                f"{given.values[name]!r:.200} is not {described(self.hints[name])}",
+                where=given.where[name],
+            )
+        return InputError(" ".join(message.split()), hint=self._usage_hint())
+
+
+@dataclasses.dataclass
+class _GivenValues:
+    """The values from words and files: strings by full name, and the source of each."""
+
+    values: dict[str, str] = dataclasses.field(default_factory=dict)
+    where: dict[str, str] = dataclasses.field(default_factory=dict)
+    help: str | None = None
+    """"common" or "all" where help is asked for."""
+
+
+_TRUTH = ("true", "false")
+_NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
+
+
+def _pop_switch(name: str, given: _GivenValues) -> bool:
+    """Removes a switch from the values and returns whether it is on.
+
+    Raises:
+        InputError: It is neither true nor false.
+    """
+    text = given.values.pop(name, "false")
+    if text not in _TRUTH:
+        raise InputError(
+            f"{text!r} is not true or false",
+            where=given.where[name],
+            hint=f"Leave the value out: --{name}",
+        )
+    return text == "true"
+
+
+def _looks_like_option(word: str) -> bool:
+    return word.startswith("-") and word != "-" and not re.fullmatch(r"-\.?\d.*", word)
+
+
+def _flatten(name: str, hint: Any) -> dict[str, Any]:
+    """Returns the type of `name`, or of each of its fields if the type is a dataclass.
+
+    With an empty name the fields have no prefix.
+    """
+    if not is_group(hint):
+        return {name: hint}
+    ((group, _),) = members(hint)
+    inside: dict[str, Any] = {}
+    for entry in _given(group):
+        inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
+    return inside
+
+
+def _given(hint: Any) -> list[dataclasses.Field[Any]]:
+    """Returns the fields of a dataclass that a caller can set."""
+    return [entry for entry in dataclasses.fields(hint) if entry.init]
+
+
+def _resolve(hint: Any) -> None:
+    """Resolves type names in a dataclass and the dataclasses inside it, as for functions."""
+    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+        return
+    hints_of(hint)
+    hints = typing.get_type_hints(hint)
+    hint.__annotations__ = {name: hints[name] for name in hint.__annotations__}
+    made: Any = hint.__init__
+    made.__annotations__ = {name: hints.get(name) for name in made.__annotations__}
+    for entry in dataclasses.fields(hint):
+        entry.type = hints[entry.name]
+        _resolve(hints[entry.name])
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """Returns the types of a union, or the type itself, without marks."""
+    return {kind for kind, _ in members(hint)}
+
+
+def _is_switch(hint: Any) -> bool:
+    """Tells whether an option is a boolean; its default may be None."""
+    return _kinds(hint) <= {bool, type(None)} and bool in _kinds(hint)
+
+
+def _values_of_switch(hint: Any) -> tuple[str, ...]:
+    return (*_TRUTH, "null") if type(None) in _kinds(hint) else _TRUTH
+
+
+def _is_list(hint: Any) -> bool:
+    return any(
+        typing.get_origin(kind) in (list, tuple, Sequence) or kind in (list, tuple)
+        for kind in _kinds(hint)
+    )

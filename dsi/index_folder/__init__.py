@@ -1,0 +1,1 @@
+"""The folder of an index: its versions, their files and the stored corpus."""

@@ -1,0 +1,110 @@
+"""`dsi split` and `dsi continual` from the command line: parsing of arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
+from data_prep.errors import InputError
+from dsi.cli import main
+from dsi.command_line.arguments import Arguments
+from dsi.commands.continual import continual
+from dsi.continual import protocol
+from dsi.continual.increments import open_split
+from dsi.continual.protocol import ContinualOptions
+from dsi.data.options import MixOptions
+from dsi.indexing.options import TrainingOptions
+from dsi.training.options import LoopOptions
+from dsi.updating.options import UpdateOptions
+
+
+@pytest.fixture
+def split(tmp_path):
+    """A dataset split by the command: D0 and two increments."""
+    documents = [Document(f"d{number}", "", f"Text of number {number}.") for number in range(12)]
+    write_dataset(tmp_path / "dataset", InMemorySource(documents, name="numbers"))
+    words = ["--increments", "2", "--share", "0.5", "--quiet"]
+    assert main(["split", str(tmp_path / "dataset"), "--out", str(tmp_path / "split"), *words]) == 0
+    return tmp_path / "split"
+
+
+def test_split_writes_d0_and_increments(split):
+    assert [len(corpus.doc_ids) for corpus in open_split(split)] == [6, 3, 3]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Keeps the options that reach the protocol, and goes no further."""
+    kept: list[ContinualOptions] = []
+
+    def run(split, out, options):
+        kept.append(options)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(protocol, "run_continual", run)
+    return kept
+
+
+def test_every_word_reaches_the_option_that_it_names(split, asked, tmp_path):
+    words = {
+        "--strategies": "generative@ratio=32, retrain",
+        "--seeds": "2",
+        "--interval": "5",
+        "--curve_queries": "7",
+        "--beams": "4",
+        "--docids": "rq",
+        "--generator": "extractive",
+        "--per_doc": "3",
+        "--mix.pseudo": "0.5",
+        "--loop.steps": "9",
+        "--update_steps": "8",
+        "--update_lr": "0.01",
+        "--ratio": "1.5",
+        "--new_share": "0.25",
+    }
+    line = [word for pair in words.items() for word in pair]
+    assert main(["continual", str(split), "--out", str(tmp_path / "out"), "--quiet", *line]) == 2
+    assert asked == [
+        ContinualOptions(
+            strategies=("generative@ratio=32", "retrain"),
+            seeds=2,
+            interval=5,
+            curve_queries=7,
+            beams=4,
+            train=TrainingOptions(
+                docids="rq",
+                generator="extractive",
+                per_doc=3,
+                mix=MixOptions(pseudo=0.5),
+                loop=LoopOptions(steps=9),
+            ),
+            update=UpdateOptions(steps=8, lr=0.01, ratio=1.5, new_share=0.25),
+        )
+    ]
+
+
+def test_without_words_everything_is_as_train_and_update_have_it(split, asked, tmp_path):
+    words = ["--strategies", "generative", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["continual", str(split), *words]) == 2
+    assert asked == [ContinualOptions(strategies=("generative",))]
+
+
+def test_the_words_that_are_offered_besides_groups():
+    assert [name for name in Arguments("continual", continual).hints if "." not in name] == [
+        "split",
+        "strategies",
+        "out",
+        "report",
+        "seeds",
+        "interval",
+        "curve_queries",
+        "beams",
+        "docids",
+        "generator",
+        "per_doc",
+        "update_steps",
+        "update_lr",
+        "ratio",
+        "new_share",
+    ]
