@@ -6,8 +6,14 @@ process may take for leftovers. A lock ends when its descriptor is closed or its
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
+
+from data_prep.errors import InputError
 
 _FCNTL: ModuleType | None
 try:
@@ -30,3 +36,66 @@ def lock_descriptor(descriptor: int, *, wait: bool) -> None:
     if _FCNTL is None:
         raise OSError(errno.ENOTSUP, "no locks on open files")
     _FCNTL.flock(descriptor, _FCNTL.LOCK_EX if wait else _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Locks a folder itself while the block runs; does nothing if folders cannot be locked.
+
+    They cannot on NFS and Windows.
+
+    Args:
+        folder: An existing folder.
+
+    Raises:
+        BlockingIOError: Another process holds the lock, or has removed the folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise BlockingIOError from None
+    try:
+        try:
+            lock_descriptor(descriptor, wait=False)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        if not os.fstat(descriptor).st_nlink:
+            raise BlockingIOError
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Makes the caller the only one who writes to a folder while the block runs.
+
+    For folders in which a command keeps what it has done, so that it resumes when run again. The
+    folder is created, and one that is empty after all is removed.
+
+    Args:
+        folder: The folder.
+        where: What the message names; None for the folder.
+
+    Raises:
+        InputError: Another process is writing to it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(folder_lock(folder))
+        except BlockingIOError:
+            raise InputError(
+                "another command is writing here",
+                where=where or folder,
+                hint="Wait until it ends, or stop it, and run this again",
+            ) from None
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()

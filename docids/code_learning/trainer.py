@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError
 from data_prep.progress import track
 from docids.code_learning.balance import balanced
@@ -70,13 +71,20 @@ class CodebookTrainer:
                 interrupted; None to save nothing.
 
         Raises:
-            InputError: A codebook has collapsed, or the loss is not a finite number.
+            InputError: A codebook has collapsed, the loss is not a finite number, or another
+                process learns in this folder.
         """
         if not self.network.documents:
             return
-        state = None if folder is None else folder / "trainer"
-        if state is not None:
-            self._restore(state)
+        if folder is None:
+            self._learn(None)
+            return
+        with only_writer(folder):
+            self._restore(folder / "trainer")
+            self._learn(folder / "trainer")
+
+    def _learn(self, state: Path | None) -> None:
+        """Takes the steps that are left, and saves the state after each."""
         steps = self._steps()
         for number in track(range(len(steps)), "codes learned"):
             if number >= self._done:

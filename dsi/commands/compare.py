@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json_lines, write_json_lines
 from data_prep.marks import Advanced
@@ -70,28 +70,26 @@ def compare(
     from data_prep.dataset import Dataset
     from dsi.commands.evaluate import _baseline_names, _judged
     from dsi.commands.outputs import Outputs
+    from dsi.distributed.processes import refuse_several
 
     outputs = Outputs(table or [], per_query, report or out / "report.html")
     cells = cells_of(options, vary or {}, variants or {}, [0] if seeds is None else seeds)
     _baseline_names(baselines)
     if dry_run:
         return _planned(cells)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError(
-            "dsi compare trains in one process",
-            hint="Train the indexes with torchrun, and compare them with dsi evaluate",
-        )
+    refuse_several("compare", "Train the indexes with torchrun, and compare them with dsi evaluate")
     opened = Dataset.open(dataset)
     qrels = _judged(opened, split)
-    rows = _rows(out, opened, split)
-    for number, cell in enumerate(cells, 1):
-        row = rows.get(cell.name)
-        if row is None or row["fingerprint"] != cell.fingerprint:
-            rows[cell.name] = _measured(cell, opened, split, qrels, out, device)
-            write_json_lines(out / ROWS, rows.values())
-        note(f"{number} of {len(cells)}: {_progress_line(rows[cell.name])}")
-    systems = [_system(cell, rows[cell.name], qrels, out) for cell in cells]
-    return _compared(opened, split, systems, cells, baselines, outputs)
+    with only_writer(out):
+        rows = _rows(out, opened, split)
+        for number, cell in enumerate(cells, 1):
+            row = rows.get(cell.name)
+            if row is None or row["fingerprint"] != cell.fingerprint:
+                rows[cell.name] = _measured(cell, opened, split, qrels, out, device)
+                write_json_lines(out / ROWS, rows.values())
+            note(f"{number} of {len(cells)}: {_progress_line(rows[cell.name])}")
+        systems = [_system(cell, rows[cell.name], qrels, out) for cell in cells]
+        return _compared(opened, split, systems, cells, baselines, outputs)
 
 
 # Its options may have several values.
@@ -119,7 +117,6 @@ def _rows(out: Path, dataset: Dataset, split: str) -> dict[str, dict[str, Any]]:
                 where=out / ROWS,
                 hint="Choose another --out",
             )
-    out.mkdir(parents=True, exist_ok=True)
     return rows
 
 

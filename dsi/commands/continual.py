@@ -46,7 +46,9 @@ def continual(
     from dsi.continual.increments import open_split
     from dsi.continual.protocol import ContinualOptions, run_continual
     from dsi.continual.strategies_page import COSTS, SHARES, cell_text, write_page
+    from dsi.distributed.processes import refuse_several
 
+    refuse_several("continual", "Run it without torchrun")
     refuse_other_page(report)
     options = ContinualOptions(
         strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),

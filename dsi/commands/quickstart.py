@@ -44,6 +44,7 @@ def quickstart(
     from data_prep.dataset import Dataset
     from dsi.commands.evaluate import evaluate
     from dsi.commands.prepare import prepare
+    from dsi.distributed.processes import Processes
     from dsi.index import Index
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
@@ -52,8 +53,12 @@ def quickstart(
     began = time.monotonic()
     dataset, index = out / "dataset", out / "index"
     _print_step(1, f"preparing the documentation of the packages installed here: {dataset}")
-    if not (dataset / "dataset.json").is_file():
-        prepare("docstrings", out=dataset)
+
+    def prepared() -> None:
+        if not (dataset / "dataset.json").is_file():
+            prepare("docstrings", out=dataset)
+
+    Processes().in_main_process(prepared)
     _print_step(2, f"identifiers, and a model from scratch: {index}")
     options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
     train_index(Dataset.open(dataset), index, options)

@@ -12,18 +12,20 @@ every corpus are run against the whole index, without telling it which corpus a 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_prep.dataset import Dataset
+from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.former_names import with_current_names
@@ -37,6 +39,9 @@ from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 from dsi.updating.strategy_parsing import with_changes
 from dsi.updating.update import update_index
+
+_CLAIM = "continual.json"
+"""File that says which comparison the folder is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +84,34 @@ def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str
         The output of `summarize` for all results.
 
     Raises:
-        InputError: `out` holds results of another split or with other options.
+        InputError: A corpus has no test query, another process writes to `out`, or it holds results
+            of another split or with other options.
     """
     from dsi.continual.summary import summarize
 
     corpora = open_split(split)
-    claim(out, split, options)
-    for seed in range(options.seeds):
-        base, first = train_base(corpora, out, options, seed)
-        for strategy in options.strategies:
-            run_strategy(corpora, out, options, strategy, seed, base, first)
-    return summarize(out, options.strategies, options.seeds)
+    for corpus in corpora:
+        EvaluationQueries.of(corpus)  # before anything is trained
+    with only_writer(out):
+        claim(out, split, options)
+        with _freed_if_refused(out):
+            for seed in range(options.seeds):
+                base, first = train_base(corpora, out, options, seed)
+                for strategy in options.strategies:
+                    run_strategy(corpora, out, options, strategy, seed, base, first)
+        return summarize(out, options.strategies, options.seeds)
+
+
+@contextlib.contextmanager
+def _freed_if_refused(out: Path) -> Iterator[None]:
+    """Frees the folder if the first training is refused, so that the corrected command runs."""
+    try:
+        yield
+    except InputError:
+        if all(path.is_dir() or path == out / _CLAIM for path in out.rglob("*")):
+            shutil.rmtree(out / "base", ignore_errors=True)
+            (out / _CLAIM).unlink(missing_ok=True)
+        raise
 
 
 def claim(out: Path, split: Path, options: ContinualOptions) -> None:
@@ -110,7 +132,7 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
             }
         )
     )
-    file = out / "continual.json"
+    file = out / _CLAIM
     if not file.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise InputError(
@@ -185,6 +207,7 @@ def run_strategy(
     results, index = out / "results" / name, out / "indexes" / name
     last = results / f"d{len(corpora) - 1}.json"
     if last.is_file():
+        shutil.rmtree(index, ignore_errors=True)  # a killed run left it
         return
     if not index.is_dir():
         with replacing_folder(index) as fresh:

@@ -87,6 +87,20 @@ class Processes:
         return done
 
 
+def refuse_several(verb: str, hint: str) -> None:
+    """Refuses to run a command in the several processes of `torchrun`.
+
+    Args:
+        verb: The command.
+        hint: What to run instead.
+
+    Raises:
+        InputError: This is one of several processes.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(f"dsi {verb} runs in one process", hint=hint)
+
+
 def leave(code: int) -> None:
     """Exits one of several processes with an exit code; returns if there is only one.
 

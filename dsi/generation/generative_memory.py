@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.dataset import Dataset, Document
+from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generate import explaining_read_only
@@ -214,8 +215,14 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
         The folder of the memory.
 
     Raises:
-        InputError: There are too few labeled pairs, or the model cannot be loaded.
+        InputError: There are too few labeled pairs, the model cannot be loaded, or another process
+            trains a memory of this dataset.
     """
+    with only_writer(dataset.path):
+        return _trained_memory(dataset, options)
+
+
+def _trained_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     folder, work = dataset.path / "memory", dataset.path / "memory.partial"
     wanted = _about(dataset, options)
     if (folder / _ABOUT).is_file() and _same_model(describe(folder), wanted):

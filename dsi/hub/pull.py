@@ -7,15 +7,26 @@ checked like any index from elsewhere, and only then renamed to the target.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from data_prep.dataset import Dataset
+from data_prep.descriptor_lock import folder_lock, only_writer
 from data_prep.errors import InputError
-from data_prep.files import put_in_place, recover, refuse_irreplaceable, sync_tree, write_json
+from data_prep.files import (
+    put_in_place,
+    recover,
+    refuse_irreplaceable,
+    replacing_file,
+    sync_tree,
+    write_json,
+)
 from data_prep.progress import note
 from docids.store import naming
 from docids.table import DocidTable
@@ -56,11 +67,10 @@ def pull(repository: Repository, out: Path) -> Pulled:
         out: The target folder; it must not exist, or be empty.
 
     Raises:
-        InputError: The folder is not empty, the repository is missing or holds something else, a
-            file is damaged, or the hub cannot be reached.
+        InputError: The folder is not empty, another process is downloading to it, the repository is
+            missing or holds something else, a file is damaged, or the hub cannot be reached.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the folder exists already", where=out, hint="Name a new folder")
+    _refuse_existing(out)
     refuse_irreplaceable(out)
     out = Path(os.path.realpath(out))  # the folder that a link leads to, not the link
     client = hub()
@@ -77,25 +87,27 @@ def pull(repository: Repository, out: Path) -> Pulled:
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
     wanted = _wanted(repository, list(sizes))
     staged = _staged(out, commit)
-    with reporting_problems(repository):
-        client.snapshot_download(
-            repository.name,
-            repo_type=repository.kind,
-            revision=commit,
-            local_dir=staged,
-            allow_patterns=wanted,
-        )
-    shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's download records
-    try:
-        _check(staged, repository)
-    except InputError:
-        shutil.rmtree(staged)
-        raise
-    write_json(staged / RECORD, {"repository": str(repository), "commit": commit})
-    sync_tree(staged)
-    if out.is_dir():
-        out.rmdir()  # an empty one
-    put_in_place(staged, out)
+    with only_writer(staged, out):
+        _refuse_existing(out)  # a process that held the lock before may have made it
+        with reporting_problems(repository):
+            client.snapshot_download(
+                repository.name,
+                repo_type=repository.kind,
+                revision=commit,
+                local_dir=staged,
+                allow_patterns=wanted,
+            )
+        shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's download records
+        try:
+            _check(staged, repository)
+        except InputError:
+            shutil.rmtree(staged)
+            raise
+        write_json(staged / RECORD, {"repository": str(repository), "commit": commit})
+        sync_tree(staged)
+        if out.is_dir():
+            out.rmdir()  # an empty one
+        put_in_place(staged, out)
     return Pulled(repository, commit, out, len(wanted), sum(sizes[name] for name in wanted))
 
 
@@ -125,16 +137,25 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
     return [name for name in names if ours.fullmatch(name)]
 
 
+def _refuse_existing(out: Path) -> None:
+    """Raises InputError if there is something at the target already, other than an empty folder."""
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("the folder exists already", where=out, hint="Name a new folder")
+
+
 def _staged(out: Path, commit: str) -> Path:
-    """Returns the folder to which a pull of a commit downloads its files."""
+    """Returns the folder to which a pull of a commit downloads its files.
+
+    Folders of other commits are removed, unless a process is downloading to them.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     recover(out)
-    staged = out.parent / f".{out.name}.pull-{commit}"
-    for other in out.parent.glob(f".{out.name}.pull-*"):
-        if other != staged:
-            shutil.rmtree(other, ignore_errors=True)
-    staged.mkdir(exist_ok=True)
-    return staged
+    before = f".{out.name}.pull-"
+    for name in os.listdir(out.parent):
+        if name.startswith(before) and name != f"{before}{commit}":
+            with contextlib.suppress(OSError), folder_lock(out.parent / name):
+                shutil.rmtree(out.parent / name, ignore_errors=True)
+    return out.parent / f"{before}{commit}"
 
 
 def _check(folder: Path, repository: Repository) -> None:
@@ -184,8 +205,11 @@ def local_copy(address: str | os.PathLike[str]) -> Path:
         if "cannot be reached" not in str(error) or not (cache / commit / "live").is_file():
             raise
         note(f"the hub cannot be reached; hf://{repository} is the copy of commit {commit[:12]}")
-    if not (cache / commit).is_dir():
-        pull(Repository(repository.name, repository.dataset, commit), cache / commit)
-    if not mark.is_file() or mark.read_text(encoding="utf-8").strip() != commit:
-        mark.write_text(f"{commit}\n", encoding="utf-8")
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):  # processes that open the index at the same time share the copy
+        if not (cache / commit).is_dir():
+            pull(Repository(repository.name, repository.dataset, commit), cache / commit)
+        if not mark.is_file() or mark.read_text(encoding="utf-8").strip() != commit:
+            with replacing_file(mark) as fresh:
+                fresh.write_text(f"{commit}\n", encoding="utf-8")
     return cache / commit

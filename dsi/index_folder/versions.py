@@ -34,7 +34,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data_prep.descriptor_lock import lock_descriptor
+from data_prep.descriptor_lock import folder_lock
 from data_prep.errors import InputError, command_line
 from data_prep.files import (
     is_leftover,
@@ -287,7 +287,8 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
         _refuse_links(index)
         try:
             held.enter_context(FileLock(file, timeout=0))
-            held.enter_context(_folder_lock(index))
+            # So that removing the file by hand does not release the index.
+            held.enter_context(folder_lock(index))
         except (Timeout, BlockingIOError):
             holder = file.read_text(encoding="utf-8", errors="replace").strip()
             raise InputError(
@@ -342,30 +343,6 @@ def clean_up(index: str | os.PathLike[str]) -> None:
         if hidden or newest > Writer(index)._newest():
             with lock(index):
                 pass
-
-
-@contextlib.contextmanager
-def _folder_lock(index: Path) -> Iterator[None]:
-    """Locks the folder itself, so that removing the file `lock` by hand does not release the index.
-
-    If folders cannot be locked (NFS, Windows), only the file is locked.
-
-    Raises:
-        BlockingIOError: Another process holds it.
-    """
-    descriptor = os.open(index, os.O_RDONLY)
-    try:
-        try:
-            lock_descriptor(descriptor, wait=False)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass
-        if not os.fstat(descriptor).st_nlink:
-            raise BlockingIOError  # the previous holder has removed the folder
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class Writer:

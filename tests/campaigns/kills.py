@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import record
 
+from dsi.cli import VERBS
 from tests.helpers.fake_hub import FakeHub, serving
 
 Answer = Any
@@ -49,6 +50,10 @@ TRAIN_BF16 = ["bf16" if word == "fp32" else word for word in TRAIN]
 UPDATE = ["update", "index", "more.jsonl", "--strategy", "generative", "--steps", "6"]
 COMPARE = ["compare", "ds", "--out", "grid", "--docids", "atomic,naive", "--per_doc", "3", *STEPS]
 COMPARE += ["--loop.batch", "16", "--lexical.enabled", "false", "--baselines", "none"]
+CONTINUAL = ["continual", "parts", "--strategies", "finetune", "--out", "results", "--seeds", "1"]
+CONTINUAL += ["--per_doc", "3", *STEPS, "--loop.batch", "16", "--update_steps", "4"]
+EVALUATE = ["evaluate", "index", "ds", "--baselines", "none"]
+EVALUATE += ["--table", "table.json", "--per_query", "queries.csv"]
 EXPORT = ["export", "index", "table", "--format", "static", "--network_only"]
 REPOSITORY = "somebody/index"
 
@@ -144,6 +149,35 @@ def measured(folder: Path) -> Answer:
     return [(row["cell"], row["fingerprint"], row["measures"]) for row in rows]
 
 
+def continued(folder: Path) -> Answer:
+    """Returns the results after each increment, without durations."""
+    from data_prep.files import read_json
+
+    found = []
+    for file in sorted((folder / "results" / "results").rglob("d*.json")):
+        result = read_json(file)
+        found.append([result[name] for name in ("corpus", "steps", "performance")])
+    return found
+
+
+def parts(folder: Path) -> Answer:
+    """Returns the content of the parts of a split dataset."""
+    from dsi.continual.increments import open_split
+
+    if not (folder / "parts").exists():
+        return MISSING
+    return [part.info.content_hash for part in open_split(folder / "parts")]
+
+
+def files(*names: str) -> Callable[[Path], Answer]:
+    """Returns a reader of the content of files; those that are missing are left out."""
+
+    def read(folder: Path) -> Answer:
+        return [(name, (folder / name).read_bytes()) for name in names if (folder / name).exists()]
+
+    return read
+
+
 def rolled_back(folder: Path) -> bool:
     """Tells whether the rollback is over: nothing says that one is under way."""
     live = (folder / "index" / "live").read_text().strip()
@@ -179,9 +213,41 @@ CASES = {
     "export": Case(EXPORT, "trained", exported, may_be_missing=True),
     "pull": Case(["pull", REPOSITORY, "--out", "index"], "empty", pulled, may_be_missing=True),
     "compare": Case(COMPARE, "prepared", measured, grows=True),
+    "continual": Case(CONTINUAL, "split", continued, grows=True),
+    "split": Case(
+        ["split", "ds", "--out", "parts", "--increments", "2"],
+        "prepared",
+        parts,
+        may_be_missing=True,
+    ),
+    "search": Case(
+        ["search", "index", "--queries", "asked.tsv", "--run", "run.trec.gz"],
+        "trained",
+        files("run.trec.gz"),
+    ),
+    "evaluate": Case(EVALUATE, "trained", files("queries.csv"), grows=True),
 }
 OFTEN = ("train", "train-bf16", "update", "update-bf16")
 """Commands that are killed 100 times; the others 50 times."""
+
+
+PRELOADED = [
+    "dsi.cli", "dsi.arguments", "dsi.libraries", "dsi.building", "dsi.given_documents", "dsi.index",
+    "dsi.indexing.build", "dsi.training.loop", "dsi.updating.update", "dsi.updating.training",
+    "dsi.updating.strategies", "dsi.lexical.weight_training", "dsi.objectives.loss_terms",
+    "dsi.continual.protocol", "dsi.continual.strategies_page", "dsi.evaluation.comparison",
+    "dsi.evaluation.measures", "dsi.evaluation.comparison_page", "dsi.evaluation.significance",
+    "dsi.hub.pull", "dsi.export.static", "data_prep.sources", "data_prep.generators",
+    "data_prep.benchmarks", "data_prep.dataset_statistics", "docids.kinds",
+    "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "torch._dynamo",
+    "sentencepiece", "Stemmer", "bm25s", "faiss", "pandas", "datasets", "pyarrow.dataset",
+    "pyarrow.parquet", "scipy.stats", "scipy.interpolate", "sklearn.cluster",
+    "sklearn.decomposition", "rich.table", "rich.progress", "rich.console", "jsonargparse",
+    "jsonargparse.typing", "docstring_parser", "typeshed_client", "attr", "attrs", "narwhals",
+    "joblib", "ir_measures", "pytrec_eval", "py3langid", "xxhash", "huggingface_hub", "sqlite3",
+    "multiprocess", "cloudpickle",
+]  # fmt: skip
+"""What commands import, and what libraries import late."""
 
 
 @dataclasses.dataclass
@@ -196,11 +262,7 @@ class Moment:
 def start_method() -> Any:
     """Returns where children start in no time, with the libraries imported and nothing else."""
     started = multiprocessing.get_context("forkserver")
-    started.set_forkserver_preload(
-        ["dsi.cli", "dsi.indexing.build", "dsi.training.loop", "dsi.updating.training", "dsi.index",
-         "transformers.models.t5.modeling_t5", "torch.utils.tensorboard", "data_prep.generators",
-         "docids.kinds", "sentencepiece", "Stemmer", "bm25s", "torch._dynamo", "faiss"]
-    )  # fmt: skip
+    started.set_forkserver_preload([*PRELOADED, *(where.split(":")[0] for where in VERBS.values())])
     return started
 
 
@@ -317,13 +379,15 @@ class Folders:
                 continue
             record = {"_id": f"d{number}", "title": f"About {some[0]}", "text": text}
             lines["corpus"].append(json.dumps(record))
-            for split in ("train", "dev"):
+            for split in ("train", "dev", "test"):
                 query = {"_id": f"{split}{number}", "text": f"where is {own} {rng.choice(some)}"}
                 lines["queries"].append(json.dumps(query))
         for name in ("corpus", "queries"):
             (beir / f"{name}.jsonl").write_text("\n".join(lines[name]) + "\n")
         (folder / "more.jsonl").write_text("\n".join(lines["more"]) + "\n")
-        for split in ("train", "dev"):
+        asked = [f"{n}\twhere is {word}zor{n}\n" for n, word in enumerate(words)]
+        (folder / "asked.tsv").write_text("".join(asked))
+        for split in ("train", "dev", "test"):
             rows = [f"{split}{number}\td{number}\t1" for number in range(40)]
             head = "query-id\tcorpus-id\tscore"
             (beir / "qrels" / f"{split}.tsv").write_text("\n".join([head, *rows]) + "\n")
@@ -336,6 +400,9 @@ class Folders:
             ["queries", "ds", "--generator", "extractive", "--per_doc", "3"],
             ["docids", "ds", "--kind", "naive", "--out", "ids"],
         )
+
+    def _split(self, folder: Path) -> None:
+        self._grow(folder, "prepared", ["split", "ds", "--out", "parts", "--increments", "2"])
 
     def _trained(self, folder: Path) -> None:
         self._grow(folder, "prepared", TRAIN)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from data_prep.descriptor_lock import lock_descriptor
+from data_prep.descriptor_lock import folder_lock, lock_descriptor, only_writer
+from data_prep.errors import InputError
 
 WITHOUT = """
 import sys
@@ -46,3 +47,28 @@ def test_one_descriptor_at_a_time(tmp_path):
 def test_files_and_indexes_are_written_without_them(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", WITHOUT], cwd=tmp_path, env=environment, check=True)
+
+
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
+    work = tmp_path / "work"
+    with only_writer(work):
+        refused = pytest.raises(InputError, match="out: another command is writing here")
+        with refused, only_writer(work, "out"):
+            raise AssertionError("two writers")
+        (work / "file").touch()
+    with only_writer(work):  # the lock ends with the block
+        pass
+    assert (work / "file").exists()
+
+
+def test_a_folder_that_nothing_was_written_to_is_removed_unless_it_was_there(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        with pytest.raises(KeyError), only_writer(tmp_path / name):
+            raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_folder_that_its_holder_removed_is_not_locked(tmp_path):
+    with pytest.raises(BlockingIOError), folder_lock(tmp_path / "gone"):
+        raise AssertionError("locked")

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import small
 
+from data_prep.dataset import Document, InMemorySource
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
+from dsi import cli
 from dsi.continual import protocol
 from dsi.continual.callback import EvaluationCallback, read_curve
 from dsi.continual.evaluation_queries import EvaluationQueries
@@ -159,6 +162,38 @@ def test_an_interrupted_comparison_ends_as_one_left_alone(compared, split, tmp_p
         results_of(out, "generative", 0), results_of(tmp_path / "out", "generative", 0), strict=True
     ):
         assert one["performance"] == other["performance"]
+
+
+def test_what_a_killed_run_left_of_a_finished_strategy_goes(compared, split):
+    out, summary = compared
+    (out / "indexes" / "instant-seed1" / "versions").mkdir(parents=True)
+    assert run_continual(split, out, options("generative", "instant", seeds=2)) == summary
+    assert not any((out / "indexes").iterdir())
+
+
+def test_a_refused_first_training_leaves_the_folder_to_the_corrected_one(split, tmp_path):
+    refused = options("instant", train=small.options(generator="memory", loop__steps=6))
+    with pytest.raises(InputError, match="memory"):
+        run_continual(split, tmp_path / "out", refused)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_without_test_queries_is_refused_before_any_training(corpora, tmp_path):
+    alone = InMemorySource([Document(f"d{n}", f"Title {n}", f"a text {n}") for n in range(4)])
+    split_dataset(
+        write_dataset(tmp_path / "ds", alone), tmp_path / "s", increments=1, share=0.5, seed=0
+    )
+    with pytest.raises(InputError, match="no test query"):
+        run_continual(tmp_path / "s", tmp_path / "out", options("instant"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["continual", "compare"])
+def test_commands_of_one_process_say_so_under_torchrun(verb, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    grid = ["--docids", "atomic,naive"] if verb == "compare" else ["--strategies", "instant"]
+    assert cli.main([verb, str(tmp_path), "--out", str(tmp_path / "out"), *grid]) == 2
+    assert f"dsi {verb} runs in one process" in capsys.readouterr().err
 
 
 def test_another_comparison_is_refused(compared, split, corpora, tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -17,6 +18,7 @@ from household import DOCUMENTS
 import dsi
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
+from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError
 from dsi import cli
 from dsi.hub.address import Repository
@@ -200,6 +202,25 @@ def test_an_interrupted_pull_goes_on(hub, index, tmp_path):
     assert 0 < len(fetched) <= total - 15
     assert len(dsi.Index.open(tmp_path / "copy", "cpu")) == 6
     assert sorted(entry.name for entry in tmp_path.iterdir() if "pull" in entry.name) == []
+
+
+def test_one_process_at_a_time_pulls_to_a_folder(hub, index, tmp_path):
+    commit = push(index, PLACE).commit
+    held, other = (tmp_path / f".copy.pull-{name}" for name in (commit, "0" * 40))
+    with only_writer(held), only_writer(other):
+        (other / "begun").touch()
+        with pytest.raises(InputError, match="copy: another command is writing here"):
+            pull(PLACE, tmp_path / "copy")
+        assert (other / "begun").exists()
+    pull(PLACE, tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir() if "pull" in path.name] == []
+
+
+def test_processes_that_open_an_address_at_once_share_its_copy(hub, index, small_index):
+    push(index, PLACE)
+    with ThreadPoolExecutor(3) as pool:
+        opened = list(pool.map(dsi.Index.open, ["hf://somebody/household"] * 3, ["cpu"] * 3))
+    assert [answers(one) for one in opened] == 3 * [answers(small_index)]
 
 
 def test_an_index_is_opened_by_its_address_and_once_downloaded(hub, index, small_index):
