@@ -21,7 +21,7 @@ _UNMARKED = {
 """The start of UTF-16 text without a byte-order mark if its first two characters are ASCII."""
 _BUFFER = 2**20
 """Bytes per read; the first read determines the line ending."""
-_OLD_MAC_END = re.compile(rb"\r(?=[^\n])")
+_OLD_MAC_END = re.compile(r"\r(?=[^\n])")
 
 
 def lines(
@@ -61,12 +61,13 @@ def lines(
             if is_utf_8(encoding):
                 encoding = detect_utf16(head) or encoding
                 one_byte = is_utf_8(encoding)
-            returns = len(_OLD_MAC_END.findall(head)) if one_byte else 0
-            old_mac = returns > 0 and returns >= head.count(b"\n")
+            begin = head.decode(encoding, "ignore")
+            returns = len(_OLD_MAC_END.findall(begin))
+            old_mac = returns > 0 and returns >= begin.count("\n")
             if one_byte and not old_mac:
                 found = _byte_lines(file, encoding)
             else:
-                found = _text_lines(file, encoding)
+                found = _text_lines(file, encoding, None if old_mac else "\n")
             for number, line in enumerate(found, 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
@@ -109,7 +110,8 @@ def is_utf_8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
-def _text_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig" if is_utf_8(encoding) else encoding)
+def _text_lines(file: io.BufferedReader, encoding: str, newline: str | None) -> Iterator[str]:
+    known = "utf-8-sig" if is_utf_8(encoding) else encoding
+    text = io.TextIOWrapper(file, encoding=known, newline=newline)
     while line := text.readline(LONGEST_LINE + 1):
-        yield line
+        yield f"{line[:-2]}\n" if line.endswith("\r\n") else line

@@ -231,6 +231,8 @@ def pick_column(
         return chosen
     if chosen is None:
         found = find_usual(columns, usual)
+        if found is not None:
+            refuse_alike(columns, found, what=what, option=option, where=where)
         if found is not None or not required:
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
@@ -254,6 +256,30 @@ def find_usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
         ),
         None,
     )
+
+
+def refuse_alike(
+    columns: Iterable[str], found: str, *, what: str, option: str, where: Path | str
+) -> None:
+    """Refuses two columns whose names mean the same: which one is meant only the user knows.
+
+    Args:
+        columns: The existing columns.
+        found: The one that would be read.
+        what: Content of the column, for the message.
+        option: Option that names the column, for the message.
+        where: The file, for the message.
+
+    Raises:
+        InputError: Another column has the same name but for case, blanks and `-` versus `_`.
+    """
+    alike = [column for column in columns if _folded(column) == _folded(found)]
+    if len(alike) > 1:
+        raise InputError(
+            f"the columns {' and '.join(f'{name!r:.40}' for name in alike)} have one name",
+            where=where,
+            hint=f"Specify the column of the {what} with {option}",
+        )
 
 
 @functools.lru_cache(4096)
@@ -293,6 +319,7 @@ class Column:
         self._required = required or chosen is not None
         self._found: str | None = None
         self._seen: dict[str, None] = {}
+        self._without_alike: set[tuple[str, ...]] = set()
         self._headed = headed
         self._missing: dict[str, Any] = {
             "chosen": chosen,
@@ -308,8 +335,20 @@ class Column:
         """Returns the name of the column in a record, or None.
 
         Raises:
-            InputError: The column is required, but missing in the header.
+            InputError: The column is required, but missing in the header, or two columns have its
+                name.
         """
+        name = self._name_in(record)
+        if name is not None and self._usual:
+            columns = tuple(record)
+            if columns not in self._without_alike:
+                about = {key: self._missing[key] for key in ("what", "option", "where")}
+                refuse_alike(columns, name, **about)
+                if len(self._without_alike) < _MOST_NAMES:
+                    self._without_alike.add(columns)
+        return name
+
+    def _name_in(self, record: Mapping[str, Any]) -> str | None:
         if self._found is not None and record.get(self._found) is not None:
             return self._found
         for name in self._names:
@@ -383,7 +422,9 @@ def as_relevance(value: Any, where: str) -> int:
     try:
         number = as_number(value) if isinstance(value, str) else float(value)
         if number is not None and number == int(number) and not isinstance(value, bool):
-            return int(number)
-    except (TypeError, ValueError, OverflowError):
+            if abs(number) < 2**31:
+                return int(number)
+            raise InputError(f"the relevance {value!r:.60} does not fit in 32 bits", where=where)
+    except (TypeError, OverflowError):
         pass
     raise InputError(f"the relevance {value!r:.60} is not a whole number", where=where)

@@ -17,7 +17,7 @@ from data_prep.marks import Advanced, Count, Positive
 from data_prep.text_processing import one_line
 from dsi.generation.pretrained_models import load_writer
 from dsi.generation.prompts import Prompt, fitted
-from dsi.text_encoders.prompt_template import filled_chat
+from dsi.text_encoders.prompt_template import ChatFrame
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ class Sampler:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left" if self.causal else "right"
-        self._system: str | None = None
+        self._frame: ChatFrame | None = None
         """Of chats; None where prompts are read as they are."""
 
     @classmethod
@@ -109,13 +109,12 @@ class Sampler:
                 hint="Omit it, or give the -it or -instruct version of the model",
             )
         try:
-            filled_chat(self.tokenizer, _chat(system, "a"))
+            self._frame = ChatFrame.of(self.tokenizer, system)
         except ValueError as error:
             raise InputError(
                 f"--seq2seq.chat: the chat template takes no such messages ({error!s:.200})",
                 hint="Leave --seq2seq.system out" if system else "Leave --seq2seq.chat out",
             ) from None
-        self._system = system
 
     def sample(
         self, prompts: Sequence[str | Prompt], per_prompt: int, seed: int
@@ -159,12 +158,11 @@ class Sampler:
     def _tokens(self, text: str, **limits: Any) -> list[int]:
         """Returns all token ids of a prompt, within the chat template if one is set."""
         reader: Any = self.tokenizer
-        if self._system is None:
+        if self._frame is None:
             return list(reader(text, **limits)["input_ids"])
-        filled = reader.apply_chat_template(
-            _chat(self._system, text), tokenize=False, add_generation_prompt=True
+        return list(
+            reader(self._frame.around(text), add_special_tokens=False, **limits)["input_ids"]
         )
-        return list(reader(filled, add_special_tokens=False, **limits)["input_ids"])
 
     def _draw(
         self, lines: list[list[int]], randoms: list[np.random.Generator], copies: int
@@ -204,7 +202,7 @@ class Sampler:
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         # A causal model continues after its query with the next example.
         texts = [text.strip().split("\n")[0] if self.causal else text for text in texts]
-        if self._system is not None:
+        if self._frame is not None:
             texts = [_bare(text) for text in texts]
         lines_of = [one_line(text) for text in texts]
         return [lines_of[start : start + copies] for start in range(0, len(lines_of), copies)]
@@ -241,12 +239,6 @@ class Sampler:
         kept.batch_repeat_interleave(copies)
         repeated = {name: value.repeat_interleave(copies, 0) for name, value in asked.items()}
         return {**repeated, "past_key_values": kept}
-
-
-def _chat(system: str, text: str) -> list[dict[str, str]]:
-    """Returns the messages of a chat: that of the system, if it is not empty, and the user's."""
-    before = [{"role": "system", "content": system}] if system else []
-    return [*before, {"role": "user", "content": text}]
 
 
 class _Choose:

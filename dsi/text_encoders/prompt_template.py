@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,47 @@ def filled_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 _DONE, _REFUSED = "+-"
+_MARK = "c4b7-text-of-the-user-9e21"
+"""Stands for the user's text while a chat template is filled in."""
+
+
+@dataclass(frozen=True)
+class ChatFrame:
+    """A chat template filled in once, around the text of a user's message.
+
+    Attributes:
+        before: What comes before the text.
+        after: What comes after it.
+        strips: Whether the template strips the text.
+    """
+
+    before: str
+    after: str
+    strips: bool
+
+    def around(self, text: str) -> str:
+        """Returns the prompt of a text."""
+        return f"{self.before}{text.strip() if self.strips else text}{self.after}"
+
+    @classmethod
+    def of(cls, tokenizer: Any, system: str = "") -> ChatFrame:
+        """Fills in the template of a tokenizer; it never runs again, whatever the texts are.
+
+        Args:
+            tokenizer: A transformers tokenizer with a chat template.
+            system: The system message; none if empty.
+
+        Raises:
+            ValueError: The template refuses such messages, does not repeat the user's text once, or
+                takes too much time or memory. The message is one line.
+        """
+        messages = [{"role": "system", "content": system}] if system else []
+        filled = filled_chat(tokenizer, [*messages, {"role": "user", "content": f" {_MARK} "}])
+        for mark in (f" {_MARK} ", _MARK):
+            if filled.count(mark) == 1:
+                before, after = filled.split(mark)
+                return cls(before, after, mark == _MARK)
+        raise ValueError("it does not repeat the message once")
 
 
 def _fill_in_child(tokenizer: Any, messages: Sequence[Mapping[str, str]], pipe: int) -> None:

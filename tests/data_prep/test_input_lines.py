@@ -159,6 +159,46 @@ def test_a_return_inside_a_line_parts_no_line(tmp_path):
     assert [row["text"] for _, row in records(path)] == ["a\rb", "c"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32", "latin-1"])
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("id\ttext\n1\ta\rb\n2\tc\n", ["a\rb", "c"]),
+        ("id\ttext\r1\ta\r2\tc\r", ["a", "c"]),
+        ("id\ttext\r\n1\ta\rb\r\n2\tc\r\n", ["a\rb", "c"]),
+    ],
+    ids=["unix", "old mac", "windows"],
+)
+def test_a_return_parts_lines_alike_in_every_encoding(tmp_path, encoding, content, texts):
+    path = tmp_path / "d.tsv"
+    path.write_bytes(content.encode(encoding))
+    assert [row["text"] for _, row in records(path, encoding=encoding)] == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.csv", "id,Text,TEXT\n1,a,b\n"),
+        ("d.csv", "id,text,Text\n1,a,b\n"),
+        ("d.csv", "id,ID,text\n1,2,a\n"),
+        ("d.csv", "doc_id,doc-id,text\n1,2,a\n"),
+        ("d.jsonl", '{"id": 1, "text": "a"}\n{"id": 2, "text": "a", "Text": "b"}\n'),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"d\..*: the columns .* have one name.*-column"):
+        list(detect(str(path), SourceOptions()).documents())
+
+
+def test_a_column_that_is_chosen_may_have_others_of_its_name(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("id,Text,TEXT\n1,a,b\n")
+    source = detect(str(path), SourceOptions(text_column="TEXT"))
+    assert list(source.documents()) == [Document("1", "", "b")]
+
+
 def test_a_file_of_judgments_without_one_is_refused(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("query-id\tcorpus-id\tscore\n")

@@ -12,6 +12,7 @@ from dsi.generation.prompts import Prompt, fitted
 from dsi.generation.sampling import Sampler, SamplingOptions, _bare, _EndOfLine
 from dsi.generation.seq2seq import CHAT_PROMPT, Seq2Seq, Seq2SeqOptions
 from dsi.text_encoders import prompt_template
+from dsi.text_encoders.prompt_template import ChatFrame
 
 TEMPLATE = "Passage: {title} {text} Question:"
 CHAT = (
@@ -115,11 +116,37 @@ def test_a_chat_has_the_template_around_the_prompt(chatting):
 
 
 @pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("<u>{{ messages[0].content }}</u>", "<u>\n an otter \n</u>"),
+        ("<u>{{ messages[0].content | trim }}</u>", "<u>an otter</u>"),
+    ],
+)
+def test_a_template_is_filled_in_as_transformers_does(chatting, template, filled):
+    tokenizer, text = chatting.tokenizer, "\n an otter \n"
+    tokenizer.chat_template = template
+    messages = [{"role": "user", "content": text}]
+    assert ChatFrame.of(tokenizer).around(text) == filled
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == filled
+
+
+def test_a_template_runs_once_whatever_a_later_text_says(chatting):
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    chatting.tokenizer.chat_template = (
+        "{% if 'bomb' in messages[0].content %}" + loop + "{% endif %}{{ messages[0].content }}"
+    )
+    chatting.chat()
+    assert chatting.tokenizer.decode(chatting._tokens("a bomb")) == "a bomb"
+
+
+@pytest.mark.parametrize(
     ("template", "told"),
     [
         ("{{ raise_exception('no system message') }}", "no system message"),
         ("{{ messages[0].nothing.at_all }}", "no attribute"),
         ("{% for %}", "xpected"),
+        ("{{ messages[-1].content }} {{ messages[-1].content }}", "not repeat the message"),
+        ("nothing of it", "not repeat the message"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{{ 'a' * 10000000000 }}", "time or memory"),
         ("{{ 'a' * 100000 }}", "too long a text"),
