@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Any
 
 from data_prep.errors import InputError
@@ -187,8 +190,7 @@ def stopwords(language: str = "english") -> frozenset[str]:
     """
     if language == "none":
         return frozenset()
-    from bm25s import stopwords as lists
-
+    lists = _lists_of_stop_words()
     name = "STOPWORDS_EN" if language == "english" else f"STOPWORDS_{language.upper()}"
     if not hasattr(lists, name):
         known = sorted(
@@ -201,6 +203,19 @@ def stopwords(language: str = "english") -> frozenset[str]:
             hint=f"Choose from: english, none, {', '.join(known)}",
         )
     return frozenset(getattr(lists, name))
+
+
+@functools.cache
+def _lists_of_stop_words() -> ModuleType:
+    """Imports `bm25s.stopwords`, which holds only lists, without bm25s, which imports scipy."""
+    package = importlib.util.find_spec("bm25s")
+    paths = package.submodule_search_locations if package is not None else None
+    spec = PathFinder.find_spec("stopwords", paths)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("No module named 'bm25s.stopwords'", name="bm25s")
+    lists = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lists)
+    return lists
 
 
 def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sparse
 
 from data_prep.errors import InputError
 from docids.store import check_offsets, naming, open_store, write_store
@@ -46,6 +45,8 @@ class Postings:
         cls, weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
     ) -> Postings:
         """Computes the weights of all entries of a lexicon."""
+        import scipy.sparse as sparse
+
         words, pairs = entry_weights(weighting, lexicon, statistics, scales)
         shape = (len(lexicon), len(statistics.idf))
         by_word = sparse.csr_matrix((words, lexicon.words, lexicon.offsets), shape=shape).T.tocsr()
@@ -80,6 +81,37 @@ class Postings:
             raise InputError("pairs are not in order")
 
 
+@dataclass(frozen=True)
+class QueryTerms:
+    """How often each query has each term.
+
+    Attributes:
+        offsets: Where the terms of each query start, and the end of the last; int64 [queries + 1].
+        terms: Numbers of terms, as in `Postings`; int64 [entries].
+        counts: How often the query has the term, 1 for a pair; float32 [entries].
+    """
+
+    offsets: npt.NDArray[np.int64]
+    terms: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.offsets) - 1
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """The query of each entry; int64 [entries]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def of(self, queries: npt.NDArray[np.int64]) -> QueryTerms:
+        """Returns the terms of some queries, in the order given."""
+        lengths = np.diff(self.offsets)[queries]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[queries] - offsets[:-1], lengths)
+        return QueryTerms(offsets, self.terms[places], self.counts[places])
+
+
 class LexicalLayer:
     """Scores documents by the words they share with a query.
 
@@ -103,15 +135,8 @@ class LexicalLayer:
         """The number of documents."""
         return self.postings.documents
 
-    def terms(self, texts: Sequence[str]) -> sparse.csr_matrix:
-        """Returns how often each query has each term; a pair counts once.
-
-        Args:
-            texts: The queries.
-
-        Returns:
-            CSR float32 [texts, words + pairs].
-        """
+    def terms(self, texts: Sequence[str]) -> QueryTerms:
+        """Returns how often each query has each term; a pair counts once."""
         return query_terms(texts, self.vocabulary, self.postings.pairs)
 
     def scores(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -125,7 +150,7 @@ class LexicalLayer:
         """
         return self.scores_of(self.terms(texts))
 
-    def scores_of(self, terms: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+    def scores_of(self, terms: QueryTerms) -> npt.NDArray[np.float32]:
         """Returns the score of every document for the terms of queries.
 
         Args:
@@ -134,12 +159,12 @@ class LexicalLayer:
         Returns:
             float32 [queries, documents], 0 or more.
         """
-        found = np.zeros((terms.shape[0], self.postings.documents), np.float32)
+        found = np.zeros((len(terms), self.postings.documents), np.float32)
         rows, weights = self.postings.rows, self.postings.weights
-        starts = self.postings.offsets[terms.indices].tolist()
-        ends = self.postings.offsets[terms.indices + 1].tolist()
-        owners = np.repeat(np.arange(len(found)), np.diff(terms.indptr)).tolist()
-        for query, count, start, end in zip(owners, terms.data, starts, ends, strict=True):
+        starts = self.postings.offsets[terms.terms].tolist()
+        ends = self.postings.offsets[terms.terms + 1].tolist()
+        owners = terms.owners.tolist()
+        for query, count, start, end in zip(owners, terms.counts, starts, ends, strict=True):
             weight = weights[start:end] if count == 1 else count * weights[start:end]
             np.add.at(found[query], rows[start:end], weight)
         return found
@@ -160,7 +185,7 @@ class LexicalLayer:
         line = self.terms([text])
         known = self.vocabulary.words
         found: list[list[Term]] = [[] for _ in rows]
-        for term, count in zip(line.indices.tolist(), line.data, strict=True):
+        for term, count in zip(line.terms.tolist(), line.counts, strict=True):
             name = self._name(term, known)
             start, end = self.postings.offsets[term : term + 2]
             there = self.postings.rows[start:end]
@@ -228,16 +253,13 @@ class LexicalLayer:
 
 def query_terms(
     texts: Sequence[str], vocabulary: Vocabulary, pairs: npt.NDArray[np.int64]
-) -> sparse.csr_matrix:
+) -> QueryTerms:
     """Returns how often each query has each term; a pair counts once.
 
     Args:
         texts: The queries.
         vocabulary: Maps words to numbers; unknown words are skipped.
         pairs: The known pairs, ascending; int64 [pairs].
-
-    Returns:
-        CSR float32 [texts, words + pairs].
     """
     # As titles, which are one sentence each: neighbors in a query may span two sentences.
     tokens = vocabulary.split(texts, [""] * len(texts), grow=False)
@@ -253,8 +275,7 @@ def query_terms(
     order = np.argsort(rows, kind="stable")
     counts = np.concatenate([counts, np.ones(int(there.sum()), np.float32)])
     ends = np.searchsorted(rows[order], np.arange(len(texts) + 1))
-    shape = (len(texts), len(vocabulary) + len(pairs))
-    return sparse.csr_matrix((counts[order], columns[order], ends), shape=shape)
+    return QueryTerms(ends, columns[order], counts[order])
 
 
 def _counted(

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sparse
 import torch
 
-from dsi.lexical.layer import LexicalLayer
+from dsi.lexical.layer import LexicalLayer, QueryTerms
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,12 @@ class ExampleScores:
     Attributes:
         layer: The lexical layer.
         terms: Terms of every example, in the order of the example numbers; examples that are not
-            queries have none; CSR [examples, terms].
+            queries have none.
         codes: The code of each document; int64 [documents].
     """
 
     layer: LexicalLayer
-    terms: sparse.csr_matrix
+    terms: QueryTerms
     codes: torch.Tensor
 
     @classmethod
@@ -55,6 +54,6 @@ class ExampleScores:
         Returns:
             float32 [examples, 1, alphabet].
         """
-        scores = torch.from_numpy(self.layer.scores_of(self.terms[numbers])).to(logits.device)
+        scores = torch.from_numpy(self.layer.scores_of(self.terms.of(numbers))).to(logits.device)
         codes = self.codes.to(logits.device)
         return logits.float().index_add(2, codes, scores.unsqueeze(1))

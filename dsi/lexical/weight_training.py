@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sparse
 import torch
 from torch.nn import functional
 
 from data_prep.progress import track
 from dsi.lexical.features import Scales, Statistics
-from dsi.lexical.layer import LexicalLayer, Postings, query_terms
+from dsi.lexical.layer import LexicalLayer, Postings, QueryTerms, query_terms
 from dsi.lexical.lexicon import PAIR_SHIFT, Lexicon
 from dsi.lexical.options import LexicalOptions
 from dsi.lexical.weighting import Entries, PairEntries, Weighting
@@ -136,27 +135,24 @@ class _Places:
         self._pairs = lexicon.pair_rows << PAIR_SHIFT | columns
         self._vocabulary = len(statistics.idf)
 
-    def of(
-        self, terms: sparse.csr_matrix, candidates: npt.NDArray[np.int64]
-    ) -> tuple[_Matches, _Matches]:
+    def of(self, terms: QueryTerms, candidates: npt.NDArray[np.int64]) -> tuple[_Matches, _Matches]:
         """Finds the terms that queries share with their candidates.
 
         Args:
-            terms: Terms of the queries; CSR [queries, words + pairs].
+            terms: Terms of the queries.
             candidates: Rows of documents; int64 [queries, candidates].
         """
-        queries = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
-        columns = terms.indices.astype(np.int64)
+        queries, columns = terms.owners, terms.terms
         is_word = columns < self._vocabulary
         return (
             _match(
-                self._words, queries[is_word], columns[is_word], terms.data[is_word], candidates
+                self._words, queries[is_word], columns[is_word], terms.counts[is_word], candidates
             ),
             _match(
                 self._pairs,
                 queries[~is_word],
                 columns[~is_word] - self._vocabulary,
-                terms.data[~is_word],
+                terms.counts[~is_word],
                 candidates,
             ),
         )
