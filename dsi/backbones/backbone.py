@@ -557,7 +557,7 @@ def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
         if stored.get(TIED) is True:
             setattr(config, TIED, True)
         prompted = empty_language_model(config, stored[TEXT_ROWS], stored["vocab_size"])
-        return _with_edits(prompted, stored)
+        return _with_strategy_parts(prompted, stored)
     model = _architecture(stored, folder)(config)
     if ENCODER in stored:
         from dsi.backbones.pooled_encoder import PooledEncoder, attach
@@ -571,16 +571,17 @@ def network(stored: Mapping[str, Any], folder: Path) -> PreTrainedModel:
             )
     model = set_docid_alphabet(model, stored[TEXT_ROWS], stored["vocab_size"], draw=False)
     model = add_pawa(model, stored[LAYERS]) if LAYERS in stored else model
-    return _with_edits(model, stored)
+    return _with_strategy_parts(model, stored)
 
 
-def _with_edits(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTrainedModel:
-    """Gives a network room for the edits that are stored with its weights, if there are any."""
+def _with_strategy_parts(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTrainedModel:
+    """Gives a network room for what update strategies have stored with its weights."""
+    from dsi.backbones.output_states import with_stored_map
     from dsi.backbones.position_edits import EDITS, add_edits
 
     if EDITS in stored:
         add_edits(model, stored[EDITS])
-    return model
+    return with_stored_map(model, stored)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -602,9 +603,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise InputError("it names no architecture", where=file, hint=COPY)
     _architecture(stored, folder)
+    from dsi.backbones.output_states import STATE_MAP, check_map
     from dsi.backbones.pawa import LAYERS
     from dsi.backbones.position_edits import EDITS
 
+    if STATE_MAP in stored:
+        check_map(stored[STATE_MAP], file)
     for key, least in ((TEXT_ROWS, 1), ("vocab_size", 1), (LAYERS, 1), (EDITS, 1)):
         value = stored.get(key, least if key in (LAYERS, EDITS) else None)
         if type(value) is not int or value < least:
@@ -691,8 +695,9 @@ def check_finite(model: PreTrainedModel, file: Path) -> None:
     """Refuses weights that are not finite: a search would find nothing."""
     import torch
 
-    edits = [(name, each) for name, each in model.named_buffers() if name.endswith(".edit")]
-    for name, tensor in (*model.named_parameters(), *edits):
+    parts = (".edit", ".projection", ".phase")
+    stored = [(name, each) for name, each in model.named_buffers() if name.endswith(parts)]
+    for name, tensor in (*model.named_parameters(), *stored):
         if tensor.numel() and not bool(torch.stack(tensor.detach().aminmax()).isfinite().all()):
             raise InputError(f"the weights {name!r} are not finite", where=file, hint=COPY)
 

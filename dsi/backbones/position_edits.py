@@ -103,8 +103,12 @@ class Place:
     norm: nn.Module
 
 
-def place_of(model: PreTrainedModel) -> Place:
+def place_of(model: PreTrainedModel, strategy: str = "edit") -> Place:
     """Finds the layer to edit.
+
+    Args:
+        model: The model.
+        strategy: The strategy that asks, for messages.
 
     Raises:
         InputError: The decoder is neither like T5's nor a known language model.
@@ -124,8 +128,8 @@ def place_of(model: PreTrainedModel) -> Place:
         norm = decoder.final_layer_norm
     if layer is None or norm is None:
         raise InputError(
-            f"--strategy edit knows the decoders of T5 and its kin, and language models with a "
-            f"gated or GPT-2 feed-forward network; this is a {type(model).__name__}",
+            f"--strategy {strategy} knows the decoders of T5 and its kin, and language models with "
+            f"a gated or GPT-2 feed-forward network; this is a {type(model).__name__}",
             hint="Use another --strategy, such as generative+ewc",
         )
     name = next(name for name, part in model.named_modules() if part is layer)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, command_line
+from data_prep.files import read_json
 from dsi.command_line.command_report import Report, TableReport
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def info(
     lengths = table.lengths[table.live_identifiers]
     prompts = prompts_of(folder / "text")
     edits = _edits(folder)
+    state_map = _state_map(folder)
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     total = used_bytes(index)
     prunable = plan_pruning(index, keep=1)
@@ -84,6 +86,7 @@ def info(
         },
         **({"prompts": prompts} if prompts else {}),
         **({"edits": edits} if edits else {}),
+        **({"state_map": state_map} if state_map else {}),
         "bytes": {**sizes, "total": total, "prunable": prunable.freed},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
@@ -100,6 +103,7 @@ def info(
             for name, prompt in prompts.items()
         },
         **({"edits": _edits_line(edits)} if edits else {}),
+        **({"output layer reads": _state_map_line(state_map)} if state_map else {}),
         "dataset": current.dataset.get("name"),
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,
@@ -193,6 +197,19 @@ def _edits(folder: Path) -> dict[str, Any]:
         "documents": documents.tolist(),
         "change": [round(float(each), 6) for each in change],
     }
+
+
+def _state_map(folder: Path) -> dict[str, Any]:
+    """Returns what states go through before the output layer; empty if nothing."""
+    from dsi.backbones.backbone import CONFIG
+    from dsi.backbones.output_states import STATE_MAP
+
+    found: dict[str, Any] = read_json(folder / "model" / CONFIG).get(STATE_MAP, {})
+    return found
+
+
+def _state_map_line(state_map: Mapping[str, Any]) -> str:
+    return f"{state_map['features']:,} random Fourier features (strategy kernel)"
 
 
 def _edits_line(edits: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import torch
 from data_prep.errors import InputError
 from docids.table import END, PAD
 from dsi.backbones.language_model import is_prompted
+from dsi.backbones.output_states import map_of
 from dsi.backbones.position_edits import edited_layer
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
 from dsi.text_encoders.prompt_template import TemplateEncoder
@@ -150,6 +151,13 @@ def _refuse_others(model: Any, text: Any) -> None:
     if edited_layer(model) is not None:
         raise InputError(
             "the format hf: edits that act at one position of an identifier (--strategy edit) are "
+            "nothing that an engine knows",
+            hint="Export as static, or update with another --strategy",
+        )
+    state_map = map_of(model)
+    if state_map is not None:
+        raise InputError(
+            f"the format hf: what --strategy {state_map.strategy} puts before the output layer is "
             "nothing that an engine knows",
             hint="Export as static, or update with another --strategy",
         )

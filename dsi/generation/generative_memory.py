@@ -41,6 +41,20 @@ _TRAINING = (
 """The options that decide the model; the others decide what is drawn from it."""
 
 
+def generator_options(name: str, *, per_doc: int, seed: int, memory: Path) -> GeneratorOptions:
+    """Returns the options of a generator that writes for an index.
+
+    Args:
+        name: The generator.
+        per_doc: Pseudo-queries per document.
+        seed: Random seed.
+        memory: Where the index keeps its generative memory, if it has one.
+    """
+    if name == "memory" and memory.is_dir():
+        return GenerativeMemory.options_of(memory, per_doc=per_doc, seed=seed)
+    return GENERATORS[name].options_class(per_doc=per_doc, seed=seed)
+
+
 class GenerativeMemory:
     """A trained doc -> query model, loaded.
 

@@ -43,6 +43,16 @@ class RDropOptions(TermOptions, group="objectives.r_drop"):
 
 
 @dataclass(frozen=True)
+class ContrastiveOptions(TermOptions, group="objectives.contrastive"):
+    """States at the same code attract each other (supervised contrastive learning)."""
+
+    weight: Advanced[NotNegative] = 0.0
+    """Weight of the supervised contrastive loss of decoder states, for updates by kernel"""
+    temperature: Advanced[Positive] = 0.1
+    """Temperature of the cosines"""
+
+
+@dataclass(frozen=True)
 class PrefixMarginOptions(TermOptions, group="objectives.prefix_margin"):
     """The score margins of identifier prefixes follow the teacher's (RIPOR)."""
 
@@ -110,6 +120,8 @@ class ObjectiveOptions(Options, group="objectives"):
     """Cross-entropy"""
     r_drop: RDropOptions = field(default_factory=RDropOptions)
     """R-Drop: two passes with different dropout agree"""
+    contrastive: ContrastiveOptions = field(default_factory=ContrastiveOptions)
+    """Contrastive: states at the same code attract each other"""
     prefix_margin: PrefixMarginOptions = field(default_factory=PrefixMarginOptions)
     """Prefix margin: score margins of prefixes follow the teacher's (RIPOR)"""
     rank: RankOptions = field(default_factory=RankOptions)

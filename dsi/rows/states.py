@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 from docids.table import PAD
 from dsi.backbones.backbone import decoder_without_head
 from dsi.backbones.inference import evaluating, padded
+from dsi.backbones.output_states import map_of
 from dsi.backbones.position_edits import edited_layer
 
 _BATCH = 128
@@ -96,6 +97,7 @@ def is_latent(model: PreTrainedModel) -> bool:
             and not own.SelfAttention.o.weight.any()
             and not inner.DenseReluDense.wo.weight.any()
             and edited_layer(model) is None
+            and map_of(model) is None
             # With a query of 0, any key will do.
             and _only_at(key[heads], torch.arange(len(heads)), width - 2)
             and _only_at(query, heads, width - 2)

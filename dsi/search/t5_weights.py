@@ -29,6 +29,7 @@ from dsi.backbones.backbone import (
     check_weights,
     compare,
 )
+from dsi.backbones.output_states import STATE_MAP
 from dsi.backbones.position_edits import EDITS
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ _SIZES = (
 _LAYERS = ("num_layers", "num_decoder_layers")
 _FEED_FORWARDS = ("relu", "gated-gelu")
 _OTHERS = (
-    ENCODER, EDITS, "dsi_pawa_layers", "auto_map", "quantization_config", "custom_pipelines",
+    ENCODER, EDITS, STATE_MAP, "dsi_pawa_layers", "auto_map", "quantization_config",
+    "custom_pipelines",
 )  # fmt: skip
 _LARGEST = 1 << 31
 

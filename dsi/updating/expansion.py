@@ -32,10 +32,15 @@ def new_documents_of(update: Update) -> NewDocuments:
     )
 
 
-def expanded_model(update: Update) -> PreTrainedModel:
-    """Returns the parent's model with rows for the new documents; deterministic."""
+def expanded_model(update: Update, model: PreTrainedModel | None = None) -> PreTrainedModel:
+    """Returns the parent's model with rows for the new documents; deterministic.
+
+    Args:
+        update: The update.
+        model: The parent's model, if it is loaded already; changed in place.
+    """
     return expand(
-        update.load_parent(),
+        update.load_parent() if model is None else model,
         new_documents_of(update),
         start=update.training.model.start,
         text_vocabulary=update.text.vocabulary_size,

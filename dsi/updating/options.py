@@ -12,6 +12,7 @@ from data_prep.marks import (
     Advanced,
     Count,
     Names,
+    Needs,
     NotNegative,
     Open,
     Positive,
@@ -72,6 +73,23 @@ class EditOptions(Options, group="edit"):
     """First solve for the rows of codes that only new documents have, as instant does"""
     samples: Advanced[Count] = 20000
     """Maximum old queries whose keys are read, once per index"""
+
+
+@dataclass(frozen=True)
+class KernelOptions(Options, group="kernel"):
+    """How output rows are regressed on states."""
+
+    features: Literal["linear", "fourier"] = "linear"
+    """linear: the states; fourier: random Fourier features, for a Gaussian kernel"""
+    size: Advanced[Annotated[Count, Needs("features", ("fourier",))]] = 1024
+    """Fourier features"""
+    bandwidth: Advanced[Annotated[Positive | None, Needs("features", ("fourier",))]] = None
+    """Bandwidth of the Gaussian; default: the median distance of states"""
+    samples: Advanced[Count] = 15
+    """Pseudo-queries that are written for each document, old or new; none is kept"""
+    lam: Advanced[Positive | None] = None
+    """Ridge, relative to the mean square of features; default: of 0.001, ..., 10 the one with
+    which held-out samples are most probable"""
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,8 @@ class UpdateOptions(Options):
     """Strategy instant"""
     edit: Advanced[EditOptions] = field(default_factory=EditOptions)
     """Strategy edit (its rows: --instant)"""
+    kernel: Advanced[KernelOptions] = field(default_factory=KernelOptions)
+    """Strategy kernel"""
     ewc: Advanced[EwcOptions] = field(default_factory=EwcOptions)
     """Strategy ewc"""
     rank1: Advanced[RankOneOptions] = field(default_factory=RankOneOptions)

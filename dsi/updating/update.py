@@ -22,6 +22,7 @@ from data_prep.files import (
     write_json,
 )
 from docids.assignment import Assignment
+from dsi.backbones.backbone import CONFIG
 from dsi.distributed.processes import Processes
 from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION
@@ -41,7 +42,12 @@ from dsi.updating.options import UpdateOptions
 from dsi.updating.parent import check_parent
 from dsi.updating.plan import Update
 from dsi.updating.strategies import parse_strategies
-from dsi.updating.strategies.base import Outcome, Standalone, refuse_other_heads
+from dsi.updating.strategies.base import (
+    Outcome,
+    Standalone,
+    refuse_other_heads,
+    refuse_other_states,
+)
 from dsi.updating.strategy_parsing import resolved
 from dsi.updating.strategy_state import write_strategy_state
 from dsi.updating.workspace import (
@@ -185,7 +191,9 @@ def _begin(
     live = versions.live(index)
     parent = versions.folder(index, live)
     manifest = Manifest.load(parent)
-    refuse_other_heads(parse_strategies(options.strategy), training_options(manifest).model.head)
+    strategies = parse_strategies(options.strategy)
+    refuse_other_heads(strategies, training_options(manifest).model.head)
+    refuse_other_states(strategies, read_json(parent / "model" / CONFIG))
     _refuse_other_passages(new, manifest)
     claim = {
         "parent": live,

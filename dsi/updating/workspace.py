@@ -29,7 +29,7 @@ from data_prep.progress import note, track
 from docids.assignment import Assignment, text_of
 from docids.kinds import KINDS
 from dsi.evaluation.probe import Probe
-from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
+from dsi.generation.generative_memory import IN_VERSION, generator_options
 from dsi.index_folder import versions
 from dsi.index_folder.stored_corpus import (
     FOLDER,
@@ -207,7 +207,7 @@ def _write_pseudo(
             enough = merged.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
             name = "selective" if enough else "extractive"
     per_doc = options.per_doc or training.per_doc
-    chosen = _generator_options(name, per_doc, training.seed, writer)
+    chosen = generator_options(name, per_doc=per_doc, seed=training.seed, memory=writer)
     generator = GENERATORS[name](merged, chosen)
     kept = corpus.generator == name
     new = set(difference.new)
@@ -239,12 +239,6 @@ def _keep_pseudo(merged: Dataset, corpus: StoredCorpus, difference: Difference) 
     write_pseudo(merged, corpus.generator, rows, corpus.made)
 
 
-def _generator_options(name: str, per_doc: int, seed: int, writer: Path) -> GeneratorOptions:
-    if name == "memory" and writer.is_dir():
-        return GenerativeMemory.options_of(writer, per_doc=per_doc, seed=seed)
-    return GENERATORS[name].options_class(per_doc=per_doc, seed=seed)
-
-
 def _describing(
     assignment: Assignment,
     documents: list[Document],
@@ -264,7 +258,7 @@ def _describing(
     name = (written or "extractive") if wanted == "auto" else wanted
     if name != written:
         # As many as `docids.pseudo_queries.queries_of` made for the old documents.
-        options = _generator_options(name, GeneratorOptions.per_doc, 0, writer)
+        options = generator_options(name, per_doc=GeneratorOptions.per_doc, seed=0, memory=writer)
         given = GENERATORS[name](merged, options).generate_batch(documents)
         return [[query.text for query in queries] for queries in given]
     found: dict[str, list[str]] = {document.doc_id: [] for document in documents}

@@ -7,6 +7,11 @@ import growing_corpus
 import pytest
 import small
 
+from dsi.data.options import MixOptions
+from dsi.indexing.build import train_index
+from dsi.lexical.options import LexicalOptions
+from dsi.training.options import ModelOptions, OptimizerOptions
+
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
@@ -70,3 +75,24 @@ def network_index(trained, tmp_path):
 def semantic_index(trained, tmp_path):
     """A copy of the semantic index, to be changed."""
     return Path(shutil.copytree(trained("semantic"), tmp_path / "semantic"))
+
+
+@pytest.fixture(scope="session")
+def memorized(corpora, tmp_path_factory):
+    """Kind -> an index of the old documents, whose network alone has memorized them."""
+    folder = tmp_path_factory.mktemp("memorized")
+
+    def of(kind: str) -> Path:
+        out = folder / kind
+        if not out.exists():
+            groups = {
+                "lexical": LexicalOptions(enabled=False),
+                "model": ModelOptions(warm_start="none"),
+                "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
+                "optimizer": OptimizerOptions(lr=3e-3, backbone_lr_scale=1.0, warmup=2),
+            }
+            changes = {"docids": kind, "loop__steps": 50, "loop__batch": 40}
+            train_index(corpora["old"], out, small.with_groups(groups, changes))
+        return out
+
+    return of

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dsi.backbones.output_states import mapped
 from dsi.kernels.packed_linear import linear_of, plain, together
 from dsi.search.decoders import t5_encoder
 from dsi.search.decoders.t5_layers import feed_forward, linear_layers, norm
@@ -81,7 +82,7 @@ class T5Decoder(EncodedTreeDecoder):
             attended = self._attend_query(place, query, 1.0, attention.n_heads)
             states += linear_of(attention.o, attended)
             states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
-        states = norm(decoder.final_layer_norm, states)
+        states = mapped(decoder.final_layer_norm, norm(decoder.final_layer_norm, states))
         if getattr(self._model.config, "scale_decoder_outputs", False):
             states = states * self._model.config.d_model**-0.5
         return states

@@ -31,6 +31,7 @@ class Strategy(ABC):
         reads: Groups of `UpdateOptions` that it reads.
         ignores: General update options that have no effect with it.
         plain_head: Whether it supports the plain output layer only.
+        fourier: Whether it supports an output layer that reads random Fourier features.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class Strategy(ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
     ignores: ClassVar[frozenset[str]] = frozenset()
     plain_head: ClassVar[bool] = False
+    fourier: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, plan: Plan) -> None:
@@ -135,4 +137,27 @@ def refuse_other_heads(strategies: Sequence[Strategy], head: str) -> None:
                 f"--strategy {strategy.name} supports only the plain output layer, and this index "
                 f"was trained with --model.head {head}",
                 hint="Use another --strategy, such as generative",
+            )
+
+
+def refuse_other_states(strategies: Sequence[Strategy], config: Mapping[str, Any]) -> None:
+    """Refuses strategies that do not know how the output layer of the index reads states.
+
+    Args:
+        strategies: Strategies of the update.
+        config: The config.json of the index.
+
+    Raises:
+        InputError: The index has Fourier features, and a strategy expects the states themselves.
+    """
+    from dsi.backbones.output_states import STATE_MAP, FourierFeatures
+
+    if config.get(STATE_MAP, {}).get("kind") != FourierFeatures.kind:
+        return
+    for strategy in strategies:
+        if not strategy.fourier:
+            raise InputError(
+                f"--strategy {strategy.name} and an output layer that reads random Fourier "
+                "features (--kernel.features fourier) cannot be combined",
+                hint="Use --strategy kernel, or retrain",
             )

@@ -16,6 +16,7 @@ class Retrain(Standalone):
     """Trains with the options of the first training, on all documents and stored queries."""
 
     name = "retrain"
+    fourier = True
     ignores = frozenset({"ratio", "new_share"})
 
     def run(self, update: Update, work: Path) -> Outcome:

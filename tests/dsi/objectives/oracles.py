@@ -74,3 +74,23 @@ def prefix_margin(teacher_scores, code_logits, codes, prefixes):
                 theirs = scores[0] - scores[place]
                 total += (ours - alpha * theirs) ** 2 / len(wrong)
     return total
+
+
+def contrastive(states, codes, temperature, ignored):
+    """Khosla et al. 2020, equation 2, at each position."""
+    total = 0.0
+    for place in range(len(codes[0])):
+        there = [n for n in range(len(codes)) if codes[n][place] != ignored]
+
+        def cosine(a, b, place=place):
+            one, other = states[a][place], states[b][place]
+            product = sum(x * y for x, y in zip(one, other, strict=True))
+            return product / math.hypot(*one) / math.hypot(*other)
+
+        for n in there:
+            others = [m for m in there if m != n]
+            alike = [m for m in others if codes[m][place] == codes[n][place]]
+            below = sum(math.exp(cosine(n, m) / temperature) for m in others)
+            for m in alike:
+                total -= (cosine(n, m) / temperature - math.log(below)) / len(alike)
+    return total

@@ -14,6 +14,7 @@ from data_prep.errors import InputError
 from dsi.backbones.backbone import set_docid_alphabet
 from dsi.data.batching import Batch
 from dsi.objectives.base import IGNORED, OBJECTIVES, Forward, Targets
+from dsi.objectives.contrastive import supervised_contrastive
 from dsi.objectives.distillation import divergence
 from dsi.objectives.loss_terms import make_objectives
 from dsi.objectives.options import (
@@ -51,6 +52,17 @@ def test_r_drop_is_its_definition():
         oracles.r_drop(one, other, codes.tolist(), IGNORED), rel=1e-5
     )
     assert symmetric_divergence(torch.tensor(one), torch.tensor(one), torch.tensor(codes)) == 0
+
+
+def test_the_contrastive_loss_is_its_definition():
+    rng = np.random.default_rng(1)
+    states, codes = rng.normal(size=(6, 3, 4)), rng.integers(2, 4, (6, 3))
+    codes[0, 2] = codes[4, 1] = codes[4, 2] = IGNORED
+    loss = supervised_contrastive(torch.tensor(states), torch.tensor(codes), 0.3)
+    wanted = oracles.contrastive(states.tolist(), codes.tolist(), 0.3, IGNORED)
+    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    alone = torch.arange(18).view(6, 3)  # no code repeats: nothing attracts
+    assert supervised_contrastive(torch.tensor(states), alone, 0.3) == 0
 
 
 def random_candidates(seed: int):
@@ -251,14 +263,17 @@ def test_r_drop_makes_a_pass_with_other_dropout():
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_term_can_be_learned(name):
     """Some steps down its gradient make each term smaller."""
-    knobs = {} if name in ("cross_entropy", "r_drop") else {"teacher_scores": TEACHER_SCORES}
+    alone = ("cross_entropy", "r_drop", "contrastive")
+    knobs = {} if name in alone else {"teacher_scores": TEACHER_SCORES}
     term = OBJECTIVES[name](weight=1.0, **knobs)
     forward = forward_of(SEQUENCES, dropout=0.1 if name == "r_drop" else 0.0)
     optimizer = torch.optim.Adam(forward.model.parameters(), lr=1e-2)
     losses = []
     for _ in range(12):
         torch.manual_seed(1)
-        again = Forward(forward.model, forward.batch, forward.targets)
+        again = Forward(
+            forward.model, forward.batch, forward.targets, hidden_states=term.hidden_states
+        )
         loss = term.of_examples(again)
         losses.append(loss.item())
         optimizer.zero_grad()

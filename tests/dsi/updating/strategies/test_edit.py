@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 from growing_corpus import NEW, OLD, found
-from small import with_groups
 from test_encoder_decoders import assert_searched_as_by_hand
 
 from data_prep.errors import InputError
 from dsi import Index
 from dsi.backbones.position_edits import edited_layer, place_of
 from dsi.cli import main
-from dsi.data.options import MixOptions
 from dsi.index_folder import versions
-from dsi.indexing.build import train_index
-from dsi.lexical.options import LexicalOptions
-from dsi.training.options import ModelOptions, OptimizerOptions
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import EditOptions, UpdateOptions
 from dsi.updating.strategy_state import read_strategy_state
@@ -97,27 +92,6 @@ def test_what_is_taken_out_of_an_edit_has_no_effect_and_the_rest_changes_least()
         other = left + 0.1 * draw(3, 4, seed=seed).double() @ away.T
         assert (other @ gone.T).abs().max() < 1e-9
         assert cost(other) > cost(left)
-
-
-@pytest.fixture(scope="module")
-def memorized(corpora, tmp_path_factory):
-    """Kind -> an index of the old documents, whose network alone has memorized them."""
-    folder = tmp_path_factory.mktemp("memorized")
-
-    def of(kind: str) -> Path:
-        out = folder / kind
-        if not out.exists():
-            groups = {
-                "lexical": LexicalOptions(enabled=False),
-                "model": ModelOptions(warm_start="none"),
-                "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
-                "optimizer": OptimizerOptions(lr=3e-3, backbone_lr_scale=1.0, warmup=2),
-            }
-            changes = {"docids": kind, "loop__steps": 50, "loop__batch": 40}
-            train_index(corpora["old"], out, with_groups(groups, changes))
-        return out
-
-    return of
 
 
 @pytest.fixture

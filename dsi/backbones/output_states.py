@@ -1,0 +1,192 @@
+"""What a decoder's states go through between its last norm and its output layer.
+
+Two update strategies put a map there, and at most one of them at a time:
+
+- `FourierFeatures` (strategy `kernel`): the output layer reads random Fourier features of a state.
+
+The map is part of the last norm, which the decoders of a search and the training loop call, so
+that every way of decoding reads mapped states. Its tensors are buffers, stored with the weights
+and never trained. The model keeps its transformers class; `STATE_MAP` in its configuration says
+which map it has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from data_prep.errors import InputError
+from dsi.backbones.position_edits import place_of
+from dsi.index_folder.version_files import COPY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STATE_MAP = "dsi_state_map"
+"""Key in config.json: kind and sizes of the map; absent without one."""
+
+
+class StateMap(nn.Module):
+    """A map of states.
+
+    Attributes:
+        kind: Its name in the configuration.
+        strategy: The strategy that adds it.
+    """
+
+    kind: ClassVar[str]
+    strategy: ClassVar[str]
+
+    def settings(self) -> dict[str, Any]:
+        """Returns kind and sizes, for the configuration."""
+        raise NotImplementedError
+
+
+class FourierFeatures(StateMap):
+    """Random Fourier features of the Gaussian kernel (Rahimi and Recht, NeurIPS 2007).
+
+    z(x) = sqrt(2 / features) cos(W x + b) has E[z(x) . z(y)] = exp(-|x - y|^2 / (2 bandwidth^2)),
+    with rows of W from N(0, 1 / bandwidth^2) and b uniform in [0, 2 pi].
+
+    Args:
+        width: Width of the states.
+        features: Number of features.
+    """
+
+    kind = "fourier"
+    strategy = "kernel"
+    projection: torch.Tensor
+    phase: torch.Tensor
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        self.register_buffer("projection", torch.zeros(features, width))
+        self.register_buffer("phase", torch.zeros(features))
+
+    @classmethod
+    def drawn(cls, width: int, features: int, bandwidth: float, seed: int) -> FourierFeatures:
+        """Returns features with random weights."""
+        generator = torch.Generator().manual_seed(seed)
+        made = cls(width, features)
+        made.projection.normal_(generator=generator).div_(bandwidth)
+        made.phase.uniform_(0, 2 * torch.pi, generator=generator)
+        return made
+
+    def settings(self) -> dict[str, Any]:
+        """See `StateMap.settings`."""
+        return {"kind": self.kind, "features": len(self.phase)}
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the features; [..., width] to [..., features]."""
+        phase = self.phase.to(states.dtype)
+        angles = functional.linear(states, self.projection.to(states.dtype), phase)
+        return angles.cos() * (2 / len(self.phase)) ** 0.5
+
+
+_SIZES = {FourierFeatures.kind: ("features",)}
+"""Kind of a map -> its sizes."""
+
+
+class MappedNorm(nn.Module):
+    """A norm whose output goes through a map."""
+
+    state_map: StateMap
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns mapped states; [..., width] in."""
+        base: Any = super()
+        mapped: torch.Tensor = self.state_map(base.forward(states))
+        return mapped
+
+
+@functools.cache
+def _mapped_class(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Mapped{kind.__name__}", (MappedNorm, kind), {})
+
+
+def map_of(model: nn.Module) -> StateMap | None:
+    """Returns the map of a model; None without one."""
+    return next((part.state_map for part in model.modules() if isinstance(part, MappedNorm)), None)
+
+
+def mapped(norm: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """Applies the map of a norm, if it has one, to what the norm alone has computed."""
+    return norm.state_map(states) if isinstance(norm, MappedNorm) else states
+
+
+def add_map(model: PreTrainedModel, new: StateMap) -> None:
+    """Puts a map behind the last norm of a decoder, in place of one of the same kind.
+
+    Fourier features need an output layer of their width: a new one has zero rows.
+
+    Raises:
+        InputError: The decoder is unknown, or has a map of another kind.
+    """
+    norm: Any = place_of(model, new.strategy).norm
+    before = map_of(model)
+    if before is not None and before.kind != new.kind:
+        raise InputError(
+            f"the output layer of this index reads states of --strategy {before.strategy}, and "
+            f"--strategy {new.strategy} would replace them",
+            hint=f"Use --strategy {before.strategy} again, or retrain",
+        )
+    if before is None:
+        kind: Any = type(norm)
+        norm.__class__ = _mapped_class(kind)
+    norm.state_map = new.to(norm.weight.device)
+    setattr(model.config, STATE_MAP, new.settings())
+    if isinstance(new, FourierFeatures):
+        _set_width(model, len(new.phase))
+
+
+def drop_map(model: PreTrainedModel) -> None:
+    """Removes the map of a model, in place; behind Fourier features, output rows become zero."""
+    for part in model.modules():
+        if isinstance(part, MappedNorm):
+            before = part.state_map
+            del part.state_map
+            part.__class__ = type(part).__mro__[2]
+            delattr(model.config, STATE_MAP)
+            if isinstance(before, FourierFeatures):
+                _set_width(model, before.projection.shape[1])
+            return
+
+
+def _set_width(model: Any, width: int) -> None:
+    """Gives a model an output layer of another width, with zero rows."""
+    old = model.get_output_embeddings()
+    if old.in_features != width:
+        new = nn.Linear(1, 1, bias=False)
+        new.in_features, new.out_features = width, old.out_features
+        new.weight = nn.Parameter(old.weight.detach().new_zeros(old.out_features, width))
+        model.set_output_embeddings(new)
+
+
+def with_stored_map(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTrainedModel:
+    """Gives a network room for the map that is stored with its weights, if there is one."""
+    settings = stored.get(STATE_MAP)
+    if settings is not None:
+        width = model.get_output_embeddings().in_features
+        kinds: dict[str, Any] = {FourierFeatures.kind: FourierFeatures}
+        sizes = [settings[name] for name in _SIZES[settings["kind"]]]
+        add_map(model, kinds[settings["kind"]](width, *sizes))
+    return model
+
+
+def check_map(settings: Any, file: Path) -> None:
+    """Refuses settings of a map that are not such.
+
+    Raises:
+        InputError: They are not.
+    """
+    kind = settings.get("kind") if isinstance(settings, dict) else None
+    names = _SIZES.get(kind) if isinstance(kind, str) else None
+    sizes = [settings.get(name) for name in names] if names else [None]
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(f"{STATE_MAP} is {settings!r:.80}", where=file, hint=COPY)
