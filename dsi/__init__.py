@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
     from dsi.lexical.options import LexicalOptions
     from dsi.objectives.options import ObjectiveOptions
-    from dsi.search.options import GuidanceOptions, SearchOptions
+    from dsi.search.options import GuidanceOptions, HopOptions, SearchOptions
     from dsi.text_encoders.text_encoder import VocabularyOptions
     from dsi.training.options import (
         LoopOptions,
@@ -31,6 +31,7 @@ __all__ = [
     "EmbeddingOptions",
     "GuidanceOptions",
     "Hit",
+    "HopOptions",
     "Index",
     "InputError",
     "LexicalOptions",
@@ -61,7 +62,7 @@ _MODULES = {
     "dsi.indexing.options": ("TrainingOptions",),
     "dsi.lexical.options": ("LexicalOptions",),
     "dsi.objectives.options": ("ObjectiveOptions",),
-    "dsi.search.options": ("GuidanceOptions", "SearchOptions"),
+    "dsi.search.options": ("GuidanceOptions", "HopOptions", "SearchOptions"),
     "dsi.text_encoders.text_encoder": ("VocabularyOptions",),
     "dsi.training.options": (
         "LoopOptions",

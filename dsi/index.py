@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from dsi.distributed.processes import Processes
     from dsi.search.document_scores import DocumentScores
     from dsi.search.explaining import Explanation
-    from dsi.search.options import SearchOptions
+    from dsi.search.hops import Chain
+    from dsi.search.options import HopOptions, SearchOptions
     from dsi.search.t5_weights import T5Weights
     from dsi.search.torch_trie import TorchTrie
     from dsi.text_encoders.text_encoder import TextEncoder
@@ -424,6 +425,111 @@ class Index:
             if with_text:
                 hits[place] = self._with_texts(hits[place])
         return hits
+
+    @overload
+    def hops(  # type: ignore[overload-overlap]
+        self,
+        queries: str,
+        k: int = ...,
+        hops: HopOptions | int = ...,
+        *,
+        beams: int | None = ...,
+        batch_size: int = ...,
+        options: SearchOptions | None = ...,
+        processes: Processes | None = ...,
+        with_sentences: bool = ...,
+    ) -> list[Chain]: ...
+
+    @overload
+    def hops(
+        self,
+        queries: Sequence[str],
+        k: int = ...,
+        hops: HopOptions | int = ...,
+        *,
+        beams: int | None = ...,
+        batch_size: int = ...,
+        options: SearchOptions | None = ...,
+        processes: Processes | None = ...,
+        with_sentences: bool = ...,
+    ) -> list[list[Chain]]: ...
+
+    def hops(
+        self,
+        queries: str | Sequence[str],
+        k: int = 10,
+        hops: HopOptions | int = 2,
+        *,
+        beams: int | None = None,
+        batch_size: int = 32,
+        options: SearchOptions | None = None,
+        processes: Processes | None = None,
+        with_sentences: bool = True,
+    ) -> list[Chain] | list[list[Chain]]:
+        """Finds chains of documents, each found by query and sentences of those before it.
+
+        With one hop, the chains are the hits of `search`, with the same scores.
+
+        Args:
+            queries: Texts, or one text.
+            k: How many chains to return; fewer if fewer were found.
+            hops: Options, or the number of hops alone.
+            beams: Width of each search; default the index's own, and at least what is looked for.
+            batch_size: Number of texts searched at once.
+            options: How to search in each hop; default `SearchOptions()`.
+            processes: As in `search`.
+            with_sentences: Whether to choose a sentence of the last document of each chain, which
+                no hop reads.
+
+        Returns:
+            One list per query, in order, best chain first; for a single text, its list.
+
+        Raises:
+            InputError: As `search`; or there are no texts to read sentences of, or the verifier
+                cannot be used.
+        """
+        from dsi.search.hops import Reader, search_in_hops
+        from dsi.search.options import HopOptions
+
+        if isinstance(queries, str):
+            [chains] = self.hops(
+                [queries],
+                k,
+                hops,
+                beams=beams,
+                batch_size=batch_size,
+                options=options,
+                processes=processes,
+                with_sentences=with_sentences,
+            )
+            return chains
+        wanted = HopOptions(count=hops) if isinstance(hops, int) else hops
+        if not wanted.count:
+            raise InputError("--hops 0 is a plain search", hint="Give 1 or more")
+        queries = list(queries)
+        kept = self.documents is not None and self.documents.kept
+        if not kept and wanted.count > 1:
+            raise InputError(
+                "hops read sentences of the documents found, and this index was written without "
+                "the texts of its documents",
+                hint="Search without --hops, or get an index that has them",
+            )
+        verify = None
+        if wanted.verifier is not None:
+            from dsi.search.verifier import Verifier
+
+            verify = Verifier(wanted.verifier, self.trie.device).sufficient
+        width = max(k, wanted.beams, self.manifest.beams) + wanted.count - 1
+        reader = Reader(
+            search=lambda texts, number: self.search(
+                texts, number, beams, batch_size, options, processes
+            ),
+            read=lambda hits: self._stored().find([hit.passage or hit.doc_id for hit in hits]),
+            verify=verify,
+            longest=self.manifest.query_length,
+            width=width if beams is None else beams,
+        )
+        return search_in_hops(queries, k, wanted, reader, read_last=kept and with_sentences)
 
     def document(self, doc_id: str) -> Document:
         """Returns a document with its title, text and, if it has one, its URL.

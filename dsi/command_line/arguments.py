@@ -80,10 +80,13 @@ class Arguments:
         self._required = {p.name for p in parameters if p.default is p.empty}
         self.hints: dict[str, Any] = {}
         """The type of every single value with its marks, by its full name (`train.steps`)."""
+        self._short: dict[str, str] = {}
+        """The switch of each group that has one: `sam` sets `sam.rho`."""
         for parameter in parameters:
             _resolve(hints[parameter.name])
             prefix = "" if parameter.name in self._spread else parameter.name
             self.hints.update(_flatten(prefix, self._hints[parameter.name]))
+            self._short.update(_short(prefix, self._hints[parameter.name]))
 
     def parse(self, words: Sequence[str]) -> Call:
         """Parses the words after the verb.
@@ -254,7 +257,7 @@ class Arguments:
         """Yields full names and values; a mapping is flattened only where a group is expected."""
         for key, value in content.items():
             typed = f"{prefix}{key}".replace("-", "_")
-            name = self._current(typed)
+            name = current_name(typed) if isinstance(value, Mapping) else self._current(typed)
             group = any(known.startswith(f"{name}.") for known in self.hints)
             if isinstance(value, Mapping) and (group or name not in self.hints):
                 yield from self._flatten_config(value, f"{name}.")
@@ -262,8 +265,8 @@ class Arguments:
                 yield name, current_value(typed, value)
 
     def _current(self, name: str) -> str:
-        """Translates a former name of an option to the current one."""
-        return name if name in self.hints else current_name(name)
+        """Translates a former name of an option, or that of a group, to the current full name."""
+        return name if name in self.hints else self._short.get(name, current_name(name))
 
     def _list_text(self, name: str, text: str) -> str:
         """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`."""
@@ -388,6 +391,20 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
     inside: dict[str, Any] = {}
     for entry in _given(group):
         inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
+    return inside
+
+
+def _short(name: str, hint: Any) -> dict[str, str]:
+    """Returns the full name of the switch of each group: `--hops 2` sets `hops.count`."""
+    if not is_group(hint):
+        return {}
+    ((group, _),) = members(hint)
+    inside: dict[str, str] = {}
+    switch = getattr(group, "_switch", None)
+    if name and switch is not None:
+        inside[name] = f"{name}.{switch}"
+    for entry in _given(group):
+        inside.update(_short(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
 

@@ -233,7 +233,7 @@ def search_index(
     remarks = _report_unknown_documents(index, qrels, dataset)
     texts = dataset.query_texts()
     queries = {query_id: texts[query_id] for query_id in qrels}
-    run, seconds = _search(index, queries, flags.beams, flags.options(), processes)
+    run, seconds = _search(index, queries, flags, flags.options(), processes)
     stored = index.manifest.configuration.get("options")
     cost = {"search seconds": seconds, "GiB": _bytes_of(path, index.manifest.version) / 2**30}
     return Found(run, stored if isinstance(stored, dict) else {}, cost, remarks)
@@ -300,7 +300,7 @@ def _one(
         remarks += _report_unknown_documents(index, qrels, opened)
         # Before the search, so that its results are not lost if an encoder cannot be loaded.
         others = _run_baselines(names, opened, queries, language)
-        runs["index"], seconds["index"] = _search(index, queries, beams, options, processes)
+        runs["index"], seconds["index"] = _search(index, queries, flags, options, processes)
         if beams is not None and beams < DEPTH:
             remarks.append(f"{beams} beams find {beams} documents: Hits@100 and R@100 see no more.")
         if flags.run is not None:
@@ -406,20 +406,32 @@ def _report_unknown_documents(
 def _search(
     index: Index,
     queries: dict[str, str],
-    beams: int | None,
+    flags: SearchArguments,
     options: SearchOptions,
     processes: Processes,
 ) -> tuple[Run, float]:
     """Searches an index; returns its run, and the duration in seconds."""
+    from dsi.search.hops import ranked_documents
+
+    beams = flags.beams
     k = DEPTH if beams is None else min(DEPTH, beams)
     started = time.perf_counter()
-    hits = index.search(list(queries.values()), k, beams, options=options, processes=processes)
-    seconds = time.perf_counter() - started
-    run = {
-        query_id: {hit.doc_id: hit.score for hit in found}
-        for query_id, found in zip(queries, hits, strict=True)
-    }
-    return run, seconds
+    texts = list(queries.values())
+    if flags.hops.count:
+        chains = index.hops(
+            texts,
+            k,
+            flags.hops,
+            beams=beams,
+            options=options,
+            processes=processes,
+            with_sentences=False,
+        )
+        rankings = [ranked_documents(each, k) for each in chains]
+    else:
+        found = index.search(texts, k, beams, options=options, processes=processes)
+        rankings = [{hit.doc_id: hit.score for hit in hits} for hits in found]
+    return dict(zip(queries, rankings, strict=True)), time.perf_counter() - started
 
 
 def _read(path: Path, qrels: dict[str, dict[str, int]], split: str) -> Run:

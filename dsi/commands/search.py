@@ -15,8 +15,9 @@ from data_prep.marks import Advanced, Count
 from dsi.command_line.arguments import SPREAD
 from dsi.command_line.command_report import Report, TableReport, visible
 from dsi.command_line.standard_streams import console as standard_console
+from dsi.commands.chains import ChainAnswers, chains_table
 from dsi.commands.search_arguments import SearchArguments
-from dsi.search.options import SearchOptions
+from dsi.search.options import HopOptions, SearchOptions
 from dsi.search.reordering import at_both_ends
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from data_prep.dataset import Query
     from dsi.index import Hit, Index
     from dsi.search.explaining import Explanation
+    from dsi.search.hops import Chain
 
 _FLAGS = SearchArguments()
 
@@ -93,6 +95,13 @@ def search(
             f"--{'text' if text else 'explain'} adds to what is shown, and --run shows nothing",
             hint="Omit one of them",
         )
+    shown = {"text": text, "explain": explain, "reorder": reorder}
+    if flags.hops.count and any(shown.values()):
+        name = next(name for name, asked_for in shown.items() if asked_for)
+        raise InputError(
+            f"--{name} is for single documents, and --hops {flags.hops.count} shows chains of them",
+            hint="Omit one of the two",
+        )
     asked: list[Query] | None = None
     if queries is not None:
         asked = _from_file(queries, encoding, query_id_column, query_text_column)
@@ -118,22 +127,39 @@ def search(
     if zero is not None:
         opened.spread(zero, flags.precision)
     if asked is None:
-        return _interactive_search(opened, k, flags.beams, options, text, explain, reorder)
+        return _interactive_search(
+            opened, k, flags.beams, options, flags.hops, text, explain, reorder
+        )
     texts = [one.text for one in asked]
     started = time.perf_counter()
     sharing = processes if zero is None else None
-    hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
+    hits: list[list[Hit]] = []
+    chains: list[list[Chain]] = []
+    if flags.hops.count:
+        chains = opened.hops(
+            texts,
+            k,
+            flags.hops,
+            beams=flags.beams,
+            batch_size=batch_size,
+            options=options,
+            processes=sharing,
+            with_sentences=flags.run is None,
+        )
+    else:
+        hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
     known = opened.text.known(texts)
     if flags.run is not None:
+        from dsi.search.hops import ranked_documents
         from dsi.search.runs import write_run
 
         run = flags.run
-        found = {
-            one.query_id: {hit.doc_id: hit.score for hit in ranked}
-            for one, ranked in zip(asked, hits, strict=True)
-        }
+        rankings = [ranked_documents(each, k) for each in chains] or [
+            {hit.doc_id: hit.score for hit in ranked} for ranked in hits
+        ]
+        found = {one.query_id: scores for one, scores in zip(asked, rankings, strict=True)}
         processes.in_main_process(lambda: write_run(run, found, "dsi"))
         told = {**facts, "run": str(run), "seconds": seconds}
         if str(run) == "-":  # there a table would be mistaken for part of the run
@@ -150,6 +176,8 @@ def search(
                 f"Measure them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
+    if flags.hops.count:
+        return ChainAnswers({**facts, "seconds": seconds}, asked, chains, known)
     parts = None
     if explain:
         parts = [
@@ -352,6 +380,7 @@ def _interactive_search(
     k: int,
     beams: int | None,
     options: SearchOptions,
+    hops: HopOptions,
     text: bool,
     explain: bool,
     reorder: bool,
@@ -366,6 +395,11 @@ def _interactive_search(
         for typed in _typed_lines():
             try:
                 [query] = _numbered([typed], "query")
+                if hops.count:
+                    chains = index.hops(query.text, k, hops, beams=beams, options=options)
+                    chains_table("", chains, *index.text.known([query.text])).show(terminal)
+                    asked += 1
+                    continue
                 hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
             except InputError as error:
                 terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)

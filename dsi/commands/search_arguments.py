@@ -9,7 +9,7 @@ from typing import Literal
 from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.marks import Advanced, Count
-from dsi.search.options import GuidanceOptions, SearchOptions, read_doc_ids
+from dsi.search.options import GuidanceOptions, HopOptions, SearchOptions, read_doc_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class SearchArguments(Options):
     """File of document ids, one per line: leave these out"""
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
     """Search guidance"""
+    hops: HopOptions = field(default_factory=HopOptions)
+    """Retrieval in several hops"""
     constraint: Advanced[bool] = True
     """Constrain the search to identifiers of documents; false drops invalid ones afterwards, to
     measure what the constraint is worth"""

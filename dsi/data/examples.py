@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
+from data_prep.evidence import judged_examples
 from data_prep.progress import track
 from data_prep.rehearsal import CONTENTS, RehearsalOptions
 from docids.table import DocidTable
@@ -173,7 +174,7 @@ def per_identifier(examples: Examples, table: DocidTable) -> Examples:
 
 def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
     """Returns the table rows of the documents that have a labeled training query, ascending."""
-    return np.unique(_labelled(dataset, table)[1])
+    return np.unique(_labelled(dataset, table, MixOptions())[1])
 
 
 def task_queries(
@@ -192,22 +193,18 @@ def task_queries(
         pseudo = dataset.pseudo_queries(generator)
         found["pseudo"] = (list(pseudo["text"]), table.find(list(pseudo["doc_id"])))
     if options.labelled:
-        found["labelled"] = _labelled(dataset, table)
+        found["labelled"] = _labelled(dataset, table, options)
     return {
         task: ([texts[number] for number in np.flatnonzero(rows >= 0)], rows[rows >= 0])
         for task, (texts, rows) in found.items()
     }
 
 
-def _labelled(dataset: Dataset, table: DocidTable) -> tuple[list[str], npt.NDArray[np.int64]]:
-    texts = dataset.query_texts()
-    pairs = [
-        (texts[query_id], doc_id)
-        for query_id, relevant in dataset.qrels_of("train").items()
-        for doc_id, relevance in relevant.items()
-        if relevance > 0 and query_id in texts
-    ]
-    return [query for query, _ in pairs], table.find([doc_id for _, doc_id in pairs])
+def _labelled(
+    dataset: Dataset, table: DocidTable, options: MixOptions
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    pairs = judged_examples(dataset, "train", options.chains, options.query_length)
+    return [text for text, _ in pairs], table.find([doc_id for _, doc_id in pairs])
 
 
 def _without_unknown(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:

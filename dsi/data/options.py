@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from data_prep.checks import Options
 from data_prep.errors import InputError
-from data_prep.marks import Advanced, Count, Excludes, NotNegative, Whole
+from data_prep.evidence import Chains
+from data_prep.marks import Advanced, Count, Excludes, Needs, NotNegative, Whole
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class MixOptions(Options, group="mix"):
     negatives: Advanced[Literal["labelled", "all"]] = "labelled"
     """Candidate identifiers in the softmax for labeled queries. labelled: only documents that have
     labeled queries, so that the others are not pushed down"""
+
+    chains: Advanced[Annotated[Chains, Needs("labelled")]] = "none"
+    """Labeled queries with several relevant documents, for dsi search --hops. none: the query leads
+    to each; ordered: to the first, and with sentences of the documents before it to the next;
+    unordered: to each, and with a sentence of it to the others"""
 
     def conflicts(self) -> None:
         """Refuses shares that are all 0."""

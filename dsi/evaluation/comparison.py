@@ -14,7 +14,7 @@ import numpy.typing as npt
 from data_prep.dataset import Dataset
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.judgments import judgments_of
-from dsi.evaluation.measures import MEASURES
+from dsi.evaluation.measures import names_of
 from dsi.evaluation.significance import compare
 
 LEVEL = 0.05
@@ -109,9 +109,9 @@ def compare_systems(
     grouped: dict[str, list[Measured]] = {}
     for system in systems:
         grouped.setdefault(label_of(system, varied), []).append(system)
-    names = [str(measure) for measure in MEASURES]
+    names = names_of(qrels)
     groups = [
-        _group(label, letter, each, varied, members)
+        _group(label, letter, each, varied, members, names)
         for (label, each), letter in zip(grouped.items(), _letters(), strict=False)
     ]
     values = {label: _values(each, members["all"]) for label, each in grouped.items()}
@@ -151,8 +151,8 @@ def _group(
     systems: Sequence[Measured],
     varied: Sequence[str],
     members: Mapping[str, Sequence[str]],
+    names: Sequence[str],
 ) -> dict[str, Any]:
-    names = [str(measure) for measure in MEASURES]
     measures: dict[str, dict[str, Any]] = {}
     for queries_of, queries in members.items():
         means = np.array([_values([system], queries).mean(axis=0) for system in systems])

@@ -10,7 +10,7 @@ from data_prep.dataset import Dataset, Document
 from data_prep.files import writing
 from data_prep.passages import document_of
 from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
-from dsi.evaluation.comparison_tables import costs_of, explained, rows_of
+from dsi.evaluation.comparison_tables import costs_of, explained, measures_in, rows_of
 from dsi.evaluation.judgments import judgments_of
 from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
 from dsi.reports.charts import Axes, Drawing, Point, log_span, point_chart, span
@@ -40,16 +40,17 @@ def write_page(
         remarks: Footnotes.
     """
     letters = {group["label"]: group["letter"] for group in data["groups"]}
+    names = measures_in(data)
     headings = [
         Heading("System"),
         Heading(""),
-        *(Heading(f"{symbol} ↑", FULL_NAMES[name]) for name, symbol in SYMBOLS.items()),
+        *(Heading(f"{SYMBOLS[name]} ↑", FULL_NAMES[name]) for name in names),
     ]
     rows = [
         [
             Cell(label),
             Cell(letters[label]),
-            *(Cell(c.text, c.beats, c.best) for c in cells[: len(SYMBOLS)]),
+            *(Cell(c.text, c.beats, c.best) for c in cells[: len(names)]),
         ]
         for label, cells in rows_of(data)
     ]
@@ -84,7 +85,7 @@ def _cost_table(data: Mapping[str, Any]) -> str:
                     and cost in group["cost"]
                     and group["cost"][cost]["mean"] == least[cost],
                 )
-                for cost, cell in zip(costs, cells[len(SYMBOLS) :], strict=True)
+                for cost, cell in zip(costs, cells[len(measures_in(data)) :], strict=True)
             ),
         ]
         for (label, cells), group in zip(rows_of(data), data["groups"], strict=True)

@@ -42,7 +42,7 @@ class Cell:
 
 def rows_of(data: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
     """Returns label -> one cell per measure over all queries, then one per cost."""
-    names = list(SYMBOLS)
+    names = measures_in(data)
     best = {name: best_of(data, name) for name in names}
     beats = {name: better_than(data, name) for name in names}
     costs = costs_of(data)
@@ -72,7 +72,13 @@ def costs_of(data: Mapping[str, Any]) -> list[str]:
 
 def headings_of(data: Mapping[str, Any]) -> list[str]:
     """Returns the headings of a row, with an arrow in the direction of better values."""
-    return [*(f"{symbol} ↑" for symbol in SYMBOLS.values()), *(f"{n} ↓" for n in costs_of(data))]
+    symbols = (f"{SYMBOLS[name]} ↑" for name in measures_in(data))
+    return [*symbols, *(f"{n} ↓" for n in costs_of(data))]
+
+
+def measures_in(data: Mapping[str, Any]) -> list[str]:
+    """Returns the measures of a comparison, by their names in ir-measures."""
+    return list(data["groups"][0]["measures"]["all"])
 
 
 def _number(value: Mapping[str, float | None], digits: int = 3) -> str:
@@ -182,7 +188,7 @@ def comma_separated(data: Mapping[str, Any]) -> str:
     """Returns the comparison as CSV: one record per group and query group."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = list(SYMBOLS)
+    names = measures_in(data)
     costs = costs_of(data)
     columns = [column for name in [*names, *costs] for column in (name, f"{name} sd")]
     writer.writerow(["system", *data["options"], "seeds", "queries", *columns])

@@ -9,6 +9,7 @@ SYMBOLS = {
     "RR@10": "MRR@10",
     "nDCG@10": "nDCG@10",
     "R@100": "Recall@100",
+    "All@10": "All@10",
 }
 FULL_NAMES = {
     "Success@1": "share of queries whose first document is relevant",
@@ -17,6 +18,7 @@ FULL_NAMES = {
     "RR@10": "mean reciprocal rank of the first relevant document, 0 beyond rank 10",
     "nDCG@10": "normalized discounted cumulative gain of the first 10 documents",
     "R@100": "share of the relevant documents among the first 100",
+    "All@10": "share of queries with all relevant documents among the first 10",
 }
 COSTS = {
     "training seconds": "wall-clock time of the training",

@@ -20,6 +20,9 @@ MEASURES: tuple[ir_measures.Measure, ...] = (
 )
 """Success@k is called Hits@k in papers on generative retrieval: 1 if a relevant document is among
 the first k, otherwise 0. R@k is the share of the relevant documents among the first k."""
+ALL = "All@10"
+"""1 if all relevant documents are among the first 10, otherwise 0: retrieval in several hops is
+measured by it. Where no query has several relevant documents it is Success@10, and left out."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Evaluation:
 
     Attributes:
         per_query: query_id -> {measure: value}, for every query with a judgment, in their order;
-            measures have the names of ir-measures, in the order of `MEASURES`.
+            measures have the names of ir-measures, in the order of `MEASURES`; `ALL` follows them
+            if a query has several relevant documents.
     """
 
     per_query: dict[str, dict[str, float]]
@@ -59,7 +63,7 @@ def evaluate_run(
         qrels: query_id -> {doc_id: relevance}; above 0 is relevant.
         run: query_id -> {doc_id: score}.
     """
-    names = [str(measure) for measure in MEASURES]
+    names = names_of(qrels)
     per_query = {query_id: dict.fromkeys(names, 0.0) for query_id in qrels}
     # The backends of ir-measures break ties differently: they get ranks instead, which never tie.
     ranks = {
@@ -72,4 +76,23 @@ def evaluate_run(
         judged = {query_id: dict(qrels[query_id]) for query_id in ranks}
         for metric in ir_measures.iter_calc(MEASURES, judged, ranks):
             per_query[metric.query_id][str(metric.measure)] = float(metric.value)
+    if ALL in names:
+        for query_id, ranking in ranks.items():
+            first = list(ranking)[: int(ALL.partition("@")[2])]
+            relevant = _relevant(qrels[query_id])
+            per_query[query_id][ALL] = float(bool(relevant) and relevant.issubset(first))
     return Evaluation(per_query)
+
+
+def names_of(qrels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Returns the names of the measures of a split, in order.
+
+    Args:
+        qrels: query_id -> {doc_id: relevance}; above 0 is relevant.
+    """
+    several = any(len(_relevant(judged)) > 1 for judged in qrels.values())
+    return [*map(str, MEASURES), *([ALL] if several else [])]
+
+
+def _relevant(judged: Mapping[str, int]) -> set[str]:
+    return {doc_id for doc_id, relevance in judged.items() if relevance > 0}

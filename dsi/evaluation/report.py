@@ -12,7 +12,7 @@ from data_prep.dataset import Dataset
 from dsi.command_line.command_report import TableReport, heading
 from dsi.evaluation.groups import group_queries
 from dsi.evaluation.judgments import judgments_of
-from dsi.evaluation.measures import MEASURES, evaluate_run
+from dsi.evaluation.measures import evaluate_run, names_of
 from dsi.evaluation.significance import compare
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class EvaluationReport:
 
         A star marks values that differ from those of the first system with p < 0.05.
         """
-        names = [str(measure) for measure in MEASURES]
+        first_groups: Mapping[str, Any] = next(iter(self.data["systems"].values()))
+        names = list(first_groups["all"])
         rows = []
         starred = False
         for group, queries in self.data["queries"].items():
@@ -116,7 +117,7 @@ def evaluate_systems(
         }
         for system, evaluation in evaluations.items()
     }
-    names = [str(measure) for measure in MEASURES]
+    names = names_of(qrels)
     first, *others = runs
     comparison = {
         other: {

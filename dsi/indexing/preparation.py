@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, command_line
+from data_prep.evidence import judged_examples
 from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
 from data_prep.progress import note
@@ -23,6 +24,7 @@ from docids.model_tokens import ModelTokens
 from docids.pseudo_queries import queries_of
 from docids.table import DocidTable
 from dsi.backbones.document_vectors import vectors_of
+from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens
 from dsi.indexing.start import MIN_LABELED_QUERIES
@@ -197,20 +199,22 @@ def _lexical(
             [document.text for document in documents],
             language=options.vocabulary.language,
             options=options.lexical,
-            labelled=_learned_from(dataset, table, generator),
-            dev=_judged(dataset, table, "dev"),
+            labelled=_learned_from(dataset, table, generator, options.mix),
+            dev=_judged(dataset, table, "dev", options.mix),
             seed=options.seed,
         ).save(folder)
     return open_layer(folder)
 
 
-def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) -> LabeledQueries:
+def _learned_from(
+    dataset: Dataset, table: DocidTable, generator: str | None, mix: MixOptions
+) -> LabeledQueries:
     """Returns the queries that the lexical layer learns from; none if there are too few.
 
     These are the labeled queries or, if there are too few, pseudo-queries of a model.
     Pseudo-queries extracted from documents say nothing about how users phrase queries.
     """
-    labelled = _judged(dataset, table, "train")
+    labelled = _judged(dataset, table, "train", mix)
     if len(labelled) >= MIN_LABELED_QUERIES:
         return labelled
     if generator is not None and GENERATORS[generator].expensive:
@@ -221,15 +225,12 @@ def _learned_from(dataset: Dataset, table: DocidTable, generator: str | None) ->
     return labelled.part(np.zeros(0, np.int64))
 
 
-def _judged(dataset: Dataset, table: DocidTable, split: str) -> LabeledQueries:
-    """Returns the queries of a split with each relevant document of the corpus."""
-    texts = dataset.query_texts()
-    pairs = [
-        (texts[query_id], doc_id)
-        for query_id, judged in dataset.qrels_of(split).items()
-        for doc_id, relevance in judged.items()
-        if relevance > 0 and query_id in texts
-    ]
+def _judged(dataset: Dataset, table: DocidTable, split: str, mix: MixOptions) -> LabeledQueries:
+    """Returns the queries of a split with each relevant document that they lead to themselves.
+
+    Sentences of other documents are left out: weights that are trained on them suit queries less.
+    """
+    pairs = judged_examples(dataset, split, mix.chains, mix.query_length, first_only=True)
     return _queries_with_rows([text for text, _ in pairs], [doc_id for _, doc_id in pairs], table)
 
 

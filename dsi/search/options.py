@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from data_prep.checks import Options
+from data_prep.checks import Options, given, refuse_unread
 from data_prep.errors import InputError
-from data_prep.marks import Advanced, Count, Needs
+from data_prep.marks import Advanced, Count, Needs, PositiveShare, Whole
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,37 @@ class GuidanceOptions(Options, group="guidance"):
     """Number of levels with --guidance.first_beams"""
     starts: Advanced[Count] = 1
     """Minimum number of different first codes among the beams"""
+
+
+@dataclass(frozen=True)
+class HopOptions(Options, group="hops", switch="count"):
+    """Retrieval in several hops: each reads sentences of the documents found before it."""
+
+    count: Whole = 0
+    """Most documents that a query is followed through, one after the other (--hops 2 for short); 0
+    is a plain search"""
+    beams: Advanced[Count] = 3
+    """Chains of documents that each hop continues"""
+    sentences: Advanced[Count] = 8
+    """Sentences of a document that the next hop reads, each as a continuation of its own"""
+    stop: Literal["threshold", "verifier"] | None = None
+    """Stop before the last hop. threshold: when the best next document is unlikely; verifier: when
+    a model says that the evidence suffices. Default: never"""
+    threshold: Advanced[Annotated[PositiveShare, Needs("stop")]] = 0.5
+    """Probability of the next document below which no hop is made, or of sufficient evidence from
+    which on none is made"""
+    verifier: Annotated[str | None, Needs("stop", ("verifier",))] = None
+    """Entailment cross-encoder of transformers: hub id or folder"""
+
+    def conflicts(self) -> None:
+        """Refuses options of later hops for a single one, and to stop by no verifier."""
+        if self.count == 1:
+            refuse_unread(self, set(given(self)) - {"count"}, "with a single hop")
+        if self.stop == "verifier" and self.verifier is None:
+            raise InputError(
+                "--hops.stop verifier needs a model",
+                hint="Name an entailment cross-encoder: --hops.verifier NAME",
+            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from data_prep.checks import described
+from data_prep.checks import Options, described
 from data_prep.errors import InputError
 from dsi.command_line.arguments import SPREAD, Arguments
 
@@ -319,3 +319,25 @@ def test_options_are_taken_by_their_former_names_too(tmp_path):
     found = arguments.parse(["--config", str(file), "--optimiser.lr", "2"]).values
     assert found == {"optimizer": Optimizer(2.0, 0.25), "sam": Sam("backbone")}
     assert arguments.parse(["--sam.weights=body"]).values["sam"] == Sam("backbone")
+
+
+@dataclass(frozen=True)
+class Hops(Options, group="hops", switch="count"):
+    count: int = 0
+    beams: int = 3
+
+
+def test_the_name_of_a_group_sets_its_switch(tmp_path):
+    def search(*, hops: Hops = Hops()) -> None:
+        """Searches."""
+
+    arguments = Arguments("search", search)
+    assert arguments.parse(["--hops", "2"]).values["hops"] == Hops(2)
+    assert arguments.parse(["--hops=2", "--hops.beams", "5"]).values["hops"] == Hops(2, 5)
+    file = tmp_path / "options.yaml"
+    file.write_text("hops: 4\n")
+    assert arguments.parse(["--config", str(file)]).values["hops"] == Hops(4)
+    file.write_text("hops:\n  count: 4\n  beams: 5\n")
+    assert arguments.parse(["--config", str(file)]).values["hops"] == Hops(4, 5)
+    with pytest.raises(InputError, match="'two' is not a whole number"):
+        arguments.parse(["--hops", "two"])

@@ -1,7 +1,13 @@
 import numpy as np
+import pytest
 
+from data_prep.dataset import Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
+from data_prep.errors import InputError
 from docids.table import END, DocidTable
-from dsi.data.examples import Examples, per_identifier
+from dsi.data.examples import Examples, labelled_rows, per_identifier, task_queries
+from dsi.data.options import MixOptions
+from dsi.indexing.preparation import _judged
 from dsi.rows.corpus import code_vectors
 
 
@@ -37,3 +43,38 @@ def test_a_code_stands_for_the_documents_behind_all_identifiers_with_it():
     rows = code_vectors(table, vectors, 6)
     assert rows[2].tolist() == [1, 0]
     np.testing.assert_allclose(rows[3], [0.5**0.5, 0.5**0.5], rtol=1e-6)
+
+
+CHAIN = [
+    Document("pen", "Pens", "A pen writes on paper. It needs ink."),
+    Document("ink", "Ink", "Ink is a dye in water. Water boils."),
+]
+
+
+def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_layer(tmp_path):
+    judged = [Qrel("q", "pen", 1, "train"), Qrel("q", "ink", 1, "train")]
+    source = InMemorySource(CHAIN, [Query("q", "What writes?")], judged)
+    dataset = write_dataset(tmp_path / "ds", source)
+    table = DocidTable.from_sequences(["ink", "pen"], [(2,), (3,)], alphabet_size=4, kind="test")
+
+    def taught(chains):
+        found = task_queries(dataset, table, MixOptions(chains=chains), None)
+        texts, rows = found["labelled"]
+        return list(zip(texts, rows.tolist(), strict=True))
+
+    first, linking = ("What writes?", 1), ("What writes? It needs ink.", 0)
+    assert taught("none") == [first, ("What writes?", 0)]
+    assert taught("ordered") == [first, linking]
+    assert taught("unordered") == [
+        first, ("What writes?", 0), linking, ("What writes? Ink is a dye in water.", 1)
+    ]  # fmt: skip
+    assert labelled_rows(dataset, table).tolist() == [0, 1]
+    learned = _judged(dataset, table, "train", MixOptions(chains="ordered"))
+    assert (list(learned.texts), learned.rows.tolist()) == (["What writes?"], [1])
+
+
+def test_chains_need_labeled_queries():
+    with pytest.raises(
+        InputError, match=r"--mix.chains ordered has no effect while --mix.labelled"
+    ):
+        MixOptions(chains="ordered", labelled=0.0)

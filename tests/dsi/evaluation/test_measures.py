@@ -20,17 +20,17 @@ def test_values_computed_by_hand():
     found = evaluate_run(qrels, dict.fromkeys(qrels, ranking))
     assert found.per_query["third"] == pytest.approx(
         {"Success@1": 0, "Success@10": 1, "Success@100": 1, "RR@10": 1 / 3,
-         "nDCG@10": 1 / math.log2(4), "R@100": 1}
+         "nDCG@10": 1 / math.log2(4), "R@100": 1, "All@10": 1}
     )  # fmt: skip
     # d1 is first, d9 is missing: the ideal ranking gains 1 + 1 / log2(3).
     assert found.per_query["two"] == pytest.approx(
         {"Success@1": 1, "Success@10": 1, "Success@100": 1, "RR@10": 1,
-         "nDCG@10": 1 / (1 + 1 / math.log2(3)), "R@100": 0.5}
+         "nDCG@10": 1 / (1 + 1 / math.log2(3)), "R@100": 0.5, "All@10": 0}
     )  # fmt: skip
     # Without d9, d11 is tenth.
     assert found.per_query["far"] == pytest.approx(
         {"Success@1": 0, "Success@10": 1, "Success@100": 1, "RR@10": 0.1,
-         "nDCG@10": 1 / math.log2(11), "R@100": 1}
+         "nDCG@10": 1 / math.log2(11), "R@100": 1, "All@10": 1}
     )  # fmt: skip
     assert found.mean["RR@10"] == pytest.approx((1 / 3 + 1 + 0.1) / 3)
     assert found.mean_of(["two", "far"])["Success@1"] == 0.5
@@ -43,6 +43,16 @@ def test_the_eleventh_and_the_hundred_and_first_document_are_too_late():
     assert [found["q"][name] for name in ("Success@10", "RR@10", "nDCG@10")] == [0, 0, 0]
     assert [found["q"][name] for name in ("Success@100", "R@100")] == [1, 1]
     assert set(found["p"].values()) == {0.0}
+
+
+@pytest.mark.parametrize(("place", "value"), [(2, 1), (10, 1), (11, 0)])
+def test_all_relevant_documents_are_among_the_first_ten(place, value):
+    qrels = {"q": {"d1": 1, f"d{place}": 2, "d12": 0}, "none": {"d1": 0}, "absent": {"d1": 1}}
+    ranking = {f"d{number}": -float(number) for number in range(1, 13)}
+    found = evaluate_run(qrels, {"q": ranking, "none": ranking}).per_query
+    assert [found[query]["All@10"] for query in qrels] == [value, 0, 0]
+    # With one relevant document a query, it would repeat Success@10.
+    assert "All@10" not in evaluate_run({"absent": {"d1": 1}}, {"absent": ranking}).per_query
 
 
 @pytest.mark.parametrize("run", [{}, {"q1": {}}, {"other": {"d1": 1.0}}])
