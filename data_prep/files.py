@@ -17,6 +17,7 @@ links, write to pipes and devices, and keep files that the toolkit did not write
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import json
@@ -33,6 +34,7 @@ from typing import IO, Any
 from data_prep.descriptor_lock import lock_descriptor
 from data_prep.errors import InputError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Ours = Callable[[str], bool]
 """Returns whether the toolkit writes an entry of this name into a folder."""
 
@@ -56,11 +58,13 @@ def sync_tree(folder: Path) -> None:
 
 @contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Makes errors about the temporary file of `target` name `target` instead."""
+    """Makes errors about the temporary file of `target`, or about no file, name `target`."""
     beside = os.path.abspath(target.parent / f".{target.name}.")
     try:
         yield
     except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:  # of a file that is open already
+            error.filename = str(target)
         if isinstance(error.filename, str) and os.path.abspath(error.filename).startswith(beside):
             error.filename = str(target)
         raise

@@ -14,10 +14,11 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, on_command_line
 from dsi.command_line.standard_streams import (
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     open_closed_streams()
+    threading.excepthook = _of_thread
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -118,6 +120,13 @@ def _main(words: list[str]) -> int:
         if _has_switch("debug", words):
             traceback.print_exc()
         return _fail(*_exit_status(error, words))
+
+
+def _of_thread(error: threading.ExceptHookArgs) -> None:
+    """Reports what ended a thread, unless the main thread reports the same full disk."""
+    number = error.exc_value.errno if isinstance(error.exc_value, OSError) else None
+    if number not in _NO_ROOM:
+        threading.__excepthook__(error)
 
 
 def _run(words: list[str]) -> int:
@@ -227,7 +236,7 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
         return 2, f"standard output: {error}"
     message = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
-    name = error.filename if isinstance(error, OSError) else None
+    name = _lasting(error.filename) if isinstance(error, OSError) else None
     for reason, told in _NO_ROOM.items():
         # Compiled libraries report a full disk as text only.
         if number == reason or os.strerror(reason) in message:
@@ -239,6 +248,17 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
     hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see where"
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
+
+
+def _lasting(name: Any) -> Any:
+    """Returns the path of a file, or the folder around a temporary one, whose name says nothing."""
+    from data_prep.files import is_leftover
+
+    if not isinstance(name, str):
+        return name
+    parts = Path(name).parts
+    temporary = [is_leftover(part) or part.startswith(".new-") for part in parts]
+    return os.path.join(*parts[: temporary.index(True)] or ".") if any(temporary) else name
 
 
 def _is_out_of_memory(error: Exception, message: str) -> bool:

@@ -441,7 +441,7 @@ def tree(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if "tensorboard" in name:
             continue
-        if name == "index/lock":
+        if path.name == "lock":
             found[name] = "who had it last"
             continue
         if path.is_dir():

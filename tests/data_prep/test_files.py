@@ -335,3 +335,15 @@ def test_a_name_that_ends_in_gz_is_gzipped_and_the_same_each_time(tmp_path):
         packed.add((tmp_path / "run.gz").read_bytes())
     assert len(packed) == 1
     assert gzip.decompress(packed.pop()).decode() == "q Q0 d 1 1 é\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_a_disk_that_is_full_amid_a_file_is_told_with_the_file_that_was_to_be(
+    tmp_path, replacing, number
+):
+    named_no_file = pytest.raises(OSError, match="as write")
+    with named_no_file as told, replacing(tmp_path / "table.json"):
+        raise OSError(number, "as write() says it")
+    assert told.value.filename == str(tmp_path / "table.json")
+    assert not list(tmp_path.iterdir())

@@ -191,11 +191,18 @@ def handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Quiet(ThreadingHTTPServer):
+    """Says nothing when a client that was killed leaves its connection."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
 @contextmanager
 def serving() -> Iterator[FakeHub]:
     """Yields a hub that answers as long as the block lasts."""
     hub = FakeHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
+    server = Quiet(("127.0.0.1", 0), handler_of(hub))
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def failing(error: BaseException):
             OSError(errno.ENOSPC, "No space left on device", "out/weights"),
             2,
             "out/weights: the disk is full. Make room or choose another place.",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "index/versions/.new-ab1_/text/x"),
+            2,
+            "index/versions: the disk is full. Make room or choose another place.",
         ),
         (
             RuntimeError("I/O error: No space left on device (os error 28)"),
@@ -128,6 +134,27 @@ def test_a_full_disk_is_told_with_what_is_written_to_and_not_what_is_read(verb, 
     verb(fake)
     assert cli.main(["fake", str(tmp_path), "/"]) == 2
     assert capsys.readouterr().err.startswith(f"dsi: {tmp_path}: the disk is full")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_thread_says_nothing_of_a_full_disk_which_the_command_reports(verb, capfd, number):
+    def fake() -> None:
+        """Writes in a thread, and then itself."""
+        thread = threading.Thread(target=failing(OSError(number, "in a thread")), args=(Path(),))
+        thread.start()
+        thread.join()
+        raise OSError(errno.ENOSPC, "No space left on device", "curves")
+
+    verb(fake)
+    hook = threading.excepthook
+    try:
+        threading.excepthook = threading.__excepthook__  # in place of pytest's
+        assert cli.main(["fake"]) == 2
+    finally:
+        threading.excepthook = hook
+    err = capfd.readouterr().err
+    assert err.endswith("dsi: curves: the disk is full. Make room or choose another place.\n")
+    assert ("Traceback" in err) == (number == errno.EIO)
 
 
 def test_debug_shows_the_traceback(verb, capsys):
