@@ -13,8 +13,9 @@ import dataclasses
 import math
 import numbers
 import operator
+import os
 import typing
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -247,6 +248,40 @@ def _fits(value: object, kind: Any) -> bool:
     if kind is Path:
         return isinstance(value, Path) or (isinstance(value, str) and value != "")
     return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def as_path(value: object, name: str) -> Path:
+    """Returns a path that a caller from Python gave.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise InputError(
+            f"{name} is {with_article(value)}, not a path", hint="Give the path of a folder"
+        )
+    return Path(os.fspath(value))
+
+
+def as_list(values: Iterable[Any], name: str) -> list[Any]:
+    """Returns texts that a caller from Python gave, one or several, as a list.
+
+    Raises:
+        InputError: They are bytes, a mapping, or nothing that can be iterated over.
+    """
+    if isinstance(values, str):
+        return [values]
+    if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping):
+        raise InputError(
+            f"{name} is {with_article(values)}", hint="Give a text, or several in a list"
+        )
+    return list(values)
+
+
+def with_article(value: object) -> str:
+    """Returns the name of a value's type, to follow "is"."""
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def described(hint: Any) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_prep import arrow
+from data_prep.checks import as_path
 from data_prep.errors import InputError, command_line
 from data_prep.files import (
     read_json,
@@ -246,7 +247,7 @@ class Dataset:
         Raises:
             InputError: The folder holds no Dataset, or one of another format version.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         if not (path / "dataset.json").is_file():
             raise InputError(
                 "no dataset here" if path.is_dir() else "no such folder",

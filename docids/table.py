@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import with_article
 from data_prep.errors import InputError
 from docids.ragged import Ragged
 from docids.store import check_offsets, integers, naming, open_store, write_store
@@ -340,8 +341,10 @@ class DocidTable:
         """Returns the live row of a document.
 
         Raises:
-            InputError: The id is unknown, or its document was retired.
+            InputError: The id is unknown or not a string, or its document was retired.
         """
+        if not isinstance(doc_id, str):
+            raise InputError(f"the document id {doc_id!r:.80} is {with_article(doc_id)}, not a str")
         row = int(self.find([doc_id])[0])
         if row < 0:
             raise InputError(

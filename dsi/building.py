@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data_prep.checks import as_list, as_path, with_article
 from data_prep.errors import InputError
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
@@ -52,7 +53,7 @@ def build(
     from dsi.indexing.build import train_index
     from dsi.indexing.options import TrainingOptions
 
-    folder = _folder(path, "path")
+    folder = as_path(path, "path")
     chosen = _of_type(options, TrainingOptions) or TrainingOptions()
     read = _of_type(source, SourceOptions, "source")
     cut = _of_type(passages, PassageOptions, "passages")
@@ -123,11 +124,11 @@ def delete(
     """
     from dsi.updating.delete import delete_documents
 
-    named = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
+    named = as_list(doc_ids, "doc_ids")
     for doc_id in named:
         if not isinstance(doc_id, str):
-            raise InputError(f"the document id {doc_id!r:.80} is {_a(doc_id)}, not a str")
-    delete_documents(_folder(index), named, audit=audit, scrub=scrub)
+            raise InputError(f"the document id {doc_id!r:.80} is {with_article(doc_id)}, not a str")
+    delete_documents(as_path(index, "index"), named, audit=audit, scrub=scrub)
     return Index.open(index)
 
 
@@ -144,8 +145,10 @@ def rollback(index: str | os.PathLike[str], to: str | None = None) -> Index:
     from dsi.index_folder import versions
 
     if to is not None and not isinstance(to, str):
-        raise InputError(f"to is {_a(to)}, not a str", hint='Give a version such as "0001"')
-    versions.rollback(_folder(index), to)
+        raise InputError(
+            f"to is {with_article(to)}, not a str", hint='Give a version such as "0001"'
+        )
+    versions.rollback(as_path(index, "index"), to)
     return Index.open(index)
 
 
@@ -175,21 +178,10 @@ def evaluate(
     from dsi.commands.evaluate import evaluate as evaluated
 
     named = baselines if isinstance(baselines, str) else ",".join(baselines)
-    folder = _folder(dataset, "dataset")
+    folder = as_path(dataset, "dataset")
     given = [*index_or_run] if isinstance(index_or_run, list | tuple) else [index_or_run]
-    paths = [_folder(path, "index_or_run") for path in given]
+    paths = [as_path(path, "index_or_run") for path in given]
     return evaluated(paths, folder, split=split, baselines=named or "none").data
-
-
-def _folder(path: object, name: str = "index") -> Path:
-    """Returns a path, after checking its type.
-
-    Raises:
-        InputError: It is something else.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise InputError(f"{name} is {_a(path)}, not a path", hint="Give the path of a folder")
-    return Path(os.fspath(path))
 
 
 def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | None:
@@ -201,14 +193,9 @@ def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | N
     if options is None or isinstance(options, wanted):
         return options
     raise InputError(
-        f"{name} is {_a(options)}, not a {wanted.__name__}",
+        f"{name} is {with_article(options)}, not a {wanted.__name__}",
         hint=f"Give dsi.{wanted.__name__}(...), or omit it",
     )
-
-
-def _a(value: object) -> str:
-    name = type(value).__name__
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _swapped(index: object, documents: object) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from data_prep.checks import as_list, as_path, check_value
 from data_prep.errors import InputError
 from data_prep.passages import document_of
 from data_prep.progress import track
@@ -239,6 +240,7 @@ class Index:
             from dsi.hub.pull import local_copy
 
             path = local_copy(path)
+        path = as_path(path, "path")
         live = versions.live(path)
         if version is not None and version not in versions.names(path):
             raise InputError(
@@ -360,7 +362,10 @@ class Index:
 
         if isinstance(queries, str):
             return self.search([queries], k, beams, batch_size, options, processes, with_text)[0]
-        queries = list(queries)
+        queries = as_list(queries, "queries")
+        check_value("k", k, int)
+        check_value("beams", beams, int | None)
+        check_value("batch_size", batch_size, int)
         _refuse_no_text(queries)
         if batch_size < 1:
             raise InputError(f"a batch of {batch_size} queries", hint="Ask for at least 1")
@@ -580,7 +585,7 @@ class Index:
             return self.explain(query, [doc_ids], options)[0]
         _refuse_no_text([query])
         options = options or SearchOptions()
-        rows = [self.table.row_of(doc_id) for doc_id in doc_ids]
+        rows = [self.table.row_of(doc_id) for doc_id in as_list(doc_ids, "doc_ids")]
         if not rows:
             return []
         sequences = [self.table.sequences(row) for row in rows]

@@ -6,6 +6,7 @@ import csv
 import functools
 import itertools
 import json
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -389,8 +390,8 @@ def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
         InputError: The field is missing, or is neither a string nor an integer.
     """
     value = record.get(column)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return str(int(value))
     if isinstance(value, str) and value.strip():
         return value
     state = "is missing" if column not in record else f"is {value!r:.60}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import pytest
+from small_index import small_index
 
 import dsi
+from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, on_command_line
+from data_prep.sources.base import SourceOptions
+from data_prep.sources.table import documents_of_records
 from dsi.training.options import LoopOptions
 
 OFFERED = ("build", "delete", "evaluate", "rollback", "update", "Index", "Hit", "InputError")
@@ -104,3 +110,39 @@ def test_the_former_order_of_update_is_refused_with_the_new_one(tmp_path):
     (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "b"}\n')
     with pytest.raises(InputError, match=r"Call dsi\.update\(index, documents\)"):
         dsi.update(str(tmp_path / "docs.jsonl"), tmp_path / "index")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> dsi.Index:
+    return small_index(tmp_path_factory.mktemp("index") / "index")
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda index: index.search(None), "queries is a NoneType"),
+        (lambda index: index.search({"what": 1}), "queries is a dict"),
+        (lambda index: index.search(b"boils"), "queries is a bytes"),
+        (lambda index: index.search([1]), "query 1 is not text but 1"),
+        (lambda index: index.search("boils", k=2.0), "k is 2.0, not a whole number"),
+        (lambda index: index.search("boils", k="2"), "k is '2', not a whole number"),
+        (lambda index: index.search("boils", k=True), "k is true, not a whole number"),
+        (lambda index: index.search("boils", beams=2.5), "beams is 2.5, not a whole number"),
+        (lambda index: index.document(3), "the document id 3 is an int, not a str"),
+        (lambda index: index.explain("boils", None), "doc_ids is a NoneType"),
+        (lambda index: dsi.Index.open(None), "path is a NoneType, not a path"),
+        (lambda index: dsi.Index.open(b"index"), "path is a bytes, not a path"),
+        (lambda index: Dataset.open(3), "path is an int, not a path"),
+        (lambda index: dsi.delete("index", None), "doc_ids is a NoneType"),
+    ],
+)
+def test_what_an_index_is_asked_with_another_type_is_named(index, call, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        call(index)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(index):
+    assert len(index.search("what boils water", k=np.int64(2))) == 2
+    documents = [(1, {"id": np.int64(7), "text": np.str_("A xylophant.")})]
+    found = documents_of_records(iter(documents), SourceOptions(), "documents")
+    assert list(found) == [Document("7", "", "A xylophant.")]
