@@ -792,13 +792,18 @@ def backbones() -> Table:
     """A language model as index model beside networks from scratch; 500 paragraphs of SQuAD."""
     labels = {
         "default": "default of `dsi train`",
-        "t5-tiny-20x16": "T5, `tiny`, from scratch, 20 steps",
+        "t5-tiny": "T5, `tiny`, from scratch",
         "start": "SmolLM2-135M, warm start alone",
-        "frozen-20x16": "SmolLM2-135M, code rows alone, 20 steps",
+        "frozen": "SmolLM2-135M, code rows alone",
+        "lora": "SmolLM2-135M, LoRA",
     }
     lines = []
     for name, label in labels.items():
-        found = row("backbones", f"squad-dev-500-200-{name}")
+        cell = f"squad-dev-500-200-{name}"
+        if name not in ("default", "start"):
+            steps = 200 if f"{cell}-200x16" in _rows("backbones") else 20
+            cell, label = f"{cell}-{steps}x16", f"{label}, {steps} steps"
+        found = row("backbones", cell)
         cells = [
             label,
             f"{found['Success@1']:.3f} / {found['Success@10']:.3f}",

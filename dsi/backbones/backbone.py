@@ -143,8 +143,9 @@ def from_pretrained(
         alphabet_size: Size of the docid alphabet.
         decoder_layers: How many decoder layers to keep, from the first (NCI); None for all.
         seed: Seed of the new rows' random weights.
-        code_tokens: For a language model: the token whose embedding and output row each code takes;
-            int64 [alphabet_size], -1 for a new row. None for new rows only.
+        code_tokens: For a language model: the token whose embedding and output row each code takes
+            (PAD its embedding only); int64 [alphabet_size], -1 for a new row. None for new rows
+            only.
 
     Raises:
         InputError: It cannot be loaded, or its type cannot generate docids.
@@ -165,7 +166,26 @@ def from_pretrained(
                 setattr(made.config, TIED, words is head)
             return made
         text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
-        return set_docid_alphabet(model, text_rows, alphabet_size)
+        begins = _start_row(model)
+        made = set_docid_alphabet(model, text_rows, alphabet_size)
+        if begins is not None:
+            with torch.no_grad():
+                made.get_decoder().get_input_embeddings().weight[PAD] = begins
+        return made
+
+
+def _start_row(model: Any) -> torch.Tensor | None:
+    """Returns the embedding of the token that a decoder starts from; None where none is named.
+
+    PAD takes it: the first decoder state then depends on the text as it does in the checkpoint.
+    """
+    parts = (model.generation_config, model.config, decoder_config(model.config))
+    for part in parts:
+        token = getattr(part, "decoder_start_token_id", None)
+        if token is not None:
+            rows = model.get_decoder().get_input_embeddings().weight
+            return rows[token].detach().clone() if 0 <= token < len(rows) else None
+    return None
 
 
 def _loaded(name: str, config: Any) -> Any:

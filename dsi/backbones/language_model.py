@@ -25,6 +25,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from docids.table import PAD
 from dsi.backbones.custom_attention import KEPT, capped, offer
 from dsi.backbones.position_edits import rows_at
 
@@ -246,13 +247,15 @@ def copy_token_rows(model: Any, words: torch.Tensor, tokens: npt.NDArray[np.int6
     Args:
         model: The index model.
         words: The output rows of the language model; floating [tokens, width].
-        tokens: The token of each code; int64 [alphabet], -1 for codes that keep their rows.
+        tokens: The token of each code; int64 [alphabet], -1 for codes that keep their rows. PAD
+            keeps its output row: no identifier has it.
     """
     codes = torch.from_numpy(np.flatnonzero(tokens >= 0))
     of = torch.from_numpy(tokens)[codes]
     with torch.no_grad():
         model.decoder.embed_tokens.weight[codes] = model.encoder.embed_tokens.weight[of]
-        model.lm_head.weight[codes] = words[of]
+        written = codes != PAD
+        model.lm_head.weight[codes[written]] = words[of[written]]
 
 
 def tied(model: Any) -> bool:

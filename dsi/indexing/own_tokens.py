@@ -1,4 +1,4 @@
-"""Identifiers in a language model's own tokens: what they ask for, and the rows of their codes."""
+"""The codes that start from tokens of a language model: PAD, and identifiers in its own tokens."""
 
 from __future__ import annotations
 
@@ -87,6 +87,29 @@ def vocabulary_of(text: TextEncoder, name: str) -> ModelTokens:
             hint="Take another checkpoint, or leave --title.tokens (or that of another kind) out",
         )
     return ModelTokens.from_json(tokenizer.backend_tokenizer.to_str(), end)
+
+
+def with_start_token(
+    text: TextEncoder, alphabet_size: int
+) -> tuple[TextEncoder, npt.NDArray[np.int64] | None]:
+    """Returns what a language model reads before PAD, and the token that PAD starts from.
+
+    PAD takes the place of the prompt's last token: what follows then depends on the query as it
+    does in the language model. After a new token with a random embedding it hardly would.
+
+    Args:
+        text: The text encoder of the checkpoint.
+        alphabet_size: Size of the docid alphabet.
+
+    Returns:
+        The text encoder, and the token of each code; int64 [alphabet_size], -1 for every other
+        code. None for an encoder-decoder, which has a start token of its own.
+    """
+    if not isinstance(text, TemplateEncoder):
+        return text, None
+    tokens = np.full(alphabet_size, -1, np.int64)
+    prompt, tokens[PAD] = split_before_identifier(text)
+    return prompt, tokens
 
 
 def with_own_tokens(

@@ -26,7 +26,7 @@ from docids.table import DocidTable
 from dsi.backbones.document_vectors import vectors_of
 from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens
+from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens, with_start_token
 from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.objectives.options import TEACHER_TERMS
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
@@ -69,8 +69,8 @@ class PreparedCorpus:
         lexical: The lexical layer; None without one.
         vectors: Document vectors of `options.model.encoder`; float32 [documents, width]. None
             without an encoder.
-        code_tokens: The token whose rows each code starts from, for identifiers in the tokens of a
-            language model; int64 [alphabet], -1 for none. None for any other identifiers.
+        code_tokens: The token whose rows each code of a language model starts from; int64
+            [alphabet], -1 for none. None for any other network.
     """
 
     text: TextEncoder
@@ -128,6 +128,8 @@ def prepare(
     code_tokens = None
     if own and text is not None:
         text, code_tokens = with_own_tokens(text, assignment.built, str(checkpoint))
+    elif text is not None:
+        text, code_tokens = with_start_token(text, assignment.table.alphabet_size)
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))

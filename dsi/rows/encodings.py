@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
+from docids.table import FIRST_CODE
 from dsi.backbones.backbone import decoder_without_head, longest_text
 from dsi.backbones.inference import evaluating, padded
 from dsi.backbones.language_model import is_prompted
@@ -16,93 +20,162 @@ from dsi.rows.base import WARM_STARTS, WarmStart, set_rows
 from dsi.rows.corpus import Corpus, code_rows, tokens_of
 from dsi.rows.new_documents import NewDocuments
 
-_BATCH = 16
+_BATCH = 64
 _TOKENS = 256
-"""Tokens of a document that are read, unless the model has positions for fewer."""
+"""Tokens of a document that are read."""
+_PIECE = 32
+"""Tokens of a piece of a document: as long as queries are by default."""
 _SAMPLE = 200
 """Old documents whose encodings tell what all encodings have in common."""
+_SHRINKAGE = 0.2
+"""Of the covariance, in mean variances added to its diagonal."""
+_OWN_LOGIT = 12.0
+"""Mean logit of a document for its own state, beside 0 for the mean state. With smaller ones the
+softmax starts flat, and training overwrites the rows before it learns from them."""
+_LEAST_COSINE = 0.03
+"""Mean cosine of row and state that rows are scaled for at least. Of a model that hardly tells
+documents apart, the logits for other texts would be too large."""
+_TINY = 1e-12
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     """Initializes output rows and decoder embeddings from the model's encodings of the documents.
 
-    A document's vector is the state after its first decoder step (the input of the output layer),
-    centered over the corpus and normalized: the row of a document thus already responds to texts
-    with similar states. A code that several documents share gets their mean, or its codeword.
+    A document is read in pieces as long as a query. Its state is the mean over them of that after
+    the first decoder step (the input of the output layer), and its output row the direction in
+    which it differs from other documents (`discriminants`): the row responds to texts with similar
+    states. A code that several documents share gets their mean, or its codeword.
 
     Args:
         model: Any pretrained network with the docid alphabet.
         corpus: The documents and their identifiers.
         seed: Unused; the encodings are deterministic.
     """
-    vectors = decoder_states(model, corpus.tokens, corpus.part, corpus.precision)
-    vectors -= vectors.mean(axis=0)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    rows_of_codes = code_rows(corpus, vectors, model.config.vocab_size)
-    set_rows(model.get_output_embeddings().weight, rows_of_codes)
+    states, pieces = document_states(model, corpus.tokens, corpus.part, corpus.precision)
+    alphabet = model.config.vocab_size
+    rows = discriminants(states, pieces)
+    own = float((states * rows).sum(axis=1).mean())
+    least = _LEAST_COSINE * float(np.linalg.norm(states, axis=1).mean())
+    rows *= _OWN_LOGIT / max(own, least, _TINY)
+    output_rows = code_rows(corpus, rows, alphabet)
+    set_rows(model.get_output_embeddings().weight, output_rows)
     embedding = model.get_decoder().get_input_embeddings().weight
-    typical = float(embedding.detach().norm(dim=1).mean())
-    # PAD, the start token, is in no identifier: its embedding stays as it was for the states.
-    used = rows_of_codes.any(axis=1, keepdims=True)
     before = embedding.detach().float().cpu().numpy()
-    set_rows(embedding, np.where(used, rows_of_codes * typical, before))
+    typical = float(np.linalg.norm(before[FIRST_CODE:], axis=1).mean())
+    directions = code_rows(corpus, _normalized(states - states.mean(axis=0)), alphabet)
+    # PAD, the start token, is in no identifier: its embedding stays as it was for the states.
+    used = directions.any(axis=1, keepdims=True)
+    set_rows(embedding, np.where(used, directions * typical, before))
 
 
-def decoder_states(
+def discriminants(
+    states: npt.NDArray[np.float32], among: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Returns the direction of each state that separates it best from those of other documents.
+
+    The states of a pretrained model have most of their norm in a few directions that all texts
+    share (Ethayarajh, EMNLP 2019): multiplied with one another, they rank documents alike for every
+    query. As in linear discriminant analysis, centered states are multiplied by the inverse of a
+    covariance, shrunk towards a multiple of the identity. What is left along the mean state would
+    give a document the same logit for every query, and is removed.
+
+    Args:
+        states: float32 [documents, width].
+        among: The states that define mean and covariance, at least one; float32 [others, width].
+
+    Returns:
+        float32 [documents, width], of norm 1; 0 for a state that equals the mean.
+    """
+    mean = among.mean(axis=0, dtype=np.float64)
+    spread = among - mean
+    covariance = spread.T @ spread / len(among)
+    level = _SHRINKAGE * float(np.trace(covariance)) / len(covariance)
+    covariance[np.diag_indices_from(covariance)] += max(level, _TINY)
+    solved = np.linalg.solve(covariance, np.column_stack([(states - mean).T, mean]))
+    rows, common = solved[:, :-1].T, solved[:, -1]
+    rows -= np.outer(rows @ mean / max(float(mean @ common), _TINY), common)
+    return _normalized(rows).astype(np.float32)
+
+
+def _normalized(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
+
+
+def document_states(
     model: PreTrainedModel,
     texts: Sequence[Sequence[int]],
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of,
     precision: str = "fp32",
-) -> npt.NDArray[np.float32]:
-    """Returns the input of the output layer at the first step, for each text.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Reads documents in pieces; returns the mean state of each, and the states of all pieces.
 
     Args:
         model: The model; temporarily in evaluation mode.
-        texts: Token ids of each text; only the first 256 are read, or as many as the model has
-            positions.
+        texts: Token ids of each document; only the first 256 are read. Pieces have at most 32, or
+            as many as the model has positions.
         part: Takes a slice of a text, with the prompt around it.
         precision: Precision of the matrix products: "fp32" or "bf16".
 
     Returns:
-        float32 [texts, width].
+        float32 [documents, width], and float32 [pieces, width].
     """
+    lines, owners = [], []
+    for number, text in enumerate(texts):
+        beside = len(part(text, 0, 0))
+        room = (longest_text(model) or _TOKENS) - beside - int(is_prompted(model))
+        length = min(len(text) - beside, _TOKENS)
+        # All pieces of a document have about the same length.
+        pieces = max(1, math.ceil(length / max(1, min(_PIECE, room))))
+        ends = [length * place // pieces for place in range(pieces + 1)]
+        lines += [part(text, *bounds) or [0] for bounds in _slices(ends)]
+        owners += [number] * pieces
+    states = _decoder_states(model, lines, precision)
+    sums = np.zeros((len(texts), states.shape[1]), np.float32)
+    np.add.at(sums, owners, states)
+    return sums / np.bincount(owners, minlength=len(texts))[:, None].astype(np.float32), states
+
+
+def _slices(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns start and length of what lies between consecutive places."""
+    return [(start, end - start) for start, end in itertools.pairwise(ends)]
+
+
+def _decoder_states(
+    model: PreTrainedModel, lines: Sequence[Sequence[int]], precision: str
+) -> npt.NDArray[np.float32]:
+    """Returns the input of the output layer at the first step for each line; float32."""
     import torch
 
     device = model.get_output_embeddings().weight.device
-    longest = _TOKENS
-    if longest_text(model) is not None and len(texts):
-        beside = len(part(texts[0], 0, 0)) + int(is_prompted(model))
-        longest = max(1, min(_TOKENS, (longest_text(model) or 0) - beside))
-    order = np.argsort([min(len(line), longest) for line in texts], kind="stable")
-    vectors = np.zeros((len(texts), model.get_output_embeddings().in_features), np.float32)
+    order = np.argsort([len(line) for line in lines], kind="stable")
+    found = np.zeros((len(lines), model.get_output_embeddings().in_features), np.float32)
     base = decoder_without_head(model)
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     with evaluating(model), half:
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
-            lines = [part(texts[row], 0, longest) or [0] for row in rows]
-            input_ids, mask = padded(lines)
+            input_ids, mask = padded([lines[row] for row in rows])
             input_ids, mask = input_ids.to(device), mask.to(device)
             encoded = model.get_encoder()(input_ids=input_ids, attention_mask=mask)
-            first = torch.zeros((len(lines), 1), dtype=torch.int64, device=device)
+            first = torch.zeros((len(rows), 1), dtype=torch.int64, device=device)
             state = base(
                 input_ids=first,
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask,
             ).last_hidden_state[:, 0]
-            vectors[rows] = state.float().cpu().numpy()
-    return vectors
+            found[rows] = state.float().cpu().numpy()
+    return found
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:
     """Initializes new output rows from the first decoder states of the new documents.
 
-    As in this warm start, they are centered; they are scaled to the norm of the existing rows.
+    They are `discriminants`, as in this warm start, scaled to the norm of the existing rows.
 
     Args:
         model: Any encoder-decoder of the toolkit.
         new: The documents.
-        seed: Seed of the sample of old documents that defines the center.
+        seed: Seed of the sample of old documents that defines mean and covariance.
     """
     import torch
 
@@ -110,9 +183,8 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     if len(old) > _SAMPLE:
         old = np.sort(np.random.default_rng([seed, 12]).choice(old, _SAMPLE, replace=False))
     read = [*new.rows.tolist(), *old.tolist()]
-    vectors = decoder_states(model, [new.tokens[row] for row in read], new.part)
-    vectors = vectors[: len(new.rows)] - vectors.mean(axis=0)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    states, pieces = document_states(model, [new.tokens[row] for row in read], new.part)
+    vectors = discriminants(states[: len(new.rows)], pieces)
     output = model.get_output_embeddings().weight
     own = new.own_codes()
     of_codes = new.vectors_of_codes(vectors, len(output))[own]

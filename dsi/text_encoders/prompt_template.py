@@ -137,9 +137,8 @@ class TemplateEncoder(TextEncoder):
 def split_before_identifier(encoder: TemplateEncoder) -> tuple[TemplateEncoder, int]:
     """Splits a prompt before its last token, which stands right before the identifier.
 
-    A language model continues the prompt with an identifier in its own tokens. PAD, which every
-    identifier begins with, takes the place and the embedding of the last token, so that the model
-    reads nothing else than the prompt.
+    PAD, which every identifier begins with, takes the place and the embedding of the last token, so
+    that a language model reads nothing else than the prompt before the first code.
 
     Returns:
         The encoder of the prompt without its last token, and the token. A prompt that ends in the

@@ -16,6 +16,7 @@ from docids.table import FIRST_CODE, PAD, DocidTable
 from dsi.backbones.backbone import set_docid_alphabet
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.corpus import code_vectors
+from dsi.rows.encodings import discriminants, document_states
 
 VOCABULARY, DOCUMENTS = 50, 30
 
@@ -72,26 +73,67 @@ def state(network, line: list[int]) -> np.ndarray:
     return read[0][0, 0].numpy()
 
 
+def by_hand(states: np.ndarray) -> np.ndarray:
+    """Linear discriminants of documents of one piece, by the inverse of the shrunk covariance."""
+    mean = states.mean(axis=0)
+    covariance = np.cov(states.T.astype(np.float64), bias=True)
+    shrunk = covariance + 0.2 * np.diag(covariance).mean() * np.eye(len(mean))
+    inverse = np.linalg.inv(shrunk)
+    rows = (states - mean) @ inverse
+    rows -= np.outer(rows @ mean, inverse @ mean) / (mean @ inverse @ mean)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 @pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_output_rows_are_the_centered_states_of_the_documents_at_length_one(kind):
+def test_output_rows_are_the_discriminants_of_the_documents_states(kind):
+    network, lines = model(kind), documents()
+    states = np.stack([state(network, line) for line in lines])
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
+    rows = network.get_output_embeddings().weight.detach().numpy()
+    expected = by_hand(states)
+    # A logit of 12 for one's own state; for a cosine of 0.03 where that is less.
+    least = 0.03 * np.linalg.norm(states, axis=1).mean()
+    expected *= 12 / max((expected * states).sum(axis=1).mean(), least)
+    np.testing.assert_allclose(rows[FIRST_CODE:], expected, rtol=0.01, atol=0.01 * expected.std())
+    assert not rows[:FIRST_CODE].any()
+    # No document has an advantage that does not depend on the query.
+    assert np.abs(rows @ states.mean(axis=0)).max() < 1e-3 * np.linalg.norm(states, axis=1).min()
+
+
+def test_a_long_document_is_the_mean_of_its_pieces():
+    network, lines = model("bart"), [list(range(3, 43)) * 2, [5, 6, 7]]
+    means, pieces = document_states(network, lines)
+    # 80 tokens are three pieces, each no longer than a query.
+    expected = [state(network, line) for line in (lines[0][:26], lines[0][26:53], lines[0][53:])]
+    np.testing.assert_allclose(means[0], np.mean(expected, axis=0), atol=1e-5)
+    np.testing.assert_allclose(pieces, [*expected, state(network, lines[1])], atol=1e-5)
+
+
+def test_what_all_states_share_does_not_decide():
+    """The states of a language model: a large common part, and large directions without meaning."""
+    rng = np.random.default_rng(0)
+    meaning = rng.standard_normal((40, 60))
+    noise = 8 * rng.standard_normal((80, 4))
+    both = np.concatenate([np.tile(meaning, (2, 1)), noise], axis=1) + 50
+    documents, queries = both[:40].astype(np.float32), both[40:]
+    rows = discriminants(documents, documents)
+    centered = documents - documents.mean(axis=0)
+    own = np.arange(40)
+    assert ((queries @ rows.T).argmax(axis=1) == own).mean() > 0.8
+    assert ((queries @ centered.T).argmax(axis=1) == own).mean() < 0.5
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_decoder_rows_are_centered_states_at_their_old_length(kind):
     network, lines = model(kind), documents()
     states = np.stack([state(network, line) for line in lines])
     states -= states.mean(axis=0)
-    expected = states / np.linalg.norm(states, axis=1, keepdims=True)
-    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
-    rows = network.get_output_embeddings().weight.detach().numpy()
-    np.testing.assert_allclose(rows[FIRST_CODE:], expected, atol=1e-4)
-    assert not rows[:FIRST_CODE].any()
-
-
-@pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_decoder_rows_point_the_same_way_at_their_old_length(kind):
-    network, lines = model(kind), documents()
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
     before = network.get_decoder().get_input_embeddings().weight.detach().clone()
     WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
-    rows = network.get_output_embeddings().weight
-    codes = network.get_decoder().get_input_embeddings().weight
-    torch.testing.assert_close(codes[FIRST_CODE:], (rows * before.norm(dim=1).mean())[FIRST_CODE:])
+    codes = network.get_decoder().get_input_embeddings().weight.detach()
+    length = float(before[FIRST_CODE:].norm(dim=1).mean())
+    np.testing.assert_allclose(codes[FIRST_CODE:], states * length, atol=1e-4)
     assert torch.equal(codes[:FIRST_CODE], before[:FIRST_CODE]), "the start of the decoder stays"
 
 

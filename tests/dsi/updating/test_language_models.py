@@ -22,6 +22,7 @@ from docids.kinds.keywords import KeywordOptions
 from docids.kinds.text import TextOptions
 from docids.model_tokens import code_tokens
 from docids.pieces import Pieces
+from docids.table import PAD
 from dsi import Index, cli
 from dsi.backbones.backbone import from_pretrained
 from dsi.index_folder import versions
@@ -120,6 +121,63 @@ def test_a_frozen_model_starts_from_its_own_states_of_the_documents(checkpoint, 
         hit[0].doc_id == document.doc_id for hit, document in zip(hits, documents, strict=True)
     ]
     assert sum(right) / len(right) > 0.5
+
+
+@pytest.fixture(scope="module")
+def anisotropic(checkpoint, tmp_path_factory):
+    """A language model with most of the norm of its states in two dimensions, as large ones have.
+
+    Only a token that it knows is read as those before it.
+    """
+    folder = tmp_path_factory.mktemp("anisotropic") / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        network.model.norm.weight[:2] = 10.0
+        network.model.embed_tokens.weight.mul_(20.0)
+    network.save_pretrained(folder)
+    return str(folder)
+
+
+def asked_with_their_texts(out, corpus):
+    """Returns the ranks at which documents find themselves, and how many come first for a text."""
+    index = Index.open(out, "cpu")
+    documents = list(corpus.documents())
+    hits = index.search([f"{each.title}\n{each.text}" for each in documents], k=30)
+    first = {some[0].doc_id for some in hits}
+    return np.array(
+        [
+            [hit.doc_id for hit in some].index(each.doc_id)
+            for some, each in zip(hits, documents, strict=True)
+        ]
+    ), len(first)
+
+
+def test_code_rows_alone_memorize_documents_from_a_warm_start(anisotropic, corpora, tmp_path):
+    """The start is far above chance, and training it frozen makes it better, not worse."""
+    changes = {"docids": "atomic", "optimizer__lr": 3e-3, "optimizer__backbone_lr_scale": 0.0}
+    train_index(corpora["old"], tmp_path / "start", options(anisotropic, **START))
+    before, first = asked_with_their_texts(tmp_path / "start", corpora["old"])
+    assert first > 15  # of 30 documents: no single one is the answer to everything
+    mix = {"mix__indexing": 1.0, "mix__pseudo": 0.0, "mix__labelled": 0.0, "loop__steps": 40}
+    train_index(corpora["old"], tmp_path / "trained", options(anisotropic, **changes, **mix))
+    after, _ = asked_with_their_texts(tmp_path / "trained", corpora["old"])
+    assert (after == 0).mean() >= (before == 0).mean() > 0.9
+
+
+START = {"docids": "atomic", "loop__steps": 1, "optimizer__lr": 1e-9}
+
+
+def test_the_start_token_is_the_last_of_the_prompt(checkpoint, corpora, tmp_path):
+    out = tmp_path / "index"
+    train_index(corpora["old"], out, options(checkpoint, **START))
+    index = Index.open(out, "cpu")
+    words, codes = (part.embed_tokens.weight for part in (index.model.encoder, index.model.decoder))
+    (last,) = index.text.tokenizer("Document:", add_special_tokens=False)["input_ids"]
+    assert torch.allclose(codes[PAD], words[last], atol=1e-6)
+    read = index.text.encode(["the harbour"], 9)[0]
+    whole = index.text.tokenizer("Query: the harbour\nDocument:", add_special_tokens=False)
+    assert [*read, last] == whole["input_ids"]
 
 
 @pytest.mark.parametrize(
