@@ -167,11 +167,11 @@ def from_pretrained(
             return made
         text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
         begins = _start_row(model)
-        made = set_docid_alphabet(model, text_rows, alphabet_size)
+        other: Any = set_docid_alphabet(model, text_rows, alphabet_size)
         if begins is not None:
             with torch.no_grad():
-                made.get_decoder().get_input_embeddings().weight[PAD] = begins
-        return made
+                other.get_decoder().get_input_embeddings().weight[PAD] = begins
+        return other
 
 
 def _start_row(model: Any) -> torch.Tensor | None:

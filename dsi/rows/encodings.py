@@ -132,7 +132,9 @@ def document_states(
     states = _decoder_states(model, lines, precision)
     sums = np.zeros((len(texts), states.shape[1]), np.float32)
     np.add.at(sums, owners, states)
-    return sums / np.bincount(owners, minlength=len(texts))[:, None].astype(np.float32), states
+    counts = np.bincount(owners, minlength=len(texts)).astype(np.float32)
+    sums /= counts[:, None]
+    return sums, states
 
 
 def _slices(ends: Sequence[int]) -> list[tuple[int, int]]:
