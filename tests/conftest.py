@@ -27,7 +27,7 @@ settings.load_profile("repeatable")
 
 # Helpers of several packages have their own folder; oracles are next to the tests that use them.
 # Benchmarks are scripts, not a package.
-SHARED = ("docids", "dsi/objectives", "dsi/search", "dsi/training", "dsi/updating")
+SHARED = ("docids", "dsi/backbones", "dsi/objectives", "dsi/search", "dsi/training", "dsi/updating")
 for folder in ("helpers", *SHARED, "../benchmarks"):
     sys.path.append(str((Path(__file__).parent / folder).resolve()))
 

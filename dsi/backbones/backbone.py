@@ -715,7 +715,7 @@ def check_finite(model: PreTrainedModel, file: Path) -> None:
     """Refuses weights that are not finite: a search would find nothing."""
     import torch
 
-    parts = (".edit", ".projection", ".phase")
+    parts = (".edit", ".projection", ".phase", ".first", ".second", ".spread", ".values")
     stored = [(name, each) for name, each in model.named_buffers() if name.endswith(parts)]
     for name, tensor in (*model.named_parameters(), *stored):
         if tensor.numel() and not bool(torch.stack(tensor.detach().aminmax()).isfinite().all()):

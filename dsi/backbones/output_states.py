@@ -3,6 +3,7 @@
 Two update strategies put a map there, and at most one of them at a time:
 
 - `FourierFeatures` (strategy `kernel`): the output layer reads random Fourier features of a state.
+- `ProductKeyMemory` (strategy `pamt`): values of a memory are added to a state.
 
 The map is part of the last norm, which the decoders of a search and the training loop call, so
 that every way of decoding reads mapped states. Its tensors are buffers, stored with the weights
@@ -89,7 +90,75 @@ class FourierFeatures(StateMap):
         return angles.cos() * (2 / len(self.phase)) ** 0.5
 
 
-_SIZES = {FourierFeatures.kind: ("features",)}
+class ProductKeyMemory(StateMap):
+    """A memory of keys * keys rows, whose values are added to states (PAMT, arXiv 2604.23388).
+
+    Product keys (Lample et al., NeurIPS 2019, section 3.1): row (i, j) has key i of one half of the
+    state, and key j of the other, so that the nearest rows are found among the nearest keys of both
+    halves. A state reads the `top` nearest rows, by a softmax over minus the squared distances,
+    divided by `spread`.
+
+    Args:
+        width: Width of the states.
+        keys: Keys of each half.
+        top: Rows that a state reads.
+
+    Attributes:
+        first: Keys of the first half; float32 [keys, width // 2].
+        second: Keys of the second half; float32 [keys, width - width // 2].
+        spread: Mean squared distance of states from their keys; float32 [1].
+        values: Zero in a new memory; float32 [keys * keys, width].
+    """
+
+    kind = "memory"
+    strategy = "pamt"
+    first: torch.Tensor
+    second: torch.Tensor
+    spread: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, width: int, keys: int, top: int) -> None:
+        super().__init__()
+        self.top = top
+        self.register_buffer("first", torch.zeros(keys, width // 2))
+        self.register_buffer("second", torch.zeros(keys, width - width // 2))
+        self.register_buffer("spread", torch.ones(1))
+        self.register_buffer("values", torch.zeros(keys * keys, width))
+
+    def settings(self) -> dict[str, Any]:
+        """See `StateMap.settings`."""
+        return {"kind": self.kind, "keys": len(self.first), "top": self.top}
+
+    def addresses(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the rows that states read, int64 [..., top], and their weights, [..., top]."""
+        keys = len(self.first)
+        halves = states.float().split((self.first.shape[1], self.second.shape[1]), dim=-1)
+        near = [
+            (-_squared_distances(half, known)).topk(min(self.top, keys))
+            for half, known in zip(halves, (self.first, self.second), strict=True)
+        ]
+        (scores, one), (others, other) = near
+        both = (scores.unsqueeze(-1) + others.unsqueeze(-2)).flatten(-2)
+        rows = (one.unsqueeze(-1) * keys + other.unsqueeze(-2)).flatten(-2)
+        best, places = both.topk(min(self.top, both.shape[-1]))
+        return rows.gather(-1, places), (best / self.spread).softmax(-1)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns states plus what they read; [..., width] in and out."""
+        rows, weights = self.addresses(states)
+        read = (weights.unsqueeze(-1) * self.values[rows]).sum(dim=-2)
+        return states + read.to(states.dtype)
+
+
+def _squared_distances(states: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Returns squared distances, without what all keys have in common beyond rounding."""
+    products = functional.linear(states, keys)
+    own = states.square().sum(dim=-1, keepdim=True)
+    return own - 2 * products + keys.square().sum(dim=-1)
+
+
+_KINDS: dict[str, Any] = {each.kind: each for each in (FourierFeatures, ProductKeyMemory)}
+_SIZES = {FourierFeatures.kind: ("features",), ProductKeyMemory.kind: ("keys", "top")}
 """Kind of a map -> its sizes."""
 
 
@@ -100,9 +169,14 @@ class MappedNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Returns mapped states; [..., width] in."""
-        base: Any = super()
-        mapped: torch.Tensor = self.state_map(base.forward(states))
+        mapped: torch.Tensor = self.state_map(self.unmapped(states))
         return mapped
+
+    def unmapped(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns what the norm alone computes."""
+        base: Any = super()
+        found: torch.Tensor = base.forward(states)
+        return found
 
 
 @functools.cache
@@ -129,6 +203,22 @@ def add_map(model: PreTrainedModel, new: StateMap) -> None:
         InputError: The decoder is unknown, or has a map of another kind.
     """
     norm: Any = place_of(model, new.strategy).norm
+    check_free(model, type(new))
+    if not isinstance(norm, MappedNorm):
+        kind: Any = type(norm)
+        norm.__class__ = _mapped_class(kind)
+    norm.state_map = new.to(norm.weight.device)
+    setattr(model.config, STATE_MAP, new.settings())
+    if isinstance(new, FourierFeatures):
+        _set_width(model, len(new.phase))
+
+
+def check_free(model: PreTrainedModel, new: type[StateMap]) -> None:
+    """Refuses a model that cannot get a map.
+
+    Raises:
+        InputError: It has one of another kind, or expects states of another width.
+    """
     before = map_of(model)
     if before is not None and before.kind != new.kind:
         raise InputError(
@@ -136,13 +226,12 @@ def add_map(model: PreTrainedModel, new: StateMap) -> None:
             f"--strategy {new.strategy} would replace them",
             hint=f"Use --strategy {before.strategy} again, or retrain",
         )
-    if before is None:
-        kind: Any = type(norm)
-        norm.__class__ = _mapped_class(kind)
-    norm.state_map = new.to(norm.weight.device)
-    setattr(model.config, STATE_MAP, new.settings())
-    if isinstance(new, FourierFeatures):
-        _set_width(model, len(new.phase))
+    if new is FourierFeatures and model.config.model_type == "gpt2":
+        raise InputError(
+            "random Fourier features have a width of their own, and the code of GPT-2 in "
+            "transformers expects that of its states",
+            hint="Use --kernel.features linear",
+        )
 
 
 def drop_map(model: PreTrainedModel) -> None:
@@ -173,9 +262,8 @@ def with_stored_map(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTra
     settings = stored.get(STATE_MAP)
     if settings is not None:
         width = model.get_output_embeddings().in_features
-        kinds: dict[str, Any] = {FourierFeatures.kind: FourierFeatures}
         sizes = [settings[name] for name in _SIZES[settings["kind"]]]
-        add_map(model, kinds[settings["kind"]](width, *sizes))
+        add_map(model, _KINDS[settings["kind"]](width, *sizes))
     return model
 
 

@@ -209,6 +209,8 @@ def _state_map(folder: Path) -> dict[str, Any]:
 
 
 def _state_map_line(state_map: Mapping[str, Any]) -> str:
+    if state_map["kind"] == "memory":
+        return f"states and a memory of {state_map['keys'] ** 2:,} rows (strategy pamt)"
     return f"{state_map['features']:,} random Fourier features (strategy kernel)"
 
 

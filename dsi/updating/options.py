@@ -93,6 +93,30 @@ class KernelOptions(Options, group="kernel"):
 
 
 @dataclass(frozen=True)
+class PamtOptions(Options, group="pamt"):
+    """The memory before the output layer."""
+
+    keys: Advanced[Count] = 32
+    """Keys of each half of a state in a new memory, which has keys * keys rows"""
+    top: Advanced[Count] = 8
+    """Rows that a state reads in a new memory"""
+    rows: Advanced[Count] = 64
+    """Maximum rows of the memory that an update moves"""
+    steps: Advanced[Count] = 200
+    """Steps of Adam on these rows"""
+    rate: Advanced[Positive] = 0.1
+    """Learning rate of these steps, relative to the size of the states"""
+    l2: Advanced[NotNegative] = 10.0
+    """Weight of the squared size of what is added to a state, relative to that of the state"""
+    queries: Advanced[Count] = 15
+    """Maximum queries per document"""
+    samples: Advanced[Count] = 5000
+    """Maximum old queries whose reads are counted"""
+    solve: Advanced[bool] = True
+    """First solve for the rows of codes that only new documents have, as instant does"""
+
+
+@dataclass(frozen=True)
 class EwcOptions(Options, group="ewc"):
     """How weights are held."""
 
@@ -263,6 +287,8 @@ class UpdateOptions(Options):
     """Strategy edit (its rows: --instant)"""
     kernel: Advanced[KernelOptions] = field(default_factory=KernelOptions)
     """Strategy kernel"""
+    pamt: Advanced[PamtOptions] = field(default_factory=PamtOptions)
+    """Strategy pamt (its rows of codes: --instant)"""
     ewc: Advanced[EwcOptions] = field(default_factory=EwcOptions)
     """Strategy ewc"""
     rank1: Advanced[RankOneOptions] = field(default_factory=RankOneOptions)

@@ -178,7 +178,7 @@ def _changes(
 
     options = update.options.edit
     place = place_of(model)
-    allowed = _Allowed(update) if update.manifest.score == "constrained" else None
+    allowed = AllowedCodes(update) if update.manifest.score == "constrained" else None
     for reading in readings(model, texts, identifiers):
         for position in range(reading.codes.shape[1]):
             there = reading.codes[:, position] > 0
@@ -200,7 +200,7 @@ def _changes(
             yield position, reading.keys[there, position].float(), wanted
 
 
-class _Allowed:
+class AllowedCodes:
     """The codes that may follow a prefix.
 
     Args:

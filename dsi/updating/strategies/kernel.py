@@ -53,16 +53,24 @@ class Kernel(Standalone):
         """
         import torch
 
-        from dsi.backbones.output_states import FourierFeatures, add_map, drop_map, map_of
+        from dsi.backbones.output_states import (
+            FourierFeatures,
+            add_map,
+            check_free,
+            drop_map,
+            map_of,
+        )
         from dsi.updating.expansion import expanded_model
         from dsi.updating.structures.kernel_regression import LAMS, Sums, best_of, systems_of
 
         began = time.perf_counter()
         options = update.options.kernel
         table = update.assignment.table
+        model = update.load_parent()
+        if options.features == FourierFeatures.kind:
+            check_free(model, FourierFeatures)
         samples, from_text = samples_of(update)
         written = time.perf_counter()
-        model = update.load_parent()
         if isinstance(map_of(model), FourierFeatures):
             drop_map(model)  # rows of the states' own width, as the expansion knows them
         model = expanded_model(update, model)
