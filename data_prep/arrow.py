@@ -192,7 +192,9 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"damaged table ({error})", where=folder / "state.json") from None
     for name in names:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise InputError(f"{name!r:.80} is not one of its files", where=folder / "state.json")
+            raise InputError(
+                f"{name!r:.80} is not a file of this table", where=folder / "state.json"
+            )
         if not stat.S_ISREG((folder / name).lstat().st_mode if (folder / name).exists() else 0):
             raise InputError("no such file", where=folder / name)
     return [folder / name for name in names]

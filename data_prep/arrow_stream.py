@@ -74,16 +74,16 @@ def _messages(file: Path) -> Iterator[tuple[pyarrow.Message, pyarrow.Schema]]:
         messages = iter(pa.ipc.MessageReader.open_stream(source))
         first = next(messages, None)
         if first is None or first.type != "schema":
-            raise ValueError("it does not begin with a schema")
+            raise ValueError("the schema is missing")
         schema = pa.ipc.read_schema(first)
         for field in schema:
             if not _is_plain(field.type):
-                raise ValueError(f"the column {field.name!r:.60} is of the type {field.type}")
+                raise ValueError(f"the column {field.name!r:.60} has the type {field.type}")
         for message in messages:
             if message.type != "record batch":
-                raise ValueError(f"a message of the type {message.type!r}")
+                raise ValueError(f"unexpected message type {message.type!r}")
             if _is_compressed(message.metadata):
-                raise ValueError("it is compressed")
+                raise ValueError("the data is compressed")
             yield message, schema
 
 
@@ -105,7 +105,7 @@ def _is_compressed(metadata: pyarrow.Buffer) -> bool:
     (message,) = struct.unpack_from("<I", content)
     header = _field(content, message, _HEADER)
     if header is None:
-        raise ValueError("a message without a header")
+        raise ValueError("a message has no header")
     (batch,) = struct.unpack_from("<I", content, header)
     return _field(content, header + batch, _COMPRESSION) is not None
 

@@ -188,7 +188,7 @@ def _check_text(option: str, value: str, kind: Any, marks: Sequence[Any]) -> Non
             choices = tuple(mark.names())
             if value in mark.former:
                 raise InputError(
-                    f"{option} {value} is no longer there",
+                    f"{option} {value} is no longer supported",
                     hint=f"Use {option} {mark.former[value]}",
                 )
             if mark.other(value):
@@ -199,7 +199,7 @@ def _check_text(option: str, value: str, kind: Any, marks: Sequence[Any]) -> Non
             hint=f"Choose from: {', '.join(choices)}",
         )
     if not value.strip() and MAY_BE_EMPTY not in marks:
-        raise InputError(f"{option} is empty", hint="Give a text, or omit it")
+        raise InputError(f"{option} is empty", hint="Give a value, or omit the option")
 
 
 def _check_number(option: str, value: Any, marks: Sequence[Any]) -> None:

@@ -66,7 +66,9 @@ def open_uncompressed(
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk, not of the content
             raise InputError(
-                f"damaged {_NAMES[kind]} file ({error})", where=path, hint="Copy it here again"
+                f"damaged {_NAMES[kind]} file ({error})",
+                where=path,
+                hint="Copy or download the file again",
             ) from None
 
 

@@ -38,9 +38,10 @@ class CrossEncoder:
         except Exception as error:  # readers of foreign files may raise anything
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"no cross-encoder {name!r} ({reason})",
+                f"cannot load the cross-encoder {name!r} ({reason})",
                 where=where,
-                hint="Give a hub id that this machine can reach, or a downloaded folder",
+                hint="Give a hub id that this machine can reach, or the folder of a "
+                "downloaded model",
             ) from None
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> npt.NDArray[np.float32]:

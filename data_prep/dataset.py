@@ -225,7 +225,7 @@ class DatasetInfo:
                 }
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"a damaged dataset.json ({error})", where=where) from None
+            raise InputError(f"dataset.json is damaged ({error})", where=where) from None
 
 
 class Dataset:
@@ -250,7 +250,7 @@ class Dataset:
         path = as_path(path, "path")
         if not (path / "dataset.json").is_file():
             raise InputError(
-                "no dataset here" if path.is_dir() else "no such folder",
+                "not a dataset" if path.is_dir() else "no such folder",
                 where=path,
                 hint="Create one with: dsi prepare SOURCE --out DATASET",
             )
@@ -328,7 +328,7 @@ class Dataset:
 
         if generator is not None and generator not in self.generators:
             raise InputError(
-                f"no pseudo-queries of the generator {generator!r}",
+                f"the dataset has no pseudo-queries of the generator {generator!r}",
                 where=self.path,
                 hint="Generate them with: "
                 + command_line("queries", self.path, "--generator", generator),

@@ -216,7 +216,9 @@ def read_card(dataset: Dataset) -> DatasetStatistics:
                 return DatasetStatistics(**kept)
         except (TypeError, AttributeError):
             raise InputError(
-                "a damaged card", where=dataset.path / FILE, hint="Remove it: it is made again"
+                "the dataset card is damaged",
+                where=dataset.path / FILE,
+                hint="Remove it; it will be created again",
             ) from None
     return dataset_statistics(dataset)
 

@@ -149,7 +149,8 @@ def _artifacts_of(path: Path, content_hash: str) -> list[str]:
     expensive += path.glob("memory")
     if expensive:
         raise InputError(
-            "a dataset with other content is here, and what was generated from it would be lost",
+            "this folder has a dataset with different content, and what was generated from it "
+            "would be lost",
             where=path,
             hint=f"Choose another --out, or remove {' and '.join(map(str, sorted(expensive)))}",
         )
@@ -197,9 +198,10 @@ def _write_documents(
             )
         if document.doc_id in seen:
             raise InputError(
-                f"the document id {document.doc_id!r} appears twice, again in document {number:,}",
+                f"the document id {document.doc_id!r} appears twice (the second time in document "
+                f"{number:,})",
                 where=source.source,
-                hint="Give each document its own id",
+                hint="Give each document a unique id",
             )
         if not document.title.strip() and not document.text.strip():
             seen[document.doc_id] = False
@@ -223,7 +225,7 @@ def _write_documents(
         part.append(document.doc_id, document.title, document.text, document.url)
     if not part.file.rows:
         raise InputError(
-            "no document with a title or a text",
+            "no document has a title or a text",
             where=source.source,
             hint="Check that it is the right file, and which columns or fields are read",
         )
@@ -244,7 +246,7 @@ def _write_queries(
                 raise InputError(
                     f"the query id {query.query_id!r} appears twice with different texts",
                     where=source.source,
-                    hint="Give each query its own id",
+                    hint="Give each query a unique id",
                 )
             dropped.setdefault("query that appears again", ExampleCounter()).add(query.query_id)
         elif not query.text.strip():
@@ -316,7 +318,7 @@ def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
             f"the pair {again.query_id!r} {again.doc_id!r} is judged {first.relevance} and"
             f" {again.relevance} in {again.split}",
             where=where,
-            hint="Keep one judgment of each pair",
+            hint="Keep one judgment per pair",
         )
 
 

@@ -34,7 +34,7 @@ def lock_descriptor(descriptor: int, *, wait: bool) -> None:
         OSError: The file system or the operating system has no such locks.
     """
     if _FCNTL is None:
-        raise OSError(errno.ENOTSUP, "no locks on open files")
+        raise OSError(errno.ENOTSUP, "the file system does not support locks on open files")
     _FCNTL.flock(descriptor, _FCNTL.LOCK_EX if wait else _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
 
 

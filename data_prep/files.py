@@ -286,7 +286,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
         what = "a disk is mounted here"
     if what is not None:
         raise InputError(
-            f"{what}, and the command replaces the folder as a whole",
+            f"{what}, and the command would replace the whole folder",
             where=target,
             hint=f"Name a folder inside it, such as {os.path.join(target, 'new')}",
         )
@@ -294,7 +294,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
     for name in inside:
         if os.path.ismount(folder / name):
             raise InputError(
-                "a disk is mounted here, and the command replaces the folder around it",
+                "this is a mount point, and the command would replace the folder that contains it",
                 where=folder / name,
                 hint="Choose another --out",
             )

@@ -102,7 +102,7 @@ def generate_queries(
     if not isinstance(options, kind.options_class):
         raise InputError(f"{type(options).__name__} are not options of the generator {name!r}")
     if not 0 <= rank < world:
-        raise InputError(f"rank {rank} of {world} processes does not exist")
+        raise InputError(f"rank {rank} is not valid for {world} processes")
     wanted = provenance(dataset, name, options, keep)
     final = dataset.path / "pseudo" / name
     size = _shard_documents(name)
@@ -161,7 +161,7 @@ def are_reused(dataset: Dataset, name: str) -> bool:
     if not expensive:
         return False
     raise InputError(
-        f"no pseudo-queries of the generator {name!r}",
+        f"the dataset has no pseudo-queries of the generator {name!r}",
         where=dataset.path,
         hint=f"Generate them first: {command_line('queries', dataset.path, '--generator', name)}",
     )

@@ -38,7 +38,7 @@ class PassageOptions(Options):
         if self.passages is not None and self.overlap >= self.passages:
             raise InputError(
                 f"--overlap {self.overlap} is not less than --passages {self.passages}",
-                hint="Leave room for something new in each passage",
+                hint="Use a smaller --overlap, or larger --passages",
             )
 
     def to_json(self) -> dict[str, int] | None:

@@ -84,7 +84,7 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             raise InputError(
                 f"cannot import the {self.noun} {name!r} from {entry.value} ({error})",
-                hint="Install its package again, or remove it",
+                hint="Reinstall the package that provides it, or uninstall it",
             ) from None
         self._entries.setdefault(name, loaded)
 

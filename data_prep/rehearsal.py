@@ -59,7 +59,7 @@ class RehearsalOptions(Options, group="rehearsal"):
         if not any(self.proportions.values()):
             raise InputError(
                 "--rehearsal.document, passages, sentences and tokens are all 0",
-                hint="Give one of them a share",
+                hint="Set at least one of them above 0",
             )
 
     @property

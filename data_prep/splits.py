@@ -77,13 +77,14 @@ class SplitSource:
         self._taken_from = "train" if len(sizes) != 1 else next(iter(sizes))
         if self._taken_from not in sizes:
             raise InputError(
-                "no judgments to take --dev-share and --test-share from", where=source.source
+                "--dev-share and --test-share need training judgments, and there are none",
+                where=source.source,
             )
         for split, share in (("dev", dev_share), ("test", test_share)):
             if share > 0 and split in sizes and len(sizes) > 1:
                 raise InputError(
-                    f"--{split}-share {share}: there is a {split} split of {sizes[split]:,}"
-                    " judgments already",
+                    f"--{split}-share {share}: the dataset already has a {split} split of"
+                    f" {sizes[split]:,} judgments",
                     where=source.source,
                     hint=f"Omit --{split}-share",
                 )
@@ -119,9 +120,9 @@ def increment_shares(first: float, increments: int) -> list[float]:
         InputError: D0 would be empty or the whole, or there is no increment.
     """
     if not 0 < first < 1:
-        raise InputError(f"a share of {first} for D0 is not between 0 and 1")
+        raise InputError(f"the proportion of D0 is {first}, which is not between 0 and 1")
     if increments < 1:
-        raise InputError(f"{increments} increments are less than one")
+        raise InputError(f"the number of increments is {increments}, which is less than 1")
     return [first] + [(1 - first) / increments] * increments
 
 
@@ -140,13 +141,14 @@ def split_documents(doc_ids: Sequence[str], shares: Sequence[float], seed: int) 
         InputError: The fractions do not sum to 1, or a part would be empty.
     """
     if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise InputError(f"shares {list(shares)} of the documents do not sum to 1")
+        raise InputError(f"the proportions {list(shares)} of documents do not sum to 1")
     ordered = sorted(doc_ids)
     places = np.random.default_rng([seed, len(ordered)]).permutation(len(ordered)).tolist()
     ends = np.rint(np.cumsum(shares) * len(ordered)).astype(int).tolist()
     if any(end <= start for start, end in zip([0, *ends], ends, strict=False)):
         raise InputError(
-            f"{len(ordered):,} documents are too few for parts of {list(shares)}: one is empty"
+            f"{len(ordered):,} documents are too few for the proportions {list(shares)}: a part"
+            " would be empty"
         )
     part_of = {}
     for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -189,5 +191,5 @@ def _check_shares(dev_share: float, test_share: float) -> None:
             raise InputError(f"--{name}-share {share} is negative")
     if dev_share + test_share >= 1:
         raise InputError(
-            f"--dev-share {dev_share} and --test-share {test_share} leave no training queries"
+            f"--dev-share {dev_share} and --test-share {test_share} leave no queries for training"
         )

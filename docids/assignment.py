@@ -178,7 +178,8 @@ class Assignment:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"not a manifest of this version ({error})", where=folder / MANIFEST
+                f"this version of dsi-toolkit cannot read the manifest ({error})",
+                where=folder / MANIFEST,
             ) from None
 
 
@@ -231,7 +232,7 @@ def assign(
     if seed < 0:
         raise InputError(f"seed is {seed}", hint="Give 0 or more")
     if not len(doc_ids):
-        raise InputError("no document to give an identifier to")
+        raise InputError("there are no documents to assign identifiers to")
     embedding = embedding or EmbeddingOptions()
     fitted: list[Embedder] = []
 

@@ -292,4 +292,6 @@ def open_embedder(folder: str | os.PathLike[str]) -> tuple[Embedder, EmbeddingOp
         embedder: Embedder = classes[header["embedder"]].restore(header, arrays)
         return embedder, EmbeddingOptions(**header["options"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"not an embedder of this version ({error})", where=folder) from None
+        raise InputError(
+            f"this version of dsi-toolkit cannot read the embedder ({error})", where=folder
+        ) from None

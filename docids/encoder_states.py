@@ -44,7 +44,7 @@ class EncoderEmbedder:
             raise
         except (OSError, ValueError) as error:
             raise InputError(
-                f"no encoder-decoder {model!r} ({str(error).splitlines()[0]})",
+                f"cannot load the encoder-decoder {model!r} ({str(error).splitlines()[0]})",
                 where="--embedding.model",
                 hint="Give a hub id, or the folder of a downloaded model",
             ) from None

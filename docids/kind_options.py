@@ -92,8 +92,8 @@ class KindOptions(Options):
             return options
         if not hasattr(options, "collisions"):
             raise InputError(
-                f"--collisions {self.collisions} does not fit the kind {kind!r}, whose identifiers "
-                "are unique as they are made",
+                f"--collisions {self.collisions} has no effect with the kind {kind!r}, whose "
+                "identifiers are always unique",
                 hint="Omit it",
             )
         return replace(options, collisions=self.collisions)
@@ -111,9 +111,9 @@ class KindOptions(Options):
             )
         if self.reserve and shared and several_codes:
             raise InputError(
-                f"--reserve {self.reserve} has no effect where documents share identifiers: new "
-                "ones need no new codes",
-                hint="Leave out one of --reserve and --collisions share",
+                f"--reserve {self.reserve} has no effect if documents share identifiers: new "
+                "documents need no new codes",
+                hint="Omit one of --reserve and --collisions share",
             )
 
     def refuse_unused(self, kind: str | None, chosen: str) -> None:

@@ -86,7 +86,7 @@ class ModelTokens(Pieces):
             return found
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise InputError(
-                f"the identifiers lack the tokenizer of their model ({error})",
+                f"the stored identifiers have no tokenizer ({error})",
                 hint="Assign them again",
             ) from None
 

@@ -150,9 +150,9 @@ class Muvera:
         times, width, bits = self.planes.shape
         if tokens.vectors.shape[1] != width:
             raise InputError(
-                f"token vectors of {tokens.vectors.shape[1]} dimensions, and the encoding reads "
-                f"{width}",
-                hint="Use the encoder that it was made with",
+                f"the token vectors have {tokens.vectors.shape[1]} dimensions, but the encoding "
+                f"expects {width}",
+                hint="Use the encoder that the encoding was created for",
             )
         block = (1 << bits) * self.inner.shape[2]
         encoded = np.zeros((len(tokens), self.dimensions), np.float32)

@@ -75,7 +75,7 @@ class Pieces:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"no vocabulary of {size} pieces for the identifiers ({reason})",
+                f"cannot learn a vocabulary of {size} pieces for the identifiers ({reason})",
                 hint="Raise vocabulary",
             ) from None
         model = np.frombuffer(written.getvalue(), np.uint8)
@@ -125,7 +125,7 @@ class Pieces:
             return cls(extras["pieces"], extras["piece_code"])
         except KeyError as error:
             raise InputError(
-                f"the identifiers lack their vocabulary ({error.args[0]!r} is missing)",
+                f"the stored identifiers have no vocabulary ({error.args[0]!r} is missing)",
                 hint="Assign them again",
             ) from None
 

@@ -228,7 +228,7 @@ def _load(model: str, where: str | None) -> Any:
     if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
         # Libraries take it for a hub id, and log a warning of their own.
         raise InputError(
-            f"no encoder {model!r} (there is no such folder)",
+            f"cannot load the encoder {model!r} (there is no such folder)",
             where=where,
             hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         )
@@ -245,7 +245,7 @@ def _load(model: str, where: str | None) -> Any:
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             raise _code_error(model, where) from None
         raise InputError(
-            f"no encoder {model!r} ({_first_line(error)})",
+            f"cannot load the encoder {model!r} ({_first_line(error)})",
             where=where,
             hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         ) from None
@@ -254,9 +254,9 @@ def _load(model: str, where: str | None) -> Any:
 
 def _code_error(model: str, where: str | None) -> InputError:
     return InputError(
-        f"the encoder {model!r} asks to run code of its own, which is refused",
+        f"the encoder {model!r} requires running its own code, which is refused",
         where=where,
-        hint="Choose an encoder that transformers or sentence-transformers can run by itself",
+        hint="Choose an encoder that transformers or sentence-transformers supports directly",
     )
 
 

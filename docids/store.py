@@ -63,26 +63,28 @@ def open_store(
     folder = Path(folder)
     header_file = folder / f"{noun}.json"
     if not header_file.is_file():
-        raise InputError(f"no {noun} here ({noun}.json is missing)", where=folder)
+        raise InputError(f"this folder is not a {noun} ({noun}.json is missing)", where=folder)
     header = read_json(header_file)
     if not isinstance(header, dict) or not isinstance(header.get("bytes"), dict):
-        raise InputError(f"not the header of a {noun}", where=header_file)
+        raise InputError(f"the file is not the header of a {noun}", where=header_file)
     if header.get("format") != FORMAT:
         raise InputError(
-            f"format {header.get('format')!r}, and this version reads format {FORMAT}",
+            f"the format is {header.get('format')!r}, but this version reads format {FORMAT}",
             where=header_file,
-            hint=f"Make the {noun} again with this version",
+            hint=f"Create the {noun} again with this version",
         )
     arrays = {}
     for name, size in header["bytes"].items():
         if not _NAME.fullmatch(name):
-            raise InputError(f"{name!r} is no name of an array", where=header_file)
+            raise InputError(f"{name!r} is not the name of an array", where=header_file)
         file = folder / f"{name}.npy"
         found = file.stat().st_size if file.is_file() else None
         if found != size:
             state = "missing" if found is None else f"{found} bytes long instead of {size}"
             raise InputError(
-                f"the file is {state}", where=file, hint=f"Make the {noun} again, or copy it whole"
+                f"the file is {state}",
+                where=file,
+                hint=f"Create the {noun} again, or copy it completely",
             )
         arrays[name] = _open_array(file)
     return header, arrays
@@ -126,7 +128,9 @@ def integers(array: np.ndarray, what: str) -> np.ndarray:
         InputError: It has another dtype or shape.
     """
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InputError(f"{what} is {array.dtype} {list(array.shape)}, not a line of integers")
+        raise InputError(
+            f"{what} is {array.dtype} {list(array.shape)}, not a one-dimensional array of integers"
+        )
     return array
 
 
@@ -144,7 +148,7 @@ def check_offsets(offsets: np.ndarray, end: int, what: str) -> None:
     integers(offsets, what)
     wrong = not len(offsets) or offsets[0] != 0 or offsets[-1] != end
     if wrong or bool((offsets[1:] < offsets[:-1]).any()):
-        raise InputError(f"{what} do not lead from 0 to {end}")
+        raise InputError(f"{what} do not increase from 0 to {end}")
 
 
 @contextmanager
@@ -157,7 +161,7 @@ def naming(folder: str | os.PathLike[str]) -> Iterator[None]:
             str(error), where=folder, hint="Create it again, or copy it completely"
         ) from None
     except KeyError as error:
-        raise InputError(f"it lacks its {error.args[0]!r}", where=folder) from None
+        raise InputError(f"{error.args[0]!r} is missing", where=folder) from None
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise InputError(
             f"damaged ({error})", where=folder, hint="Create it again, or copy it completely"

@@ -206,14 +206,16 @@ class DocidTable:
         self.doc_ids.check()
         check_offsets(self.offsets, len(integers(self.codes, "codes")), "where identifiers start")
         if self.retired.dtype != bool:
-            raise InputError(f"marks of retired rows are {self.retired.dtype}")
+            raise InputError(f"the flags of retired rows have the type {self.retired.dtype}")
         numbers = len(self.offsets) - 1
         if self.one_each:
             if numbers != len(self):
-                raise InputError(f"{numbers} identifiers of {len(self)} documents")
+                raise InputError(f"{numbers} numbers of identifiers for {len(self)} documents")
         else:
             if len(self.first_identifier) != len(self) + 1:
-                raise InputError(f"{len(self.first_identifier)} first identifiers")
+                raise InputError(
+                    f"unexpected number of first identifiers: {len(self.first_identifier)}"
+                )
             check_offsets(self.first_identifier, numbers, "first identifiers")
         hashes, order = integers(self._index.hashes, "hashes"), integers(self._index.order, "order")
         if len(hashes) != len(self) or len(order) != len(self):
@@ -222,17 +224,23 @@ class DocidTable:
             raise InputError("the hashes of ids are not in order")
         within = len(order) == 0 or (order.min() >= 0 and order.max() < len(self))
         if not within or not bool((np.bincount(order, minlength=len(self)) == 1).all()):
-            raise InputError("the order of ids names a row twice")
+            raise InputError("the order of ids contains a row twice")
         self._check_codes()
         if not 0 <= self.reserved <= self.alphabet_size - FIRST_CODE:
-            raise InputError(f"{self.reserved} reserved codes of {self.alphabet_size}")
+            raise InputError(
+                f"{self.reserved} codes are reserved in an alphabet of {self.alphabet_size}"
+            )
         if int(self.codes.max(initial=0)) >= self.next_code:
-            raise InputError(f"code {self.codes.max()} is in use, and {self.next_code} is free")
+            raise InputError(
+                f"code {self.codes.max()} is in use, but the next free code is {self.next_code}"
+            )
         if self.lengths.max(initial=0) > LONGEST:
-            raise InputError(f"an identifier of {self.lengths.max()} codes; {LONGEST} are the most")
+            raise InputError(
+                f"an identifier has {self.lengths.max()} codes; at most {LONGEST} are allowed"
+            )
         if len(self) <= MOST_COMPARED:
             if not np.array_equal(np.asarray(self.doc_ids.hashes())[order], hashes):
-                raise InputError("the hashes are not those of the ids")
+                raise InputError("the hashes do not match the ids")
             self._check_unique()
 
     def __len__(self) -> int:
@@ -515,7 +523,7 @@ class DocidTable:
         raise InputError(
             f"the identifier {shorter} of document {name} is a prefix of "
             f"{longer} of document {other_name}",
-            hint="Append END to every identifier",
+            hint="Append END to each identifier",
         )
 
     def _owner(self, number: int) -> int:
@@ -544,7 +552,9 @@ class DocidTable:
             row = self._owner(int(empty[0]))
             raise InputError(f"document {self.doc_ids[row]!r} (row {row}) has no codes")
         if self.alphabet_size > np.iinfo(np.int32).max:
-            raise InputError(f"an alphabet of {self.alphabet_size} codes; at most 2147483647 fit")
+            raise InputError(
+                f"the alphabet has {self.alphabet_size} codes; at most 2147483647 are allowed"
+            )
         wrong = np.flatnonzero((codes < END) | (codes >= self.alphabet_size))
         if len(wrong):
             raise InputError(
@@ -555,7 +565,7 @@ class DocidTable:
         early = ends[~np.isin(ends + 1, offsets)]
         if len(early):
             raise InputError(
-                f"END stands before the last place of the identifier of {document(int(early[0]))}"
+                f"END is not the last code of the identifier of {document(int(early[0]))}"
             )
 
 

@@ -87,7 +87,7 @@ class TermWeights:
             documents, length = extras["term_corpus"].tolist()
         except KeyError as error:
             raise InputError(
-                f"the identifiers lack their term weights ({error.args[0]!r} is missing)",
+                f"the stored identifiers have no term weights ({error.args[0]!r} is missing)",
                 hint="Assign them again",
             ) from None
         return cls(frequency, int(documents), length, language)

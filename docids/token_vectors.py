@@ -82,15 +82,15 @@ class TokenEncoder:
             )
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"the encoder {self.name!r} gives no token vectors ({_first_line(error)})",
+                f"the encoder {self.name!r} does not return token vectors ({_first_line(error)})",
                 where=self._where,
-                hint="Take a transformer encoder or a late-interaction model",
+                hint="Use a transformer encoder or a late-interaction model",
             ) from None
         lines = [np.asarray(line.float().cpu().numpy(), np.float32) for line in found]
         for row, line in enumerate(lines):
             if not np.isfinite(line).all():
                 raise InputError(
-                    f"the encoder {self.name!r} gives vectors that are not finite (for the text "
+                    f"the encoder {self.name!r} returns vectors that are not finite (for the text "
                     f"{texts[row][:40]!r})",
                     where=self._where,
                     hint="Its weights are damaged, or it needs another precision",
@@ -141,7 +141,7 @@ def _late_interaction(model: str, where: str | None) -> Any:
         raise
     except Exception as error:  # readers of foreign files may raise anything
         raise InputError(
-            f"no late-interaction model {model!r} ({_first_line(error)})",
+            f"cannot load the late-interaction model {model!r} ({_first_line(error)})",
             where=where,
             hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         ) from None

@@ -67,7 +67,7 @@ class Trie:
         numbers = identifiers.sort(table.live_identifiers, table.alphabet_size, stable=table.shared)
         if not len(numbers):
             raise InputError(
-                "no document to search: the identifier table has no live row",
+                "there is no document to search: the identifier table has no live row",
                 hint="Assign identifiers to at least one document",
             )
         lengths = table.lengths[numbers].astype(np.int32)
@@ -181,16 +181,16 @@ class Trie:
             for entry in fields(self):
                 ours, theirs = getattr(self, entry.name), getattr(same, entry.name)
                 if not np.array_equal(ours, theirs):
-                    raise InputError(f"the trie is not that of the identifiers ({entry.name})")
+                    raise InputError(f"the trie does not match the identifiers ({entry.name})")
             return
         leaves = np.flatnonzero(self.row >= 0)
         rows = np.union1d(self.row[leaves], self.shared_row)
         if len(rows) != len(table.live) or not np.array_equal(rows, table.live):
-            raise InputError(f"the trie leads to {len(rows)} documents of {len(table.live)}")
+            raise InputError(f"the trie contains {len(rows)} of {len(table.live)} documents")
         if table.one_each:
             last = table.last_codes(self.row[leaves].astype(np.int64))
             if not np.array_equal(last, self.code[leaves]):
-                raise InputError("the trie is not that of the identifiers")
+                raise InputError("the trie does not match the identifiers")
 
     def _check_form(self) -> None:
         """Raises InputError if the arrays do not form a trie."""
@@ -202,10 +202,12 @@ class Trie:
         if nodes < 2 or depth < 1 or len(self.row) != nodes:
             raise InputError(f"{nodes} nodes, {len(self.row)} rows, {depth} levels")
         if len(starts) != depth + 2 or len(first) != nodes + 1 or len(self.max_branching) != depth:
-            raise InputError(f"{len(starts)} starts of {depth} levels, {len(first)} first children")
+            raise InputError(
+                f"{len(starts)} starts and {len(first)} first children for {depth} levels"
+            )
         check_offsets(starts, nodes, "where levels start")
         if bool((np.diff(starts) < 1).any()) or starts[1] != 1:
-            raise InputError("a level without nodes")
+            raise InputError("a level has no nodes")
         # The children of a level make up the next level, in order.
         check_offsets(np.append(0, first), nodes, "first children")
         if not np.array_equal(first[starts[:-1]], starts[1:]):
@@ -213,9 +215,9 @@ class Trie:
         children = np.diff(first)
         most = np.maximum.reduceat(children, starts[:-2])
         if not np.array_equal(most, self.max_branching):
-            raise InputError("the most children of a node are not those that are there")
+            raise InputError("the largest number of children does not match the nodes")
         if not np.array_equal(children == 0, np.asarray(self.row) >= 0):
-            raise InputError("a leaf without a document, or a document that is no leaf")
+            raise InputError("a leaf has no document, or a document is not at a leaf")
         code = np.asarray(self.code)
         first_born = np.zeros(nodes, bool)
         first_born[first[:-1][children > 0]] = True
@@ -227,10 +229,10 @@ class Trie:
             raise InputError("codes are not in order")
         check_offsets(self.shared_first, len(self.shared_row), "documents of shared leaves")
         if len(self.shared_first) != len(self.shared_leaf) + 1:
-            raise InputError(f"{len(self.shared_leaf)} shared leaves")
+            raise InputError(f"unexpected number of shared leaves: {len(self.shared_leaf)}")
         leaf = np.asarray(self.shared_leaf)
         if len(leaf) and (leaf.min() < 0 or leaf.max() >= nodes or self.row[leaf].min() < 0):
-            raise InputError("a shared leaf that is none")
+            raise InputError("a shared leaf is not a leaf")
 
     def __len__(self) -> int:
         """The number of nodes, including root and leaves."""

@@ -118,10 +118,10 @@ class Benchmark:
         if not low <= count <= high:
             wanted = f"{low:,}" if low == high else f"{low:,} to {high:,}"
             raise InputError(
-                f"{count:,} {what if what == 'documents' else f'{what} queries'} where the recipe "
-                f"of {self.name} gives {wanted}",
+                f"{count:,} {what if what == 'documents' else f'{what} queries'}, but the recipe "
+                f"of {self.name} yields {wanted}",
                 where=self.release or self.source,
-                hint="Check the release's files, or accept it with --any_size",
+                hint="Check the files of the release, or accept this size with --any_size",
             )
 
 

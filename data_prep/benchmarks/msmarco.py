@@ -51,7 +51,7 @@ class MsMarco(Benchmark):
             fields = line.rstrip("\r\n").split("\t")
             if len(fields) != len(self.columns):
                 raise InputError(
-                    f"{len(fields)} fields where {', '.join(self.columns)} are expected",
+                    f"{len(fields)} fields, but {', '.join(self.columns)} are expected",
                     where=f"{path}:{number}",
                 )
             row = dict(zip(self.columns, fields, strict=True))
@@ -78,7 +78,7 @@ class MsMarco(Benchmark):
             for number, line in lines(path):
                 fields = line.split()
                 if len(fields) != 4 or fields[0] not in texts:
-                    raise InputError("no judgment of one of the queries", where=f"{path}:{number}")
+                    raise InputError("the judgment of a query is missing", where=f"{path}:{number}")
                 if fields[3] != "0":
                     found.append((fields[0], texts[fields[0]], fields[2], split))
         return found

@@ -76,7 +76,7 @@ def _page(record: dict[str, Any], split: str, where: str) -> Page:
         example, question = str(record["example_id"]), record["question_text"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"no record of Natural Questions (it lacks {error})", where=where
+            f"not a record of Natural Questions ({error} is missing)", where=where
         ) from None
     return Page(example, question, title, one_line(" ".join(words)), split, _address(url))
 

@@ -62,13 +62,15 @@ class TriviaQa(Benchmark):
                     ]
                     yield record["QuestionId"], record["Question"], split, pages
             except (KeyError, TypeError) as error:
-                raise InputError(f"no record of TriviaQA (it lacks {error})", where=path) from None
+                raise InputError(
+                    f"not a record of TriviaQA ({error} is missing)", where=path
+                ) from None
 
     def _text(self, name: str) -> str:
         assert self.release is not None
         path = self.release / "evidence" / "wikipedia" / name
         if not path.resolve().is_relative_to(self.release.resolve()) or not path.is_file():
-            raise InputError("no such file of evidence", where=path)
+            raise InputError("the evidence file does not exist", where=path)
         return path.read_text(encoding="utf-8", errors="replace")
 
     def _of_hub(self) -> Iterator[tuple[str, str, str, list[tuple[str, str]]]]:

@@ -57,9 +57,9 @@ class ExtractiveOptions(GeneratorOptions, group="extractive"):
         """Refuses shares of more than everything, and a minimum above its maximum."""
         if self.keyword_share + self.span_share > 1:
             raise InputError(
-                f"{self.written('keyword_share')} and {self.written('span_share')} are more than 1 "
-                "together",
-                hint="Give shares of all queries; the rest are sentences",
+                f"{self.written('keyword_share')} and {self.written('span_share')} sum to "
+                "more than 1",
+                hint="Both are proportions of all queries; the remaining queries are sentences",
             )
         for fewest, most in (
             ("fewest_keywords", "most_keywords"),

@@ -230,8 +230,8 @@ def _training_pairs(dataset: Dataset, seed: int) -> list[tuple[str, str]]:
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
-            f"{len(pairs)} labeled training pairs, and 'selective' learns from {FEWEST_PAIRS}"
-            " or more",
+            f"{len(pairs)} labeled training pairs are too few: 'selective' needs at least"
+            f" {FEWEST_PAIRS}",
             where=dataset.path,
             hint="Use the generator 'extractive', which needs none",
         )

@@ -33,7 +33,7 @@ def _only(files: Iterable[Path]) -> Path | None:
     """
     there = list(files)
     if len(there) > 1:
-        raise InputError(f"it is here twice, as {there[1].name} too", where=there[0])
+        raise InputError(f"the same file also exists as {there[1].name}", where=there[0])
     return there[0] if there else None
 
 

@@ -54,7 +54,8 @@ class HuggingFace(JudgedByFiles):
         self.retrieval_layout = {"corpus", "queries"} <= set(self.configurations)
         if self.retrieval_layout and options.queries is not None:
             raise InputError(
-                "--queries beside a dataset that has its own queries", where=self.source
+                "--queries cannot be combined with a dataset that has its own queries",
+                where=self.source,
             )
         if self.retrieval_layout:
             form = "a dataset that has its own queries (the hub's retrieval layout)"
@@ -93,7 +94,7 @@ class HuggingFace(JudgedByFiles):
         loaded = self._load(name)
         if not any(split in loaded for split in _SPLIT_NAMES):
             raise InputError(
-                f"judgments in no split of {', '.join(_SPLIT_NAMES)}; there are: "
+                f"no judgments in the splits {', '.join(_SPLIT_NAMES)}; available: "
                 + ", ".join(loaded),
                 where=self.source,
             )
@@ -151,7 +152,7 @@ class HuggingFace(JudgedByFiles):
         if split not in loaded:
             told = "several splits" if split is None else f"no split {split!r}"
             raise InputError(
-                f"{told}; there are: {', '.join(loaded)}",
+                f"{told}; available: {', '.join(loaded)}",
                 where=self.source,
                 hint="Specify the split of the documents with --documents-split",
             )
@@ -166,5 +167,5 @@ def _first(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:
         if name in row:
             return name
     raise InputError(
-        f"no column among {', '.join(names)}; there are: {', '.join(row)}", where=where
+        f"no column is called {' or '.join(names)}; available: {', '.join(row)}", where=where
     )

@@ -42,7 +42,7 @@ def ids_of_beir(name: str) -> str:
             found.append(dataset_id)
     if not found:
         raise InputError(
-            f"BEIR has no collection {name!r} in ir_datasets, and there is no such folder",
+            f"{name!r} is neither a BEIR collection of ir_datasets nor a folder",
             where=f"beir:{name}",
             hint="Give a name such as scifact, nq or cqadupstack/english, or a folder",
         )
@@ -114,9 +114,9 @@ class IrDatasets(Source):
             for dataset_id, part in others:
                 if part.has_docs() and part.docs_handler() != first.docs_handler():
                     raise InputError(
-                        f"{dataset_id} has other documents than {first_id}",
+                        f"{dataset_id} and {first_id} have different documents",
                         where=self.source,
-                        hint="Prepare each of them for itself",
+                        hint="Prepare each of them separately",
                     )
 
     @classmethod

@@ -57,7 +57,7 @@ def array_items(
             number += 1
         text.expect("]", number)
         if text.character():
-            raise InputError("more text after the end of the array", where=path)
+            raise InputError("unexpected text after the end of the array", where=path)
 
 
 class _Text:
@@ -75,7 +75,7 @@ class _Text:
             more = self._file.read(max(_CHUNK, len(self._held)))
         except UnicodeError:
             raise InputError(
-                f"not {self._file.encoding}",
+                f"not valid {self._file.encoding}",
                 where=self._path,
                 hint="Specify the encoding with --encoding, for example latin-1",
             ) from None
@@ -101,9 +101,9 @@ class _Text:
         found = self.character()
         if found != wanted:
             raise InputError(
-                f"{found!r} where {wanted!r} is expected" if found else "the array has no end",
+                f"found {found!r}, expected {wanted!r}" if found else "the array is not closed",
                 where=f"{self._path}:{number}",
-                hint="Write one array of objects, or one JSON object a line in a .jsonl file",
+                hint="Write one array of objects, or one JSON object per line in a .jsonl file",
             )
         self._at += 1
 
@@ -123,15 +123,15 @@ class _Text:
                 held = len(self._held) - self._at
                 if held > LONGEST_RECORD:
                     raise InputError(
-                        f"an object of more than {LONGEST_RECORD:,} characters", where=where
+                        f"an object is longer than {LONGEST_RECORD:,} characters", where=where
                     ) from None
                 if not self._more():
                     raise InputError(f"not JSON ({error.msg})", where=where) from None
             except RecursionError:
-                raise InputError("JSON nested too deeply", where=where) from None
+                raise InputError("the JSON is nested too deeply", where=where) from None
             except ValueError:
                 raise InputError(
-                    "a number of too many digits",
+                    "a number has too many digits",
                     where=where,
                     hint="Write it as a string, in quotes",
                 ) from None

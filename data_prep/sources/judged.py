@@ -148,7 +148,8 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
         for name in ("num", options.topic_field.lower()):
             if not fields.get(name):
                 raise InputError(
-                    f"topic {count} has no field {name!r}; it has: {', '.join(fields) or 'none'}",
+                    f"topic {count} has no field {name!r}; available: "
+                    f"{', '.join(fields) or 'none'}",
                     where=f"{path}:{line}",
                     hint="Specify the field with --topic-field" if name != "num" else None,
                 )
@@ -196,7 +197,7 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
         yield qrel
     if not count:
         raise InputError(
-            "the file has no judgments", where=path, hint="Remove the file, or add judgments"
+            "the file contains no judgments", where=path, hint="Remove the file, or add judgments"
         )
 
 
@@ -219,7 +220,7 @@ def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Q
             fields = line.split()
         if len(fields) not in (3, 4):
             raise InputError(
-                f"{len(fields)} fields where a judgment has 4 (query, iteration, document,"
+                f"{len(fields)} fields, but a judgment has 4 (query, iteration, document,"
                 " relevance) or 3 (without iteration)",
                 where=where,
             )
@@ -277,9 +278,9 @@ def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: st
             as_relevance(value, where)
         if name not in known | {"iteration", "iter"} and _is_number(value):
             raise InputError(
-                f"column {name!r:.60} may be the relevance",
+                f"the column {name!r:.60} may contain the relevance",
                 where=where,
-                hint="Specify the column of the relevance with --qrels-relevance-column",
+                hint="Specify the relevance column with --qrels-relevance-column",
             )
 
 

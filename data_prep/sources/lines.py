@@ -49,7 +49,7 @@ def lines(
     """
     path = existing(path, "file or folder" if noun == "file" else noun)
     if path.is_dir():
-        raise InputError(f"a folder where a {noun} is needed", where=path)
+        raise InputError(f"this is a folder, not a {noun}", where=path)
     try:
         one_byte = "\n".encode(encoding) == b"\n"
     except (LookupError, ValueError):
@@ -71,7 +71,7 @@ def lines(
             for number, line in enumerate(found, 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
-                        f"a line of more than {LONGEST_LINE:,} bytes",
+                        f"a line is longer than {LONGEST_LINE:,} bytes",
                         where=f"{path}:{number}",
                         hint="Split it into several documents",
                     )

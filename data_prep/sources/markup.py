@@ -75,7 +75,7 @@ def marked(
                 if closing:
                     continue
                 if begun is None:
-                    raise InputError(f"<{inside}> outside a <{name}>", where=where)
+                    raise InputError(f"<{inside}> is outside a <{name}>", where=where)
                 seen += 1
                 if seen > 1:
                     raise InputError(
@@ -89,7 +89,7 @@ def marked(
                 begun, parts, size, seen, at = number, [], 0, 0, found.end()
             else:
                 if begun is None:
-                    raise InputError(f"a </{name}> without its <{name}>", where=where)
+                    raise InputError(f"</{name}> has no matching <{name}>", where=where)
                 parts.append(line[at : found.start()])
                 yield begun, "".join(parts)
                 begun = None
@@ -98,10 +98,10 @@ def marked(
             size += len(line)
             if size > LONGEST_RECORD:
                 raise InputError(
-                    f"a <{name}> of more than {LONGEST_RECORD:,} characters",
+                    f"a <{name}> is longer than {LONGEST_RECORD:,} characters",
                     where=f"{path}:{begun}",
                 )
     if begun is not None:
-        raise InputError(f"a <{name}> without its </{name}>", where=f"{path}:{begun}")
+        raise InputError(f"<{name}> has no matching </{name}>", where=f"{path}:{begun}")
     if held:
-        raise InputError("a mark without its >", where=f"{path}:{number}")
+        raise InputError("a tag has no closing >", where=f"{path}:{number}")

@@ -55,7 +55,7 @@ def _opened(path: Path) -> Any:
 
     if is_stream(existing(path)):
         raise InputError(
-            "Parquet cannot be read from a pipe, as its index is at the end",
+            "Parquet cannot be read from a pipe, because its index is at the end of the file",
             where=path,
             hint="Write it to a file",
         )
@@ -74,5 +74,5 @@ def refuse_repeated(columns: Sequence[str], where: Path) -> None:
         raise InputError(
             f"the column {twice[0]!r:.60} appears twice",
             where=where,
-            hint="Give each column a name of its own",
+            hint="Give each column a unique name",
         )

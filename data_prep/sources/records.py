@@ -88,9 +88,9 @@ def records(
     kind = kind or suffix(path)
     if header is not None and kind in NAMING_SUFFIXES:
         raise InputError(
-            "--header names the columns of CSV and TSV; JSON and Parquet name their own",
+            "--header is for CSV and TSV files; JSON and Parquet contain their column names",
             where=path,
-            hint="Omit --header, or name columns with --id-column and the like",
+            hint="Omit --header, or name columns with --id-column and similar options",
         )
     if kind == PARQUET:
         return parquet_rows(path, columns)
@@ -115,13 +115,13 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
             raise InputError(
                 f"not JSON ({error.msg})",
                 where=f"{path}:{number}",
-                hint="Write one JSON object a line",
+                hint="Write one JSON object per line",
             ) from None
         except RecursionError:
-            raise InputError("JSON nested too deeply", where=f"{path}:{number}") from None
+            raise InputError("the JSON is nested too deeply", where=f"{path}:{number}") from None
         except ValueError:
             raise InputError(
-                "a number of too many digits",
+                "a number has too many digits",
                 where=f"{path}:{number}",
                 hint="Write it as a string, in quotes",
             ) from None
@@ -141,7 +141,7 @@ def _checked(record: Any, where: str, hint: str) -> dict[str, Any]:
         raise InputError(
             f"the key {record.key!r:.60} appears twice",
             where=where,
-            hint="Give each key of an object a name of its own",
+            hint="Use each key of an object once",
         )
     return record
 
@@ -194,9 +194,9 @@ def _table_records(
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(
-                f"{len(row)} fields where the header has {len(header)}",
+                f"{len(row)} fields, but the header has {len(header)}",
                 where=f"{path}:{number}",
-                hint="Give every record a field for each column",
+                hint="Write one field per column in every record",
             )
         yield number, dict(zip(header, row, strict=True))
 
@@ -238,7 +238,7 @@ def pick_column(
             return found
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
     raise InputError(
-        f"{missing}; there are: {', '.join(f'{name!r:.40}' for name in columns)}",
+        f"{missing}; available: {', '.join(f'{name!r:.40}' for name in columns)}",
         where=where,
         hint=f"Specify the column of the {what} with {option}"
         + (", or all columns with --header where the file names none" if headed else ""),
@@ -396,7 +396,9 @@ def as_id(record: Mapping[str, Any], column: str, where: str) -> str:
         return value
     state = "is missing" if column not in record else f"is {value!r:.60}"
     raise InputError(
-        f"the id in column {column!r} {state}", where=where, hint="Give it a text or a whole number"
+        f"the id in column {column!r} {state}",
+        where=where,
+        hint="Ids must be texts or whole numbers",
     )
 
 

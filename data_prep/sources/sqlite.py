@@ -74,7 +74,7 @@ class Sqlite(JudgedByFiles):
         if wanted not in there:
             told = f"{len(there)} tables" if wanted is None else f"no table {wanted!r}"
             raise InputError(
-                f"{told}; there are: {', '.join(there) or 'none'}",
+                f"{told}; available: {', '.join(there) or 'none'}",
                 where=self.path,
                 hint="Specify the table of the documents with --table",
             )
@@ -95,12 +95,12 @@ class Sqlite(JudgedByFiles):
         except sqlite3.OperationalError as error:
             locked = "locked" in str(error) or "busy" in str(error)
             raise InputError(
-                "another process is writing to it" if locked else f"SQLite says: {error}",
+                "another process is writing to it" if locked else f"SQLite reports: {error}",
                 where=self.path,
                 hint="Wait until it is finished, then run this again" if locked else None,
             ) from None
         except sqlite3.DatabaseError as error:
-            raise InputError(f"a damaged SQLite database ({error})", where=self.path) from None
+            raise InputError(f"the SQLite database is damaged ({error})", where=self.path) from None
 
 
 def _is_database(path: Path) -> bool:

@@ -55,12 +55,12 @@ class Text(JudgedByFiles):
         self._folder = path.parent if self._single else path
         if self._single and suffix(path) not in READERS:
             raise InputError(
-                "not a text file by its name",
+                "the file name does not have the suffix of a text format",
                 where=argument,
                 hint=f"Give it one of the suffixes {', '.join(READERS)}",
             )
         if (path / "dataset.json").is_file():
-            raise InputError("this folder is a dataset already", where=argument)
+            raise InputError("this folder is already a dataset", where=argument)
         self._path = path
         if not self._files():
             self._refuse_empty(argument)
@@ -109,7 +109,7 @@ class Text(JudgedByFiles):
             size += len(line)
             if size > LONGEST_RECORD:
                 raise InputError(
-                    f"a text of more than {LONGEST_RECORD:,} characters",
+                    f"the text is longer than {LONGEST_RECORD:,} characters",
                     where=file,
                     hint="Split it into several files",
                 )
@@ -156,7 +156,9 @@ class Text(JudgedByFiles):
         )
         there = ", ".join(f"{count:,} x {kind}" for kind, count in kinds.most_common(5))
         raise InputError(
-            f"no text in this folder; there are: {there}" if kinds else "this folder is empty",
+            f"no text files in this folder; it contains: {there}"
+            if kinds
+            else "this folder is empty",
             where=argument,
             hint=f"Give a folder with files of {', '.join(READERS)}"
             + (", or name one of these files, or trec:FOLDER for TREC documents" if kinds else ""),

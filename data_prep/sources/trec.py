@@ -66,7 +66,7 @@ class Trec(JudgedByFiles):
     def _document(self, markup: str, where: str) -> Document:
         number = _DOCNO.search(markup)
         if number is None:
-            raise InputError("a <DOC> without <DOCNO> and </DOCNO>", where=where)
+            raise InputError("a <DOC> has no <DOCNO> ... </DOCNO>", where=where)
         title = _TITLE.search(markup)
         bodies = _TEXT.findall(markup)
         if not bodies:

@@ -52,7 +52,7 @@ class Checkpoint:
             raise
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise InputError(
-                f"no encoder-decoder {name!r} ({str(error).splitlines()[0]})",
+                f"cannot load the encoder-decoder {name!r} ({str(error).splitlines()[0]})",
                 where=where,
                 hint=hint,
             ) from None

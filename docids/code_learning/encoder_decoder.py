@@ -205,7 +205,7 @@ class CodeVectors:
         missing = [name for name in _ARRAYS if name not in extras]
         if missing:
             raise InputError(
-                f"the identifiers lack their codebooks ({missing[0]!r} is missing)",
+                f"the stored identifiers have no codebooks ({missing[0]!r} is missing)",
                 hint="Assign them again",
             )
         return cls(*(np.array(extras[name], np.float32) for name in _ARRAYS))
@@ -214,7 +214,7 @@ class CodeVectors:
         """Raises InputError if the width of a model's states is not that of the codebooks."""
         if self.codebook.shape[2] != width:
             raise InputError(
-                f"codebooks of {self.codebook.shape[2]} dimensions, and the model beside them has "
+                f"the codebooks have {self.codebook.shape[2]} dimensions, but the stored model has "
                 f"{width}",
                 hint="Assign the identifiers again",
             )

@@ -94,9 +94,9 @@ class Learner:
         weights = self.weights
         if len(vectors) and vectors.shape[1] != len(weights["inner"]):
             raise InputError(
-                f"document vectors of {vectors.shape[1]} dimensions, and the network reads "
+                f"the document vectors have {vectors.shape[1]} dimensions, but the network reads "
                 f"{len(weights['inner'])}",
-                hint="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were assigned with",
             )
         codes = np.zeros((len(vectors), self.levels), np.int64)
         for start in range(0, len(vectors), _CHUNK):
@@ -130,7 +130,7 @@ class Learner:
         missing = [name for name in names if name not in extras]
         if missing:
             raise InputError(
-                f"the identifiers lack their network ({missing[0]!r} is missing)",
+                f"the stored identifiers have no network ({missing[0]!r} is missing)",
                 hint="Assign them again",
             )
         return cls({name: extras[name] for name in names})

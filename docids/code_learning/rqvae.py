@@ -110,7 +110,7 @@ def train(
             raise InputError(
                 f"the loss is {float(loss)} after {step} steps",
                 where=f"--rqvae.lr {options.lr:g}",
-                hint="Lower the learning rate",
+                hint="Use a lower learning rate",
             )
         optimizer.zero_grad()
         loss.backward()
@@ -145,14 +145,14 @@ def encode(
         layers = [(arrays[f"weight{place}"], arrays[f"bias{place}"]) for place in range(_LAYERS)]
     except KeyError as error:
         raise InputError(
-            f"the identifiers lack their encoder ({error.args[0]!r} is missing)",
+            f"the stored identifiers have no encoder ({error.args[0]!r} is missing)",
             hint="Assign them again",
         ) from None
     if len(vectors) and vectors.shape[1] != layers[0][0].shape[1]:
         raise InputError(
-            f"document vectors of {vectors.shape[1]} dimensions, and the encoder reads "
+            f"the document vectors have {vectors.shape[1]} dimensions, but the encoder reads "
             f"{layers[0][0].shape[1]}",
-            hint="Use the embedding model that the identifiers were made with",
+            hint="Use the embedding model that the identifiers were assigned with",
         )
     codes = np.zeros((len(vectors), len(books)), np.int64)
     if not len(vectors):

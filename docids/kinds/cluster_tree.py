@@ -180,7 +180,7 @@ class CodedTree:
             return cls(extras["parent"], extras["code"], extras["issued"], extras["number_codes"])
         except KeyError as error:
             raise InputError(
-                f"the identifiers lack their tree of clusters ({error.args[0]!r} is missing)",
+                f"the stored identifiers have no cluster tree ({error.args[0]!r} is missing)",
                 hint="Assign them again",
             ) from None
 

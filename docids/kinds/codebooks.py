@@ -170,7 +170,7 @@ def refuse_collapse(
         if perplexity < least * possible:
             raise InputError(
                 f"the codebook of level {first + level} has collapsed: {len(shares)} of {size} "
-                f"codes are {whose}, as unevenly as {perplexity:.1f} equal ones would be",
+                f"codes are {whose}, with a perplexity of {perplexity:.1f}",
                 where=f"{option} {least:g}",
                 hint="Use fewer levels, smaller codebooks or other document vectors, or lower "
                 "this threshold",

@@ -129,7 +129,7 @@ def _checkpoint(built: Built) -> Checkpoint:
     if isinstance(built.model, Checkpoint):
         return built.model
     if built.model is None:
-        raise InputError("the identifiers lack their model", hint="Assign them again")
+        raise InputError("the stored identifiers have no model", hint="Assign them again")
     return Checkpoint.load(str(built.model), where=built.model, hint="Assign them again")
 
 

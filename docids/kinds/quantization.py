@@ -187,9 +187,9 @@ class Quantized(Kind):
         vectors = _padded(documents.vectors, levels)
         if vectors.shape[1] != dimensions:
             raise InputError(
-                f"document vectors of {vectors.shape[1]} dimensions, and the codebooks have "
+                f"the document vectors have {vectors.shape[1]} dimensions, but the codebooks have "
                 f"{dimensions}",
-                hint="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were assigned with",
             )
         vectors = vectors @ rotation if len(rotation) else vectors
         quantizer = self.quantizer(dimensions, levels, bits)
@@ -234,7 +234,7 @@ def _stored_quantizer(
         books, rotation, shape = (built.extras[name] for name in ("codebooks", "rotation", "shape"))
     except KeyError as error:
         raise InputError(
-            f"the identifiers lack their codebooks ({error.args[0]!r} is missing)",
+            f"the stored identifiers have no codebooks ({error.args[0]!r} is missing)",
             hint="Assign them again",
         ) from None
     dimensions, levels, bits = shape.tolist()

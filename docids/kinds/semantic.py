@@ -51,9 +51,9 @@ class Semantic(Kind):
         centroid, vectors = built.extras["centroid"], documents.vectors
         if vectors.shape[1] != centroid.shape[1]:
             raise InputError(
-                f"document vectors of {vectors.shape[1]} dimensions, and the clusters have "
+                f"the document vectors have {vectors.shape[1]} dimensions, but the clusters have "
                 f"{centroid.shape[1]}",
-                hint="Use the embedding model that the identifiers were made with",
+                hint="Use the embedding model that the identifiers were assigned with",
             )
         return add_to_tree(
             built, documents.doc_ids, _descend(vectors, built.extras["parent"], centroid)

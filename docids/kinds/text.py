@@ -88,9 +88,8 @@ class TextKind(Kind):
         """
         if options.tokens == "model" and documents.model_tokens is None:
             raise InputError(
-                f"--{self.name}.tokens model takes the tokens of a language model, and none is "
-                "named here",
-                hint="Assign these identifiers in dsi train, with --model.pretrained",
+                f"--{self.name}.tokens model needs a language model, and none is given",
+                hint="Assign these identifiers as part of dsi train --model.pretrained",
             )
         weights = TermWeights.fit(documents.texts, options.language)
         phrases = self._normalized(documents, options, weights, seed)

@@ -51,14 +51,14 @@ class Url(TextKind):
                 if not (given := [text for text in (url, *likely) if text.strip()]):
                     raise InputError(
                         f"document {doc_id!r} has no URL, and neither its id nor its title is one",
-                        hint="Prepare the dataset with --url_column, or give --url.column doc_id "
-                        "or --url.column title to take these as they are",
+                        hint="Prepare the dataset with --url_column, or use --url.column doc_id "
+                        "or --url.column title to use these unchanged",
                     )
                 yield [" ".join(url_words(given[0]))]
                 continue
             if options.column == "url" and not url.strip():
                 raise InputError(
-                    f"document {doc_id!r} has no URL, which --url.column url asks for",
+                    f"document {doc_id!r} has no URL, which --url.column url requires",
                     hint="Prepare the dataset with --url_column, or omit --url.column",
                 )
             yield [" ".join(url_words(named[options.column]))]

@@ -133,8 +133,8 @@ def test_a_number_of_more_digits_than_python_prints_is_refused_too():
         ("ab", list[str], "x is 'ab', not a list."),
         (["a", 1], list[str], "x is ['a', 1], not a list."),
         ("", Path, "x is '', not a path."),
-        ("", str | None, "x is empty. Give a text, or omit it."),
-        ("  ", str, "x is empty. Give a text, or omit it."),
+        ("", str | None, "x is empty. Give a value, or omit the option."),
+        ("  ", str, "x is empty. Give a value, or omit the option."),
         ("c", Literal["a", "b"], "x 'c' is unknown. Choose from: a, b."),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_wrong_type_is_named_with_the_right_one(value, kind, told):
     ("make", "told"),
     [
         (lambda: Cart(wheels=3), "wheels 3 is not even."),
-        (lambda: Cart(kind="dog"), "kind dog is no longer there. Use kind hand."),
+        (lambda: Cart(kind="dog"), "kind dog is no longer supported. Use kind hand."),
         (lambda: Cart(kind="cat"), "kind 'cat' is unknown. Choose from: hand, ox."),
         (lambda: Cart(kind="ox", name="cow"), "name cow is no ox."),
         (

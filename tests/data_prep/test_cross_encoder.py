@@ -49,5 +49,5 @@ def test_scores_do_not_depend_on_the_batch(checkpoint, monkeypatch):
 
 
 def test_a_model_that_is_not_there_is_told():
-    with pytest.raises(InputError, match="no cross-encoder 'no/such'"):
+    with pytest.raises(InputError, match="cannot load the cross-encoder 'no/such'"):
         CrossEncoder("no/such", "--filter.cross_encoder")

@@ -140,7 +140,10 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgments_move(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"documents": [*DOCUMENTS, DOCUMENTS[0]]}, "'7' appears twice, again in document"),
+        (
+            {"documents": [*DOCUMENTS, DOCUMENTS[0]]},
+            r"'7' appears twice \(the second time in document",
+        ),
         ({"documents": [Document("", "a", "b")]}, "empty document id"),
         ({"documents": [Document(7, "a", "b")]}, "7 is not a string"),  # type: ignore[arg-type]
         ({"documents": [Document("7", "a", None)]}, "title, text or URL of document '7'"),  # type: ignore[arg-type]
@@ -172,7 +175,7 @@ def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none
     (path / "pseudo" / "g").mkdir(parents=True)
     (path / "pseudo" / "g" / "generator.json").write_text("{}")
     assert write_dataset(path, source()).generators == ["g"]
-    with pytest.raises(InputError, match="other content") as refusal:
+    with pytest.raises(InputError, match="different content") as refusal:
         write_dataset(path, source(DOCUMENTS[::-1]))
     assert str(path / "pseudo" / "g") in str(refusal.value)
     assert Dataset.open(path).doc_ids == [document.doc_id for document in DOCUMENTS]
@@ -180,7 +183,7 @@ def test_preparing_again_keeps_pseudo_queries_of_the_same_content_and_loses_none
     (path / "pseudo" / "g").rename(path / "pseudo" / "extractive")
     assert write_dataset(path, source(DOCUMENTS[::-1])).generators == [], "made again by a training"
     (path / "memory").mkdir()
-    with pytest.raises(InputError, match="other content"):
+    with pytest.raises(InputError, match="different content"):
         write_dataset(path, source())
 
 

@@ -79,7 +79,7 @@ def test_the_card_is_kept_with_the_content_it_is_of(dataset, tmp_path):
     (dataset.path / "card.json").write_text(
         json.dumps({"content_hash": again.info.content_hash, "color": "blue"})
     )
-    with pytest.raises(InputError, match=r"a damaged card. Remove it"):
+    with pytest.raises(InputError, match=r"the dataset card is damaged. Remove it"):
         read_card(again)
 
 

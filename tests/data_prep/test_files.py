@@ -253,7 +253,7 @@ def test_a_mount_point_is_not_replaced(folder, monkeypatch):
     with pytest.raises(InputError, match="mounted"):
         replace(folder)
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "NOTES.txt")
-    with pytest.raises(InputError, match=r"NOTES\.txt: a disk is mounted"):
+    with pytest.raises(InputError, match=r"NOTES\.txt: this is a mount point"):
         replace(folder)
 
 

@@ -89,12 +89,12 @@ class TestJson:
         ("text", "message"),
         [
             ('[{"id": 1, "text": "x"}, {"id": 2', r"a\.json:2: not JSON"),
-            ('[{"id": 1, "text": "x"} {"id": 2}]', r"a\.json:2: '\{' where ',' is expected"),
-            ('[{"id": 1, "text": "x"}', r"a\.json:2: the array has no end"),
-            ('[{"id": 1, "text": "x"}] more', r"more text after the end"),
+            ('[{"id": 1, "text": "x"} {"id": 2}]', r"a\.json:2: found '\{', expected ','"),
+            ('[{"id": 1, "text": "x"}', r"a\.json:2: the array is not closed"),
+            ('[{"id": 1, "text": "x"}] more', r"unexpected text after the end"),
             ('["x"]', r"a\.json:1: not a JSON object"),
             ('[{"id": 1, "id": 2}]', r"a\.json:1: the key 'id' appears twice"),
-            ('"x"', r"a\.json:1: '\"' where '\[' is expected"),
+            ('"x"', r"a\.json:1: found '\"', expected '\['"),
         ],
     )
     def test_what_is_broken_is_named(self, tmp_path, text, message):
@@ -139,7 +139,7 @@ class TestParquet:
 
     def test_a_column_that_is_missing_is_told_before_any_row_is_read(self, tmp_path):
         pq.write_table(pa.table({"id": [1], "words": ["x"]}), tmp_path / "a.parquet")
-        told = r"a\.parquet: no column for the text; there are: 'id', 'words'.*--text-column"
+        told = r"a\.parquet: no column for the text; available: 'id', 'words'.*--text-column"
         with pytest.raises(InputError, match=told):
             detect(str(tmp_path / "a.parquet"))
         assert documents(tmp_path / "a.parquet", text_column="words") == [Document("1", "", "x")]
@@ -173,7 +173,7 @@ class TestSqlite:
     def test_one_of_several_is_named(self, database):
         with sqlite3.connect(database) as open_one:
             open_one.execute('create view second as select * from "my notes" where id = 2')
-        with pytest.raises(InputError, match=r"2 tables; there are: my notes, second.*--table"):
+        with pytest.raises(InputError, match=r"2 tables; available: my notes, second.*--table"):
             detect(str(database))
         with pytest.raises(InputError, match="no table 'third'"):
             detect(str(database), SourceOptions(table="third"))
@@ -203,7 +203,9 @@ class TestSqlite:
         content = bytearray(database.read_bytes())
         content[100:4096] = b"\xff" * 3996
         database.write_bytes(content)
-        with pytest.raises(InputError, match=r"notes\.db: (a damaged SQLite|SQLite says)"):
+        with pytest.raises(
+            InputError, match=r"notes\.db: (the SQLite database is damaged|SQLite reports)"
+        ):
             documents(database)
 
 
@@ -317,7 +319,9 @@ class TestFoldersOfText:
             detect(str(tmp_path / "f"))
         write(tmp_path / "f/a.pdf", "x")
         write(tmp_path / "f/b.pdf", "x")
-        with pytest.raises(InputError, match=r"no text in this folder; there are: 2 x \.pdf"):
+        with pytest.raises(
+            InputError, match=r"no text files in this folder; it contains: 2 x \.pdf"
+        ):
             detect(str(tmp_path / "f"))
 
     def test_another_encoding_has_to_be_named(self, tmp_path):

@@ -150,7 +150,7 @@ def test_wrong_calls_are_refused(dataset):
         generate_queries(dataset, "doc2query")
     with pytest.raises(InputError, match="not options of"):
         generate_queries(dataset, "selective", ExtractiveOptions())
-    with pytest.raises(InputError, match="rank 2 of 2"):
+    with pytest.raises(InputError, match="rank 2 is not valid for 2 processes"):
         generate_queries(dataset, rank=2, world=2)
     assert not (dataset.path / "pseudo").exists()
 

@@ -40,7 +40,7 @@ def test_a_line_over_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(opener, "LONGEST_LINE", 4)
     path = tmp_path / "d.txt"
     path.write_bytes(b"abc\nabcdef\n")
-    with pytest.raises(InputError, match=r"d\.txt:2: a line of more than 4 bytes"):
+    with pytest.raises(InputError, match=r"d\.txt:2: a line is longer than 4 bytes"):
         list(lines(path))
 
 
@@ -84,7 +84,7 @@ def test_what_only_python_or_nobody_reads_as_a_number_is_no_relevance(tmp_path, 
 def test_a_relevance_of_another_name_is_not_taken_for_one(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("qid,docid,rating\na,1,0\n")
-    with pytest.raises(InputError, match="'rating' may be the relevance"):
+    with pytest.raises(InputError, match="'rating' may contain the relevance"):
         list(read_qrels(path, "test"))
 
 
@@ -103,7 +103,7 @@ def test_columns_are_found_record_by_record(tmp_path):
     ]
     named = SourceOptions(title_column="url")
     assert [document.title for document in detect(str(path), named).documents()] == ["", "u", ""]
-    with pytest.raises(InputError, match="no column 'nope'; there are: 'id', 'title', 'text'"):
+    with pytest.raises(InputError, match="no column 'nope'; available: 'id', 'title', 'text'"):
         list(detect(str(path), SourceOptions(url_column="nope")).documents())
 
 
@@ -202,7 +202,7 @@ def test_a_column_that_is_chosen_may_have_others_of_its_name(tmp_path):
 def test_a_file_of_judgments_without_one_is_refused(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(InputError, match=r"train\.tsv: the file has no judgments"):
+    with pytest.raises(InputError, match=r"train\.tsv: the file contains no judgments"):
         list(read_qrels(path, "train"))
 
 
@@ -220,14 +220,14 @@ def test_a_beir_folder_names_relevance_and_has_no_file_twice(tmp_path):
     options = SourceOptions(qrels_relevance_column="stars")
     assert list(detect(str(tmp_path), options).qrels()) == [Qrel("q", "d", 0, "dev")]
     (tmp_path / "qrels" / "validation.tsv").write_text("q\td\t1\n")
-    with pytest.raises(InputError, match=r"dev\.tsv: it is here twice, as validation\.tsv too"):
+    with pytest.raises(InputError, match=r"dev\.tsv: the same file also exists as validation\.tsv"):
         list(detect(str(tmp_path), options).qrels())
 
 
 def test_a_header_option_for_json_is_refused(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text('{"id": 1, "text": "a"}\n')
-    with pytest.raises(InputError, match="--header names the columns of CSV and TSV"):
+    with pytest.raises(InputError, match="--header is for CSV and TSV files"):
         list(detect(str(path), SourceOptions(header=("id", "text"))).documents())
 
 

@@ -48,11 +48,11 @@ def test_a_title_may_have_no_end(tmp_path, markup):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<DOC><DOCNO>1<TEXT>a</TEXT></DOC>", "d.trec:1: a <DOC> without <DOCNO> and </DOCNO>"),
+        ("<DOC><DOCNO>1<TEXT>a</TEXT></DOC>", "d.trec:1: a <DOC> has no <DOCNO> ... </DOCNO>"),
         ("<DOC><DOCNO>1</DOCNO>\n<DOCNO>2</DOCNO></DOC>", "d.trec:2: a second <DOCNO>"),
-        ("<DOCNO>1</DOCNO>\n<TEXT>a</TEXT>", "d.trec:1: <DOCNO> outside a <DOC>"),
-        ("<DOC><DOCNO>1</DOCNO></DOC>\n</DOC>", "d.trec:2: a </DOC> without its <DOC>"),
-        ("<DOC><DOCNO>1</DOCNO></DOC><DOC", "d.trec:1: a mark without its >"),
+        ("<DOCNO>1</DOCNO>\n<TEXT>a</TEXT>", "d.trec:1: <DOCNO> is outside a <DOC>"),
+        ("<DOC><DOCNO>1</DOCNO></DOC>\n</DOC>", "d.trec:2: </DOC> has no matching <DOC>"),
+        ("<DOC><DOCNO>1</DOCNO></DOC><DOC", "d.trec:1: a tag has no closing >"),
     ],
 )
 def test_missing_marks_are_named(tmp_path, text, message):
@@ -101,10 +101,10 @@ def test_a_title_of_a_topic_is_whole(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<top></top>", "t.txt:1: topic 1 has no field 'num'; it has: none"),
+        ("<top></top>", "t.txt:1: topic 1 has no field 'num'; available: none"),
         ("<top>\n<num>1\n<title>a\n<top>\n<num>2\n<title>b\n</top>", "t.txt:4: a <top> inside"),
         ("<top><num>1\n<title>a\n<num>2\n<title>b\n</top>", "t.txt:3: a second <num>"),
-        ("<top><num>1<title>a</top>\n<top><num>2<title>b", "t.txt:2: a <top> without its </top>"),
+        ("<top><num>1<title>a</top>\n<top><num>2<title>b", "t.txt:2: <top> has no matching </top>"),
     ],
 )
 def test_a_broken_topic_is_named(tmp_path, text, message):

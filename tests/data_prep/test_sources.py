@@ -102,7 +102,7 @@ class TestTable:
     @pytest.mark.parametrize("column", ["id_column", "title_column", "text_column", "url_column"])
     def test_a_missing_column_lists_those_there_are(self, tmp_path, column):
         file = write(tmp_path / "a.csv", "id,text", "1,b")
-        with pytest.raises(InputError, match=r"no column 'nope'; there are: 'id', 'text'"):
+        with pytest.raises(InputError, match=r"no column 'nope'; available: 'id', 'text'"):
             list(detect(str(file), SourceOptions(**{column: "nope"})).documents())
 
     def test_a_first_line_that_names_no_columns_is_told_shortly(self, tmp_path):
@@ -152,7 +152,7 @@ class TestTable:
 
     def test_a_row_of_another_width_is_named(self, tmp_path):
         file = write(tmp_path / "a.csv", "id,text", "1,b", "2,b,c")
-        with pytest.raises(InputError, match=r"a\.csv:3: 3 fields where the header has 2"):
+        with pytest.raises(InputError, match=r"a\.csv:3: 3 fields, but the header has 2"):
             list(detect(str(file)).documents())
 
     def test_other_encodings_byte_order_marks_and_gzip(self, tmp_path):
@@ -213,8 +213,8 @@ Otters <b>swim</b>.
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("<DOC>\nno number\n</DOC>", r"docs\.trec:1: a <DOC> without <DOCNO>"),
-            ("\n<DOC>\n<DOCNO>1</DOCNO>", r"docs\.trec:2: a <DOC> without its </DOC>"),
+            ("<DOC>\nno number\n</DOC>", r"docs\.trec:1: a <DOC> has no <DOCNO>"),
+            ("\n<DOC>\n<DOCNO>1</DOCNO>", r"docs\.trec:2: <DOC> has no matching </DOC>"),
             ("<DOC>\n<DOC>", r"docs\.trec:2: a <DOC> inside"),
         ],
     )
@@ -234,7 +234,7 @@ Otters <b>swim</b>.
         assert list(read_queries(file, SourceOptions())) == [Query("301", "otter swimming")]
         described = read_queries(file, SourceOptions(topic_field="desc"))
         assert [query.text for query in described] == ["What?"]
-        with pytest.raises(InputError, match="no field 'narr'; it has: num, title, desc"):
+        with pytest.raises(InputError, match="no field 'narr'; available: num, title, desc"):
             list(read_queries(file, SourceOptions(topic_field="narr")))
 
     def test_topics_as_tsv_with_and_without_header(self, tmp_path):
@@ -277,7 +277,7 @@ class TestHuggingFace:
         source = detect(f"hf:{tmp_path / 'set'}")
         assert list(source.documents()) == [Document("a", "t", "x")]
         options = SourceOptions(documents_split="test")
-        with pytest.raises(InputError, match=r"no split 'test'; there are: train"):
+        with pytest.raises(InputError, match=r"no split 'test'; available: train"):
             list(detect(f"hf:{tmp_path / 'set'}", options).documents())
 
     def test_the_retrieval_layout_brings_queries_and_judgments(self, tmp_path):
@@ -322,7 +322,7 @@ class TestHuggingFace:
         part = datasets.Dataset.from_dict({"id": ["a"], "text": ["x"]})
         saved = str(tmp_path / "s")
         datasets.DatasetDict({"train": part, "test": part}).save_to_disk(saved)
-        with pytest.raises(InputError, match="several splits; there are: train, test"):
+        with pytest.raises(InputError, match="several splits; available: train, test"):
             list(detect(saved).documents())
         named = SourceOptions(documents_split="test")
         assert list(detect(saved, named).documents()) == [Document("a", "", "x")]
@@ -436,7 +436,7 @@ class TestIrDatasets:
 
     @pytest.mark.usefixtures("library")
     def test_ids_of_other_documents_are_refused_for_only_the_first_are_read(self):
-        with pytest.raises(InputError, match="farm has other documents than zoo/train"):
+        with pytest.raises(InputError, match="farm and zoo/train have different documents"):
             detect("ir_datasets:zoo/train,zoo/test,farm")
         assert list(detect("ir_datasets:zoo/train,bare").queries()) == [Query("1", "a")]
 

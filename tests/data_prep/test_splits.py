@@ -77,7 +77,7 @@ class TestSplitSource:
 
     @pytest.mark.parametrize("splits", [(), ("dev", "test")])
     def test_there_must_be_something_to_take_from(self, splits):
-        with pytest.raises(InputError, match="no judgments to take"):
+        with pytest.raises(InputError, match="need training judgments"):
             SplitSource(source_of(*splits), dev_share=0.1, test_share=0, seed=0)
 
     def test_another_seed_is_another_split(self):

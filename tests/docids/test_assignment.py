@@ -91,7 +91,7 @@ def test_a_folder_of_something_else(tmp_path):
         Assignment.open(tmp_path)
     assigned("semantic")[0].save(tmp_path / "docids")
     (tmp_path / "docids" / "docids.json").write_text("{}")
-    with pytest.raises(InputError, match="not a manifest of this version"):
+    with pytest.raises(InputError, match="cannot read the manifest"):
         Assignment.open(tmp_path / "docids")
 
 

@@ -251,7 +251,7 @@ def test_the_kind_learns_from_pseudo_queries_and_goes_on():
     again = Documents(["new"], ["?"], lambda these: DOCUMENTS[:1])
     later = KINDS["learned"].extend(built, again, 0).table
     assert later.sequence(120)[:2] == tuple(LEARNER.encode(DOCUMENTS[:1])[0] + [2, 2 + SIZE])
-    with pytest.raises(InputError, match="3 dimensions, and the network reads 8"):
+    with pytest.raises(InputError, match="3 dimensions, but the network reads 8"):
         KINDS["learned"].extend(
             built, Documents(["x"], ["?"], lambda these: np.ones((1, 3), np.float32)), 0
         )
@@ -356,9 +356,9 @@ def test_unused_codes_of_rqvae_restart_at_residuals_of_documents():
 
 def test_rqvae_refuses_what_does_not_fit():
     arrays = rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, steps=1), seed=0)
-    with pytest.raises(InputError, match="2 dimensions, and the encoder reads 12"):
+    with pytest.raises(InputError, match="2 dimensions, but the encoder reads 12"):
         rqvae.encode(arrays, np.ones((1, 2), np.float32))
-    with pytest.raises(InputError, match=r"lack their encoder \('bias1' is missing\)"):
+    with pytest.raises(InputError, match=r"have no encoder \('bias1' is missing\)"):
         rqvae.encode({k: v for k, v in arrays.items() if k != "bias1"}, grouped_vectors())
     with pytest.raises(InputError, match=r"the loss is (nan|inf)"):
         rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, lr=1e30), seed=0)

@@ -112,7 +112,7 @@ def test_any_pretrained_encoder(tmp_path):
 def test_a_missing_model_is_named(tmp_path):
     pytest.importorskip("sentence_transformers")
     missing = str(tmp_path / "missing")
-    with pytest.raises(InputError, match=f"--embedding.model: no encoder '{missing}'"):
+    with pytest.raises(InputError, match=f"--embedding.model: cannot load the encoder '{missing}'"):
         fit_embedder(TEXTS, EmbeddingOptions(model=missing), 0)
 
 

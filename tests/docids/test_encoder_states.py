@@ -57,5 +57,7 @@ def test_learned_codes_come_from_them_and_go_on(checkpoint, tmp_path):
 
 
 def test_a_model_that_is_missing_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"--embedding.model: no encoder-decoder '.*none'"):
+    with pytest.raises(
+        InputError, match=r"--embedding.model: cannot load the encoder-decoder '.*none'"
+    ):
         fit_embedder(TEXTS, EmbeddingOptions(model=f"encoder:{tmp_path / 'none'}"), 0)

@@ -130,15 +130,15 @@ def test_new_documents_are_read_by_the_kept_model(tmp_path):
 def test_identifiers_without_their_model_are_told(alone, tmp_path):
     alone.save(tmp_path / "docids")
     (tmp_path / "docids" / "model" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="docids/model: no encoder-decoder"):
+    with pytest.raises(InputError, match="docids/model: cannot load the encoder-decoder"):
         Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
     shutil.rmtree(tmp_path / "docids" / "model")
-    with pytest.raises(InputError, match="lack their model"):
+    with pytest.raises(InputError, match="have no model"):
         Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
     books = alone.built.extras["codebook"]
-    with pytest.raises(InputError, match="8 dimensions, and the model beside them has 16"):
+    with pytest.raises(InputError, match="8 dimensions, but the stored model has 16"):
         encode(alone.built.model, {**alone.built.extras, "codebook": books[:, :, :8]}, ["cats"])
-    with pytest.raises(InputError, match="lack their codebooks"):
+    with pytest.raises(InputError, match="have no codebooks"):
         encode(alone.built.model, {"codebook": books}, ["cats"])
 
 
@@ -156,5 +156,7 @@ def test_rows_of_codes_give_the_logits_that_they_were_trained_by(alone):
 def test_what_does_not_go_together_or_is_missing_is_told(checkpoint):
     with pytest.raises(InputError, match=r"--learned.width 8 .* --learned.model"):
         options(checkpoint, width=8)
-    with pytest.raises(InputError, match=r"--learned.model: no encoder-decoder 'none/such'"):
+    with pytest.raises(
+        InputError, match=r"--learned.model: cannot load the encoder-decoder 'none/such'"
+    ):
         learned("none/such")

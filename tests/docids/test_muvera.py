@@ -185,7 +185,7 @@ def test_sizes_and_vectors_that_do_not_fit_are_refused():
     ):
         EmbeddingOptions(bits=3)
     muvera = Muvera.draw(WIDTH, MuveraOptions(bits=1), 0)
-    with pytest.raises(InputError, match="2 dimensions, and the encoding reads 6"):
+    with pytest.raises(InputError, match="2 dimensions, but the encoding expects 6"):
         muvera.documents(unit_tokens([1], 0, 2))
 
 
@@ -219,7 +219,7 @@ def test_the_mean_of_token_states_is_the_vector_of_a_mean_pooled_encoder(encoder
 
 def test_static_embeddings_have_no_token_vectors(tmp_path):
     static = tiny_encoders.write_static(tmp_path / "static", {"sea": [1.0, 0.0]})
-    with pytest.raises(InputError, match="gives no token vectors"):
+    with pytest.raises(InputError, match="does not return token vectors"):
         TokenEncoder(static)
 
 

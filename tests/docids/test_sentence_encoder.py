@@ -189,11 +189,11 @@ def test_a_folder_that_lacks_a_file_or_has_half_of_it_is_refused(tmp_path, file)
     folder = bert(tmp_path)
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[: len(content) // 2])
-    refused(folder, "no encoder '")
+    refused(folder, "cannot load the encoder '")
     (folder / file).unlink()
     if file == "tokenizer.json":
         (folder / "tokenizer_config.json").unlink()
-    refused(folder, "no (encoder|tokenizer)|has no tokenizer")
+    refused(folder, "cannot load the (encoder|tokenizer)|has no tokenizer")
 
 
 def test_the_weights_of_something_else_are_refused(tmp_path):
@@ -215,12 +215,12 @@ def test_no_code_of_a_model_is_run_and_nobody_is_asked(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "unheard-of", "auto_map": {"AutoConfig": "own.Own"}}
     (folder / "config.json").write_text(json.dumps(config))
-    refused(folder, "asks to run code of its own")
+    refused(folder, "requires running its own code")
     static = Path(tiny_encoders.write_static(tmp_path / "static", VECTORS))
     (static / "own.py").write_text(code)
     modules = [{"idx": 0, "name": "0", "path": "", "type": "own.Own"}]
     (static / "modules.json").write_text(json.dumps(modules))
-    refused(static, "asks to run code of its own")
+    refused(static, "requires running its own code")
     assert not marker.exists()
 
 

@@ -138,7 +138,7 @@ def test_a_deleted_document_may_come_back_in_a_new_row():
         ([(2,), (3, ALPHABET)], r"code 7 in the identifier of document 'd1' .* outside 1\.\.6"),
         ([(2,), (0, 3)], r"code 0 .* document 'd1'"),
         ([(2,), (-4,)], r"code -4"),
-        ([(2,), (3, END, 4)], r"END stands before the last place .* 'd1'"),
+        ([(2,), (3, END, 4)], r"END is not the last code of the identifier of .*'d1'"),
     ],
 )
 def test_a_broken_rule_names_the_documents(identifiers, message):
@@ -170,7 +170,7 @@ def test_unknown_and_deleted_documents_are_told_apart():
 
 def test_a_damaged_table_is_refused(tmp_path):
     folder = tmp_path / "table"
-    with pytest.raises(InputError, match="no table here"):
+    with pytest.raises(InputError, match="this folder is not a table"):
         DocidTable.open(folder)
     table_of([(2, 3), (4,)]).save(folder)
     os.truncate(folder / "codes.npy", 130)
@@ -320,7 +320,10 @@ def test_new_codes_are_taken_from_the_reserve_and_then_added(tmp_path):
 def test_a_reserve_that_is_in_use_is_damage(tmp_path):
     table_of([(2, 3), (4,)]).save(tmp_path / "table")
     header = json.loads((tmp_path / "table" / "table.json").read_text())
-    for reserved, message in ((3, "code 4 is in use, and 4 is free"), (6, "6 reserved codes of 7")):
+    for reserved, message in (
+        (3, "code 4 is in use, but the next free code is 4"),
+        (6, "6 codes are reserved in an alphabet of 7"),
+    ):
         (tmp_path / "table" / "table.json").write_text(json.dumps({**header, "reserved": reserved}))
         with pytest.raises(InputError, match=message):
             DocidTable.open(tmp_path / "table").check()

@@ -141,7 +141,7 @@ class TestNaturalQuestions:
 
     def test_a_wrong_size_is_an_error_and_writes_nothing(self, nq, tmp_path):
         with pytest.raises(
-            InputError, match=r"4 documents.*nq320k gives 109,000 to 110,500.*--any_size"
+            InputError, match=r"4 documents.*nq320k yields 109,000 to 110,500.*--any_size"
         ):
             opened("nq320k", nq, tmp_path, any_size=False)
         assert not (tmp_path / "nq320k").exists()
@@ -257,7 +257,7 @@ class TestTriviaQa:
         pages = [{"Title": "x", "Filename": "../../../secret.txt"}]
         data = {"Data": [{"QuestionId": "1", "Question": "q", "EntityPages": pages}]}
         write(release / "qa" / "wikipedia-train.json", json.dumps(data))
-        with pytest.raises(InputError, match="no such file of evidence"):
+        with pytest.raises(InputError, match="the evidence file does not exist"):
             opened("triviaqa", release, tmp_path)
 
 
@@ -306,7 +306,7 @@ def test_collections_of_beir_go_by_name_with_the_splits_there_are(monkeypatch):
     assert list(source.documents()) == [Document("1", "T", "x")]
     assert source.name == "beir-zoo"
     assert list(detect("beir:bare").published.parts) == ["beir/bare"]
-    with pytest.raises(InputError, match="no collection 'nope'"):
+    with pytest.raises(InputError, match="'nope' is neither a BEIR collection"):
         detect("beir:nope")
     for options in (SourceOptions(encoding="latin-1"), SourceOptions(qrels_relevance_column="r")):
         with pytest.raises(InputError, match=r"has no effect for beir:NAME"):

@@ -163,7 +163,7 @@ def test_a_reserve_changes_no_identifier_and_keeps_the_alphabet(kind, options):
     ("kind", "changes", "message"),
     [
         ("naive", {}, "--reserve 5 has no effect with the kind 'naive'.*choose from: atomic, "),
-        ("rq", {"collisions": "share"}, "--reserve 5 has no effect where documents share"),
+        ("rq", {"collisions": "share"}, "--reserve 5 has no effect if documents share"),
         ("atomic", {"reserve": -1}, "--reserve -1 is negative"),
     ],
 )

@@ -55,7 +55,7 @@ def test_new_documents_are_encoded_with_the_old_codebooks(kind):
     old, new = more.matrix()[:10], more.matrix()[100:]
     assert (old[:, :2] == new[:, :2]).all()
     assert (old[:, 2] < new[:, 2]).all()
-    with pytest.raises(InputError, match="2 dimensions, and the codebooks have 8"):
+    with pytest.raises(InputError, match="2 dimensions, but the codebooks have 8"):
         KINDS[kind].extend(built, documents(np.ones((1, 2)), 200), 0)
 
 

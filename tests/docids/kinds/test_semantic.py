@@ -143,7 +143,7 @@ def test_new_codes_only_where_needed(codes, new):
 
 
 def test_vectors_of_another_model_are_refused():
-    with pytest.raises(InputError, match="3 dimensions, and the clusters have 4"):
+    with pytest.raises(InputError, match="3 dimensions, but the clusters have 4"):
         SEMANTIC.extend(build(np.ones((2, 4))), documents_of(np.ones((1, 3)), 2), 0)
 
 

@@ -59,7 +59,7 @@ def test_shared_titles_are_shared():
 
 
 def test_the_tokens_of_a_model_need_one():
-    with pytest.raises(InputError, match=r"title.tokens model takes .* none is named here"):
+    with pytest.raises(InputError, match=r"title.tokens model needs .* none is given"):
         build("title", tokens="model")
 
 

@@ -383,7 +383,9 @@ def test_a_language_model_is_no_encoder(tmp_path):
 
 
 def test_what_is_not_there_is_refused_in_one_line(tmp_path, caplog):
-    with pytest.raises(InputError, match=r"--model\.encoder.*no encoder .*no such folder"):
+    with pytest.raises(
+        InputError, match=r"--model\.encoder.*cannot load the encoder .*no such folder"
+    ):
         load_encoder(str(tmp_path / "nowhere"))
     assert not caplog.records
 

@@ -157,7 +157,7 @@ def test_missing_pseudo_queries_are_generated_for_descriptions(dataset, tmp_path
 
 
 def test_collisions_fit_only_kinds_that_have_them(dataset, tmp_path):
-    with pytest.raises(InputError, match="--collisions share does not fit the kind 'naive'"):
+    with pytest.raises(InputError, match="--collisions share has no effect with the kind 'naive'"):
         docids(
             dataset.path,
             out=tmp_path / "docids",

@@ -142,7 +142,7 @@ def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_
         (["--baselines", "bm52"], "Did you mean 'bm25'?"),
         (["--baselines", "bm25,"], "unknown baseline ''"),
         (["--baselines", "fusion"], "Give fusion:NAME_OR_PATH"),
-        (["--baselines", "dense:/no/such/folder"], "no encoder '/no/such/folder'"),
+        (["--baselines", "dense:/no/such/folder"], "cannot load the encoder '/no/such/folder'"),
         (["--language", "klingon"], "language 'klingon'"),
         (["--beams", "5"], "--beams is for an index"),
         (["--run", "out.trec"], "--run is for an index"),
@@ -185,7 +185,7 @@ def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):
         ([str(folder / "nothing"), dataset], "no such run file"),
         ([str(folder / "empty.trec"), dataset], "the run file is empty"),
         ([dataset, dataset], "not an index"),
-        ([index, index], "no dataset here"),
+        ([index, index], "not a dataset"),
         ([index, dataset, "--beams", "0"], "--beams 0 is less than 1"),
         ([index, dataset, "--run", str(folder)], "this is a folder"),
     ]:

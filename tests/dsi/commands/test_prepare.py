@@ -98,13 +98,16 @@ def test_a_failure_leaves_what_was_there(table, tmp_path):
     ("words", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
-        (["ZOO"], "no column for the document id; there are: 'key', 'title', 'body'"),
-        (["ZOO", "--id-column", "nope"], "no column 'nope'; there are: 'key', 'title', 'body'"),
+        (["ZOO"], "no column for the document id; available: 'key', 'title', 'body'"),
+        (
+            ["ZOO", "--id-column", "nope"],
+            "no column 'nope'; available: 'key', 'title', 'body'",
+        ),
         (["ZOO", "--id-column", "key", "--encoding", "klingon"], "unknown encoding 'klingon'"),
         (["ZOO", "--id-column", "key", "--subset", "x"], "--subset x has no effect for a table"),
         (
             ["ZOO", "--id-column", "key", "--dev-share", "0.5", "--test-share", "0.5"],
-            "leave no training queries",
+            "leave no queries for training",
         ),
         (["ZOO", "--test-share", "1.5"], "--test_share 1.5 is not at least 0 and below 1"),
     ],

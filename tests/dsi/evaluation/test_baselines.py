@@ -292,7 +292,9 @@ def test_multi_scores_only_candidates_exactly(small, bert, monkeypatch):
 
 
 def test_multi_needs_token_vectors(small, static):
-    with pytest.raises(InputError, match=f"--baselines: the encoder {static!r} gives no token"):
+    with pytest.raises(
+        InputError, match=f"--baselines: the encoder {static!r} does not return token"
+    ):
         make_baseline(f"multi:{static}", small)
 
 

@@ -287,10 +287,10 @@ def test_options_of_an_encoder_mean_nothing_without_one():
 
 
 def test_an_encoder_that_is_not_there_is_refused_and_leaves_nothing(dataset, tmp_path):
-    with pytest.raises(InputError, match=r"--model\.encoder: no encoder"):
+    with pytest.raises(InputError, match=r"--model\.encoder: cannot load the encoder"):
         trained(dataset, tmp_path / "index", str(tmp_path / "nowhere"))
     assert not (tmp_path / "index").exists()
-    with pytest.raises(InputError, match=r"--model\.encoder: no encoder"):
+    with pytest.raises(InputError, match=r"--model\.encoder: cannot load the encoder"):
         plan_training(dataset.path, small.options(model__encoder=str(tmp_path / "nowhere")))
 
 

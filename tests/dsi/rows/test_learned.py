@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"--model.warm_start learned: .* not trained with a"):
         start(corpus(None))
     narrow = CodeVectors(codes.codebook[:, :, :8], codes.start[:8], codes.lengths)
-    with pytest.raises(InputError, match=r"of 8 dimensions, and the model beside them has 16"):
+    with pytest.raises(InputError, match=r"have 8 dimensions, but the stored model has 16"):
         start(corpus(narrow))
     many = CodeVectors(np.tile(codes.codebook, (1, 8, 1)), codes.start, codes.lengths)
     with pytest.raises(InputError, match=rf"2 x 32 codes, and identifiers of {ALPHABET} codes"):

@@ -74,7 +74,7 @@ def test_a_file_that_is_not_text_or_not_there_is_refused(tmp_path):
         read_run(tmp_path / "run")
     with pytest.raises(InputError, match="no such run file"):
         read_run(tmp_path / "other")
-    with pytest.raises(InputError, match="a folder where a run file is needed"):
+    with pytest.raises(InputError, match="this is a folder, not a run file"):
         read_run(tmp_path)
 
 
