@@ -91,7 +91,7 @@ def update(
 
     if not isinstance(index, str | os.PathLike) or _swapped(index, documents):
         raise InputError(
-            f"the index comes first, and {index!r:.80} is given",
+            f"the first argument must be the index, not {index!r:.80}",
             hint="Call dsi.update(index, documents)",
         )
     options = _of_type(options, UpdateOptions) or UpdateOptions()

@@ -98,5 +98,5 @@ def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{documents!r:.80} is not a collection of documents", hint=hint)
     for number, record in enumerate(documents, 1):
         if not isinstance(record, Mapping):
-            raise InputError(f"document {number} is not a mapping but {record!r:.80}", hint=hint)
+            raise InputError(f"document {number} is not a mapping: {record!r:.80}", hint=hint)
         yield number, dict(record)

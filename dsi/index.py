@@ -153,7 +153,7 @@ def open_lexical(folder: Path, rows: int) -> DocumentScores | None:
     layer = open_layer(folder / "lexical")
     if len(layer) != rows:
         raise InputError(
-            f"the lexical layer is of {len(layer)} documents, the identifiers of {rows}",
+            f"the lexical layer has {len(layer)} documents, but there are identifiers for {rows}",
             where=folder / "lexical",
             hint=COPY,
         )
@@ -260,8 +260,8 @@ class Index:
             )
         if manifest.documents != len(table.live):
             raise InputError(
-                f"the manifest counts {manifest.documents} documents, the identifiers are of "
-                f"{len(table.live)}",
+                f"the manifest counts {manifest.documents} documents, but there are identifiers "
+                f"for {len(table.live)}",
                 where=folder,
                 hint=COPY,
             )
@@ -276,7 +276,7 @@ class Index:
         ):
             if rows < wanted:
                 raise InputError(
-                    f"the model knows {rows} {what}, and {wanted} are used",
+                    f"the model has rows for {rows} {what}, but {wanted} are used",
                     where=folder,
                     hint=COPY,
                 )
@@ -368,7 +368,7 @@ class Index:
         check_value("batch_size", batch_size, int)
         _refuse_no_text(queries)
         if batch_size < 1:
-            raise InputError(f"a batch of {batch_size} queries", hint="Ask for at least 1")
+            raise InputError(f"the batch size is {batch_size}", hint="Use at least 1")
         options = options or SearchOptions()
         options.score_in(self.manifest.score)
         if self.lexical is not None:
@@ -618,7 +618,7 @@ class Index:
 
     def _stored(self) -> StoredDocuments:
         if self.documents is None:
-            raise InputError("this index has been opened without the texts of its documents")
+            raise InputError("this index was opened without the texts of its documents")
         return self.documents
 
     def _with_texts(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -691,7 +691,7 @@ class Index:
 
         if not self.table.one_each:
             raise InputError(
-                "--rescore is for documents with one identifier each, and here some have several",
+                "--rescore requires one identifier per document, but some documents have several",
                 hint="Leave it out",
             )
         found = [
@@ -788,7 +788,7 @@ class Index:
         # A sum is finite only if all of its terms are, and takes a fraction of checking each.
         if not np.isfinite(scores.sum()):
             raise InputError(
-                "the lexical layer gives scores that are not numbers: its weights are damaged",
+                "the lexical layer returns scores that are not numbers: its weights are damaged",
                 where=f"version {self.manifest.version} of the index",
                 hint=COPY,
             )
@@ -807,7 +807,7 @@ def _refuse_no_text(queries: Sequence[str]) -> None:
     """Raises InputError if a query is not a string, or is blank."""
     for number, query in enumerate(queries, 1):
         if not isinstance(query, str):
-            raise InputError(f"query {number} is not text but {query!r:.80}")
+            raise InputError(f"query {number} is not a string: {query!r:.80}")
         if not query.strip():
             raise InputError(f"query {number} of {len(queries)} is empty")
 
@@ -890,6 +890,6 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"cannot use the device {str(device)!r} ({str(error).splitlines()[0]})",
-            hint="Choose cpu, or cuda where there is an accelerator",
+            hint="Use cpu, or cuda if there is a GPU",
         ) from None
     return place

@@ -325,8 +325,8 @@ def pretrained_config(name: str, decoder_layers: int | None = None) -> Any:
     config = checked_config(place, **more)
     if not config.is_encoder_decoder and config.model_type not in KINDS:
         raise InputError(
-            f"{name!r} is a {config.model_type}, no encoder-decoder and none of the language "
-            "models that are known",
+            f"{name!r} is a {config.model_type}, which is neither an encoder-decoder nor a "
+            "supported language model",
             hint="Choose a T5, mT5, Flan-T5, T5Gemma, BART or mBART, or a language model: "
             + ", ".join(KINDS),
         )
@@ -348,7 +348,7 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
     if layers > has:
         raise InputError(
             f"--model.decoder_layers {layers} is more than the {has} of {name!r}",
-            hint=f"Give {has} or less",
+            hint=f"Give at most {has}",
         )
     setattr(inner, key, layers)
     if getattr(inner, "layer_types", None):
@@ -467,8 +467,8 @@ def refuse_small_vocabulary(model: PreTrainedModel, text: TextEncoder, name: str
     rows = text_rows(model)
     if rows < text.vocabulary_size:
         raise InputError(
-            f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, the model rows for "
-            f"{rows}",
+            f"the tokenizer of {name!r} has {text.vocabulary_size} tokens, but the model has "
+            f"rows for {rows}",
             hint="Use the tokenizer that belongs to this checkpoint",
         )
 
@@ -621,7 +621,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise InputError(f"{key!r} is not allowed in an index", where=file)
     architectures = stored.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
-        raise InputError("it names no architecture", where=file, hint=COPY)
+        raise InputError("it does not name an architecture", where=file, hint=COPY)
     _architecture(stored, folder)
     from dsi.backbones.output_states import STATE_MAP, check_map
     from dsi.backbones.pawa import LAYERS
@@ -639,7 +639,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         check_settings(stored[ENCODER], file)
         if architectures[0] != "T5ForConditionalGeneration":
             raise InputError(
-                f"{ENCODER} has a place in T5ForConditionalGeneration only, not in "
+                f"{ENCODER} is supported only in T5ForConditionalGeneration, not in "
                 f"{architectures[0]}",
                 where=file,
                 hint=COPY,
@@ -688,7 +688,7 @@ def check_weights(file: Path) -> dict[str, list[int]]:
     except FileNotFoundError:
         raise InputError("no such file", where=file, hint=COPY) from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"damaged or cut short ({error})", where=file, hint=COPY) from None
+        raise InputError(f"damaged or truncated ({error})", where=file, hint=COPY) from None
 
 
 def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
@@ -700,7 +700,7 @@ def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path)
         if wanted.get(name) != shape:
             asked = wanted.get(name, "none")
             raise InputError(
-                f"{name!r:.100} has shape {shape}, the configuration asks for {asked}",
+                f"{name!r:.100} has shape {shape}, but the configuration requires {asked}",
                 where=file,
                 hint=COPY,
             )

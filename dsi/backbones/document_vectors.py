@@ -65,7 +65,7 @@ def vectors_of(
             made = encoder.document_vectors(tokens.to(device), mask.to(device)).float()
             if not bool(torch.isfinite(made).all()):
                 raise InputError(
-                    "the encoder gives vectors that are not finite",
+                    "the encoder returns vectors that are not finite",
                     hint="Its weights are damaged; use another --model.encoder",
                 )
             found[rows] = made.cpu().numpy()

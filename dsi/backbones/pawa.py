@@ -99,7 +99,7 @@ class _Pawa:
     ) -> Any:
         """As in T5; `decoder_input_ids` are all codes so far, and labels are not supported."""
         if options.get("labels") is not None or options.get("past_key_values") is not None:
-            raise ValueError("a model with an adaptor takes whole identifiers, and no labels")
+            raise ValueError("a model with an adaptor takes whole identifiers and no labels")
         asked = options.pop("output_hidden_states", False)
         options["use_cache"] = False
         model: Any = super()
@@ -144,7 +144,7 @@ def add_pawa(model: PreTrainedModel, layers: int, *, seed: int = 0) -> PreTraine
     name = type(model).__name__
     if name not in _CLASSES:
         raise InputError(
-            f"--model.head pawa is made for the decoders of T5 and mT5, and this is a {name}",
+            f"--model.head pawa supports only the decoders of T5 and mT5, not a {name}",
             hint="Use another --model.pretrained, or --model.head linear",
         )
     config: Any = model.config

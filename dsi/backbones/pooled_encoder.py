@@ -108,7 +108,9 @@ class PooledEncoder(nn.Module):
         for layer in self.settings["layers"]:
             if layer["kind"] == "dense":
                 if layer["inputs"] != width:
-                    raise ValueError(f"a layer reads {layer['inputs']} values of {width}")
+                    raise ValueError(
+                        f"a layer expects {layer['inputs']} inputs, but its input has {width}"
+                    )
                 width = int(layer["outputs"])
         return width
 
@@ -190,7 +192,7 @@ class PooledEncoder(nn.Module):
         from transformers.modeling_outputs import BaseModelOutput
 
         if input_ids is None:
-            raise ValueError("this encoder reads tokens (input_ids), and no vectors in their place")
+            raise ValueError("this encoder takes tokens (input_ids), not vectors")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         found = self.vectors(input_ids, attention_mask)
@@ -265,7 +267,10 @@ def attach(model: PreTrainedModel, encoder: PooledEncoder) -> PreTrainedModel:
     """
     network: Any = model
     if encoder.width != network.config.d_model:
-        raise ValueError(f"vectors of {encoder.width} for a width of {network.config.d_model}")
+        raise ValueError(
+            f"the encoder has a width of {encoder.width}, but the network has "
+            f"{network.config.d_model}"
+        )
     network.encoder = encoder
     setattr(model.config, ENCODER, encoder.settings)
     return model
@@ -282,7 +287,7 @@ def check_settings(settings: Any, where: Path) -> None:
         return InputError(f"{ENCODER}: {what:.200}", where=where)
 
     if not isinstance(settings, dict):
-        raise refuse(f"{settings!r:.60} is no encoder")
+        raise refuse(f"{settings!r:.60} is not an encoder")
     config, pooling, layers = (settings.get(key) for key in ("config", "pooling", "layers"))
     if config is None:
         sizes = {"rows": _MOST_ROWS, "width": _MOST_WIDTH}

@@ -72,7 +72,9 @@ def evaluate(
 
     outputs = Outputs(table or [], per_query, report)
     if not index_or_run:
-        raise InputError("INDEX_OR_RUN is missing", hint="Give the folder of an index, or a run")
+        raise InputError(
+            "INDEX_OR_RUN is missing", hint="Give the folder of an index, or a run file"
+        )
     if len(index_or_run) > 1 or outputs.wanted:
         return _evaluate_several(
             index_or_run, dataset, split, baselines, language, flags, outputs, seed
@@ -98,7 +100,7 @@ def _evaluate_several(
     from dsi.evaluation.measures import evaluate_run
 
     if flags.run is not None:
-        raise InputError("--run is for one index", hint="Omit it, or name one index")
+        raise InputError("--run needs a single index", hint="Omit it, or give one index")
     for path in paths:
         if not path.exists():
             raise InputError("no such index or run", where=path)
@@ -139,7 +141,7 @@ def disambiguated(systems: Sequence[Measured]) -> list[Measured]:
     names = Counter(each.name for each in systems)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        raise InputError(f"{twice[0]} appears twice", hint="Name each index and run once")
+        raise InputError(f"{twice[0]} appears twice", hint="Give each index and run once")
     return [
         replace(each, options={}) if times[label_of(each, varied), each.seed] > 1 else each
         for each in systems
@@ -392,7 +394,8 @@ def _report_unknown_documents(
     beyond = sum(known.isdisjoint(each) for each in wanted)
     if named and beyond == len(wanted):
         raise InputError(
-            f"the index has no document that its queries ask for (such as {named[0]!r})",
+            f"the index has none of the documents that its queries are judged for (such as "
+            f"{named[0]!r})",
             where=dataset.path,
             hint="Give the dataset of this index, or the index of this dataset",
         )
@@ -443,8 +446,8 @@ def _read(path: Path, qrels: dict[str, dict[str, int]], split: str) -> Run:
         raise InputError("the run file is empty", where=path)
     if not run.keys() & qrels.keys():
         raise InputError(
-            f"no query of the run is in split {split!r} (the run has {next(iter(run))!r},"
-            f" the split {next(iter(qrels))!r})",
+            f"no query of the run is in split {split!r} (the run has {next(iter(run))!r}, the"
+            f" split has {next(iter(qrels))!r})",
             where=path,
             hint="Give the run of this dataset's queries, or another --split",
         )

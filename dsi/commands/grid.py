@@ -196,9 +196,9 @@ def refuse_unequal_steps(cells: Sequence[Cell]) -> None:
     fewer, more = sorted((default, other), key=lambda cell: cell.steps)
     raise InputError(
         f"{_words(more.varied)} trains {more.steps:,} steps and {_words(fewer.varied)} "
-        f"{fewer.steps:,}: the grid would compare the steps, too",
+        f"trains {fewer.steps:,}, so the grid would also compare numbers of steps",
         where="grid",
-        hint=f"Train all alike with --loop.steps {more.steps}, or state loop.steps in each variant",
+        hint=f"Use --loop.steps {more.steps} for all of them, or set loop.steps in each variant",
     )
 
 
@@ -257,5 +257,5 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
             except ValueError:
                 continue
     if kinds & {int, float, bool} and str not in kinds:
-        raise InputError(f"{value!r} is not a value of this option", where=f"--{name}")
+        raise InputError(f"{value!r} is not a valid value of this option", where=f"--{name}")
     return value

@@ -55,7 +55,9 @@ def mcp(
         run(
             over_http(offered, server),
             server,
-            lambda address: log.info("tools for agents at %s%s. Ctrl-C ends", address, PATH),
+            lambda address: log.info(
+                "tools for agents at %s%s. Press Ctrl-C to stop", address, PATH
+            ),
         )
     return TableReport(data={"index": str(index), "version": live.current.version})
 
@@ -65,6 +67,6 @@ def _refuse_unused(server: ServerOptions) -> None:
     for name in ("host", "port", "token_file", "hosts", "access_log"):
         if getattr(server, name) != getattr(_OPTIONS, name):
             raise InputError(
-                f"--{name} means nothing over standard streams",
-                hint="Give --transport http, or leave it out",
+                f"--{name} has no effect over standard streams",
+                hint="Use --transport http, or omit it",
             )

@@ -27,7 +27,7 @@ def refuse_other_page(report: Path | None) -> None:
         raise InputError(
             "the report is an HTML page",
             where=f"--report {report}",
-            hint="End its name in .html",
+            hint="Use a file name that ends in .html",
         )
 
 

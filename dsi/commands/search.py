@@ -77,22 +77,22 @@ def search(
         raise InputError(
             f"{flags.beams} beams cannot find {k} documents",
             where="--beams",
-            hint=f"Give at least {k}, or a smaller --k",
+            hint=f"Use at least {k} beams, or a smaller --k",
         )
     if queries is not None and query:
         raise InputError(
-            "queries both on the command line and in a file",
+            "queries are given both on the command line and in a file",
             where=f"--queries {queries}",
-            hint="Give one of the two",
+            hint="Omit one of the two",
         )
     if flags.run is not None and reorder:
         raise InputError(
-            "--reorder changes the order that is shown, and --run is in the order of scores",
+            "--reorder changes the order of the output, but a run is in the order of scores",
             hint="Omit one of them",
         )
     if flags.run is not None and (text or explain):
         raise InputError(
-            f"--{'text' if text else 'explain'} adds to what is shown, and --run shows nothing",
+            f"--{'text' if text else 'explain'} adds to the output, but --run prints no results",
             hint="Omit one of them",
         )
     shown = {"text": text, "explain": explain, "reorder": reorder}
@@ -118,11 +118,13 @@ def search(
 
     processes = Processes()
     if explain and processes.count > 1 and deepspeed is not None:
-        raise InputError("--explain needs the whole model", hint="Omit --deepspeed")
+        raise InputError("--explain needs the whole model in one process", hint="Omit --deepspeed")
     if zero is not None and flags.rescore:
-        raise InputError("--rescore needs the whole model", hint="Omit --deepspeed")
+        raise InputError("--rescore needs the whole model in one process", hint="Omit --deepspeed")
     if processes.count > 1 and asked is None:
-        raise InputError("several processes cannot share a prompt", hint="Give --queries FILE")
+        raise InputError(
+            "several processes cannot read queries interactively", hint="Give --queries FILE"
+        )
     opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
@@ -254,7 +256,9 @@ class Answers:
                 parts_table(parts).show(console)
                 console.print()
         if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
-            console.print("Each word was a query of its own; quotes keep words together.")
+            console.print(
+                "Each word was searched as a separate query. Use quotes to keep words together."
+            )
 
 
 def hits_table(
@@ -337,7 +341,7 @@ def _from_file(
     )
     found = list(read_queries(path, options))
     if not found:
-        raise InputError("no query in it", where=path)
+        raise InputError("the file contains no query", where=path)
     seen = set()
     for query in found:
         if query.query_id in seen:
@@ -358,7 +362,7 @@ def _numbered(texts: Sequence[str], where: str) -> list[Query]:
         except UnicodeEncodeError:
             raise InputError(f"query {number} is not valid UTF-8", where=where) from None
         if not text.strip():
-            raise InputError(f"query {number} is empty", where=where, hint="Type some words")
+            raise InputError(f"query {number} is empty", where=where, hint="Give at least one word")
     return [Query(str(number), text) for number, text in enumerate(texts, 1)]
 
 
@@ -370,7 +374,7 @@ def _lines() -> list[str]:
         raise InputError("not valid UTF-8", where="standard input") from None
     if not found:
         raise InputError(
-            "no query", where="standard input", hint="Give one after INDEX, or one a line"
+            "no query", where="standard input", hint="Give one after INDEX, or one per line"
         )
     return found
 
@@ -388,7 +392,9 @@ def _interactive_search(
     """Answers queries typed at a terminal until end of file or an interrupt."""
     terminal = standard_console()
     terminal.print(
-        f"{len(index):,} documents. Type a query; Ctrl-D ends.", markup=False, highlight=False
+        f"{len(index):,} documents. Type a query, or press Ctrl-D to quit.",
+        markup=False,
+        highlight=False,
     )
     asked = 0
     with suppress(KeyboardInterrupt):

@@ -46,9 +46,7 @@ class SearchArguments(Options):
     def conflicts(self) -> None:
         """Refuses a run that is a folder."""
         if self.run is not None and self.run.is_dir():
-            raise InputError(
-                "this is a folder", where=f"--run {self.run}", hint="Name a file in it"
-            )
+            raise InputError("this is a folder", where=f"--run {self.run}", hint="Give a file")
 
     def options(self) -> SearchOptions:
         """Returns the search options, and reads their files.

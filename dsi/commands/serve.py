@@ -43,7 +43,7 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
     def announce(address: str) -> None:
         searcher = live.current
         log.info(
-            "%s documents of version %s at %s. Ctrl-C ends",
+            "%s documents of version %s at %s. Press Ctrl-C to stop",
             f"{len(searcher):,}",
             searcher.version,
             address,

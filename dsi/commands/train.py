@@ -134,7 +134,7 @@ def _prepared_dataset(
     there = (given / "dataset.json").is_file()
     if there and passages != PassageOptions():
         raise InputError(
-            "--passages has no effect for a dataset, which is prepared already", where=given
+            "--passages has no effect for a dataset, which has already been prepared", where=given
         )
     options_given = source != SourceOptions() or passages != PassageOptions()
     if dry_run and not there and not given.exists() and not options_given:
@@ -142,7 +142,7 @@ def _prepared_dataset(
         return
     if not there and os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(
-            "several processes train on a dataset only",
+            "training in several processes needs a dataset",
             where=given,
             hint=f"Create one first: {command_line('prepare', given, '--out', 'DATASET')}",
         )

@@ -48,7 +48,7 @@ class EvaluationQueries:
         ]
         if not pairs:
             raise InputError(
-                "no test query asks for a document of this corpus",
+                "no test query is judged for a document of this corpus",
                 where=corpus.path,
                 hint="Use larger increments, or a dataset with more test queries",
             )

@@ -124,7 +124,7 @@ def _refuse_losses(out: Path) -> None:
     for inside in sorted(out.glob("d*/*")):
         if _is_part(inside.parent.name) and inside.name not in TABLES:
             raise InputError(
-                "another split of a dataset is here, and this in it would be lost",
+                "this folder has another split of a dataset, and these results in it would be lost",
                 where=inside,
                 hint="Choose another --out, or remove it",
             )

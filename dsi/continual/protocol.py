@@ -61,15 +61,13 @@ class ContinualOptions(ComparisonOptions):
     def conflicts(self) -> None:
         """Refuses strategies that do not exist, or are named twice."""
         if not self.strategies:
-            raise InputError("--strategies names none")
+            raise InputError("--strategies is empty")
         for name in self.strategies:
             with_changes(self.update, name)
         if len(set(self.strategies)) < len(self.strategies):
-            raise InputError("--strategies names one twice")
+            raise InputError("--strategies contains the same strategy twice")
         if self.update.strategy != UpdateOptions().strategy:
-            raise InputError(
-                "--update.strategy has no effect here", hint="Name it among --strategies"
-            )
+            raise InputError("--update.strategy has no effect here", hint="Use --strategies")
 
 
 def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str, Any]:
@@ -141,9 +139,9 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
         write_json(file, wanted)
     elif with_current_names(read_json(file)) != wanted:
         raise InputError(
-            "results of another split or other options are here",
+            "this folder has results of another split or of other options",
             where=out,
-            hint="Choose another --out; strategies and seeds may be added to the same one",
+            hint="Choose another --out; only strategies and seeds can be added to existing results",
         )
 
 

@@ -107,7 +107,7 @@ def gather_examples(
         raise InputError(
             "nothing to train on: no task with a proportion above 0 has examples",
             where=dataset.path,
-            hint="Give --mix.pseudo or --mix.indexing a share",
+            hint="Set --mix.pseudo or --mix.indexing above 0",
         )
     return found
 

@@ -44,13 +44,13 @@ class MixOptions(Options, group="mix"):
         """Refuses shares that are all 0."""
         if self.ratio is not None and not (self.pseudo or self.labelled):
             raise InputError(
-                f"--mix.ratio {self.ratio} of --mix.pseudo 0 and --mix.labelled 0 is nothing",
-                hint="Give queries a share, or --mix.indexing 1 in place of the ratio",
+                f"--mix.ratio {self.ratio} has no effect if --mix.pseudo and --mix.labelled are 0",
+                hint="Set one of them above 0, or use --mix.indexing 1 instead of the ratio",
             )
         if not (self.indexing or self.pseudo or self.labelled):
             raise InputError(
                 "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
-                hint="Give one of them a share",
+                hint="Set at least one of them above 0",
             )
 
     @property

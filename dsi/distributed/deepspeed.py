@@ -46,7 +46,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
     for key, option in ours.items():
         if config.get(key, "auto") != "auto":
             raise InputError(
-                f"{key} is set by {option}", where=file, hint='Omit it, or give "auto"'
+                f"{key} is set by the option {option}", where=file, hint='Omit it, or give "auto"'
             )
     for part in ("offload_optimizer", "offload_param"):
         device = zero.get(part, {}).get("device", "none")

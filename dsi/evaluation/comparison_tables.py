@@ -226,7 +226,7 @@ def refuse_other_formats(files: Sequence[Path]) -> None:
             raise InputError(
                 "cannot tell the format of this table",
                 where=f"--table {file}",
-                hint=f"End its name in one of {', '.join(FORMATS)}",
+                hint=f"Use a file name that ends in one of: {', '.join(FORMATS)}",
             )
 
 

@@ -28,7 +28,7 @@ def refuse_other_format(file: Path | None) -> None:
         raise InputError(
             "cannot tell the format of this file",
             where=f"--per_query {file}",
-            hint=f"End its name in one of {', '.join(SUFFIXES)}",
+            hint=f"Use a file name that ends in one of: {', '.join(SUFFIXES)}",
         )
 
 

@@ -79,20 +79,19 @@ def export_index(
     index = Index.open(path, "cpu")
     if index.lexical is not None and not network_only:
         raise InputError(
-            "this index ranks with a lexical layer, which other engines do not have",
+            "this index ranks with a lexical layer, which other engines do not support",
             where=path,
             hint="Train with --lexical.enabled false, or export the network alone with "
-            "--network_only; its ranking is another one",
+            "--network_only, which ranks differently",
         )
     identifiers, doc_ids = sorted_identifiers(index.table)
     same = bool((identifiers[1:] == identifiers[:-1]).all(1).any())
     if same or not index.table.one_each:
         raise InputError(
-            "documents share identifiers or have several, and an engine's table has one of its own "
-            "for each",
+            "documents share identifiers or have several, but an export needs exactly one "
+            "identifier for each",
             where=path,
-            hint="Use a kind that gives each document an identifier of its own "
-            "(--collisions extend)",
+            hint="Use identifiers that are unique to each document (--collisions extend)",
         )
     with replacing_named_folder(out, _is_ours) as fresh:
         FORMATS[format](Exporting(index, fresh, identifiers, doc_ids))

@@ -55,7 +55,7 @@ class Exported:
         settings = read_json(folder / SETTINGS)
         if not isinstance(settings, dict) or settings.get("format") not in ("hf", "vllm-gr"):
             raise InputError(
-                "no export for generate",
+                "this folder is not an export for generate",
                 where=folder,
                 hint="Write one with dsi export INDEX OUT --format hf",
             )

@@ -150,8 +150,8 @@ def _refuse_others(model: Any, text: Any) -> None:
         )
     if edited_layer(model) is not None:
         raise InputError(
-            "the format hf: edits that act at one position of an identifier (--strategy edit) are "
-            "nothing that an engine knows",
+            "the format hf: no engine supports edits that act at one position of an identifier "
+            "(--strategy edit)",
             hint="Export as static, or update with another --strategy",
         )
     state_map = map_of(model)
@@ -168,7 +168,8 @@ def _refuse_others(model: Any, text: Any) -> None:
         )
     if not is_prompted(model) and model.config.model_type not in _SHARED:
         raise InputError(
-            f"the format hf: a {model.config.model_type} has no table that words and codes share",
+            f"the format hf: a {model.config.model_type} has no embedding that tokens and codes "
+            "can share",
             hint="Export as static, or train from a language model or one of: "
             + ", ".join(_SHARED),
         )
@@ -183,7 +184,7 @@ def _with_codes(tokenizer: Any, tokens: list[str], words: int) -> Any:
     ids = longer.convert_tokens_to_ids(tokens)
     if ids != list(range(words, words + len(tokens))):
         raise InputError(
-            "the format hf: the tokenizer has tokens of these names already, or gaps in its ids",
+            "the format hf: the tokenizer already has tokens with these names, or gaps in its ids",
             hint="Export as static",
         )
     longer.eos_token = _END

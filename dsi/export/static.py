@@ -37,15 +37,15 @@ def static(exporting: Exporting) -> None:
     identifiers = exporting.identifiers
     if (identifiers < 0).any():
         raise InputError(
-            f"identifiers of the kind {exporting.index.table.kind!r} have several lengths, and the "
-            "format static takes one",
-            hint="Export as hf, or take identifiers of one length: rq, pq, atomic, or semantic "
-            "where all have the same",
+            f"identifiers of the kind {exporting.index.table.kind!r} have different lengths, but "
+            "the format static requires a single length",
+            hint="Export as hf, or use identifiers of one length: rq, pq, atomic, or semantic if "
+            "all have the same length",
         )
     codes = exporting.index.table.alphabet_size - FIRST_CODE
     if (identifiers < FIRST_CODE).any():  # END is no code of a level
         raise InputError(
-            f"identifiers of the kind {exporting.index.table.kind!r} end in a code of their own",
+            f"identifiers of the kind {exporting.index.table.kind!r} end in a separate END code",
             hint="Export as hf",
         )
     exporting.write_table(

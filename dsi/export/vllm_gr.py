@@ -72,8 +72,8 @@ def vllm_gr(exporting: Exporting) -> None:
         )
     if index.manifest.score != "constrained":
         raise InputError(
-            "the format vllm-gr: the scores of this index run over all codes, and those of the "
-            "engine over the codes that may follow",
+            "the format vllm-gr: this index normalizes scores over all codes, but the engine "
+            "normalizes over the codes that may follow",
             hint="Train with --loop.score constrained, or export as hf",
         )
     write_checkpoint(exporting, "vllm-gr")

@@ -148,16 +148,21 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     if not (folder / _ABOUT).is_file():
         raise InputError(
-            "no generative memory here",
+            "this folder is not a generative memory",
             where=folder,
             hint="Train one with: dsi queries DATASET --train_generator",
         )
     about = read_json(folder / _ABOUT)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError("a generative memory of another format", where=folder / _ABOUT)
+        raise InputError(
+            "this version of dsi-toolkit cannot read the format of this generative memory",
+            where=folder / _ABOUT,
+        )
     told = about.get("dataset")
     if not (isinstance(told, dict) and isinstance(told.get("content_hash"), str)):
-        raise InputError("it does not say what it was trained on", where=folder / _ABOUT)
+        raise InputError(
+            "the training data of the generative memory is not recorded", where=folder / _ABOUT
+        )
     return about
 
 
@@ -170,7 +175,9 @@ def _stored_options(of: Path, **changes: Any) -> MemoryOptions:
     try:
         return MemoryOptions(**{**describe(of)["options"], **changes})
     except (KeyError, TypeError) as error:
-        raise InputError(f"no options of a memory ({error})", where=of / _ABOUT) from None
+        raise InputError(
+            f"the options of the generative memory are not valid ({error})", where=of / _ABOUT
+        ) from None
 
 
 def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
@@ -194,8 +201,8 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
-            f"{len(pairs)} labeled training pairs, and a generative memory learns from"
-            f" {FEWEST_PAIRS} or more",
+            f"{len(pairs)} labeled training pairs are too few: a generative memory needs at"
+            f" least {FEWEST_PAIRS}",
             where=dataset.path,
             hint="Use the generator 'extractive', which needs none, or --memory.folder",
         )

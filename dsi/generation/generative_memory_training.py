@@ -208,7 +208,7 @@ def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
         )
     except RuntimeError as error:
         raise InputError(
-            f"no vocabulary for the generative memory ({str(error).splitlines()[0]})",
+            f"cannot learn a vocabulary for the generative memory ({str(error).splitlines()[0]})",
             hint="Lower --memory.vocabulary",
         ) from None
     trained = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())

@@ -78,7 +78,7 @@ def check_stored(folder: Path) -> None:
 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise InputError("no weights here (*.safetensors)", where=folder, hint=COPY)
+        raise InputError("no weights in this folder (*.safetensors)", where=folder, hint=COPY)
     for file in folder.iterdir():
         if file not in weights and file.stat().st_size > MOST_TOKENIZER:
             raise InputError(f"more than {MOST_TOKENIZER:,} bytes", where=file, hint=COPY)
@@ -97,7 +97,7 @@ def check_stored(folder: Path) -> None:
     # Position tables are computed, not stored.
     if asked > 2 * stored + _MOST_COMPUTED:
         raise InputError(
-            f"it names a network of {asked:,} weights, and {stored:,} are here",
+            f"the configuration implies {asked:,} weights, but {stored:,} are stored",
             where=folder / "config.json",
             hint=COPY,
         )
@@ -111,7 +111,7 @@ def _check_depth(config: Any, tensors: int, where: Path) -> None:
         if isinstance(value, dict):
             _check_depth(value, tensors, where)
         elif "layers" in key and isinstance(value, (int, float)) and not value <= max(tensors, 8):
-            raise InputError(f"{key} is {value}, and there are {tensors} tensors", where=where)
+            raise InputError(f"{key} is {value}, but there are {tensors} tensors", where=where)
 
 
 def weights_hash(name: str | os.PathLike[str]) -> str:

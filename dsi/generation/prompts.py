@@ -79,7 +79,7 @@ def fitted(
             room = max(0, room - (len(found) - most))
     least = len(encode(prompt.without(*_CUT).text))
     raise InputError(
-        f"the prompt has {least} tokens without the document, and {most} are read",
+        f"the prompt has {least} tokens without the document, but at most {most} are read",
         hint="Shorten --seq2seq.prompt, or raise --seq2seq.document_length",
     )
 

@@ -112,8 +112,8 @@ class Sampler:
             self._frame = ChatFrame.of(self.tokenizer, system)
         except ValueError as error:
             raise InputError(
-                f"--seq2seq.chat: the chat template takes no such messages ({error!s:.200})",
-                hint="Leave --seq2seq.system out" if system else "Leave --seq2seq.chat out",
+                f"--seq2seq.chat: the chat template rejects these messages ({error!s:.200})",
+                hint="Omit --seq2seq.system" if system else "Omit --seq2seq.chat",
             ) from None
 
     def sample(

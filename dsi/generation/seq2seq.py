@@ -53,15 +53,15 @@ class Seq2SeqOptions(SamplingOptions, group="seq2seq"):
                 hint="Use {title}, {text} and {language}",
             )
         if "{text}" not in self.prompt:
-            raise InputError("--seq2seq.prompt says nothing of the document's {text}")
+            raise InputError("--seq2seq.prompt does not contain {text}, the text of the document")
         if ("{language}" in self.prompt) != bool(self.prompt_languages):
             raise InputError(
-                f"--seq2seq.languages {self.languages!r} and the prompt {self.prompt!r} do not fit",
-                hint="Give languages, and a prompt with {language}, or neither",
+                f"--seq2seq.languages {self.languages!r} does not match the prompt {self.prompt!r}",
+                hint="Give both languages and a prompt with {language}, or neither",
             )
         if len(self.prompt_languages) > self.per_doc:
             raise InputError(
-                f"{len(self.prompt_languages)} languages for {self.per_doc} queries a document",
+                f"{len(self.prompt_languages)} languages for {self.per_doc} queries per document",
                 hint="Raise --per-doc",
             )
 

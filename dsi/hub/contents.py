@@ -98,7 +98,7 @@ def contents_of(folder: Path, *, corpus: bool = True) -> Contents:
     if (folder / "dataset.json").is_file():
         if not corpus:
             raise InputError(
-                "a dataset without texts has no content",
+                "a dataset consists of texts, so it cannot be pushed without them",
                 where="--without_corpus",
                 hint="Push the index that was trained on it",
             )

@@ -83,7 +83,9 @@ def pull(repository: Repository, out: Path) -> Pulled:
         )
     commit = str(info.sha)
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
-        raise InputError(f"the hub names no commit: {commit!r:.60}", where=f"hf://{repository}")
+        raise InputError(
+            f"the hub did not return a commit: {commit!r:.60}", where=f"hf://{repository}"
+        )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
     wanted = _wanted(repository, list(sizes))
     staged = _staged(out, commit)
@@ -122,7 +124,10 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
         raise InputError(f"more than {version_files.MOST_FILES:,} files", where=where)
     for name in names:
         if any(part in ("", ".", "..") for part in name.split("/")) or _ODD.search(name):
-            raise InputError(f"the repository has a file of the name {name!r:.100}", where=where)
+            raise InputError(
+                f"the repository has a file with the name {name!r:.100}, which is not allowed",
+                where=where,
+            )
     needed, ours = ("live", _PARTS_OF_INDEX)
     if repository.dataset:
         needed, ours = ("dataset.json", _PARTS_OF_DATASET)
@@ -130,7 +135,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
         what = "dataset of dsi-toolkit" if repository.dataset else "index"
         other = "" if repository.dataset else ", or datasets/user/name for a dataset"
         raise InputError(
-            f"the repository holds no {what} (it has no file {needed!r})",
+            f"the repository contains no {what} (it has no file {needed!r})",
             where=where,
             hint=f"Choose one that was created by dsi push{other}",
         )
@@ -140,7 +145,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
 def _refuse_existing(out: Path) -> None:
     """Raises InputError if there is something at the target already, other than an empty folder."""
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the folder exists already", where=out, hint="Name a new folder")
+        raise InputError("the folder exists already", where=out, hint="Choose a new folder")
 
 
 def _staged(out: Path, commit: str) -> Path:
@@ -204,7 +209,10 @@ def local_copy(address: str | os.PathLike[str]) -> Path:
         commit = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ""
         if "cannot be reached" not in str(error) or not (cache / commit / "live").is_file():
             raise
-        note(f"the hub cannot be reached; hf://{repository} is the copy of commit {commit[:12]}")
+        note(
+            f"the hub cannot be reached; using the local copy of hf://{repository}, "
+            f"commit {commit[:12]}"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):  # processes that open the index at the same time share the copy
         if not (cache / commit).is_dir():

@@ -44,7 +44,7 @@ def plan_push(folder: Path, repository: Repository, *, corpus: bool = True) -> P
     is_dataset = contents.manifest is None
     if repository.dataset and not is_dataset:
         raise InputError(
-            "this is an index, and the repository one of datasets",
+            "this is an index, but the repository is a dataset repository",
             where=folder,
             hint=f"Give {repository.name}",
         )

@@ -64,7 +64,7 @@ class StoredCorpus:
         folder = version / FOLDER
         if not folder.is_dir():
             raise InputError(
-                "this version was written without a memory of its documents, which updating needs",
+                "this version was written without its corpus, which an update needs",
                 where=version,
                 hint="Give the dataset that the index was trained on: --old DATASET",
             )

@@ -52,7 +52,9 @@ class StoredDocuments:
         places = index.find(ids, doc_ids)
         if len(places) and places.min() < 0:
             missing = doc_ids[int(np.flatnonzero(places < 0)[0])]
-            raise InputError(f"no text of document {missing!r}", where=self._folder, hint=COPY)
+            raise InputError(
+                f"the text of document {missing!r} is missing", where=self._folder, hint=COPY
+            )
         numbers = np.searchsorted(starts, places, side="right") - 1
         return [
             _document(batches[number], int(place - starts[number]))

@@ -65,7 +65,7 @@ def _walk(
     folder: Path, prefix: str, depth: int, skip: frozenset[str], seen: list[int]
 ) -> Iterator[tuple[str, int]]:
     if depth > MOST_DEPTH:
-        raise InputError(f"folders in folders, {depth} deep", where=folder, hint=COPY)
+        raise InputError(f"folders are nested {depth} deep", where=folder, hint=COPY)
     with os.scandir(folder) as entries:
         for entry in entries:
             seen[0] += 1
@@ -107,9 +107,9 @@ def _refuse(path: Path, mode: int) -> None:
     }
     what = next((name for is_one, name in kinds.items() if is_one(mode)), "a device")
     raise InputError(
-        f"{what} is not allowed here: an index is made of plain files and folders of its own",
+        f"{what} is not allowed here: an index consists of regular files and folders",
         where=path,
-        hint="Copy what it leads to in its place (cp -rL), or copy the index again"
+        hint="Replace it by what it points to (cp -rL), or copy the index again"
         if what == "a link"
         else COPY,
     )
@@ -159,7 +159,7 @@ def read_manifest(path: Path) -> Any:
     try:
         text = read_text(path, MOST_MANIFEST)
         if text.count("[") + text.count("{") > MOST_CONTAINERS:
-            raise InputError("too many lists and objects for a manifest", where=path, hint=COPY)
+            raise InputError("the manifest has too many lists and objects", where=path, hint=COPY)
         return json.loads(text)
     except InputError:
         raise
@@ -209,7 +209,9 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         most = _most_bytes(name)
         if size > most:
             raise InputError(
-                f"{size:,} bytes, where {most:,} are the most", where=folder / name, hint=COPY
+                f"the file has {size:,} bytes; at most {most:,} are allowed",
+                where=folder / name,
+                hint=COPY,
             )
     if files is None:
         return
@@ -224,7 +226,7 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         if name in files or name == _MANIFEST or hidden or (top == _NOT_COMPARED and rest):
             continue
         raise InputError(
-            "this file was not here when the version was written",
+            "this file did not exist when the version was written",
             where=folder / name,
             hint="Move it elsewhere: a version never changes",
         )
@@ -262,7 +264,7 @@ def check_content(
             continue
         if checksum(folder / name) != entry[CHECKSUM]:
             raise InputError(
-                "the content is not what was written (its checksum differs)",
+                "the content has changed since it was written (its checksum differs)",
                 where=folder / name,
                 hint=COPY,
             )

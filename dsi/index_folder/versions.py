@@ -147,18 +147,21 @@ class Manifest:
             raise InputError("not the manifest of an index", where=file)
         if number > FORMAT:
             raise InputError(
-                f"format {number}, and this version of dsi-toolkit reads up to {FORMAT}",
+                f"the format is {number}, but this version of dsi-toolkit reads formats up to "
+                f"{FORMAT}",
                 where=file,
                 hint="Install a newer dsi-toolkit",
             )
         wanted = {entry.name for entry in dataclasses.fields(cls)}
         missing = sorted(wanted.difference(content, ["files"]))
         if missing:
-            raise InputError(f"the manifest lacks {', '.join(missing)}", where=file)
+            raise InputError(f"the manifest does not contain {', '.join(missing)}", where=file)
         for name, makes_sense in _SENSE.items():
             if not makes_sense(content.get(name)):
                 value = f"{content.get(name)!r:.60}"
-                raise InputError(f"the manifest has {name} {value}", where=file, hint=_COPY)
+                raise InputError(
+                    f"the manifest has an invalid {name}: {value}", where=file, hint=_COPY
+                )
         version_files.check_tree(folder, content.get("files"))
         return cls(**{name: content[name] for name in wanted if name in content})
 
@@ -224,15 +227,15 @@ def live(index: str | os.PathLike[str]) -> str:
     index = Path(index)
     pointer = index / "live"
     if not index.is_dir():
-        raise InputError("no such index folder", where=index, hint="dsi train makes one")
+        raise InputError("no such index folder", where=index, hint="Create an index with dsi train")
     version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
     try:
         name = version_files.read_text(pointer, _MOST_POINTER).strip()
     except FileNotFoundError:
         raise InputError(
-            "not an index, or one whose first version is not finished (there is no file 'live')",
+            "not an index, or its first version is not finished (the file 'live' is missing)",
             where=index,
-            hint="dsi train makes one, and finishes it when run again",
+            hint="Create one with dsi train, or run dsi train again to finish it",
         ) from None
     wrong = None
     if not _NAME.fullmatch(name):
@@ -503,9 +506,9 @@ def _parent(index: str | os.PathLike[str]) -> str:
     parent = Manifest.load(folder(index, current)).parent
     if parent is None:
         raise InputError(
-            f"version {current} is live and has no version before it",
+            f"version {current} is live, and there is no version before it",
             where=index,
-            hint=f"Give one with --to; there are: {', '.join(names(index))}",
+            hint=f"Give one with --to; available: {', '.join(names(index))}",
         )
     return parent
 
@@ -514,5 +517,5 @@ def _interrupted(intent: Path, live: str) -> str | None:
     """Returns the live version if a rollback to it was killed before reporting it."""
     if not intent.is_file() or read_json(intent) != {"to": live}:
         return None
-    note(f"finished the rollback to version {live} that was interrupted here")
+    note(f"finished an interrupted rollback to version {live}")
     return live

@@ -95,7 +95,7 @@ def plan_training(
         raise InputError(
             "nothing to train on: no task with a proportion above 0 has examples",
             where=dataset,
-            hint="Give --mix.pseudo or --mix.indexing a share",
+            hint="Set --mix.pseudo or --mix.indexing above 0",
         )
     loop = options.loop
     if options.lexical.enabled:

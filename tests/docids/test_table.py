@@ -181,7 +181,7 @@ def test_a_damaged_table_is_refused(tmp_path):
         DocidTable.open(folder)
     header = json.loads((folder / "table.json").read_text())
     (folder / "table.json").write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(InputError, match="format 99"):
+    with pytest.raises(InputError, match="format is 99"):
         DocidTable.open(folder)
     (folder / "table.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):

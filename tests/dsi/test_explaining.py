@@ -199,5 +199,5 @@ def test_the_command_shows_texts_and_parts(folders, capsys, monkeypatch):
 def test_a_run_has_no_room_for_texts_and_parts(folders, tmp_path, capsys, switch):
     words = ["search", str(folders["atomic"]), "ink", "--run", str(tmp_path / "run"), switch]
     assert cli.main(words) == 2
-    assert f"{switch} adds to what is shown, and --run shows nothing" in capsys.readouterr().err
+    assert f"{switch} adds to the output, but --run prints no results" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -150,7 +150,7 @@ def test_weights_that_are_cut_short_are_found(folder, kept):
     file = next((folder / "model").glob("*.safetensors"))
     check_weights(folder / "model" / "model.safetensors")
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(InputError, match=r"safetensors: damaged or cut short"):
+    with pytest.raises(InputError, match=r"safetensors: damaged or truncated"):
         Index.open(folder.parent.parent)
 
 
@@ -339,7 +339,10 @@ def test_a_bad_file_of_queries_is_told_in_one_line(saved, tmp_path, capsys, cont
         (["a", "--k", "5", "--beams", "4"], "--beams: 4 beams cannot find 5 documents"),
         (["a", "--device", "gpu"], "cannot use the device 'gpu'"),
         (["--queries", "nowhere.tsv"], "nowhere.tsv: no such file"),
-        (["a", "--queries", "nowhere.tsv"], "queries both on the command line and in a file"),
+        (
+            ["a", "--queries", "nowhere.tsv"],
+            "queries are given both on the command line and in a file",
+        ),
     ],
 )
 def test_bad_words_are_told_in_one_line(saved, capsys, words, part):

@@ -246,7 +246,9 @@ def test_an_unknown_size_is_refused():
 def test_a_language_model_that_is_not_known_is_refused(tmp_path):
     config = BloomConfig(vocab_size=WORDS, hidden_size=16, n_layer=1, n_head=2)
     BloomForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"bloom, no encoder-decoder.*gpt2, llama"):
+    with pytest.raises(
+        InputError, match=r"bloom, which is neither an encoder-decoder.*gpt2, llama"
+    ):
         from_pretrained(str(tmp_path), alphabet_size=ALPHABET)
 
 

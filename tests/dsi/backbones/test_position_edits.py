@@ -191,6 +191,6 @@ def test_a_decoder_of_another_kind_is_refused():
     bart = BartForConditionalGeneration(
         BartConfig(**shape, **heads, encoder_ffn_dim=8, decoder_ffn_dim=8)
     )
-    with pytest.raises(InputError, match="edit knows the decoders of T5"):
+    with pytest.raises(InputError, match="edit supports the decoders of the T5 family"):
         place_of(set_docid_alphabet(bart, 30, ALPHABET))
     assert edited_layer(bart) is None

@@ -172,7 +172,7 @@ def test_documents_that_the_index_never_had_are_told(folder, index, capsys):
         )
         write_dataset(folder / name, source)
     assert cli.main(["evaluate", index, str(folder / "other"), "--baselines", "none"]) == 2
-    assert "the index has no document that its queries ask for (such as 'x1')" in (
+    assert "the index has none of the documents that its queries are judged for (such as 'x1')" in (
         capsys.readouterr().err
     )
     assert cli.main(["evaluate", index, str(folder / "half"), "--baselines", "none"]) == 0

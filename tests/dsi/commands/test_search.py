@@ -235,7 +235,7 @@ def test_processes_share_queries_of_a_lexical_layer_out(with_words):
 @pytest.mark.parametrize("weight", [math.nan, math.inf])
 def test_lexical_scores_that_are_no_numbers_are_told(with_words, weight):
     with_words.lexical = Words(weight)
-    with pytest.raises(InputError, match="lexical layer gives scores that are not numbers"):
+    with pytest.raises(InputError, match="lexical layer returns scores that are not numbers"):
         with_words.search(["zebra"])
 
 
@@ -263,7 +263,7 @@ def test_a_query_without_a_known_word_is_told(path, tmp_path, capsys):
 def test_a_folder_for_a_run_is_refused_before_the_search(path, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Index, "open", None)
     assert cli.main(["search", str(path), "zebra", "--run", str(tmp_path)]) == 2
-    assert f"--run {tmp_path}: this is a folder. Name a file" in capsys.readouterr().err
+    assert f"--run {tmp_path}: this is a folder. Give a file" in capsys.readouterr().err
 
 
 def test_more_documents_than_there_are_give_all_of_them(index):

@@ -193,14 +193,14 @@ def test_the_report_needs_no_other_file_and_says_the_conclusion_first(grid):
         (["--docids", "atomic,atomic"], "the same training"),
         (["--seeds", "1,1"], "seeds must differ"),
         (["--sam", "yes,no"], "'yes' is not true or false"),
-        (["--sam", "false,true"], "sam.rho 0.05 trains 160 steps and sam.rho 0.0 0"),
-        (["--lexical.enabled", "true,false"], "would compare the steps, too. Train all alike with"),
+        (["--sam", "false,true"], "sam.rho 0.05 trains 160 steps and sam.rho 0.0 trains 0"),
+        (["--lexical.enabled", "true,false"], "would also compare numbers of steps. Use"),
         (
             ["--variants", '{"a": {"sam.rho": 0.05}, "b": {"loop.steps": 5}}'],
-            "state loop.steps in each variant",
+            "set loop.steps in each variant",
         ),
         (["--table", "t.docx"], "cannot tell the format"),
-        (["--loop.steps", "1,many"], "'many' is not a value"),
+        (["--loop.steps", "1,many"], "'many' is not a valid value"),
     ],
 )
 def test_a_grid_that_means_nothing_is_refused_before_the_first_training(

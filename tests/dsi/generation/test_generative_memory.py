@@ -136,7 +136,7 @@ def test_too_few_pairs_name_the_way_out(tmp_path):
 
 
 def test_a_folder_without_a_memory_is_told(tmp_path):
-    with pytest.raises(InputError, match="no generative memory here"):
+    with pytest.raises(InputError, match="this folder is not a generative memory"):
         GenerativeMemory.open(tmp_path)
 
 

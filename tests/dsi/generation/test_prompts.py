@@ -72,7 +72,7 @@ def test_the_title_is_cut_where_the_text_is_not_enough():
 
 def test_an_instruction_that_is_too_long_by_itself_is_refused():
     prompt = Prompt("a b c {text} d e", {"title": "", "text": "one"})
-    with pytest.raises(InputError, match="5 tokens without the document, and 4 are read"):
+    with pytest.raises(InputError, match="5 tokens without the document, but at most 4 are read"):
         read(prompt, 4)
 
 

@@ -386,7 +386,7 @@ def test_one_flipped_bit_is_found_when_the_index_is_opened_and_verified(
     for words in (["search", str(index), "zebra"], ["info", str(index), "--verify"]):
         code, said = run(words, capsys)
         assert code == 2
-        assert f"{file}: the content is not what was written" in said
+        assert f"{file}: the content has changed since it was written" in said
 
 
 def test_an_index_from_before_checksums_opens(pristine, tmp_path, capsys):

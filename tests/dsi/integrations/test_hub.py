@@ -306,7 +306,7 @@ def test_what_goes_wrong_is_one_line(hub, index, tmp_path):
         pull(PLACE, index)
     with pytest.raises(InputError, match="no such index"):
         push(tmp_path / "none", PLACE)
-    with pytest.raises(InputError, match="repository one of datasets"):
+    with pytest.raises(InputError, match="repository is a dataset repository"):
         push(index, Repository("somebody/household", dataset=True))
     assert not (tmp_path / "copy").exists()
 

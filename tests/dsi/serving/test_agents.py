@@ -118,4 +118,4 @@ def test_long_texts_are_shortened_in_a_search_and_whole_in_a_document():
 )  # fmt: skip
 def test_options_of_a_network_are_refused_over_standard_streams(trained, words, capsys):
     assert cli.main(["mcp", str(trained), *words]) == 2
-    assert f"{words[0]} means nothing over standard streams" in capsys.readouterr().err
+    assert f"{words[0]} has no effect over standard streams" in capsys.readouterr().err

@@ -303,7 +303,7 @@ def test_a_missing_index_and_a_newer_one_are_refused(index, corpora, tmp_path):
     assert not (tmp_path / "nowhere").exists()
     manifest = dataclasses.replace(versions.Manifest.load(live(index)), format=99)
     manifest.save(live(index))
-    with pytest.raises(InputError, match="format 99"):
+    with pytest.raises(InputError, match="format is 99"):
         update_index(index, corpora["new"], QUICK)
 
 
