@@ -4,7 +4,7 @@
     python benchmarks/continual.py --dataset squad-dev=BEIR --seeds 0,1,2 --kinds atomic,semantic
 
 DSI++'s protocol: D0 has half of the documents, five increments share the rest and bring no
-labelled query. Every cell (identifiers, strategy, seed) grows a copy of the index of D0 by one
+labeled query. Every cell (identifiers, strategy, seed) grows a copy of the index of D0 by one
 increment after another and is measured after each (A_n, F_n, LA_n), and every second step of it.
 Updates count examples: steps x batch. An update makes a sixth of the steps of a training unless
 --update-steps says otherwise; `retrain` trains from scratch on everything after each increment, on

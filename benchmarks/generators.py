@@ -20,14 +20,14 @@ from typing import Any
 
 from record import cell, show
 
-LABELLED = "labelled"
+LABELED = "labelled"
 
 
 def main() -> None:
     """Measures the cells that are missing and prints the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, metavar="NAME=SOURCE")
-    parser.add_argument("--generators", default=f"{LABELLED},extractive,selective,memory")
+    parser.add_argument("--generators", default=f"{LABELED},extractive,selective,memory")
     parser.add_argument("--per-doc", type=int, default=5)
     parser.add_argument("--memory-steps", type=int, default=None, help="default: that of dsi")
     parser.add_argument("--seq2seq", metavar="PATH", help="checkpoint of the generator seq2seq")
@@ -68,8 +68,8 @@ def _measure(source: str, generator: str, arguments: argparse.Namespace) -> dict
     with TemporaryDirectory() as folder:
         prepare(source, out=Path(folder) / "dataset")
         dataset = Dataset.open(Path(folder) / "dataset")
-        if generator == LABELLED:
-            trip = _round_trip_of_labelled(dataset)
+        if generator == LABELED:
+            trip = _round_trip_of_labeled(dataset)
             return {"settings": settings, "round trip": trip, "seconds": None}
         options: Any = GENERATORS[generator].options_class(per_doc=arguments.per_doc)
         if generator == "seq2seq":
@@ -86,7 +86,7 @@ def _measure(source: str, generator: str, arguments: argparse.Namespace) -> dict
         return {"settings": settings, "round trip": trip, "seconds": seconds, "examples": texts}
 
 
-def _round_trip_of_labelled(dataset: Any) -> dict[str, float]:
+def _round_trip_of_labeled(dataset: Any) -> dict[str, float]:
     from data_prep.bm25 import Bm25
     from data_prep.round_trip import read_by
 

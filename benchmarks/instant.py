@@ -2,7 +2,7 @@
 
     python benchmarks/instant.py --dataset squad-dev=BEIR --work FOLDER
 
-An index of all documents but --new is trained from scratch, with its labelled queries. The new ones
+An index of all documents but --new is trained from scratch, with its labeled queries. The new ones
 come without any, and are added by `dsi update --strategy instant` in each of its forms, and by
 `retrain`, which trains on everything with the same pseudo-queries. The command is timed as a whole,
 from its start to its end (Python's imports, identifiers, pseudo-queries, the probe of old documents

@@ -107,7 +107,7 @@ def quickstart_in_short() -> Table:
     """The quickstart's index, BM25, and BM25 that counts titles as the index does."""
     found, titles = row("quickstart", "quickstart"), row("titles", "quickstart")
     systems = {
-        "index, from scratch, no labelled query": found["systems"]["index"]["all"],
+        "index, from scratch, no labeled query": found["systems"]["index"]["all"],
         "BM25": found["systems"]["bm25"]["all"],
         "BM25, titles counted three times, as the index does": titles["systems"]["3"],
     }
@@ -460,7 +460,7 @@ def _two_digits(value: float) -> str:
 def round_trip() -> Table:
     """How often the queries of each generator find their own document."""
     labels = {
-        "labelled": "labelled training queries",
+        "labelled": "labeled training queries",
         "selective": "`selective`",
         "extractive": "`extractive`",
     }
@@ -482,7 +482,7 @@ def generators() -> Table:
     labels = {
         "extractive": "`extractive`",
         "selective": "`selective`",
-        "memory": "`memory`, from scratch on the labelled queries of 200 documents",
+        "memory": "`memory`, from scratch on the labeled queries of 200 documents",
     }
     lines = []
     for generator, label in labels.items():
@@ -499,17 +499,17 @@ def _of_index(rows: Sequence[Row]) -> list[str]:
 
 @table
 def ingredients() -> Table:
-    """What an index learns from texts, pseudo-queries and labelled queries."""
+    """What an index learns from texts, pseudo-queries and labeled queries."""
     labels = {
         "first-tokens": "first tokens",
         "first-tokens+chunks": "first tokens, chunks",
-        "labelled": "labelled queries",
-        "first-tokens+chunks+labelled": "first tokens, chunks, labelled queries",
+        "labelled": "labeled queries",
+        "first-tokens+chunks+labelled": "first tokens, chunks, labeled queries",
         "pseudo-1": "1 pseudo-query a document",
         "pseudo-5": "5 pseudo-queries",
         "pseudo-20": "20 pseudo-queries",
         "pseudo-100": "100 pseudo-queries",
-        "pseudo-40+labelled": "40 pseudo-queries, labelled queries",
+        "pseudo-40+labelled": "40 pseudo-queries, labeled queries",
         "semantic-pseudo-40+labelled": "the same, semantic identifiers",
         "naive-pseudo-40+labelled": "the same, naive identifiers",
     }

@@ -92,7 +92,7 @@ def options_of(arguments: argparse.Namespace, steps: int, variant: str, seed: in
         generator="none",
         seed=seed,
         model=ModelOptions(size=arguments.size, warm_start="none"),
-        mix=MixOptions(indexing=1.0, pseudo=0.0, labelled=0.0, document_length=LENGTH),
+        mix=MixOptions(indexing=1.0, pseudo=0.0, labeled=0.0, document_length=LENGTH),
         optimizer=OptimizerOptions(backbone_lr_scale=1.0, lr=arguments.lr, schedule="constant"),
         loop=LoopOptions(steps=steps, batch=arguments.batch, checkpoint_every=10**6),
         sam=SamOptions(**VARIANTS[variant]),

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
 
-LABELLED = 0.15
-"""Share of labelled queries where there are others besides."""
+LABELED = 0.15
+"""Share of labeled queries where there are others besides."""
 PSEUDO_QUERIES = (1, 5, 20, 100)
 """Pseudo-queries a document whose effect is measured."""
 
 
 def _rehearsing(**contents: Any) -> Callable[[TrainingOptions], TrainingOptions]:
-    """SE-DSI's setting: contents and labelled queries, without pseudo-queries."""
+    """SE-DSI's setting: contents and labeled queries, without pseudo-queries."""
 
     def of(options: TrainingOptions) -> TrainingOptions:
-        mix = replace(options.mix, indexing=1 - LABELLED, pseudo=0.0, labelled=LABELLED)
+        mix = replace(options.mix, indexing=1 - LABELED, pseudo=0.0, labeled=LABELED)
         rehearsal = replace(options.rehearsal, **{"style": "summary", **contents})
         return replace(options, generator="none", mix=mix, rehearsal=rehearsal)
 
@@ -36,7 +36,7 @@ def _ingredients(
     *,
     indexing: float = 0.0,
     pseudo: float = 0.0,
-    labelled: float = 0.0,
+    labeled: float = 0.0,
     chunks: int = 0,
     per_doc: int = 40,
     generator: str = "selective",
@@ -45,9 +45,7 @@ def _ingredients(
     """The scaling study's setting: any of its ingredients, in equal parts unless said."""
 
     def of(options: TrainingOptions) -> TrainingOptions:
-        mix = replace(
-            options.mix, indexing=indexing, pseudo=pseudo, labelled=labelled, chunks=chunks
-        )
+        mix = replace(options.mix, indexing=indexing, pseudo=pseudo, labeled=labeled, chunks=chunks)
         made = generator if pseudo else "none"
         return replace(options, docids=docids, generator=made, per_doc=per_doc, mix=mix)
 
@@ -67,22 +65,20 @@ SYSTEMS: dict[str, Callable[[TrainingOptions], TrainingOptions]] = {
     "rehearse-all-leading": _rehearsing(**BOTH, style="leading"),
     "rehearse-all-random": _rehearsing(**BOTH, style="random"),
     "rehearse-tokens": _rehearsing(document=0.0, tokens=1.0),
-    "labelled": _ingredients(labelled=1.0),
+    "labelled": _ingredients(labeled=1.0),
     "first-tokens": _ingredients(indexing=1.0),
     "first-tokens+chunks": _ingredients(indexing=1.0, chunks=10),
-    "first-tokens+chunks+labelled": _ingredients(indexing=1.0, chunks=10, labelled=1.0),
+    "first-tokens+chunks+labelled": _ingredients(indexing=1.0, chunks=10, labeled=1.0),
     **{f"pseudo-{count}": _ingredients(pseudo=1.0, per_doc=count) for count in PSEUDO_QUERIES},
-    "pseudo-40+labelled": _ingredients(pseudo=1 - LABELLED, labelled=LABELLED),
+    "pseudo-40+labelled": _ingredients(pseudo=1 - LABELED, labeled=LABELED),
     **{
-        f"{kind}-pseudo-40+labelled": _ingredients(
-            pseudo=1 - LABELLED, labelled=LABELLED, docids=kind
-        )
+        f"{kind}-pseudo-40+labelled": _ingredients(pseudo=1 - LABELED, labeled=LABELED, docids=kind)
         for kind in SEQUENCES
     },
-    "everything": _ingredients(indexing=1.0, chunks=10, pseudo=1.0, labelled=1.0),
+    "everything": _ingredients(indexing=1.0, chunks=10, pseudo=1.0, labeled=1.0),
     **{
         f"queries-{name}": _ingredients(
-            pseudo=1 - LABELLED, labelled=LABELLED, per_doc=10, generator=name
+            pseudo=1 - LABELED, labeled=LABELED, per_doc=10, generator=name
         )
         for name in ("extractive", "selective", "memory", "seq2seq")
     },

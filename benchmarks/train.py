@@ -85,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         generator="extractive",
         per_doc=10,
         model=model,
-        mix=MixOptions(indexing=0.4, pseudo=0.4, labelled=0.2, document_length=64, negatives="all"),
+        mix=MixOptions(indexing=0.4, pseudo=0.4, labeled=0.2, document_length=64, negatives="all"),
         optimizer=OptimizerOptions(backbone_lr_scale=1.0, lr=1e-4),
         loop=LoopOptions(
             steps=arguments.steps,

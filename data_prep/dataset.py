@@ -77,7 +77,7 @@ class Query:
 
     query_id: str
     text: str
-    origin: str = "labelled"
+    origin: str = "labelled"  # This spelling is part of the content hash of existing datasets.
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,14 @@ class DatasetStatistics:
     Attributes:
         words: Words of a document's text: "mean", "median" and "longest".
         query_words: The same of a query; empty without queries.
-        languages: Language or script -> its share of the documents (of a sample of large datasets).
+        languages: Language or script -> its fraction of the documents (in large datasets, of a
+            sample).
         languages_by: "languages" (ISO 639-1, by py3langid) or "scripts" (Unicode).
         duplicate_texts: Documents with title and text of an earlier one, ignoring case and spaces.
         shared_titles: Documents whose title another one has, too; without those without a title.
         empty_texts: Documents that have only a title.
         queries_per_document: Split -> judged queries for each document that has one, on average.
-        seen: Split -> share of its queries that ask for a document with a training query.
+        seen: Split -> fraction of its queries that ask for a document with a training query.
         leaks: Split -> queries that are training queries, too, ignoring case and spaces.
         quoted: Split -> queries that contain the whole text of a document that they ask for, or
             that stand in it word for word and are long.
@@ -125,7 +126,7 @@ class _Corpus:
             self.quoted.update(query for query, asked in queries if _quotes(asked, text))
 
     def languages(self) -> dict[str, float]:
-        """Returns language or script -> its share of the sample."""
+        """Returns language or script -> its fraction of the sample."""
         return shares(self._sample, self._detect)
 
 
@@ -240,7 +241,7 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
             (f"queries a document ({split})", each)
             for split, each in card.queries_per_document.items()
         ),
-        *((f"share of seen documents ({split})", share) for split, share in card.seen.items()),
+        *((f"fraction of seen documents ({split})", share) for split, share in card.seen.items()),
         *(
             (f"queries that are training queries ({split})", each)
             for split, each in card.leaks.items()

@@ -18,11 +18,21 @@ NAMES: Mapping[str, str] = {
     "licence": "license",
     "docids_folder": "docids",
     "memorised": "memorized",
+    "labelled": "labeled",
+    "dev_share": "dev_fraction",
+    "test_share": "test_fraction",
+    "keyword_share": "keyword_fraction",
+    "span_share": "span_fraction",
+    "title_share": "title_fraction",
+    "template_share": "template_fraction",
+    "new_share": "new_fraction",
+    "reglora.share": "reglora.fraction",
 }
 """Former name -> current name. A dotted name stands for a key within a group. Applied in order."""
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "sam.weights": {"body": "backbone"},
+    "mix.negatives": {"labelled": "labeled"},
     "kind": {"normalise": "normalize"},
 }
 """Current name -> former value -> current value."""

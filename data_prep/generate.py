@@ -21,6 +21,7 @@ from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
 from data_prep.errors import InputError, command_line
 from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
+from data_prep.former_names import with_current_names
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import note, track
 from data_prep.round_trip import Filter, FilterOptions
@@ -151,7 +152,7 @@ def are_reused(dataset: Dataset, name: str) -> bool:
     """
     expensive = GENERATORS[name].expensive
     file = dataset.path / "pseudo" / name / "generator.json"
-    made = read_json(file) if file.is_file() else {}
+    made = with_current_names(read_json(file)) if file.is_file() else {}
     if made.get("content_hash") == dataset.info.content_hash:
         chosen = _chosen_options(name, made)
         if chosen and not expensive:
@@ -243,7 +244,9 @@ def _shard(number: int) -> str:
 
 def _is_done(final: Path, wanted: dict[str, Any]) -> bool:
     file = final / "generator.json"
-    return file.is_file() and read_json(file) == json.loads(json.dumps(wanted))
+    if not file.is_file():
+        return False
+    return with_current_names(read_json(file)) == json.loads(json.dumps(wanted))
 
 
 def _count(final: Path) -> int:

@@ -36,7 +36,7 @@ def detector() -> tuple[str, Callable[[str], str]]:
 
 
 def shares(texts: Iterable[str], detect: Callable[[str], str]) -> dict[str, float]:
-    """Returns language or script -> its share of the texts, the most common first."""
+    """Returns language or script -> its fraction of the texts, the most common first."""
     counts = Counter(detect(text) for text in texts)
     total = counts.total()
     return {name: count / total for name, count in counts.most_common()}

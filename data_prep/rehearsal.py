@@ -33,13 +33,13 @@ class RehearsalOptions(Options, group="rehearsal"):
     """What the indexing task reads: four shares, of which only the proportions count."""
 
     document: Advanced[NotNegative] = 1.0
-    """Share of the start of the document and its --mix.chunks random chunks"""
+    """Proportion of the start of the document and its --mix.chunks random chunks"""
     passages: Advanced[NotNegative] = 0.0
-    """Share of passages: several sentences in a row"""
+    """Proportion of passages: several sentences in a row"""
     sentences: Advanced[NotNegative] = 0.0
-    """Share of single sentences"""
+    """Proportion of single sentences"""
     tokens: Advanced[NotNegative] = 0.0
-    """Share of the set of words, in order and without stop words (DSI's set indexing)"""
+    """Proportion of the set of words, in order and without stop words (DSI's set indexing)"""
     style: Advanced[Literal["leading", "summary", "random"]] = "leading"
     """Passages and sentences to use: the first ones, the most central by TextRank, or random
     ones"""

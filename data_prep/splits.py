@@ -13,7 +13,7 @@ from data_prep.text_processing import normalize
 
 
 def split_queries(
-    texts: Mapping[str, str], *, dev_share: float, test_share: float, seed: int
+    texts: Mapping[str, str], *, dev_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, str]:
     """Assigns queries to train, dev and test at random.
 
@@ -22,8 +22,8 @@ def split_queries(
 
     Args:
         texts: query_id -> text.
-        dev_share: Fraction of the distinct texts that goes to dev, rounded.
-        test_share: Fraction of the distinct texts that goes to test, rounded.
+        dev_fraction: Fraction of the distinct texts that goes to dev, rounded.
+        test_fraction: Fraction of the distinct texts that goes to test, rounded.
         seed: Random seed.
 
     Returns:
@@ -32,11 +32,11 @@ def split_queries(
     Raises:
         InputError: A fraction is negative, or the two leave nothing to train on.
     """
-    _check_shares(dev_share, test_share)
+    _check_shares(dev_fraction, test_fraction)
     groups = sorted({normalize(text) for text in texts.values()})
     order = np.random.default_rng([seed, len(groups)]).permutation(len(groups)).tolist()
-    dev = round(dev_share * len(groups))
-    test = round(test_share * len(groups))
+    dev = round(dev_fraction * len(groups))
+    test = round(test_fraction * len(groups))
     split_of = dict.fromkeys(groups, "train")
     for position in order[:dev]:
         split_of[groups[position]] = "dev"
@@ -53,8 +53,8 @@ class SplitSource:
 
     Args:
         source: The source to split.
-        dev_share: Fraction of the queries that goes to dev.
-        test_share: Fraction of the queries that goes to test.
+        dev_fraction: Fraction of the queries that goes to dev.
+        test_fraction: Fraction of the queries that goes to test.
         seed: Random seed.
 
     Raises:
@@ -63,9 +63,9 @@ class SplitSource:
     """
 
     def __init__(
-        self, source: SourceData, *, dev_share: float, test_share: float, seed: int
+        self, source: SourceData, *, dev_fraction: float, test_fraction: float, seed: int
     ) -> None:
-        _check_shares(dev_share, test_share)
+        _check_shares(dev_fraction, test_fraction)
         self.name = source.name
         self.source = source.source
         self.license = source.license
@@ -77,16 +77,16 @@ class SplitSource:
         self._taken_from = "train" if len(sizes) != 1 else next(iter(sizes))
         if self._taken_from not in sizes:
             raise InputError(
-                "--dev-share and --test-share need training judgments, and there are none",
+                "--dev-fraction and --test-fraction need training judgments, and there are none",
                 where=source.source,
             )
-        for split, share in (("dev", dev_share), ("test", test_share)):
+        for split, share in (("dev", dev_fraction), ("test", test_fraction)):
             if share > 0 and split in sizes and len(sizes) > 1:
                 raise InputError(
-                    f"--{split}-share {share}: the dataset already has a {split} split of"
+                    f"--{split}-fraction {share}: the dataset already has a {split} split of"
                     f" {sizes[split]:,} judgments",
                     where=source.source,
-                    hint=f"Omit --{split}-share",
+                    hint=f"Omit --{split}-fraction",
                 )
         judged: dict[str, set[str]] = {}
         for qrel in source.qrels():
@@ -96,7 +96,9 @@ class SplitSource:
             for query in source.queries()
             if judged.get(query.query_id) == {self._taken_from}
         }
-        self._split_of = split_queries(texts, dev_share=dev_share, test_share=test_share, seed=seed)
+        self._split_of = split_queries(
+            texts, dev_fraction=dev_fraction, test_fraction=test_fraction, seed=seed
+        )
 
     def documents(self) -> Iterable[Document]:
         """Yields the documents of the source."""
@@ -185,11 +187,12 @@ def queries_of_parts(
     return found
 
 
-def _check_shares(dev_share: float, test_share: float) -> None:
-    for name, share in (("dev", dev_share), ("test", test_share)):
+def _check_shares(dev_fraction: float, test_fraction: float) -> None:
+    for name, share in (("dev", dev_fraction), ("test", test_fraction)):
         if share < 0:
-            raise InputError(f"--{name}-share {share} is negative")
-    if dev_share + test_share >= 1:
+            raise InputError(f"--{name}-fraction {share} is negative")
+    if dev_fraction + test_fraction >= 1:
         raise InputError(
-            f"--dev-share {dev_share} and --test-share {test_share} leave no queries for training"
+            f"--dev-fraction {dev_fraction} and --test-fraction {test_fraction} leave no queries"
+            " for training"
         )

@@ -60,8 +60,8 @@ class KindOptions(Options):
     Attributes:
         collisions: What to do if two documents get the same identifier: extend it, or share it.
             Shorthand for the option of the chosen kind.
-        reserve: Codes for documents to come: as long as updates need no more, no weight of the
-            model changes its shape.
+        reserve: Codes reserved for future documents. Until an update needs more, the shapes of all
+            weights stay the same.
     """
 
     collisions: Advanced[Collisions | None] = None

@@ -28,7 +28,7 @@ class Level:
         documents: Documents below them, each counted once for every identifier it has.
         mean_branching: Unweighted mean number of children of a node.
         max_branching: Maximum number of children of a node.
-        largest_child: Mean share of a node's documents below its largest child.
+        largest_child: Mean fraction of a node's documents below its largest child.
         entropy: Entropy of a node's documents over its children, divided by its maximum; mean over
             the nodes with more than one child. 1 is perfect balance; None if there is no such node.
     """
@@ -51,7 +51,7 @@ class Position:
         identifiers: How many identifiers have a code there.
         used: Number of distinct codes.
         perplexity: Exponential of their entropy: the effective number of codes in use.
-        most_frequent: Share of the most frequent code.
+        most_frequent: Fraction of the most frequent code.
         gini: Gini coefficient of how often codes are used, those of the codebook that are not used
             at all included: 0 if all are used equally often, near 1 if few are used for everything.
     """
@@ -74,7 +74,7 @@ class Purity:
         shuffled: The same after a random shuffle of the first codes.
         documents: Number of documents whose neighbors were searched.
         reason: Why `value` is None; empty otherwise.
-        prefixes: The share of neighbors with the same first code, with the same first two codes,
+        prefixes: The fraction of neighbors with the same first code, with the same first two codes,
             and so on, as long as there are any; the first is `value`.
     """
 
@@ -383,7 +383,7 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
 def _shared_prefixes(
     table: DocidTable, asked: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
 ) -> Iterator[float]:
-    """Yields the share of identifiers that begin with the same 1, 2, ... codes, while above 0.
+    """Yields the fraction of identifiers that begin with the same 1, 2, ... codes, while above 0.
 
     Args:
         table: The identifiers.

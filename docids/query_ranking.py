@@ -21,7 +21,7 @@ def rank_by_round_trip(
     """Orders the queries of each document by how reliably they retrieve it.
 
     Queries that rank their document first come before those that do not. Within each group, they
-    are ordered by the document's lead (or deficit) against the best other document as a share of
+    are ordered by the document's lead (or deficit) against the best other document as a fraction of
     its BM25 score, which favors long queries less than the plain difference would; ties stay in the
     given order.
 

@@ -243,7 +243,7 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
             return 2, f"{name or _target(words)}: {told}"
     if _is_out_of_memory(error, message):
         why = f" ({message:.200})" if message else ""
-        return 2, f"not enough memory{why}. Ask for less at a time, or take a larger machine"
+        return 2, f"not enough memory{why}. Process less at a time, or use a larger machine"
     if number in _WRONG_PLACE and name is not None:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
     hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see where"

@@ -32,16 +32,16 @@ SPARE = 1.3
 class ExtractiveOptions(GeneratorOptions, group="extractive"):
     """How the extractive generator mixes and measures its queries."""
 
-    keyword_share: Advanced[Share] = 0.7
-    """Share of queries made of the keywords of a sentence, in order"""
-    span_share: Advanced[Share] = 0.2
-    """Share of queries that are a span of words; the rest are sentences"""
+    keyword_fraction: Advanced[Share] = 0.7
+    """Fraction of queries made of the keywords of a sentence, in order"""
+    span_fraction: Advanced[Share] = 0.2
+    """Fraction of queries that are a span of words; the rest are sentences"""
     fewest_keywords: Advanced[Count] = 2
     """Minimum keywords per query"""
     most_keywords: Advanced[Count] = 6
     """Maximum keywords per query; short queries train better than long ones"""
-    title_share: Advanced[Share] = 0.3
-    """Share of keyword queries that start with words of the title"""
+    title_fraction: Advanced[Share] = 0.3
+    """Fraction of keyword queries that start with words of the title"""
     fewest_span_words: Advanced[Count] = 3
     """Minimum words per span"""
     most_span_words: Advanced[Count] = 10
@@ -55,9 +55,9 @@ class ExtractiveOptions(GeneratorOptions, group="extractive"):
 
     def conflicts(self) -> None:
         """Refuses shares of more than everything, and a minimum above its maximum."""
-        if self.keyword_share + self.span_share > 1:
+        if self.keyword_fraction + self.span_fraction > 1:
             raise InputError(
-                f"{self.written('keyword_share')} and {self.written('span_share')} sum to "
+                f"{self.written('keyword_fraction')} and {self.written('span_fraction')} sum to "
                 "more than 1",
                 hint="Both are proportions of all queries; the remaining queries are sentences",
             )
@@ -92,7 +92,7 @@ class Extractive(Generator):
         lengths = np.array([len(sentence.terms) for sentence in body], dtype=np.float64)
         chosen = rng.choice(len(body), size=count, p=lengths / lengths.sum())
         form = rng.random(count)
-        keyword_rows = np.flatnonzero(form < options.keyword_share)
+        keyword_rows = np.flatnonzero(form < options.keyword_fraction)
         queries: list[str] = [""] * count
         for row, text in zip(
             keyword_rows.tolist(),
@@ -102,10 +102,10 @@ class Extractive(Generator):
             queries[row] = text
         sizes = rng.integers(options.fewest_span_words, options.most_span_words + 1, count).tolist()
         starts = rng.random(count).tolist()
-        for row in np.flatnonzero(form >= options.keyword_share).tolist():
+        for row in np.flatnonzero(form >= options.keyword_fraction).tolist():
             sentence = body[chosen[row]]
             size, start = sizes[row], 0
-            if form[row] < options.keyword_share + options.span_share:
+            if form[row] < options.keyword_fraction + options.span_fraction:
                 start = int(starts[row] * max(1, len(sentence.terms) - size + 1))
             elif len(sentence.terms) <= options.most_sentence_words:
                 queries[row] = sentence.text
@@ -127,7 +127,7 @@ class Extractive(Generator):
             table[row, : len(values)] = values
         sizes = rng.integers(options.fewest_keywords, options.most_keywords + 1, len(chosen))
         from_title = np.where(
-            rng.random(len(chosen)) < options.title_share, np.minimum(sizes // 2, 3), 0
+            rng.random(len(chosen)) < options.title_fraction, np.minimum(sizes // 2, 3), 0
         )
         if body[0] is title:
             from_title[:] = 0

@@ -51,8 +51,8 @@ SPARE = 1.3
 class SelectiveOptions(GeneratorOptions, group="selective"):
     """How the selective generator shapes its queries."""
 
-    template_share: Advanced[Share] = 0.9
-    """Share of queries that keep the other words of a training query as a template"""
+    template_fraction: Advanced[Share] = 0.9
+    """Fraction of queries that keep the other words of a training query as a template"""
     elsewhere: Advanced[Share] = 0.1
     """Weight of words outside the sentence that the query is about"""
     shortest: Advanced[Count] = 2
@@ -208,7 +208,7 @@ class Selective(Generator):
         near = (words.sentence[None] == chosen[:, None]) | (words.sentence == 0)[None]
         weights = odds[None] * np.where(near, 1.0, self.options.elsewhere)
         picked = rng.integers(0, len(self._templates), count)
-        in_template = (rng.random(count) < self.options.template_share).tolist()
+        in_template = (rng.random(count) < self.options.template_fraction).tolist()
         with_mark = (rng.random(count) < self._question_share).tolist()
         queries: list[str] = []
         for row, positions in enumerate(sample_positions(rng, weights, self._sizes[picked])):

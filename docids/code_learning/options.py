@@ -53,5 +53,5 @@ class LearningOptions(Options, group="learned"):
     reconstruction: Advanced[NotNegative] = 0.1
     """Weight of the reconstruction loss (GenRet: 0.1)"""
     least_use: Advanced[Share] = 0.3
-    """Minimum codebook perplexity, of assigned and of predicted codes, as a share of its size; 0
+    """Minimum codebook perplexity, of assigned and of predicted codes, as a fraction of its size; 0
     accepts any"""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RESTART_EVERY = 50
 """Steps after which unused codes restart."""
 _SETTLING = 0.8
-"""Share of the training after which no code restarts."""
+"""Fraction of the training after which no code restarts."""
 _LAYERS = 3
 _START_ITERATIONS = 25
 _START_POINTS_PER_CODE = 64

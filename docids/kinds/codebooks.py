@@ -144,7 +144,7 @@ def refuse_collapse(
 ) -> None:
     """Raises InputError if a level uses its codebook too unevenly: it has collapsed.
 
-    The measure is the perplexity of the level's codes as a share of its maximum: the size of the
+    The measure is the perplexity of the level's codes as a fraction of its maximum: the size of the
     codebook, or the number of distinct vectors if that is smaller.
 
     Args:

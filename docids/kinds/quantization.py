@@ -45,7 +45,7 @@ class QuantizationOptions(Options):
     """extend: append a number to every identifier; share: let documents share an identifier, and
     return all of them"""
     least_use: Advanced[Share] = 0.1
-    """Minimum codebook perplexity, as a share of its size; 0 accepts any"""
+    """Minimum codebook perplexity, as a fraction of its size; 0 accepts any"""
 
 
 class Quantized(Kind):

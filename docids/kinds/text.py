@@ -41,7 +41,7 @@ class TextOptions(Options):
     vocabulary: Advanced[Annotated[Count, Needs("tokens", ("learned",))]] = 8000
     """Maximum number of sentencepiece pieces"""
     identifiers: Advanced[Count] = 1
-    """Identifiers per document, as far as it has enough phrases"""
+    """Identifiers per document; fewer if it has too few phrases"""
     language: Advanced[str] = "english"
     """Language of the stop words; none disables them"""
     collisions: Advanced[Collisions] = "extend"

@@ -47,23 +47,23 @@ def compare(
 ) -> Report:
     """Trains and compares every combination of training options with several values.
 
-    Any option of dsi train may have several values, with commas between: --docids atomic,semantic
+    Any option of dsi train may have several values, separated by commas: --docids atomic,semantic
     --sam false,true --seeds 1,2,3 makes 12 trainings. All combinations are checked before the first
-    is trained. Each is measured as soon as it is trained, and its row written. Run again after an
-    interruption, it resumes.
+    is trained. Each index is evaluated as soon as it is trained. If interrupted, run it again to
+    resume.
 
     Args:
         dataset: Dataset folder.
         out: Folder for the indexes, runs, results.jsonl and report.html.
-        seeds: Random seeds, with commas between; default: 0.
+        seeds: Random seeds, separated by commas; default: 0.
         split: Split to evaluate on: train, dev or test.
-        baselines: Baselines, with commas between, as for dsi evaluate; none.
-        table: Files for the table: .md, .tex, .csv or .json, with commas between.
+        baselines: Baselines, separated by commas, as for dsi evaluate; none.
+        table: Files for the table: .md, .tex, .csv or .json, separated by commas.
         per_query: File for the values of each query: .csv or .parquet.
         report: File for the HTML page; default: report.html in the output folder.
         dry_run: Check the grid, list the trainings, and stop.
-        device: Where to search ("cpu", "cuda:1"); default: an accelerator, if there is one.
-        variants: Names of sets of options, to compare what no grid of single options can say.
+        device: Device to search on (cpu, cuda:1); default: an accelerator if there is one.
+        variants: Named sets of options to compare, for options that belong together.
         vary: Options with several values, in a file or from Python.
         options: What all trainings share.
     """

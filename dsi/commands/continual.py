@@ -30,11 +30,11 @@ def continual(
     For each seed an index of D0 is trained once; each strategy updates a copy of it with one
     increment after another. After each update, every corpus so far is evaluated on its test
     queries (Hits@1, Hits@10) and on its documents (indexing). The measures are those of DSI++
-    (A, F, LA) and of the stability gap. Run again, it resumes.
+    (A, F, LA) and of the stability gap. If interrupted, run it again to resume.
 
     Args:
         split: Folder that `dsi split` wrote.
-        strategies: Strategies of `dsi update`, with commas between; options follow an @, as in
+        strategies: Strategies of `dsi update`, separated by commas; options follow an @, as in
             generative@ratio=32,generative@ratio=2,retrain.
         out: Folder for indexes, results, summary.json, figures (SVG) and report.html.
         report: File for the HTML page; default: report.html in the output folder.

@@ -58,12 +58,12 @@ def evaluate(
         index_or_run: Index folders or TREC run files.
         dataset: Dataset folder.
         split: Split to evaluate on: train, dev or test.
-        baselines: Baselines, with commas between. bm25; bm25+queries (with the training queries
+        baselines: Baselines, separated by commas. bm25; bm25+queries (with the training queries
             of each document); dense:MODEL (pretrained encoder); fusion:MODEL (both, weighted on
             dev); none.
         language: Language of the baselines' stemmer and stop words; none disables both.
         flags: Search options.
-        table: Files for the comparison as a table: .md, .tex, .csv or .json, with commas between.
+        table: Files for the comparison as a table: .md, .tex, .csv or .json, separated by commas.
         per_query: File for the values of each query: .csv or .parquet.
         report: File for the comparison as an HTML page.
         seed: Random seed of the significance tests.

@@ -33,8 +33,8 @@ def prepare(
     license: Advanced[str | None] = None,
     options: Annotated[SourceOptions, SPREAD] = _OPTIONS,
     passages: Annotated[PassageOptions, SPREAD] = _PASSAGES,
-    dev_share: Rate = 0.0,
-    test_share: Rate = 0.0,
+    dev_fraction: Rate = 0.0,
+    test_fraction: Rate = 0.0,
     seed: Advanced[Seed] = 0,
     drop_duplicate_texts: Advanced[bool] = False,
     dry_run: bool = False,
@@ -50,15 +50,15 @@ def prepare(
     on this machine; or - for standard input. Text files may be compressed (.gz, .bz2, .xz, .zst).
 
     Args:
-        source: Where the documents are.
+        source: Source of the documents; see above.
         out: Dataset folder. A dataset that is already there is replaced, unless its content
             differs and a model wrote pseudo-queries for it or was trained on it.
         name: Name of the collection; default: that of the source.
         license: License of the content, to store with it.
         options: Column names and further files.
         passages: Length of passages.
-        dev_share: Share of the training queries to hold out as dev.
-        test_share: Share of the training queries to hold out as test.
+        dev_fraction: Fraction of the training queries to hold out as dev.
+        test_fraction: Fraction of the training queries to hold out as test.
         seed: Random seed of the held-out split.
         drop_duplicate_texts: Drop documents with the title and text of an earlier one, and give
             their judgments to the earlier one.
@@ -85,8 +85,10 @@ def prepare(
     opened.name = name if name is not None else opened.name
     opened.license = license if license is not None else opened.license
     opened.drop_duplicate_texts = opened.drop_duplicate_texts or drop_duplicate_texts
-    if dev_share or test_share:
-        opened = SplitSource(opened, dev_share=dev_share, test_share=test_share, seed=seed)
+    if dev_fraction or test_fraction:
+        opened = SplitSource(
+            opened, dev_fraction=dev_fraction, test_fraction=test_fraction, seed=seed
+        )
     if passages.passages is not None:
         opened = PassageSource(opened, passages)
     return report_of(write_dataset(out, opened))

@@ -10,7 +10,7 @@ from dsi.command_line.command_report import Report, TableReport
 
 
 def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
-    """Removes old versions of an index for good, and says which. The live one always stays.
+    """Removes old versions of an index permanently. The live version is always kept.
 
     Of the other versions the newest stay. There is no way back to a version that was removed:
     --dry-run shows what would go.

@@ -16,7 +16,7 @@ def push(
     public: bool = False,
     dry_run: bool = False,
 ) -> Report:
-    """Publishes an index or a dataset on the Hugging Face Hub, and says how much text that is.
+    """Publishes an index or a dataset on the Hugging Face Hub, and reports how much text it has.
 
     Of an index it is the live version, with the texts of its documents unless --without_corpus. A
     new repository is private unless --public. Log in first with: hf auth login.

@@ -56,8 +56,8 @@ def queries(
     Generators: extractive (keywords, spans and sentences of the document), selective (learns from
     labeled training queries which words users choose), seq2seq (any transformers model, such as
     docT5query) and memory (a model that --train_generator trains on labeled training queries).
-    The same options and seed give the same queries. Run again, it resumes, or does nothing if all
-    is done. Under torchrun the processes share the work.
+    The same options and seed give the same queries. If interrupted, run it again to resume. Under
+    torchrun the processes share the work.
 
     Args:
         dataset: Dataset folder.

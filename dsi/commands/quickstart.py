@@ -34,7 +34,7 @@ def quickstart(
     The corpus is the documentation of the installed Python packages. The first sentence of each
     docstring is held out as the query that must find it. The corpus is prepared, indexed with a
     model from scratch, evaluated beside BM25 on the same queries, and searched with three example
-    questions. Run again after an interruption, it resumes.
+    questions. If interrupted, run it again to resume.
 
     Args:
         out: Folder for the dataset and the index.

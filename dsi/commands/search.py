@@ -61,7 +61,7 @@ def search(
         k: Documents per query.
         batch_size: Queries per batch.
         text: Show the text of each document.
-        explain: Show what each score is made of: the query's words with their weights, and the
+        explain: Show how each score is computed: the query's words with their weights, and the
             codes of the identifier step by step.
         reorder: Show the best documents at both ends, for long prompts of language models.
         flags: Search options.

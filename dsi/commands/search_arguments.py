@@ -30,7 +30,7 @@ class SearchArguments(Options):
     only: Path | None = None
     """File of document ids, one per line: search among these"""
     exclude: Path | None = None
-    """File of document ids, one per line: leave these out"""
+    """File of document ids, one per line: exclude these"""
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
     """Search guidance"""
     hops: HopOptions = field(default_factory=HopOptions)

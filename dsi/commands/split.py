@@ -28,7 +28,7 @@ def split(
         dataset: Dataset folder.
         out: Folder for the parts d0, d1, ...
         increments: Number of increments.
-        share: Share of the documents in D0.
+        share: Fraction of the documents in D0.
         documents: Use only the first N documents.
         seed: Random seed.
     """

@@ -46,9 +46,9 @@ def train(
     source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
     passages: Annotated[PassageOptions, SPREAD, ADVANCED] = _PASSAGES,
 ) -> Report:
-    """Trains an index on a dataset. Run again after an interruption, it resumes.
+    """Trains an index on a dataset. If interrupted, run it again to resume.
 
-    Missing pseudo-queries, identifiers and vocabulary are made first. The same dataset, options
+    Missing pseudo-queries, identifiers and vocabulary are created first. The same dataset, options
     and seed give the same index.
 
     Args:
@@ -213,7 +213,7 @@ def _planned(plan: Plan) -> Report:
         ("parameters", plan.parameters),
         ("GiB for weights, gradients and optimizer, a process", gib),
         ("examples", plan.examples),
-        *((f"share of {task}", share) for task, share in plan.proportions.items()),
+        *((f"fraction of {task}", share) for task, share in plan.proportions.items()),
     ]
     return TableReport(
         data=asdict(plan), title="dry run", columns=("", ""), rows=rows, closing=plan.steps

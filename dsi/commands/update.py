@@ -28,13 +28,13 @@ def update(
     """Adds documents to an index as a new version and keeps old documents retrievable.
 
     Documents that the index already has are skipped; one whose text has changed is replaced and
-    keeps its identifier. The previous version answers searches until the new one is complete. Run
-    again after an interruption, it resumes. docs/updating.md describes the strategies.
+    keeps its identifier. The previous version answers searches until the new one is complete. If
+    interrupted, run it again to resume. docs/updating.md describes the strategies.
 
     Args:
         index: Index folder.
-        new: New documents: a dataset, or any source that `dsi prepare` recognizes. They are cut
-            into passages as those of the index are.
+        new: New documents: a dataset, or any source that `dsi prepare` recognizes. They are
+            split into passages like the documents of the index.
         old: Dataset the index was trained on, for an index that does not store its documents.
         options: How new documents enter the index, and how old ones are kept.
         source: Column names and further files, if NEW is not a dataset.

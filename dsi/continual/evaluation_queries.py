@@ -85,7 +85,7 @@ def measure_with_ranks(
 ) -> tuple[list[dict[str, float]], list[list[int]]]:
     """Evaluates an index on every corpus: Hits@1, Hits@10 and indexing accuracy.
 
-    Indexing accuracy is the share of documents ranked first for their own text, truncated as in
+    Indexing accuracy is the fraction of documents ranked first for their own text, truncated as in
     training.
 
     Args:

@@ -71,7 +71,7 @@ def split_dataset(
         dataset: The dataset to split.
         out: Output folder.
         increments: Number of increments besides D0.
-        share: D0's share of the documents; the increments share the rest evenly.
+        share: D0's fraction of the documents; the increments share the rest evenly.
         seed: Random seed.
         documents: Use only the first N documents.
 

@@ -66,8 +66,8 @@ class IncrementOptions(Options):
     """Peak learning rate of the updates"""
     ratio: NotNegative = UpdateOptions.ratio
     """Document texts per query in an update; 0 for none"""
-    new_share: PositiveShare | None = None
-    """Share of an update's examples from new documents"""
+    new_fraction: PositiveShare | None = None
+    """Fraction of an update's examples from new documents"""
 
     def update(self) -> UpdateOptions:
         """Returns the options of `dsi update`."""
@@ -75,5 +75,5 @@ class IncrementOptions(Options):
             steps=self.update_steps,
             lr=self.update_lr,
             ratio=self.ratio,
-            new_share=self.new_share,
+            new_fraction=self.new_fraction,
         )

@@ -30,7 +30,7 @@ class Batch:
         input_ids: Token ids, padded with 0; int64 [examples, longest].
         attention_mask: 1 for tokens, 0 for padding; int64, same shape.
         rows: Table rows of the documents; int64 [examples].
-        labelled: Which examples are labeled queries; bool [examples].
+        labeled: Which examples are labeled queries; bool [examples].
         numbers: Each example's index among all examples of all tasks, with tasks in the order of
             `TASKS` followed by any others; int64 [examples].
     """
@@ -38,14 +38,14 @@ class Batch:
     input_ids: npt.NDArray[np.int64]
     attention_mask: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
-    labelled: npt.NDArray[np.bool_]
+    labeled: npt.NDArray[np.bool_]
     numbers: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def subsampled(self, share: float, offset: int = 0) -> Batch:
-        """Returns a share of the examples, at least one, spread evenly over the batch.
+        """Returns a fraction of the examples, at least one, spread evenly over the batch.
 
         Args:
             share: Above 0, at most 1.
@@ -76,7 +76,7 @@ class Batch:
             self.input_ids[places, :longest],
             self.attention_mask[places, :longest],
             self.rows[places],
-            self.labelled[places],
+            self.labeled[places],
             self.numbers[places],
         )
 
@@ -309,9 +309,9 @@ class Batches:
             input_ids[place, : len(line)] = line
             attention_mask[place, : len(line)] = 1
         rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
-        labelled = np.array([task.startswith("labelled") for task, _ in picked], bool)
+        labeled = np.array([task.startswith("labeled") for task, _ in picked], bool)
         numbers = np.array([self._first[task] + number for task, number in picked], np.int64)
-        return Batch(input_ids, attention_mask, rows, labelled, numbers)
+        return Batch(input_ids, attention_mask, rows, labeled, numbers)
 
 
 def _number(task: str) -> int:

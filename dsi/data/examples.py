@@ -17,7 +17,7 @@ from docids.table import DocidTable
 from dsi.data.options import MixOptions
 from dsi.text_encoders.text_encoder import TextEncoder
 
-TASKS = ("indexing", "pseudo", "labelled")
+TASKS = ("indexing", "pseudo", "labeled")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def gather_examples(
 
 
 def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
-    """Returns task -> share of a batch; the share of the indexing task is split by contents."""
+    """Returns task -> fraction of a batch, with the indexing task split by contents."""
     whole = sum(rehearsal.proportions.values())
     shares = {
         "indexing" if name == "document" else f"indexing/{name}": mix.proportions["indexing"]
@@ -121,7 +121,7 @@ def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, 
         / whole
         for name, share in rehearsal.proportions.items()
     }
-    return {**shares, "pseudo": mix.pseudo, "labelled": mix.labelled}
+    return {**shares, "pseudo": mix.pseudo, "labeled": mix.labeled}
 
 
 def _rehearsed(
@@ -172,9 +172,9 @@ def per_identifier(examples: Examples, table: DocidTable) -> Examples:
     return Examples(examples.tokens[np.arange(offsets[-1]) + shift], offsets, numbers)
 
 
-def labelled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
+def labeled_rows(dataset: Dataset, table: DocidTable) -> npt.NDArray[np.int64]:
     """Returns the table rows of the documents that have a labeled training query, ascending."""
-    return np.unique(_labelled(dataset, table, MixOptions())[1])
+    return np.unique(_labeled(dataset, table, MixOptions())[1])
 
 
 def task_queries(
@@ -192,15 +192,15 @@ def task_queries(
     if options.pseudo and generator is not None:
         pseudo = dataset.pseudo_queries(generator)
         found["pseudo"] = (list(pseudo["text"]), table.find(list(pseudo["doc_id"])))
-    if options.labelled:
-        found["labelled"] = _labelled(dataset, table, options)
+    if options.labeled:
+        found["labeled"] = _labeled(dataset, table, options)
     return {
         task: ([texts[number] for number in np.flatnonzero(rows >= 0)], rows[rows >= 0])
         for task, (texts, rows) in found.items()
     }
 
 
-def _labelled(
+def _labeled(
     dataset: Dataset, table: DocidTable, options: MixOptions
 ) -> tuple[list[str], npt.NDArray[np.int64]]:
     pairs = judged_examples(dataset, "train", options.chains, options.query_length)

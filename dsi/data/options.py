@@ -16,11 +16,11 @@ class MixOptions(Options, group="mix"):
     """The composition of a batch: three shares, of which only the proportions count."""
 
     indexing: NotNegative = 0.0
-    """Share of the indexing task (document text to identifier)"""
+    """Proportion of the indexing task (document text to identifier)"""
     pseudo: NotNegative = 0.85
-    """Share of pseudo-queries"""
-    labelled: NotNegative = 0.15
-    """Share of labeled training queries; given to pseudo-queries if there are none"""
+    """Proportion of pseudo-queries"""
+    labeled: NotNegative = 0.15
+    """Proportion of labeled training queries; given to pseudo-queries if there are none"""
     ratio: Advanced[
         Annotated[NotNegative | None, Excludes("indexing", "both set the proportion of indexing")]
     ] = None
@@ -31,25 +31,25 @@ class MixOptions(Options, group="mix"):
     """Random chunks of each document that the indexing task reads in addition"""
     query_length: Advanced[Count] = 32
     """Maximum tokens of a query, in training and in search, without the encoder's prompt"""
-    negatives: Advanced[Literal["labelled", "all"]] = "labelled"
-    """Candidate identifiers in the softmax for labeled queries. labelled: only documents that have
+    negatives: Advanced[Literal["labeled", "all"]] = "labeled"
+    """Candidate identifiers in the softmax for labeled queries. labeled: only documents that have
     labeled queries, so that the others are not pushed down"""
 
-    chains: Advanced[Annotated[Chains, Needs("labelled")]] = "none"
+    chains: Advanced[Annotated[Chains, Needs("labeled")]] = "none"
     """Labeled queries with several relevant documents, for dsi search --hops. none: the query leads
     to each; ordered: to the first, and with sentences of the documents before it to the next;
     unordered: to each, and with a sentence of it to the others"""
 
     def conflicts(self) -> None:
         """Refuses shares that are all 0."""
-        if self.ratio is not None and not (self.pseudo or self.labelled):
+        if self.ratio is not None and not (self.pseudo or self.labeled):
             raise InputError(
-                f"--mix.ratio {self.ratio} has no effect if --mix.pseudo and --mix.labelled are 0",
+                f"--mix.ratio {self.ratio} has no effect if --mix.pseudo and --mix.labeled are 0",
                 hint="Set one of them above 0, or use --mix.indexing 1 instead of the ratio",
             )
-        if not (self.indexing or self.pseudo or self.labelled):
+        if not (self.indexing or self.pseudo or self.labeled):
             raise InputError(
-                "--mix.indexing, --mix.pseudo and --mix.labelled are all 0",
+                "--mix.indexing, --mix.pseudo and --mix.labeled are all 0",
                 hint="Set at least one of them above 0",
             )
 
@@ -63,5 +63,5 @@ class MixOptions(Options, group="mix"):
         """The share of each task, including the ratio; only the proportions count."""
         indexing = self.indexing
         if self.ratio is not None:
-            indexing = self.ratio * (self.pseudo + self.labelled)
-        return {"indexing": indexing, "pseudo": self.pseudo, "labelled": self.labelled}
+            indexing = self.ratio * (self.pseudo + self.labeled)
+        return {"indexing": indexing, "pseudo": self.pseudo, "labeled": self.labeled}

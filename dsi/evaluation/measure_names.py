@@ -12,13 +12,13 @@ SYMBOLS = {
     "All@10": "All@10",
 }
 FULL_NAMES = {
-    "Success@1": "share of queries whose first document is relevant",
-    "Success@10": "share of queries with a relevant document among the first 10",
-    "Success@100": "share of queries with a relevant document among the first 100",
+    "Success@1": "fraction of queries whose first document is relevant",
+    "Success@10": "fraction of queries with a relevant document among the first 10",
+    "Success@100": "fraction of queries with a relevant document among the first 100",
     "RR@10": "mean reciprocal rank of the first relevant document, 0 beyond rank 10",
     "nDCG@10": "normalized discounted cumulative gain of the first 10 documents",
-    "R@100": "share of the relevant documents among the first 100",
-    "All@10": "share of queries with all relevant documents among the first 10",
+    "R@100": "fraction of the relevant documents among the first 100",
+    "All@10": "fraction of queries with all relevant documents among the first 10",
 }
 COSTS = {
     "training seconds": "wall-clock time of the training",

@@ -19,7 +19,7 @@ MEASURES: tuple[ir_measures.Measure, ...] = (
     R @ 100,
 )
 """Success@k is called Hits@k in papers on generative retrieval: 1 if a relevant document is among
-the first k, otherwise 0. R@k is the share of the relevant documents among the first k."""
+the first k, otherwise 0. R@k is the fraction of the relevant documents among the first k."""
 ALL = "All@10"
 """1 if all relevant documents are among the first 10, otherwise 0: retrieval in several hops is
 measured by it. Where no query has several relevant documents it is Success@10, and left out."""

@@ -15,7 +15,7 @@ QUERIES = 200
 DEPTH = 10
 """Cutoff rank within which the document must be found."""
 FEWEST_FOUND = 0.3
-"""A training has failed if the share of found documents is below this."""
+"""A training has failed if the fraction of found documents is below this."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SelfCheck:
         source: "dev" for labeled queries, or "pseudo" for keywords of the documents if there are
             none.
         queries: Number of queries.
-        found: Share of queries whose document is in the top ten.
+        found: Fraction of queries whose document is in the top ten.
     """
 
     source: str

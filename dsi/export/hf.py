@@ -145,7 +145,7 @@ def _refuse_others(model: Any, text: Any) -> None:
         )
     if hasattr(model, "pawa"):
         raise InputError(
-            "the format hf: an output layer of --model.head pawa is not supported by any engine",
+            "the format hf: no engine supports the output layer of --model.head pawa",
             hint="Export as static, or train with --model.head linear",
         )
     if edited_layer(model) is not None:

@@ -44,7 +44,7 @@ def make_training_run(
     from docids.trie import Trie
     from dsi.backbones.backbone import drops
     from dsi.data.batching import Batches
-    from dsi.data.examples import gather_examples, labelled_rows, per_identifier, task_proportions
+    from dsi.data.examples import gather_examples, labeled_rows, per_identifier, task_proportions
     from dsi.objectives.base import Targets
     from dsi.objectives.loss_terms import make_objectives
     from dsi.search.torch_trie import TorchTrie
@@ -64,16 +64,16 @@ def make_training_run(
     )
     examples = {task: per_identifier(each, table) for task, each in examples.items()}
     shares = task_proportions(options.mix, options.rehearsal)
-    labelled = None
-    if options.mix.negatives == "labelled" and "labelled" in examples:
-        labelled, _ = table.numbers_of(labelled_rows(dataset, table))
+    labeled = None
+    if options.mix.negatives == "labeled" and "labeled" in examples:
+        labeled, _ = table.numbers_of(labeled_rows(dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trie = TorchTrie.from_trie(Trie.build(table), device)
     model: Any = _make_model(options, prepared, fresh=not steps_saved(work / "checkpoints"))
     if options.objectives.r_drop.weight and not drops(model):
         raise InputError(
             f"--objectives.r_drop.weight {options.objectives.r_drop.weight} compares two passes "
-            f"through dropout, and {prepared.checkpoint or options.model.encoder!r} has none",
+            f"through dropout, but {prepared.checkpoint or options.model.encoder!r} has none",
             hint="Omit the term",
         )
     return Run(
@@ -85,7 +85,7 @@ def make_training_run(
             Targets.of(
                 table.matrix(),
                 table.alphabet_size,
-                labelled,
+                labeled,
                 trie if options.loop.score == "constrained" else None,
             ),
             lexical=_example_scores(dataset, prepared, options, examples),
@@ -174,7 +174,7 @@ def _teacher_scores(
         work / TEACHER_SCORES, options.objectives.teacher.temperature, first
     )
     assert len(teacher_scores.rows) == sum(
-        len(examples.get(task, ())) for task in ("pseudo", "labelled")
+        len(examples.get(task, ())) for task in ("pseudo", "labeled")
     )
     return teacher_scores
 
@@ -306,9 +306,9 @@ def _refuse_long_texts(
         room = positions - beside
         with_prompt = f" with {beside} of prompt and identifier" if beside else ""
         raise InputError(
-            f"--mix.{name} {wanted}{with_prompt} is more than the {positions} tokens that "
-            f"{prepared.checkpoint!r} reads",
-            hint=f"Give {room} or less" if room > 0 else "Give a shorter --model.prompt",
+            f"--mix.{name} {wanted}{with_prompt} exceeds the {positions} tokens that "
+            f"{prepared.checkpoint!r} can read",
+            hint=f"Give at most {room}" if room > 0 else "Use a shorter --model.prompt",
         )
 
 

@@ -219,7 +219,7 @@ def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
         made = {name: part for name, part in stored.items() if name != "update"}
         if made != wanted:
             raise InputError(
-                f"an index of {_difference(made, wanted)} is here",
+                f"this folder has an index of {_difference(made, wanted)}",
                 where=out,
                 hint="Choose another --out, or remove this folder",
             )

@@ -32,7 +32,7 @@ class Plan:
         parameters: Number of parameters of the network; None if the checkpoint is not available.
         memory: Bytes of weights, gradients and optimizer states per process; None if the number of
             parameters is unknown. Activations are not included.
-        proportions: Task -> share of a batch.
+        proportions: Task -> fraction of a batch.
         examples: Total number of training examples; None if --loop.tokens is set.
     """
 
@@ -67,7 +67,7 @@ def plan_training(
     from dsi.indexing.preparation import check_codebooks
 
     opened = Dataset.open(dataset) if dataset.exists() else None
-    labelled = 0 if opened is None else opened.info.qrels.get("train", 0)
+    labeled = 0 if opened is None else opened.info.qrels.get("train", 0)
     made = docids_folder is None or (docids_folder / "docids.json").is_file()
     if out is not None and opened is not None and made:
         refuse_conflicts(opened, out, options, docids_folder)
@@ -87,7 +87,7 @@ def plan_training(
         steps.append(f"first: {command_line('docids', dataset, '--out', docids_folder)}")
     shares = task_proportions(options.mix, options.rehearsal)
     if opened is not None and not opened.info.qrels.get("train"):
-        shares["labelled"] = 0.0
+        shares["labeled"] = 0.0
     if options.generator == "none":
         shares["pseudo"] = 0.0
     total = sum(shares.values())
@@ -100,8 +100,8 @@ def plan_training(
     loop = options.loop
     if options.lexical.enabled:
         written = options.generator in GENERATORS and GENERATORS[options.generator].expensive
-        source = "labeled queries" if labelled >= MIN_LABELED_QUERIES else "pseudo-queries"
-        trained = options.lexical.steps and (labelled >= MIN_LABELED_QUERIES or written)
+        source = "labeled queries" if labeled >= MIN_LABELED_QUERIES else "pseudo-queries"
+        trained = options.lexical.steps and (labeled >= MIN_LABELED_QUERIES or written)
         how = f"at most {options.lexical.steps} steps on the {source}" if trained else "none"
         steps.append(f"weight the words of the documents (training: {how})")
     size = f"{loop.size:,} examples" if loop.size else f"at most {loop.tokens:,} tokens of text"

@@ -95,8 +95,8 @@ class TrainingOptions(KindOptions):
         self._check_head()
         if self.optimizer.rows == "touched" and self.sam.rho:
             raise InputError(
-                f"--sam.rho {self.sam.rho} perturbs all weights, and --optimizer.rows touched has "
-                "gradients of some rows only",
+                f"--sam.rho {self.sam.rho} perturbs all weights, but --optimizer.rows touched has "
+                "gradients of only some rows",
                 hint="Omit one of them",
             )
         if self.loop.track is not None:
@@ -122,8 +122,8 @@ class TrainingOptions(KindOptions):
             if taken and backbone == 0:
                 raise InputError(
                     f"{way} trains the backbone, which --optimizer.backbone_lr_scale 0 freezes",
-                    hint="Set --optimizer.backbone_lr_scale, for example to 1, or leave the other "
-                    "out",
+                    hint="Set --optimizer.backbone_lr_scale, for example to 1, or omit the other "
+                    "option",
                 )
 
     def _check_head(self) -> None:
@@ -135,7 +135,7 @@ class TrainingOptions(KindOptions):
             fitting = kinds_where(lambda kind: kind.form == "codes")
             raise InputError(
                 f"--model.head {self.model.head} requires identifiers of several codes of one "
-                f"alphabet, and --docids {self.docids} gives "
+                f"alphabet, but --docids {self.docids} gives "
                 + ("one code" if form == "atomic" else "text"),
                 hint=f"Choose --docids from: {', '.join(fitting)}; or --model.head linear",
             )
@@ -148,7 +148,7 @@ class TrainingOptions(KindOptions):
 
     def _check_tokens(self) -> None:
         """Refuses a token budget that a single text may exceed."""
-        read = {"query_length": self.mix.pseudo or self.mix.labelled}
+        read = {"query_length": self.mix.pseudo or self.mix.labeled}
         read["document_length"] = self.mix.proportions["indexing"]
         for name, share in read.items():
             length = getattr(self.mix, name)
@@ -156,7 +156,7 @@ class TrainingOptions(KindOptions):
                 raise InputError(
                     f"--loop.tokens {self.loop.tokens} is less than one text of --mix.{name} "
                     f"{length}",
-                    hint=f"Give {length} or more, many times that for a batch of many texts",
+                    hint=f"Give at least {length}, or many times that for a batch of many texts",
                 )
 
     def _check_objectives(self) -> None:
@@ -169,21 +169,21 @@ class TrainingOptions(KindOptions):
         if weights["r_drop"] and scratch and not self.model.dropout:
             raise InputError(
                 f"--objectives.r_drop.weight {weights['r_drop']} compares two passes through "
-                "dropout, and --model.dropout is 0",
-                hint="Give --model.dropout 0.1, or omit the term",
+                "dropout, but --model.dropout is 0",
+                hint="Use --model.dropout 0.1, or omit the term",
             )
         if not self.objectives.needs_teacher:
             return
         asking = next(name for name in TEACHER_TERMS if weights[name])
         if self.loop.score == "constrained":
             raise InputError(
-                f"--objectives.{asking}.weight {weights[asking]} is about probabilities over the "
-                "whole alphabet, and --loop.score is constrained",
+                f"--objectives.{asking}.weight {weights[asking]} needs probabilities over the "
+                "whole alphabet, but --loop.score is constrained",
                 hint="Use --loop.score model, or omit the term",
             )
-        if not (self.mix.pseudo or self.mix.labelled):
+        if not (self.mix.pseudo or self.mix.labeled):
             raise InputError(
-                f"--objectives.{asking}.weight {weights[asking]} asks a teacher about queries, "
-                "and --mix.pseudo and --mix.labelled are 0",
-                hint="Give queries a share, or omit the term",
+                f"--objectives.{asking}.weight {weights[asking]} needs queries for the teacher, "
+                "but --mix.pseudo and --mix.labeled are 0",
+                hint="Set one of them above 0, or omit the term",
             )

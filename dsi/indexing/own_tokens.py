@@ -46,21 +46,21 @@ def with_token_rows(options: TrainingOptions, docids_folder: Path | None) -> Tra
     if not in_model_tokens(options, docids_folder):
         if model.warm_start == "tokens":
             raise InputError(
-                "--model.warm_start tokens starts from the rows of a language model's tokens, and "
-                f"these {kind!r} identifiers are not in them",
-                hint="Take --docids title and --title.tokens model, or another --model.warm_start",
+                "--model.warm_start tokens needs identifiers in the tokens of the language model, "
+                f"but these {kind!r} identifiers are not",
+                hint="Use --docids title and --title.tokens model, or another --model.warm_start",
             )
         return options
     if model.pretrained is None:
         raise InputError(
-            f"--{kind}.tokens model takes the tokens of a language model, and there is none",
-            hint="Give --model.pretrained, or leave it out",
+            f"--{kind}.tokens model needs a language model, and none is given",
+            hint="Give --model.pretrained, or omit it",
         )
     if model.warm_start not in ("auto", "tokens"):
         raise InputError(
             f"--model.warm_start {model.warm_start} would overwrite the rows of the model's own "
             "tokens",
-            hint="Leave it out",
+            hint="Omit it",
         )
     return replace(options, model=replace(model, warm_start="tokens"))
 
@@ -74,17 +74,17 @@ def vocabulary_of(text: TextEncoder, name: str) -> ModelTokens:
     """
     if not isinstance(text, TemplateEncoder):
         raise InputError(
-            f"identifiers in the tokens of {name!r}: it is an encoder-decoder, and this is for "
-            "language models",
-            hint="Take --model.pretrained of a language model, or leave --title.tokens (or that of "
-            "another kind) out",
+            f"identifiers in the tokens of {name!r}: only language models are supported, and this "
+            "is an encoder-decoder",
+            hint="Use --model.pretrained with a language model, or omit --title.tokens (or that of "
+            "another kind)",
         )
     tokenizer = text.tokenizer
     end = tokenizer.eos_token_id
     if end is None:
         raise InputError(
             f"identifiers in the tokens of {name!r}: its tokenizer has no token that ends a text",
-            hint="Take another checkpoint, or leave --title.tokens (or that of another kind) out",
+            hint="Use another checkpoint, or omit --title.tokens (or that of another kind)",
         )
     return ModelTokens.from_json(tokenizer.backend_tokenizer.to_str(), end)
 
@@ -131,7 +131,7 @@ def with_own_tokens(
     if not ModelTokens.of(built.extras).same_tokenizer(vocabulary_of(text, name)):
         raise InputError(
             f"the identifiers are in the tokens of another model than {name!r}",
-            hint="Assign them again, or start from the model that they were written for",
+            hint="Assign them again, or start from the model that they were assigned with",
         )
     tokens = code_tokens(built)
     assert tokens is not None

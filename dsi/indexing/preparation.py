@@ -135,8 +135,8 @@ def prepare(
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
     if not any(text.known([one])[0] for one in texts):
         raise InputError(
-            f"the tokenizer of {checkpoint or options.model.encoder!r} covers no word of any "
-            "document",
+            f"the tokenizer of {checkpoint or options.model.encoder!r} does not cover any word of "
+            "the documents",
             hint="Use a checkpoint for the language of the corpus, or check that its tokenizer's "
             "files are complete",
         )
@@ -201,7 +201,7 @@ def _lexical(
             [document.text for document in documents],
             language=options.vocabulary.language,
             options=options.lexical,
-            labelled=_learned_from(dataset, table, generator, options.mix),
+            labeled=_learned_from(dataset, table, generator, options.mix),
             dev=_judged(dataset, table, "dev", options.mix),
             seed=options.seed,
         ).save(folder)
@@ -216,15 +216,15 @@ def _learned_from(
     These are the labeled queries or, if there are too few, pseudo-queries of a model.
     Pseudo-queries extracted from documents say nothing about how users phrase queries.
     """
-    labelled = _judged(dataset, table, "train", mix)
-    if len(labelled) >= MIN_LABELED_QUERIES:
-        return labelled
+    labeled = _judged(dataset, table, "train", mix)
+    if len(labeled) >= MIN_LABELED_QUERIES:
+        return labeled
     if generator is not None and GENERATORS[generator].expensive:
         written = dataset.pseudo_queries(generator)
         texts, doc_ids = written["text"], written["doc_id"]
         if len(texts) >= MIN_LABELED_QUERIES:
             return _queries_with_rows(list(texts), list(doc_ids), table)
-    return labelled.part(np.zeros(0, np.int64))
+    return labeled.part(np.zeros(0, np.int64))
 
 
 def _judged(dataset: Dataset, table: DocidTable, split: str, mix: MixOptions) -> LabeledQueries:
@@ -260,8 +260,8 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
     if options.model.codebooks and not isinstance(KINDS[kind], Quantized):
         fitting = kinds_where(lambda each: isinstance(each, Quantized))
         raise InputError(
-            f"--model.codebooks true requires identifiers with codebooks, and these are {kind!r}",
-            hint=f"Take {' or '.join(f'--docids {name}' for name in fitting)}, or omit it",
+            f"--model.codebooks true requires identifiers with codebooks, but these are {kind!r}",
+            hint=f"Use {' or '.join(f'--docids {name}' for name in fitting)}, or omit it",
         )
 
 
@@ -293,7 +293,7 @@ def _docids(
         assignment = Assignment.open(given)
         if sorted(assignment.table.doc_ids) != sorted(doc_ids):
             raise InputError(
-                "these identifiers are of other documents than the dataset's",
+                "these identifiers belong to other documents than those of the dataset",
                 where=given,
                 hint="Assign them again: " + command_line("docids", dataset.path, "--out", given),
             )
@@ -360,9 +360,9 @@ def _ask_teacher(
     if not table.one_each:
         asking = next(name for name in TEACHER_TERMS if options.objectives.weights[name])
         raise InputError(
-            f"--objectives.{asking}.weight {options.objectives.weights[asking]} asks a teacher "
-            "about documents with one identifier, and here some have several",
-            hint="Omit the term, or use a kind that gives one identifier to each",
+            f"--objectives.{asking}.weight {options.objectives.weights[asking]} requires "
+            "one identifier per document, but some documents have several",
+            hint="Omit the term, or use a kind that assigns one identifier to each",
         )
     order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
     in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
@@ -402,7 +402,7 @@ def _tokenizer(name: str, prompt: str | None) -> TextEncoder:
         return template_encoder(tokenizer, prompt, name)
     if prompt is not None:
         raise InputError(
-            f"--model.prompt {prompt!r:.60} requires a language model, and {name!r} is an "
+            f"--model.prompt {prompt!r:.60} requires a language model, but {name!r} is an "
             "encoder-decoder",
             hint="Omit it",
         )

@@ -53,8 +53,8 @@ def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:
         found = read_json(file).get("kind") if file.is_file() else options.docids
         if options.docids not in (type(options).docids, found):
             raise InputError(
-                f"--docids {options.docids}, and the identifiers in {docids_folder} are {found}",
-                hint="Give one of the two",
+                f"--docids is {options.docids}, but the identifiers in {docids_folder} are {found}",
+                hint="Omit one of the two",
             )
     if kind is None or not KINDS[kind].uses_vectors:
         of_vectors = ", ".join(kinds_where(lambda each: each.uses_vectors))
@@ -81,7 +81,7 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
     asked = _given_step_option(options)
     if options.loop.steps == 0 and asked is not None:
         raise InputError(
-            f"--{asked} affects only the training of the network, and --loop.steps is 0",
+            f"--{asked} affects only the training of the network, but --loop.steps is 0",
             hint="Omit one of them",
         )
     if options.loop.steps is not None:
@@ -132,8 +132,8 @@ def _with_start(options: TrainingOptions, docids_folder: Path | None) -> Trainin
     if model.warm_start == "learned" and not brings:
         whose = f"--docids {options.docids}" if docids_folder is None else str(docids_folder)
         raise InputError(
-            f"--model.warm_start learned starts from the encoder-decoder that identifiers were "
-            f"trained with, and those of {whose} were trained with none",
+            f"--model.warm_start learned starts from the encoder-decoder that the identifiers were "
+            f"trained with, but those of {whose} were trained without one",
             hint="Use --docids learned --learned.model NAME, or another --model.warm_start",
         )
     if model.warm_start != "auto" or not brings:

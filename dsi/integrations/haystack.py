@@ -50,7 +50,7 @@ class IndexRetriever:
         if isinstance(self.index, Index):
             raise InputError(
                 "a pipeline cannot be stored with an open index",
-                hint="Make the retriever with the path of the index",
+                hint="Create the retriever with the path of the index",
             )
         path = self.index if isinstance(self.index, str) else str(Path(os.fspath(self.index)))
         return default_to_dict(self, index=path, top_k=self.top_k, reorder=self.reorder)
@@ -76,8 +76,8 @@ class IndexRetriever:
         """
         if filters:
             raise InputError(
-                "documents of an index have no metadata that filters could ask for",
-                hint="Leave filters out",
+                "the documents of an index have no metadata to filter by",
+                hint="Omit filters",
             )
         self.warm_up()
         assert self._open is not None

@@ -82,9 +82,10 @@ class GenerativeIndex:
         folder = self.folder.joinpath(*(re.sub(r"[^\w.-]", "_", name) for name in names))
         if not {"id", "text"} <= set(corpus.column_names):
             raise InputError(
-                f"a corpus of the columns {', '.join(corpus.column_names)}, without id and text",
+                "the corpus has no columns id and text; available: "
+                f"{', '.join(corpus.column_names)}",
                 where=task_metadata.name,
-                hint="Choose a task of text retrieval",
+                hint="Choose a text retrieval task",
             )
         self._index = build(_documents(corpus), folder, self.options)
 

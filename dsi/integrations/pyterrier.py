@@ -60,7 +60,7 @@ class GenerativeIndex(pyterrier.Artifact, pyterrier.Indexer):
             InputError: A document lacks its docno or text, or the folder holds another index.
         """
         if kwargs:
-            raise InputError(f"index() knows no {', '.join(kwargs)}")
+            raise InputError(f"index() does not support {', '.join(kwargs)}")
         folder = Path(self.path)
         self._opened = build(_documents(iter), folder, self.options)
         write_json(folder / "pt_meta.json", _META)
@@ -164,7 +164,7 @@ def _documents(given: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
     for number, document in enumerate(given, 1):
         if not document.get("docno") or "text" not in document:
             raise InputError(
-                f"document {number} lacks its docno or text",
+                f"document {number} has no docno or no text",
                 hint='Give mappings such as {"docno": "d1", "text": "..."}',
             )
         text, title = str(document["text"] or ""), str(document.get("title") or "")

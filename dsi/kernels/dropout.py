@@ -29,7 +29,7 @@ def fast_dropout(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def dropped(states: torch.Tensor, share: float) -> torch.Tensor:
-    """Drops a share of the states and scales up the others."""
+    """Drops a fraction of the states and scales up the others."""
     steps = _steps(states, share)
     return _Dropout.apply(states, steps) if steps else functional.dropout(states, share)
 

@@ -192,16 +192,15 @@ def _refuse_without_int8(model: PreTrainedModel) -> None:
     head = model.get_output_embeddings()
     if not has_int8_kernel(head.weight):
         raise InputError(
-            "--precision int8 multiplies on a CPU with VNNI instructions, by oneDNN, and this is "
-            "none",
-            hint="Take --precision bf16 or fp32, or --device cpu",
+            "--precision int8 needs a CPU with VNNI instructions and PyTorch with oneDNN",
+            hint="Use --precision bf16 or fp32, or --device cpu",
         )
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and layer is not head]
     if not layers:
         raise InputError(
-            f"--precision int8: the layers of a {model.config.model_type} are no linear layers of "
-            "PyTorch, and would stay in fp32",
-            hint="Take --precision bf16 or fp32",
+            f"--precision int8: the layers of a {model.config.model_type} are not torch.nn.Linear "
+            "and would stay in fp32",
+            hint="Use --precision bf16 or fp32",
         )
 
 

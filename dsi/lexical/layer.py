@@ -74,7 +74,9 @@ class Postings:
         if len(self.weights) != len(self.rows):
             raise InputError(f"{len(self.weights)} weights of {len(self.rows)} postings")
         if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < self.documents:
-            raise InputError(f"a posting beyond the {self.documents} documents")
+            raise InputError(
+                f"a posting refers to a document beyond the {self.documents} documents"
+            )
         if len(self.weights) and not np.isfinite(np.sum(self.weights)):
             raise InputError("a weight is not a finite number")
         if (self.pairs[1:] <= self.pairs[:-1]).any():

@@ -52,7 +52,7 @@ class LexicalIndex:
         *,
         language: str,
         options: LexicalOptions,
-        labelled: LabeledQueries,
+        labeled: LabeledQueries,
         dev: LabeledQueries,
         seed: int,
     ) -> LexicalIndex:
@@ -63,7 +63,7 @@ class LexicalIndex:
             texts: The text of each, without its title.
             language: Language of the stop words and the stemmer; "none" for neither.
             options: Options of the lexical layer.
-            labelled: Queries to train on; without any, the weights are those of BM25.
+            labeled: Queries to train on; without any, the weights are those of BM25.
             dev: Queries that select the number of steps.
             seed: Seed of everything random.
         """
@@ -80,10 +80,10 @@ class LexicalIndex:
             title_weight=options.title_weight,
         )
         outcome: Mapping[str, float] = {}
-        if len(labelled) and options.steps:
+        if len(labeled) and options.steps:
             chosen = train(
                 weighting, lexicon, statistics, scales, vocabulary,
-                labelled=labelled, dev=dev, options=options, seed=seed,
+                labeled=labeled, dev=dev, options=options, seed=seed,
             )  # fmt: skip
             outcome = {name: value for name, value in asdict(chosen).items() if value == value}
         return cls(vocabulary, lexicon, scales, weighting, len(lexicon), outcome)

@@ -151,10 +151,11 @@ class Lexicon:
                 check_offsets(offsets, len(found), f"the offsets of {column}")
         if len(made.pair_offsets) != len(made.offsets):
             raise InputError(
-                f"words of {len(made.offsets) - 1} documents, pairs of {len(made.pair_offsets) - 1}"
+                f"{len(made.offsets) - 1} documents have words, but "
+                f"{len(made.pair_offsets) - 1} have pairs"
             )
         if len(made.words) and not 0 <= made.words.min() <= made.words.max() < words:
-            raise InputError(f"a word beyond the {words} that are known")
+            raise InputError(f"a word is not one of the {words} known words")
         if len(made.counts) and not made.counts.min() > 0:
             raise InputError("a word that occurs 0 times")
         return made

@@ -24,7 +24,7 @@ class LexicalOptions(Options, group="lexical", switch="enabled"):
     word_decay: Advanced[NotNegative] = 5.0
     """L2 penalty on word weights, divided by the number of labeled queries"""
     holdout: Advanced[Rate] = 0.15
-    """Share of the labelled documents whose queries choose the number of steps"""
+    """Fraction of the labeled documents whose queries choose the number of steps"""
     k1: Advanced[Positive] = 1.5
     """BM25's k1 before training"""
     b: Advanced[Open] = 0.75

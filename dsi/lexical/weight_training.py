@@ -75,7 +75,7 @@ def train(
     scales: Scales,
     vocabulary: Vocabulary,
     *,
-    labelled: LabeledQueries,
+    labeled: LabeledQueries,
     dev: LabeledQueries,
     options: LexicalOptions,
     seed: int,
@@ -88,7 +88,7 @@ def train(
         statistics: Statistics of the corpus.
         scales: Scales of the features.
         vocabulary: Maps words to numbers.
-        labelled: Queries to train on.
+        labeled: Queries to train on.
         dev: Queries that only select the number of steps; may be empty.
         options: Options of the lexical layer.
         seed: Seed of the choice of held-out documents, and of queries if there are many.
@@ -97,24 +97,24 @@ def train(
         What was selected.
     """
     rng = np.random.default_rng([seed, 21])
-    if len(labelled) > _MOST_QUERIES:
-        chosen = rng.choice(len(labelled), _MOST_QUERIES, replace=False)
-        labelled = labelled.part(np.sort(chosen))
+    if len(labeled) > _MOST_QUERIES:
+        chosen = rng.choice(len(labeled), _MOST_QUERIES, replace=False)
+        labeled = labeled.part(np.sort(chosen))
     postings = Postings.of(weighting, lexicon, statistics, scales)
     layer = LexicalLayer(vocabulary, postings)
-    documents = np.unique(labelled.rows)
+    documents = np.unique(labeled.rows)
     count = round(options.holdout * len(documents))
-    held = np.isin(labelled.rows, rng.choice(documents, count, replace=False))
+    held = np.isin(labeled.rows, rng.choice(documents, count, replace=False))
     index = _Places(lexicon, statistics)
     width = min(options.candidates, len(lexicon))
-    every = _Batch.of(labelled, layer, index, width)
+    every = _Batch.of(labeled, layer, index, width)
     judges = [
         _Batch.of(group, layer, index, width)
-        for group in (dev, labelled.part(np.flatnonzero(held)))
+        for group in (dev, labeled.part(np.flatnonzero(held)))
         if len(group)
     ]
     start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
-    kept = _Batch.of(labelled.part(np.flatnonzero(~held)), layer, index, width)
+    kept = _Batch.of(labeled.part(np.flatnonzero(~held)), layer, index, width)
     if not judges or not len(kept.rows):
         _descend(weighting, every, index, (lexicon, statistics, scales), options, options.steps)
         return Outcome(options.steps, float("nan"), float("nan"))

@@ -46,7 +46,7 @@ class Targets:
         cls,
         matrix: np.ndarray,
         alphabet_size: int,
-        labelled: np.ndarray | None,
+        labeled: np.ndarray | None,
         trie: TorchTrie | None = None,
     ) -> Targets:
         """Builds the targets from the table's matrix.
@@ -54,15 +54,15 @@ class Targets:
         Args:
             matrix: The identifiers, padded with `PAD`; int32 [identifiers, longest].
             alphabet_size: Size of the docid alphabet.
-            labelled: The identifiers that compete for labeled queries; None for all of them.
+            labeled: The identifiers that compete for labeled queries; None for all of them.
             trie: The trie, for a loss over the codes that may follow a prefix.
         """
         codes = torch.from_numpy(matrix.astype(np.int64))
         competitors = None
-        if labelled is not None:
+        if labeled is not None:
             allowed = np.zeros((matrix.shape[1], alphabet_size), bool)
             for position in range(matrix.shape[1]):
-                allowed[position, matrix[labelled, position]] = True
+                allowed[position, matrix[labeled, position]] = True
             competitors = torch.from_numpy(allowed)
         codes = codes.masked_fill(codes == PAD, IGNORED)
         continuations = None
@@ -96,7 +96,7 @@ class Forward:
         attention_mask: int64, same shape.
         rows: Numbers of the identifiers, which are table rows if each document has one; int64
             [examples].
-        labelled: Which examples are labeled queries; bool [examples].
+        labeled: Which examples are labeled queries; bool [examples].
         codes: The identifier of each example, `IGNORED` past its end; int64
             [examples, positions].
         decoder_input_ids: The same, shifted right after PAD; int64 [examples, positions].
@@ -123,7 +123,7 @@ class Forward:
         self.input_ids = torch.from_numpy(batch.input_ids).to(device)
         self.attention_mask = torch.from_numpy(batch.attention_mask).to(device)
         self.rows = torch.from_numpy(batch.rows).to(device)
-        self.labelled = torch.from_numpy(batch.labelled).to(device)
+        self.labeled = torch.from_numpy(batch.labeled).to(device)
         codes = targets.codes[self.rows]
         lengths = (codes != IGNORED).sum(dim=1)
         self.codes = codes[:, : int(lengths.max())]

@@ -30,7 +30,7 @@ def constrained_cross_entropy(
         targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
         rows: Table rows of the examples' identifiers, int64 [batch].
         continuations: Their positions in the trie.
-        label_smoothing: Share of the target to spread over the continuations; 0 for none.
+        label_smoothing: Fraction of the target to spread over the continuations; 0 for none.
         competitors: Further restriction of the codes in an example's softmax, bool broadcastable to
             the logits; the right code must be among them. None for all.
 

@@ -17,7 +17,7 @@ class CrossEntropy(Objective):
 
     Args:
         weight: Factor of the term.
-        label_smoothing: Share of the target to spread over the alphabet; 0 for none.
+        label_smoothing: Fraction of the target to spread over the alphabet; 0 for none.
     """
 
     name = "cross_entropy"
@@ -32,7 +32,7 @@ class CrossEntropy(Objective):
         groups: list[tuple[Any, torch.Tensor | None]] = [(slice(None), None)]
         if forward.targets.competitors is not None:
             among = forward.targets.competitors[None, : codes.shape[1]]
-            groups = [(forward.labelled, among), (~forward.labelled, None)]
+            groups = [(forward.labeled, among), (~forward.labeled, None)]
         start = logits.sum() * 0
         return sum((self._of_group(forward, *group) for group in groups), start=start)
 
@@ -66,7 +66,7 @@ def docid_cross_entropy(
     Args:
         logits: Logits of every code at every position, float [batch, positions, alphabet].
         targets: The right codes, int64 [batch, positions]; `IGNORED` past the end.
-        label_smoothing: Share of the target to spread over the alphabet; 0 for none.
+        label_smoothing: Fraction of the target to spread over the alphabet; 0 for none.
         competitors: Which codes an example's softmax runs over, bool broadcastable to the
             logits; the right code must be among them. None for all.
 

@@ -39,7 +39,7 @@ def make_objectives(
         knobs: dict[str, Any] = {**vars(getattr(options, name)), "weight": weight}
         if issubclass(kind, TeacherObjective):
             if teacher_scores is None:
-                raise InputError(f"the term {name} asks a teacher, and there is none")
+                raise InputError(f"the term {name} needs a teacher, and there is none")
             knobs["teacher_scores"] = teacher_scores
         if name == "cross_entropy":
             knobs["label_smoothing"] = label_smoothing

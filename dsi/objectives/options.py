@@ -108,7 +108,7 @@ class TeacherOptions(Options, group="objectives.teacher"):
         if self.kind != "bm25" and self.model is None:
             raise InputError(
                 f"--objectives.teacher.kind {self.kind} needs a model",
-                hint="Give --objectives.teacher.model, or take --objectives.teacher.kind bm25",
+                hint="Give --objectives.teacher.model, or use --objectives.teacher.kind bm25",
             )
 
 
@@ -136,7 +136,7 @@ class ObjectiveOptions(Options, group="objectives"):
         if not any(self.weights.values()):
             raise InputError(
                 "every term of --objectives has weight 0",
-                hint="Give --objectives.cross_entropy.weight 1, or another term a weight",
+                hint="Use --objectives.cross_entropy.weight 1, or set the weight of another term",
             )
         read = {option for term in self._teacher_terms() for option in TEACHER_TERMS[term]}
         for name in sorted(set(given(self.teacher)) - read):

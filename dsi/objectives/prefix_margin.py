@@ -8,7 +8,7 @@ from dsi.objectives.base import OBJECTIVES, Forward
 from dsi.objectives.candidates import Candidates, TeacherObjective
 
 _SHARES = ((1, 8, 0.5), (1, 4, 0.75), (1, 2, 0.875), (1, 1, 1.0))
-"""Prefix length as a share of the whole, and its alpha: RIPOR's 4, 8, 16 and 32 of 32 codes."""
+"""Prefix length as a fraction of the whole, and its alpha: RIPOR's 4, 8, 16 and 32 of 32 codes."""
 
 
 @OBJECTIVES.register("prefix_margin")

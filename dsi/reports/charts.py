@@ -169,7 +169,7 @@ def span(
     Args:
         values: The values.
         least: Minimum length, so that small differences do not look large.
-        room: Share of the length that is added at each end.
+        room: Fraction of the length that is added at each end.
         most: A bound of the values; the range ends just above it.
     """
     low, high = min(values), max(values)

@@ -40,7 +40,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     first_number = FIRST_CODE + levels * size
     if len(output) < first_number:
         raise InputError(
-            f"codebooks of {levels} x {size} codes, and identifiers of {len(output)} codes",
+            f"the codebooks have {levels} x {size} codes, but identifiers have {len(output)}",
             hint="Assign the identifiers again",
         )
     rows = output.detach().float().cpu().numpy().copy()

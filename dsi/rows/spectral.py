@@ -45,11 +45,11 @@ RESERVED = 3
 """Dimensions at the end of the states: a constant, a token's log weight, what is left of length."""
 _SMALL = 0.01
 _START = 0.088
-"""The decoder's constant input, as a share of the root of the width."""
+"""The decoder's constant input, as a fraction of the root of the width."""
 _SPREAD = 4.0
 """Length of the state that a single token makes, before the final norm."""
 _LIGHTEST = 1e-3
-"""Weight of the lightest tokens, as a share of the heaviest; below it directions are shorter."""
+"""Weight of the lightest tokens, as a fraction of the heaviest; below it directions are shorter."""
 _ITERATIONS = 4
 _TOGETHER = 20_000
 """Documents that are counted at once."""

@@ -548,11 +548,9 @@ def _best_of_each(
 def refuse_narrow(k: int, beams: int) -> None:
     """Raises InputError if this many beams cannot return this many documents."""
     if k < 1:
-        raise InputError(f"cannot return {k} documents", hint="Ask for at least 1")
+        raise InputError(f"cannot return {k} documents", hint="Use at least 1")
     if beams < k:
-        raise InputError(
-            f"{beams} beams cannot find {k} documents", hint=f"Search with at least {k} beams"
-        )
+        raise InputError(f"{beams} beams cannot find {k} documents", hint=f"Use at least {k} beams")
 
 
 def readable(

@@ -148,7 +148,7 @@ def explained_paths(
 def _place(codes: torch.Tensor, exist: torch.Tensor, code: int) -> int:
     found = ((codes == code) & exist).nonzero()
     if not len(found):
-        raise InputError("the document is not among those that are searched")
+        raise InputError("the document is not among the documents to be searched")
     return int(found[0])
 
 

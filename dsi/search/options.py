@@ -89,13 +89,13 @@ class SearchOptions(Options):
         """Refuses to rescore what is exact already, or not constrained."""
         if self.rescore and self.precision == "fp32":
             raise InputError(
-                "--rescore scores in fp32, and the search does so already",
-                hint="Leave it out, or give --precision int8 or bf16",
+                "--rescore has no effect, because the search already scores in fp32",
+                hint="Omit it, or use --precision int8 or bf16",
             )
         if self.rescore and not self.constraint:
             raise InputError(
-                "--rescore scores documents along the constraint, and --constraint is false",
-                hint="Leave one of the two out",
+                "--rescore scores documents along the constraint, but --constraint is false",
+                hint="Omit one of the two",
             )
 
     def score_in(self, index: str) -> str:
@@ -110,9 +110,9 @@ class SearchOptions(Options):
         score = self.score or index
         if score == "constrained" and not self.constraint:
             raise InputError(
-                "--constraint false writes any code, and scores that are constrained count only "
-                "those that lead to a document",
-                hint="Give --score model",
+                "--constraint false generates any code, but --score constrained normalizes over "
+                "codes that lead to a document",
+                hint="Use --score model",
             )
         return score
 
@@ -131,7 +131,9 @@ def read_doc_ids(path: Path) -> list[str]:
     found = lines(path, noun="file of document ids", hint="Write it in UTF-8")
     ids = [_without_end(line) for _, line in found if line.strip()]
     if not ids:
-        raise InputError("no document id in it", where=path, hint="Write one id a line")
+        raise InputError(
+            "the file contains no document id", where=path, hint="Write one id per line"
+        )
     return ids
 
 

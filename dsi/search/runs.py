@@ -49,8 +49,8 @@ def write_run(
     """
     if not tag or tag.split() != [tag]:
         raise InputError(
-            f"the run tag {tag!r} cannot stand in a TREC run",
-            hint="Give it a run tag that is not empty and holds no white space",
+            f"the run tag {tag!r} is not valid in a TREC run",
+            hint="Use a tag that is not empty and has no white space",
         )
     with writing(path) as file:
         for query_id, scores in run.items():
@@ -91,7 +91,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
     """Enters one line into `run`."""
     if len(fields) != 6:
         raise InputError(
-            f"{len(fields)} fields where a TREC run has 6",
+            f"{len(fields)} fields, but a line of a TREC run has 6",
             where=where,
             hint="Write each line as: query_id Q0 doc_id rank score tag",
         )
@@ -108,7 +108,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
         raise InputError(
             f"document {doc_id!r} appears twice for query {query_id!r}",
             where=where,
-            hint="List each document once for a query",
+            hint="List each document once per query",
         )
     scores[doc_id] = score
 
@@ -116,7 +116,7 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
 def _field(name: str, noun: str) -> str:
     """Escapes an id for a field of a run file."""
     if not name:
-        raise InputError(f"an empty {noun} cannot stand in a TREC run")
+        raise InputError(f"an empty {noun} is not valid in a TREC run")
     return re.sub(
         r"\\u|\s", lambda found: "\\u005cu" if found[0] == "\\u" else _escaped(found[0]), name
     )

@@ -24,9 +24,9 @@ def refuse_other_stages(config: dict[str, Any]) -> None:
     stage = config["zero_optimization"]["stage"]
     if stage != 3:
         raise InputError(
-            f"ZeRO {stage} spreads what training keeps, and a search keeps weights only",
+            f"ZeRO {stage} shards only training state, which a search does not have",
             where="--deepspeed",
-            hint="Give a configuration with zero_optimization.stage 3",
+            hint="Use a configuration with zero_optimization.stage 3",
         )
 
 
@@ -44,8 +44,8 @@ def shard_model(model: PreTrainedModel, config: dict[str, Any], precision: str) 
     refuse_other_stages(config)
     if precision == "int8":
         raise InputError(
-            "--precision int8 packs whole weights, and --deepspeed shards them",
-            hint="Take --precision bf16 or fp32, or leave --deepspeed out",
+            "--precision int8 packs whole weights, but --deepspeed shards them",
+            hint="Use --precision bf16 or fp32, or omit --deepspeed",
         )
     start_deepspeed()
     import deepspeed

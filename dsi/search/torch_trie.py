@@ -196,8 +196,8 @@ class TorchTrie:
             stays[starts[level] : starts[level + 1]] |= below[1:] > below[:-1]
         if not stays[0]:
             raise InputError(
-                "no document is left to search among",
-                hint="Name documents of the index that were not deleted",
+                "there is no document left to search",
+                hint="Choose documents of the index that were not deleted",
             )
         before = _counted(stays)
         kept = stays.nonzero().squeeze(1)

@@ -59,9 +59,9 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
     ) -> dict[str, Any]:
         """Finds the documents that answer a query, best first, with the beginning of each text."""
         if not query.strip() or len(query) > limits.query:
-            raise ToolError(f"query: 1 to {limits.query:,} characters are wanted")
+            raise ToolError(f"query must have 1 to {limits.query:,} characters")
         if k > limits.k:
-            raise ToolError(f"k: at most {limits.k:,} documents are returned")
+            raise ToolError(f"k must be at most {limits.k:,}")
         question = SearchRequest((query,), k, with_text=True)
         try:
             found = await batcher.ask(question)

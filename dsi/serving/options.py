@@ -84,15 +84,15 @@ class ServerOptions(Options):
                 with self.token_file.open("rb") as file:
                     token = file.read(_MOST_TOKEN).decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"cannot read a token ({error})", where=where) from None
+                raise InputError(f"cannot read the token ({error})", where=where) from None
         if token is None:
             return None
         token = token.strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise InputError(
-                "a token is letters, digits and signs of ASCII in one line",
+                "a token must be one line of ASCII letters, digits and punctuation",
                 where=where,
-                hint='Make one: python -c "import secrets; print(secrets.token_urlsafe())"',
+                hint='Create one: python -c "import secrets; print(secrets.token_urlsafe())"',
             )
         return token
 

@@ -43,7 +43,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         message = f"the request was not complete after {limits.seconds:g} seconds"
         raise RefusedError(408, message) from None
     except ClientDisconnect:
-        raise RefusedError(400, "the client went away") from None
+        raise RefusedError(400, "the client disconnected") from None
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
@@ -56,7 +56,7 @@ async def _read(request: Request, limits: Limits) -> bytes:
 
 
 def _too_large(limits: Limits) -> RefusedError:
-    return RefusedError(413, f"a body of at most {limits.body:,} bytes is taken")
+    return RefusedError(413, f"the body must have at most {limits.body:,} bytes")
 
 
 def read_search_request(content_type: str, body: bytes, limits: Limits) -> SearchRequest:
@@ -71,16 +71,18 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
         RefusedError: It is not JSON, is invalid, or exceeds a limit.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise RefusedError(415, "send JSON, and say so: Content-Type: application/json")
+        raise RefusedError(415, "send JSON with the header Content-Type: application/json")
     try:
         asked = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise RefusedError(400, "the body is not JSON in UTF-8") from None
+        raise RefusedError(400, "the body is not valid JSON in UTF-8") from None
     if not isinstance(asked, dict):
-        raise RefusedError(400, 'the body is to be an object: {"queries": ["..."]}')
+        raise RefusedError(400, 'the body must be an object: {"queries": ["..."]}')
     unknown = sorted(set(asked).difference(FIELDS))
     if unknown:
-        raise RefusedError(400, f"unknown field {unknown[0]!a:.60}; known are {', '.join(FIELDS)}")
+        raise RefusedError(
+            400, f"unknown field {unknown[0]!a:.60}; the fields are {', '.join(FIELDS)}"
+        )
     only = asked.get("only")
     return SearchRequest(
         queries=_queries(asked.get("queries"), limits),
@@ -93,21 +95,21 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not valid in JSON")
 
 
 def _queries(value: Any, limits: Limits) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise RefusedError(400, "queries: a list of texts is wanted, one at least")
+        raise RefusedError(400, "queries must be a list of at least one string")
     if len(value) > limits.queries:
         raise RefusedError(
-            400, f"queries: {len(value):,}, and at most {limits.queries:,} are taken"
+            400, f"queries has {len(value):,} entries; at most {limits.queries:,} are allowed"
         )
     for number, query in enumerate(value, 1):
         if not _is_text(query) or not query.strip():
-            raise RefusedError(400, f"queries: number {number} is no text, or an empty one")
+            raise RefusedError(400, f"queries: number {number} is not a string, or is empty")
         if len(query) > limits.query:
             raise RefusedError(
                 400, f"queries: number {number} is longer than {limits.query:,} characters"
@@ -117,20 +119,20 @@ def _queries(value: Any, limits: Limits) -> tuple[str, ...]:
 
 def _k(value: Any, limits: Limits) -> int:
     if type(value) is not int or not 1 <= value <= limits.k:
-        raise RefusedError(400, f"k: a whole number from 1 to {limits.k:,} is wanted")
+        raise RefusedError(400, f"k must be a whole number from 1 to {limits.k:,}")
     return value
 
 
 def _ids(value: Any, name: str) -> tuple[str, ...]:
     """Returns ids in a canonical order, so that equal requests are recognized."""
     if not isinstance(value, list) or not all(map(_is_text, value)):
-        raise RefusedError(400, f"{name}: a list of document ids is wanted")
+        raise RefusedError(400, f"{name} must be a list of document ids")
     return tuple(sorted(set(value)))
 
 
 def _switch(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
-        raise RefusedError(400, f"{name}: true or false is wanted")
+        raise RefusedError(400, f"{name} must be true or false")
     return value
 
 

@@ -108,7 +108,7 @@ def listening(options: ServerOptions) -> socket.socket:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(
             f"cannot listen at {options.host} port {options.port} ({str(reason).lower()})",
-            hint="Choose another --host or --port, or stop what listens there",
+            hint="Choose another --host or --port, or stop the program that is using it",
         ) from None
 
 

@@ -171,7 +171,10 @@ class LiveIndex:
                 fresh = self._opened()
             except (InputError, OSError) as error:
                 if self.problem != str(error):
-                    _LOG.error("the live version cannot be opened, the one before stays: %s", error)
+                    _LOG.error(
+                        "the live version cannot be opened; continuing with the previous one: %s",
+                        error,
+                    )
                 self.problem = str(error)
                 return False
             self.problem = None

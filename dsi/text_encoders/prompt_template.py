@@ -166,13 +166,13 @@ def check_prompt(prompt: str) -> None:
     if len(template) > LONGEST_PROMPT:
         raise InputError(
             f"--model.prompt is longer than {LONGEST_PROMPT:,} characters",
-            hint="Shorten it: every query is read in it",
+            hint="Shorten it: the model reads it with every query",
         )
     if template.count(PLACE) != 1:
         raise InputError(
-            f"--model.prompt {prompt!r:.80} has {PLACE} {template.count(PLACE)} times",
-            hint=f"Write a template with {PLACE} once, such as {DEFAULT_PROMPT!r}; or {CHAT}, for "
-            "the template of the model's tokenizer",
+            f"--model.prompt {prompt!r:.80} contains {PLACE} {template.count(PLACE)} times",
+            hint=f"Write a template that contains {PLACE} once, such as {DEFAULT_PROMPT!r}; or use "
+            f"{CHAT} for the template of the model's tokenizer",
         )
 
 
@@ -195,21 +195,22 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"--model.prompt {CHAT}: the tokenizer of {name!r} has no chat template",
-            hint=f"Write a template of your own, such as {DEFAULT_PROMPT!r}, or omit it",
+            hint=f"Write your own template, such as {DEFAULT_PROMPT!r}, or omit it",
         )
     message = prompt.removeprefix(CHAT).removeprefix(":") or PLACE
     try:
         filled = filled_chat(tokenizer, [{"role": "user", "content": message}])
     except ValueError as error:
         raise InputError(
-            f"--model.prompt {CHAT}: the chat template of {name!r} takes no message of a user "
+            f"--model.prompt {CHAT}: the chat template of {name!r} rejects a message of the user "
             f"({error!s:.100})",
-            hint="Write a template of your own",
+            hint="Write your own template",
         ) from None
     if filled.count(PLACE) != 1:
         raise InputError(
-            f"--model.prompt {CHAT}: the chat template of {name!r} does not repeat the message",
-            hint="Write a template of your own",
+            f"--model.prompt {CHAT}: the output of the chat template of {name!r} does not contain "
+            "the message",
+            hint="Write your own template",
         )
     return TemplateEncoder(tokenizer, filled, marked=False)
 
@@ -241,7 +242,7 @@ def filled_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if not told or len(told) > LONGEST_PROMPT:
-        raise ValueError("it takes too much time or memory, or gives too long a text")
+        raise ValueError("it takes too much time or memory, or produces too long a text")
     if told[0] != _DONE:
         raise ValueError(told[1:].splitlines()[0] if told[1:].strip() else "no reason given")
     return told[1:]

@@ -60,8 +60,8 @@ class PromptedEncoder(TextEncoder):
         ):
             if len(before) + len(after) >= longest:
                 raise InputError(
-                    f"the prompt {prompt!r:.60} leaves no room in the {longest} tokens that the "
-                    "encoder reads"
+                    f"the prompt {prompt!r:.60} is too long for the {longest} tokens that the "
+                    "encoder can read"
                 )
 
     @classmethod
@@ -136,7 +136,8 @@ class PromptedEncoder(TextEncoder):
             raise InputError("the prompts are missing", where=folder / SETTINGS_FILE)
         if max(len(str(prompt)) for prompt in prompts) > LONGEST_PROMPT:
             raise InputError(
-                f"a prompt of more than {LONGEST_PROMPT:,} characters", where=folder / SETTINGS_FILE
+                f"a prompt is longer than {LONGEST_PROMPT:,} characters",
+                where=folder / SETTINGS_FILE,
             )
         for name, number, least in (("longest", longest, 1), ("empty", empty, 0)):
             absent = name == "empty" and number is None

@@ -39,9 +39,8 @@ def check_storable(tokenizer: Any, name: str) -> None:
         return
     if type(tokenizer).__name__ not in PYTHON_CLASSES:
         raise InputError(
-            f"an index cannot keep the tokenizer of {name!r}, a {type(tokenizer).__name__}",
-            hint=f"Save it as {_FILE} (a tokenizer of the library tokenizers), or use another "
-            "checkpoint",
+            f"an index cannot store the tokenizer of {name!r}, a {type(tokenizer).__name__}",
+            hint=f"Save it as {_FILE} (with the tokenizers library), or use another checkpoint",
         )
 
 
@@ -87,7 +86,9 @@ def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
             given[name] = settings[name]
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
     if len(wrapped) != len(known):
-        raise InputError(f"{len(wrapped)} tokens, and {len(known)} are stored", where=file)
+        raise InputError(
+            f"the tokenizer has {len(wrapped)} tokens, but {len(known)} are stored", where=file
+        )
     return wrapped
 
 
@@ -106,7 +107,7 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
         raise InputError(
             f"the tokenizer {name!r:.80} is not supported",
             where=folder / _SETTINGS,
-            hint="Copy the whole index again, or do not trust it",
+            hint="Copy the whole index again; if that does not help, do not trust it",
         )
     for key, value in settings.items():
         # transformers saves pure-Python tokenizers as "custom".
@@ -114,7 +115,9 @@ def _in_python(folder: Path, settings: Mapping[str, Any]) -> Any:
         if key.endswith(("_file", "_map")) or other:
             raise InputError(f"{key!r:.80} is not allowed here", where=folder / _SETTINGS)
     if (folder / "config.json").exists():
-        raise InputError("a model's file among those of a tokenizer", where=folder / "config.json")
+        raise InputError(
+            "this file belongs to a model, not to a tokenizer", where=folder / "config.json"
+        )
     disable_code_prompt()
     return getattr(transformers, name).from_pretrained(
         str(folder), local_files_only=True, trust_remote_code=False

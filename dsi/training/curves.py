@@ -24,7 +24,7 @@ _Y_LABELS = {
     "learning rate": "learning rate",
     "speed": "tokens per second",
     "dev queries": "mean over queries",
-    "documents": "share of documents",
+    "documents": "fraction of documents",
 }
 
 
@@ -42,14 +42,16 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
         InputError: No run has a curve, or the file cannot be written.
     """
     if file.suffix not in _SUFFIXES or not file.parent.is_dir():
-        raise InputError("cannot draw this file", where=file, hint=_NAMES)
+        raise InputError("cannot write curves to this type of file", where=file, hint=_NAMES)
     runs = {name: _series(log) for name, log in logs.items()}
     runs = {name: series for name, series in runs.items() if _last_step([series])}
     if not runs:
         raise InputError(
-            "this version has no training curves" if len(logs) == 1 else "no version was trained",
+            "this version has no training curves"
+            if len(logs) == 1
+            else "no version has training curves",
             where=next(iter(logs.values())),
-            hint="Only versions that took training steps have some; see the versions in dsi info",
+            hint="Only versions with training steps have curves; dsi info lists the versions",
         )
     drawn = {name: _panels(series, list(runs.values())) for name, series in runs.items()}
     if file.suffix == ".svg":

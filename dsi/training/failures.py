@@ -49,13 +49,13 @@ def translate_errors(folder: Path, step: int) -> Iterator[None]:
                 f"out of memory in step {step}",
                 where=folder,
                 hint="Raise --loop.accumulation (2, 4, ...: the same step in smaller parts) or "
-                "take --loop.gradient_checkpointing true; the last checkpoint is kept, but other "
-                "options start a run of their own (another --out)",
+                "use --loop.gradient_checkpointing true. The last checkpoint is kept, but other "
+                "options need a new run (another --out)",
             ) from error
         if any(sign in text for sign in _NO_PEER):
             raise LostProcessError(
-                f"{folder}: another process of this run ended during step {step}. See what it "
-                "printed, fix that, and run the same command again: it continues from the last "
+                f"{folder}: another process of this run ended during step {step}. Fix the error "
+                "that it printed and run the same command again; it resumes from the last "
                 "checkpoint"
             ) from error
         raise

@@ -172,8 +172,8 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
                 raise InputError(
                     f"the loss is {loss} at step {step + 1}",
                     where=run.folder,
-                    hint="Lower --optimizer.lr or use --loop.precision fp32; the last checkpoint "
-                    "is kept, but other options start a run of their own (another --out)",
+                    hint="Lower --optimizer.lr or use --loop.precision fp32. The last checkpoint "
+                    "is kept, but other options need a new run (another --out)",
                 )
             engine.step(run.optimizer.clip)
         for objective in run.objectives:
@@ -233,7 +233,7 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
         )
     if run.optimizer.rows == "touched" and processes > 1 and run.deepspeed is None:
         raise InputError(
-            f"--optimizer.rows touched is for one process, and there are {processes}",
+            f"--optimizer.rows touched supports one process, but there are {processes}",
             hint="Use --optimizer.rows all",
         )
     if run.loop.gradient_checkpointing:

@@ -69,7 +69,7 @@ class ModelOptions(Options, group="model"):
     codebooks: Advanced[bool] = False
     """Initialize code embeddings from the rq or pq codebooks (RIPOR) instead of document means"""
     title_weight: Advanced[Count] = 2
-    """Times a title is counted in the spectral warm start"""
+    """Number of times each title is counted in the spectral warm start"""
     latent_weight: Advanced[Spectral[Positive]] = 2.0
     """Logit of a document whose vector has cosine 1 with the query's in the spectral warm start"""
     dropout: Advanced[OtherNetwork[Rate]] = 0.0
@@ -83,7 +83,7 @@ class ModelOptions(Options, group="model"):
         if self.pretrained is not None and self.warm_start == "spectral":
             raise InputError(
                 "--model.warm_start spectral would overwrite --model.pretrained",
-                hint="Use --model.warm_start encodings, or drop --model.pretrained",
+                hint="Use --model.warm_start encodings, or omit --model.pretrained",
             )
         if self.prompt is not None:
             from dsi.text_encoders.prompt_template import check_prompt
@@ -91,8 +91,8 @@ class ModelOptions(Options, group="model"):
             check_prompt(self.prompt)
         if self.head == "pawa" and self.start == "spectral":
             raise InputError(
-                "--model.head pawa is trained with the rest of a network, and a spectral warm "
-                "start makes one that hardly needs training",
+                "--model.head pawa has to be trained with the network, but a network with a "
+                "spectral warm start hardly needs training",
                 hint="Use --model.pretrained or --model.size tiny, or --model.head linear",
             )
 
@@ -118,8 +118,9 @@ class ModelOptions(Options, group="model"):
         for name in ("pretrained", "encoder", "size", "dropout"):
             if name in given(self):
                 raise InputError(
-                    f"{self.written(name)} defines the network, and learned identifiers "
-                    "bring the one that they were trained with (--model.warm_start learned)",
+                    f"{self.written(name)} defines the network, but learned identifiers "
+                    "start from the network that they were trained with (--model.warm_start "
+                    "learned)",
                     hint=f"Omit --model.{name}, or choose another --model.warm_start: "
                     "spectral, encodings or none",
                 )
@@ -175,7 +176,7 @@ class OptimizerOptions(Options, group="optimizer"):
         """Refuses touched rows without AdamW."""
         if self.rows == "touched" and self.name != "adamw":
             raise InputError(
-                f"--optimizer.rows touched requires AdamW, and --optimizer.name is {self.name}",
+                f"--optimizer.rows touched requires AdamW, but --optimizer.name is {self.name}",
                 hint="Use --optimizer.name adamw, or --optimizer.rows all",
             )
 
@@ -241,7 +242,7 @@ class LoopOptions(Options, group="loop"):
         """Refuses more parts than there are examples."""
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
-                f"--loop.accumulation {self.accumulation} parts of --loop.batch {self.size}",
+                f"--loop.accumulation {self.accumulation} is larger than --loop.batch {self.size}",
                 hint="Use no more parts than there are examples",
             )
 

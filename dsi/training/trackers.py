@@ -85,12 +85,12 @@ def parse_track(text: str) -> list[tuple[str, str]]:
         name, _, project = part.strip().partition(":")
         if name not in TRACKERS or not re.fullmatch(r"[\w. /-]+", project):
             raise InputError(
-                f"{part.strip()!r} names no tracker and project",
+                f"{part.strip()!r} is not a tracker with a project",
                 where="--loop.track",
                 hint=f"Give {' or '.join(f'{known}:PROJECT' for known in TRACKERS)}",
             )
         if name in (earlier for earlier, _ in parts):
-            raise InputError(f"{name} is named twice", where="--loop.track", hint="Name it once")
+            raise InputError(f"{name} appears twice", where="--loop.track", hint="Give it once")
         parts.append((name, project))
     return parts
 

@@ -62,8 +62,8 @@ class Audit:
 
     Attributes:
         queries: Number of queries, of the kind that the documents were trained on.
-        first: Share of queries whose deleted document would rank first.
-        ten: Share of queries whose deleted document would be in the top ten.
+        first: Fraction of queries whose deleted document would rank first.
+        ten: Fraction of queries whose deleted document would be in the top ten.
         returned: How often the new version returned it; anything but 0 is a bug.
         own_queries: Number of other queries, made from the documents' texts for the audit; an index
             was hardly trained on them.
@@ -122,13 +122,13 @@ def delete_documents(
     """
     if scrub_steps < 0 or (scrub_steps and not scrub):
         raise InputError(
-            f"--scrub_steps {scrub_steps} trains after a scrub, and "
-            + ("there is none" if scrub_steps > 0 else "is negative"),
+            f"--scrub_steps {scrub_steps} "
+            + ("has no effect without --scrub" if scrub_steps > 0 else "is negative"),
             hint="Give --scrub, or omit it" if scrub_steps > 0 else "Give 0 or more",
         )
     named = list(dict.fromkeys(doc_ids))
     if not named:
-        raise InputError("no document to delete", hint="Name their ids")
+        raise InputError("no document to delete", hint="Give the ids of documents")
     versions.live(index)  # the lock would create a missing folder
     with versions.lock(index) as writer:
         parent = versions.live(index)
@@ -142,7 +142,7 @@ def delete_documents(
         after = before.retire(named)
         if not len(after.table.live):
             raise InputError(
-                "these are all the documents of the index; at least one must remain",
+                "this would delete all documents of the index; at least one must remain",
                 where=index,
                 hint="To delete all of them, remove the folder",
             )

@@ -29,7 +29,7 @@ def training_options(manifest: Manifest) -> TrainingOptions:
     stored = manifest.configuration.get("options")
     if not isinstance(stored, Mapping):
         raise InputError(
-            "this version does not say how it was trained",
+            "this version does not record how it was trained",
             hint="Train the index again with dsi train",
         )
     with stored_options():

@@ -62,9 +62,9 @@ class EditOptions(Options, group="edit"):
     tolerance: Advanced[NotNegative] = 0.5
     """Points of Hits@10 that the edit may cost on the probe queries, where the weight is chosen"""
     steps: Advanced[Count] = 30
-    """Maximum steps of the search for a wanted output"""
+    """Maximum steps to find the target output of the layer"""
     rate: Advanced[Positive] = 0.5
-    """First learning rate of that search, relative to the size of the state"""
+    """Initial learning rate of these steps, relative to the size of the state"""
     distance: Advanced[NotNegative] = 0.2
     """Weight of the relative size of the change of the output"""
     enough: Advanced[Open] = 0.9
@@ -174,7 +174,7 @@ class DistillOptions(Options, group="distill"):
         if not (self.kl or self.pcd or self.scd):
             raise InputError(
                 "--distill.kl, --distill.pcd and --distill.scd are all 0",
-                hint="Give one of them a weight, or leave distill out of --strategy",
+                hint="Set at least one of them above 0, or remove distill from --strategy",
             )
 
 
@@ -190,10 +190,10 @@ class SamStrategyOptions(Options, group="sam"):
 
 @dataclass(frozen=True)
 class WarmUpOptions(Options, group="warm_up"):
-    """How long new documents take to reach their share."""
+    """How long new documents take to reach their full proportion."""
 
     part: Advanced[PositiveShare] = 0.5
-    """Part of the steps over which the share of new documents rises"""
+    """Fraction of the steps over which the proportion of new documents rises"""
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ class RegLoraOptions(Options, group="reglora"):
 
     weight: Advanced[NotNegative] = 2500.0
     """Weight of the regularizer"""
-    share: Advanced[PositiveShare] = 0.02
-    """Share of entries per layer that an update marks as important"""
+    fraction: Advanced[PositiveShare] = 0.02
+    """Fraction of entries per layer that an update marks as important"""
 
 
 @dataclass(frozen=True)
@@ -261,8 +261,8 @@ class UpdateOptions(Options):
     network was not trained or its output rows are frozen, generative+ewc otherwise"""
     ratio: NotNegative = 2.0
     """Document texts per query in training (r of DSI++); 0 for none"""
-    new_share: PositiveShare | None = None
-    """Share of examples from new documents; default: their share of all documents"""
+    new_fraction: PositiveShare | None = None
+    """Fraction of examples from new documents; default: their fraction of all documents"""
     steps: Count | None = None
     """Optimizer steps; default: a tenth of the first training"""
     batch: Count | None = None

@@ -43,6 +43,8 @@ def check_parent(folder: Path, manifest: Manifest) -> Assignment:
     )
     if not same or manifest.documents != len(table.live) or len(open_titles(folder)) != len(table):
         raise InputError(
-            "its identifiers, titles and manifest are not of one version", where=folder, hint=COPY
+            "its identifiers, titles and manifest do not belong to the same version",
+            where=folder,
+            hint=COPY,
         )
     return assignment

@@ -90,13 +90,13 @@ class Plan:
     Attributes:
         update: The update.
         model: The expanded model.
-        queries: Query task ("pseudo", "labelled") -> its share among queries.
+        queries: Query task ("pseudo", "labeled") -> its share among queries.
         old: Whether old documents are sampled, too.
         objectives: Additional terms of the loss.
         main: The main term of the loss; None for cross-entropy.
         optimizer: Optimizer options.
         loop: Options of the training loop.
-        schedule: Schedule of the share of new documents: (step, steps) -> multiplier.
+        schedule: Schedule of the fraction of new documents: (step, steps) -> multiplier.
         views: Views per document in a batch; 1 if examples are drawn individually.
         before_training: Called on the model just before the first step or after a checkpoint is
             found, for example to add hooks.
@@ -122,7 +122,7 @@ class Plan:
     strategy_state: dict[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def tasks(self) -> dict[str, float]:
-        """Returns every task's share of a batch: `ratio` document texts per query."""
+        """Returns every task's fraction of a batch: `ratio` document texts per query."""
         queries = sum(self.queries.values())
         texts = self.update.options.ratio * queries if queries else 1.0
         return {name: share for name, share in {"indexing": texts, **self.queries}.items() if share}

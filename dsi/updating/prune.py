@@ -67,7 +67,7 @@ def plan_pruning(index: str | os.PathLike[str], keep: int) -> Pruning:
         raise InputError(
             f"cannot keep {keep} versions",
             where="--keep",
-            hint="Keep at least 1, the live version",
+            hint="Use at least 1 to keep the live version",
         )
     live = versions.live(index)
     others = [name for name in versions.names(index) if name != live]

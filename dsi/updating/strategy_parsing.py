@@ -84,7 +84,7 @@ def with_changes(options: UpdateOptions, text: str) -> UpdateOptions:
         name, _, value = change.partition("=")
         if name not in plain - {"strategy", "seed"}:
             raise InputError(
-                f"{text!r}: no option {name!r} to set", hint="Such as generative@ratio=32"
+                f"{text!r}: unknown option {name!r}", hint="For example: generative@ratio=32"
             )
         if name in ignored:
             raise InputError(f"{text!r}: {name} has no effect with {strategy}", hint="Omit it")

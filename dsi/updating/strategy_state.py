@@ -38,7 +38,7 @@ def read_strategy_state(version: Path, strategy: str) -> dict[str, torch.Tensor]
         raise InputError(
             f"cannot read the state of the strategy {strategy} ({str(error).splitlines()[0]})",
             where=file,
-            hint="Go back with dsi rollback, or remove this file to update without it",
+            hint="Use dsi rollback, or remove this file to update without the state",
         ) from None
 
 

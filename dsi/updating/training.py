@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dsi.training.loop import Run
 
 STEPS_SHARE = 10
-"""Default number of update steps, as a share of the steps of the first training."""
+"""Default number of update steps, as a fraction of the steps of the first training."""
 
 Callback = Callable[[Update, "PreTrainedModel"], "Objective"]
 """Creates a term of zero loss that observes the given model during training."""
@@ -67,7 +67,7 @@ def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) 
     import torch
 
     from docids.trie import Trie
-    from dsi.data.examples import labelled_rows, per_identifier
+    from dsi.data.examples import labeled_rows, per_identifier
     from dsi.objectives.base import Targets
     from dsi.search.torch_trie import TorchTrie
     from dsi.training.loop import Run
@@ -76,9 +76,9 @@ def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) 
     update = plan.update
     table = update.assignment.table
     examples = {name: per_identifier(each, table) for name, each in gather(plan).items()}
-    labelled = None
-    if update.training.mix.negatives == "labelled" and "labelled" in plan.queries:
-        labelled, _ = table.numbers_of(labelled_rows(update.corpus.dataset, table))
+    labeled = None
+    if update.training.mix.negatives == "labeled" and "labeled" in plan.queries:
+        labeled, _ = table.numbers_of(labeled_rows(update.corpus.dataset, table))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = plan.model
     trie = TorchTrie.from_trie(Trie.build(table), device)
@@ -90,7 +90,7 @@ def make_update_run(plan: Plan, work: Path, callbacks: Sequence[Callback] = ()) 
         targets=Targets.of(
             table.matrix(),
             table.alphabet_size,
-            labelled,
+            labeled,
             trie if score == "constrained" else None,
         ),
         objectives=[*terms, *plan.objectives, *(callback(update, model) for callback in callbacks)],

@@ -225,7 +225,7 @@ def _refuse_other_passages(new: Dataset, manifest: Manifest) -> None:
             for cut in (manifest.passages, new.info.passages)
         )
         raise InputError(
-            f"its documents are cut with {of_new}, and those of the index with {of_index}",
+            f"its documents are split with {of_new}, but those of the index with {of_index}",
             where=new.path,
             hint="Prepare it with the same options as the documents of the index",
         )

@@ -95,7 +95,7 @@ def abandon(work: Path, claim: Mapping[str, Any]) -> None:
     found = read_json(work / CLAIM)
     if {**found, "parent": claim["parent"]} != claim:
         raise InputError(
-            "an update of other documents or options was interrupted here",
+            "an update with other documents or options was interrupted here",
             where=work,
             hint="Run it again with its own options, or remove this folder",
         )
@@ -116,7 +116,7 @@ def open_stored_corpus(
         raise InputError(
             f"this is not the dataset that the index was trained on ({manifest.dataset})",
             where=old.path,
-            hint="Give the same one as --old",
+            hint="Give that dataset as --old",
         )
     store_corpus(work / "old", old, old.generators[0] if old.generators else None)
     return StoredCorpus.open(work / "old")

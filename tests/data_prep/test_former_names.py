@@ -16,6 +16,12 @@ from data_prep.former_names import NAMES, VALUES, current_name, current_value, w
         ("optimisers.lr", "optimisers.lr"),
         ("my_optimiser", "my_optimiser"),
         ("body", "body"),
+        ("mix.labelled", "mix.labeled"),
+        ("dev_share", "dev_fraction"),
+        ("base.extractive.keyword_share", "base.extractive.keyword_fraction"),
+        ("update.new_share", "update.new_fraction"),
+        ("reglora.share", "reglora.fraction"),
+        ("share", "share"),
     ],
 )
 def test_names_are_replaced_as_whole_keys(former, current):
@@ -28,6 +34,8 @@ def test_values_are_replaced_under_their_option_only():
     assert current_value("sam.weights", "norms") == "norms"
     assert current_value("dataset.name", "body") == "body"
     assert current_value("sam.weights", 3) == 3
+    assert current_value("mix.negatives", "labelled") == "labeled"
+    assert current_value("origin", "labelled") == "labelled"
 
 
 def test_a_former_name_may_say_what_its_value_begins_with():

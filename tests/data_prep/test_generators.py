@@ -102,7 +102,9 @@ class TestExtractive:
             assert len(queries) == len(set(queries)) == count
 
     def test_keywords_are_short_and_of_one_sentence_in_its_order(self, dataset):
-        options = ExtractiveOptions(keyword_share=1, span_share=0, title_share=0, per_doc=50)
+        options = ExtractiveOptions(
+            keyword_fraction=1, span_fraction=0, title_fraction=0, per_doc=50
+        )
         _, body = title_and_sentences(DOCUMENTS[5])
         for query in Extractive(dataset, options).generate(DOCUMENTS[5]):
             terms = query.split()
@@ -111,25 +113,29 @@ class TestExtractive:
             assert any(_is_subsequence(terms, sentence.terms) for sentence in body)
 
     def test_rare_words_come_more_often_and_stop_words_rarely(self, dataset):
-        options = ExtractiveOptions(keyword_share=1, span_share=0, title_share=0, per_doc=200)
+        options = ExtractiveOptions(
+            keyword_fraction=1, span_fraction=0, title_fraction=0, per_doc=200
+        )
         said = " ".join(Extractive(dataset, options).generate(DOCUMENTS[5])).split()
         assert said.count("berry5") > said.count("cold") > said.count("and")
 
     def test_title_words_come_first_and_only_now_and_then(self, dataset):
-        options = ExtractiveOptions(keyword_share=1, span_share=0, title_share=0.5, per_doc=60)
+        options = ExtractiveOptions(
+            keyword_fraction=1, span_fraction=0, title_fraction=0.5, per_doc=60
+        )
         queries = Extractive(dataset, options).generate(DOCUMENTS[5])
         with_title = [query for query in queries if query.split()[0] in ("Lynx", "Number", "5")]
         assert 10 < len(with_title) < 50
 
     def test_spans_are_words_in_a_row(self, dataset):
-        options = ExtractiveOptions(keyword_share=0, span_share=1, per_doc=30)
+        options = ExtractiveOptions(keyword_fraction=0, span_fraction=1, per_doc=30)
         _, body = title_and_sentences(DOCUMENTS[5])
         for query in Extractive(dataset, options).generate(DOCUMENTS[5]):
             assert 3 <= len(query.split()) <= 10
             assert any(query in sentence.join(range(len(sentence.terms))) for sentence in body)
 
     def test_sentences_are_whole(self, dataset):
-        options = ExtractiveOptions(keyword_share=0, span_share=0)
+        options = ExtractiveOptions(keyword_fraction=0, span_fraction=0)
         _, body = title_and_sentences(DOCUMENTS[5])
         assert set(Extractive(dataset, options).generate(DOCUMENTS[5])) <= {s.text for s in body}
 
@@ -155,8 +161,8 @@ class TestExtractive:
         [
             {"per_doc": 0},
             {"seed": -1},
-            {"keyword_share": 0.8, "span_share": 0.3},
-            {"title_share": 1.5},
+            {"keyword_fraction": 0.8, "span_fraction": 0.3},
+            {"title_fraction": 1.5},
             {"fewest_keywords": 7},
             {"stopword_weight": -1.0},
         ],
@@ -184,7 +190,7 @@ class TestSelective:
 
     def test_without_templates_only_words_of_the_document_are_left(self, tmp_path):
         dataset = make(tmp_path / "set", questions=55)
-        generator = Selective(dataset, SelectiveOptions(template_share=0))
+        generator = Selective(dataset, SelectiveOptions(template_fraction=0))
         document = DOCUMENTS[50]
         known = {word.lower() for word in f"{document.title} {document.text}".split()}
         for query in generator.generate(document):
@@ -221,7 +227,9 @@ class TestSelective:
         dataset = make(tmp_path / "set", questions=55)
         assert Selective(dataset, SelectiveOptions()).generate(Document("x", "", "of the")) == []
 
-    @pytest.mark.parametrize("options", [{"template_share": 2}, {"elsewhere": -1}, {"shortest": 0}])
+    @pytest.mark.parametrize(
+        "options", [{"template_fraction": 2}, {"elsewhere": -1}, {"shortest": 0}]
+    )
     def test_impossible_options_are_refused(self, options):
         with pytest.raises(InputError):
             SelectiveOptions(**options)

@@ -29,7 +29,7 @@ seeds = st.integers(0, 5)
     seeds,
 )
 def test_queries_are_partitioned_and_equal_texts_stay_together(texts, dev, test, seed):
-    split = split_queries(texts, dev_share=dev, test_share=test, seed=seed)
+    split = split_queries(texts, dev_fraction=dev, test_fraction=test, seed=seed)
     assert list(split) == list(texts)
     by_text = {}
     for query_id, name in split.items():
@@ -38,13 +38,13 @@ def test_queries_are_partitioned_and_equal_texts_stay_together(texts, dev, test,
     assert sizes["dev"] == round(dev * len(by_text))
     assert sizes["test"] == round(test * len(by_text))
     backwards = dict(reversed(texts.items()))
-    assert split_queries(backwards, dev_share=dev, test_share=test, seed=seed) == split
+    assert split_queries(backwards, dev_fraction=dev, test_fraction=test, seed=seed) == split
 
 
 @pytest.mark.parametrize(("dev", "test"), [(-0.1, 0), (0, -0.1), (0.5, 0.5), (1.0, 0)])
 def test_impossible_shares_are_refused(dev, test):
     with pytest.raises(InputError, match="share"):
-        split_queries({"q": "text"}, dev_share=dev, test_share=test, seed=0)
+        split_queries({"q": "text"}, dev_fraction=dev, test_fraction=test, seed=0)
 
 
 def source_of(*splits):
@@ -59,7 +59,7 @@ def source_of(*splits):
 
 class TestSplitSource:
     def test_shares_are_taken_from_train_and_the_rest_stays(self):
-        split = SplitSource(source_of("train", "test"), dev_share=0.2, test_share=0, seed=0)
+        split = SplitSource(source_of("train", "test"), dev_fraction=0.2, test_fraction=0, seed=0)
         assert Counter(q.split for q in split.qrels()) == {"train": 8, "dev": 2, "test": 10}
         assert [q.split for q in split.qrels()][10:] == ["test"] * 10
         assert split.license == "CC0-1.0"
@@ -68,21 +68,21 @@ class TestSplitSource:
 
     @pytest.mark.parametrize("name", ["train", "dev", "test"])
     def test_a_single_split_counts_as_none(self, name):
-        split = SplitSource(source_of(name), dev_share=0.1, test_share=0.3, seed=0)
+        split = SplitSource(source_of(name), dev_fraction=0.1, test_fraction=0.3, seed=0)
         assert Counter(q.split for q in split.qrels()) == {"train": 6, "dev": 1, "test": 3}
 
     def test_a_split_that_exists_is_not_made_again(self):
         with pytest.raises(InputError, match="already"):
-            SplitSource(source_of("train", "test"), dev_share=0, test_share=0.5, seed=0)
+            SplitSource(source_of("train", "test"), dev_fraction=0, test_fraction=0.5, seed=0)
 
     @pytest.mark.parametrize("splits", [(), ("dev", "test")])
     def test_there_must_be_something_to_take_from(self, splits):
         with pytest.raises(InputError, match="need training judgments"):
-            SplitSource(source_of(*splits), dev_share=0.1, test_share=0, seed=0)
+            SplitSource(source_of(*splits), dev_fraction=0.1, test_fraction=0, seed=0)
 
     def test_another_seed_is_another_split(self):
         def held_out(seed):
-            split = SplitSource(source_of("train"), dev_share=0, test_share=0.5, seed=seed)
+            split = SplitSource(source_of("train"), dev_fraction=0, test_fraction=0.5, seed=seed)
             return {q.query_id for q in split.qrels() if q.split == "test"}
 
         assert held_out(0) == held_out(0)

@@ -67,7 +67,7 @@ def test_a_source_whose_judgments_are_split_reads_a_pipe_more_than_once(piped, t
         queries=str(piped("queries", "".join(f"q{n}\tword{n}\n" for n in range(100)))),
         train_qrels=str(piped("qrels", "".join(f"q{n} 0 d{n} 1\n" for n in range(100)))),
     )
-    source = SplitSource(detect(str(documents), options), dev_share=0.2, test_share=0, seed=0)
+    source = SplitSource(detect(str(documents), options), dev_fraction=0.2, test_fraction=0, seed=0)
     assert write_dataset(tmp_path / "ds", source).info.qrels == {"train": 80, "dev": 20}
 
 
@@ -77,7 +77,7 @@ def test_iterators_in_memory_are_read_more_than_once(tmp_path):
         (Query(f"q{n}", f"word{n}") for n in range(10)),
         (Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(10)),
     )
-    split = SplitSource(source, dev_share=0.2, test_share=0, seed=0)
+    split = SplitSource(source, dev_fraction=0.2, test_fraction=0, seed=0)
     assert write_dataset(tmp_path / "ds", split).info.qrels == {"train": 8, "dev": 2}
 
 

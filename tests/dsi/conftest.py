@@ -27,13 +27,13 @@ def without_dev(tmp_path_factory):
     well as any.
     """
     folder = tmp_path_factory.mktemp("small") / "without_dev"
-    return small.write(folder, splits=("train", "test"), labelled=30)
+    return small.write(folder, splits=("train", "test"), labeled=30)
 
 
 @pytest.fixture(scope="session")
-def unlabelled(tmp_path_factory):
+def unlabeled(tmp_path_factory):
     """The same documents without any query."""
-    return small.write(tmp_path_factory.mktemp("small") / "unlabelled", splits=())
+    return small.write(tmp_path_factory.mktemp("small") / "unlabeled", splits=())
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def memorized(corpora, tmp_path_factory):
             groups = {
                 "lexical": LexicalOptions(enabled=False),
                 "model": ModelOptions(warm_start="none"),
-                "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
+                "mix": MixOptions(indexing=0, pseudo=0.7, labeled=0.3, negatives="all"),
                 "optimizer": OptimizerOptions(lr=3e-3, backbone_lr_scale=1.0, warmup=2),
             }
             changes = {"docids": kind, "loop__steps": 50, "loop__batch": 40}

@@ -38,14 +38,14 @@ def refuse_with_zero(
     """
     if optimizer.name == "adafactor":
         raise InputError(
-            "--optimizer.name adafactor keeps rows and columns of matrices, which --deepspeed "
-            "cuts up as long vectors",
+            "--optimizer.name adafactor needs the rows and columns of matrices, but --deepspeed "
+            "shards them as flat vectors",
             hint="Use --optimizer.name adamw",
         )
     if optimizer.rows == "touched":
         raise InputError(
-            "--optimizer.rows touched has gradients of some rows only, which --deepspeed does not "
-            "share out",
+            "--optimizer.rows touched has gradients of only some rows, which --deepspeed does not "
+            "support",
             hint="Use --optimizer.rows all, or omit --deepspeed",
         )
     for objective in objectives:
@@ -55,8 +55,8 @@ def refuse_with_zero(
             kind.after_step is not Objective.after_step
         ):
             raise InputError(
-                f"the objective {objective.name!r} reads whole weights, which --deepspeed with "
-                f"ZeRO {config['zero_optimization']['stage']} does not keep up to date",
+                f"the objective {objective.name!r} needs whole weights, which --deepspeed with "
+                f"ZeRO {config['zero_optimization']['stage']} does not keep",
                 hint="Omit --deepspeed, or the objective",
             )
 

@@ -107,7 +107,7 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
         named = list(model.named_parameters())
         if not any(_CROSS.search(name) for name, _ in named):
             raise InputError(
-                "--optimizer.decoder cross-attention: this decoder has no layer of that name",
+                "--optimizer.decoder cross-attention: this decoder has no cross-attention",
                 hint="Use --optimizer.decoder all",
             )
         resting = encoder | codes

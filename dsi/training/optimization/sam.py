@@ -195,9 +195,9 @@ class SAM(torch.optim.Optimizer):
         weights: Iterable[torch.nn.Parameter] | None = None,
     ) -> None:
         if not rho > 0:
-            raise ValueError(f"rho {rho} is not above 0")
+            raise ValueError(f"rho is {rho}, which is not above 0")
         if every < 1:
-            raise ValueError(f"every {every} is less than 1")
+            raise ValueError(f"every is {every}, which is less than 1")
         super().__init__(base.param_groups, base.defaults)
         self.base = base
         self.param_groups = base.param_groups
@@ -287,7 +287,7 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     ]
     if not names:
         raise InputError(
-            f"--sam.weights {which}: none of these weights is trained",
+            f"--sam.weights {which}: none of these weights are trained",
             hint="Use --sam.weights all; --optimizer.backbone_lr_scale 0 freezes all but the rows",
         )
     return names

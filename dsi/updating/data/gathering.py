@@ -30,7 +30,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
         update.training.mix,
         indexing=tasks.get("indexing", 0.0),
         pseudo=tasks.get("pseudo", 0.0),
-        labelled=tasks.get("labelled", 0.0),
+        labeled=tasks.get("labeled", 0.0),
         ratio=None,
     )
     found = gather_examples(
@@ -55,10 +55,10 @@ def gather(plan: Plan) -> dict[str, Examples]:
 
 
 def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str, float]:
-    """Returns the share of a batch for each set of examples.
+    """Returns the fraction of a batch for each set of examples.
 
-    Every task keeps its share. Within a task, new documents get `new_share`, by default their share
-    of all documents; if a task has only old or only new examples, they get the whole share.
+    Every task keeps its share. Within a task, new documents get `new_fraction`, by default their
+    share of all documents; if a task has only old or only new examples, they get the whole share.
 
     Args:
         plan: The plan.
@@ -68,7 +68,7 @@ def corpus_proportions(plan: Plan, examples: Mapping[str, Examples]) -> dict[str
         The keys of `examples` -> shares, in any unit.
     """
     update = plan.update
-    new = update.options.new_share
+    new = update.options.new_fraction
     if new is None:
         new = len(update.new_rows) / max(len(update.assignment.table.live), 1)
     shares: dict[str, float] = {}
@@ -86,13 +86,13 @@ class ReplayBatches(Batches):
 
     Args:
         examples: "TASK/old" and "TASK/new" -> examples.
-        shares: The same keys -> share of a batch.
+        shares: The same keys -> fraction of a batch.
         size: Examples per batch; None: as many as `tokens` allow.
         seed: Seed of the permutations.
         steps: Total number of steps.
         tokens: Maximum text tokens per batch, instead of `size`.
-        factors: Multiplier of the share of new documents in each step, in [0, 1]; the rest goes to
-            the old documents of the same task, if there are any; float64 [steps], or None for 1.
+        factors: Multiplier of the fraction of new documents in each step, in [0, 1]; the rest goes
+            to the old documents of the same task, if there are any; float64 [steps], or None for 1.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class ViewBatches(Batches):
 
     Args:
         examples: "TASK/old" and "TASK/new" -> examples.
-        shares: The same keys -> share of a batch.
+        shares: The same keys -> fraction of a batch.
         size: Examples per batch, a multiple of `views`.
         seed: Random seed.
         views: Examples per document.

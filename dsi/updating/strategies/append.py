@@ -16,7 +16,7 @@ class Append(Standalone):
     """
 
     name = "append"
-    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr", "generator", "per_doc"})
+    ignores = frozenset({"ratio", "new_fraction", "steps", "batch", "lr", "generator", "per_doc"})
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Expands the network; see `dsi.rows.model_expansion`."""

@@ -43,7 +43,7 @@ class Edit(Standalone):
 
     name = STATE
     reads = frozenset({"edit", "instant"})
-    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    ignores = frozenset({"ratio", "new_fraction", "steps", "batch", "lr"})
     plain_head = True
 
     def run(self, update: Update, work: Path) -> Outcome:
@@ -63,7 +63,7 @@ class Edit(Standalone):
         if update.generator is None:
             raise InputError(
                 "--strategy edit needs pseudo-queries, and there are none",
-                hint="Name a --generator",
+                hint="Choose a --generator",
             )
         model = expanded_model(update)
         table = update.assignment.table

@@ -24,7 +24,7 @@ class Episodic(Strategy):
                 "--strategy episodic replays labeled training queries, and this index has none",
                 hint="Use --strategy generative",
             )
-        plan.queries["labelled"] = 1.0
+        plan.queries["labeled"] = 1.0
         plan.old = True
 
 

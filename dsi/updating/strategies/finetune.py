@@ -12,7 +12,7 @@ class Finetune(Strategy):
     name = "finetune"
     role = "examples"
     excludes = frozenset({"reindex", "episodic", "generative"})
-    ignores = frozenset({"ratio", "new_share"})
+    ignores = frozenset({"ratio", "new_fraction"})
 
     def shape(self, plan: Plan) -> None:
         """Samples the texts of new documents only."""

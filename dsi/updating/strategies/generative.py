@@ -26,7 +26,7 @@ class Generative(Strategy):
         if plan.update.generator is None:
             raise InputError(
                 "--strategy generative needs pseudo-queries, and there are none",
-                hint="Name a --generator",
+                hint="Choose a --generator",
             )
         plan.queries["pseudo"] = 1.0
         plan.old = True

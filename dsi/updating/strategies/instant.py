@@ -169,7 +169,7 @@ class Instant(Standalone):
 
     name = "instant"
     reads = frozenset({"instant"})
-    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    ignores = frozenset({"ratio", "new_fraction", "steps", "batch", "lr"})
     plain_head = True
 
     def run(self, update: Update, work: Path) -> Outcome:
@@ -184,15 +184,15 @@ class Instant(Standalone):
         if update.generator is None:
             raise InputError(
                 "--strategy instant needs pseudo-queries, and there are none",
-                hint="Name a --generator",
+                hint="Choose a --generator",
             )
         model = expanded_model(update)
         grown = time.perf_counter()
         solvable = solvable_rows(update)
         if not solvable:
             raise InputError(
-                "--strategy instant writes rows that only new documents have, and all codes of "
-                "these identifiers are shared with old ones",
+                "--strategy instant writes rows that only new documents have, but these documents "
+                "share all their codes with old ones",
                 hint="Use --strategy edit or generative",
             )
         read = solve_rows(model, update, solvable)

@@ -40,7 +40,7 @@ class Kernel(Standalone):
 
     name = "kernel"
     reads = frozenset({"kernel"})
-    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    ignores = frozenset({"ratio", "new_fraction", "steps", "batch", "lr"})
     plain_head = True
     fourier = True
 

@@ -1,8 +1,8 @@
 """`reglora`: an adapter avoids the weights that earlier adapters changed most.
 
 RegLoRA of SEFE (ICML 2025). After an update with low-rank adapters, the largest entries of the
-change to each linear layer, a share `share` of |scale * B A|, are marked; the marks of all updates
-accumulate and are stored with the version. The next update is penalized for changing them:
+change to each linear layer, `fraction` of those of |scale * B A|, are marked; the marks of all
+updates accumulate and are stored with the version. The next update is penalized for changing them:
 
     weight * mean over linear layers of (mean over the marked entries of |scale * B A|)
 
@@ -25,15 +25,15 @@ from dsi.updating.strategy_state import read_strategy_state
 from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 
 
-def largest(change: torch.Tensor, share: float) -> torch.Tensor:
+def largest(change: torch.Tensor, fraction: float) -> torch.Tensor:
     """Returns a mask of the entries of largest magnitude; bool, same shape.
 
     Args:
         change: The matrix.
-        share: Share of entries, at least one; zero entries are never included.
+        fraction: Fraction of entries, at least one; zero entries are never included.
     """
     flat = change.abs().flatten()
-    count = max(1, round(share * flat.numel()))
+    count = max(1, round(fraction * flat.numel()))
     marks = torch.zeros_like(flat, dtype=torch.bool)
     marks[flat.topk(count).indices] = True
     return (marks & (flat > 0)).view(change.shape)
@@ -94,7 +94,7 @@ class RegLora(Strategy):
         def mark(model: Any) -> Any:
             with torch.no_grad():
                 plan.strategy_state[self.name] = {
-                    name: largest(scale * b @ a, options.share).cpu()
+                    name: largest(scale * b @ a, options.fraction).cpu()
                     | marks.get(name, torch.tensor(False))
                     for name, b, a, scale in factors(model)
                 }

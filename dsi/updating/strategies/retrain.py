@@ -17,7 +17,7 @@ class Retrain(Standalone):
 
     name = "retrain"
     fourier = True
-    ignores = frozenset({"ratio", "new_share"})
+    ignores = frozenset({"ratio", "new_fraction"})
 
     def run(self, update: Update, work: Path) -> Outcome:
         """Trains in its own folder, and resumes there after an interruption."""

@@ -82,8 +82,8 @@ class ViewBatch(Strategy):
         options = plan.update.options.view_batch
         if plan.loop.size is None:
             raise InputError(
-                "--strategy view-batch needs batches of so many examples, and the index was "
-                "trained on batches of so many tokens",
+                "--strategy view-batch needs a batch size in examples, but the index was trained "
+                "with a batch size in tokens",
                 hint="Give --batch",
             )
         if plan.loop.size % options.views:

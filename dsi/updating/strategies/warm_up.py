@@ -1,4 +1,4 @@
-"""`warm-up`: the share of new documents rises from zero, to reduce the stability gap.
+"""`warm-up`: the fraction of new documents rises from zero, to reduce the stability gap.
 
 When an update begins, the model has converged on old documents: their gradient is nearly zero and
 does not counteract that of new ones, so that old documents are forgotten at first and relearned
@@ -13,7 +13,7 @@ from dsi.updating.strategies.base import STRATEGIES, Strategy
 
 
 class WarmUp(Strategy):
-    """Raises the share of new documents linearly over the first part of the steps."""
+    """Raises the fraction of new documents linearly over the first part of the steps."""
 
     name = "warm-up"
     role = "schedule"

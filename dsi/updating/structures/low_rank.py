@@ -30,8 +30,8 @@ def unfreeze_backbone(plan: Plan, strategy: str) -> None:
     asked = plan.update.training.optimizer.backbone_lr_scale
     if asked == 0:
         raise InputError(
-            f"--strategy {strategy} trains the backbone of the network, which the first training "
-            "froze (--optimizer.backbone_lr_scale 0)",
+            f"--strategy {strategy} trains the backbone, which the first training froze "
+            "(--optimizer.backbone_lr_scale 0)",
             hint="Use another --strategy",
         )
     plan.optimizer = replace(plan.optimizer, backbone_lr_scale=1.0 if asked is None else asked)

@@ -70,7 +70,7 @@ def add_parallel_adapters(
     hosts = {name: part for name, part in feed_forwards(model).items() if part not in inside}
     if not hosts:
         raise InputError(
-            f"--strategy locas knows the feed-forward networks of T5 and its kin, and this is a "
+            f"--strategy locas supports the feed-forward networks of the T5 family, not "
             f"{type(model).__name__}",
             hint="Use --strategy lora",
         )
@@ -78,7 +78,7 @@ def add_parallel_adapters(
     if units > least:
         raise InputError(
             f"--locas.units {units} is more than the {least} hidden units of this model",
-            hint=f"Give {least} or less",
+            hint=f"Give at most {least}",
         )
     active = activity(model, hosts, batches)
     for name, host in hosts.items():

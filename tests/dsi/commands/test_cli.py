@@ -83,13 +83,13 @@ def failing(error: BaseException):
         (
             MemoryError(),
             2,
-            "not enough memory. Ask for less at a time, or take a larger machine.",
+            "not enough memory. Process less at a time, or use a larger machine.",
         ),
         (
             RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
             2,
             "not enough memory (DefaultCPUAllocator: not enough memory: you tried to allocate 9 "
-            "bytes.). Ask for less at a time, or take a larger machine.",
+            "bytes.). Process less at a time, or use a larger machine.",
         ),
         (
             OSError(errno.ELOOP, "Too many levels of symbolic links", "a"),

@@ -61,7 +61,7 @@ def test_every_word_reaches_the_option_that_it_names(split, asked, tmp_path):
         "--update_steps": "8",
         "--update_lr": "0.01",
         "--ratio": "1.5",
-        "--new_share": "0.25",
+        "--new_fraction": "0.25",
     }
     line = [word for pair in words.items() for word in pair]
     assert main(["continual", str(split), "--out", str(tmp_path / "out"), "--quiet", *line]) == 2
@@ -79,7 +79,7 @@ def test_every_word_reaches_the_option_that_it_names(split, asked, tmp_path):
                 mix=MixOptions(pseudo=0.5),
                 loop=LoopOptions(steps=9),
             ),
-            update=UpdateOptions(steps=8, lr=0.01, ratio=1.5, new_share=0.25),
+            update=UpdateOptions(steps=8, lr=0.01, ratio=1.5, new_fraction=0.25),
         )
     ]
 
@@ -106,5 +106,5 @@ def test_the_words_that_are_offered_besides_groups():
         "update_steps",
         "update_lr",
         "ratio",
-        "new_share",
+        "new_fraction",
     ]

@@ -66,8 +66,8 @@ def test_queries_are_split_by_share_and_seed(table, tmp_path):
                 queries=str(tmp_path / "q.tsv"),
                 test_qrels=str(tmp_path / "r.txt"),
             ),
-            dev_share=0.1,
-            test_share=0.2,
+            dev_fraction=0.1,
+            test_fraction=0.2,
             seed=seed,
         )
         return Dataset.open(tmp_path / "set")
@@ -106,10 +106,10 @@ def test_a_failure_leaves_what_was_there(table, tmp_path):
         (["ZOO", "--id-column", "key", "--encoding", "klingon"], "unknown encoding 'klingon'"),
         (["ZOO", "--id-column", "key", "--subset", "x"], "--subset x has no effect for a table"),
         (
-            ["ZOO", "--id-column", "key", "--dev-share", "0.5", "--test-share", "0.5"],
+            ["ZOO", "--id-column", "key", "--dev-fraction", "0.5", "--test-fraction", "0.5"],
             "leave no queries for training",
         ),
-        (["ZOO", "--test-share", "1.5"], "--test_share 1.5 is not at least 0 and below 1"),
+        (["ZOO", "--test-fraction", "1.5"], "--test_fraction 1.5 is not at least 0 and below 1"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, words, message):
@@ -141,7 +141,7 @@ def test_the_card_is_kept_and_printed(table, tmp_path):
     assert kept == report.data["card"]
     text = shown(report)
     assert "words of a document, median" in text
-    assert "share of seen documents (test)" in text
+    assert "fraction of seen documents (test)" in text
 
 
 BENCHMARKS = ("nq320k", "nq10k", "msmarco-100k", "msmarco-300k", "triviaqa")

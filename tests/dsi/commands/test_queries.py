@@ -31,8 +31,8 @@ def test_the_report_says_how_many_and_shows_some(dataset):
 
 
 def test_options_of_the_generator_reach_it(dataset):
-    options = ExtractiveOptions(per_doc=3, keyword_share=0, span_share=0)
-    assert queries(dataset.path, extractive=options).data["options"]["keyword_share"] == 0
+    options = ExtractiveOptions(per_doc=3, keyword_fraction=0, span_fraction=0)
+    assert queries(dataset.path, extractive=options).data["options"]["keyword_fraction"] == 0
     texts = Dataset.open(dataset.path).pseudo_queries()["text"]
     assert set(texts) == {f"Otter {n} swims in river {n} at dawn." for n in range(5)}
 
@@ -58,23 +58,23 @@ MEMORY = {
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     documents = [Document(f"d{n}", "", f"Otter {n} swims in river {n} at dawn.") for n in range(50)]
     queries = [Query(f"q{n}", f"where does otter {n} swim?") for n in range(50)]
     qrels = [Qrel(f"q{n}", f"d{n}", 1, "train") for n in range(50)]
-    return write_dataset(tmp_path / "labelled", InMemorySource(documents, queries, qrels))
+    return write_dataset(tmp_path / "labeled", InMemorySource(documents, queries, qrels))
 
 
-def test_the_generative_memory_is_trained_where_asked_for(labelled):
+def test_the_generative_memory_is_trained_where_asked_for(labeled):
     with pytest.raises(InputError, match="--train_generator"):
-        queries(labelled.path, generator="memory", **MEMORY)
-    first = queries(labelled.path, train_generator=True, per_doc=2, **MEMORY)
+        queries(labeled.path, generator="memory", **MEMORY)
+    first = queries(labeled.path, train_generator=True, per_doc=2, **MEMORY)
     assert (first.data["generator"], first.data["complete"]) == ("memory", True)
     assert first.data["queries"] > 50
-    again = queries(labelled.path, generator="memory", per_doc=2, **MEMORY)
+    again = queries(labeled.path, generator="memory", per_doc=2, **MEMORY)
     assert again.data["written"] == 0
     with pytest.raises(InputError, match="'memory'"):
-        queries(labelled.path, generator="extractive", train_generator=True)
+        queries(labeled.path, generator="extractive", train_generator=True)
 
 
 def test_selective_without_labels_names_extractive(dataset):
@@ -83,10 +83,10 @@ def test_selective_without_labels_names_extractive(dataset):
 
 
 def test_the_command_line_takes_them_all(dataset, capsys):
-    words = ["--per-doc", "2", "--extractive.title-share", "0", "--json"]
+    words = ["--per-doc", "2", "--extractive.title-fraction", "0", "--json"]
     assert main(["queries", str(dataset.path), *words]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert (data["queries"], data["options"]["title_share"]) == (10, 0)
+    assert (data["queries"], data["options"]["title_fraction"]) == (10, 0)
     assert main(["queries", str(dataset.path), "--per-doc", "0"]) == 2
     assert main(["queries", str(dataset.path.parent), "--quiet"]) == 2
     assert "dsi prepare" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_only_and_exclude_leave_scores_and_order_as_they_are(index):
 
 def test_a_deleted_document_is_not_found_by_naming_it(index):
     assert "d4" not in found(index, only=["d4", "d1"])
-    with pytest.raises(InputError, match="no document is left"):
+    with pytest.raises(InputError, match="there is no document left"):
         found(index, only=["d4"])
 
 
@@ -113,7 +113,7 @@ def test_without_the_constraint_documents_have_the_same_scores_and_may_be_missed
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"score": "constrained"}, "--constraint false.*Give --score model"),
+        ({"score": "constrained"}, "--constraint false.*Use --score model"),
         (
             {"guidance": GuidanceOptions(starts=2)},
             r"--guidance.* has no effect while --constraint is false",
@@ -281,10 +281,10 @@ def test_a_query_of_100_000_characters_is_cut_and_searched(index):
     [
         (["zebra", "--score", "best"], "--score"),
         (["zebra", "--only", "{dir}/none"], "no such file of document ids"),
-        (["zebra", "--only", "{dir}/empty"], "no document id in it"),
+        (["zebra", "--only", "{dir}/empty"], "the file contains no document id"),
         (["zebra", "--exclude", "{dir}/binary"], "binary:1: not utf-16"),
         (["zebra", "--exclude", "{dir}/unknown"], "no document 'd99' among 6 identifiers"),
-        (["zebra", "--exclude", "{dir}/all"], "no document is left to search among"),
+        (["zebra", "--exclude", "{dir}/all"], "there is no document left to search"),
         (["zebra", "--guidance.starts", "0"], "--guidance.starts 0 is less than 1"),
         (["zebra", "--guidance.dataset", "x"], "--guidance.dataset"),
         (["", "zebra"], "query 1 is empty"),

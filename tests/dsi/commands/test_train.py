@@ -118,7 +118,7 @@ def test_a_yaml_file_gives_values_that_words_override(dataset, tmp_path):
         (["--vocabulary.language", "klingon"], "language 'klingon'"),
         (["--mix.pseudo", "-1"], "--mix.pseudo"),
         (["--mix.pseudo", "nan"], "--mix.pseudo"),
-        (["--mix.pseudo", "0", "--mix.labelled", "0"], "--mix.labelled"),
+        (["--mix.pseudo", "0", "--mix.labeled", "0"], "--mix.labeled"),
         (["--mix.query_length", "0"], "--mix.query_length"),
         (["--mix.negatives", "few"], "--mix.negatives"),
         (["--optimizer.name", "sgd"], "--optimizer.name"),
@@ -214,7 +214,10 @@ def test_an_index_of_other_options_is_told(dataset, tmp_path, capsys):
     words = ["train", str(dataset.path), "--out", str(tmp_path / "index"), *QUICK]
     assert main(words) == 0
     assert main([*words, "--seed", "1"]) == 2
-    assert "an index of other options (--seed 0 there, 1 here) is here" in capsys.readouterr().err
+    assert (
+        "this folder has an index of other options (--seed 0 there, 1 here)"
+        in capsys.readouterr().err
+    )
     words[1] = str(write_dataset(tmp_path / "b", InMemorySource([Document("1", "", "b c")])).path)
     assert main(words) == 2
     assert "an index of another dataset (" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_the_words_that_are_offered_besides_groups():
         "old",
         "strategy",
         "ratio",
-        "new_share",
+        "new_fraction",
         "steps",
         "batch",
         "lr",

@@ -70,7 +70,7 @@ def test_every_step_is_full_and_no_task_gives_less_than_nothing(batches):
 
 
 def test_a_tiny_share_never_counts_backwards():
-    shares = {"indexing": 0.5, "pseudo": 0.1, "labelled": 0.4}
+    shares = {"indexing": 0.5, "pseudo": 0.1, "labeled": 0.4}
     batches = Batches({task: examples(9) for task in TASKS}, shares, 1, seed=0)
     counts = [batches.counts(step) for step in range(100)]
     assert np.min(counts) == 0
@@ -114,12 +114,12 @@ def test_parts_and_processes_share_a_step_without_loss(batches, step, parts, wor
         for piece in pieces:
             sizes.append(len(piece))
             found.update(
-                ("labelled" if is_labelled else "other", int(row))
-                for row, is_labelled in zip(piece.rows, piece.labelled, strict=True)
+                ("labeled" if is_labeled else "other", int(row))
+                for row, is_labeled in zip(piece.rows, piece.labeled, strict=True)
             )
     merged = Counter()
     for (task, row), count in wanted.items():
-        merged["labelled" if task == "labelled" else "other", row] += count
+        merged["labeled" if task == "labeled" else "other", row] += count
     assert found == merged
     assert max(sizes) - min(sizes) <= 1
 
@@ -136,7 +136,7 @@ def test_a_batch_holds_the_tokens_of_its_examples(batches, step):
             assert not batch.input_ids[place, length:].any()
             assert not batch.attention_mask[place, length:].any()
             assert batch.rows[place] == 2 * number
-            assert batch.labelled[place] == (task == "labelled")
+            assert batch.labeled[place] == (task == "labeled")
             before = [t for t in TASKS[: TASKS.index(task)] if t in batches.examples]
             assert batch.numbers[place] == number + sum(len(batches.examples[t]) for t in before)
             place += 1
@@ -221,7 +221,7 @@ def test_seeds_and_passes_bring_other_companions():
 
 
 def test_shares_of_tasks_without_examples_go_to_the_others():
-    shares = {"indexing": 0.2, "pseudo": 0.6, "labelled": 0.2}
+    shares = {"indexing": 0.2, "pseudo": 0.6, "labeled": 0.2}
     batches = Batches({"indexing": examples(5), "pseudo": examples(5)}, shares, 8, seed=0)
     assert batches.tasks == ["indexing", "pseudo"]
     drawn = np.sum([batches.counts(step) for step in range(100)], axis=0)

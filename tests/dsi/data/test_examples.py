@@ -5,7 +5,7 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from docids.table import END, DocidTable
-from dsi.data.examples import Examples, labelled_rows, per_identifier, task_queries
+from dsi.data.examples import Examples, labeled_rows, per_identifier, task_queries
 from dsi.data.options import MixOptions
 from dsi.indexing.preparation import _judged
 from dsi.rows.corpus import code_vectors
@@ -59,7 +59,7 @@ def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_l
 
     def taught(chains):
         found = task_queries(dataset, table, MixOptions(chains=chains), None)
-        texts, rows = found["labelled"]
+        texts, rows = found["labeled"]
         return list(zip(texts, rows.tolist(), strict=True))
 
     first, linking = ("What writes?", 1), ("What writes? It needs ink.", 0)
@@ -68,13 +68,11 @@ def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_l
     assert taught("unordered") == [
         first, ("What writes?", 0), linking, ("What writes? Ink is a dye in water.", 1)
     ]  # fmt: skip
-    assert labelled_rows(dataset, table).tolist() == [0, 1]
+    assert labeled_rows(dataset, table).tolist() == [0, 1]
     learned = _judged(dataset, table, "train", MixOptions(chains="ordered"))
     assert (list(learned.texts), learned.rows.tolist()) == (["What writes?"], [1])
 
 
 def test_chains_need_labeled_queries():
-    with pytest.raises(
-        InputError, match=r"--mix.chains ordered has no effect while --mix.labelled"
-    ):
-        MixOptions(chains="ordered", labelled=0.0)
+    with pytest.raises(InputError, match=r"--mix.chains ordered has no effect while --mix.labeled"):
+        MixOptions(chains="ordered", labeled=0.0)

@@ -27,7 +27,7 @@ CONFIG = """
 docids: atomic
 generator: extractive
 per_doc: 4
-mix: {indexing: 0.2, pseudo: 0.5, labelled: 0.3, document_length: 12}
+mix: {indexing: 0.2, pseudo: 0.5, labeled: 0.3, document_length: 12}
 optimizer: {lr: 0.001, warmup: 2}
 loop: {steps: 8, batch: 16, precision: fp32, beams: 10}
 """

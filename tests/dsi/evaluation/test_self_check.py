@@ -30,7 +30,7 @@ def plain(tmp_path_factory) -> Dataset:
     return write_dataset(tmp_path_factory.mktemp("check") / "set", InMemorySource(DOCUMENTS))
 
 
-def test_without_labelled_queries_it_asks_for_keywords_of_documents(plain, tmp_path, capsys):
+def test_without_labeled_queries_it_asks_for_keywords_of_documents(plain, tmp_path, capsys):
     out = train(tmp_path, plain)
     shown = capsys.readouterr().out
     found = run_self_check(out)

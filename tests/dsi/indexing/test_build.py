@@ -65,8 +65,8 @@ def test_every_kind_of_identifier_is_trained_and_found(kind, dataset, tmp_path):
     assert titles <= {f"About {topic}" for topic in small.TOPICS}
 
 
-def test_without_labelled_queries_the_last_weights_are_kept(unlabelled, tmp_path):
-    manifest = train_index(unlabelled, tmp_path / "index", small.options())
+def test_without_labeled_queries_the_last_weights_are_kept(unlabeled, tmp_path):
+    manifest = train_index(unlabeled, tmp_path / "index", small.options())
     assert "best" not in manifest.metrics
     assert share_found(tmp_path / "index") > 0.9
 
@@ -156,14 +156,14 @@ def test_running_it_again_does_nothing(dataset, tmp_path, monkeypatch):
     assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
 
 
-def test_an_index_of_other_options_is_refused_and_left(dataset, unlabelled, tmp_path):
+def test_an_index_of_other_options_is_refused_and_left(dataset, unlabeled, tmp_path):
     out = tmp_path / "index"
     train_index(dataset, out, small.options())
     before = small.weights(out)
     with pytest.raises(InputError, match="other options"):
         train_index(dataset, out, small.options(seed=1))
     with pytest.raises(InputError, match="another dataset"):
-        train_index(unlabelled, out, small.options())
+        train_index(unlabeled, out, small.options())
     assert small.weights(out) == before
 
 
@@ -464,7 +464,7 @@ def test_identifiers_that_exist_are_used(dataset, tmp_path):
 def test_identifiers_of_other_documents_are_refused(dataset, tmp_path):
     assignment, quality = assign(["x", "y"], ["one", "two"], kind="atomic")
     assignment.save(tmp_path / "docids", quality)
-    with pytest.raises(InputError, match=r"docids: these identifiers are of other documents"):
+    with pytest.raises(InputError, match=r"docids: these identifiers belong to other documents"):
         train_index(dataset, tmp_path / "index", small.options(), tmp_path / "docids")
     with pytest.raises(InputError, match="no such file"):
         train_index(dataset, tmp_path / "index", small.options(), tmp_path / "nothing")
@@ -517,10 +517,10 @@ def test_a_wrong_value_is_refused_at_once(changes, named):
         small.options(**changes)
 
 
-def test_nothing_to_train_on_is_told(unlabelled, tmp_path):
-    wanted = small.options(mix__indexing=0.0, mix__pseudo=0.0, mix__labelled=1.0)
+def test_nothing_to_train_on_is_told(unlabeled, tmp_path):
+    wanted = small.options(mix__indexing=0.0, mix__pseudo=0.0, mix__labeled=1.0)
     with pytest.raises(InputError, match="nothing to train on"):
-        train_index(unlabelled, tmp_path / "index", wanted)
+        train_index(unlabeled, tmp_path / "index", wanted)
 
 
 def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(
@@ -550,8 +550,8 @@ def test_terms_with_a_teacher_train_and_go_on_after_an_interruption(
     [
         ({"objectives__r_drop": RDropOptions(0.1)}, r"r_drop.*--model\.dropout is 0"),
         (
-            {"objectives__rank": RankOptions(1.0), "mix__pseudo": 0.0, "mix__labelled": 0.0},
-            r"objectives\.rank.*--mix\.pseudo and --mix\.labelled are 0",
+            {"objectives__rank": RankOptions(1.0), "mix__pseudo": 0.0, "mix__labeled": 0.0},
+            r"objectives\.rank.*--mix\.pseudo and --mix\.labeled are 0",
         ),
         (
             {"objectives__rank": RankOptions(1.0), "loop__score": "constrained"},
@@ -613,7 +613,7 @@ def test_a_pretrained_model_that_is_missing_is_told(damage, dataset, tmp_path):
         train_index(dataset, tmp_path / "index", small.options(model__pretrained=str(path)))
 
 
-def test_targets_say_which_codes_labelled_queries_compete_with():
+def test_targets_say_which_codes_labeled_queries_compete_with():
     matrix = np.array([[2, 3, 1], [2, 4, 0], [5, 1, 0]], np.int32)
     targets = Targets.of(matrix, 7, np.array([0, 2]))
     assert targets.codes.tolist() == [[2, 3, 1], [2, 4, -100], [5, 1, -100]]
@@ -624,7 +624,7 @@ def test_targets_say_which_codes_labelled_queries_compete_with():
     assert Targets.of(matrix, 7, None).competitors is None
 
 
-def test_examples_of_every_task(dataset, unlabelled, tmp_path):
+def test_examples_of_every_task(dataset, unlabeled, tmp_path):
     train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
     index = Index.open(tmp_path / "index")
     documents = [[5] * number for number in range(1, small.DOCUMENTS + 1)]
@@ -632,19 +632,19 @@ def test_examples_of_every_task(dataset, unlabelled, tmp_path):
     found = gather_examples(
         dataset, documents, index.table, index.text, mix, generator="extractive", seed=0
     )
-    assert list(found) == ["indexing", "pseudo", "labelled"]
+    assert list(found) == ["indexing", "pseudo", "labeled"]
     indexing = found["indexing"]
     # 32 documents are longer than 8 tokens and have two chunks each.
     assert len(indexing) == 40 + 2 * 32
     assert indexing.rows[:40].tolist() == list(range(40))
     assert indexing.lengths[:40].tolist() == [min(8, number) for number in range(1, 41)]
     assert set(indexing.lengths[40:]) == {8}
-    labelled = found["labelled"]
-    assert labelled.rows.tolist() == list(range(40)), "train only: dev and test are not read"
+    labeled = found["labeled"]
+    assert labeled.rows.tolist() == list(range(40)), "train only: dev and test are not read"
     texts = dataset.query_texts()
     for number in range(40):
         expected = index.text.encode([texts[f"train{number}"]], 3)[0]
-        assert labelled.line(number).tolist() == expected
+        assert labeled.line(number).tolist() == expected
     pseudo = dataset.pseudo_queries("extractive")
     assert len(found["pseudo"]) == len(pseudo)
     assert found["pseudo"].rows[0] == index.table.row_of(pseudo[0]["doc_id"])
@@ -653,7 +653,7 @@ def test_examples_of_every_task(dataset, unlabelled, tmp_path):
     )
     np.testing.assert_array_equal(again["indexing"].tokens, indexing.tokens)
     alone = gather_examples(
-        unlabelled, documents, index.table, index.text, mix, generator=None, seed=0
+        unlabeled, documents, index.table, index.text, mix, generator=None, seed=0
     )
     assert list(alone) == ["indexing"]
 

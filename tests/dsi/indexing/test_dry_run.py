@@ -60,14 +60,14 @@ def test_without_the_number_of_documents_atomic_identifiers_cannot_be_counted(tm
 
 
 def test_steps_follow_what_is_there(tmp_path):
-    unlabelled = small.write(tmp_path / "unlabelled", splits=())
+    unlabeled = small.write(tmp_path / "unlabeled", splits=())
     options = small.options(loop__steps=7, loop__batch=8)
-    plan = plan_training(unlabelled.path, options, tmp_path / "ids")
+    plan = plan_training(unlabeled.path, options, tmp_path / "ids")
     assert plan.documents == small.DOCUMENTS
     assert plan.examples == 56
     assert plan.steps == [
         "make 4 pseudo-queries a document (extractive)",
-        f"first: dsi docids {unlabelled.path} --out {tmp_path / 'ids'}",
+        f"first: dsi docids {unlabeled.path} --out {tmp_path / 'ids'}",
         "weight the words of the documents (training: none)",
         "train 7 steps of 8 examples",
     ]
@@ -75,13 +75,13 @@ def test_steps_follow_what_is_there(tmp_path):
         "no labeled query"
     )
     assert any(
-        step == f"first: dsi queries {unlabelled.path} --generator seq2seq"
-        for step in plan_training(unlabelled.path, small.options(generator="seq2seq")).steps
+        step == f"first: dsi queries {unlabeled.path} --generator seq2seq"
+        for step in plan_training(unlabeled.path, small.options(generator="seq2seq")).steps
     )
 
 
-def test_a_budget_of_tokens_is_told(unlabelled):
-    plan = plan_training(unlabelled.path, small.options(loop__batch=None, loop__tokens=4096))
+def test_a_budget_of_tokens_is_told(unlabeled):
+    plan = plan_training(unlabeled.path, small.options(loop__batch=None, loop__tokens=4096))
     assert plan.examples is None
     assert plan.steps[-1] == "train 8 steps of at most 4,096 tokens of text"
 
@@ -91,19 +91,19 @@ def test_pseudo_queries_that_are_there_are_read(tmp_path):
     generate_queries(dataset, "extractive")
     plan = plan_training(dataset.path, small.options())
     assert plan.steps[0] == "read the pseudo-queries of extractive"
-    assert set(plan.proportions) == {"indexing", "pseudo", "labelled"}
+    assert set(plan.proportions) == {"indexing", "pseudo", "labeled"}
 
 
-def test_nothing_to_train_on_is_told_before(unlabelled):
+def test_nothing_to_train_on_is_told_before(unlabeled):
     options = small.options()
     mix = dataclasses.replace(options.mix, indexing=0.0, pseudo=0.0)
     with pytest.raises(InputError, match="nothing to train on"):
-        plan_training(unlabelled.path, dataclasses.replace(options, mix=mix))
+        plan_training(unlabeled.path, dataclasses.replace(options, mix=mix))
 
 
-def test_the_command_says_it_and_does_nothing(unlabelled, tmp_path, capsys):
+def test_the_command_says_it_and_does_nothing(unlabeled, tmp_path, capsys):
     out = tmp_path / "index"
-    words = ["train", str(unlabelled.path), "--out", str(out)]
+    words = ["train", str(unlabeled.path), "--out", str(out)]
     assert main([*words, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["documents"] == small.DOCUMENTS
     assert main([*words, "--dry-run"]) == 0

@@ -296,7 +296,7 @@ def test_an_encoder_that_is_not_there_is_refused_and_leaves_nothing(dataset, tmp
 
 def test_an_encoder_that_knows_no_word_is_refused(dataset, tmp_path):
     encoder = tiny_encoders.write_static(tmp_path / "static", {"zebra": [1.0, 2.0]})
-    with pytest.raises(InputError, match="covers no word of any document"):
+    with pytest.raises(InputError, match="does not cover any word of the documents"):
         trained(dataset, tmp_path / "index", encoder)
 
 

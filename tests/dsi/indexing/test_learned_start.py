@@ -144,7 +144,7 @@ def test_interrupted_after_the_identifiers_it_ends_with_the_same_bytes(
         ({"model__dropout": 0.1}, r"--model.dropout 0.1 defines the network"),
         ({"docids": "semantic", "model__warm_start": "learned"}, r"--docids semantic were trained"),
         ({"docids": "learned", "learned": LearnedOptions(), "model__warm_start": "learned"},
-         "--docids learned were trained with none.*--learned.model"),
+         "--docids learned were trained without one.*--learned.model"),
     ],
 )  # fmt: skip
 def test_other_networks_beside_it_are_refused(changes, told, dataset, tmp_path):
@@ -170,5 +170,5 @@ def test_given_identifiers_bring_their_model_or_are_told_to_have_none(start, dat
     shutil.copytree(assignment(index), tmp_path / "docids")
     shutil.rmtree(tmp_path / "docids" / "model")
     asked = small.options(model__warm_start="learned")
-    with pytest.raises(InputError, match=r"those of .*docids were trained with none"):
+    with pytest.raises(InputError, match=r"those of .*docids were trained without one"):
         train_index(dataset, tmp_path / "index", asked, tmp_path / "docids")

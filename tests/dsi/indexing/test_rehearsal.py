@@ -23,7 +23,7 @@ DOCUMENTS = [
     Document(f"d{n}", f"Title{n}", " ".join(f"Word{n}x{s} stands here." for s in range(9)))
     for n in range(4)
 ]
-MIX = MixOptions(indexing=0.8, pseudo=0.2, labelled=0.0, document_length=100)
+MIX = MixOptions(indexing=0.8, pseudo=0.2, labeled=0.0, document_length=100)
 
 
 class Words(TextEncoder):
@@ -102,7 +102,7 @@ def test_shares_are_those_that_were_asked_for():
             "indexing/sentences": 0.2,
             "indexing/tokens": 0.0,
             "pseudo": 0.2,
-            "labelled": 0.0,
+            "labeled": 0.0,
         }
     )
 
@@ -132,7 +132,7 @@ def test_an_index_is_trained_on_them(dataset, tmp_path):
     options = small.options(
         mix__indexing=1.0,
         mix__pseudo=0.0,
-        mix__labelled=0.0,
+        mix__labeled=0.0,
         loop__steps=3,
         rehearsal=RehearsalOptions(document=0, passages=1, sentences=1, style="summary"),
     )

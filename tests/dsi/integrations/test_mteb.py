@@ -116,7 +116,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     model = GenerativeIndex(tmp_path)
     with pytest.raises(InputError, match="nothing has been indexed"):
         search(model, [{"id": "q", "text": "a"}])
-    with pytest.raises(InputError, match="without id and text"):
+    with pytest.raises(InputError, match="no columns id and text"):
         model.index(
             Dataset.from_list([{"id": "1", "image": "x"}]),
             task_metadata=InMemoryTask.metadata,

@@ -12,13 +12,13 @@ from dsi.lexical.options import LexicalOptions
 
 @pytest.fixture
 def build():
-    def make(titles, texts, labelled=NONE, dev=NONE, seed=0, **options) -> LexicalIndex:
+    def make(titles, texts, labeled=NONE, dev=NONE, seed=0, **options) -> LexicalIndex:
         return LexicalIndex.build(
             titles,
             texts,
             language="none",
             options=LexicalOptions(**options),
-            labelled=labelled,
+            labeled=labeled,
             dev=dev,
             seed=seed,
         )

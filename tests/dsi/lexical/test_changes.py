@@ -25,7 +25,7 @@ def index_of(titles, documents) -> LexicalIndex:
         documents,
         language="none",
         options=LexicalOptions(),
-        labelled=NONE,
+        labeled=NONE,
         dev=NONE,
         seed=0,
     )

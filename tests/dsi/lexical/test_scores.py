@@ -24,7 +24,7 @@ def layer_of(documents, **options):
         texts,
         language="none",
         options=LexicalOptions(**options),
-        labelled=NONE,
+        labeled=NONE,
         dev=NONE,
         seed=0,
     )
@@ -67,7 +67,7 @@ def test_the_ranking_is_that_of_bm25s(build):
         texts,
         language="english",
         options=LexicalOptions(pairs=0.0),
-        labelled=NONE,
+        labeled=NONE,
         dev=NONE,
         seed=0,
     ).layer()

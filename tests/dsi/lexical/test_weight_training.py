@@ -17,7 +17,7 @@ def corpus(rng, documents=120):
     return topics, texts
 
 
-def labelled(topics, rows):
+def labeled(topics, rows):
     return LabeledQueries([topics[row] for row in rows], np.array(rows, np.int64))
 
 
@@ -29,7 +29,7 @@ def hits(layer, queries: LabeledQueries) -> float:
 def test_what_labels_teach_reaches_documents_that_nobody_asked_for(build, rng):
     topics, texts = corpus(rng)
     titles = [""] * len(texts)
-    asked, rest = labelled(topics, list(range(80))), labelled(topics, list(range(80, 120)))
+    asked, rest = labeled(topics, list(range(80))), labeled(topics, list(range(80, 120)))
     assert hits(build(titles, texts).layer(), rest) < 0.2
     trained = build(titles, texts, asked)
     assert hits(trained.layer(), rest) > 0.9
@@ -39,7 +39,7 @@ def test_what_labels_teach_reaches_documents_that_nobody_asked_for(build, rng):
 
 def test_the_same_seed_gives_the_same_weights(build, rng):
     topics, texts = corpus(rng, 40)
-    asked = labelled(topics, list(range(30)))
+    asked = labeled(topics, list(range(30)))
     one, two = (build([""] * 40, texts, asked, seed=3, steps=10).layer() for _ in range(2))
     assert np.array_equal(one.postings.weights, two.postings.weights)
 
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_weights(build, rng):
 def test_labels_that_teach_nothing_leave_the_start(build, rng):
     topics, texts = corpus(rng, 60)
     wrong = LabeledQueries(topics, rng.permutation(60))
-    right = labelled(topics, list(range(60)))
+    right = labeled(topics, list(range(60)))
     trained = build([""] * 60, texts, wrong, right, holdout=0.0, steps=20)
     plain = build([""] * 60, texts)
     if trained.outcome["steps"] == 0:
@@ -58,7 +58,7 @@ def test_labels_that_teach_nothing_leave_the_start(build, rng):
 @pytest.mark.parametrize("steps", [0, 1])
 def test_steps_move_the_weights_and_none_does_not(build, rng, steps):
     topics, texts = corpus(rng, 30)
-    asked = labelled(topics, list(range(20)))
+    asked = labeled(topics, list(range(20)))
     # Without a held-out group for selection, all steps are run.
     trained = build([""] * 30, texts, asked, holdout=0.0, steps=steps)
     moved = not np.array_equal(

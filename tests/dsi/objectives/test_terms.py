@@ -155,8 +155,8 @@ def forward_of(matrix, *, dropout=0.0, numbers=(0, 1, 2, 4, 5), step=0, steps=1)
     places = np.array(numbers)
     ids = np.random.default_rng(0).integers(2, 9, (len(places), 4))
     rows = np.array([0, *TEACHER_SCORES.rows[:, 0]])[places]
-    labelled = np.zeros(len(rows), bool)
-    batch = Batch(ids, np.ones_like(ids), rows.astype(np.int64), labelled, places)
+    labeled = np.zeros(len(rows), bool)
+    batch = Batch(ids, np.ones_like(ids), rows.astype(np.int64), labeled, places)
     return Forward(model.train(), batch, Targets.of(matrix, 7, None), step=step, steps=steps)
 
 

@@ -113,5 +113,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"have 8 dimensions, but the stored model has 16"):
         start(corpus(narrow))
     many = CodeVectors(np.tile(codes.codebook, (1, 8, 1)), codes.start, codes.lengths)
-    with pytest.raises(InputError, match=rf"2 x 32 codes, and identifiers of {ALPHABET} codes"):
+    with pytest.raises(InputError, match=rf"2 x 32 codes, but identifiers have {ALPHABET}"):
         start(corpus(many))

@@ -214,7 +214,7 @@ def test_very_many_candidates_give_the_same_documents(monkeypatch):
 
 def test_no_document_left_to_search_among_is_told():
     trie = torch_trie(table_of(DOCIDS))
-    with pytest.raises(InputError, match="no document is left"):
+    with pytest.raises(InputError, match="there is no document left"):
         trie.restricted(torch.zeros(len(DOCIDS), dtype=torch.bool))
 
 

@@ -30,5 +30,5 @@ def test_an_id_is_all_of_its_line(tmp_path, content, ids):
 
 def test_a_file_without_ids_is_refused(tmp_path):
     (tmp_path / "ids").write_text("\n \n")
-    with pytest.raises(InputError, match="no document id in it"):
+    with pytest.raises(InputError, match="the file contains no document id"):
         read_doc_ids(tmp_path / "ids")

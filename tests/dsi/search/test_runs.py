@@ -81,7 +81,7 @@ def test_a_file_that_is_not_text_or_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize("run", [{"": {"d": 1.0}}, {"q": {"": 1.0}}])
 def test_an_empty_id_leaves_the_old_file(tmp_path, run):
     (tmp_path / "run").write_text("old")
-    with pytest.raises(InputError, match="cannot stand in a TREC run"):
+    with pytest.raises(InputError, match="is not valid in a TREC run"):
         write_run(tmp_path / "run", run)
     assert (tmp_path / "run").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["run"]

@@ -84,9 +84,9 @@ def test_over_http(trained):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"query": " "}, "query: 1 to 50 characters"),
-        ({"query": "x" * 51}, "query: 1 to 50 characters"),
-        ({"query": "x", "k": 6}, "k: at most 5"),
+        ({"query": " "}, "query must have 1 to 50 characters"),
+        ({"query": "x" * 51}, "query must have 1 to 50 characters"),
+        ({"query": "x", "k": 6}, "k must be at most 5"),
         ({"query": "x", "k": 0}, "greater than or equal to 1"),
         ({}, "query"),
     ],

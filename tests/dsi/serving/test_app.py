@@ -212,9 +212,9 @@ def test_a_token_file_is_read_and_an_empty_one_refused(tmp_path):
     assert ServerOptions(token_file=tmp_path / "token").token() == "abc"
     for content in ("", " \n", "two words", "ключ"):
         (tmp_path / "token").write_text(content)
-        with pytest.raises(InputError, match="a token is letters"):
+        with pytest.raises(InputError, match="a token must be one line of ASCII letters"):
             ServerOptions(token_file=tmp_path / "token").token()
-    with pytest.raises(InputError, match="cannot read a token"):
+    with pytest.raises(InputError, match="cannot read the token"):
         ServerOptions(token_file=tmp_path / "none").token()
 
 

@@ -116,7 +116,7 @@ WAYS = [
         variant=True,
     ),
     Way("constrained-score", {"loop__score": "constrained"}, variant=True),
-    Way("indexing-beside", {"mix": MixOptions(indexing=0.5, pseudo=0, labelled=0.5)}, variant=True),
+    Way("indexing-beside", {"mix": MixOptions(indexing=0.5, pseudo=0, labeled=0.5)}, variant=True),
     Way("adafactor", {"optimizer__name": "adafactor", "optimizer__lr": 1e-2}, alone=True),
     Way("touched-rows", {"optimizer__rows": "touched"}, alone=True),
     Way(
@@ -179,7 +179,7 @@ def options(way: Way, precision: str, folder: Path, dataset: Dataset) -> Any:
         "generator": "none",
         "lexical": LexicalOptions(enabled=False),
         "model": ModelOptions(size="tiny", warm_start="none"),
-        "mix": MixOptions(indexing=0, pseudo=0, labelled=1, negatives="all"),
+        "mix": MixOptions(indexing=0, pseudo=0, labeled=1, negatives="all"),
         "optimizer": OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0, warmup=2),
         "loop__steps": way.steps,
         "loop__batch": 40,

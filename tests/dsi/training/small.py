@@ -39,14 +39,14 @@ TOPICS = {
 
 
 def write(
-    path: Path, splits: tuple[str, ...] = ("train", "dev", "test"), labelled: int = DOCUMENTS
+    path: Path, splits: tuple[str, ...] = ("train", "dev", "test"), labeled: int = DOCUMENTS
 ) -> Dataset:
     """Writes the corpus: document d's own words are two invented ones, in every query for it.
 
     Args:
         path: Where.
         splits: Of the queries.
-        labelled: How many documents have a training query.
+        labeled: How many documents have a training query.
     """
     rng = np.random.default_rng(0)
     documents, queries, qrels = [], [], []
@@ -57,7 +57,7 @@ def write(
         text = f"The {shared[0]} and {own[0]} {shared[1]}. A {own[1]} {shared[2]} {shared[3]}."
         documents.append(Document(f"d{number}", f"About {topic}", text))
         for split in splits:
-            if split == "train" and number >= labelled:
+            if split == "train" and number >= labeled:
                 continue
             query_id = f"{split}{number}"
             queries.append(Query(query_id, f"where is {own[number % 2]} {shared[4]}"))
@@ -78,7 +78,7 @@ def with_groups(groups: dict[str, Any], changes: dict[str, Any]) -> Any:
         "semantic": TreeOptions(branching=3, leaf_capacity=4, iterations=5),
         "model": ModelOptions(),
         "objectives": ObjectiveOptions(),
-        "mix": MixOptions(indexing=0.2, pseudo=0.5, labelled=0.3, document_length=12),
+        "mix": MixOptions(indexing=0.2, pseudo=0.5, labeled=0.3, document_length=12),
         "optimizer": OptimizerOptions(lr=1e-3, warmup=2),
         "lora": LoraOptions(),
         "sam": SamOptions(),

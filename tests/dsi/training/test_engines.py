@@ -174,7 +174,7 @@ def test_what_needs_whole_weights_is_refused_with_zero():
 
     zero2, zero3 = ({"zero_optimization": {"stage": stage}} for stage in (2, 3))
     refuse_with_zero(OptimizerOptions(), [CrossEntropy(), Penalty()], zero2)
-    with pytest.raises(InputError, match="'penalty' reads whole weights"):
+    with pytest.raises(InputError, match="'penalty' needs whole weights"):
         refuse_with_zero(OptimizerOptions(), [Penalty()], zero3)
     with pytest.raises(InputError, match="adafactor"):
         refuse_with_zero(OptimizerOptions(name="adafactor"), [], zero2)

@@ -90,15 +90,15 @@ def test_training_counts_them_and_an_interruption_changes_nothing(dataset, tmp_p
     assert rows[0][-1]["documents Success@1"] == found["memorized"]
 
 
-def test_memorized_is_found_first_by_its_own_text(unlabelled, tmp_path):
+def test_memorized_is_found_first_by_its_own_text(unlabeled, tmp_path):
     wanted = small.options(
         lexical=LexicalOptions(enabled=False),
         loop__evaluate_documents=small.DOCUMENTS,
         loop__steps=3,
     )
-    manifest = train_index(unlabelled, tmp_path / "index", wanted)
+    manifest = train_index(unlabeled, tmp_path / "index", wanted)
     index = Index.open(tmp_path / "index", "cpu")
-    texts = {d.doc_id: f"{d.title} {d.text}" for d in unlabelled.documents()}
+    texts = {d.doc_id: f"{d.title} {d.text}" for d in unlabeled.documents()}
     length = wanted.mix.document_length
     index.manifest = type(index.manifest)(
         **{**vars(index.manifest), "query_length": length}

@@ -120,7 +120,7 @@ def test_info_draws_the_curves_as_a_page_and_as_a_figure(trained, tmp_path):
         drawn = file.read_text("utf-8")
         for panel in ("loss", "learning rate", "speed", "dev queries", "documents"):
             assert f'class="title" x="72" y="18">{panel}<' in drawn
-        for label in ("optimizer step", "tokens per second", "share of documents"):
+        for label in ("optimizer step", "tokens per second", "fraction of documents"):
             assert f">{label}<" in drawn, "axes have labels"
         assert "Hits@10" in drawn
         assert not re.search(r"NaN|inf|(src|href)=", drawn)
@@ -152,7 +152,7 @@ def test_info_draws_the_versions_that_were_trained_one_after_another(trained, tm
 def test_curves_that_cannot_be_drawn_are_told(trained, tmp_path, monkeypatch):
     log = {"version 0001": trained / "versions/0001/log"}
     for file in (tmp_path / "missing" / "curves.svg", tmp_path / "curves.png", tmp_path):
-        with pytest.raises(InputError, match=r": cannot draw this file.*\.svg"):
+        with pytest.raises(InputError, match=r": cannot write curves to this type of file.*\.svg"):
             draw_curves(log, file, "title")
         assert not file.is_file()
     (tmp_path / "curves.svg").write_text("of yesterday")
@@ -172,9 +172,9 @@ def _full(*_, **__) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("mlflow:p", "names no tracker"),
-        ("wandb", "names no tracker"),
-        ("trackio:", "names no tracker"),
+        ("mlflow:p", "is not a tracker"),
+        ("wandb", "is not a tracker"),
+        ("trackio:", "is not a tracker"),
         ("p", "wandb:PROJECT or trackio:PROJECT"),
         ("wandb:p,wandb:q", "named twice"),
     ],

@@ -131,7 +131,7 @@ def test_a_deleted_document_can_come_back_under_a_new_identifier(index, corpora)
     [
         ([], "no document to delete"),
         (["d99"], "no document 'd99'"),
-        ([f"d{n}" for n in range(30)], "all the documents"),
+        ([f"d{n}" for n in range(30)], "all documents of the index"),
     ],
 )
 def test_what_cannot_be_deleted_is_refused(doc_ids, named, index):

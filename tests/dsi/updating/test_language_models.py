@@ -255,9 +255,13 @@ def test_own_tokens_that_cannot_be_are_told_in_one_line(checkpoint, texts, corpo
         assert "\n" not in str(told.value)
         assert not (tmp_path / "index" / "live").exists()
 
-    refused("title.tokens model takes the tokens of a language model", None)
+    refused("title.tokens model needs a language model", None)
     refused("warm_start encodings would overwrite", model__warm_start="encodings")
-    refused("warm_start tokens starts from", model__warm_start="tokens", title=TextOptions())
+    refused(
+        "warm_start tokens needs identifiers in the tokens",
+        model__warm_start="tokens",
+        title=TextOptions(),
+    )
     pair = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
     refused("it is an encoder-decoder", pair)
     with pytest.raises(InputError, match="vocabulary 9 has no effect while --tokens is model"):
@@ -334,7 +338,7 @@ def test_every_strategy_that_trains_layers_of_any_kind_updates_it(
 
 def test_a_strategy_that_knows_the_layers_of_t5_refuses_it_by_name(atomic_index, corpora, tmp_path):
     out = Path(shutil.copytree(atomic_index, tmp_path / "index"))
-    with pytest.raises(InputError, match=r"strategy locas knows .* T5 .* PromptedLanguageModel"):
+    with pytest.raises(InputError, match=r"strategy locas supports .* T5 .* PromptedLanguageModel"):
         update_index(out, corpora["new"], UpdateOptions(strategy="generative+locas", steps=2))
     assert versions.names(out) == ["0001"]
 
@@ -386,7 +390,7 @@ def test_two_processes_end_with_the_weights_of_one(engine, checkpoint, corpora, 
     words = [
         "train", str(corpora["old"].path), "--out", str(tmp_path / "two"), "--docids", "atomic",
         "--model.pretrained", checkpoint, "--lexical.enabled", "false", "--generator", "none",
-        "--mix.indexing", "1", "--mix.pseudo", "0", "--mix.labelled", "0",
+        "--mix.indexing", "1", "--mix.pseudo", "0", "--mix.labeled", "0",
         "--mix.document_length", "12", "--optimizer.lr", "0.003", "--optimizer.warmup", "0",
         "--optimizer.backbone_lr_scale", "1", "--loop.steps", "2", "--loop.batch", "8",
         "--loop.precision", "fp32", "--mix.query_length", "20", "--loop.beams", "10",

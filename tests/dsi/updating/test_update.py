@@ -225,7 +225,7 @@ def test_the_same_update_gives_the_same_weights(trained, corpora, tmp_path):
     "change",
     [
         {"ratio": 2.0},
-        {"new_share": 0.9},
+        {"new_fraction": 0.9},
         {"steps": 4},
         {"batch": 8},
         {"lr": 1e-4},
@@ -341,7 +341,7 @@ def test_an_interrupted_update_is_not_taken_for_another(index, corpora, monkeypa
     [
         ({"ratio": -1.0}, "--ratio"),
         ({"ratio": float("nan")}, "--ratio"),
-        ({"new_share": 0.0}, "--new_share"),
+        ({"new_fraction": 0.0}, "--new_fraction"),
         ({"steps": 0}, "--steps"),
         ({"lr": 0.0}, "--lr"),
         ({"generator": "oracle"}, "--generator"),
@@ -382,13 +382,17 @@ def test_strategies_that_make_no_sense_are_refused_before_anything_is_written(
     ("strategy", "change", "said"),
     [
         ("instant", {"ratio": 3.0}, "--ratio 3.0 has no effect with --strategy instant"),
-        ("instant", {"new_share": 0.5}, "--new_share 0.5 has no effect with --strategy instant"),
+        (
+            "instant",
+            {"new_fraction": 0.5},
+            "--new_fraction 0.5 has no effect with --strategy instant",
+        ),
         ("instant", {"steps": 3}, "--steps 3 has no effect with --strategy instant"),
         ("instant", {"batch": 8}, "--batch 8 has no effect with --strategy instant"),
         ("instant", {"lr": 0.1}, "--lr 0.1 has no effect with --strategy instant"),
         ("instant", {"sam": SamStrategyOptions(rho=0.2)}, r"--sam\.\* .*generative\+sam"),
         ("retrain", {"ratio": 3.0}, "--ratio 3.0 has no effect with --strategy retrain"),
-        ("finetune", {"new_share": 0.5}, "--new_share 0.5 has no effect"),
+        ("finetune", {"new_fraction": 0.5}, "--new_fraction 0.5 has no effect"),
         ("reindex+ewc", {"ratio": 3.0}, "--ratio 3.0 has no effect with --strategy reindex"),
         ("finetune", {"instant": InstantOptions(lam=0.9)}, "Write --strategy instant, or"),
         ("finetune", {"ewc": EwcOptions(weight=9.0)}, r"Write --strategy finetune\+ewc, or"),

@@ -62,7 +62,7 @@ def memorized(corpora, tmp_path_factory):
             groups = {
                 "lexical": LexicalOptions(enabled=False),
                 "model": ModelOptions(size="tiny", warm_start="none"),
-                "mix": MixOptions(indexing=0, pseudo=0.7, labelled=0.3, negatives="all"),
+                "mix": MixOptions(indexing=0, pseudo=0.7, labeled=0.3, negatives="all"),
                 "optimizer": OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0, warmup=2),
             }
             changes = {"loop__steps": 60, "loop__batch": 40, "loop__precision": precision}

@@ -127,7 +127,7 @@ def test_weight_decay_and_beta2_reach_the_optimizer():
         (MixOptions, {"pseudo": -0.1}, "--mix.pseudo -0.1"),
         (MixOptions, {"pseudo": math.nan}, "--mix.pseudo nan"),
         (MixOptions, {"indexing": math.inf}, "--mix.indexing inf"),
-        (MixOptions, {"pseudo": 0.0, "labelled": 0.0}, "--mix.pseudo and --mix.labelled"),
+        (MixOptions, {"pseudo": 0.0, "labeled": 0.0}, "--mix.pseudo and --mix.labeled"),
         (MixOptions, {"negatives": "some"}, "--mix.negatives 'some'"),
         (MixOptions, {"query_length": 0}, "--mix.query_length 0"),
         (MixOptions, {"document_length": 0}, "--mix.document_length 0"),

@@ -209,7 +209,7 @@ def test_documents_with_one_view_are_refused(strategy):
         (AdapterOptions, {"dropout": 1.0}, r"--lora\.dropout 1\.0"),
         (InterpolationOptions, {"rate": 1.0}, r"--i_lora\.rate 1\.0"),
         (InterpolationOptions, {"merge": "both"}, r"--i_lora\.merge 'both'"),
-        (RegLoraOptions, {"share": 0.0}, r"--reglora\.share 0\.0"),
+        (RegLoraOptions, {"fraction": 0.0}, r"--reglora\.fraction 0\.0"),
         (LocasOptions, {"units": 0}, r"--locas\.units 0"),
         (LocasOptions, {"end": "keep"}, r"--locas\.end 'keep'"),
         (ViewBatchOptions, {"views": 1}, r"--view_batch\.views 1"),
