@@ -175,22 +175,22 @@ def _warnings(card: DatasetStatistics, passages: bool) -> list[str]:
     if card.duplicate_texts:
         found.append(
             f"{card.duplicate_texts:,} documents have the title and text of an earlier one: only"
-            " one of them can be ranked first; see --drop_duplicate_texts"
+            " one of them can be ranked first; use --drop_duplicate_texts to drop the others"
         )
     if card.shared_titles and not passages:
         found.append(
-            f"{card.shared_titles:,} documents share a title with another: --docids title needs"
-            " more than the title to tell them apart"
+            f"{card.shared_titles:,} documents share a title with another one: --docids title"
+            " needs more than the title to distinguish them"
         )
     if card.empty_texts:
         found.append(
-            f"{card.empty_texts:,} documents have a title and no text: only words of the title"
-            " can find them"
+            f"{card.empty_texts:,} documents have a title but no text: only the words of the title"
+            " can retrieve them"
         )
     for split, count in card.leaks.items():
         if count:
             found.append(
-                f"{count:,} {split} queries are training queries, too: what they measure is memory"
+                f"{count:,} {split} queries are also training queries: they measure memorization"
             )
     for split, count in card.quoted.items():
         if count:
@@ -231,19 +231,19 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
         ("documents", info.documents),
         ("queries", info.queries),
         *((f"judgements ({split})", count) for split, count in info.qrels.items()),
-        *_rows("words of a document", card.words),
-        *_rows("words of a query", card.query_words),
-        (f"{card.languages_by} of the documents", _said(card.languages)),
+        *_rows("words per document", card.words),
+        *_rows("words per query", card.query_words),
+        (f"{card.languages_by} of documents", _said(card.languages)),
         ("documents with the text of an earlier one", card.duplicate_texts),
         ("documents that share a title", card.shared_titles),
         ("documents without text", card.empty_texts),
         *(
-            (f"queries a document ({split})", each)
+            (f"queries per document ({split})", each)
             for split, each in card.queries_per_document.items()
         ),
         *((f"fraction of seen documents ({split})", share) for split, share in card.seen.items()),
         *(
-            (f"queries that are training queries ({split})", each)
+            (f"queries that are also training queries ({split})", each)
             for split, each in card.leaks.items()
         ),
         *(

@@ -205,7 +205,7 @@ def _write_documents(
             )
         if not document.title.strip() and not document.text.strip():
             seen[document.doc_id] = False
-            dropped.setdefault("document without title and text", ExampleCounter()).add(
+            dropped.setdefault("document without a title and a text", ExampleCounter()).add(
                 document.doc_id
             )
             continue
@@ -248,7 +248,7 @@ def _write_queries(
                     where=source.source,
                     hint="Give each query a unique id",
                 )
-            dropped.setdefault("query that appears again", ExampleCounter()).add(query.query_id)
+            dropped.setdefault("repeated query", ExampleCounter()).add(query.query_id)
         elif not query.text.strip():
             seen[query.query_id] = None
             dropped.setdefault("query without text", ExampleCounter()).add(query.query_id)
@@ -287,15 +287,15 @@ def _write_qrels(
             reason = "judgment of a query or document that was dropped"
         elif (qrel.query_id, doc_id, qrel.split) in seen:
             _refuse_contradiction(seen[qrel.query_id, doc_id, qrel.split], qrel, source.source)
-            reason = "judgment that appears again"
+            reason = "repeated judgment"
         if reason is not None:
             dropped.setdefault(reason, ExampleCounter()).add(example)
             continue
         seen[qrel.query_id, doc_id, qrel.split] = qrel
         if splits_of.setdefault(qrel.query_id, qrel.split) != qrel.split:
-            noted.setdefault(
-                "judgment of a query that is in two splits (kept)", ExampleCounter()
-            ).add(example)
+            noted.setdefault("judgment of a query in two splits (kept)", ExampleCounter()).add(
+                example
+            )
         counts[qrel.split] += 1
         part.append(qrel.query_id, doc_id, qrel.relevance, qrel.split)
     if unknown.count > MOST_UNKNOWN * total:

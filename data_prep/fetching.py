@@ -43,11 +43,7 @@ class Download:
         return f"about {self.size / unit:.3g} {name} ({self.source})"
 
     def __str__(self) -> str:
-        kept = (
-            "kept in its cache for the next time"
-            if self.keeps
-            else "read in one stream and not kept"
-        )
+        kept = "cached for later runs" if self.keeps else "streamed and not stored"
         return f"{self.what}: {self.amount}, {kept}. Without a network: {self.otherwise}"
 
 

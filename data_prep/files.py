@@ -281,7 +281,7 @@ def refuse_irreplaceable(target: str | os.PathLike[str], ours: Ours | None = Non
     what = None
     with contextlib.suppress(FileNotFoundError):  # the current folder has been removed
         if Path.cwd().is_relative_to(folder):
-            what = "this is the current folder, or one above it"
+            what = "this is the current folder or one of its parents"
     if os.path.ismount(folder):
         what = "a disk is mounted here"
     if what is not None:

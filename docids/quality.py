@@ -181,7 +181,7 @@ class Quality:
             by = f", {self.vectors} vectors" if self.vectors else ""
             chance = f"{self.purity.value:.3f} (shuffled {self.purity.shuffled:.3f}{by})"
             purity = [
-                ("purity of the first code", chance),
+                ("purity of first code", chance),
                 ("neighbors with the same first codes", _listed(self.purity.prefixes)),
             ]
         several: list[tuple[str, Any]] = []
@@ -359,11 +359,11 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
     rows = table.live
     first = table.codes[table.offsets[table.first_identifier[rows]]]
     if len(np.unique(first)) == len(first):
-        return Purity(None, reason="every document has a first code of its own")
+        return Purity(None, reason="no two documents share a first code")
     points = vectors()[rows]
     placed = np.flatnonzero(points.any(axis=1))
     if len(placed) < 2:
-        return Purity(None, reason="fewer than two documents have a vector")
+        return Purity(None, reason="fewer than two documents have vectors")
     points, first = np.ascontiguousarray(points[placed]), first[placed]
     rng = np.random.default_rng([seed, 0])
     asked = np.arange(len(first))

@@ -144,7 +144,7 @@ class SentenceEncoder:
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise self._error(
-                f"the encoder {self.name!r} gives vectors that are not finite"
+                f"the encoder {self.name!r} returns vectors that are not finite"
                 f" ({len(bad):,} of {len(vectors):,} texts, the first {texts[bad[0]][:40]!r})",
                 "Its weights are damaged, or it needs another precision",
             )

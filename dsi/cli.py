@@ -85,8 +85,8 @@ _WRONG_PLACE = (
     errno.ENXIO,
 )
 _NO_ROOM = {
-    errno.ENOSPC: "the disk is full. Make room or choose another place",
-    errno.EDQUOT: "the quota of this disk is used up. Make room or choose another place",
+    errno.ENOSPC: "the disk is full. Free some space or choose another location",
+    errno.EDQUOT: "the disk quota is exceeded. Free some space or choose another location",
     errno.EFBIG: "a file would be larger than the file system or ulimit -f allows. Raise the limit "
     "or choose another place",
 }
@@ -115,7 +115,7 @@ def _main(words: list[str]) -> int:
         drop_standard_output()
         return 141
     except KeyboardInterrupt:
-        return _fail(130, "interrupted. Run the same command again to continue")
+        return _fail(130, "interrupted. Run the same command again to resume")
     except Exception as error:
         if _has_switch("debug", words):
             traceback.print_exc()
@@ -245,8 +245,8 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
         why = f" ({message:.200})" if message else ""
         return 2, f"not enough memory{why}. Process less at a time, or use a larger machine"
     if number in _WRONG_PLACE and name is not None:
-        return 2, f"{name}: {os.strerror(number).lower()}. Choose another place"
-    hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see where"
+        return 2, f"{name}: {os.strerror(number).lower()}. Choose another location"
+    hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see the traceback"
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
 
 

@@ -137,7 +137,7 @@ def rows_of_hub(hub: str, configuration: str, split: str) -> Iterator[dict[str, 
     import datasets
 
     fetching = Fetching(
-        "cannot fetch it",
+        "cannot download it",
         where=hub,
         hint="Check the connection, or give a folder of its files with --release",
     )

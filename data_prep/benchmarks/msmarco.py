@@ -111,7 +111,7 @@ class MsMarcoPassage(MsMarco):
         "the MS MARCO passages, queries and judgments with ir_datasets",
         1_057_717_952 + 18_882_551 + 10_589_532 + 1_201_626,
         "sizes in ir_datasets 0.6.3",
-        "give the folder of collection.tsv, queries.*.tsv and qrels.*.tsv with --release",
+        "pass the folder of collection.tsv, queries.*.tsv and qrels.*.tsv to --release",
         keeps=True,
     )
     recipe = "All passages; judged training queries train, the queries of dev.small test."
@@ -183,7 +183,7 @@ class MsMarco300k(MsMarco):
         "the MS MARCO documents, queries and judgments with ir_datasets",
         8_501_799_926 + 6_457_962 + 2_385_717 + 91_837 + 38_553,
         "sizes in ir_datasets 0.6.3",
-        "give the folder of msmarco-docs.tsv and the files of msmarco-doctrain and -docdev with"
+        "pass the folder of msmarco-docs.tsv and the files of msmarco-doctrain and -docdev with"
         " --release",
         keeps=True,
     )

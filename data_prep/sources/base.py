@@ -144,7 +144,7 @@ def refuse_unused(uses: frozenset[str], form: str, options: SourceOptions) -> No
         options,
         {entry.name for entry in fields(options)} - uses,
         f"for {form}",
-        hint=f"It takes: {used}" if used else "It takes no such options",
+        hint=f"It supports: {used}" if used else "It does not support these options",
     )
 
 

@@ -84,9 +84,9 @@ class IrDatasets(Source):
         super().__init__(argument.replace("/", "-").replace(",", "+"), options)
         self.source = f"ir_datasets:{argument}"
         self._fetching = Fetching(
-            "ir_datasets cannot read it",
+            "ir_datasets cannot load it",
             where=self.source,
-            hint="Check the connection, and what ir_datasets says of this collection",
+            hint="Check the connection and the documentation of this collection in ir_datasets",
         )
         library = _library(self.source)
         self.parts: dict[str, Any] = {}

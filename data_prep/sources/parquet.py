@@ -19,7 +19,7 @@ class Parquet(JudgedByFiles):
     """One document per row; the files of a folder and its subfolders are read in order of name."""
 
     prefix = "parquet"
-    form = "Parquet, a document a row (a .parquet file, or a folder of them)"
+    form = "Parquet, one document per row (a .parquet file, or a folder of them)"
     place = 3
     uses = JudgedByFiles.uses | DOCUMENT_OPTIONS
 

@@ -125,7 +125,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, An
                 where=f"{path}:{number}",
                 hint="Write it as a string, in quotes",
             ) from None
-        yield number, _checked(record, f"{path}:{number}", "Write one JSON object a line")
+        yield number, _checked(record, f"{path}:{number}", "Write one JSON object per line")
 
 
 def _array_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -38,7 +38,7 @@ class Table(JudgedByFiles):
 
     prefix = "table"
     form = (
-        f"a table, a document a record ({', '.join((*JSON_SUFFIXES, *HEADED_SUFFIXES))}; .gz, "
+        f"a table, one document per record ({', '.join((*JSON_SUFFIXES, *HEADED_SUFFIXES))}; .gz, "
         ".bz2, .xz or .zst may follow), or - for standard input"
     )
     place = 2

@@ -30,9 +30,9 @@ _HEAD = 2**13
 _OTHER = "file that is not text, Markdown or HTML"
 _LINK = "symbolic link, which is not followed"
 _HIDDEN = "hidden file or folder"
-_BINARY = "file with the name of a text, and the bytes of none"
-_EMPTY_SECTION = "heading without a text of its own"
-_CASE = "file that differs from another in case only: some systems can keep only one of them"
+_BINARY = "file with the suffix of a text file but binary content"
+_EMPTY_SECTION = "heading without text"
+_CASE = "file whose name differs from another only in case, which some systems do not support"
 
 
 @SOURCES.register("text")
@@ -44,7 +44,7 @@ class Text(JudgedByFiles):
     """
 
     prefix = "text"
-    form = "a folder of text files (.txt, .md, .html), or one of them: a document a file"
+    form = "a folder of text files (.txt, .md, .html), or one of them, with one document per file"
     place = 1
     uses = JudgedByFiles.uses | {"split"}
 

@@ -37,8 +37,8 @@ def resolve_size(
     if most >= DEFAULT_SIZE:
         return DEFAULT_SIZE, []
     return most, [
-        f"{most} codes in a codebook in place of {DEFAULT_SIZE}, which {documents:,} documents "
-        f"would not fill ({option} says how many)"
+        f"{most} codes per codebook instead of {DEFAULT_SIZE}, because there are only "
+        f"{documents:,} documents ({option} sets the size)"
     ]
 
 

@@ -184,7 +184,7 @@ def _of_transformer(loaded: SentenceEncoder, pooling: Any) -> dict[str, Any]:
         raise _unknown(loaded, pooling)
     if not pooling.include_prompt and (loaded.query_prompt or loaded.document_prompt):
         raise _error(
-            f"{loaded.name!r} leaves its prompts out when it pools, which is not supported",
+            f"{loaded.name!r} excludes its prompts from pooling, which is not supported",
             "Choose an encoder that pools prompt and text together",
         )
     modes = pooling.pooling_mode
@@ -210,7 +210,7 @@ def _layer(module: Any) -> dict[str, Any]:
     names = {made.__name__: name for name, made in ACTIVATIONS.items()}
     if kind != "Dense" or type(module.activation_function).__name__ not in names:
         raise _error(
-            f"the encoder has a {kind} behind its pooling, which is not supported",
+            f"the encoder has a {kind} module after pooling, which is not supported",
             "Choose one with Dense and Normalize modules only",
         )
     return {
@@ -247,8 +247,7 @@ def _compare(loaded: SentenceEncoder, encoder: PooledEncoder, text: PromptedEnco
         wanted = theirs(_SAMPLES)
         if ours.shape != wanted.shape or not np.allclose(ours, wanted, atol=_TOLERANCE):
             raise _error(
-                f"the vectors of {loaded.name!r} cannot be computed here as sentence-transformers "
-                "does",
+                f"the vectors of {loaded.name!r} differ from those of sentence-transformers",
                 "Choose another encoder, and report this one",
             )
 

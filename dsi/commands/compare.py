@@ -212,5 +212,5 @@ def _planned(cells: Sequence[Cell]) -> Report:
         title=f"{len(cells)} trainings",
         columns=(*names, "seed", "steps"),
         rows=[(*cell.varied.values(), cell.options.seed, cell.steps) for cell in cells],
-        closing=(f"see what one of them needs: {command_line('train')} --dry_run",),
+        closing=(f"to see the requirements of one training: {command_line('train')} --dry_run",),
     )

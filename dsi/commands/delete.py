@@ -49,17 +49,17 @@ def delete(
     done = delete_documents(index, named, audit=audit, scrub=scrub, scrub_steps=scrub_steps)
     rows: list[tuple[str, object]] = [
         ("deleted", len(done.doc_ids)),
-        ("documents left", done.manifest.documents),
+        ("remaining documents", done.manifest.documents),
     ]
     if done.audit is not None:
         rows += _rows("audit", done.audit)
     if done.scrubbed is not None:
         rows += [
-            ("scrub: rows of codes replaced", done.scrubbed.rows),
-            ("scrub: positions whose edit was changed", done.scrubbed.edited),
-            ("scrub: steps of training", done.scrubbed.steps),
-            ("remains: codes that live documents share", done.scrubbed.shared),
-            ("remains", "weights moved by training; ids; words in the vocabulary"),
+            ("scrub: replaced rows of codes", done.scrubbed.rows),
+            ("scrub: changed edits (positions)", done.scrubbed.edited),
+            ("scrub: training steps", done.scrubbed.steps),
+            ("not removed: codes shared with live documents", done.scrubbed.shared),
+            ("remains", "weights changed by training; ids; words in the vocabulary"),
         ]
     if done.after is not None:
         rows += _rows("audit after the scrub", done.after)
@@ -82,13 +82,13 @@ def delete(
 
 def _rows(name: str, audit: Audit) -> list[tuple[str, object]]:
     return [
-        (f"{name}: queries for them", audit.queries),
-        (f"{name}: the model would rank it first", audit.first),
-        (f"{name}: the model would rank it in the first 10", audit.ten),
-        (f"{name}: returned by a search now", audit.returned),
-        (f"{name}: queries made for the audit", audit.own_queries),
-        (f"{name}: it would rank first for them", audit.own_first),
-        (f"{name}: it would rank in the first 10 for them", audit.own_ten),
+        (f"{name}: queries for the deleted documents", audit.queries),
+        (f"{name}: would be ranked first", audit.first),
+        (f"{name}: would be ranked in the top 10", audit.ten),
+        (f"{name}: returned by a search", audit.returned),
+        (f"{name}: queries generated for the audit", audit.own_queries),
+        (f"{name}: would be ranked first for these", audit.own_first),
+        (f"{name}: would be ranked in the top 10 for these", audit.own_ten),
     ]
 
 

@@ -304,7 +304,9 @@ def _one(
         others = _run_baselines(names, opened, queries, language)
         runs["index"], seconds["index"] = _search(index, queries, flags, options, processes)
         if beams is not None and beams < DEPTH:
-            remarks.append(f"{beams} beams find {beams} documents: Hits@100 and R@100 see no more.")
+            remarks.append(
+                f"{beams} beams find at most {beams} documents, which limits Hits@100 and R@100."
+            )
         if flags.run is not None:
             from dsi.search.runs import write_run
 
@@ -400,7 +402,10 @@ def _report_unknown_documents(
             hint="Give the dataset of this index, or the index of this dataset",
         )
     return (
-        [f"{beyond:,} of {len(wanted):,} queries ask for documents that the index lacks."]
+        [
+            f"{beyond:,} of {len(wanted):,} queries are judged for documents "
+            "that are not in the index."
+        ]
         if beyond
         else []
     )

@@ -37,5 +37,5 @@ def export(
         title=f"{out}: version {done['version']} of {index}, {done['documents']:,} documents",
         columns=("", ""),
         rows=[("format", format), ("files", ", ".join(done["files"]))],
-        closing=(f"how to use it: {out / 'README.md'}",),
+        closing=(f"instructions: {out / 'README.md'}",),
     )

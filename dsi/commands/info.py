@@ -150,7 +150,7 @@ def _reserve(table: DocidTable, configuration: Mapping[str, Any]) -> dict[str, s
     asked = configuration.get("options", {}).get("reserve", 0)
     if not (asked or table.reserved):
         return {}
-    return {"reserve": f"{table.reserved:,} codes left for new documents"}
+    return {"reserve": f"{table.reserved:,} codes reserved for new documents"}
 
 
 def _draw(index: Path, file: Path, version: str) -> None:
@@ -275,9 +275,9 @@ def _freeable(index: Path, prunable: Pruning) -> list[str]:
 def _verification_lines(compared: Mapping[str, int | None]) -> list[str]:
     """Returns one line per verified version."""
     return [
-        f"version {version} was written without checksums: its sizes and values make sense"
+        f"version {version} was written without checksums: its sizes and values are valid"
         if files is None
-        else f"version {version}: {files:,} files are as they were written"
+        else f"version {version}: {files:,} files match their checksums"
         for version, files in compared.items()
     ]
 

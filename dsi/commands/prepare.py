@@ -107,7 +107,7 @@ def report_of(dataset: Dataset) -> Report:
         *counter_lines("left out", info.dropped),
         *counter_lines("note", info.noted),
         *(
-            ["note: queries without judgments, which nothing reads: give --train-qrels or others"]
+            ["note: without judgments, the queries have no effect; use --train-qrels or others"]
             if info.queries and not info.qrels
             else []
         ),

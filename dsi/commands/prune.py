@@ -27,7 +27,9 @@ def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
     done = plan_pruning(index, keep) if dry_run else prune_versions(index, keep)
     count = f"{len(done.removed)} version{'s' if len(done.removed) != 1 else ''}"
     if not done.removed:
-        title = f"{index}: nothing to remove; {len(done.kept)} of at most {keep} versions are there"
+        title = (
+            f"{index}: nothing to remove; the index has {len(done.kept)} of at most {keep} versions"
+        )
     elif dry_run:
         title = f"{index}: {count} would be removed, which frees {decimal(done.freed)}"
     else:
@@ -47,6 +49,6 @@ def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
         rows=[(old.version, old.documents, old.created or None) for old in done.removed],
         closing=(
             f"kept: {', '.join(done.kept)}; version {done.live} is live",
-            *([f"remove them: {go_on}"] if dry_run and done.removed else []),
+            *([f"to remove them: {go_on}"] if dry_run and done.removed else []),
         ),
     )

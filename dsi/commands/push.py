@@ -65,11 +65,16 @@ def push(
             *(
                 []
                 if done.public is None
-                else [("readable by", "everybody" if done.public else "you and whom you let")]
+                else [
+                    (
+                        "readable by",
+                        "everybody" if done.public else "you and people you give access",
+                    )
+                ]
             ),
             *([] if done.commit is None else [("commit", done.commit)]),
         ],
-        closing=(f"publish it: {again}",)
+        closing=(f"to publish it: {again}",)
         if dry_run
-        else (f"anywhere: {command_line('pull', str(done.repository), '--out', 'FOLDER')}",),
+        else (f"to download it: {command_line('pull', str(done.repository), '--out', 'FOLDER')}",),
     )

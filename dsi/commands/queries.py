@@ -178,23 +178,23 @@ def _report(
     ]
     if counts is not None:
         rows += [
-            ("a document: mean", counts.mean),
-            ("a document: fewest, of those with some", counts.fewest),
-            ("a document: most", counts.most),
-            ("documents without any", counts.without),
+            ("per document: mean", counts.mean),
+            ("per document: minimum (if any)", counts.fewest),
+            ("per document: maximum", counts.most),
+            ("documents without queries", counts.without),
         ]
     rows += [
         (f"round trip by BM25: {name}", value)
         for name, value in returned.items()
         if value is not None
     ]
-    rows += [("shards written now", outcome.written), ("shards in all", outcome.shards)]
+    rows += [("shards written", outcome.written), ("shards in total", outcome.shards)]
     if filter:
         rows += [(f"filter: {name}", value) for name, value in asdict(filter).items()]
     rows += asdict(options).items()
     closing = [f"for {doc_id}: {text}" for doc_id, text in found.samples]
     if not outcome.complete:
-        closing.append("Other processes are still at work on their shards.")
+        closing.append("Other processes are still working on their shards.")
     return TableReport(
         data={
             "dataset": str(dataset.path),

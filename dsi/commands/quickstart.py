@@ -52,19 +52,19 @@ def quickstart(
 
     began = time.monotonic()
     dataset, index = out / "dataset", out / "index"
-    _print_step(1, f"preparing the documentation of the packages installed here: {dataset}")
+    _print_step(1, f"preparing the docstrings of the installed packages: {dataset}")
 
     def prepared() -> None:
         if not (dataset / "dataset.json").is_file():
             prepare("docstrings", out=dataset)
 
     Processes().in_main_process(prepared)
-    _print_step(2, f"identifiers, and a model from scratch: {index}")
+    _print_step(2, f"assigning identifiers and training from scratch: {index}")
     options = TrainingOptions(seed=seed, loop=LoopOptions(steps=steps))
     train_index(Dataset.open(dataset), index, options)
-    _print_step(3, "answering the held-out queries, beside BM25")
+    _print_step(3, "evaluating on the held-out queries, compared with BM25")
     evaluation = evaluate([index], dataset, baselines="bm25")
-    _print_step(4, "answering three questions")
+    _print_step(4, "searching for three questions")
     answers = Index.open(index).search(EXAMPLE_QUERIES, k=_SHOWN)
     return QuickstartReport(
         evaluation, dict(zip(EXAMPLE_QUERIES, answers, strict=True)), out, time.monotonic() - began

@@ -171,11 +171,11 @@ def search(
             title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(
                 *(
-                    [f"{known.count(False):,} queries have no word that the index knows."]
+                    [f"{known.count(False):,} queries contain no word that the index knows."]
                     if not all(known)
                     else []
                 ),
-                f"Measure them: {command_line('evaluate', run, 'DATASET')}",
+                f"To evaluate them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
     if flags.hops.count:

@@ -30,7 +30,8 @@ _OPTIONS = TrainingOptions()
 _SOURCE = SourceOptions()
 _PASSAGES = PassageOptions()
 _FAILED = (
-    "warning: this training has failed: hardly any document is found. Train longer (--loop.steps)"
+    "warning: this training has failed: the index finds hardly any of its documents. "
+    "Train longer (--loop.steps)"
 )
 
 
@@ -99,7 +100,7 @@ def train(
         rows += [(f"best dev {heading(name)}", value) for name, value in best.items()]
     closing = [
         *_warm_up(options, manifest),
-        f"search it: {command_line('search', out, 'your query')}",
+        f"to search it: {command_line('search', out, 'your query')}",
         _evaluate_command(out, dataset if folder == dataset else None, list(opened.info.qrels)),
     ]
     if checked is not None:
@@ -175,7 +176,7 @@ def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> 
         title=f"{out}: already trained, nothing to do",
         columns=("", ""),
         rows=[("live version", manifest.version), ("documents", manifest.documents)],
-        closing=(f"search it: {command_line('search', out, 'your query')}",),
+        closing=(f"to search it: {command_line('search', out, 'your query')}",),
     )
 
 
@@ -186,7 +187,7 @@ def _failed(options: TrainingOptions, docids_folder: Path | None) -> str:
         kind = read_json(docids_folder / "docids.json")["kind"]
     if KINDS[kind].uses_content:
         return _FAILED
-    return f"{_FAILED}, or take identifiers that say what a document is about (--docids semantic)"
+    return f"{_FAILED}, or use identifiers that depend on content (--docids semantic)"
 
 
 def _check(out: Path) -> SelfCheck | None:
@@ -199,10 +200,11 @@ def _evaluate_command(out: Path, dataset: Path | None, splits: list[str]) -> str
     """Returns the next command to evaluate the index."""
     kept = next((split for split in ("test", "dev") if split in splits), None)
     if kept is not None and dataset is not None:
-        return f"measure it: {command_line('evaluate', out, dataset, '--split', kept)}"
+        return f"to evaluate it: {command_line('evaluate', out, dataset, '--split', kept)}"
     return (
-        "measure it: prepare the documents with judged queries (dsi prepare SOURCE --out DATASET "
-        f"--queries FILE --test-qrels FILE), then {command_line('evaluate', out, 'DATASET')}"
+        "to evaluate it: prepare the documents with judged queries (dsi prepare SOURCE --out "
+        "DATASET --queries FILE --test-qrels FILE), then "
+        f"{command_line('evaluate', out, 'DATASET')}"
     )
 
 
@@ -211,7 +213,7 @@ def _planned(plan: Plan) -> Report:
     rows = [
         ("documents", plan.documents),
         ("parameters", plan.parameters),
-        ("GiB for weights, gradients and optimizer, a process", gib),
+        ("GiB for weights, gradients and optimizer, per process", gib),
         ("examples", plan.examples),
         *((f"fraction of {task}", share) for task, share in plan.proportions.items()),
     ]

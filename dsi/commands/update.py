@@ -86,14 +86,18 @@ def update(
             "dropped": {reason: asdict(counter) for reason, counter in done.dropped.items()},
             "timing": dict(done.timing),
         },
-        title=f"{index}: {live}" if done.wrote else f"{index}: nothing is new; {live}",
+        title=f"{index}: {live}" if done.wrote else f"{index}: no new documents; {live}",
         columns=("", ""),
         rows=rows,
         closing=(
             *(f"WARNING: {warning}" for warning in done.warnings),
             *done.not_inherited,
             *counter_lines("left out", done.dropped),
-            *(["what the index had of documents left out, it keeps"] if done.dropped else []),
+            *(
+                ["the index keeps its earlier versions of documents that were left out"]
+                if done.dropped
+                else []
+            ),
             *([f"to undo: {command_line('rollback', index)}"] if done.wrote else []),
         ),
     )

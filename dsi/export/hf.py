@@ -24,7 +24,7 @@ from dsi.text_encoders.text_encoder import PretrainedEncoder
 _SHARED = ("t5", "mt5", "umt5", "longt5", "bart", "mbart")
 """Encoder-decoders whose words and codes can stand in one table."""
 _START, _END = "<docid>", "</docid>"
-_README = """# A generative index as a checkpoint of transformers
+_README = """# A generative index as a transformers checkpoint
 
 It answers with the identifiers of {documents:,} documents, which are the last {codes:,} tokens of
 its vocabulary. Ten lines for the ranking that `dsi search` gives with as many beams:

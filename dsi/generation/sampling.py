@@ -103,7 +103,9 @@ class Sampler:
             InputError: The model is an encoder-decoder, or its tokenizer has no such template.
         """
         if not self.causal or not self.tokenizer.chat_template:
-            what = "its tokenizer has no chat template" if self.causal else "it does not chat"
+            what = (
+                "its tokenizer has no chat template" if self.causal else "it is an encoder-decoder"
+            )
             raise InputError(
                 f"--seq2seq.chat is for instruction-tuned models, and {what}",
                 hint="Omit it, or give the -it or -instruct version of the model",

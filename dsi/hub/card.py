@@ -41,8 +41,8 @@ def _of_index(contents: Contents, repository: Repository) -> Iterator[str]:
     yield f"# {repository.name.partition('/')[2]}"
     yield ""
     yield (
-        f"A generative index of {manifest.documents:,} documents, made with dsi-toolkit: a model "
-        "that answers a query with the identifiers of documents."
+        f"A generative index of {manifest.documents:,} documents, created with dsi-toolkit: a "
+        "model that answers a query with the identifiers of documents."
     )
     yield from _table(
         {
@@ -61,7 +61,7 @@ def _of_index(contents: Contents, repository: Repository) -> Iterator[str]:
     )
     figures = dict(_leaves(manifest.metrics))
     if figures:
-        yield from ("", "## Figures", "", "As they were measured when this version was made.")
+        yield from ("", "## Figures", "", "Measured when this version was created.")
         yield from _table(figures)
     yield from ("", "## Search it", "", "```python", "import dsi", "")
     yield f'index = dsi.Index.open("hf://{repository.name}")'
@@ -73,7 +73,7 @@ def _of_index(contents: Contents, repository: Repository) -> Iterator[str]:
     yield "```"
     if not contents.text.documents:
         yield ""
-        yield "The texts of the documents are not in it: it can be searched, and not updated."
+        yield "It does not contain the texts of the documents: it can be searched, but not updated."
 
 
 def _of_dataset(contents: Contents, repository: Repository) -> Iterator[str]:

@@ -239,7 +239,7 @@ def live(index: str | os.PathLike[str]) -> str:
         ) from None
     wrong = None
     if not _NAME.fullmatch(name):
-        wrong = f"names no version: {name[:40]!r}"
+        wrong = f"does not name a version: {name[:40]!r}"
     elif not folder(index, name).is_dir():
         wrong = f"names version {name}, which is missing"
     if wrong is not None:

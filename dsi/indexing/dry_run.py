@@ -130,12 +130,12 @@ def _queries_step(opened: Dataset | None, dataset: Path, options: TrainingOption
     if name == "none" or not options.mix.pseudo or not options.loop.total:
         return []
     if name == "auto":
-        return [f"make {options.per_doc} pseudo-queries a document (selective or extractive)"]
+        return [f"generate {options.per_doc} pseudo-queries per document (selective or extractive)"]
     if opened is not None and name in opened.generators:
         return [f"read the pseudo-queries of {name}"]
     if GENERATORS[name].expensive:
         return [f"first: {command_line('queries', dataset, '--generator', name)}"]
-    return [f"make {options.per_doc} pseudo-queries a document ({name})"]
+    return [f"generate {options.per_doc} pseudo-queries per document ({name})"]
 
 
 def _states(network: PreTrainedModel, options: TrainingOptions) -> int:

@@ -94,8 +94,8 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
         refuse_unread(
             options.loop,
             _OF_A_STEP,
-            "without training of the network, which this index does not need by default",
-            hint="Omit it, or say how long to train with --loop.steps",
+            "if the network is not trained, which is the default for this index",
+            hint="Omit it, or set the number of training steps with --loop.steps",
         )
     return replace(options, loop=replace(options.loop, steps=steps))
 

@@ -144,7 +144,7 @@ class ObjectiveOptions(Options, group="objectives"):
             refuse_unread(
                 self.teacher,
                 [name],
-                "without a term of the loss that reads it",
+                "without a loss term that uses it",
                 hint=f"Omit it, or give one of {', '.join(readers)} a weight: "
                 "--objectives.distillation.weight 1",
             )

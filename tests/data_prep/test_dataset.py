@@ -116,10 +116,10 @@ def test_drops_are_counted_with_examples(tmp_path):
     )
     counts = {reason: (t.count, t.examples) for reason, t in dataset.info.dropped.items()}
     assert counts == {
-        "document without title and text": (1, ["empty"]),
+        "document without a title and a text": (1, ["empty"]),
         "query without text": (1, ["blank"]),
-        "query that appears again": (1, ["q1"]),
-        "judgment that appears again": (1, ["q1 7"]),
+        "repeated query": (1, ["q1"]),
+        "repeated judgment": (1, ["q1 7"]),
         "judgment of a query or document that was dropped": (1, ["q1 empty"]),
         "judgment of an unknown query": (1, ["q9 7"]),
     }

@@ -9,7 +9,7 @@ import pytest
 from data_prep.errors import InputError
 from data_prep.fetching import Fetching
 
-FETCHING = Fetching("cannot fetch it", where="zoo", hint="Check the connection")
+FETCHING = Fetching("cannot download it", where="zoo", hint="Check the connection")
 
 
 def failing_at_the_third(error: Exception):
@@ -37,14 +37,14 @@ def test_an_error_at_any_row_is_one_line(error, said):
     assert [next(rows), next(rows)] == [1, 2]
     with pytest.raises(InputError) as refused:
         next(rows)
-    assert str(refused.value) == f"zoo: cannot fetch it ({said}). Check the connection."
+    assert str(refused.value) == f"zoo: cannot download it ({said}). Check the connection."
 
 
 def test_an_error_before_the_first_row_is_one_line():
     def read():
         raise ConnectionError("refused")
 
-    with pytest.raises(InputError, match=r"^zoo: cannot fetch it \(refused\)"):
+    with pytest.raises(InputError, match=r"^zoo: cannot download it \(refused\)"):
         list(FETCHING.rows(read))
 
 

@@ -276,9 +276,7 @@ class TestFoldersOfText:
             ("sub/c.HTML#otters-swim", "Otters swim"),
             ("sub/c.HTML#more", "Otters swim: More"),
         ]
-        assert source.passed_over["heading without a text of its own"].examples == [
-            "sub/b.md#empty"
-        ]
+        assert source.passed_over["heading without text"].examples == ["sub/b.md#empty"]
 
     def test_the_title_is_the_first_heading_or_the_name(self, tmp_path):
         write(tmp_path / "One.Two.md", "text\n\nLater\n=====\n\nmore")
@@ -301,7 +299,7 @@ class TestFoldersOfText:
             "symbolic link, which is not followed": ["link/", "link.txt"],
             "hidden file or folder": [".git/"],
             "file that is not text, Markdown or HTML": ["photo.png"],
-            "file with the name of a text, and the bytes of none": ["binary.txt"],
+            "file with the suffix of a text file but binary content": ["binary.txt"],
         }
 
     def test_names_that_differ_in_case_are_two_documents_and_noted(self, tmp_path):
@@ -310,7 +308,7 @@ class TestFoldersOfText:
         dataset = write_dataset(tmp_path / "ds", detect(str(tmp_path / "f")))
         assert dataset.doc_ids == ["Read.md", "read.md"]
         [(remark, counter)] = dataset.info.noted.items()
-        assert "differs from another in case only" in remark
+        assert "differs from another only in case" in remark
         assert counter.examples == ["Read.md", "read.md"]
 
     def test_a_folder_without_text_says_what_it_holds(self, tmp_path):

@@ -84,12 +84,12 @@ def test_purity_of_atomic_identifiers_says_nothing_and_asks_for_no_vectors():
 
     report = measure(table, vectors, seed=0).to_dict()
     assert report["purity"] is None
-    assert report["purity_reason"] == "every document has a first code of its own"
+    assert report["purity_reason"] == "no two documents share a first code"
 
 
 def test_purity_of_documents_without_vectors_says_nothing():
     purity = measured([(2, 2), (2, 3)], np.zeros((2, 3))).purity
-    assert (purity.value, purity.reason) == (None, "fewer than two documents have a vector")
+    assert (purity.value, purity.reason) == (None, "fewer than two documents have vectors")
 
 
 def test_retired_documents_do_not_count():

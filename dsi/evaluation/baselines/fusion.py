@@ -71,7 +71,7 @@ class FusionBaseline(Baseline):
         asked = [query_id for query_id, rows in relevant.items() if rows]
         asked = asked[:: -(-len(asked) // _QUERIES)] if asked else []
         if not asked:
-            return 0.5, "for want of dev queries"
+            return 0.5, "because there are no dev queries"
         texts = dataset.query_texts()
         total = np.zeros(len(_WEIGHTS))
         pairs = self._standardized([texts[query_id] for query_id in asked])

@@ -125,8 +125,8 @@ def test_without_a_size_a_code_is_left_eight_documents_at_least(count, size):
     found, notes = resolve_size(None, count, each=8, option="--rq.codebook")
     assert found == size
     assert notes == [
-        f"{size} codes in a codebook in place of 256, which {count:,} documents would not fill "
-        "(--rq.codebook says how many)"
+        f"{size} codes per codebook instead of 256, because there are only {count:,} documents "
+        "(--rq.codebook sets the size)"
     ]
     assert resolve_size(256, count, each=8, option="") == (256, [])
 
@@ -143,9 +143,7 @@ def test_a_small_corpus_does_not_collapse_unless_it_is_asked_to():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     built = build("rq", vectors, levels=8, codebook=None)
     assert built.table.matrix()[:, :8].max() < FIRST_CODE + 8 * 32
-    assert [note.split(",")[0] for note in built.notes] == [
-        "32 codes in a codebook in place of 256"
-    ]
+    assert [note.split(",")[0] for note in built.notes] == ["32 codes per codebook instead of 256"]
     with pytest.raises(InputError, match=r"--rq.least_use 0.1: .* has collapsed"):
         build("rq", vectors, levels=8, codebook=256)
     # Product quantization has no level without a residual.

@@ -56,13 +56,13 @@ def failing(error: BaseException):
     ("error", "code", "line"),
     [
         (InputError("too odd", where="f.txt:3", hint="Even it"), 2, "f.txt:3: too odd. Even it."),
-        (ValueError("a\nb"), 1, "ValueError: a b. Run it again with --debug to see where."),
-        (KeyError(), 1, "KeyError: no message. Run it again with --debug to see where."),
-        (KeyboardInterrupt(), 130, "interrupted. Run the same command again to continue."),
+        (ValueError("a\nb"), 1, "ValueError: a b. Run it again with --debug to see the traceback."),
+        (KeyError(), 1, "KeyError: no message. Run it again with --debug to see the traceback."),
+        (KeyboardInterrupt(), 130, "interrupted. Run the same command again to resume."),
         (
             OSError(errno.ENOSPC, "No space left on device", "out/weights"),
             2,
-            "out/weights: the disk is full. Make room or choose another place.",
+            "out/weights: the disk is full. Free some space or choose another location.",
         ),
         (
             OSError(errno.ENOSPC, "No space left on device", "index/versions/.new-ab1_/text/x"),
@@ -72,7 +72,7 @@ def failing(error: BaseException):
         (
             RuntimeError("I/O error: No space left on device (os error 28)"),
             2,
-            "/: the disk is full. Make room or choose another place.",
+            "/: the disk is full. Free some space or choose another location.",
         ),
         (
             OSError(errno.EFBIG, "File too large"),
@@ -94,17 +94,17 @@ def failing(error: BaseException):
         (
             OSError(errno.ELOOP, "Too many levels of symbolic links", "a"),
             2,
-            "a: too many levels of symbolic links. Choose another place.",
+            "a: too many levels of symbolic links. Choose another location.",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/root/x"),
             2,
-            "/root/x: permission denied. Choose another place.",
+            "/root/x: permission denied. Choose another location.",
         ),
         (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
             2,
-            "a/b: not a directory. Choose another place.",
+            "a/b: not a directory. Choose another location.",
         ),
     ],
 )

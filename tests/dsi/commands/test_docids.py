@@ -62,7 +62,9 @@ def test_options_of_another_kind_are_refused_before_work_starts(dataset, tmp_pat
 def test_what_was_chosen_for_the_user_is_said(dataset, tmp_path, capsys):
     report = docids(dataset.path, out=tmp_path / "docids", kind="rq")
     [note] = report.data["notes"]
-    assert note.startswith("2 codes in a codebook in place of 256, which 30 documents")
+    assert note.startswith(
+        "2 codes per codebook instead of 256, because there are only 30 documents"
+    )
     assert f"dsi: {note}.\n" in capsys.readouterr().err
     assert ("note", note) in report.rows
     given = KindOptions(rq=ResidualOptions(codebook=4, least_use=0))

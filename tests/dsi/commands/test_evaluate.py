@@ -131,7 +131,7 @@ def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_
     assert all(data["systems"][name]["all"]["Success@1"] == 1 for name in names)
     assert cli.main(["evaluate", run_file, dataset, "--baselines", names[1]]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "is 0.50 BM25 and 0.50 vectors, for want of dev queries" in shown
+    assert "is 0.50 BM25 and 0.50 vectors, because there are no dev queries" in shown
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,10 @@ def test_documents_that_the_index_never_had_are_told(folder, index, capsys):
         capsys.readouterr().err
     )
     assert cli.main(["evaluate", index, str(folder / "half"), "--baselines", "none"]) == 0
-    assert "1 of 2 queries ask for documents that the index lacks" in capsys.readouterr().out
+    assert (
+        "1 of 2 queries are judged for documents that are not in the index"
+        in capsys.readouterr().out
+    )
 
 
 def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):

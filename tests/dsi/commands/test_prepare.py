@@ -39,13 +39,13 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
     assert report.data["documents"] == 20
     assert report.data["content_hash"] == dataset.info.content_hash
     assert report.data["dropped"] == {
-        "document without title and text": {"count": 1, "examples": ["20"]}
+        "document without a title and a text": {"count": 1, "examples": ["20"]}
     }
     assert len(report.data["samples"]["documents"]) == 3
     assert dataset.info.license == "CC0-1.0"
     json.loads(to_json(report.data))
     text = shown(report)
-    assert "left out: 1 x document without title and text: 20" in text
+    assert "left out: 1 x document without a title and a text: 20" in text
     assert "document 0: Animal 0 | It eats plant0" in text
     assert f"dsi train {tmp_path / 'set'}" in text
 
@@ -53,7 +53,7 @@ def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
 def test_queries_that_nothing_judges_are_told(table, tmp_path):
     queries = str(tmp_path / "q.tsv")
     report = prepare(str(table), out=tmp_path / "set", options=replace(KEYED, queries=queries))
-    assert "note: queries without judgments, which nothing reads" in shown(report)
+    assert "note: without judgments, the queries have no effect" in shown(report)
 
 
 def test_queries_are_split_by_share_and_seed(table, tmp_path):
@@ -140,7 +140,7 @@ def test_the_card_is_kept_and_printed(table, tmp_path):
     assert kept.pop("content_hash") == report.data["content_hash"]
     assert kept == report.data["card"]
     text = shown(report)
-    assert "words of a document, median" in text
+    assert "words per document, median" in text
     assert "fraction of seen documents (test)" in text
 
 

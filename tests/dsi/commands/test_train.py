@@ -202,8 +202,8 @@ def test_a_dataset_that_is_none_is_told(tmp_path, capsys):
 def test_what_to_do_next_follows_from_the_queries_there_are(dataset, tmp_path, capsys):
     plain = write_dataset(tmp_path / "plain", InMemorySource(list(dataset.documents())))
     for data, told in (
-        (dataset, f"measure it: dsi evaluate {tmp_path / 'a'} {dataset.path} --split test"),
-        (plain, "measure it: prepare the documents with judged queries (dsi prepare SOURCE"),
+        (dataset, f"to evaluate it: dsi evaluate {tmp_path / 'a'} {dataset.path} --split test"),
+        (plain, "to evaluate it: prepare the documents with judged queries (dsi prepare SOURCE"),
     ):
         out = tmp_path / ("a" if data is dataset else "b")
         assert main(["train", str(data.path), "--out", str(out), *QUICK]) == 0

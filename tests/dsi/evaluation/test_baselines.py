@@ -210,7 +210,7 @@ def test_without_dev_the_two_count_alike(tmp_path, static):
     fusion = make_baseline(f"fusion:{static}", dataset)
     assert fusion.weight == 0.5
     assert fusion.remarks == [
-        f"fusion:{static} is 0.50 BM25 and 0.50 vectors, for want of dev queries."
+        f"fusion:{static} is 0.50 BM25 and 0.50 vectors, because there are no dev queries."
     ]
     assert fusion.run({"q": "feline"}) == {"q": {"a": 0.0}}
     assert fusion.run({}) == {}

@@ -137,7 +137,7 @@ def test_what_is_no_index_is_told(tmp_path, index):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="not an index"):
         versions.live(tmp_path / "empty")
-    for wrong, message in (("../../x", "names no version"), ("0009", "which is missing")):
+    for wrong, message in (("../../x", "does not name a version"), ("0009", "which is missing")):
         (index / "live").write_text(wrong)
         with pytest.raises(InputError, match=f"{message}.*dsi rollback .* --to 0001"):
             versions.live(index)

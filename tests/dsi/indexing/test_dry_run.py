@@ -66,7 +66,7 @@ def test_steps_follow_what_is_there(tmp_path):
     assert plan.documents == small.DOCUMENTS
     assert plan.examples == 56
     assert plan.steps == [
-        "make 4 pseudo-queries a document (extractive)",
+        "generate 4 pseudo-queries per document (extractive)",
         f"first: dsi docids {unlabeled.path} --out {tmp_path / 'ids'}",
         "weight the words of the documents (training: none)",
         "train 7 steps of 8 examples",

@@ -36,7 +36,7 @@ def test_options_of_its_training_train_it():
 )
 def test_options_of_a_step_are_refused_where_none_is_made(loop):
     with pytest.raises(
-        InputError, match=r"has no effect without training of the network.*--loop.steps"
+        InputError, match=r"has no effect if the network is not trained.*--loop.steps"
     ):
         resolve_start(TrainingOptions(loop=loop), None)
     trained = TrainingOptions(loop=loop, model=ModelOptions(size="tiny"))

@@ -126,7 +126,7 @@ def test_without_the_corpus_no_text_is_published(hub, index, small_index, tmp_pa
         assert document["text"].encode() not in everything
     pull(PLACE, tmp_path / "copy")
     assert answers(dsi.Index.open(tmp_path / "copy", "cpu")) == answers(small_index)
-    assert "can be searched, and not updated" in files["README.md"].decode()
+    assert "can be searched, but not updated" in files["README.md"].decode()
     with pytest.raises(InputError):
         dsi.update(tmp_path / "copy", [{"id": "new", "text": "A xylophant."}])
 

@@ -342,7 +342,7 @@ def test_options_become_terms_with_their_weights_and_knobs():
         (lambda: {"cross_entropy": CrossEntropyOptions(0.0)}, r"every term .* has weight 0"),
         (
             lambda: {"teacher": TeacherOptions(candidates=3)},
-            r"candidates 3 has no effect without a term",
+            r"candidates 3 has no effect without a loss term",
         ),
         (lambda: {"teacher": TeacherOptions(kind="oracle")}, r"teacher\.kind 'oracle' is unknown"),
         (lambda: {"teacher": TeacherOptions(kind="embeddings")}, r"embeddings needs a model"),
