@@ -128,8 +128,8 @@ def place_of(model: PreTrainedModel, strategy: str = "edit") -> Place:
         norm = decoder.final_layer_norm
     if layer is None or norm is None:
         raise InputError(
-            f"--strategy {strategy} supports the decoders of the T5 family and language models with "
-            f"a gated or GPT-2 feed-forward network, not {type(model).__name__}",
+            f"--strategy {strategy} supports the decoders of the T5 family and language models "
+            f"with a gated or GPT-2 feed-forward network, not {type(model).__name__}",
             hint="Use another --strategy, such as generative+ewc",
         )
     name = next(name for name, part in model.named_modules() if part is layer)
