@@ -69,6 +69,7 @@ def info(
     prompts = prompts_of(folder / "text")
     edits = _edits(folder)
     state_map = _state_map(folder)
+    periodic = _periodic_updates(folder)
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     total = used_bytes(index)
     prunable = plan_pruning(index, keep=1)
@@ -87,6 +88,7 @@ def info(
         **({"prompts": prompts} if prompts else {}),
         **({"edits": edits} if edits else {}),
         **({"state_map": state_map} if state_map else {}),
+        **({"periodic_updates": periodic} if periodic else {}),
         "bytes": {**sizes, "total": total, "prunable": prunable.freed},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
@@ -104,6 +106,7 @@ def info(
         },
         **({"edits": _edits_line(edits)} if edits else {}),
         **({"output layer reads": _state_map_line(state_map)} if state_map else {}),
+        **({"updates by periods": periodic} if periodic else {}),
         "dataset": current.dataset.get("name"),
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,
@@ -197,6 +200,19 @@ def _edits(folder: Path) -> dict[str, Any]:
         "documents": documents.tolist(),
         "change": [round(float(each), 6) for each in change],
     }
+
+
+def _periodic_updates(folder: Path) -> int:
+    """Returns how many updates the strategy `periods` has counted."""
+    from safetensors import safe_open
+
+    from dsi.updating.strategy_state import FOLDER
+
+    state = folder / FOLDER / "periods.safetensors"
+    if not state.is_file():
+        return 0
+    with safe_open(state, framework="np") as opened:
+        return int(opened.get_tensor("updates")[0])
 
 
 def _state_map(folder: Path) -> dict[str, Any]:

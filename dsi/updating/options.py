@@ -197,6 +197,17 @@ class WarmUpOptions(Options, group="warm_up"):
 
 
 @dataclass(frozen=True)
+class PeriodsOptions(Options, group="periods"):
+    """How often weights move."""
+
+    every: Advanced[Annotated[int, Range(ge=2)]] = 2
+    """Top layers move once in so many updates, each layer below once in this many times as many;
+    embeddings and output rows move at every update"""
+    longest: Advanced[Annotated[int, Range(ge=2)]] = 8
+    """The longest period, in updates"""
+
+
+@dataclass(frozen=True)
 class AdapterOptions(Options, group="lora"):
     """The low-rank adapter of an update."""
 
@@ -305,6 +316,8 @@ class UpdateOptions(Options):
     """Strategy warm-up"""
     view_batch: Advanced[ViewBatchOptions] = field(default_factory=ViewBatchOptions)
     """Strategy view-batch"""
+    periods: Advanced[PeriodsOptions] = field(default_factory=PeriodsOptions)
+    """Strategy periods"""
     lora: Advanced[AdapterOptions] = field(default_factory=AdapterOptions)
     """LoRA (strategies lora, i-lora and reglora)"""
     i_lora: Advanced[InterpolationOptions] = field(default_factory=InterpolationOptions)

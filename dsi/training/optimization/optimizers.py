@@ -66,7 +66,7 @@ def parameter_groups(model: PreTrainedModel, options: OptimizerOptions) -> list[
     if not (pooled(model) or is_prompted(model)):  # its token rows are pretrained too
         rows.add(id(text))
     frozen = _frozen(model, options)
-    depths = _depths(name for name, _ in model.named_parameters())
+    depths = layers_above(name for name, _ in model.named_parameters())
     shares: dict[int, float] = {}
     for name, weight in model.named_parameters():
         if id(weight) in frozen:
@@ -119,7 +119,7 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
     return frozen
 
 
-def _depths(names: Iterable[str]) -> dict[str, int]:
+def layers_above(names: Iterable[str]) -> dict[str, int]:
     """Returns the number of layers above each weight in its stack, by the weight's name.
 
     Weights before the first layer of a stack are below all layers; weights after the last layer,

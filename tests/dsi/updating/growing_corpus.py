@@ -74,6 +74,24 @@ def found(index: Path, full: Dataset, numbers: Iterable[int], k: int = 10) -> fl
     return float(np.mean([f"d{n}" in [hit.doc_id for hit in some] for n, some in pairs]))
 
 
+class StopError(Exception):
+    """Ends an update; see `stopping`."""
+
+
+def stopping(step: int) -> list[Any]:
+    """A callback that ends an update right after a step, as if it had been interrupted."""
+    from dsi.objectives.base import Objective
+
+    class Stopping(Objective):
+        name = "stopping"
+
+        def after_step(self, model: Any, done: int) -> None:
+            if done == step:
+                raise StopError
+
+    return [lambda update, model: Stopping()]
+
+
 def update(
     index: str, new: str, options: object, operations: object, last: int | str, full: bool = False
 ) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import growing_corpus
 import pytest
-from growing_corpus import NEW, OLD, found
+from growing_corpus import NEW, OLD, StopError, found, stopping
 from small import weights
 
 from data_prep.errors import InputError
 from dsi import Index
 from dsi.backbones.backbone import load_backbone
 from dsi.index_folder import versions
-from dsi.objectives.base import Objective
 from dsi.updating.delete import delete_documents
 from dsi.updating.options import (
     AdapterOptions,
@@ -33,23 +32,6 @@ pytest.importorskip("peft")
 
 QUICK = UpdateOptions(strategy="generative", steps=8, ratio=0.0)
 JOINED = ["lora", "i-lora", "reglora", "locas", "view-batch"]
-
-
-class StopError(Exception):
-    pass
-
-
-def stopping(step):
-    """A callback that ends an update right after a step, as if it had been interrupted."""
-
-    class Stopping(Objective):
-        name = "stopping"
-
-        def after_step(self, model, done):
-            if done == step:
-                raise StopError
-
-    return [lambda update, model: Stopping()]
 
 
 def copy_of(index, folder):
