@@ -12,7 +12,7 @@ Cells, in `results/muvera.jsonl`; remove a line to measure its cell again:
 - rank: Hits@1 and @10 of the mean-pooled vectors, of exact MaxSim, and of the baseline `multi`.
 - KIND-VECTORS: Hits of an index whose identifiers are made from mean-pooled vectors or encodings.
 - encoder-VECTORS: Hits of an index that starts from either, before any training.
-- scale: time and memory of encoding and searching 20,000 documents of random tokens.
+- scale-N: time and memory of encoding and searching N documents of random tokens.
 
 With --documents, a sample of the corpus is used, and queries for it.
 """
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="hub id or folder of an encoder")
     parser.add_argument("--documents", type=int, default=None)
     parser.add_argument("--queries", type=int, default=None)
+    parser.add_argument("--scale", type=int, default=20_000, help="documents of the cell scale")
     parser.add_argument("--cells", default="error,recall,rank,scale,encoder,kinds")
     arguments = parser.parse_args()
     name, source = arguments.dataset.split("=", 1)
@@ -61,7 +62,7 @@ def main() -> None:
             "error": bench.error,
             "recall": bench.recall,
             "rank": bench.rank,
-            "scale": scale,
+            "scale": lambda: scale(arguments.scale),
         }
         measured = {key: made for key, made in cells.items() if key in asked}
         for vectors in ("mean", "muvera"):
@@ -73,7 +74,7 @@ def main() -> None:
         for key, made in measured.items():
             found = cell(
                 "muvera",
-                f"{name}{size}-{key}" if key != "scale" else "scale-20k",
+                f"{name}{size}-{key}" if key != "scale" else f"scale-{arguments.scale}",
                 lambda made=made, key=key: {
                     **({} if key == "scale" else {"settings": settings}),
                     **made(),
@@ -304,7 +305,7 @@ class Bench:
             return {"hits": [row], "identifiers": manifest.metrics.get("identifiers", {})}
 
 
-def scale(documents: int = 20_000, length: int = 100, width: int = 384) -> dict[str, Any]:
+def scale(documents: int, length: int = 100, width: int = 384) -> dict[str, Any]:
     """Encoding and searching random documents; token vectors are made as they are encoded."""
     from docids.muvera import Muvera, MuveraOptions, TokenVectors
 
@@ -315,17 +316,18 @@ def scale(documents: int = 20_000, length: int = 100, width: int = 384) -> dict[
         rng = np.random.default_rng(0)
         seconds = 0.0
         for start in range(0, documents, 500):
-            drawn = rng.standard_normal((500, length, width), np.float32)
+            count = min(500, documents - start)
+            drawn = rng.standard_normal((count, length, width), np.float32)
             drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
             tokens = TokenVectors.of(list(drawn), width)
             started = time.process_time()
-            encoded[start : start + 500] = muvera.documents(tokens)
+            encoded[start : start + count] = muvera.documents(tokens)
             seconds += time.process_time() - started
         query = muvera.queries(TokenVectors.of([drawn[0, :16]], width))[0]
         searching = []
         for _ in range(5):
             started = time.process_time()
-            np.argpartition(encoded @ query, -200)
+            np.argpartition(encoded @ query, -min(200, documents))
             searching.append(1000 * (time.process_time() - started))
         rows.append(
             {

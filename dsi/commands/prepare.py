@@ -46,8 +46,9 @@ def prepare(
     queries.jsonl, qrels/*.tsv); TREC documents (.trec, .sgml, or trec:FILE_OR_FOLDER);
     ir_datasets:ID; hf:ID_OR_PATH for a Hugging Face dataset; beir:NAME; mteb:NAME; the name of a
     benchmark with a recipe (nq320k, nq320k-dsi, nq10k, nq100k, msmarco-100k, msmarco-1m,
-    msmarco-passage, msmarco-300k, triviaqa); docstrings, the documentation of the Python packages
-    on this machine; or - for standard input. Text files may be compressed (.gz, .bz2, .xz, .zst).
+    msmarco-passage, msmarco-300k, triviaqa, hover); docstrings, the documentation of the Python
+    packages on this machine; or - for standard input. Text files may be compressed (.gz, .bz2, .xz,
+    .zst).
 
     Args:
         source: Source of the documents; see above.

@@ -8,6 +8,7 @@ import tiny_encoders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dsi
 from data_prep.errors import InputError
 from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
 from docids.muvera import Muvera, MuveraOptions, TokenVectors, chamfer
@@ -234,6 +235,53 @@ def test_an_embedder_of_token_vectors_is_stored_with_its_directions(encoder, tmp
     opened, stored = open_embedder(tmp_path / "embedder")
     assert stored == options
     np.testing.assert_allclose(opened.encode(texts), vectors, atol=1e-5)
+
+
+DOCUMENTS = [
+    {"id": "whale", "text": "sea whale tide"},
+    {"id": "comet", "text": "comet sky cloud"},
+    {"id": "fern", "text": "fern moss cedar"},
+    {"id": "one", "text": "anchor"},
+    {"id": "long", "text": " ".join(["cloud", "tide"] * 20)},  # 16 tokens are read
+]
+NEW = [{"id": "new", "text": "moss sky"}, {"id": "new-one", "text": "tide"}]
+
+
+@pytest.mark.parametrize("kind", ["semantic", "rq", "pq"])
+def test_identifiers_from_encodings_from_a_corpus_to_an_update(kind, encoder, tmp_path):
+    embedding = EmbeddingOptions(
+        model=f"muvera:{encoder}", bits=1, projection=4, repetitions=2, final=16
+    )
+    loop = dsi.LoopOptions(steps=2, batch=4)
+    options = dsi.TrainingOptions(docids=kind, embedding=embedding, loop=loop)
+    index = dsi.build(DOCUMENTS, tmp_path / "index", options)
+    assert {hit.doc_id for hit in index.search("sea whale", 5)} == {d["id"] for d in DOCUMENTS}
+    assert index.search("anchor")[0].doc_id == "one"
+    # New documents are encoded with the directions that the index has stored.
+    grown = dsi.update(tmp_path / "index", NEW, dsi.UpdateOptions(strategy="append"))
+    kept = {row["id"]: grown.table.sequences(grown.table.row_of(row["id"])) for row in DOCUMENTS}
+    before = {row["id"]: index.table.sequences(index.table.row_of(row["id"])) for row in DOCUMENTS}
+    assert kept == before
+    assert {hit.doc_id for hit in grown.search("moss sky", 7)} >= {"new", "new-one"}
+
+
+def test_output_rows_from_encodings_rank_by_their_products(encoder, tmp_path):
+    options = dsi.TrainingOptions(
+        model=dsi.ModelOptions(encoder=f"muvera:{encoder}"),
+        lexical=dsi.LexicalOptions(enabled=False),
+        generator="none",
+        loop=dsi.LoopOptions(steps=0),
+    )
+    index = dsi.build(DOCUMENTS, tmp_path / "index", options)
+    tokens = TokenEncoder(encoder)
+    muvera = Muvera.draw(tokens.width, MuveraOptions(), 0)
+    grown = dsi.update(tmp_path / "index", NEW, dsi.UpdateOptions(strategy="append"))
+    for opened, documents in ((index, DOCUMENTS), (grown, [*DOCUMENTS, *NEW])):
+        encoded = muvera.documents(tokens.documents([row["text"] for row in documents]))
+        for query in ("whale tide", "anchor", "moss", " ".join(["comet"] * 40)):
+            products = encoded @ muvera.queries(tokens.queries([query]))[0]
+            ranked = [documents[row]["id"] for row in np.argsort(-products)]
+            assert [hit.doc_id for hit in opened.search(query, len(documents))] == ranked
 
 
 def test_a_late_interaction_model_brings_its_head(tmp_path):

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import sqlite3
 import sys
 import types
+from contextlib import closing
 
 import pytest
 
-from data_prep.benchmarks import BENCHMARKS, Benchmark
+from data_prep.benchmarks import BENCHMARKS, Benchmark, hover
 from data_prep.benchmarks.msmarco import MsMarco1m, MsMarco100k
 from data_prep.benchmarks.natural_questions import Nq10k
 from data_prep.dataset import Document
@@ -259,6 +261,46 @@ class TestTriviaQa:
         write(release / "qa" / "wikipedia-train.json", json.dumps(data))
         with pytest.raises(InputError, match="the evidence file does not exist"):
             opened("triviaqa", release, tmp_path)
+
+
+class TestHover:
+    @pytest.fixture
+    def release(self, tmp_path):
+        folder = tmp_path / "release"
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / hover.PAGES)) as pages, pages:
+            pages.execute("CREATE TABLE documents (id TEXT, text TEXT)")
+            texts = [("Otter", "An otter swims.[SENT] It eats eels."), ("Heron", "A heron waits.")]
+            pages.executemany("INSERT INTO documents VALUES (?, ?)", texts)
+        facts = [["Heron", 0], ["Otter", 1], ["Heron", 2]]
+        claim = {"uid": "1", "claim": "It waits.", "supporting_facts": facts, "label": "SUPPORTED"}
+        for name in ("train", "dev"):
+            write(folder / f"hover_{name}_release_v1.1.json", json.dumps([claim]))
+        return folder
+
+    def test_the_pages_of_a_claim_are_a_chain_in_the_order_of_its_facts(self, release, tmp_path):
+        dataset = opened("hover", release, tmp_path)
+        assert list(dataset.documents()) == [
+            Document("Otter", "Otter", "An otter swims. It eats eels."),
+            Document("Heron", "Heron", "A heron waits."),
+        ]
+        chain = dataset.qrels_of("train")["train-1"]
+        assert list(chain.items()) == [("Heron", 1), ("Otter", 1)]
+        assert dataset.query_texts()["test-1"] == "It waits."
+
+    def test_a_release_that_is_not_whole_or_not_hover_is_refused(self, release, tmp_path):
+        write(release / "hover_dev_release_v1.1.json", '[{"uid": "1"}]')
+        with pytest.raises(InputError, match="no claim of HoVer"):
+            opened("hover", release, tmp_path)
+        write(release / "hover_dev_release_v1.1.json", "[]")
+        write(release / hover.PAGES, "no database")
+        with pytest.raises(InputError, match="cannot read the pages"):
+            opened("hover", release, tmp_path)
+        (release / hover.PAGES).unlink()
+        with pytest.raises(InputError, match=f"{hover.PAGES} is not here"):
+            detect("hover", SourceOptions(release=str(release)))
+        with pytest.raises(InputError, match="HoVer comes as files"):
+            detect("hover")
 
 
 def test_every_recipe_is_told_and_has_a_size():
