@@ -176,7 +176,7 @@ def _full(*_, **__) -> None:
         ("wandb", "is not a tracker"),
         ("trackio:", "is not a tracker"),
         ("p", "wandb:PROJECT or trackio:PROJECT"),
-        ("wandb:p,wandb:q", "named twice"),
+        ("wandb:p,wandb:q", "appears twice"),
     ],
 )
 def test_trackers_that_make_no_sense_are_refused(text, told):
