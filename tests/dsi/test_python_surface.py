@@ -123,7 +123,7 @@ def index(tmp_path_factory) -> dsi.Index:
         (lambda index: index.search(None), "queries is a NoneType"),
         (lambda index: index.search({"what": 1}), "queries is a dict"),
         (lambda index: index.search(b"boils"), "queries is a bytes"),
-        (lambda index: index.search([1]), "query 1 is not text but 1"),
+        (lambda index: index.search([1]), "query 1 is not a string: 1"),
         (lambda index: index.search("boils", k=2.0), "k is 2.0, not a whole number"),
         (lambda index: index.search("boils", k="2"), "k is '2', not a whole number"),
         (lambda index: index.search("boils", k=True), "k is true, not a whole number"),

@@ -92,7 +92,7 @@ def test_without_a_query_nothing_is_found(artifact, queries):
 def test_what_is_no_frame_of_queries_is_refused(artifact):
     with pytest.raises(pt.validate.InputValidationError):
         artifact.retriever(2)(pandas.DataFrame({"qid": ["q1"]}))
-    with pytest.raises(InputError, match="document 1 lacks its docno or text"):
+    with pytest.raises(InputError, match="document 1 has no docno or no text"):
         GenerativeIndex(artifact.path.parent / "other").index([{"docno": "a"}])
     with pytest.raises(InputError, match="fields"):
         artifact.index(corpus(), fields=["text"])

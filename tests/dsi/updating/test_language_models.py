@@ -263,7 +263,7 @@ def test_own_tokens_that_cannot_be_are_told_in_one_line(checkpoint, texts, corpo
         title=TextOptions(),
     )
     pair = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
-    refused("it is an encoder-decoder", pair)
+    refused("this is an encoder-decoder", pair)
     with pytest.raises(InputError, match="vocabulary 9 has no effect while --tokens is model"):
         TextOptions(tokens="model", vocabulary=9)
     # A vocabulary that changed since the identifiers were assigned.
@@ -289,7 +289,7 @@ def test_what_cannot_be_is_told_in_one_line(checkpoint, texts, corpora, tmp_path
     refused("pawa", model__head="pawa")
     refused(r"--mix.query_length 60 with \d+ of prompt and identifier.*64", mix__query_length=60)
     long = "very " * 70 + "{query}"
-    refused(r"more than the 64 tokens.*shorter --model.prompt", model__prompt=long)
+    refused(r"exceeds the 64 tokens.*shorter --model.prompt", model__prompt=long)
     encoder_decoder = tiny_checkpoints.write_encoder_decoder("flan-t5", tmp_path / "t5", texts)
     refused("requires a language model", encoder_decoder, model__prompt="find {query}")
     plain = shutil.copytree(checkpoint, tmp_path / "plain")
