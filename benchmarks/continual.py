@@ -34,7 +34,7 @@ from dsi.continual import increments, protocol
 from dsi.continual.summary import (
     MEASURES,
     curves_of,
-    last_of,
+    means_of,
     measures_of,
     results_of,
     stability_of,
@@ -92,14 +92,8 @@ def main() -> None:
                     )
                 )
             if cells:
-                last = last_of(cells)
-                row: dict[str, Any] = {"docids": kind, "strategy": strategy, "seeds": len(cells)}
-                for key in SHOWN:
-                    if key in last:
-                        row[key] = last[key]["mean"]
-                        if last[key]["sd"] is not None:
-                            row[f"{key} sd"] = last[key]["sd"]
-                rows.append(row)
+                row = {"docids": kind, "strategy": strategy, "seeds": len(cells)}
+                rows.append({**row, **means_of(cells, SHOWN)})
     show(rows, ["docids", "strategy", "seeds", *SHOWN])
 
 

@@ -31,7 +31,7 @@ from dsi.command_line.arguments import Arguments
 from dsi.commands.prepare import prepare
 from dsi.commands.train import train
 from dsi.continual import increments, protocol
-from dsi.continual.summary import MEASURES, last_of, measures_of, results_of
+from dsi.continual.summary import MEASURES, means_of, measures_of, results_of
 from dsi.indexing.options import TrainingOptions
 from dsi.updating.options import UpdateOptions
 
@@ -80,16 +80,10 @@ def main() -> None:
                     ),
                 )
                 found.setdefault((kind, strategy), []).append(row)
-    rows = []
-    for (kind, strategy), cells in found.items():
-        last = last_of(cells)
-        entry: dict[str, Any] = {"docids": kind, "strategy": strategy, "seeds": len(cells)}
-        for key in SHOWN:
-            if key in last:
-                entry[key] = last[key]["mean"]
-                if last[key]["sd"] is not None:
-                    entry[f"{key} sd"] = last[key]["sd"]
-        rows.append(entry)
+    rows = [
+        {"docids": kind, "strategy": strategy, "seeds": len(cells), **means_of(cells, SHOWN)}
+        for (kind, strategy), cells in found.items()
+    ]
     show(rows, ["docids", "strategy", "seeds", *SHOWN])
 
 

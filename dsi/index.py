@@ -576,7 +576,7 @@ class Index:
             InputError: The query is empty, or a document is unknown, deleted, or not among those
                 of `options`.
         """
-        from dsi.lexical.terms import Term
+        from dsi.lexical.layer import Term
         from dsi.search.document_scores import ExplainedScores
         from dsi.search.explaining import explained_paths, explanation
         from dsi.search.options import SearchOptions

@@ -140,3 +140,13 @@ def last_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]
         deviation = statistics.stdev(values) if len(values) > 1 else None
         found[name] = {"mean": statistics.mean(values), "sd": deviation}
     return found
+
+
+def means_of(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """Returns some figures of `last_of` as one row: NAME, and NAME sd if there are several runs."""
+    last, row = last_of(runs), {}
+    for name in names:
+        for key, value in last.get(name, {}).items():
+            if value is not None:
+                row[name if key == "mean" else f"{name} {key}"] = value
+    return row

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,6 @@ from dsi.lexical.features import Scales, Statistics
 from dsi.lexical.lexicon import Lexicon, neighbors
 from dsi.lexical.weighting import Weighting, entry_weights
 from dsi.lexical.words import Vocabulary
-
-if TYPE_CHECKING:
-    from dsi.lexical.terms import Term
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,23 @@ class QueryTerms:
         return QueryTerms(offsets, self.terms[places], self.counts[places])
 
 
+@dataclass(frozen=True)
+class Term:
+    """The contribution of one query word, or pair of neighbors, to the score of a document.
+
+    Attributes:
+        term: The word as the lexical layer counts it (a stem), or two words.
+        count: How often the query has it.
+        weight: Its weight in the document; 0 if the document does not have it.
+        adds: `count` times `weight`.
+    """
+
+    term: str
+    count: int
+    weight: float
+    adds: float
+
+
 class LexicalLayer:
     """Scores documents by the words they share with a query.
 
@@ -182,8 +195,6 @@ class LexicalLayer:
             For each row, one entry for each known term of the query, in the order in which `scores`
             adds them up.
         """
-        from dsi.lexical.terms import Term
-
         line = self.terms([text])
         known = self.vocabulary.words
         found: list[list[Term]] = [[] for _ in rows]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from dsi.lexical.terms import Term
+    from dsi.lexical.layer import Term
 
 
 class DocumentScores(Protocol):

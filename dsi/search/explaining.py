@@ -16,7 +16,7 @@ import torch
 from data_prep.errors import InputError
 from docids.table import PAD
 from dsi.backbones.inference import evaluating
-from dsi.lexical.terms import Term
+from dsi.lexical.layer import Term
 from dsi.search.beam import readable
 from dsi.search.decoders import start_decoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import dsi.indexing.options
 import dsi.serving.options
 import dsi.updating.options  # noqa: F401  (every module that defines options)
 from data_prep.checks import LARGEST, Options, check_value, refuse_unread, stored_options
-from data_prep.errors import InputError, on_command_line
+from data_prep.errors import InputError, command_line, on_command_line
 from data_prep.marks import (
     MAY_BE_EMPTY,
     AnyText,
@@ -302,3 +303,19 @@ def test_no_dataclass_of_options_checks_itself_by_hand():
     made = {kind for kind in CLASSES if "__post_init__" in vars(kind)} - {Options}
     assert not made
     assert len(CLASSES) > 40
+
+
+def test_an_error_is_one_line_of_sentences():
+    error = InputError("too odd.\n  Really", where=Path("a  b"), hint="Even it.")
+    assert str(error) == "a  b: too odd. Really. Even it."
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"))))
+def test_a_shell_reads_the_words_of_a_proposed_command(words):
+    assert shlex.split(command_line(*words)) == ["dsi", *words]
+
+
+def test_a_path_is_no_option_and_what_needs_no_quotes_has_none():
+    assert command_line("train", Path("my data"), "--out", Path("-x")) == (
+        "dsi train 'my data' --out ./-x"
+    )

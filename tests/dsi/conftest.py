@@ -1,11 +1,15 @@
 """Corpora and trained indexes for the tests of several folders."""
 
+from __future__ import annotations
+
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import growing_corpus
 import pytest
 import small
+from two_processes import finish, start
 
 from dsi.data.options import MixOptions
 from dsi.indexing.build import train_index
@@ -96,3 +100,17 @@ def memorized(corpora, tmp_path_factory):
         return out
 
     return of
+
+
+@pytest.fixture
+def in_two_processes() -> Callable[[list[str]], str]:
+    """Runs a command line in two processes, and returns what the first of them prints."""
+
+    def run(words: list[str]) -> str:
+        (code, printed, err), (other_code, other, other_err) = finish(start(*words), patience=800)
+        assert code == 0, err
+        assert other_code == 0, other_err
+        assert not other, "the second process printed something"
+        return printed
+
+    return run

@@ -1,5 +1,7 @@
 """Documents are added, changed and deleted: the layer equals one built from the final corpus."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,3 +93,28 @@ def test_a_damaged_layer_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(InputError) as refusal:
         open_layer(tmp_path / "lexical")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 0.0},
+        {"k1": 0.0},
+        {"b": 0.0},
+        {"b": 1.0},
+        {"pairs": -0.1},
+        {"title_weight": 0.0},
+        {"steps": -1},
+        {"candidates": 1},
+        {"holdout": 1.0},
+        {"code": "maybe"},
+        {"enabled": False, "steps": 10},
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(options):
+    with pytest.raises(InputError, match=f"--lexical.{list(options)[-1]}"):
+        LexicalOptions(**options)
+
+
+def test_it_can_be_off():
+    assert not LexicalOptions(enabled=False).enabled

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import gzip
 import math
 import os
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
+from dsi.search.options import read_doc_ids
 from dsi.search.runs import ranked, read_run, write_run
 
 ids = st.text("abcé1-\\u0 \t\n\u00a0\u2028\x1c\r", min_size=1, max_size=4)
@@ -125,3 +128,27 @@ def test_a_run_goes_through_a_pipe(tmp_path):
 def test_a_score_that_is_not_finite_is_a_defect(tmp_path):
     with pytest.raises(ValueError, match="score -inf"):
         write_run(tmp_path / "run", {"q": {"d": -math.inf}})
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        (b"a\nb\n", ["a", "b"]),
+        (b"\xef\xbb\xbfa\r\nb", ["a", "b"]),
+        (b"a \n  b\n\n \t\nc\td\n", ["a ", "  b", "c\td"]),
+        ("a\u2028b\nc\x0bd\x1c\n".encode(), ["a\u2028b", "c\x0bd\x1c"]),
+        (b"a\rb\r", ["a", "b"]),
+        (gzip.compress(b"a\nb\n", mtime=0), ["a", "b"]),
+        ("a\nå\n".encode("utf-16"), ["a", "å"]),
+        ("a\nb\n".encode("utf-16-le"), ["a", "b"]),
+    ],
+)
+def test_an_id_is_all_of_its_line(tmp_path, content, ids):
+    (tmp_path / "ids").write_bytes(content)
+    assert read_doc_ids(tmp_path / "ids") == ids
+
+
+def test_a_file_without_ids_is_refused(tmp_path):
+    (tmp_path / "ids").write_text("\n \n")
+    with pytest.raises(InputError, match="the file contains no document id"):
+        read_doc_ids(tmp_path / "ids")

@@ -30,7 +30,7 @@ def main(folder: str, dataset: str, quick: bool) -> None:
             wanted = processes.main_process_first(
                 lambda cell=cell: learning.options(cell.way, cell.precision, place, corpus)
             )
-            with learning.watched_products() as seen:
+            with learning.small_network(), learning.watched_products() as seen:
                 train_index(corpus, place / cell.name, wanted, deepspeed=zero)
             if cell.engine == "ddp" and cell.precision == "bf16":
                 (products,) = seen

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,12 @@ pytest.importorskip("deepspeed")
 CLOSE = 0.5
 """Largest difference between the losses of a step in two precisions, with a first loss of 17: the
 loss of a random network falls fast, which amplifies the rounding of bf16."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    with learning.small_network():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import small
 
@@ -20,31 +18,21 @@ leave(0)
 """
 
 
-class Running(Protocol):
-    """What `subprocess.Popen` and `Forked` have in common."""
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    def poll(self) -> int | None: ...
-
-    def kill(self) -> None: ...
-
-    def communicate(self, *, timeout: float) -> tuple[str, str]: ...
-
-
 class Forked:
-    """The command `dsi` in a process that is forked, and so has imported all libraries already.
+    """A process that is forked, and so has imported all libraries already.
 
     Args:
-        words: The arguments of the command.
+        words: The arguments of the command `dsi`.
         environment: Variables that the process sets.
+        script: Python code to run in place of the command.
     """
 
-    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], environment: dict[str, str], script: str | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._process = small.context().Process(
-            target=run, args=(words, environment, self._folder.name)
+            target=run, args=(words, environment, self._folder.name, script)
         )
         self._process.start()
 
@@ -66,8 +54,8 @@ class Forked:
         return out, err
 
 
-def run(words: Sequence[str], environment: dict[str, str], folder: str) -> None:
-    """Runs `dsi` as this process, with its output in the files `out` and `err` of a folder."""
+def run(words: Sequence[str], environment: dict[str, str], folder: str, script: str | None) -> None:
+    """Runs `dsi`, or a script, with its output in the files `out` and `err` of a folder."""
     import torch
 
     os.environ.update(environment)
@@ -77,6 +65,9 @@ def run(words: Sequence[str], environment: dict[str, str], folder: str) -> None:
             os.dup2(file.fileno(), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     sys.argv = ["dsi", *words]
+    if script is not None:
+        exec(script + LEAVE, {"__name__": "__main__"})
+        return
     from dsi.__main__ import run as run_command
 
     run_command()
@@ -88,11 +79,10 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def start(*words: str, count: int = 2, script: str | None = None) -> list[Running]:
+def start(*words: str, count: int = 2, script: str | None = None) -> list[Forked]:
     """Starts processes as `torchrun` does, each with its rank in the environment.
 
-    A command is run in forked processes, a script in new ones. A script ends as the command does: a
-    group of processes that still stands can abort one of them.
+    A script ends as the command does: a group of processes that still stands can abort one of them.
     """
     port = str(free_port())
     environments = [
@@ -108,27 +98,16 @@ def start(*words: str, count: int = 2, script: str | None = None) -> list[Runnin
         }
         for rank in range(count)
     ]
-    if script is None:
-        return [Forked(words, environment) for environment in environments]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", script + LEAVE, *words],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for environment in environments
-    ]
+    return [Forked(words, environment, script) for environment in environments]
 
 
-def finish(processes: Sequence[Running], patience: float = 280) -> list[tuple[int, str, str]]:
+def finish(processes: Sequence[Forked], patience: float = 280) -> list[tuple[int, str, str]]:
     """Waits for processes, so many seconds at most, and returns codes and outputs.
 
     All are read at once: one that says much waits for its reader, and the others for it.
     """
 
-    def end(process: Running) -> tuple[int, str, str]:
+    def end(process: Forked) -> tuple[int, str, str]:
         try:
             out, err = process.communicate(timeout=patience)
         finally:

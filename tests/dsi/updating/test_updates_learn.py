@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ def strategies() -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    with learning.small_network():
+        yield
+
+
 @pytest.fixture(scope="module")
 def memorized(corpora, tmp_path_factory):
     """Precision -> an index of the old documents, all of whose weights were trained in it."""
@@ -63,7 +70,7 @@ def memorized(corpora, tmp_path_factory):
                 "lexical": LexicalOptions(enabled=False),
                 "model": ModelOptions(size="tiny", warm_start="none"),
                 "mix": MixOptions(indexing=0, pseudo=0.7, labeled=0.3, negatives="all"),
-                "optimizer": OptimizerOptions(lr=1e-3, backbone_lr_scale=1.0, warmup=2),
+                "optimizer": OptimizerOptions(lr=2e-3, backbone_lr_scale=1.0, warmup=2),
             }
             changes = {"loop__steps": 60, "loop__batch": 40, "loop__precision": precision}
             train_index(corpora["old"], out, with_groups(groups, changes))
@@ -78,7 +85,7 @@ def updated(strategy: str, precision: str, memorized, corpora, folder: Path) -> 
         strategy=strategy,
         steps=60,
         ratio=0.5,
-        lr=1e-3,
+        lr=2e-3,
         # Small enough that the test measures whether the update learns.
         ewc=EwcOptions(weight=1.0),
         rank1=RankOneOptions(weight=0.01),
