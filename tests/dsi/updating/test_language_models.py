@@ -159,7 +159,7 @@ def test_code_rows_alone_memorize_documents_from_a_warm_start(anisotropic, corpo
     train_index(corpora["old"], tmp_path / "start", options(anisotropic, **START))
     before, first = asked_with_their_texts(tmp_path / "start", corpora["old"])
     assert first > 15  # of 30 documents: no single one is the answer to everything
-    mix = {"mix__indexing": 1.0, "mix__pseudo": 0.0, "mix__labelled": 0.0, "loop__steps": 20}
+    mix = {"mix__indexing": 1.0, "mix__pseudo": 0.0, "mix__labeled": 0.0, "loop__steps": 20}
     train_index(corpora["old"], tmp_path / "trained", options(anisotropic, **changes, **mix))
     after, _ = asked_with_their_texts(tmp_path / "trained", corpora["old"])
     assert (after == 0).mean() >= (before == 0).mean() > 0.9
