@@ -32,7 +32,7 @@ _SHRINKAGE = 0.2
 _OWN_LOGIT = 12.0
 """Mean logit of a document for its own state, beside 0 for the mean state. With smaller ones the
 softmax starts flat, and training overwrites the rows before it learns from them."""
-_LEAST_COSINE = 0.03
+_LEAST_COSINE = 0.1
 """Mean cosine of row and state that rows are scaled for at least. Of a model that hardly tells
 documents apart, the logits for other texts would be too large."""
 _TINY = 1e-12
