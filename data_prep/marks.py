@@ -24,6 +24,7 @@ ADVANCED = "advanced"
 Advanced = Annotated[T, ADVANCED]
 """An option, or a group of options, that only `--help-all` shows."""
 MAY_BE_EMPTY = "may be empty"
+_LARGEST_INT64 = 2**63 - 1
 LARGEST_RANK = 16_384
 """Largest rank of an adapter: hardly any model has wider matrices."""
 
@@ -67,7 +68,7 @@ class Range:
     def __str__(self) -> str:
         """Returns the bounds in mathematical notation, to follow the type in help."""
         opening = f"({self.gt}" if self.ge is None else f"[{self.ge}"
-        if self.le is not None or self.lt is not None:
+        if self.le not in (None, _LARGEST_INT64) or self.lt is not None:
             closing = f"{self.lt})" if self.le is None else f"{self.le}]"
             return f"in {opening}, {closing}"
         return f"> {self.gt}" if self.ge is None else f">= {self.ge}"
@@ -137,7 +138,7 @@ class Excludes:
 Whole = Annotated[int, Range(ge=0)]
 Count = Annotated[int, Range(ge=1)]
 Rank = Annotated[int, Range(ge=1, le=LARGEST_RANK)]
-Seed = Annotated[int, Range(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, Range(ge=0, le=_LARGEST_INT64)]
 NotNegative = Annotated[float, Range(ge=0)]
 Positive = Annotated[float, Range(gt=0)]
 Rate = Annotated[float, Range(ge=0, lt=1)]

@@ -13,7 +13,9 @@ import errno
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -88,7 +90,7 @@ _NO_ROOM = {
     errno.ENOSPC: "the disk is full. Free some space or choose another location",
     errno.EDQUOT: "the disk quota is exceeded. Free some space or choose another location",
     errno.EFBIG: "a file would be larger than the file system or ulimit -f allows. Raise the limit "
-    "or choose another place",
+    "or choose another location",
 }
 
 
@@ -277,17 +279,25 @@ def _target(words: list[str]) -> str:
 
 
 def _command_overview() -> str:
+    width = min(shutil.get_terminal_size().columns, 100)
+    about = (
+        "Generative retrieval: a model that has memorized a corpus answers queries with the "
+        "identifiers of documents."
+    )
+    every = "Every command takes --help, --help-all, --config FILE.yaml, --json and --quiet."
     lines = [
         "usage: dsi COMMAND [ARGS] [OPTIONS]",
         "",
-        "Generative retrieval: a model that has memorized a corpus answers queries with the",
-        "identifiers of documents.",
+        *textwrap.wrap(about, width),
         "",
-        "commands:",
-        *(f"  {verb:<11} {_summary(verb)}" for verb in VERBS),
+        "Commands:",
+        *(
+            textwrap.fill(f"  {verb:<11} {_summary(verb)}", width, subsequent_indent=" " * 14)
+            for verb in VERBS
+        ),
         "",
-        "every command takes --help, --help-all, --config FILE.yaml, --json and --quiet",
-        "start with: dsi quickstart",
+        *textwrap.wrap(every, width, break_on_hyphens=False),
+        "To try it: dsi quickstart",
     ]
     return "\n".join(lines)
 

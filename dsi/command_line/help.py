@@ -107,7 +107,7 @@ def help_page(
         everything: Whether to show advanced options too.
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    lines = [f"usage: {usage}", "", description_of(function)]
+    lines = [f"usage: {usage}", "", _filled(description_of(function), width)]
     left_out = 0
     for group in groups_of(function, positionals, hints):
         shown = [option for option in group.options if everything or not option.advanced]
@@ -129,6 +129,15 @@ def help_page(
 def description_of(function: Callable[..., Any]) -> str:
     """Returns what a command does: its docstring up to the arguments."""
     return (inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
+
+
+def _filled(text: str, width: int) -> str:
+    """Returns paragraphs wrapped to a width."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(
+        textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
+        for paragraph in paragraphs
+    )
 
 
 def groups_of(

@@ -45,7 +45,7 @@ def compare(
     vary: Advanced[dict[str, list[Any]] | None] = None,
     options: Annotated[TrainingOptions, SPREAD] = _OPTIONS,
 ) -> Report:
-    """Trains and compares every combination of training options with several values.
+    """Trains and compares every combination of option values.
 
     Any option of dsi train may have several values, separated by commas: --docids atomic,semantic
     --sam false,true --seeds 1,2,3 makes 12 trainings. All combinations are checked before the first

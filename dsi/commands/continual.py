@@ -25,12 +25,12 @@ def continual(
     base: Annotated[BaseOptions, SPREAD] = _BASE,
     increments: Annotated[IncrementOptions, SPREAD] = _INCREMENTS,
 ) -> Report:
-    """Updates an index increment by increment with several strategies, and compares them.
+    """Compares update strategies over a sequence of increments.
 
-    For each seed an index of D0 is trained once; each strategy updates a copy of it with one
-    increment after another. After each update, every corpus so far is evaluated on its test
-    queries (Hits@1, Hits@10) and on its documents (indexing). The measures are those of DSI++
-    (A, F, LA) and of the stability gap. If interrupted, run it again to resume.
+    For each seed, an index of D0 is trained once. Each strategy updates a copy of it with one
+    increment after another. After each update, every corpus so far is evaluated on its test queries
+    (Hits@1, Hits@10) and on its documents (indexing). The measures are those of DSI++ (A, F, LA)
+    and of the stability gap. If interrupted, run it again to resume.
 
     Args:
         split: Folder that `dsi split` wrote.

@@ -21,13 +21,13 @@ def delete(
     scrub: bool = False,
     scrub_steps: int = 0,
 ) -> Report:
-    """Deletes documents from an index as a new version, without training.
+    """Deletes documents from an index, without training.
 
-    Searches stop returning the documents, and the new version drops their texts and titles. It
-    keeps their ids, identifiers made of text, their words in the vocabulary, and what the model
-    has learned; only an index trained without the documents has none of that. Earlier versions
-    keep everything until `dsi prune` removes them. The audit queries the model for the
-    deleted documents as if they were still there, and reports how often it would rank them.
+    The new version no longer returns the documents, and has neither their texts nor their titles.
+    It still contains their ids, identifiers made of text, their words in the vocabulary, and what
+    the model has learned; only an index trained without the documents contains none of these.
+    Earlier versions keep everything until `dsi prune` removes them. The audit searches for the
+    deleted documents as if they were still there, and reports how often the model would rank them.
 
     Args:
         index: Index folder.

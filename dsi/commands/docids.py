@@ -27,7 +27,7 @@ def docids(
     kinds: Annotated[KindOptions, SPREAD] = _KINDS,
     embedding: EmbeddingOptions = _EMBEDDING,
 ) -> Report:
-    """Assigns an identifier to every document of a dataset and reports their quality.
+    """Assigns identifiers to documents and reports their quality.
 
     Kinds: atomic (one code per document), naive (arbitrary integers, spelled in digits), semantic
     (paths through hierarchical k-means), rq and pq (residual and product quantization), rqvae

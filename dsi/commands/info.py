@@ -29,9 +29,9 @@ def info(
     curves_of: str | None = None,
     verify: bool = False,
 ) -> Report:
-    """Shows the versions, documents, identifiers, sizes and options of an index.
+    """Shows the versions, documents, sizes and options of an index.
 
-    Options that have their default value are left out.
+    Options with their default value are omitted unless --all is given.
 
     Args:
         index: Index folder.

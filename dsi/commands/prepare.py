@@ -39,7 +39,7 @@ def prepare(
     drop_duplicate_texts: Advanced[bool] = False,
     dry_run: bool = False,
 ) -> Report:
-    """Turns a collection of documents, with or without queries, into a dataset.
+    """Converts a collection of documents and queries to a dataset.
 
     SOURCE is a folder of text, Markdown and HTML files; a JSONL, JSON, CSV, TSV or Parquet file
     with one document per record, or a table of an SQLite database; a BEIR folder (corpus.jsonl,

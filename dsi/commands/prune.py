@@ -10,15 +10,15 @@ from dsi.command_line.command_report import Report, TableReport
 
 
 def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
-    """Removes old versions of an index permanently. The live version is always kept.
+    """Removes old versions of an index permanently.
 
-    Of the other versions the newest stay. There is no way back to a version that was removed:
-    --dry-run shows what would go.
+    The live version is always kept, and then the newest of the others. A removed version cannot be
+    restored: --dry-run shows what would be removed.
 
     Args:
         index: The folder of the index.
-        keep: How many versions to keep, the live one among them.
-        dry_run: Show what would be removed, and remove nothing.
+        keep: Number of versions to keep, including the live one.
+        dry_run: Show what would be removed, and stop.
     """
     from rich.filesize import decimal
 

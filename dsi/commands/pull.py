@@ -9,15 +9,15 @@ from dsi.command_line.command_report import Report, TableReport
 
 
 def pull(repo: str, *, out: Path) -> Report:
-    """Downloads an index or a dataset from the Hugging Face Hub and checks it.
+    """Downloads an index or a dataset from the Hugging Face Hub.
 
-    Interrupted, it continues when it is run again. Nothing of it is run: an index from the hub is
-    checked as any other is.
+    If interrupted, run it again to resume. The download is checked like any other index, and no
+    code from it is run.
 
     Args:
         repo: The repository: user/name for an index, datasets/user/name for a dataset; with
             @revision for a branch, a tag or a commit.
-        out: The folder to make.
+        out: The folder to create.
     """
     from rich.filesize import decimal
 

@@ -16,16 +16,18 @@ def push(
     public: bool = False,
     dry_run: bool = False,
 ) -> Report:
-    """Publishes an index or a dataset on the Hugging Face Hub, and reports how much text it has.
+    """Publishes an index or a dataset on the Hugging Face Hub.
 
-    Of an index it is the live version, with the texts of its documents unless --without_corpus. A
-    new repository is private unless --public. Log in first with: hf auth login.
+    The live version of an index is published, with the texts of its documents unless
+    --without_corpus is given. A new repository is private unless --public is given. Log in first
+    with: hf auth login.
 
     Args:
         index: The folder of the index or dataset.
         repo: The repository, user/name, or user/name@branch.
-        without_corpus: Leave the texts, queries and word positions out. Titles, the vocabulary and
-            the weights of each document's words stay; the index can be searched, not updated.
+        without_corpus: Omit texts, queries and word positions. Titles, the vocabulary and the
+            weights of each document's words are included; the index can be searched, but not
+            updated.
         public: Let everybody read the repository.
         dry_run: Show what would be published, and publish nothing.
     """

@@ -29,12 +29,12 @@ _SHOWN = 3
 def quickstart(
     *, out: Path = Path("quickstart"), steps: Whole | None = None, seed: Seed = 0
 ) -> Report:
-    """Runs every stage on a corpus that every machine has, without a download.
+    """Runs the whole pipeline on a corpus that every machine has.
 
-    The corpus is the documentation of the installed Python packages. The first sentence of each
-    docstring is held out as the query that must find it. The corpus is prepared, indexed with a
-    model from scratch, evaluated beside BM25 on the same queries, and searched with three example
-    questions. If interrupted, run it again to resume.
+    Nothing is downloaded. The corpus is the docstrings of the installed Python packages. The first
+    sentence of each docstring is held out as the query that must retrieve it. The command prepares
+    the corpus, builds an index from scratch, compares it with BM25 on the same queries, and
+    searches for three example questions. If interrupted, run it again to resume.
 
     Args:
         out: Folder for the dataset and the index.

@@ -10,7 +10,7 @@ from dsi.command_line.command_report import Report, TableReport
 
 
 def rollback(index: Path, *, to: str | None = None) -> Report:
-    """Makes an earlier version of an index live again. No version is removed.
+    """Makes an earlier version of an index live again.
 
     Args:
         index: Index folder.

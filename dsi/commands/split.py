@@ -18,11 +18,11 @@ def split(
     documents: Count | None = None,
     seed: Seed = 0,
 ) -> Report:
-    """Splits a dataset into an initial corpus D0 and increments D1, D2, ...
+    """Splits a dataset into an initial corpus and increments.
 
-    The defaults are those of DSI++: half of the documents in D0, five increments. MixLoRA-DSI has
-    --share 0.9 --increments 4. Only D0 keeps its labeled training queries; increments have test
-    queries only.
+    The defaults are those of DSI++: half of the documents in D0, and five increments D1, D2, ...
+    MixLoRA-DSI uses --share 0.9 --increments 4. Only D0 keeps its labeled training queries;
+    increments have only test queries.
 
     Args:
         dataset: Dataset folder.

@@ -47,7 +47,7 @@ def train(
     source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
     passages: Annotated[PassageOptions, SPREAD, ADVANCED] = _PASSAGES,
 ) -> Report:
-    """Trains an index on a dataset. If interrupted, run it again to resume.
+    """Trains an index. If interrupted, run it again to resume.
 
     Missing pseudo-queries, identifiers and vocabulary are created first. The same dataset, options
     and seed give the same index.

@@ -25,7 +25,7 @@ def update(
     options: Annotated[UpdateOptions, SPREAD] = _OPTIONS,
     source: Annotated[SourceOptions, SPREAD, ADVANCED] = _SOURCE,
 ) -> Report:
-    """Adds documents to an index as a new version and keeps old documents retrievable.
+    """Adds documents to an index, as a new version.
 
     Documents that the index already has are skipped; one whose text has changed is replaced and
     keeps its identifier. The previous version answers searches until the new one is complete. If

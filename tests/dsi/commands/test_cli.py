@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -67,7 +68,7 @@ def failing(error: BaseException):
         (
             OSError(errno.ENOSPC, "No space left on device", "index/versions/.new-ab1_/text/x"),
             2,
-            "index/versions: the disk is full. Make room or choose another place.",
+            "index/versions: the disk is full. Free some space or choose another location.",
         ),
         (
             RuntimeError("I/O error: No space left on device (os error 28)"),
@@ -78,7 +79,7 @@ def failing(error: BaseException):
             OSError(errno.EFBIG, "File too large"),
             2,
             "/: a file would be larger than the file system or ulimit -f allows. Raise the limit "
-            "or choose another place.",
+            "or choose another location.",
         ),
         (
             MemoryError(),
@@ -153,7 +154,7 @@ def test_a_thread_says_nothing_of_a_full_disk_which_the_command_reports(verb, ca
     finally:
         threading.excepthook = hook
     err = capfd.readouterr().err
-    assert err.endswith("dsi: curves: the disk is full. Make room or choose another place.\n")
+    assert err.endswith("dsi: curves: the disk is full. Free some space or choose another location.\n")
     assert ("Traceback" in err) == (number == errno.EIO)
 
 
@@ -190,7 +191,7 @@ def test_no_words_show_the_overview_on_standard_error(capsys):
     assert cli.main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "start with: dsi quickstart" in err
+    assert "To try it: dsi quickstart" in err
 
 
 def test_a_config_file_with_an_unknown_key_is_told_by_name(capsys, tmp_path):
@@ -303,6 +304,15 @@ def test_the_overview_says_what_every_verb_does(capsys):
     for name in cli.VERBS:
         [line] = [line for line in lines if line.startswith(f"  {name} ")]
         assert line.rstrip().endswith("."), f"{name} has no summary"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("words", [["--help"], ["push", "--help"]], ids=" ".join)
+def test_help_fits_the_terminal(words, width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    with contextlib.suppress(SystemExit):
+        cli.main(words)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= width
 
 
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "faiss", "pandas", "scipy", "accelerate"}
