@@ -154,7 +154,9 @@ def test_a_thread_says_nothing_of_a_full_disk_which_the_command_reports(verb, ca
     finally:
         threading.excepthook = hook
     err = capfd.readouterr().err
-    assert err.endswith("dsi: curves: the disk is full. Free some space or choose another location.\n")
+    assert err.endswith(
+        "dsi: curves: the disk is full. Free some space or choose another location.\n"
+    )
     assert ("Traceback" in err) == (number == errno.EIO)
 
 
