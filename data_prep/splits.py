@@ -149,8 +149,8 @@ def split_documents(doc_ids: Sequence[str], shares: Sequence[float], seed: int) 
     ends = np.rint(np.cumsum(shares) * len(ordered)).astype(int).tolist()
     if any(end <= start for start, end in zip([0, *ends], ends, strict=False)):
         raise InputError(
-            f"{len(ordered):,} documents are too few for the proportions {list(shares)}: a part"
-            " would be empty"
+            f"{len(ordered):,} documents are too few for {len(shares):,} parts, the smallest with "
+            f"a proportion of {min(shares):.3g}: a part would be empty"
         )
     part_of = {}
     for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):

@@ -221,8 +221,17 @@ class SentenceEncoder:
         return InputError(what, where=self._where, hint=hint)
 
 
+def refuse_no_name(model: str, where: str | None) -> None:
+    """Raises InputError if the name of a model is blank: libraries take it for this folder."""
+    if not model.strip():
+        raise InputError(
+            "no encoder is named", where=where, hint="Give a hub id, or the folder of a model"
+        )
+
+
 def _load(model: str, where: str | None) -> Any:
     """Returns the SentenceTransformer of a hub id or folder, in float32."""
+    refuse_no_name(model, where)
     package = import_sentence_transformers(f"the encoder {model!r}", where)
     place = Path(model)
     if not place.exists() and (place.is_absolute() or len(place.parts) > 2):

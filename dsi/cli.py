@@ -265,7 +265,7 @@ def _lasting(name: Any) -> Any:
 
 def _is_out_of_memory(error: Exception, message: str) -> bool:
     """Tells whether an allocation failed, in Python, numpy, or torch on any device."""
-    said = ("not enough memory", "out of memory")
+    said = ("not enough memory", "out of memory", "allocate memory", "bad_alloc")
     return isinstance(error, MemoryError) or any(part in message for part in said)
 
 

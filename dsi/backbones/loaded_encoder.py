@@ -63,8 +63,9 @@ def load_encoder(name: str) -> LoadedEncoder:
             tokenizer that does not match or vectors that are not finite, or has an unsupported
             part.
     """
-    from docids.sentence_encoder import SentenceEncoder
+    from docids.sentence_encoder import SentenceEncoder, refuse_no_name
 
+    refuse_no_name(name, WHERE)
     if name.startswith(PREFIX):
         return _with_encodings(load_encoder(name.removeprefix(PREFIX)))
     _refuse_encoder_decoder(name)

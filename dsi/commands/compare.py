@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError, command_line
-from data_prep.files import read_json_lines, write_json_lines
+from data_prep.files import is_leftover, read_json_lines, write_json_lines
 from data_prep.marks import Advanced
 from data_prep.progress import note
 from dsi.command_line.arguments import SPREAD
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = TrainingOptions()
 ROWS = "results.jsonl"
+_OURS = ("indexes", "runs")
+"""What there is before the first row."""
 _KEYS = frozenset(
     {"cell", "fingerprint", "content_hash", "split", "varied", "seed", "measures", "cost"}
 )
@@ -100,9 +103,17 @@ def _rows(out: Path, dataset: Dataset, split: str) -> dict[str, dict[str, Any]]:
     """Returns the existing results: name of the cell -> row.
 
     Raises:
-        InputError: The results are from another dataset or split.
+        InputError: The results are from another dataset or split, or the folder holds other files.
     """
     rows: dict[str, dict[str, Any]] = {}
+    if out.is_dir() and not (out / ROWS).is_file():
+        for name in sorted(os.listdir(out)):
+            if name not in _OURS and not is_leftover(name):
+                raise InputError(
+                    f"this folder holds other files, such as {name!r:.80}",
+                    where=out,
+                    hint="Choose another --out; this folder was not changed",
+                )
     for row in read_json_lines(out / ROWS):
         if not isinstance(row, dict) or not _KEYS.issubset(row):
             raise InputError(

@@ -20,6 +20,7 @@ from dsi.indexing.start import refuse_unused, resolve_start
 SWITCHES = {"sam": ("sam.rho", {"false": "0.0", "true": "0.05"})}
 """Shorthand for on and off -> the option and its value; for SAM, the usual radius."""
 _LONGEST_NAME = 100
+"""Bytes; file systems allow 255."""
 _NO_NAME = re.compile(r"[^\w.=,+-]+")
 _NOT_VARIED = ("seed",)
 
@@ -43,10 +44,11 @@ class Cell:
         """Name of its folder and row."""
         words = ",".join(f"{key}={value}" for key, value in self.varied.items()) or "index"
         name = _NO_NAME.sub("_", f"{words},seed={self.options.seed}")
-        if len(name) <= _LONGEST_NAME:
+        content = name.encode()
+        if len(content) <= _LONGEST_NAME:
             return name
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        return f"{name[:_LONGEST_NAME]}-{digest}"
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        return f"{content[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
 
     @property
     def fingerprint(self) -> str:
@@ -143,8 +145,13 @@ def cells_of(
     for name in [*vary, *(name for each in variants.values() for name in each)]:
         if name not in types:
             raise InputError(f"unknown option {name!r} in the grid", hint="See dsi train --help")
-    if len(set(seeds)) < len(seeds) or not seeds:
+    if not seeds:
+        raise InputError("there is no seed", where="--seeds", hint="Give one, or omit it")
+    if len(set(seeds)) < len(seeds):
         raise InputError("the seeds must differ", where="--seeds")
+    for variant in variants:
+        if not variant.strip():
+            raise InputError("a variant has no name", where="variants", hint="Give each a name")
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]
@@ -164,13 +171,22 @@ def cells_of(
 
 
 def refuse_duplicates(cells: Sequence[Cell]) -> None:
-    """Refuses a grid in which two cells would train the same index.
+    """Refuses a grid in which two cells would train the same index, or in the same folder.
 
     Raises:
-        InputError: Two cells are the same.
+        InputError: Two cells are the same, or have names that make one folder.
     """
     seen: dict[str, Cell] = {}
+    folders: dict[str, Cell] = {}
     for cell in cells:
+        namesake = folders.setdefault(cell.name, cell)
+        if namesake is not cell and namesake.fingerprint != cell.fingerprint:
+            raise InputError(
+                f"{_words(namesake.varied)} and {_words(cell.varied)} would both be kept in the "
+                f"folder {cell.name}",
+                where="grid",
+                hint="Give variants names that differ in letters or digits",
+            )
         other = seen.setdefault(cell.fingerprint, cell)
         if other is not cell:
             raise InputError(

@@ -93,6 +93,12 @@ def failing(error: BaseException):
             "bytes.). Process less at a time, or use a larger machine.",
         ),
         (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            2,
+            "not enough memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+            "9). Ask for less at a time, or take a larger machine.",
+        ),
+        (
             OSError(errno.ELOOP, "Too many levels of symbolic links", "a"),
             2,
             "a: too many levels of symbolic links. Choose another location.",

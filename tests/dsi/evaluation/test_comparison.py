@@ -12,11 +12,13 @@ from data_prep.dataset import Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi.commands.compare import _rows
+from dsi.commands.grid import cells_of
 from dsi.evaluation.comparison import Measured, compare_systems, conclusion, differing, holm
 from dsi.evaluation.comparison_page import write_page
 from dsi.evaluation.comparison_tables import comma_separated, latex, markdown
 from dsi.evaluation.measures import evaluate_run
 from dsi.evaluation.per_query import write_per_query
+from dsi.indexing.options import TrainingOptions
 
 QUERIES = [f"q{n}" for n in range(12)]
 
@@ -142,3 +144,36 @@ def test_a_file_that_is_no_table_of_results_is_refused_and_stays(dataset, tmp_pa
     with pytest.raises(InputError, match="not a table of results of dsi compare"):
         _rows(tmp_path, dataset, "test")
     assert (tmp_path / "results.jsonl").read_text() == f"{line}\n"
+
+
+@pytest.mark.parametrize("name", ["notes.md", "live", "dataset.json"])
+def test_a_folder_of_something_else_is_not_written_to(dataset, tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"holds other files, such as '{name}'"):
+        _rows(tmp_path, dataset, "test")
+
+
+def test_what_a_killed_grid_left_before_its_first_row_is_its_own(dataset, tmp_path):
+    for name in ("indexes", "runs", ".results.jsonl.new-ab_1"):
+        (tmp_path / name).mkdir()
+    assert _rows(tmp_path, dataset, "test") == {}
+
+
+@pytest.mark.parametrize(
+    ("variants", "seeds", "told"),
+    [
+        ({"a/b": {"docids": "atomic"}, "a b": {"docids": "naive"}}, [0], "would both be kept in"),
+        ({"": {"docids": "atomic"}}, [0], "a variant has no name"),
+        ({}, [], "there is no seed"),
+        ({}, [1, 1], "the seeds must differ"),
+    ],
+)
+def test_a_grid_whose_cells_cannot_be_told_apart_is_refused(variants, seeds, told):
+    with pytest.raises(InputError, match=told):
+        cells_of(TrainingOptions(), {}, variants, seeds)
+
+
+def test_the_folder_of_a_cell_has_a_name_that_every_file_system_takes():
+    [cell] = cells_of(TrainingOptions(), {}, {"\u4e2d/" * 300: {"docids": "atomic"}}, [0])
+    assert len(cell.name.encode()) <= 120
+    assert "/" not in cell.name
