@@ -27,6 +27,7 @@ class CrossEncoder:
     """
 
     def __init__(self, name: str, where: str) -> None:
+        self._name, self._where = name, where
         package = import_sentence_transformers(f"the cross-encoder {name!r}", where)
         try:
             checked_config(name)
@@ -45,7 +46,11 @@ class CrossEncoder:
             ) from None
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Returns the score of each of one or more pairs of query and document; float32 [pairs]."""
+        """Returns the score of each of one or more pairs of query and document; float32 [pairs].
+
+        Raises:
+            InputError: A score is not finite.
+        """
         from torch.nn import Identity
 
         logits = self._model.predict(
@@ -54,4 +59,11 @@ class CrossEncoder:
             activation_fn=Identity(),
             show_progress_bar=False,
         )
-        return np.asarray(logits, np.float32).reshape(len(queries), -1)[:, -1]
+        scores = np.asarray(logits, np.float32).reshape(len(queries), -1)[:, -1]
+        if not np.isfinite(scores).all():
+            raise InputError(
+                f"the cross-encoder {self._name!r} gives scores that are not finite",
+                where=self._where,
+                hint="Download the model again",
+            )
+        return scores

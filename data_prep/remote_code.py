@@ -1,21 +1,29 @@
-"""Never runs code from a checkpoint, and never prompts for it.
+"""Never runs code from a checkpoint, never prompts for it, and never waits for it without end.
 
 `trust_remote_code=False` is not sufficient. If a checkpoint names one of transformers' own `Auto`
 classes as its tokenizer, the flag is lost, transformers prompts on the terminal, and "y" runs code
 from the folder. An attention implementation such as "user/kernel" is downloaded and run without a
-prompt.
+prompt. A weights file that is a pipe or leads to a device is read forever, and a million layers
+take an hour to make, even without memory.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
 
 BUILT_IN = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention implementations of the installed libraries."""
+MOST_LAYERS = 1_000
+"""Of a network; the deepest published ones have some hundreds."""
+_MOST_CONFIG = 16 << 20
+"""Bytes of a `config.json`."""
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
@@ -79,6 +87,82 @@ def refuse_foreign_code(config: Mapping[str, Any], where: str | os.PathLike[str]
             refuse_foreign_code(value, where)
 
 
+def check_folder(name: str) -> None:
+    """Refuses the folder of a checkpoint that a loader would read forever, or run code for.
+
+    Links are followed: the hub's cache is made of them.
+
+    Args:
+        name: A folder; hub ids and files pass.
+
+    Raises:
+        InputError: It has a pipe or a device, or a `config.json` that names external code or more
+            than `MOST_LAYERS` layers.
+    """
+    for file in _files(Path(name)):
+        try:
+            status = file.stat()
+        except OSError:
+            continue  # a link that leads nowhere: loaders say so
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(
+                "a pipe or device where a model has a file",
+                where=file,
+                hint="Download the model again",
+            )
+        if file.name == "config.json":
+            if status.st_size > _MOST_CONFIG:
+                raise InputError(f"more than {_MOST_CONFIG:,} bytes", where=file)
+            try:
+                config = json.loads(file.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError):
+                continue  # loaders say so, too
+            if isinstance(config, dict):
+                _refuse_depth(config, file)
+                refuse_foreign_code(config, file)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yields the files of a folder and of the folders in it, where parts of encoders are."""
+    for entry in [*folder.iterdir()] if folder.is_dir() else []:
+        if not entry.is_dir():
+            yield entry
+            continue
+        yield from (inside for inside in entry.iterdir() if not inside.is_dir())
+
+
+def _refuse_depth(config: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _refuse_depth(value, where)
+        elif "layer" in key and isinstance(value, int | float) and not value <= MOST_LAYERS:
+            raise InputError(
+                f"{key} is {value:,}, more than {MOST_LAYERS:,}",
+                where=where,
+                hint="Download the model again",
+            )
+
+
+def refuse_not_finite(module: Any, name: str) -> None:
+    """Refuses weights that are not finite, with which a network says anything.
+
+    Args:
+        module: A torch module.
+        name: Name of the checkpoint, for the message.
+
+    Raises:
+        InputError: A parameter has a NaN or an infinity.
+    """
+    import torch
+
+    for key, each in module.named_parameters():
+        if each.numel() and not bool(torch.stack(each.detach().aminmax()).isfinite().all()):
+            raise InputError(
+                f"the weights {key!r} of the model {name!r} are not finite",
+                hint="Download the model again",
+            )
+
+
 def checked_config(name: str, **options: Any) -> Any:
     """Returns the configuration of a checkpoint, using only transformers' own classes.
 
@@ -95,6 +179,9 @@ def checked_config(name: str, **options: Any) -> Any:
     from transformers.configuration_utils import PretrainedConfig
 
     disable_code_prompt()
+    if not options:  # of a GGUF file, the folder is no checkpoint
+        check_folder(name)
     stored, _ = PretrainedConfig.get_config_dict(name, **options)
+    _refuse_depth(stored, name)
     refuse_foreign_code(stored, name)
     return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)

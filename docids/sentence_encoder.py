@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import import_sentence_transformers
+from data_prep.remote_code import check_folder, import_sentence_transformers
 
 _BATCH = 32
 _BAR = 1000
@@ -241,6 +241,7 @@ def _load(model: str, where: str | None) -> Any:
             where=where,
             hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
         )
+    check_folder(model)
     try:
         if _is_model2vec(Path(model)):
             loaded = _load_model2vec(model)

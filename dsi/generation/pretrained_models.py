@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import pickle
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import checked_config
+from data_prep.remote_code import checked_config, refuse_not_finite
 from dsi.hub.checkpoint_location import checkpoint_location
 from dsi.index_folder.version_files import COPY, MOST_TOKENIZER
 
@@ -26,7 +27,8 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         name: A hub id, the path of a folder, or that of a GGUF file, whose weights are dequantized.
 
     Raises:
-        InputError: It cannot be loaded, or is neither an encoder-decoder nor a causal model.
+        InputError: It cannot be loaded, is neither an encoder-decoder nor a causal model, or has
+            weights that are not finite.
     """
     import torch
     from safetensors import SafetensorError
@@ -49,12 +51,16 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             hint="Give a hub id that this machine can reach, the path of a folder with the "
             "checkpoint and its tokenizer, or a GGUF file of a causal model",
         ) from None
+    refuse_not_finite(model, name)
     return model, tokenizer
 
 
 _MOST_COMPUTED = 1 << 24
 
-_UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, struct.error)
+_UNREADABLE = (
+    OSError, ValueError, LookupError, ImportError, TypeError, EOFError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
 """What transformers and its readers of GGUF raise about files; the last ones about damaged ones."""
 
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 from tiny_checkpoints import GGUF_TOKENS, GGUF_WIDTH, write_gguf
 
+from data_prep.cross_encoder import CrossEncoder
 from data_prep.errors import InputError
+from data_prep.remote_code import checked_config
+from docids.sentence_encoder import SentenceEncoder
 from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
 from dsi.hub import checkpoint_location as gguf_files
 
@@ -94,3 +97,85 @@ def test_files_without_weights_or_of_gigabytes_are_refused_unread(encoder_decode
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match="no weights in this folder"):
         check_stored(folder)
+
+
+def with_million_layers(folder):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_layers": 10**6}))
+
+
+def with_pipe(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def with_device(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("/dev/zero")
+
+
+def with_pipe_inside(folder):
+    (folder / "1_Pooling").mkdir()
+    os.mkfifo(folder / "1_Pooling" / "config.json")
+
+
+def with_foreign_attention(folder):
+    (folder / "0_Transformer").mkdir()
+    config = {"text_config": {"_attn_implementation": "user/kernel"}}
+    (folder / "0_Transformer" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (with_million_layers, "num_layers is 1,000,000, more than 1,000"),
+        (with_pipe, "a pipe or device"),
+        (with_device, "a pipe or device"),
+        (with_pipe_inside, "a pipe or device"),
+        (with_foreign_attention, "'user/kernel' is not provided"),
+    ],
+)
+@pytest.mark.parametrize(
+    "load",
+    [load_writer, checked_config, SentenceEncoder, lambda n: CrossEncoder(n, "--x")],
+    ids=["writer", "config", "sentences", "cross-encoder"],
+)
+@pytest.mark.timeout(20)
+def test_a_folder_that_would_be_read_forever_is_refused(
+    encoder_decoder, tmp_path, attack, told, load
+):
+    folder = tmp_path / "model"
+    shutil.copytree(encoder_decoder, folder)
+    attack(folder)
+    with pytest.raises(InputError, match=told) as error:
+        load(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_links_to_files_are_what_the_cache_of_a_hub_is_made_of(encoder_decoder, tmp_path):
+    (tmp_path / "model").mkdir()
+    for file in encoder_decoder.iterdir():
+        (tmp_path / "model" / file.name).symlink_to(file)
+    assert checked_config(str(tmp_path / "model")).is_encoder_decoder
+
+
+def test_weights_that_are_not_finite_are_refused(encoder_decoder, tmp_path):
+    model, tokenizer = load_writer(str(encoder_decoder))
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="are not finite"):
+        load_writer(str(tmp_path))
+
+
+def test_a_pickle_that_runs_code_is_refused(encoder_decoder, tmp_path):
+    shutil.copytree(encoder_decoder, tmp_path / "model")
+    for file in (tmp_path / "model").glob("*.safetensors"):
+        file.unlink()
+    ran = tmp_path / "ran"
+    evil = b"cos\nsystem\n(S'touch " + os.fsencode(ran) + b"'\ntR."
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(evil)
+    with pytest.raises(InputError, match="cannot load the model"):
+        load_writer(str(tmp_path / "model"))
+    assert not ran.exists()
