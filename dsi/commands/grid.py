@@ -149,8 +149,8 @@ def cells_of(
         raise InputError("there is no seed", where="--seeds", hint="Give one, or omit it")
     if len(set(seeds)) < len(seeds):
         raise InputError("the seeds must differ", where="--seeds")
-    for variant in variants:
-        if not variant.strip():
+    for name in variants:
+        if not name.strip():
             raise InputError("a variant has no name", where="variants", hint="Give each a name")
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
