@@ -38,7 +38,7 @@ def dataset_of(
         InputError: Source options are given for a dataset, which is already prepared.
     """
     from data_prep.sources import detect
-    from data_prep.sources.table import documents_of_records
+    from data_prep.sources.tabular_files import documents_of_records
 
     source, passages = source or SourceOptions(), passages or PassageOptions()
     if isinstance(documents, str | os.PathLike) and (Path(documents) / "dataset.json").is_file():

@@ -20,7 +20,7 @@ from data_prep.sources.judged import (
     JudgedByFiles,
 )
 from data_prep.sources.records import Column, as_id, as_relevance, as_text
-from data_prep.sources.table import DOCUMENT_OPTIONS, documents_of_records
+from data_prep.sources.tabular_files import DOCUMENT_OPTIONS, documents_of_records
 
 _SAVED = ("state.json", "dataset_dict.json")
 _SPLIT_NAMES = {"train": "train", "dev": "dev", "validation": "dev", "test": "test"}

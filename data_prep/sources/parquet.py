@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
 from data_prep.sources.parquet_rows import SUFFIX, parquet_columns, parquet_rows
-from data_prep.sources.table import DOCUMENT_OPTIONS, document_columns, documents_of_records
+from data_prep.sources.tabular_files import DOCUMENT_OPTIONS, document_columns, documents_of_records
 
 
 @SOURCES.register("parquet")

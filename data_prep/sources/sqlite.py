@@ -13,7 +13,7 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
-from data_prep.sources.table import DOCUMENT_OPTIONS, document_columns, documents_of_records
+from data_prep.sources.tabular_files import DOCUMENT_OPTIONS, document_columns, documents_of_records
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
 WAIT = 5.0

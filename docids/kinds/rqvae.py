@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from data_prep.marks import Advanced, Count, Range, Share
-from docids.code_learning import rqvae
-from docids.code_learning.rqvae import AutoencoderOptions
+from docids.code_learning import residual_autoencoder
+from docids.code_learning.residual_autoencoder import AutoencoderOptions
 from docids.kinds.base import KINDS, Built, Documents, Kind
 from docids.kinds.codebooks import append_codes, refuse_collapse, resolve_size, table_of_codes
 from docids.kinds.naming import Collisions
@@ -35,7 +35,7 @@ class RqVae(Kind):
     """Codes from coarse to fine, learned with an autoencoder of the document vectors.
 
     Rajput et al., Recommender Systems with Generative Retrieval (TIGER), NeurIPS 2023, section 3.1.
-    See `docids.code_learning.rqvae`.
+    See `docids.code_learning.residual_autoencoder`.
     """
 
     Options = RqVaeOptions
@@ -55,8 +55,8 @@ class RqVae(Kind):
             option="--rqvae.codebook",
         )
         vectors = documents.vectors
-        arrays = rqvae.train(vectors, options.levels, size, options, seed)
-        codes = rqvae.encode(arrays, vectors)
+        arrays = residual_autoencoder.train(vectors, options.levels, size, options, seed)
+        codes = residual_autoencoder.encode(arrays, vectors)
         refuse_collapse(codes, size, vectors, least=options.least_use, option="--rqvae.least_use")
         table, numbered = table_of_codes(
             documents.doc_ids, codes, size, kind="rqvae", options=options
@@ -71,7 +71,7 @@ class RqVae(Kind):
                 match its dimensions.
         """
         options = RqVaeOptions(**built.table.options)
-        codes = rqvae.encode(built.extras, documents.vectors)
+        codes = residual_autoencoder.encode(built.extras, documents.vectors)
         size = built.extras["codebook"].shape[1]
         table, numbered = append_codes(
             built.table, documents.doc_ids, codes, size, options.collisions

@@ -18,7 +18,13 @@ from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from docids.assignment import Assignment
-from docids.code_learning import Learner, LearningOptions, Pairs, balanced, rqvae
+from docids.code_learning import (
+    Learner,
+    LearningOptions,
+    Pairs,
+    balanced,
+    residual_autoencoder,
+)
 from docids.code_learning.networks import VectorNetwork
 from docids.code_learning.trainer import CodebookTrainer
 from docids.kind_options import KindOptions
@@ -305,15 +311,15 @@ def encoded_by_hand(arrays, vector):
 
 def test_rqvae_codes_are_those_of_the_formula():
     vectors = grouped_vectors()
-    arrays = rqvae.train(vectors, 2, 4, AUTOENCODER, seed=0)
+    arrays = residual_autoencoder.train(vectors, 2, 4, AUTOENCODER, seed=0)
     by_hand = [encoded_by_hand(arrays, vector) for vector in vectors[:20]]
-    assert rqvae.encode(arrays, vectors[:20]).tolist() == by_hand
+    assert residual_autoencoder.encode(arrays, vectors[:20]).tolist() == by_hand
 
 
 def test_rqvae_gradients_are_straight_through_and_those_of_the_loss():
     latent = torch.tensor([[1.0, 0.0], [0.0, 3.0]], requires_grad=True)
     books = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[0.0, 0.5], [-1.0, 0.0]]], requires_grad=True)
-    total, codes, loss = rqvae._quantize(latent, books, 0.25)
+    total, codes, loss = residual_autoencoder._quantize(latent, books, 0.25)
     assert codes.tolist() == [[0, 1], [1, 0]]
     assert total.tolist() == [[1.0, 0.0], [0.0, 2.5]]
     # Residuals of the first level: (-1, 0) and (0, 1); of the second: (0, 0) and (0, 0.5).
@@ -347,7 +353,7 @@ def test_unused_codes_of_rqvae_restart_at_residuals_of_documents():
     latent = torch.tensor([[1.0, 2.0], [3.0, 1.0]])
     used = torch.tensor([[False, True, False], [False, False, True]])
     codes = torch.tensor([[1, 2], [1, 2]])
-    rqvae._restart(books, used, latent, codes, np.random.default_rng(0))
+    residual_autoencoder._restart(books, used, latent, codes, np.random.default_rng(0))
     assert books[0, 1].tolist() == [1.0, 1.0]
     assert books[1, 2].tolist() == [0.5, 0.0]
     assert all(books[0, dead].tolist() in [[1.0, 2.0], [3.0, 1.0]] for dead in (0, 2))
@@ -355,13 +361,17 @@ def test_unused_codes_of_rqvae_restart_at_residuals_of_documents():
 
 
 def test_rqvae_refuses_what_does_not_fit():
-    arrays = rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, steps=1), seed=0)
+    arrays = residual_autoencoder.train(
+        grouped_vectors(), 2, 4, RqVaeOptions(width=4, steps=1), seed=0
+    )
     with pytest.raises(InputError, match="2 dimensions, but the encoder reads 12"):
-        rqvae.encode(arrays, np.ones((1, 2), np.float32))
+        residual_autoencoder.encode(arrays, np.ones((1, 2), np.float32))
     with pytest.raises(InputError, match=r"have no encoder \('bias1' is missing\)"):
-        rqvae.encode({k: v for k, v in arrays.items() if k != "bias1"}, grouped_vectors())
+        residual_autoencoder.encode(
+            {k: v for k, v in arrays.items() if k != "bias1"}, grouped_vectors()
+        )
     with pytest.raises(InputError, match=r"the loss is (nan|inf)"):
-        rqvae.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, lr=1e30), seed=0)
+        residual_autoencoder.train(grouped_vectors(), 2, 4, RqVaeOptions(width=4, lr=1e30), seed=0)
     for options, message in (
         ({"levels": 0}, "--rqvae.levels 0 is less than 1"),
         ({"codebook": 1}, "--rqvae.codebook 1 is less than 2"),

@@ -15,7 +15,7 @@ import dsi
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, on_command_line
 from data_prep.sources.base import SourceOptions
-from data_prep.sources.table import documents_of_records
+from data_prep.sources.tabular_files import documents_of_records
 from dsi.training.options import LoopOptions
 
 OFFERED = ("build", "delete", "evaluate", "rollback", "update", "Index", "Hit", "InputError")
