@@ -328,7 +328,7 @@ def _serve(system: str, dataset: Dataset) -> None:
     from dsi.serving.options import ServerOptions
     from dsi.serving.running import run
 
-    source = _Fixed(_bm25s(dataset) if system == "bm25s" else _lsa(dataset))
+    source = Fixed(_bm25s(dataset) if system == "bm25s" else _lsa(dataset))
     options = ServerOptions(port=0, access_log=False)
     run(
         application(source, options),
@@ -337,7 +337,7 @@ def _serve(system: str, dataset: Dataset) -> None:
     )
 
 
-class _Fixed:
+class Fixed:
     """A source whose searcher never changes."""
 
     problem: str | None = None
@@ -346,6 +346,7 @@ class _Fixed:
         self.current = searcher
 
     def refresh(self) -> bool:
+        """Tells that nothing has changed."""
         return False
 
 

@@ -1,5 +1,6 @@
 """The process of the command `dsi`, also as `python -m dsi` and `torchrun -m dsi`."""
 
+import gc
 import sys
 
 from dsi.cli import main
@@ -12,6 +13,7 @@ def run() -> None:
     from dsi.distributed.processes import leave
 
     leave(code)
+    gc.freeze()  # nothing is collected on the way out: the process ends
     sys.exit(code)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -125,7 +126,8 @@ def search(
         raise InputError(
             "several processes cannot read queries interactively", hint="Give --queries FILE"
         )
-    opened = processes.together(lambda: Index.open(index, flags.device))
+    with _without_garbage_collection():
+        opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
     if asked is None:
@@ -187,6 +189,16 @@ def search(
             for query, ranked in zip(texts, hits, strict=True)
         ]
     return Answers({**facts, "seconds": seconds}, asked, hits, known, parts, reorder)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Imports and opening create many objects that stay, which the collector walks in vain."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _zero_config(file: Path) -> dict[str, Any]:

@@ -73,18 +73,6 @@ class Words:
         ]  # fmt: skip
 
 
-class Fixed:
-    """A source that searches one thing until it is given another."""
-
-    problem: str | None = None
-
-    def __init__(self, searcher: Any) -> None:
-        self.current = searcher
-
-    def refresh(self) -> bool:
-        return False
-
-
 class Server:
     """`dsi serve` in a process of its own."""
 

@@ -12,7 +12,7 @@ import dsi
 SLOW = ("torch", "transformers", "datasets", "sklearn", "scipy", "faiss", "pandas", "accelerate")
 NOT_SEARCHING = (
     "transformers", "datasets", "sklearn", "faiss", "pandas", "accelerate", "ir_measures",
-    "sympy", "tensorboard",
+    "sympy", "tensorboard", "scipy", "bm25s",
 )  # fmt: skip
 WORDS = ("ink", "water", "light", "paper", "steam", "night")
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from two_processes import finish, start
 
-SCRIPT = Path(__file__).with_name("queries_on_two.py")
+SCRIPT = """
+import sys
+import dsi.generation
+from data_prep.generators import GENERATORS
+from dsi.cli import main
+
+for name in GENERATORS:
+    GENERATORS[name].shard_documents = 8
+assert main(["queries", *sys.argv[1:]]) == 0
+"""
+"""Runs `dsi queries` with small shards, so that two processes have several to share."""
 TRAINING = "--train-generator --memory.width 64 --memory.layers 1 --memory.vocabulary 100"
 TRAINING += " --memory.steps 4 --memory.pairs 8 --memory.query_length 6"
 
 
-def run(launcher: list[str], dataset: Path, words: list[str]) -> dict[str, bytes]:
+def run(processes: int, dataset: Path, words: list[str]) -> dict[str, bytes]:
     """Runs the command and returns what is in the generator's folder."""
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(dataset), *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
+    for code, _, err in finish(start(str(dataset), *words, count=processes, script=SCRIPT)):
+        assert code == 0, err
     [folder] = (dataset / "pseudo").iterdir()
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -47,8 +49,6 @@ def test_two_processes_write_what_one_writes(generator, dataset, encoder_decoder
     else:
         words += ["--generator", generator]
     other = Path(shutil.copytree(dataset.path, tmp_path / "other"))
-    one = run([sys.executable], dataset.path, words)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    two = run([*torchrun, "--nproc_per_node", "2"], other, words)
+    one, two = run(1, dataset.path, words), run(2, other, words)
     assert len([name for name in one if name.startswith("shard-")]) == 8
     assert two == one

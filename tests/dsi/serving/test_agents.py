@@ -12,7 +12,8 @@ import anyio
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from serving_doubles import Fixed, Words
+from serve import Fixed
+from serving_doubles import Words
 
 from dsi import cli
 from dsi.serving.agents import tools

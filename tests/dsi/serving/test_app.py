@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from serving_doubles import Fixed, Words
+from serve import Fixed
+from serving_doubles import Words
 from starlette.testclient import TestClient
 
 from data_prep.errors import InputError
