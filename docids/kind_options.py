@@ -35,16 +35,16 @@ _GROUPS = {
 
 def _with_groups(owner: type[T]) -> type[T]:
     """Adds a field for each kind that has options to a class that becomes a dataclass."""
-    told = []
+    lines = []
     for group, options in _GROUPS.items():
         setattr(owner, group, field(default_factory=options))
         readers = _readers(group)
-        told.append(f"        {group}: Identifier kind{'s' * (len(readers) > 1)} ")
-        told[-1] += f"{' and '.join(readers)}."
+        lines.append(f"        {group}: Identifier kind{'s' * (len(readers) > 1)} ")
+        lines[-1] += f"{' and '.join(readers)}."
     types = {group: Annotated[options, ADVANCED] for group, options in _GROUPS.items()}
     owner.__annotations__ = {**types, **owner.__annotations__}
     heading = "    Attributes:\n"
-    owner.__doc__ = (owner.__doc__ or "").replace(heading, heading + "\n".join(told) + "\n")
+    owner.__doc__ = (owner.__doc__ or "").replace(heading, heading + "\n".join(lines) + "\n")
     return owner
 
 

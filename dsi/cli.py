@@ -239,10 +239,10 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
     message = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     name = _lasting(error.filename) if isinstance(error, OSError) else None
-    for reason, told in _NO_ROOM.items():
+    for reason, explanation in _NO_ROOM.items():
         # Compiled libraries report a full disk as text only.
         if number == reason or os.strerror(reason) in message:
-            return 2, f"{name or _target(words)}: {told}"
+            return 2, f"{name or _target(words)}: {explanation}"
     if _is_out_of_memory(error, message):
         why = f" ({message:.200})" if message else ""
         return 2, f"not enough memory{why}. Process less at a time, or use a larger machine"

@@ -150,9 +150,9 @@ class HuggingFace(JudgedByFiles):
         if split is None and len(loaded) == 1:
             split = next(iter(loaded))
         if split not in loaded:
-            told = "several splits" if split is None else f"no split {split!r}"
+            problem = "several splits" if split is None else f"no split {split!r}"
             raise InputError(
-                f"{told}; available: {', '.join(loaded)}",
+                f"{problem}; available: {', '.join(loaded)}",
                 where=self.source,
                 hint="Specify the split of the documents with --documents-split",
             )

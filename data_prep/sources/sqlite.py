@@ -72,9 +72,9 @@ class Sqlite(JudgedByFiles):
         if wanted is None and len(there) == 1:
             return str(there[0])
         if wanted not in there:
-            told = f"{len(there)} tables" if wanted is None else f"no table {wanted!r}"
+            problem = f"{len(there)} tables" if wanted is None else f"no table {wanted!r}"
             raise InputError(
-                f"{told}; available: {', '.join(there) or 'none'}",
+                f"{problem}; available: {', '.join(there) or 'none'}",
                 where=self.path,
                 hint="Specify the table of the documents with --table",
             )

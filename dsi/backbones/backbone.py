@@ -220,9 +220,9 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 
 def _cannot_load(name: str, error: Exception) -> InputError:
-    told = (str(error) or type(error).__name__).splitlines()[0]
+    reason = (str(error) or type(error).__name__).splitlines()[0]
     return InputError(
-        f"cannot load the model {name!r} ({told})",
+        f"cannot load the model {name!r} ({reason})",
         hint="Give a hub id that this machine can reach, the path of a folder, or a GGUF file of a "
         "language model",
     )
@@ -544,9 +544,9 @@ def load_backbone(
     except torch.OutOfMemoryError:
         raise
     except unusable as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot build a model from it ({told:.300})", where=folder / CONFIG, hint=COPY
+            f"cannot build a model from it ({reason:.300})", where=folder / CONFIG, hint=COPY
         ) from error
     placed: Any = model
     return placed.to(device).eval()

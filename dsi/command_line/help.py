@@ -152,17 +152,17 @@ def groups_of(
     """
     words, top = Group("Arguments"), Group("Options")
     groups: list[Group] = []
-    told = _help_of(function)
+    descriptions = _help_of(function)
     for parameter in inspect.signature(function).parameters.values():
         name, hint = parameter.name, hints[parameter.name]
         marks = marks_of(hint)
         if not is_group(hint):
             into = words if name in positionals else top
-            into.options.append(_option(name, hint, told, parameter.default))
+            into.options.append(_option(name, hint, descriptions, parameter.default))
         elif "spread" in marks:
             _fill(top, groups, "", parameter.default, ADVANCED in marks)
         else:
-            inside = Group(_heading(told.get(name), hint))
+            inside = Group(_heading(descriptions.get(name), hint))
             groups.append(inside)
             _fill(inside, groups, f"{name}.", parameter.default, ADVANCED in marks)
     return [group for group in (words, top, *groups) if group.options]
@@ -171,30 +171,30 @@ def groups_of(
 def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advanced: bool) -> None:
     """Adds the fields of a dataclass to a group, and a group for each dataclass inside it."""
     owner: Any = type(defaults)
-    hints, told = hints_of(owner), _help_of(owner)
+    hints, descriptions = hints_of(owner), _help_of(owner)
     for entry in dataclasses.fields(owner):
         if not entry.init:
             continue
         name, default = entry.name, getattr(defaults, entry.name)
         hidden = advanced or ADVANCED in marks_of(hints[name])
         if is_group(hints[name]):
-            inside = Group(_heading(told.get(name), hints[name]))
+            inside = Group(_heading(descriptions.get(name), hints[name]))
             groups.append(inside)
             _fill(inside, groups, f"{prefix}{name}.", default, hidden)
         else:
-            made = _option(name, hints[name], told, default)
+            made = _option(name, hints[name], descriptions, default)
             group.options.append(dataclasses.replace(made, name=f"{prefix}{name}", advanced=hidden))
 
 
-def _option(name: str, hint: Any, told: Mapping[str, str], default: Any) -> Option:
-    text = " ".join(told.get(name, "").split())
+def _option(name: str, hint: Any, descriptions: Mapping[str, str], default: Any) -> Option:
+    text = " ".join(descriptions.get(name, "").split())
     text = f"{text}." if text and text[-1] not in ".?!" else text
     return Option(name, hint, text, default, choices_of(hint), ADVANCED in marks_of(hint))
 
 
-def _heading(told: str | None, hint: Any) -> str:
+def _heading(description: str | None, hint: Any) -> str:
     ((owner, _),) = members(hint)
-    return (told or (owner.__doc__ or "").partition("\n")[0]).strip().rstrip(".")
+    return (description or (owner.__doc__ or "").partition("\n")[0]).strip().rstrip(".")
 
 
 @functools.cache
@@ -209,12 +209,12 @@ def _help_of(owner: Any) -> dict[str, str]:
     if not isinstance(owner, type):
         parsed = docstring_parser.parse(inspect.getdoc(owner) or "")
         return {param.arg_name: param.description or "" for param in parsed.params}
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(owner.__mro__):
         if dataclasses.is_dataclass(base):
             parsed = docstring_parser.parse_from_object(base)
-            told |= {param.arg_name: param.description or "" for param in parsed.params}
-    return told
+            descriptions |= {param.arg_name: param.description or "" for param in parsed.params}
+    return descriptions
 
 
 def _entry(what: str, text: str, width: int) -> Iterator[str]:

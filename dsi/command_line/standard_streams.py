@@ -76,5 +76,5 @@ def console() -> Console:
         def on_broken_pipe(self) -> None:
             raise
 
-    told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Plain(width=None if told else 160, emoji=False)
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Plain(width=None if known else 160, emoji=False)

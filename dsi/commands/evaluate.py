@@ -114,18 +114,18 @@ def _evaluate_several(
     remarks: list[str] = []
     for path in paths:
         if path.is_dir():
-            measured, told = measured_index(path, opened, qrels, flags, processes)
+            measured, notes = measured_index(path, opened, qrels, flags, processes)
             systems.append(measured)
-            remarks += [f"{path}: {line}" for line in told]
+            remarks += [f"{path}: {line}" for line in notes]
         else:
             run = _read(path, qrels, split)
             systems.append(
                 Measured(path.name, evaluate_run(qrels, run).per_query, ranked=_first_of(run))
             )
     systems = disambiguated(systems)
-    beside, told = measured_baselines(baselines, opened, split, language)
+    beside, notes = measured_baselines(baselines, opened, split, language)
     systems += beside
-    remarks += told
+    remarks += notes
     data = compare_systems(opened, split, systems, seed=seed)
     return processes.in_main_process(
         lambda: outputs.write(data, opened, split, systems, remarks)
@@ -194,13 +194,13 @@ def measured_baselines(
     queries = {query_id: texts[query_id] for query_id in qrels}
     systems: list[Measured] = []
     remarks: list[str] = []
-    for name, (run, took, told) in _run_baselines(
+    for name, (run, took, notes) in _run_baselines(
         _baseline_names(names), dataset, queries, language
     ).items():
         per_query = evaluate_run(qrels, run).per_query
         cost = {"search seconds": took}
         systems.append(Measured(name, per_query, cost=cost, ranked=_first_of(run)))
-        remarks += told
+        remarks += notes
     return systems, remarks
 
 

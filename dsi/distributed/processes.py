@@ -77,8 +77,8 @@ class Processes:
         if self.count > 1:
             from accelerate.utils import gather_object
 
-            told = None if error is None else (isinstance(error, InputError), str(error))
-            failures = [entry for entry in gather_object([told]) if entry is not None]
+            failure = None if error is None else (isinstance(error, InputError), str(error))
+            failures = [entry for entry in gather_object([failure]) if entry is not None]
             if failures and error is None:
                 ours, message = failures[0]
                 raise InputError(message) if ours else RuntimeError(message)

@@ -233,7 +233,9 @@ def conclusion(data: Mapping[str, Any], measure: str = "Success@1") -> str:
     points = 100 * (value - others[0]["measures"]["all"][measure]["mean"])
     [pair] = [pair for pair in data["pairs"] if {pair["first"], pair["second"]} == {best, second}]
     p_value = pair["measures"][measure]["p_holm"]
-    told = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+    significance = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
     if p_value < LEVEL:
-        return f"{opening}, {points:.1f} points more than {second} ({told})."
-    return f"{opening}; {second} is {points:.1f} points behind, which may be chance ({told})."
+        return f"{opening}, {points:.1f} points more than {second} ({significance})."
+    return (
+        f"{opening}; {second} is {points:.1f} points behind, which may be chance ({significance})."
+    )

@@ -158,8 +158,8 @@ def describe(folder: Path) -> dict[str, Any]:
             "this version of dsi-toolkit cannot read the format of this generative memory",
             where=folder / _ABOUT,
         )
-    told = about.get("dataset")
-    if not (isinstance(told, dict) and isinstance(told.get("content_hash"), str)):
+    source = about.get("dataset")
+    if not (isinstance(source, dict) and isinstance(source.get("content_hash"), str)):
         raise InputError(
             "the training data of the generative memory is not recorded", where=folder / _ABOUT
         )

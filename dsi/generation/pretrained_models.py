@@ -45,9 +45,9 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model = kind.from_pretrained(place, trust_remote_code=False, dtype=torch.float32, **more)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
     except (SafetensorError, *_UNREADABLE) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot load the model {name!r} ({told})",
+            f"cannot load the model {name!r} ({reason})",
             hint="Give a hub id that this machine can reach, the path of a folder with the "
             "checkpoint and its tokenizer, or a GGUF file of a causal model",
         ) from None
@@ -98,8 +98,8 @@ def check_stored(folder: Path) -> None:
             network = kind.from_config(config, trust_remote_code=False)
         asked = sum(parameter.numel() for parameter in network.parameters())
     except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"cannot build a model from it ({told:.200})", where=folder) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"cannot build a model from it ({reason:.200})", where=folder) from None
     # Position tables are computed, not stored.
     if asked > 2 * stored + _MOST_COMPUTED:
         raise InputError(

@@ -87,10 +87,10 @@ def reporting_problems(repository: Repository) -> Iterator[None]:
         ) from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no status"
-        told = getattr(error, "server_message", None) or "no message"
+        message = getattr(error, "server_message", None) or "no message"
         hint = "Log in with: hf auth login" if status in (401, 403) else None
         raise InputError(
-            f"the hub rejected the request ({status}: {told!s:.200})", where=where, hint=hint
+            f"the hub rejected the request ({status}: {message!s:.200})", where=where, hint=hint
         ) from None
     except errors.HFValidationError as error:
         raise InputError(f"{error!s:.200}", where=where) from None

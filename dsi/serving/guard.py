@@ -55,14 +55,14 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        told: dict[str, Any] = {"status": None, "bytes": 0}
+        response: dict[str, Any] = {"status": None, "bytes": 0}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told["status"] = message["status"]
+                response["status"] = message["status"]
                 message["headers"] = _with_headers(message["headers"])
             elif message["type"] == "http.response.body":
-                told["bytes"] += len(message.get("body", b""))
+                response["bytes"] += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -73,7 +73,7 @@ class Guard:
                 await _answer(sending, *refusal)
         finally:
             if self._log:
-                _write_log(scope, told, time.perf_counter() - began)
+                _write_log(scope, response, time.perf_counter() - began)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Returns status and reason if a request must be refused."""
@@ -120,7 +120,7 @@ async def _answer(send: Send, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _write_log(scope: Scope, told: dict[str, Any], seconds: float) -> None:
+def _write_log(scope: Scope, response: dict[str, Any], seconds: float) -> None:
     """Writes a line of JSON, without queries and tokens."""
     client = scope.get("client")
     line = {
@@ -128,7 +128,7 @@ def _write_log(scope: Scope, told: dict[str, Any], seconds: float) -> None:
         "client": client[0] if client else None,
         "method": scope["method"],
         "path": scope["path"],
-        **told,
+        **response,
         "ms": round(seconds * 1000, 1),
         **scope.get("state", {}).get("log", {}),
     }

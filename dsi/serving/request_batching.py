@@ -94,8 +94,8 @@ def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[Searc
                 for entry, document in zip(entries, searcher.documents(doc_ids), strict=True):
                     entry["text"] = document.text
             if question.explain:
-                told = searcher.explain(query, doc_ids, question.only, question.exclude)
-                for entry, parts in zip(entries, told, strict=True):
+                explanations = searcher.explain(query, doc_ids, question.only, question.exclude)
+                for entry, parts in zip(entries, explanations, strict=True):
                     entry["explanation"] = parts.data
             results.append({"query": query, "known": next(known), "hits": entries})
         answers.append(SearchResponse(searcher.version, seconds, len(queries), results))

@@ -34,8 +34,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Raises:
         RefusedError: It is too large, or takes too long to arrive.
     """
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told[:18]) > limits.body:
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length[:18]) > limits.body:
         raise _too_large(limits)
     try:
         return await asyncio.wait_for(_read(request, limits), limits.seconds)

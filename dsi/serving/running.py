@@ -112,7 +112,7 @@ def listening(options: ServerOptions) -> socket.socket:
         ) from None
 
 
-def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
+def run(app: Any, options: ServerOptions, announce: Callable[[str], None]) -> None:
     """Serves an application until SIGINT or SIGTERM.
 
     Pending requests are answered before it returns, if that takes no longer than `PATIENCE`; new
@@ -121,7 +121,7 @@ def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
     Args:
         app: The ASGI application.
         options: Where it listens.
-        told: Called with the address once the server accepts requests.
+        announce: Called with the address once the server accepts requests.
 
     Raises:
         InputError: It cannot listen there.
@@ -129,7 +129,7 @@ def run(app: Any, options: ServerOptions, told: Callable[[str], None]) -> None:
     log_to_standard_error()
     with listening(options) as here:
         name = f"[{options.host}]" if ":" in options.host else options.host
-        told(f"http://{name}:{here.getsockname()[1]}")
+        announce(f"http://{name}:{here.getsockname()[1]}")
         config = uvicorn.Config(
             app,
             http=slow_client_protocol(options.limits.seconds),

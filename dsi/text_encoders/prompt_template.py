@@ -238,14 +238,14 @@ def filled_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
         _fill_in_child(tokenizer, messages, write)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        told = pipe.read(4 * LONGEST_PROMPT + 1).decode("utf-8", "replace")
+        answer = pipe.read(4 * LONGEST_PROMPT + 1).decode("utf-8", "replace")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    if not told or len(told) > LONGEST_PROMPT:
+    if not answer or len(answer) > LONGEST_PROMPT:
         raise ValueError("it takes too much time or memory, or produces too long a text")
-    if told[0] != _DONE:
-        raise ValueError(told[1:].splitlines()[0] if told[1:].strip() else "no reason given")
-    return told[1:]
+    if answer[0] != _DONE:
+        raise ValueError(answer[1:].splitlines()[0] if answer[1:].strip() else "no reason given")
+    return answer[1:]
 
 
 _DONE, _REFUSED = "+-"
@@ -308,13 +308,13 @@ def _fill_in_child(tokenizer: Any, messages: Sequence[Mapping[str, str]], pipe: 
             text = tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True
             )
-            told = f"{_DONE}{text}"
+            answer = f"{_DONE}{text}"
         except MemoryError:
             return  # with nothing to say
         except Exception as error:  # whatever a template raises
-            told = f"{_REFUSED}{error!s:.1000}"
+            answer = f"{_REFUSED}{error!s:.1000}"
         with os.fdopen(pipe, "wb") as file:
-            file.write(told.encode("utf-8", "replace"))
+            file.write(answer.encode("utf-8", "replace"))
     finally:
         os._exit(0)
 

@@ -63,8 +63,8 @@ def open_tokenizer(folder: Path) -> Any:
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"cannot read the tokenizer ({told:.200})", where=folder) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"cannot read the tokenizer ({reason:.200})", where=folder) from None
 
 
 def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:

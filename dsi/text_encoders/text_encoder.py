@@ -393,9 +393,9 @@ def checkpoint_tokenizer(name: str) -> Any:
     except (
         OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, struct.error,
     ) as error:  # fmt: skip
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot load the tokenizer of {name!r} ({told})",
+            f"cannot load the tokenizer of {name!r} ({reason})",
             hint=hint,
         ) from None
     # If there is no tokenizer file, transformers silently creates an empty tokenizer.

@@ -242,7 +242,7 @@ def refuse_what_cannot_fit(
     """
     if need.total <= free:
         return
-    told = (
+    message = (
         f"a training step needs about {need.total / _GIB:.1f} GiB beside the network "
         f"({need.states / _GIB:.1f} for gradients and the optimizer, {need.batch / _GIB:.1f} for "
         f"the batch), and {free / _GIB:.1f} GiB are free"
@@ -260,7 +260,7 @@ def refuse_what_cannot_fit(
             "Use --optimizer.name adafactor, a smaller --model.size, or --deepspeed over several "
             "processes"
         )
-    raise InputError(told, hint=f"{hint}; --loop.check_memory false tries anyway")
+    raise InputError(message, hint=f"{hint}; --loop.check_memory false tries anyway")
 
 
 def neighbors(device: torch.device) -> int:
