@@ -70,6 +70,7 @@ def info(
     edits = _edits(folder)
     state_map = _state_map(folder)
     periodic = _periodic_updates(folder)
+    pool = _prompt_pool(folder)
     sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
     total = used_bytes(index)
     prunable = plan_pruning(index, keep=1)
@@ -89,6 +90,7 @@ def info(
         **({"edits": edits} if edits else {}),
         **({"state_map": state_map} if state_map else {}),
         **({"periodic_updates": periodic} if periodic else {}),
+        **({"prompt_pool": pool} if pool else {}),
         "bytes": {**sizes, "total": total, "prunable": prunable.freed},
         "versions": [dataclasses.asdict(manifest) for manifest in manifests],
         **({"verified": compared} if verify else {}),
@@ -107,6 +109,7 @@ def info(
         **({"edits": _edits_line(edits)} if edits else {}),
         **({"output layer reads": _state_map_line(state_map)} if state_map else {}),
         **({"updates by periods": periodic} if periodic else {}),
+        **({"prompts before queries": _prompt_pool_line(pool)} if pool else {}),
         "dataset": current.dataset.get("name"),
         "dataset hash": current.dataset.get("content_hash", "")[:12],
         "made": current.created,
@@ -200,6 +203,31 @@ def _edits(folder: Path) -> dict[str, Any]:
         "documents": documents.tolist(),
         "change": [round(float(each), 6) for each in change],
     }
+
+
+def _prompt_pool(folder: Path) -> dict[str, int]:
+    """Returns how many prompts of how many tokens queries can get; empty without a pool."""
+    from dsi.text_encoders.prompt_pool import PromptPool
+    from dsi.text_encoders.stored_text_encoder import open_text_encoder
+    from dsi.text_encoders.text_encoder import SETTINGS_FILE
+
+    if read_json(folder / "text" / SETTINGS_FILE).get("kind") != PromptPool.kind:
+        return {}
+    pool = open_text_encoder(folder / "text")
+    assert isinstance(pool, PromptPool)
+    there = int((pool.prompts[:, 0] >= 0).sum())
+    return {
+        "prompts": there,
+        "tokens": pool.prompts.shape[1],
+        "topics_without": len(pool.keys) - there,
+    }
+
+
+def _prompt_pool_line(pool: Mapping[str, int]) -> str:
+    return (
+        f"{pool['prompts']} of {pool['tokens']} tokens, {pool['topics_without']} topics without "
+        "(strategy prompts)"
+    )
 
 
 def _periodic_updates(folder: Path) -> int:

@@ -18,6 +18,7 @@ from dsi.backbones.language_model import is_prompted
 from dsi.backbones.output_states import map_of
 from dsi.backbones.position_edits import edited_layer
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
+from dsi.text_encoders.prompt_pool import PromptPool
 from dsi.text_encoders.prompt_template import TemplateEncoder
 from dsi.text_encoders.text_encoder import PretrainedEncoder
 
@@ -158,6 +159,12 @@ def _refuse_others(model: Any, text: Any) -> None:
     if state_map is not None:
         raise InputError(
             f"the format hf: what --strategy {state_map.strategy} puts before the output layer is "
+            "nothing that an engine knows",
+            hint="Export as static, or update with another --strategy",
+        )
+    if isinstance(text, PromptPool):
+        raise InputError(
+            "the format hf: prompts of --strategy prompts, which queries get by their topic, are "
             "nothing that an engine knows",
             hint="Export as static, or update with another --strategy",
         )

@@ -225,6 +225,15 @@ class SentencepieceEncoder(TextEncoder):
             model.pieces.add(piece=word, score=lowest)
         return SentencepieceEncoder(model.SerializeToString(), self.language, self.pairs)
 
+    def with_unused(self, count: int) -> SentencepieceEncoder:
+        """Adds tokens at the end of the vocabulary that no text has."""
+        model = _parsed(self._model)
+        lowest = min(piece.score for piece in model.pieces)
+        for number in range(count):
+            # Normalization leaves no control character in a text.
+            model.pieces.add(piece=f"\x02{len(model.pieces)}.{number}", score=lowest)
+        return SentencepieceEncoder(model.SerializeToString(), self.language, self.pairs)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the encoder to a folder, creating it."""
         folder = Path(folder)

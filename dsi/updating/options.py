@@ -197,6 +197,16 @@ class WarmUpOptions(Options, group="warm_up"):
 
 
 @dataclass(frozen=True)
+class PromptsOptions(Options, group="prompts"):
+    """The prompts of an update."""
+
+    topics: Advanced[Count] = 10
+    """New prompts of an update, one for each topic of the new documents' pseudo-queries"""
+    tokens: Advanced[Count] = 4
+    """Tokens of a prompt in a new pool"""
+
+
+@dataclass(frozen=True)
 class PeriodsOptions(Options, group="periods"):
     """How often weights move."""
 
@@ -316,6 +326,8 @@ class UpdateOptions(Options):
     """Strategy warm-up"""
     view_batch: Advanced[ViewBatchOptions] = field(default_factory=ViewBatchOptions)
     """Strategy view-batch"""
+    prompts: Advanced[PromptsOptions] = field(default_factory=PromptsOptions)
+    """Strategy prompts"""
     periods: Advanced[PeriodsOptions] = field(default_factory=PeriodsOptions)
     """Strategy periods"""
     lora: Advanced[AdapterOptions] = field(default_factory=AdapterOptions)

@@ -129,4 +129,4 @@ def train(
     for finish in plan.after_training:
         model = finish(model)
     reached = {**reached, "batch": run.batches.size}
-    return Outcome(model, update.text, reached, strategy_state=plan.strategy_state)
+    return Outcome(model, plan.update.text, reached, strategy_state=plan.strategy_state)
