@@ -876,6 +876,38 @@ def kills() -> Table:
     )
 
 
+# docs/hops.md
+
+
+@table
+def hops() -> Table:
+    """One hop and two on documents of which one names the other; see benchmarks/hops.py."""
+    bm25, plain = row("hops", "bm25"), seeds("hops", "none")
+    systems = {
+        "BM25": [bm25["systems"]["bm25"]],
+        "BM25, with the training queries of each document": [bm25["systems"]["bm25+queries"]],
+        "one hop": [found["systems"]["one hop"] for found in plain],
+        "two hops": [found["systems"]["two hops"] for found in plain],
+    }
+    names = [f"{chains}-seed0" for chains in ("ordered", "unordered")]
+    for found in (row("hops", name) for name in names if name in _rows("hops")):
+        chains = found["cell"].removesuffix("-seed0")
+        systems[f"two hops, `--mix.chains {chains}`"] = [found["systems"]["two hops"]]
+    columns = ("All@2", "All@10", "All@100", "first Hits@1", "second Hits@10")
+    means = [
+        [statistics.mean(each[name] for each in several) for name in columns]
+        for several in systems.values()
+    ]
+    settings = bm25["settings"]
+    return Table(
+        [f"{settings['documents']:,} documents, {settings['test queries']} queries", *columns],
+        [
+            Line([label, *cells], [bm25, *plain])
+            for label, cells in zip(systems, best(means, 3), strict=True)
+        ],
+    )
+
+
 @table
 def mutations() -> Table:
     """Counts of mutated input and mutated indexes; see tests/campaigns/."""

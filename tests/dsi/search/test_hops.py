@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 import dsi
-from data_prep.dataset import Document
+from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import Hit, HopOptions, Index, SearchOptions, cli
 from dsi.search.hops import Chain, Hop, Reader, ranked_documents, search_in_hops
@@ -344,3 +345,30 @@ def test_options_that_do_not_fit_are_refused(index, words, message, capsys):
 def test_no_hop_is_refused_in_python(index):
     with pytest.raises(InputError, match="plain search"):
         index.hops(QUERY, hops=0)
+
+
+def test_evaluation_counts_queries_whose_documents_are_all_found(index, tmp_path, capsys):
+    documents = [Document(row["id"], row["title"], row["text"]) for row in DOCUMENTS]
+    queries = [Query("q1", "brown dye"), Query("q2", "skin of a calf")]
+    pairs = [("q1", "sepia"), ("q1", "cuttlefish"), ("q2", "vellum")]
+    qrels = [Qrel(query_id, doc_id, 1, "test") for query_id, doc_id in pairs]
+    write_dataset(tmp_path / "ds", InMemorySource(documents, queries, qrels))
+    words = ("evaluate", folder_of(index), tmp_path / "ds", "--baselines", "none", "--hops", 2)
+    assert run(*words, "--json") == 0
+    measures = json.loads(capsys.readouterr().out)["systems"]["index"]["all"]
+    assert (measures["All@10"], measures["Success@1"]) == (1, 1)
+    assert run(*words, "--table", tmp_path / "table.md") == 0
+    assert "All@10 ↑" in (tmp_path / "table.md").read_text("utf-8")
+
+
+def test_a_chain_reads_the_passage_that_was_found(tmp_path):
+    text = "Quills write on vellum. " * 3 + "Sepia dips the nib and dries brown. " * 3
+    source = tmp_path / "docs.jsonl"
+    rows = [{"id": "quill", "text": text}, *DOCUMENTS[1:4]]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert run("prepare", source, "--out", tmp_path / "ds", "--passages", 12) == 0
+    opened = dsi.build(Dataset.open(tmp_path / "ds"), tmp_path / "index")
+    [best, *_] = opened.hops("dips the nib", 9)
+    assert best.doc_ids == ["quill", "sepia"]
+    assert "nib" in best.sentences[0]
+    assert all(len(set(chain.doc_ids)) == 2 for chain in opened.hops("dips the nib", 9))
