@@ -57,16 +57,52 @@ class Int8Linear(nn.Module):
             states: The input; floating [..., in].
             activation: Activation of the products: "none" or "relu".
         """
-        rows = states.float().reshape(-1, self.in_features)
-        scales = rows.abs().amax(dim=1, keepdim=True).clamp_min_(_TINY).div_(_MOST)
-        rounded = (rows / scales).round_().to(torch.int8)
-        found = torch.ops.onednn.qlinear_pointwise(
-            rounded, 1.0, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32,
-            "none", [], "",
-        )  # fmt: skip
+        found, scales = self.unscaled(states, relu=activation == "relu" and self.bias is None)
         found.mul_(scales)
         if self.bias is not None:
             found += self.bias
-        if activation == "relu":
-            found.relu_()
+            if activation == "relu":
+                found.relu_()
         return found.view(*states.shape[:-1], self.out_features)
+
+    def unscaled(
+        self, states: torch.Tensor, *, relu: bool = False, positive: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns products that lack the scales of their rows, without the bias.
+
+        Args:
+            states: The input; floating [..., in].
+            relu: Whether the products go through a ReLU.
+            positive: Whether no state is negative.
+
+        Returns:
+            float32 [rows, out], and what to multiply each row with; float32 [rows, 1].
+        """
+        rows = states.float().reshape(-1, self.in_features)
+        # Without the absolute values, whose memory costs more than the second pass.
+        scales = rows.amax(dim=1, keepdim=True)
+        if not positive:
+            scales = torch.maximum(scales, rows.amin(dim=1, keepdim=True).neg_())
+        scales.clamp_min_(_TINY).div_(_MOST)
+        rounded = rows.div(scales).round_().to(torch.int8)
+        found = torch.ops.onednn.qlinear_pointwise(
+            rounded, 1.0, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32,
+            "relu" if relu else "none", [], "",
+        )  # fmt: skip
+        return found, scales
+
+
+def feed_forward(inner: Int8Linear, outer: Int8Linear, states: torch.Tensor) -> torch.Tensor:
+    """Returns two bias-free layers with a ReLU between them; float32 [..., out].
+
+    Rounding is the same for a row and for a multiple of it: the scales of the inner products are
+    applied to the result, which is narrower.
+
+    Args:
+        inner: The first layer.
+        outer: The second layer.
+        states: floating [..., in].
+    """
+    hidden, scales = inner.unscaled(states, relu=True)
+    found, more = outer.unscaled(hidden, positive=True)
+    return found.mul_(more.mul_(scales)).view(*states.shape[:-1], outer.out_features)

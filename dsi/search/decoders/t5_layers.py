@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dsi.kernels import int8_linear
 from dsi.kernels.packed_linear import linear_of, relu_of
 
 _FEED_FORWARDS = (
@@ -42,6 +43,8 @@ def _least_size(width: int, epsilon: float) -> torch.Tensor:
 def feed_forward(dense: Any, states: torch.Tensor) -> torch.Tensor:
     """T5's two linear layers with an activation in between, to be added to states; [..., width]."""
     if hasattr(dense, "wi") and type(dense.act) is nn.ReLU:
+        if type(dense.wi) is type(dense.wo) is int8_linear.Int8Linear:  # without biases in T5
+            return int8_linear.feed_forward(dense.wi, dense.wo, states)
         return linear_of(dense.wo, relu_of(dense.wi, states))
     return dense(states)
 

@@ -10,7 +10,7 @@ from docids.table import FIRST_CODE
 from dsi import Index
 from dsi.kernels import matmul as products
 from dsi.kernels import packed_linear as packing
-from dsi.kernels.int8_linear import Int8Linear, has_int8_kernel
+from dsi.kernels.int8_linear import Int8Linear, feed_forward, has_int8_kernel
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import PackedLinear, packed, relu_of, rounded_head, together
 from dsi.search.beam import beam_search
@@ -241,6 +241,22 @@ def test_an_int8_layer_is_the_product_of_rounded_weights_and_rows(bias, shape):
         torch.testing.assert_close(found.view(-1, 4), by_hand, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found, layer(states), atol=0.3, rtol=0.05)
         torch.testing.assert_close(relu_of(Int8Linear(layer), states), found.relu())
+
+
+@can_int8
+def test_int8_layers_with_a_relu_between_them_are_those_layers_one_after_another():
+    torch.manual_seed(0)
+    inner, outer = (nn.Linear(*shape, bias=False) for shape in ((24, 96), (96, 24)))
+    states = torch.randn(2, 5, 24) * torch.logspace(-3, 3, 5)[:, None]
+    states[0, 0] = 0
+    with torch.inference_mode():
+        first, second = Int8Linear(inner), Int8Linear(outer)
+        expected = second.linear(first.linear(states, "relu"))
+        found = feed_forward(first, second, states)
+        # A value halfway between two integers may be rounded to the other one.
+        size = expected.abs().amax(dim=-1, keepdim=True).clamp_min(1e-9)
+        assert ((found - expected).abs() / size).max() < 0.01
+        assert not found[0, 0].any()
 
 
 @can_int8
