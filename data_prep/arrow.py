@@ -6,6 +6,7 @@ They are written with pyarrow alone, batch by batch: writing and checking need n
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ class TableFile:
         self._schema = pa.schema(
             [(name, pa.type_for_alias(kind)) for name, kind in columns.items()]
         )
-        self._writer = pa.ipc.new_stream(path, self._schema)
+        # Absolute: pyarrow and datasets take the home folder for one named `~`.
+        self._writer = pa.ipc.new_stream(os.path.abspath(path), self._schema)
         self._pending: list[Sequence[Any]] = []
 
     def append(self, row: Sequence[Any]) -> None:
@@ -120,7 +122,7 @@ def open_dataset(folder: Path) -> datasets.Dataset:
     for file in _files(folder):
         check_stream(file)
     try:
-        return datasets.load_from_disk(str(folder), keep_in_memory=False)
+        return datasets.load_from_disk(os.path.abspath(folder), keep_in_memory=False)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"damaged table ({error})", where=folder) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,7 @@ class HuggingFace(JudgedByFiles):
         import datasets
 
         if self._saved():
-            loaded = datasets.load_from_disk(self.argument)
+            loaded = datasets.load_from_disk(os.path.abspath(self.argument))
             if isinstance(loaded, datasets.Dataset):
                 return {self.options.documents_split or "train": loaded}
             return loaded

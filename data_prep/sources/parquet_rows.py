@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def _opened(path: Path) -> Any:
             hint="Write it to a file",
         )
     try:
-        file = ParquetFile(path)
+        file = ParquetFile(os.path.abspath(path))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a Parquet file ({error!s:.200})", where=path) from None
     refuse_repeated(file.schema_arrow.names, path)

@@ -7,7 +7,9 @@ import lzma
 import os
 import sqlite3
 import threading
+from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -348,3 +350,19 @@ def test_a_file_with_the_name_of_a_database_is_one_or_refused(tmp_path, content)
     with pytest.raises(InputError, match=r"a\.db: not an SQLite database") as told:
         detect(str(tmp_path / "a.db"))
     assert "\n" not in str(told.value)
+
+
+def test_a_folder_with_the_name_of_a_home_folder_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Path("~").mkdir()
+    table = pa.table({"id": ["d1"], "text": ["a text"]})
+    pq.write_table(table, tmp_path / "~" / "docs.parquet")
+    for source in ("~/docs.parquet", "~/saved"):
+        if source == "~/saved":
+            datasets.Dataset(table).save_to_disk(tmp_path / "~" / "saved")
+        written = write_dataset("~/ds", detect(source, SourceOptions()))
+        assert list(written.documents()) == [Document("d1", "", "a text")]
+        assert written.corpus["doc_id"][:] == ["d1"]
+    assert sorted(os.listdir("~")) == ["docs.parquet", "ds", "saved"]
+    assert not (tmp_path / "home").exists()
