@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from growing_corpus import NEW, OLD, found
+from learning import small_network
 
 from data_prep.errors import InputError
 from docids.table import PAD
@@ -19,7 +20,7 @@ from dsi.indexing.build import train_index
 from dsi.updating.options import UpdateOptions
 from dsi.updating.update import update_index
 
-GENERATIVE = UpdateOptions(strategy="generative", steps=30, ratio=0.0)
+GENERATIVE = UpdateOptions(strategy="generative", steps=30, ratio=0.0, lr=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,11 @@ def trained(corpora, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pawa") / "index"
     wanted = growing_corpus.options(
         "semantic", lexical=False, model__size="tiny", model__head="pawa", model__head_layers=1,
-        loop__steps=60, loop__batch=32, optimizer__backbone_lr_scale=1.0, mix__negatives="all",
+        loop__steps=60, loop__batch=32, mix__negatives="all", optimizer__lr=2e-3,
+        optimizer__backbone_lr_scale=1.0,
     )  # fmt: skip
-    train_index(corpora["old"], folder, wanted)
+    with small_network():
+        train_index(corpora["old"], folder, wanted)
     return folder
 
 
