@@ -19,6 +19,7 @@ from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import Hit, HopOptions, Index, SearchOptions, cli
+from dsi.commands import search
 from dsi.search.hops import Chain, Hop, Reader, ranked_documents, search_in_hops
 from dsi.search.runs import read_run
 from dsi.search.verifier import Verifier
@@ -340,6 +341,16 @@ def test_the_run_of_one_hop_is_that_of_plain_search(index, tmp_path):
 def test_options_that_do_not_fit_are_refused(index, words, message, capsys):
     assert run("search", folder_of(index), QUERY, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_prompt_shows_chains_too(index, capsys, monkeypatch):
+    monkeypatch.setattr(search, "_typed_lines", lambda: iter(["brown dye", " "]))
+    options = (SearchOptions(), HopOptions(count=2))
+    asked = search._interactive_search(index, 3, None, *options, False, False, False)
+    shown = capsys.readouterr().out
+    assert "cuttlefish" in shown
+    assert "query 1 is empty" in shown
+    assert asked.data == {"queries": 1}
 
 
 def test_no_hop_is_refused_in_python(index):
