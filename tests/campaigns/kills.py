@@ -232,8 +232,9 @@ OFTEN = ("train", "train-bf16", "update", "update-bf16")
 
 
 PRELOADED = [
-    "dsi.cli", "dsi.arguments", "dsi.libraries", "dsi.building", "dsi.given_documents", "dsi.index",
-    "dsi.indexing.build", "dsi.training.loop", "dsi.updating.update", "dsi.updating.training",
+    "dsi.cli", "dsi.command_line.arguments", "dsi.libraries", "dsi.building",
+    "dsi.given_documents", "dsi.index", "dsi.indexing.build", "dsi.training.loop",
+    "dsi.updating.update", "dsi.updating.training",
     "dsi.updating.strategies", "dsi.lexical.weight_training", "dsi.objectives.loss_terms",
     "dsi.continual.protocol", "dsi.continual.strategies_page", "dsi.evaluation.comparison",
     "dsi.evaluation.measures", "dsi.evaluation.comparison_page", "dsi.evaluation.significance",

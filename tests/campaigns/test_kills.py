@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import kills
+
+
+def test_what_children_have_imported_before_they_start_is_there():
+    own = [name for name in kills.PRELOADED if name.startswith(("dsi", "docids", "data_prep"))]
+    assert [name for name in own if importlib.util.find_spec(name) is None] == []
 
 
 @pytest.mark.slow
