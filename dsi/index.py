@@ -515,9 +515,9 @@ class Index:
         kept = self.documents is not None and self.documents.kept
         if not kept and wanted.count > 1:
             raise InputError(
-                "hops read sentences of the documents found, and this index was written without "
-                "the texts of its documents",
-                hint="Search without --hops, or get an index that has them",
+                "--hops reads sentences of documents, but this index was written without the "
+                "texts of its documents",
+                hint="Search without --hops, or use an index that has them",
             )
         verify = None
         if wanted.verifier is not None:
@@ -692,7 +692,7 @@ class Index:
         if not self.table.one_each:
             raise InputError(
                 "--rescore requires one identifier per document, but some documents have several",
-                hint="Leave it out",
+                hint="Omit it",
             )
         found = [
             torch.tensor(self.table.sequence(row) if row >= 0 else [], dtype=torch.int64)

@@ -39,9 +39,9 @@ class Hover(Benchmark):
         lacking = [name for name in files if release is None or not (release / name).is_file()]
         if lacking:
             raise InputError(
-                f"HoVer comes as files, and {lacking[0]} is not here",
+                f"the file {lacking[0]} of HoVer is missing",
                 where=release or self.name,
-                hint=f"Put {', '.join(files)} into a folder, and name it with --release",
+                hint=f"Put {', '.join(files)} into a folder, and pass it to --release",
             )
 
     def read(self) -> Iterator[Document]:

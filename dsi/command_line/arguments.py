@@ -371,7 +371,7 @@ def _pop_switch(name: str, given: _GivenValues) -> bool:
         raise InputError(
             f"{text!r} is not true or false",
             where=given.where[name],
-            hint=f"Leave the value out: --{name}",
+            hint=f"Omit the value: --{name}",
         )
     return text == "true"
 

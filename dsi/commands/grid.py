@@ -182,10 +182,10 @@ def refuse_duplicates(cells: Sequence[Cell]) -> None:
         namesake = folders.setdefault(cell.name, cell)
         if namesake is not cell and namesake.fingerprint != cell.fingerprint:
             raise InputError(
-                f"{_words(namesake.varied)} and {_words(cell.varied)} would both be kept in the "
+                f"{_words(namesake.varied)} and {_words(cell.varied)} would both be stored in the "
                 f"folder {cell.name}",
                 where="grid",
-                hint="Give variants names that differ in letters or digits",
+                hint="Use names of variants that differ in letters or digits",
             )
         other = seen.setdefault(cell.fingerprint, cell)
         if other is not cell:

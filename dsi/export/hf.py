@@ -158,14 +158,14 @@ def _refuse_others(model: Any, text: Any) -> None:
     state_map = map_of(model)
     if state_map is not None:
         raise InputError(
-            f"the format hf: what --strategy {state_map.strategy} puts before the output layer is "
-            "nothing that an engine knows",
+            f"the format hf: no engine supports what --strategy {state_map.strategy} adds before "
+            "the output layer",
             hint="Export as static, or update with another --strategy",
         )
     if isinstance(text, PromptPool):
         raise InputError(
-            "the format hf: prompts of --strategy prompts, which queries get by their topic, are "
-            "nothing that an engine knows",
+            "the format hf: no engine supports --strategy prompts, which selects prompts by the "
+            "topic of a query",
             hint="Export as static, or update with another --strategy",
         )
     if not isinstance(text, (TemplateEncoder, PretrainedEncoder)):

@@ -51,7 +51,7 @@ class HopOptions(Options, group="hops", switch="count"):
         if self.stop == "verifier" and self.verifier is None:
             raise InputError(
                 "--hops.stop verifier needs a model",
-                hint="Name an entailment cross-encoder: --hops.verifier NAME",
+                hint="Give an entailment cross-encoder: --hops.verifier NAME",
             )
 
 

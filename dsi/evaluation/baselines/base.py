@@ -87,7 +87,7 @@ def parse(name: str) -> tuple[str, str]:
         )
     if colon and not BASELINES[kind].takes_model:
         raise InputError(
-            f"the baseline {kind!r} takes no encoder, and {model!r} was given",
+            f"the baseline {kind!r} does not take an encoder, but {model!r} was given",
             where="--baselines",
             hint=f"Give {kind}",
         )

@@ -139,7 +139,7 @@ def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
     if update.generator is None:
         raise InputError(
             "--strategy kernel needs a generator of pseudo-queries, and the index has none",
-            hint="Name a --generator",
+            hint="Choose a --generator",
         )
     chosen = generator_options(
         update.generator,
@@ -158,8 +158,8 @@ def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
                 from_text += 1
                 if not texts[0].strip():
                     raise InputError(
-                        f"the generator {update.generator} writes nothing for the document "
-                        f"{document.doc_id!r}, which has no text either",
+                        f"the generator {update.generator} generates no query for the document "
+                        f"{document.doc_id!r}, which has no text",
                         hint=f"Remove it: dsi delete INDEX {document.doc_id}",
                     )
             samples[update.assignment.table.row_of(document.doc_id)] = texts

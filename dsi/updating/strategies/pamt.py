@@ -62,7 +62,7 @@ class Pamt(Standalone):
         if update.generator is None:
             raise InputError(
                 "--strategy pamt needs pseudo-queries, and there are none",
-                hint="Name a --generator",
+                hint="Choose a --generator",
             )
         model = expanded_model(update)
         if options.solve and (solvable := solvable_rows(update)):

@@ -53,8 +53,8 @@ class Prompts(Strategy):
         update = plan.update
         if pooled(model) or is_prompted(model):
             raise InputError(
-                "--strategy prompts trains rows of the encoder's embedding, and that of a language "
-                "model or of --model.encoder takes none",
+                "--strategy prompts trains rows of the encoder's embedding, which it cannot add "
+                "to a language model or to --model.encoder",
                 hint="Use another --strategy, such as generative+lora",
             )
         if plan.optimizer.weight_decay:
@@ -65,7 +65,7 @@ class Prompts(Strategy):
         if update.generator is None:
             raise InputError(
                 "--strategy prompts needs pseudo-queries, and there are none",
-                hint="Name a --generator",
+                hint="Choose a --generator",
             )
         embedding = model.get_encoder().get_input_embeddings()
         pool = pool_of(update)

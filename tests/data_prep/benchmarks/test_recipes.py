@@ -297,9 +297,9 @@ class TestHover:
         with pytest.raises(InputError, match="cannot read the pages"):
             opened("hover", release, tmp_path)
         (release / hover.PAGES).unlink()
-        with pytest.raises(InputError, match=f"{hover.PAGES} is not here"):
+        with pytest.raises(InputError, match=f"{hover.PAGES} of HoVer is missing"):
             detect("hover", SourceOptions(release=str(release)))
-        with pytest.raises(InputError, match="HoVer comes as files"):
+        with pytest.raises(InputError, match="of HoVer is missing"):
             detect("hover")
 
 

@@ -412,7 +412,7 @@ def test_a_switch_may_have_a_value(verb, capsys, word, json):
 def test_a_switch_of_another_value_is_told_what_it_takes(verb, capsys, switch, value):
     verb(lambda: TableReport(data={}))
     assert cli.main(["fake", f"--{switch}={value}"]) == 2
-    told = f"--{switch}: {value!r} is not true or false. Leave the value out: --{switch}."
+    told = f"--{switch}: {value!r} is not true or false. Omit the value: --{switch}."
     assert capsys.readouterr().err == f"dsi: {told}\n"
 
 

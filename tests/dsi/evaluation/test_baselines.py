@@ -244,7 +244,10 @@ def test_vectors_of_documents_are_made_once_for_dense_and_fusion(small, static, 
     [
         ("dense", "the baseline 'dense' needs an encoder. Give dense:NAME_OR_PATH"),
         ("fusion:", "the baseline 'fusion' needs an encoder. Give fusion:NAME_OR_PATH"),
-        ("bm25:some/model", "the baseline 'bm25' takes no encoder, and 'some/model' was given"),
+        (
+            "bm25:some/model",
+            "the baseline 'bm25' does not take an encoder, but 'some/model' was given",
+        ),
         ("sparse:some/model", "unknown baseline 'sparse'"),
     ],
 )

@@ -162,7 +162,7 @@ def test_what_a_killed_grid_left_before_its_first_row_is_its_own(dataset, tmp_pa
 @pytest.mark.parametrize(
     ("variants", "seeds", "told"),
     [
-        ({"a/b": {"docids": "atomic"}, "a b": {"docids": "naive"}}, [0], "would both be kept in"),
+        ({"a/b": {"docids": "atomic"}, "a b": {"docids": "naive"}}, [0], "would both be stored in"),
         ({"": {"docids": "atomic"}}, [0], "a variant has no name"),
         ({}, [], "there is no seed"),
         ({}, [1, 1], "the seeds must differ"),

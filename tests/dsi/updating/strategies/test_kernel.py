@@ -159,7 +159,7 @@ def test_a_document_without_samples_and_text_is_named(index, corpora, monkeypatc
     kind = GENERATORS["extractive"]
     monkeypatch.setattr(kind, "generate_batch", lambda self, documents: [[] for _ in documents])
     monkeypatch.setattr("docids.assignment.text_of", lambda titles, texts: [""])
-    with pytest.raises(InputError, match=r"extractive writes nothing for the document 'd0'"):
+    with pytest.raises(InputError, match=r"extractive generates no query for the document 'd0'"):
         update_index(index, corpora["new"], KERNEL)
     assert versions.names(index) == ["0001"]
     assert not (index / "updating").exists()
@@ -178,7 +178,7 @@ def test_what_reads_fourier_features_takes_no_other_strategy(index, corpora, tmp
     assert main(["delete", str(index), "d31", "--scrub"]) == 0
     assert_searched_as_by_hand(Index.open(index, "cpu"))
     assert main(["export", str(index), "--format", "hf", "--out", str(tmp_path / "hf")]) == 2
-    assert "--strategy kernel puts before the output layer" in capsys.readouterr().err
+    assert "--strategy kernel adds before the output layer" in capsys.readouterr().err
     # A damaged configuration is refused, not believed.
     folder = live(index) / "model"
     stored = json.loads((folder / CONFIG).read_text())

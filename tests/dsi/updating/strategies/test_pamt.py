@@ -91,7 +91,7 @@ def test_updates_add_up_and_a_rollback_drops_them(index, corpora, tmp_path, caps
     assert main(["delete", str(index), "d31", "--scrub"]) == 0
     assert_searched_as_by_hand(Index.open(index, "cpu"))
     assert main(["export", str(index), "--format", "hf", "--out", str(tmp_path / "hf")]) == 2
-    assert "--strategy pamt puts before the output layer" in capsys.readouterr().err
+    assert "--strategy pamt adds before the output layer" in capsys.readouterr().err
     versions.rollback(index)
     versions.rollback(index)
     assert torch.equal(map_of(Index.open(index, "cpu").model).values, first)

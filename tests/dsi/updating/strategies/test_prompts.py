@@ -125,7 +125,7 @@ def test_later_updates_leave_earlier_prompts_as_they_are(index, corpora, tmp_pat
     assert main(["delete", str(index), "d31", "--scrub"]) == 0
     assert_searched_as_by_hand(Index.open(index, "cpu"))
     assert main(["export", str(index), "--format", "hf", "--out", str(tmp_path / "hf")]) == 2
-    assert "prompts of --strategy prompts" in capsys.readouterr().err
+    assert "no engine supports --strategy prompts" in capsys.readouterr().err
     for _ in range(3):
         versions.rollback(index)
     assert isinstance(Index.open(index, "cpu").text, SentencepieceEncoder)
