@@ -11,11 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import record
 from record import Row
 from tables import Line, Table
 
 from data_prep.errors import InputError
+from dsi.evaluation.comparison import holm
+from dsi.evaluation.significance import Comparison, compare
 
 TABLES: dict[str, Callable[[], Table]] = {}
 HITS = ("Success@1", "Success@10")
@@ -776,15 +780,148 @@ ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
 """The start of the names of cells in which all weights move."""
 
 
+FORGETTING = "squad-dev-240docs-forgetting-update30"
+"""The start of the names of cells in which the network has memorized D0."""
+FORGETTING_STRATEGIES = (
+    "retrain,generative,generative+sam,generative+ewc,finetune+reglora,edit,instant,append,"
+    "reindex,finetune"
+)
+CLAIMS = (
+    ("generative", "reindex"),
+    ("generative+sam", "generative"),
+    ("generative+ewc", "generative"),
+    ("generative", "retrain"),
+    ("finetune+reglora", "retrain"),
+    ("edit", "retrain"),
+    ("edit", "instant"),
+    ("instant", "append"),
+)
+"""Pairs of strategies whose difference is tested."""
+
+
+def _updating(stem: str, kind: str, names: str = FORGETTING_STRATEGIES) -> Table:
+    """Strategies of benchmarks/forgetting.py, as far as they are measured."""
+    measured = [name for name in names.split(",") if _measured(stem, kind, name)]
+    return _continual(stem, kind, ",".join(measured), suite="forgetting")
+
+
+def _differences(stem: str, kind: str) -> Table:
+    """Differences between strategies, each tested over the queries; see `query_values`.
+
+    The seeds of a strategy are averaged per query. p-values are corrected over a column.
+    """
+    lines: list[tuple[str, list[Row], list[Comparison]]] = []
+    for first, second in CLAIMS:
+        both = [_measured(stem, kind, name) for name in (first, second)]
+        numbers = sorted(both[0].keys() & both[1].keys())
+        if not numbers:
+            continue
+        rows = [[each[number] for number in numbers] for each in both]
+        values = [np.mean([query_values(each) for each in some], axis=0) for some in rows]
+        lines.append((f"`{first}` − `{second}`", sum(rows, []), compare(values[0], values[1])))
+    corrected = [
+        holm([found[column].p_value for _, _, found in lines]) for column in range(len(MEASURED))
+    ]
+    return Table(
+        ["difference", "seeds", *MEASURED],
+        [
+            Line(
+                [
+                    label,
+                    str(len(rows) // 2),
+                    *(
+                        _tested(100 * each.difference * each.queries, p)
+                        for each, p in zip(found, (column[n] for column in corrected), strict=True)
+                    ),
+                ],
+                rows,
+            )
+            for n, (label, rows, found) in enumerate(lines)
+        ],
+    )
+
+
+MEASURED = ("A_5", "F_5", "LA_5")
+
+
+def _measured(stem: str, kind: str, strategy: str) -> dict[int, Row]:
+    """Returns the rows of a strategy by seed; none if it is not measured."""
+    rows = _rows("forgetting")
+    names = {n: f"{stem}-{kind}-{strategy}-seed{n}" for n in range(10)}
+    return {n: rows[name] for n, name in names.items() if name in rows}
+
+
+def query_values(found: Row) -> npt.NDArray[np.float64]:
+    """Returns what each test query adds to A_n, F_n and LA_n at Hits@10; [queries, 3].
+
+    Args:
+        found: A row whose `found` has, after each increment and for each corpus so far, a 1 for
+            each query that is answered among the first ten and a 0 for the others.
+    """
+    answers = [
+        [np.array([mark == "1" for mark in corpus], float) for corpus in after]
+        for after in found["found"]
+    ]
+    last = len(answers) - 1
+    parts = []
+    for corpus, now in enumerate(answers[last]):
+        before = [answers[n][corpus] for n in range(corpus, last)]
+        best = max(before, key=lambda each: float(each.mean()), default=now)
+        share = 1 / len(now)
+        parts.append(
+            np.stack(
+                [
+                    now * share / (last + 1),
+                    (best - now) * share / last,
+                    answers[corpus][corpus] * share / last * (corpus > 0),
+                ],
+                axis=1,
+            )
+        )
+    return np.concatenate(parts)
+
+
+def _tested(points: float, p_value: float) -> str:
+    """Prints a difference, in bold with p < 0.05."""
+    printed = f"{points:+.1f}".replace("-", "−")
+    p_printed = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    return f"**{printed}** ({p_printed})" if p_value < 0.05 else f"{printed} ({p_printed})"
+
+
 @table
 def updating_forgetting() -> Table:
-    """Updates of a network that has memorized 60 paragraphs and forgets them."""
-    return _continual(
-        "squad-dev-120docs-forgetting-update50",
-        "semantic",
-        "retrain,edit,generative+sam,generative,instant,generative+ewc,reindex,append,finetune",
-        suite="forgetting",
-    )
+    """Updates of a network that has memorized 120 paragraphs and forgets them."""
+    return _updating(FORGETTING, "semantic")
+
+
+@table
+def updating_forgetting_tests() -> Table:
+    """The same: differences between strategies, tested."""
+    return _differences(FORGETTING, "semantic")
+
+
+@table
+def updating_forgetting_rq() -> Table:
+    """The same with residual codes."""
+    return _updating(FORGETTING, "rq")
+
+
+@table
+def updating_forgetting_rq_tests() -> Table:
+    """The same with residual codes: differences between strategies, tested."""
+    return _differences(FORGETTING, "rq")
+
+
+@table
+def updating_forgetting_default() -> Table:
+    """The same documents with the defaults of `dsi train`."""
+    return _updating("squad-dev-240docs-default", "atomic")
+
+
+@table
+def updating_forgetting_default_tests() -> Table:
+    """The same documents with the defaults: differences between strategies, tested."""
+    return _differences("squad-dev-240docs-default", "atomic")
 
 
 @table

@@ -2,13 +2,14 @@
 
 A closed-form edit (GenRecEdit, arXiv 2603.14259; DOME, arXiv 2603.02773) adds a matrix to the
 output layer of a feed-forward network. Identifiers are short, so each position has a matrix of its
-own: at position p the layer computes
+own. Here it multiplies the input x of the network, not its hidden units: they are few in a small
+network, and states of new and of old documents are hard to tell apart by them. At position p,
 
-    x (W + edit[p])^T
+    FFN(x) + x edit[p]^T
 
-and x W^T behind the last edited position and at the tokens of a language model's prompt. The layer
-is that of the decoder's last feed-forward network: no other position reads its output, so an edit
-changes the logits at its own position and no others.
+and FFN(x) behind the last edited position and at the tokens of a language model's prompt. The
+network is the decoder's last one: no other position reads its output, so an edit changes the logits
+at its own position and no others.
 
 Edits are a buffer of the layer, stored with the weights and never trained. The model keeps its
 transformers class; `EDITS` in its configuration is the number of positions.
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -36,6 +37,7 @@ EDITS = "dsi_edits"
 """Key in config.json: number of edited positions; absent without edits."""
 
 _depths: ContextVar[torch.Tensor | None] = ContextVar("depths", default=None)
+_input: ContextVar[torch.Tensor | None] = ContextVar("input", default=None)
 
 
 @contextmanager
@@ -52,11 +54,22 @@ def rows_at(depths: torch.Tensor) -> Iterator[None]:
         _depths.reset(token)
 
 
+class Watched(nn.Module):
+    """The first layer of an edited feed-forward network, which keeps its input for the last."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the output of the layer; [..., rows, in] to [..., rows, out]."""
+        _input.set(states)
+        base: Any = super()
+        out: torch.Tensor = base.forward(states)
+        return out
+
+
 class Edited(nn.Module):
-    """A linear layer with an edit for each position.
+    """The last layer of a feed-forward network, with an edit for each position.
 
     Attributes:
-        edit: The edits; floating [positions, out, in].
+        edit: The edits; floating [positions, out, width], which multiply the network's input.
         prompted: Whether rows may be tokens of a prompt, so that their positions must be given.
     """
 
@@ -64,9 +77,13 @@ class Edited(nn.Module):
     prompted: bool = False
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns the output of the edited layer; [..., rows, in] to [..., rows, out]."""
+        """Returns the output of the edited network; [..., rows, in] to [..., rows, out]."""
         base: Any = super()
         out: torch.Tensor = base.forward(states)
+        given = _input.get()
+        if given is None:
+            raise RuntimeError("an edited layer was called without the first one of its network")
+        _input.set(None)
         depths = _depths.get()
         if depths is None:
             if self.prompted:
@@ -75,15 +92,15 @@ class Edited(nn.Module):
         for position in range(len(self.edit)):
             rows = (depths == position).nonzero().squeeze(1)
             if len(rows):
-                some = states if len(rows) == len(depths) else states.index_select(-2, rows)
-                added = functional.linear(some, self.edit[position].to(states.dtype))
+                some = given if len(rows) == len(depths) else given.index_select(-2, rows)
+                added = functional.linear(some, self.edit[position].to(some.dtype))
                 out = out.index_add(-2, rows, added.to(out.dtype))
         return out
 
 
 @functools.cache
-def _edited_class(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Edited{kind.__name__}", (Edited, kind), {})
+def _class_with(base: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"{base.__name__}{kind.__name__}", (base, kind), {})
 
 
 @dataclass(frozen=True)
@@ -92,12 +109,14 @@ class Place:
 
     Attributes:
         name: Name of its output layer in the model.
+        first: A layer that reads its input.
         layer: The output layer.
         after: What its output goes through before it is added to the residual; None for nothing.
         norm: The norm that reads the sum.
     """
 
     name: str
+    first: nn.Module
     layer: nn.Module
     after: nn.Module | None
     norm: nn.Module
@@ -114,26 +133,33 @@ def place_of(model: PreTrainedModel, strategy: str = "edit") -> Place:
         InputError: The decoder is neither like T5's nor a known language model.
     """
     decoder: Any = model.get_decoder().base_model
-    layer = after = norm = None
+    first = layer = after = norm = None
     if _prompted(model):
         network = decoder.language_model
         blocks = getattr(network, "layers", None) or getattr(network, "h", None)
         block = blocks[-1] if blocks is not None else None
         inner = getattr(block, "mlp", None)
         layer = getattr(inner, "down_proj", None) or getattr(inner, "c_proj", None)
+        first = _one_of(inner, ("gate_proj", "gate_up_proj", "up_proj", "c_fc"))
         after = getattr(block, "post_feedforward_layernorm", None)
         norm = getattr(network, "norm", None) or getattr(network, "ln_f", None)
     elif hasattr(decoder, "block"):
-        layer = getattr(getattr(decoder.block[-1].layer[-1], "DenseReluDense", None), "wo", None)
+        inner = getattr(decoder.block[-1].layer[-1], "DenseReluDense", None)
+        layer, first = getattr(inner, "wo", None), _one_of(inner, ("wi", "wi_0"))
         norm = decoder.final_layer_norm
-    if layer is None or norm is None:
+    if first is None or layer is None or norm is None:
         raise InputError(
             f"--strategy {strategy} supports the decoders of the T5 family and language models "
             f"with a gated or GPT-2 feed-forward network, not {type(model).__name__}",
             hint="Use another --strategy, such as generative+ewc",
         )
     name = next(name for name, part in model.named_modules() if part is layer)
-    return Place(name, layer, after, norm)
+    return Place(name, first, layer, after, norm)
+
+
+def _one_of(network: Any, names: tuple[str, ...]) -> nn.Module | None:
+    """Returns the first of these layers that a network has."""
+    return next((part for name in names if (part := getattr(network, name, None))), None)
 
 
 def edited_layer(model: nn.Module) -> Edited | None:
@@ -151,13 +177,15 @@ def add_edits(model: PreTrainedModel, positions: int) -> Edited:
     Raises:
         InputError: See `place_of`.
     """
-    layer: Any = place_of(model).layer
+    place = place_of(model)
+    first, layer = place.first, cast(Any, place.layer)
     weight: torch.Tensor = layer.weight
     if not isinstance(layer, Edited):
-        # GPT-2's layer stores its weight transposed.
-        out, read = weight.shape if isinstance(layer, nn.Linear) else weight.shape[::-1]
-        kind: Any = type(layer)
-        layer.__class__ = _edited_class(kind)
+        # GPT-2's layers store their weights transposed.
+        linear = isinstance(layer, nn.Linear)
+        out, read = weight.shape[0 if linear else 1], cast(Any, first).weight.shape[1 if linear else 0]
+        first.__class__ = _class_with(Watched, type(first))
+        layer.__class__ = _class_with(Edited, type(layer))
         layer.register_buffer("edit", weight.new_zeros((0, out, read), requires_grad=False))
         layer.prompted = _prompted(model)
         if not layer.prompted:

@@ -30,7 +30,7 @@ from data_prep.errors import InputError
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.former_names import with_current_names
 from dsi.continual.callback import EvaluationCallback
-from dsi.continual.evaluation_queries import EvaluationQueries, measure, measure_with_ranks
+from dsi.continual.evaluation_queries import EvaluationQueries, measure_with_ranks
 from dsi.continual.increments import open_split, read_split
 from dsi.continual.options import ComparisonOptions
 from dsi.index_folder import versions
@@ -167,7 +167,9 @@ def train_base(
     manifest = train_index(corpora[0], base, dataclasses.replace(options.train, seed=seed))
     if not file.is_file():
         seconds = time.perf_counter() - began
-        measured = measure(base, [EvaluationQueries.of(corpora[0])], options.beams)
+        measured, ranks = measure_with_ranks(
+            base, [EvaluationQueries.of(corpora[0])], options.beams
+        )
         write_json(
             file,
             {
@@ -176,6 +178,7 @@ def train_base(
                 "updates": manifest.metrics["examples"],
                 "seconds": seconds,
                 "performance": measured,
+                "ranks": ranks,
             },
         )
     return base, read_json(file)

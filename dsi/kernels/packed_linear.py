@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from data_prep.errors import InputError
-from dsi.backbones.position_edits import Edited
+from dsi.backbones.position_edits import Edited, Watched
 from dsi.kernels.int8_linear import Int8Linear, has_int8_kernel
 from dsi.kernels.matmul import has_onednn_kernel, onednn_linear
 
@@ -120,7 +120,7 @@ def plain(*modules: Any) -> bool:
     return all(
         isinstance(module, (PackedLinear, Int8Linear, PackedPart))
         or (
-            (type(module) is nn.Linear or isinstance(module, Edited))
+            (type(module) is nn.Linear or isinstance(module, Edited | Watched))
             and not hasattr(module.weight, "ds_id")
         )
         for module in modules

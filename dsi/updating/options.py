@@ -21,6 +21,7 @@ from data_prep.marks import (
     Rank,
     Rate,
     Seed,
+    Whole,
 )
 
 GeneratorName = Annotated[str, Names(lambda: ("auto", *GENERATORS))]
@@ -55,10 +56,12 @@ class EditOptions(Options, group="edit"):
     """How the edit of the decoder is solved for."""
 
     queries: Advanced[Count] = 15
-    """Maximum queries per new document"""
+    """Maximum pseudo-queries per document"""
+    subsets: Advanced[Whole] = 15
+    """Random sets of eight of its words per document, used like pseudo-queries"""
     lam: Advanced[Positive | None] = None
-    """Weight of old documents' keys; default: the lowest of 1, 10, ..., 10,000 that keeps the probe
-    queries within --edit.tolerance"""
+    """Weight of old documents' keys; default: the lowest from 1 to 100,000, in half powers of ten,
+    that keeps the probe queries within --edit.tolerance"""
     tolerance: Advanced[NotNegative] = 0.5
     """Points of Hits@10 that the edit may cost on the probe queries, where the weight is chosen"""
     steps: Advanced[Count] = 30
@@ -71,8 +74,10 @@ class EditOptions(Options, group="edit"):
     """Probability of the code at which the search stops"""
     rows: Advanced[bool] = True
     """First solve for the rows of codes that only new documents have, as instant does"""
+    words: Advanced[bool] = True
+    """First write the embeddings of words that no old document has, from the words beside them"""
     samples: Advanced[Count] = 20000
-    """Maximum old queries whose keys are read, once per index"""
+    """Maximum old pseudo-queries, and old sets of words, whose keys are read, once per index"""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import page_tables
 import pytest
 import record
@@ -13,6 +14,11 @@ import tables
 from tables import Line, Table
 
 from data_prep.errors import InputError
+from dsi.continual.performance_matrix import (
+    average_performance,
+    forgetting,
+    learning_performance,
+)
 
 ROOT = Path(tables.__file__).parents[1]
 PAGE = Path("page.md")
@@ -126,3 +132,39 @@ def test_the_script_needs_no_torch():
     code = "import sys, page_tables; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(tables.__file__).parent)
     assert done.returncode == 0
+
+
+def test_values_of_queries_add_up_to_the_measures():
+    found = [["1101"], ["1001", "11"], ["0011", "01", "001"]]
+    by_hand = np.full((3, 3), np.nan)
+    for n, after in enumerate(found):
+        by_hand[n, : n + 1] = [corpus.count("1") / len(corpus) for corpus in after]
+    values = page_tables.query_values({"found": found})
+    assert values.shape == (9, 3)
+    np.testing.assert_allclose(
+        values.sum(axis=0),
+        [
+            average_performance(by_hand, 2),
+            forgetting(by_hand, 2),
+            learning_performance(by_hand, 2),
+        ],
+    )
+    # The second query of D0 was answered at first and is not at the end; the third is only then.
+    np.testing.assert_allclose(values[1:3, 1], [1 / 4 / 2, -1 / 4 / 2])
+
+
+def test_differences_between_strategies_are_tested_over_queries(monkeypatch):
+    many = "1" * 40
+    rows = {
+        "s-rq-generative-seed0": {"found": [[many], [many, many]]},
+        "s-rq-reindex-seed0": {"found": [[many], ["0" * 40, many]]},
+        "s-rq-retrain-seed1": {"found": [[many], [many, many]]},
+    }
+    monkeypatch.setattr(page_tables, "_rows", lambda suite: rows)
+    lines = page_tables._differences("s", "rq").lines
+    assert [list(line.cells) for line in lines] == [
+        [
+            "`generative` − `reindex`", "1", "**+50.0** (p < 0.001)", "**−100.0** (p < 0.001)",
+            "+0.0 (p = 1.000)",
+        ],
+    ]  # fmt: skip

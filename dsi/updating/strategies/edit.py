@@ -15,6 +15,7 @@ A rollback drops those of the update.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
     from dsi.evaluation.probe import Probe
     from dsi.updating.structures.closed_form import Moments
 
-WEIGHTS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
-"""Weights of old keys that are tried, from the one that changes most."""
+WEIGHTS = tuple(float(f"{10 ** (half / 2):.1e}") for half in range(11))
+"""Weights of old keys to choose from, 1 to 100,000, from the one that changes most."""
+WITHOUT_PROBE = 1000.0
+"""The weight where there are no probe queries to choose it by."""
+WORDS = 8
+"""Words in a random set that stands for a query."""
 STATE = "edit"
 
 
@@ -68,6 +73,7 @@ class Edit(Standalone):
         model = expanded_model(update)
         table = update.assignment.table
         layer = add_edits(model, int(table.lengths.max()))
+        words = _write_words(model, update) if options.words else 0
         if options.rows and (solvable := solvable_rows(update)):
             solve_rows(model, update, solvable)
         positions, _, read = layer.edit.shape
@@ -75,7 +81,8 @@ class Edit(Standalone):
         kept = time.perf_counter()
         new = Moments.none(positions, read)
         changes = torch.zeros(layer.edit.shape, dtype=torch.float64)
-        texts, identifiers = queries_of(update, update.new_rows.tolist(), options.queries)
+        rows = update.new_rows.tolist()
+        texts, identifiers = queries_of(update, rows, options.queries, options.subsets)
         for position, keys, wanted in _changes(model, update, texts, identifiers):
             new.add(position, keys)
             changes[position] += (wanted.double().T @ keys.double()).cpu()
@@ -91,6 +98,7 @@ class Edit(Standalone):
             "batch": 0,
             "edited": len(update.new_rows),
             "queries": len(texts),
+            "words": words,
             "lam": lam,
             **measured,
             "new queries found": _hits(model, update, _new_probe(update)),
@@ -110,15 +118,29 @@ class Edit(Standalone):
         )
 
 
+def _write_words(model: Any, update: Update) -> int:
+    """Writes the embeddings of words that no old document has; returns their number."""
+    from dsi.rows.new_words import write_new_words
+
+    old, new = (
+        [update.tokens[row] for row in rows.tolist()] for rows in (update.old_rows, update.new_rows)
+    )
+    return write_new_words(model, old, new, update.known_tokens, update.text.vocabulary_size)
+
+
 def queries_of(
-    update: Update, rows: Sequence[int], most: int
+    update: Update, rows: Sequence[int], most: int, subsets: int
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Returns queries of documents, each with one identifier of its document.
+
+    A network reads the words of a query in no order that matters here: random sets of a document's
+    words are queries too, and the pseudo-queries alone are too few to tell documents apart.
 
     Args:
         update: The update; its corpus has the queries.
         rows: Table rows of the documents.
-        most: Maximum queries per document.
+        most: Maximum pseudo-queries per document.
+        subsets: Random sets of words per document.
 
     Returns:
         Token ids of each query, and codes of each identifier.
@@ -138,6 +160,14 @@ def queries_of(
                 texts.append(query)
                 identifiers.append(identifier)
     tokens = [line or [0] for line in update.text.encode(texts, update.manifest.query_length)]
+    for row in rows:
+        rng = np.random.default_rng([update.options.seed, 23, row])
+        words = np.array(update.tokens[row])
+        for _ in range(subsets if len(words) else 0):
+            some = rng.permutation(words)[:WORDS].tolist()
+            for identifier in known[doc_ids[row]]:
+                tokens.append(some)
+                identifiers.append(identifier)
     return tokens, identifiers
 
 
@@ -158,7 +188,9 @@ def moments_of_old(model: Any, update: Update) -> Moments:
     rng = np.random.default_rng([update.options.seed, 22])
     rows = rng.permutation(update.old_rows)[: options.samples]
     most = max(1, options.samples // max(1, len(rows)))
-    texts, identifiers = queries_of(update, rows.tolist(), min(most, options.queries))
+    texts, identifiers = queries_of(
+        update, rows.tolist(), min(most, options.queries), min(most, options.subsets)
+    )
     for reading in readings(model, texts, identifiers):
         for position in range(reading.codes.shape[1]):
             there = reading.codes[:, position] > 0
@@ -266,20 +298,25 @@ def _choose(
 
     probe = Probe.from_json(read_json(work / "probe.json"))
     if options.lam is not None or not probe.texts:
-        lam = options.lam or WEIGHTS[-2]
+        lam = options.lam or WITHOUT_PROBE
         apply(lam)
         return lam, {}
-    least = _hits(model, update, probe) - options.tolerance
+    without = _hits(model, update, probe)
     tried: dict[float, float] = {}
-    for lam in WEIGHTS:
+
+    def kept(lam: float) -> bool:
         apply(lam)
         tried[lam] = _hits(model, update, probe)
-        if tried[lam] >= least:
-            break
-    best = lam if tried[lam] >= least else max(tried, key=lambda each: (tried[each], each))
-    if best != lam:
-        apply(best)
-    return best, {"probe without edit": least + options.tolerance, "probe with edit": tried[best]}
+        return tried[lam] >= without - options.tolerance
+
+    # A greater weight changes old queries less: bisection finds the lowest that keeps them.
+    place = bisect_left(WEIGHTS[:-1], True, key=kept)
+    lam = WEIGHTS[place]
+    if lam not in tried:
+        kept(lam)
+    else:
+        apply(lam)
+    return lam, {"probe without edit": without, "probe with edit": tried[lam]}
 
 
 def _new_probe(update: Update) -> Probe:

@@ -1,7 +1,7 @@
 """Closed-form edits: which outputs are wanted, the keys that ask for them, and the solution.
 
-Position p of an identifier has keys k (inputs of the edited layer after p codes) and wanted changes
-delta of its output. GenRecEdit (arXiv 2603.14259), after MEMIT (Meng et al., ICLR 2023), solves
+Position p of an identifier has keys k (inputs of the edited network after p codes) and wanted
+changes delta of its output. GenRecEdit (arXiv 2603.14259), after MEMIT (Meng et al., ICLR 2023), solves
 
     edit = Delta K^T (K K^T + lam * C)^-1,    C = E[k k^T] over old queries
 
@@ -41,7 +41,7 @@ class Reading:
     """What a decoder computes for a batch of queries and identifiers.
 
     Attributes:
-        keys: Inputs of the layer to edit; floating [texts, positions, in].
+        keys: Inputs of the network to edit; floating [texts, positions, in].
         outputs: Its outputs; floating [texts, positions, out].
         states: Inputs of the norm before the output layer; floating [texts, positions, width].
         codes: The identifiers, padded with PAD; int64 [texts, positions].
@@ -69,13 +69,17 @@ def readings(
     network: Any = model
     seen: dict[str, torch.Tensor] = {}
 
+    def keep_first(_: Any, given: Any) -> None:
+        seen["keys"] = given[0]
+
     def keep_layer(_: Any, given: Any, output: torch.Tensor) -> None:
-        seen["keys"], seen["outputs"] = given[0], output
+        seen["outputs"] = output
 
     def keep_norm(_: Any, given: Any) -> None:
         seen["states"] = given[0]
 
     hooks = [
+        place.first.register_forward_pre_hook(keep_first),
         place.layer.register_forward_hook(keep_layer),
         place.norm.register_forward_pre_hook(keep_norm),
     ]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from data_prep.errors import InputError
 from dsi.backbones.inference import evaluating
@@ -194,5 +193,3 @@ def _widen(host: nn.Module, more: nn.Module) -> None:
     out, other_out = _linear(host, "wo"), _linear(more, "wo")
     out.weight = nn.Parameter(torch.cat([out.weight.detach(), other_out.weight.detach()], dim=1))
     out.in_features += other_out.in_features
-    if isinstance(out, Edited):
-        out.edit = functional.pad(out.edit, (0, other_out.in_features))

@@ -95,15 +95,20 @@ def test_an_edit_changes_the_logits_at_its_own_position_only(family, models):
 def test_the_layer_computes_its_formula(family, models):
     model, layer = models(family)
     read: list[torch.Tensor] = []
-    hook = layer.register_forward_hook(lambda _, given, out: read.extend([given[0], out]))
+    first = place_of(model).first
+    hooks = [
+        first.register_forward_pre_hook(lambda _, given: read.append(given[0])),
+        layer.register_forward_hook(lambda _, given, out: read.extend([given[0], out])),
+    ]
     logits_of(model)
-    hook.remove()
-    given, out = (each[:, -CODES.shape[1] :] for each in read)
+    for hook in hooks:
+        hook.remove()
+    states, inner, out = (each[:, -CODES.shape[1] :] for each in read)
     weight = layer.weight if isinstance(layer, torch.nn.Linear) else layer.weight.T
     for position in range(4):
-        edit = layer.edit[position] if position < 2 else torch.zeros_like(weight)
-        expected = given[:, position] @ (weight + edit).T
-        expected = expected + (0 if layer.bias is None else layer.bias)
+        expected = inner[:, position] @ weight.T + (0 if layer.bias is None else layer.bias)
+        if position < 2:
+            expected = expected + states[:, position] @ layer.edit[position].T
         torch.testing.assert_close(out[:, position], expected, rtol=1e-4, atol=1e-5)
 
 

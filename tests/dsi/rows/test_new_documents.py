@@ -11,6 +11,7 @@ from dsi.backbones.backbone import from_scratch
 from dsi.rows import WARM_STARTS, Corpus
 from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
+from dsi.rows.new_words import write_new_words
 from dsi.rows.spectral import RESERVED
 
 FOREST, CITY = FIRST_CODE, FIRST_CODE + 1
@@ -183,3 +184,27 @@ def test_a_document_without_a_known_word_gets_a_row_of_zeros(started):
     rows = rows_of(model)
     assert np.isfinite(rows).all()
     np.testing.assert_allclose(rows[[CITY + 1 + row for row in ROWS.tolist()]], 0, atol=1e-6)
+
+
+def test_a_new_word_is_read_as_the_rare_words_beside_it():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=9, d_model=4, d_kv=2, d_ff=4, num_layers=1, num_heads=2, decoder_layers=1
+    )
+    model = T5ForConditionalGeneration(config)
+    rows = model.get_encoder().get_input_embeddings().weight.detach()
+    rows.copy_(torch.eye(9, 4) * torch.arange(1.0, 10.0)[:, None])
+    before = rows.clone()
+    # Word 0 is in every old document and says nothing; 4 to 6 are new, 6 without a known word.
+    old, new = [[0, 1], [0, 2], [0, 3, 3]], [[0, 2, 4], [3, 5, 4, 3], [6]]
+    assert write_new_words(model, old, new, known=4, vocabulary=7) == 2
+    assert torch.equal(rows[[0, 1, 2, 3, 6, 7, 8]], before[[0, 1, 2, 3, 6, 7, 8]])
+    # Words 1, 2 and 3 are in one old document each, and their median norm is that of word 2.
+    frequent = np.log(4 / 3.5) * 1.0, np.log(4 / 1.5) * 3.0
+    first = torch.tensor([frequent[0], 0, frequent[1], 0]) / np.hypot(*frequent)
+    second = torch.tensor([0.0, 0, 0, 1])
+    both = (first + second) / (first + second).norm()
+    torch.testing.assert_close(rows[4], (3 * both).float())
+    torch.testing.assert_close(rows[5], 3 * second)
+    assert write_new_words(model, old, [[0, 1]], known=4, vocabulary=4) == 0
