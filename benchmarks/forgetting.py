@@ -40,8 +40,8 @@ from dsi.updating.options import UpdateOptions
 CONFIG = Path(__file__).parents[1] / "configs" / "forgetting.yaml"
 SETTINGS = ("forgetting", "default")
 STRATEGIES = (
-    "retrain,finetune,reindex,generative,generative+sam,generative+ewc,finetune+reglora,edit,instant,"
-    "append"
+    "retrain,finetune,reindex,generative,generative+sam,generative+ewc,finetune+reglora,pamt,edit,"
+    "kernel,instant,append"
 )
 INCREMENTS, SHARE = 5, 0.5
 SHOWN = [f"{letter} {measure}" for measure in MEASURES for letter in ("A", "F", "LA")]
@@ -124,7 +124,7 @@ def _measure(
         train=training_options(arguments.setting, kind),
         update=UpdateOptions(steps=arguments.update_steps) if trains else UpdateOptions(),
     )
-    if strategy in ("retrain", "append", "instant", "edit"):
+    if strategy in ("retrain", "append", "instant", "edit", "kernel", "pamt"):
         # The first ignores the steps of an update, the others make none.
         steps = options.train.loop.steps if strategy == "retrain" else None
         options = dataclasses.replace(options, update=UpdateOptions(steps=steps))

@@ -746,7 +746,7 @@ def _continual(
         tenths: Those that made a tenth of the steps, to be shown too.
         suite: The file of the record.
     """
-    asked = [(f"`{name}`", f"{stem}-{kind}-{name}") for name in strategies.split(",")]
+    asked = [(f"`{name}`", f"{stem}-{kind}-{name}") for name in filter(None, strategies.split(","))]
     for name in filter(None, tenths.split(",")):
         asked.append((f"`{name}`, a tenth", f"{stem}-update6-{kind}-{name}"))
     lines = []
@@ -783,8 +783,8 @@ ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
 FORGETTING = "squad-dev-240docs-forgetting-update30"
 """The start of the names of cells in which the network has memorized D0."""
 FORGETTING_STRATEGIES = (
-    "retrain,generative,generative+sam,generative+ewc,finetune+reglora,edit,instant,append,"
-    "reindex,finetune"
+    "retrain,generative,generative+sam,generative+ewc,finetune+reglora,pamt,edit,kernel,instant,"
+    "append,reindex,finetune"
 )
 CLAIMS = (
     ("generative", "reindex"),
@@ -794,6 +794,7 @@ CLAIMS = (
     ("finetune+reglora", "retrain"),
     ("edit", "retrain"),
     ("edit", "instant"),
+    ("edit", "kernel"),
     ("instant", "append"),
 )
 """Pairs of strategies whose difference is tested."""
@@ -818,7 +819,9 @@ def _differences(stem: str, kind: str) -> Table:
             continue
         rows = [[each[number] for number in numbers] for each in both]
         values = [np.mean([query_values(each) for each in some], axis=0) for some in rows]
-        lines.append((f"`{first}` − `{second}`", sum(rows, []), compare(values[0], values[1])))
+        lines.append(
+            (f"`{first}` − `{second}`", [*rows[0], *rows[1]], compare(values[0], values[1]))
+        )
     corrected = [
         holm([found[column].p_value for _, _, found in lines]) for column in range(len(MEASURED))
     ]
@@ -886,6 +889,17 @@ def _tested(points: float, p_value: float) -> str:
     printed = f"{points:+.1f}".replace("-", "−")
     p_printed = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     return f"**{printed}** ({p_printed})" if p_value < 0.05 else f"{printed} ({p_printed})"
+
+
+@table
+def updating_forgetting_one_code() -> Table:
+    """Updates of a network from random weights, identifiers of one code; 120 paragraphs."""
+    return _continual(
+        "squad-dev-120docs-forgetting-update50",
+        "semantic",
+        "retrain,generative+sam,generative,instant,generative+ewc,reindex,append,finetune",
+        suite="forgetting",
+    )
 
 
 @table

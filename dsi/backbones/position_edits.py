@@ -183,7 +183,8 @@ def add_edits(model: PreTrainedModel, positions: int) -> Edited:
     if not isinstance(layer, Edited):
         # GPT-2's layers store their weights transposed.
         linear = isinstance(layer, nn.Linear)
-        out, read = weight.shape[0 if linear else 1], cast(Any, first).weight.shape[1 if linear else 0]
+        out = weight.shape[0 if linear else 1]
+        read = cast(Any, first).weight.shape[1 if linear else 0]
         first.__class__ = _class_with(Watched, type(first))
         layer.__class__ = _class_with(Edited, type(layer))
         layer.register_buffer("edit", weight.new_zeros((0, out, read), requires_grad=False))

@@ -42,7 +42,7 @@ class Pamt(Standalone):
 
     name = STATE
     reads = frozenset({"pamt", "instant"})
-    ignores = frozenset({"ratio", "new_share", "steps", "batch", "lr"})
+    ignores = frozenset({"ratio", "new_fraction", "steps", "batch", "lr"})
     plain_head = True
 
     def run(self, update: Update, work: Path) -> Outcome:

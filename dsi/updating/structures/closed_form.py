@@ -1,7 +1,8 @@
 """Closed-form edits: which outputs are wanted, the keys that ask for them, and the solution.
 
 Position p of an identifier has keys k (inputs of the edited network after p codes) and wanted
-changes delta of its output. GenRecEdit (arXiv 2603.14259), after MEMIT (Meng et al., ICLR 2023), solves
+changes delta of its output. GenRecEdit (arXiv 2603.14259), after MEMIT (Meng et al., ICLR 2023),
+solves
 
     edit = Delta K^T (K K^T + lam * C)^-1,    C = E[k k^T] over old queries
 
