@@ -25,6 +25,7 @@ from docids.pieces import Pieces
 from docids.table import PAD
 from dsi import Index, cli
 from dsi.backbones.backbone import from_pretrained
+from dsi.backbones.position_edits import edited_layer
 from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.training.curves import read_scalars
@@ -86,6 +87,35 @@ def test_it_is_trained_searched_updated_and_reopened(family, texts, corpora, tmp
     # The rows of old documents have not changed.
     rows = index.model.lm_head.weight.shape[0]
     assert torch.equal(grown.model.lm_head.weight[:rows], index.model.lm_head.weight)
+
+
+def test_edits_of_a_language_model_add_up_and_are_rolled_back(checkpoint, corpora, tmp_path):
+    out = tmp_path / "index"
+    train_index(corpora["old"], out, options(checkpoint, loop__steps=1, optimizer__lr=1e-4))
+    before = load_file(live(out) / "model" / "model.safetensors")
+    parts = [
+        growing_corpus.part(corpora["full"], tmp_path / name, numbers, ("test",))
+        for name, numbers in (("first", range(30, 34)), ("second", range(34, 40)))
+    ]
+    edits = []
+    for part in parts:
+        done = update_index(out, part, UpdateOptions(strategy="edit", per_doc=2))
+        assert done.manifest.metrics["edited"] == len(part.doc_ids)
+        opened = Index.open(out, "cpu")
+        assert_searched_as_by_hand(opened)
+        edits.append(edited_layer(opened.model).edit)
+        assert edits[-1].any()
+    assert not torch.equal(edits[1], edits[0])
+    # Nothing of the network has moved but the rows of codes.
+    after = load_file(live(out) / "model" / "model.safetensors")
+    rows = {"lm_head.weight", "decoder.embed_tokens.weight"}
+    assert all(
+        torch.equal(after[name], value) for name, value in before.items() if name not in rows
+    )
+    versions.rollback(out)
+    assert torch.equal(edited_layer(Index.open(out, "cpu").model).edit, edits[0])
+    versions.rollback(out)
+    assert edited_layer(Index.open(out, "cpu").model) is None
 
 
 @pytest.mark.parametrize("way", ["frozen", "lora"])
