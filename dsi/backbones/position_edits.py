@@ -185,8 +185,9 @@ def add_edits(model: PreTrainedModel, positions: int) -> Edited:
         linear = isinstance(layer, nn.Linear)
         out = weight.shape[0 if linear else 1]
         read = cast(Any, first).weight.shape[1 if linear else 0]
-        first.__class__ = _class_with(Watched, type(first))
-        layer.__class__ = _class_with(Edited, type(layer))
+        kinds: Any = type(first), type(layer)
+        first.__class__ = _class_with(Watched, kinds[0])
+        layer.__class__ = _class_with(Edited, kinds[1])
         layer.register_buffer("edit", weight.new_zeros((0, out, read), requires_grad=False))
         layer.prompted = _prompted(model)
         if not layer.prompted:

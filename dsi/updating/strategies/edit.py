@@ -129,7 +129,7 @@ def _write_words(model: Any, update: Update) -> int:
 
 
 def queries_of(
-    update: Update, rows: Sequence[int], most: int, subsets: int
+    update: Update, rows: Sequence[int], most: int, subsets: int = 0
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Returns queries of documents, each with one identifier of its document.
 
