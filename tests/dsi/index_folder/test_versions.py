@@ -151,7 +151,7 @@ def test_what_is_no_index_is_told(tmp_path, index):
     [
         ({"format": versions.FORMAT + 1}, "Install a newer dsi-toolkit"),
         ({"format": None}, "not the manifest of an index"),
-        ({"documents": ...}, "lacks documents"),
+        ({"documents": ...}, "the manifest does not contain documents"),
     ],
 )
 def test_a_manifest_this_code_cannot_read_is_refused(index, change, message):
