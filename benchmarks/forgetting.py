@@ -40,8 +40,8 @@ from dsi.updating.options import UpdateOptions
 CONFIG = Path(__file__).parents[1] / "configs" / "forgetting.yaml"
 SETTINGS = ("forgetting", "default")
 STRATEGIES = (
-    "retrain,finetune,reindex,generative,generative+sam,generative+ewc,finetune+reglora,pamt,edit,"
-    "kernel,instant,append"
+    "retrain,finetune,reindex,generative,generative+sam,generative+ewc,finetune+reglora,"
+    "finetune+periods,generative+periods,generative+prompts,pamt,edit,kernel,instant,append"
 )
 INCREMENTS, SHARE = 5, 0.5
 SHOWN = [f"{letter} {measure}" for measure in MEASURES for letter in ("A", "F", "LA")]
