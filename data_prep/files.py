@@ -100,13 +100,18 @@ def _temporary_sibling(target: Path, state: str, *, folder: bool) -> Iterator[Pa
     """Yields a new temporary file or folder beside `target`, locked while the block runs."""
     prefix = f".{target.name}.{state}-"
     while True:
-        with _naming(target):
-            if folder:
-                path = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-            else:
-                handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
-                os.close(handle)
-                path = Path(name)
+        try:
+            with _naming(target):
+                if folder:
+                    path = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+                else:
+                    handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
+                    os.close(handle)
+                    path = Path(name)
+        except FileNotFoundError:  # as /proc says it
+            raise InputError(
+                "nothing can be created here", where=target, hint="Choose another location"
+            ) from None
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:

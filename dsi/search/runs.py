@@ -99,14 +99,14 @@ def _read_line(fields: list[str], run: Run, where: str) -> None:
     score = as_number(word)
     if score is None or not math.isfinite(score):
         raise InputError(
-            f"the score {word!r} is not a finite number",
+            f"the score {word!r:.60} is not a finite number",
             where=where,
             hint="Write each line as: query_id Q0 doc_id rank score tag",
         )
     scores = run.setdefault(query_id, {})
     if doc_id in scores:
         raise InputError(
-            f"document {doc_id!r} appears twice for query {query_id!r}",
+            f"document {doc_id!r:.60} appears twice for query {query_id!r:.60}",
             where=where,
             hint="List each document once per query",
         )

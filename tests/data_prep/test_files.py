@@ -347,3 +347,11 @@ def test_a_disk_that_is_full_amid_a_file_is_told_with_the_file_that_was_to_be(
         raise OSError(number, "as write() says it")
     assert told.value.filename == str(tmp_path / "table.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a file system without new files")
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_where_nothing_can_be_created_is_told(replacing):
+    refused = pytest.raises(InputError, match="/proc/x: nothing can be created here")
+    with refused, replacing("/proc/x"):
+        raise AssertionError("created")
