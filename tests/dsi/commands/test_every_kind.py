@@ -89,3 +89,27 @@ def test_a_kind_is_trained_searched_and_evaluated(kind, options, dataset, tmp_pa
     measured = json.loads(capsys.readouterr().out)["systems"]["index"]["all"]
     assert measured["Success@1"] > 0.2
     assert measured["Success@10"] > 0.5
+
+    assert main(["info", str(out), "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)["versions"][-1]["metrics"]
+    if kind in ("rq", "pq", "rqvae"):  # over vectors, whose neighbors can be counted
+        rates, gini = trained["identifiers"]["neighbor_hit_rate"], trained["identifiers"]["gini"]
+        # Documents that share more codes are fewer.
+        assert 1 >= rates[0] >= rates[1] >= 0
+        assert 0 <= gini < 1
+
+    gone = own[5]
+    assert main(["delete", str(out), gone, "--json"]) == 0
+    capsys.readouterr()
+    left = Index.open(out, "cpu")
+    assert len(left) == DOCUMENTS - 1
+    (hits,) = left.search([documents[5].text], k=DOCUMENTS)
+    assert gone not in [hit.doc_id for hit in hits]
+
+
+@pytest.mark.slow  # two trainings
+def test_quantized_identifiers_are_compared_with_and_without_balance(dataset, tmp_path, capsys):
+    words = ["compare", str(dataset.path), "--out", str(tmp_path / "grid"), "--json"]
+    varied = ["--docids", "rq", "--rq.balance", "false,true"]
+    assert main([*words, *varied, *QUANTIZED.format("rq").split(), *QUICK.split()]) == 0
+    assert "rq.balance" in capsys.readouterr().out
