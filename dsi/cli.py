@@ -253,14 +253,18 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
 
 
 def _lasting(name: Any) -> Any:
-    """Returns the path of a file, or the folder around a temporary one, whose name says nothing."""
+    """Returns the path of a file, or of the folder around a temporary one, as a user writes it."""
     from data_prep.files import is_leftover
 
     if not isinstance(name, str):
         return name
     parts = Path(name).parts
     temporary = [is_leftover(part) or part.startswith(".new-") for part in parts]
-    return os.path.join(*parts[: temporary.index(True)] or ".") if any(temporary) else name
+    path = os.path.join(*parts[: temporary.index(True)] or ".") if any(temporary) else name
+    with contextlib.suppress(OSError, ValueError):  # no current folder, or another drive
+        relative = os.path.relpath(path)
+        return path if relative.startswith("..") else relative
+    return path
 
 
 def _is_out_of_memory(error: Exception, message: str) -> bool:

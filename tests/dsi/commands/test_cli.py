@@ -96,7 +96,7 @@ def failing(error: BaseException):
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
             2,
             "not enough memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate "
-            "9). Ask for less at a time, or take a larger machine.",
+            "9). Process less at a time, or use a larger machine.",
         ),
         (
             OSError(errno.ELOOP, "Too many levels of symbolic links", "a"),
