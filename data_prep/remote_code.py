@@ -98,8 +98,13 @@ def check_folder(name: str) -> None:
     Raises:
         InputError: It has a pipe or a device, or a `config.json` that names external code or more
             than `MOST_LAYERS` layers.
+        FileNotFoundError: It is no hub id, and no folder either.
     """
-    for file in _files(Path(name)):
+    place = Path(name)
+    if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
+        # Libraries take it for a hub id, and log a warning of their own.
+        raise FileNotFoundError("there is no such folder")
+    for file in _files(place):
         try:
             status = file.stat()
         except OSError:

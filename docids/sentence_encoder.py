@@ -233,15 +233,10 @@ def _load(model: str, where: str | None) -> Any:
     """Returns the SentenceTransformer of a hub id or folder, in float32."""
     refuse_no_name(model, where)
     package = import_sentence_transformers(f"the encoder {model!r}", where)
-    place = Path(model)
-    if not place.exists() and (place.is_absolute() or len(place.parts) > 2):
-        # Libraries take it for a hub id, and log a warning of their own.
-        raise InputError(
-            f"cannot load the encoder {model!r} (there is no such folder)",
-            where=where,
-            hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
-        )
-    check_folder(model)
+    try:
+        check_folder(model)
+    except FileNotFoundError as error:
+        raise _not_loaded(model, where, error) from None
     try:
         if _is_model2vec(Path(model)):
             loaded = _load_model2vec(model)
@@ -254,12 +249,16 @@ def _load(model: str, where: str | None) -> Any:
     except Exception as error:  # readers of foreign files may raise anything
         if "trust_remote_code" in str(error) or "custom code" in str(error):
             raise _code_error(model, where) from None
-        raise InputError(
-            f"cannot load the encoder {model!r} ({_first_line(error)})",
-            where=where,
-            hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
-        ) from None
+        raise _not_loaded(model, where, error) from None
     return loaded.float().eval()
+
+
+def _not_loaded(model: str, where: str | None, error: Exception) -> InputError:
+    return InputError(
+        f"cannot load the encoder {model!r} ({_first_line(error)})",
+        where=where,
+        hint="Give a hub id that this machine can reach, or the folder of a downloaded model",
+    )
 
 
 def _code_error(model: str, where: str | None) -> InputError:

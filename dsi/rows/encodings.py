@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logsumexp
 from transformers import PreTrainedModel
 
 from data_prep.progress import track
@@ -35,6 +36,8 @@ softmax starts flat, and training overwrites the rows before it learns from them
 _LEAST_COSINE = 0.1
 """Mean cosine of row and state that rows are scaled for at least. Of a model that hardly tells
 documents apart, the logits for other texts would be too large."""
+_MOST_HALVINGS = 6
+"""Of the scale of rows, for states that dropout changes."""
 _TINY = 1e-12
 
 
@@ -49,7 +52,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     Args:
         model: Any pretrained network with the docid alphabet.
         corpus: The documents and their identifiers.
-        seed: Unused; the encodings are deterministic.
+        seed: Of the dropout that bounds the scale of the rows.
     """
     states, pieces = document_states(model, corpus.tokens, corpus.part, corpus.precision)
     alphabet = model.config.vocab_size
@@ -57,6 +60,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     own = float((states * rows).sum(axis=1).mean())
     least = _LEAST_COSINE * float(np.linalg.norm(states, axis=1).mean())
     rows *= _OWN_LOGIT / max(own, least, _TINY)
+    rows *= _factor(*_states_with_dropout(model, corpus, seed), rows)
     output_rows = code_rows(corpus, rows, alphabet)
     set_rows(model.get_output_embeddings().weight, output_rows)
     embedding = model.get_decoder().get_input_embeddings().weight
@@ -66,6 +70,45 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     # PAD, the start token, is in no identifier: its embedding stays as it was for the states.
     used = directions.any(axis=1, keepdims=True)
     set_rows(embedding, np.where(used, directions * typical, before))
+
+
+def _states_with_dropout(
+    model: PreTrainedModel, corpus: Corpus, seed: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Returns states as training computes them for the beginnings of some documents, and which."""
+    import torch
+
+    documents = len(corpus.tokens)
+    generator = np.random.default_rng([seed, 13])
+    chosen = np.sort(generator.choice(documents, min(documents, _SAMPLE), replace=False))
+    lines = [corpus.part(corpus.tokens[row], 0, _PIECE) or [0] for row in chosen]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _decoder_states(model, lines, corpus.precision, dropout=True), chosen
+
+
+def _factor(
+    states: npt.NDArray[np.float32], owners: npt.NDArray[np.int64], rows: npt.NDArray[np.float32]
+) -> float:
+    """Returns the largest power of a half that makes rows no worse than equal ones for some states.
+
+    Dropout moves the states of a narrow network, or of one that hardly tells documents apart, by
+    more than they differ. Large rows then favor other documents in every step. The cross-entropy is
+    convex in the scale of the rows, and that of equal rows at 0: wherever a scale is worse than
+    that, a smaller one is better.
+
+    Args:
+        states: float32 [texts, width].
+        owners: The row of the document of each text.
+        rows: float32 [documents, width].
+    """
+    logits = (states @ rows.T).astype(np.float64)
+    own = logits[np.arange(len(owners)), owners]
+    for halvings in range(_MOST_HALVINGS):
+        factor = 0.5**halvings
+        if np.mean(logsumexp(factor * logits, axis=1) - factor * own) <= math.log(len(rows)):
+            return float(factor)
+    return float(0.5**_MOST_HALVINGS)
 
 
 def discriminants(
@@ -143,7 +186,7 @@ def _slices(ends: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _decoder_states(
-    model: PreTrainedModel, lines: Sequence[Sequence[int]], precision: str
+    model: PreTrainedModel, lines: Sequence[Sequence[int]], precision: str, *, dropout: bool = False
 ) -> npt.NDArray[np.float32]:
     """Returns the input of the output layer at the first step for each line; float32."""
     import torch
@@ -154,6 +197,7 @@ def _decoder_states(
     base = decoder_without_head(model)
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     with evaluating(model), half:
+        model.train(dropout)
         for start in track(range(0, len(order), _BATCH), "encoding documents"):
             rows = order[start : start + _BATCH]
             input_ids, mask = padded([lines[row] for row in rows])

@@ -209,7 +209,7 @@ def template_encoder(tokenizer: Any, prompt: str | None, name: str) -> TemplateE
     if filled.count(PLACE) != 1:
         raise InputError(
             f"--model.prompt {CHAT}: the output of the chat template of {name!r} does not contain "
-            "the message",
+            "the message exactly once",
             hint="Write your own template",
         )
     return TemplateEncoder(tokenizer, filled, marked=False)
@@ -280,7 +280,7 @@ class ChatFrame:
             system: The system message; none if empty.
 
         Raises:
-            ValueError: The template refuses such messages, does not repeat the user's text once, or
+            ValueError: The template refuses such messages, does not contain the user's text once, or
                 takes too much time or memory. The message is one line.
         """
         messages = [{"role": "system", "content": system}] if system else []
@@ -289,7 +289,7 @@ class ChatFrame:
             if filled.count(mark) == 1:
                 before, after = filled.split(mark)
                 return cls(before, after, mark == _MARK)
-        raise ValueError("it does not repeat the message once")
+        raise ValueError("it does not contain the message exactly once")
 
 
 def _fill_in_child(tokenizer: Any, messages: Sequence[Mapping[str, str]], pipe: int) -> None:

@@ -43,7 +43,7 @@ def test_queries_are_partitioned_and_equal_texts_stay_together(texts, dev, test,
 
 @pytest.mark.parametrize(("dev", "test"), [(-0.1, 0), (0, -0.1), (0.5, 0.5), (1.0, 0)])
 def test_impossible_shares_are_refused(dev, test):
-    with pytest.raises(InputError, match="share"):
+    with pytest.raises(InputError, match="fraction"):
         split_queries({"q": "text"}, dev_fraction=dev, test_fraction=test, seed=0)
 
 

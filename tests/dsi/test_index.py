@@ -120,7 +120,7 @@ def test_queries_are_cut_at_the_length_of_the_index(index):
         (["a", " \t"], {}, "query 2 of 2 is empty"),
         (["a"], {"k": 0}, "cannot return 0 documents"),
         (["a"], {"k": 5, "beams": 4}, "4 beams cannot find 5"),
-        (["a"], {"batch_size": 0}, "a batch of 0"),
+        (["a"], {"batch_size": 0}, "the batch size is 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(index, queries, options, message):

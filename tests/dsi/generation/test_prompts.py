@@ -145,8 +145,11 @@ def test_a_template_runs_once_whatever_a_later_text_says(chatting):
         ("{{ raise_exception('no system message') }}", "no system message"),
         ("{{ messages[0].nothing.at_all }}", "no attribute"),
         ("{% for %}", "xpected"),
-        ("{{ messages[-1].content }} {{ messages[-1].content }}", "not repeat the message"),
-        ("nothing of it", "not repeat the message"),
+        (
+            "{{ messages[-1].content }} {{ messages[-1].content }}",
+            "not contain the message exactly once",
+        ),
+        ("nothing of it", "not contain the message exactly once"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{{ 'a' * 10000000000 }}", "time or memory"),
         ("{{ 'a' * 100000 }}", "too long a text"),

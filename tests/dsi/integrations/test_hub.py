@@ -172,7 +172,7 @@ def test_a_dataset_comes_back_as_it_was(hub, tmp_path):
     assert copy.info.content_hash == dataset.info.content_hash
     hub.repositories["models/somebody/household"] = True
     hub.commit("models/somebody/household", files)
-    with pytest.raises(InputError, match="holds no index"):
+    with pytest.raises(InputError, match="contains no index"):
         pull(PLACE, tmp_path / "other")
 
 

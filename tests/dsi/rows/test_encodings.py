@@ -31,11 +31,19 @@ def table(sequences=None) -> DocidTable:
     )
 
 
-def model(kind: str):
+def model(kind: str, dropout: float = 0.0):
     torch.manual_seed(0)
     if kind == "t5":
         made = T5ForConditionalGeneration(
-            T5Config(vocab_size=VOCABULARY, d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2)
+            T5Config(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                d_kv=8,
+                num_heads=4,
+                d_ff=64,
+                num_layers=2,
+                dropout_rate=dropout,
+            )
         )
     else:
         made = BartForConditionalGeneration(
@@ -49,6 +57,7 @@ def model(kind: str):
                 encoder_ffn_dim=64,
                 decoder_ffn_dim=64,
                 max_position_embeddings=40,
+                dropout=dropout,
             )
         )
     return set_docid_alphabet(made, VOCABULARY, FIRST_CODE + DOCUMENTS).eval()
@@ -98,6 +107,36 @@ def test_output_rows_are_the_discriminants_of_the_documents_states(kind):
     assert not rows[:FIRST_CODE].any()
     # No document has an advantage that does not depend on the query.
     assert np.abs(rows @ states.mean(axis=0)).max() < 1e-3 * np.linalg.norm(states, axis=1).min()
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_rows_are_halved_until_dropout_does_not_make_them_worse_than_equal_ones(kind):
+    network, lines = model(kind, dropout=0.1), documents()
+    WARM_STARTS["encodings"].start(network, Corpus(lines, table()), 0)
+    exact = model(kind)
+    WARM_STARTS["encodings"].start(exact, Corpus(lines, table()), 0)
+    rows, full = (each.get_output_embeddings().weight.detach() for each in (network, exact))
+    factor = float(rows.norm() / full.norm())
+    assert factor <= 0.5
+    assert np.log2(factor) == pytest.approx(round(np.log2(factor)), abs=1e-3)
+    torch.testing.assert_close(rows, full * factor)
+    if factor > 0.5**6:
+        assert loss_with_dropout(network, lines) < np.log(DOCUMENTS) + 0.2
+
+
+@torch.no_grad()
+def loss_with_dropout(network, lines: list[list[int]]) -> float:
+    """The mean cross-entropy of documents for their own texts in training mode, over 20 passes."""
+    network.train()
+    torch.manual_seed(1)
+    begun = torch.tensor([[PAD]])
+    losses = []
+    for row, line in enumerate(lines):
+        for _ in range(20):
+            output = network(input_ids=torch.tensor([line]), decoder_input_ids=begun)
+            logits = output.logits[0, 0, FIRST_CODE:]
+            losses.append(float(logits.logsumexp(0) - logits[row]))
+    return float(np.mean(losses))
 
 
 def test_a_long_document_is_the_mean_of_its_pieces():
@@ -168,7 +207,7 @@ def test_identical_documents_give_finite_rows():
 def test_the_mode_is_left_as_it_was_and_dropout_does_not_count(training):
     rows = []
     for _ in range(2):
-        network = model("bart").train(training)
+        network = model("bart", 0.1).train(training)
         WARM_STARTS["encodings"].start(network, Corpus(documents(), table()), 0)
         assert network.training == training
         rows.append(network.get_output_embeddings().weight)

@@ -151,7 +151,10 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(trained, name):
         ("{", "not valid JSON"),
         ("[]", "zero_optimization.stage is None"),
         ('{"zero_optimization": {"stage": 0}}', "zero_optimization.stage is 0"),
-        ('{"zero_optimization": {"stage": 2}, "train_batch_size": 8}', "set by --loop.batch"),
+        (
+            '{"zero_optimization": {"stage": 2}, "train_batch_size": 8}',
+            "set by the option --loop.batch",
+        ),
         (
             '{"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}',
             "offload_param.device 'nvme'",

@@ -123,7 +123,7 @@ def test_bf16_goes_on_from_a_checkpoint_with_the_same_bits(name, dataset, folder
     train_index(dataset, tmp_path / "whole", wanted)
     operations = small.context().Value("i", 0)
     child = small.context().Process(
-        target=small.train,
+        target=learning.train_small_network,
         args=(str(dataset.path), str(tmp_path / "killed"), wanted, operations,
               "/checkpoints/.00000006.new*"),
     )  # fmt: skip
