@@ -8,7 +8,12 @@ from typing import Annotated
 
 from dsi.command_line.arguments import SPREAD
 from dsi.command_line.command_report import Report, TableReport
-from dsi.continual.options import BaseOptions, ComparisonOptions, IncrementOptions
+from dsi.continual.options import (
+    DEFAULT_STRATEGIES,
+    BaseOptions,
+    ComparisonOptions,
+    IncrementOptions,
+)
 
 _COMPARISON = ComparisonOptions()
 _BASE = BaseOptions()
@@ -18,8 +23,8 @@ _INCREMENTS = IncrementOptions()
 def continual(
     split: Path,
     *,
-    strategies: str,
     out: Path,
+    strategies: str = DEFAULT_STRATEGIES,
     report: Path | None = None,
     comparison: Annotated[ComparisonOptions, SPREAD] = _COMPARISON,
     base: Annotated[BaseOptions, SPREAD] = _BASE,
@@ -34,9 +39,9 @@ def continual(
 
     Args:
         split: Folder that `dsi split` wrote.
+        out: Folder for indexes, results, summary.json, figures (SVG) and report.html.
         strategies: Strategies of `dsi update`, separated by commas; options follow an @, as in
             generative@ratio=32,generative@ratio=2,retrain.
-        out: Folder for indexes, results, summary.json, figures (SVG) and report.html.
         report: File for the HTML page; default: report.html in the output folder.
         comparison: Comparison.
         base: Training on D0.

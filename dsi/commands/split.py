@@ -52,6 +52,15 @@ def split(
         for number, part in enumerate(parts)
     ]
     columns = ("corpus", "documents", "train", "dev", "test")
+    untested = [str(row[0]) for row in rows if not row[-1]]
+    missing = (
+        [
+            f"WARNING: no test queries in {', '.join(untested)}, and `dsi continual` needs some in "
+            "each part: use larger increments, or a dataset with more test queries"
+        ]
+        if untested
+        else []
+    )
     return TableReport(
         data={
             "split": str(out),
@@ -60,10 +69,5 @@ def split(
         title=f"{out}: {parts[0].info.name.rpartition('-')[0]} in {len(parts)} parts",
         columns=columns,
         rows=rows,
-        closing=(
-            "next: "
-            + command_line(
-                "continual", out, "--strategies", "generative,retrain", "--out", "RESULTS"
-            ),
-        ),
+        closing=(*missing, "next: " + command_line("continual", out, "--out", "RESULTS")),
     )

@@ -64,6 +64,12 @@ class StoredDocuments:
     @cached_property
     def _opened(self) -> tuple[Strings, StringIndex, list[pyarrow.RecordBatch], np.ndarray]:
         """The ids, an index of them, and the rows in batches with the start of each."""
+        if not self._version.is_dir():
+            raise InputError(
+                "this version was removed after the index was opened",
+                where=self._version,
+                hint="Open the index again",
+            )
         if not self.kept:
             raise InputError(
                 "this version was written without the texts of its documents",

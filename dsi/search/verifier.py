@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import InputError
-from data_prep.remote_code import checked_config
+from data_prep.remote_code import checked_config, refuse_not_finite
 
 _ANSWERED = ("entail", "contradict", "support", "refute")
 """How the labels of evidence that decides the question begin; either way, it suffices."""
@@ -27,7 +27,8 @@ class Verifier:
         device: Where it runs.
 
     Raises:
-        InputError: It cannot be loaded, or its labels are not those of entailment.
+        InputError: It cannot be loaded, its weights are not finite, or its labels are not those of
+            entailment.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -40,6 +41,7 @@ class Verifier:
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True
             )
+            refuse_not_finite(model, name)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # readers of foreign files may raise anything

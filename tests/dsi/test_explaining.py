@@ -95,6 +95,16 @@ def test_an_index_without_its_texts_searches_and_says_so(folders, tmp_path):
         index.search("ink", with_text=True)
 
 
+def test_texts_of_a_version_that_was_removed_are_said_to_be_gone(folders, tmp_path):
+    path = tmp_path / "index"
+    shutil.copytree(folders["atomic"], path)
+    index = Index.open(path, "cpu")
+    shutil.rmtree(path)
+    assert index.search("ink")[0].doc_id == "pen"
+    with pytest.raises(InputError, match="removed after the index was opened"):
+        index.document("pen")
+
+
 def test_a_damaged_text_is_found_by_its_checksum(folders, tmp_path):
     path = tmp_path / "index"
     shutil.copytree(folders["atomic"], path)

@@ -85,16 +85,29 @@ def test_every_word_reaches_the_option_that_it_names(split, asked, tmp_path):
 
 
 def test_without_words_everything_is_as_train_and_update_have_it(split, asked, tmp_path):
-    words = ["--strategies", "generative", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["continual", str(split), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    strategies = ("append", "instant", "finetune", "generative+ewc", "retrain")
+    assert asked == [ContinualOptions(strategies=strategies)]
+
+
+def test_options_of_updates_may_come_with_the_default_strategies(split, asked, tmp_path):
+    words = ["--out", str(tmp_path / "out"), "--update_steps", "8", "--ratio", "2", "--quiet"]
     assert main(["continual", str(split), *words]) == 2
-    assert asked == [ContinualOptions(strategies=("generative",))]
+    assert [options.update.steps for options in asked] == [8]
+
+
+def test_split_warns_of_parts_without_test_queries(split, tmp_path, capsys):
+    words = ["--increments", "2", "--out", str(tmp_path / "other")]
+    assert main(["split", str(tmp_path / "dataset"), *words]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "WARNING: no test queries in d0, d1, d2" in printed
 
 
 def test_the_words_that_are_offered_besides_groups():
     assert [name for name in Arguments("continual", continual).hints if "." not in name] == [
         "split",
-        "strategies",
         "out",
+        "strategies",
         "report",
         "seeds",
         "interval",

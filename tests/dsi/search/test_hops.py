@@ -12,6 +12,7 @@ import tiny_encoders
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 
 import dsi
@@ -293,6 +294,15 @@ def test_a_verifier_that_is_not_there_is_refused(index, tmp_path):
     options = HopOptions(count=2, stop="verifier", verifier=str(tmp_path / "none"))
     with pytest.raises(InputError, match="no entailment cross-encoder"):
         index.hops(QUERY, 2, options)
+
+
+def test_a_verifier_whose_weights_are_not_finite_is_refused(verifiers):
+    path = verifiers("damaged", "entailment", "neutral")
+    weights = load_file(f"{path}/model.safetensors")
+    weights["classifier.weight"][0, 0] = torch.nan
+    save_file(weights, f"{path}/model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"'classifier\.weight' of the model .* are not finite"):
+        Verifier(path, torch.device("cpu"))
 
 
 def run(*words):
