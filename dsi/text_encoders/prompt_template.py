@@ -280,7 +280,7 @@ class ChatFrame:
             system: The system message; none if empty.
 
         Raises:
-            ValueError: The template refuses such messages, does not contain the user's text once, or
+            ValueError: The template refuses such messages, does not contain its text once, or
                 takes too much time or memory. The message is one line.
         """
         messages = [{"role": "system", "content": system}] if system else []
