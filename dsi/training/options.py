@@ -151,13 +151,13 @@ class OptimizerOptions(Options, group="optimizer"):
     and --model.encoder, 0.05 otherwise"""
     layer_decay: Advanced[PositiveShare] = 1.0
     """Layer-wise learning-rate decay, from the top of the encoder and of the decoder down"""
-    freeze_encoder: bool | None = None
+    freeze_encoder: Advanced[bool | None] = None
     """Freeze the encoder and the text embedding. Default: true with --model.encoder and no LoRA,
     false otherwise"""
     decoder: Advanced[Literal["all", "cross-attention"] | None] = None
     """Decoder layers to train. Default: cross-attention for atomic identifiers with
     --model.encoder, all otherwise"""
-    schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"] = "linear"
+    schedule: Advanced[Literal["linear", "cosine", "constant", "inverse-sqrt"]] = "linear"
     """Learning-rate schedule after the warm-up"""
     warmup: Whole = 20
     """Warm-up steps"""
@@ -207,7 +207,7 @@ class LoopOptions(Options, group="loop"):
     """Examples per step, over all processes and accumulation steps; default: 512"""
     tokens: Advanced[Count | None] = None
     """Maximum tokens per step, padding included; replaces --loop.batch"""
-    accumulation: Count = 1
+    accumulation: Advanced[Count] = 1
     """Gradient accumulation: parts that a batch is split into"""
     length_buckets: Advanced[Count] = 4
     """Maximum number of length buckets per part of a batch; less padding, the same gradient"""
@@ -219,7 +219,7 @@ class LoopOptions(Options, group="loop"):
     """Recompute activations in the backward pass: less memory, about a third more time"""
     check_memory: Advanced[bool] = True
     """Refuse to start if the first step is estimated not to fit in memory"""
-    evaluate_every: Whole = 0
+    evaluate_every: Advanced[Whole] = 0
     """Steps between evaluations on the dev split; 0: four in total. The best weights are kept"""
     evaluate_queries: Advanced[Count] = 500
     """Maximum number of dev queries per evaluation"""
@@ -280,7 +280,7 @@ class SamOptions(Options, group="sam", switch="rho"):
 
     rho: NotNegative = 0.0
     """Radius of the perturbation; 0 disables SAM. Usual: 0.05, or 0.15 with --sam.adaptive"""
-    adaptive: bool = False
+    adaptive: Advanced[bool] = False
     """Scale the perturbation by the size of each weight (ASAM)"""
     every: Advanced[Count] = 1
     """Apply SAM every N steps"""
