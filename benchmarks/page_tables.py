@@ -783,8 +783,8 @@ ALL_MOVES = "squad-dev-400docs-60x128-body1-lr0.0005-fp32"
 FORGETTING = "squad-dev-240docs-forgetting-update30"
 """The start of the names of cells in which the network has memorized D0."""
 FORGETTING_STRATEGIES = (
-    "retrain,generative,generative+sam,generative+ewc,finetune+reglora,pamt,edit,kernel,instant,"
-    "append,reindex,finetune"
+    "retrain,generative,generative+sam,generative+ewc,generative+periods,generative+prompts,"
+    "finetune+reglora,finetune+periods,pamt,edit,kernel,instant,append,reindex,finetune"
 )
 CLAIMS = (
     ("generative", "reindex"),
