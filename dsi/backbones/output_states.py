@@ -14,6 +14,7 @@ which map it has.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,7 +34,7 @@ STATE_MAP = "dsi_state_map"
 """Key in config.json: kind and sizes of the map; absent without one."""
 
 
-class StateMap(nn.Module):
+class StateMap(nn.Module, ABC):
     """A map of states.
 
     Attributes:
@@ -44,9 +45,9 @@ class StateMap(nn.Module):
     kind: ClassVar[str]
     strategy: ClassVar[str]
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Returns kind and sizes, for the configuration."""
-        raise NotImplementedError
 
 
 class FourierFeatures(StateMap):

@@ -13,9 +13,8 @@ from dsi.text_encoders.text_encoder import VocabularyOptions
 from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 
-# The update that an index from scratch takes by default, one without training for codes that
-# documents share, plain training, the default of trained networks, and the reference.
 DEFAULT_STRATEGIES = "append,instant,finetune,generative+ewc,retrain"
+"""Two that train nothing, the lower bound, the default of trained networks, and the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
