@@ -15,7 +15,7 @@ Dhulipala et al., MUVERA, NeurIPS 2024, arXiv 2405.19504, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,9 +25,12 @@ import numpy.typing as npt
 from data_prep.checks import Options
 from data_prep.errors import InputError
 from data_prep.marks import Advanced, Count, Range, Whole
+from data_prep.progress import track
 
 _CELLS = 1 << 22
 """Pairs of partitions that are compared at a time, to fill empty ones."""
+_QUERY_TOKENS, _DOCUMENT_TOKENS = 1 << 10, 1 << 14
+"""Tokens of queries and of documents that are compared at a time: 64 MiB of similarities."""
 
 
 @dataclass(frozen=True)
@@ -274,3 +277,43 @@ def chamfer(
     similar = query.astype(np.float32) @ tokens.T
     scores[some] = np.maximum.reduceat(similar, starts, axis=1).sum(axis=0)
     return scores
+
+
+def chamfer_matrix(
+    queries: TokenVectors, documents: TokenVectors, description: str | None = None
+) -> npt.NDArray[np.float32]:
+    """Returns the exact Chamfer similarity of every query to every document.
+
+    Products are computed in blocks of whole texts, so that memory does not grow with the corpus.
+
+    Args:
+        queries: Token vectors of queries.
+        documents: Token vectors of documents.
+        description: Label of a progress bar; None for no bar.
+
+    Returns:
+        float32 [queries, documents]; 0 where either text has no tokens.
+    """
+    scores = np.zeros((len(queries), len(documents)), np.float32)
+    asked = list(_blocks(queries.offsets, _QUERY_TOKENS))
+    blocks: Sequence[npt.NDArray[np.int64]] = list(_blocks(documents.offsets, _DOCUMENT_TOKENS))
+    for block in blocks if description is None else track(blocks, description):
+        tokens = _tokens(documents, block)
+        starts = documents.offsets[block] - documents.offsets[block[0]]
+        for rows in asked:
+            nearest = np.maximum.reduceat(_tokens(queries, rows) @ tokens.T, starts, axis=1)
+            firsts = queries.offsets[rows] - queries.offsets[rows[0]]
+            scores[np.ix_(rows, block)] = np.add.reduceat(nearest, firsts, axis=0)
+    return scores
+
+
+def _blocks(offsets: npt.NDArray[np.int64], most: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yields the numbers of texts that have tokens, in blocks of about `most` tokens."""
+    rows = np.flatnonzero(np.diff(offsets))
+    number = offsets[rows] // most
+    yield from (part for part in np.split(rows, np.flatnonzero(np.diff(number)) + 1) if len(part))
+
+
+def _tokens(texts: TokenVectors, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Returns the token vectors from the first to the last of some texts."""
+    return texts.vectors[texts.offsets[rows[0]] : texts.offsets[rows[-1] + 1]].astype(np.float32)

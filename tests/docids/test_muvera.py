@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import dsi
 from data_prep.errors import InputError
+from docids import muvera as muvera_module
 from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
-from docids.muvera import Muvera, MuveraOptions, TokenVectors, chamfer
+from docids.muvera import Muvera, MuveraOptions, TokenVectors, chamfer, chamfer_matrix
 from docids.token_vectors import TokenEncoder
 
 WIDTH = 6
@@ -88,6 +89,28 @@ def test_chamfer_by_hand():
     by_hand = [chamfer_by_hand(query, documents[2]), 0, chamfer_by_hand(query, documents[0])]
     np.testing.assert_allclose(found, by_hand, atol=1e-5)
     assert chamfer(query[:0], documents, np.array([0])).tolist() == [0]
+
+
+@settings(max_examples=25)
+@given(
+    asked=st.lists(st.integers(0, 4), max_size=5),
+    said=st.lists(st.integers(0, 4), max_size=6),
+    blocks=st.sampled_from([(1, 1), (3, 5), (1024, 1024)]),
+    seed=st.integers(0, 99),
+)
+def test_all_chamfer_similarities_at_once_are_those_of_the_definition(asked, said, blocks, seed):
+    queries, documents = unit_tokens(asked, seed), unit_tokens(said, seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(muvera_module, "_QUERY_TOKENS", blocks[0])
+        patch.setattr(muvera_module, "_DOCUMENT_TOKENS", blocks[1])
+        found = chamfer_matrix(queries, documents)
+    assert found.shape == (len(asked), len(said))
+    for row, column in np.ndindex(found.shape):
+        nearest = [
+            max((product(token, other) for other in documents[column]), default=0.0)
+            for token in queries[row]
+        ]
+        assert found[row, column] == pytest.approx(sum(nearest), abs=1e-5)
 
 
 @pytest.mark.parametrize("bits", [1, 3])
