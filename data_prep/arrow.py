@@ -171,10 +171,10 @@ def mapped_batches(folder: Path, columns: Sequence[str]) -> Iterator[pyarrow.Rec
 def _check_types(schema: pyarrow.Schema, file: Path) -> None:
     """Raises InputError if a column has another type than the toolkit writes."""
     for field in schema:
-        wanted = "int32" if field.name in INTEGERS else "string"
-        if str(field.type) != wanted:
+        expected = "int32" if field.name in INTEGERS else "string"
+        if str(field.type) != expected:
             raise InputError(
-                f"damaged table (the column {field.name!r:.60} is {field.type}, not {wanted})",
+                f"damaged table (the column {field.name!r:.60} is {field.type}, not {expected})",
                 where=file,
             )
 

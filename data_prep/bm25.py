@@ -60,10 +60,10 @@ class Bm25:
         if self._index is None:
             return np.zeros(self._rows, np.float32)
         # bm25s cannot score a query of which it knows no word.
-        known = [word for word in words if word in self._index.vocab_dict]
-        if not known:
+        in_vocabulary = [word for word in words if word in self._index.vocab_dict]
+        if not in_vocabulary:
             return np.zeros(self._rows, np.float32)
-        return self._index.get_scores(known)
+        return self._index.get_scores(in_vocabulary)
 
     def score_matrix(self, queries: Sequence[str]) -> Any:
         """Returns the scores of all texts for many queries, those above 0.
@@ -76,20 +76,20 @@ class Bm25:
         tokens = list(self.tokenize(queries))
         if self._index is None:
             return sparse.csr_matrix((len(queries), self._rows), dtype=np.float32)
-        stored, known = self._index.scores, self._index.vocab_dict
+        stored, vocabulary = self._index.scores, self._index.vocab_dict
         # bm25s stores the score of every term in every text; the score of a query is their sum.
         words = sparse.csr_matrix(
             (stored["data"], stored["indices"], stored["indptr"]),
             shape=(len(stored["indptr"]) - 1, self._rows),
         )
-        columns = [[known[word] for word in line if word in known] for line in tokens]
+        columns = [[vocabulary[word] for word in line if word in vocabulary] for line in tokens]
         lengths = [len(line) for line in columns]
         flat = np.array([column for line in columns for column in line], np.int64)
-        asked = sparse.csr_matrix(
+        query_words = sparse.csr_matrix(
             (np.ones(len(flat), np.float32), flat, np.concatenate([[0], np.cumsum(lengths)])),
             shape=(len(queries), words.shape[0]),
         )
-        return asked @ words
+        return query_words @ words
 
     def ranks(self, queries: Sequence[str], rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """Returns the rank at which each query finds one given text.

@@ -108,8 +108,8 @@ class Options:
             why = f"while {other} is {_shown(value)}"
             if mark.shown or value is None:
                 why = f"without {mark.shown or other}"
-            wanted = mark.shown or " ".join([other, *map(str, mark.values[:1])])
-            refuse_unread(self, [name], why, hint=f"Omit it, or give {wanted}")
+            requirement = mark.shown or " ".join([other, *map(str, mark.values[:1])])
+            refuse_unread(self, [name], why, hint=f"Omit it, or give {requirement}")
 
 
 def refuse_unread(options: Any, names: Iterable[str], why: str, *, hint: str = "Omit it") -> None:
@@ -141,8 +141,8 @@ def given(options: Any) -> list[str]:
 
 
 def _default(entry: dataclasses.Field[Any]) -> Any:
-    made = entry.default_factory
-    return entry.default if made is dataclasses.MISSING else made()
+    factory = entry.default_factory
+    return entry.default if factory is dataclasses.MISSING else factory()
 
 
 @contextlib.contextmanager
@@ -227,8 +227,8 @@ def _shown(value: object, *, quoted: bool = False) -> str:
 
 
 def _hints(kind: type) -> dict[str, Any]:
-    hints, made = hints_of(kind), typing.cast("Any", kind)
-    return {entry.name: hints[entry.name] for entry in dataclasses.fields(made)}
+    hints, options_class = hints_of(kind), typing.cast("Any", kind)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(options_class)}
 
 
 def _fits(value: object, kind: Any) -> bool:

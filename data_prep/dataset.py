@@ -192,8 +192,8 @@ class DatasetInfo:
     @property
     def origin(self) -> dict[str, Any]:
         """What an index and a memory keep of the dataset: name, content hash, passages if any."""
-        kept: dict[str, Any] = {"name": self.name, "content_hash": self.content_hash}
-        return kept if self.passages is None else {**kept, "passages": dict(self.passages)}
+        entries: dict[str, Any] = {"name": self.name, "content_hash": self.content_hash}
+        return entries if self.passages is None else {**entries, "passages": dict(self.passages)}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the value that `dataset.json` holds."""
@@ -282,8 +282,8 @@ class Dataset:
         """Yields the documents in corpus order, without importing `datasets`."""
         folder = self.path / "corpus"
         there = arrow.columns_of(folder)
-        wanted = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
-        for row in arrow.read_rows(folder, wanted):
+        columns = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
+        for row in arrow.read_rows(folder, columns):
             yield Document(*row)
 
     def query_texts(self) -> dict[str, str]:

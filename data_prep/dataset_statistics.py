@@ -60,17 +60,17 @@ class DatasetStatistics:
 def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
     """Reads a dataset once and describes it."""
     judged = {split: _relevant(dataset, split) for split in dataset.info.qrels}
-    said = {query: normalize(text) for query, text in dataset.query_texts().items()}
+    normalized = {query: normalize(text) for query, text in dataset.query_texts().items()}
     others = {split: found for split, found in judged.items() if split != "train" and found}
-    corpus = _Corpus(dataset.info.documents, _asking(others, said))
+    corpus = _Corpus(dataset.info.documents, _asking(others, normalized))
     for document in dataset.documents():
         corpus.see(document)
     training = judged.get("train", {})
     trained = set().union(*training.values()) if training else set()
-    asked = {said[query] for query in training}
+    training_texts = {normalized[query] for query in training}
     card = DatasetStatistics(
         words=_lengths(corpus.lengths),
-        query_words=_lengths([len(text.split()) for text in said.values()]),
+        query_words=_lengths([len(text.split()) for text in normalized.values()]),
         languages=corpus.languages(),
         languages_by=corpus.languages_by,
         duplicate_texts=sum(corpus.texts.values()) - len(corpus.texts),
@@ -82,10 +82,13 @@ def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
             if found
         },
         seen={
-            split: sum(not trained.isdisjoint(wanted) for wanted in found.values()) / len(found)
+            split: sum(not trained.isdisjoint(relevant) for relevant in found.values()) / len(found)
             for split, found in others.items()
         },
-        leaks={split: sum(said[q] in asked for q in found) for split, found in others.items()},
+        leaks={
+            split: sum(normalized[q] in training_texts for q in found)
+            for split, found in others.items()
+        },
         quoted={split: len(corpus.quoted & found.keys()) for split, found in others.items()},
     )
     card.warnings.extend(_warnings(card, dataset.info.passages is not None))
@@ -123,7 +126,7 @@ class _Corpus:
         queries = self._asking.get(document.doc_id)
         if queries:
             text = normalize(document.text)
-            self.quoted.update(query for query, asked in queries if _quotes(asked, text))
+            self.quoted.update(query for query, normalized in queries if _quotes(normalized, text))
 
     def languages(self) -> dict[str, float]:
         """Returns language or script -> its fraction of the sample."""
@@ -138,13 +141,13 @@ def _quotes(query: str, text: str) -> bool:
 
 
 def _asking(
-    judged: Mapping[str, Mapping[str, set[str]]], said: Mapping[str, str]
+    judged: Mapping[str, Mapping[str, set[str]]], normalized: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for queries in judged.values():
-        for query, wanted in queries.items():
-            for doc_id in wanted:
-                found.setdefault(doc_id, []).append((query, said[query]))
+        for query, relevant in queries.items():
+            for doc_id in relevant:
+                found.setdefault(doc_id, []).append((query, normalized[query]))
     return found
 
 
@@ -153,7 +156,7 @@ def _relevant(dataset: Dataset, split: str) -> dict[str, set[str]]:
         query: {doc_id for doc_id, grade in judged.items() if grade > 0}
         for query, judged in dataset.qrels_of(split).items()
     }
-    return {query: wanted for query, wanted in found.items() if wanted}
+    return {query: doc_ids for query, doc_ids in found.items() if doc_ids}
 
 
 def _lengths(lengths: Sequence[int]) -> dict[str, float]:
@@ -211,10 +214,10 @@ def write_card(dataset: Dataset) -> DatasetStatistics:
 def read_card(dataset: Dataset) -> DatasetStatistics:
     """Returns the kept card of a dataset, or a new one if there is none of this content."""
     if (dataset.path / FILE).is_file():
-        kept = read_json(dataset.path / FILE)
+        content = read_json(dataset.path / FILE)
         try:
-            if kept.pop("content_hash", None) == dataset.info.content_hash:
-                return DatasetStatistics(**kept)
+            if content.pop("content_hash", None) == dataset.info.content_hash:
+                return DatasetStatistics(**content)
         except (TypeError, AttributeError):
             raise InputError(
                 "the dataset card is damaged",

@@ -142,9 +142,9 @@ def _artifacts_of(path: Path, content_hash: str) -> list[str]:
     """
     for name in KEPT:
         recover(path / name)
-    made = [name for name in KEPT if (path / name).is_dir()]
-    if not made or Dataset.open(path).info.content_hash == content_hash:
-        return made
+    artifacts = [name for name in KEPT if (path / name).is_dir()]
+    if not artifacts or Dataset.open(path).info.content_hash == content_hash:
+        return artifacts
     expensive = [folder for folder in path.glob("pseudo/[!.]*") if folder.name not in MADE_AGAIN]
     expensive += path.glob("memory")
     if expensive:
@@ -191,8 +191,8 @@ def _write_documents(
     instead: dict[str, str] = {}
     for number, document in enumerate(track(source.documents(), "documents"), 1):
         _check_id(document.doc_id, "document", document)
-        said = (document.title, document.text, document.url)
-        if not all(isinstance(value, str) for value in said):
+        fields = (document.title, document.text, document.url)
+        if not all(isinstance(value, str) for value in fields):
             raise InputError(
                 f"the title, text or URL of document {document.doc_id!r} is not a string"
             )

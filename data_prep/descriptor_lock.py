@@ -82,7 +82,7 @@ def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> It
     Raises:
         InputError: Another process is writing to it.
     """
-    made = not folder.exists()
+    created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:
@@ -96,6 +96,6 @@ def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> It
         try:
             yield
         finally:
-            if made:
+            if created:
                 with contextlib.suppress(OSError):
                     folder.rmdir()

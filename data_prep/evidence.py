@@ -49,9 +49,9 @@ def best_sentences(query: str, texts: Sequence[str], number: int) -> list[str]:
     if len(texts) < 2:
         return list(texts[:number])
     index = Bm25(texts, "none")
-    [asked, *said] = index.tokenize([query, *texts])
-    nothing_new = np.array([set(words) <= set(asked) for words in said])
-    order = np.lexsort((-index.scores(asked), nothing_new))
+    [query_words, *words_of] = index.tokenize([query, *texts])
+    nothing_new = np.array([set(words) <= set(query_words) for words in words_of])
+    order = np.lexsort((-index.scores(query_words), nothing_new))
     return [texts[place] for place in order[:number].tolist()]
 
 
@@ -126,8 +126,8 @@ def judged_examples(
     }
     if order == "none":
         return [(texts[one], doc_id) for one, doc_ids in relevant.items() for doc_id in doc_ids]
-    wanted = {doc_id for doc_ids in relevant.values() for doc_id in doc_ids}
-    documents = {each.doc_id: each for each in dataset.documents() if each.doc_id in wanted}
+    judged_ids = {doc_id for doc_ids in relevant.values() for doc_id in doc_ids}
+    documents = {each.doc_id: each for each in dataset.documents() if each.doc_id in judged_ids}
     return [
         example
         for query_id, doc_ids in relevant.items()

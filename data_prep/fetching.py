@@ -43,8 +43,8 @@ class Download:
         return f"about {self.size / unit:.3g} {name} ({self.source})"
 
     def __str__(self) -> str:
-        kept = "cached for later runs" if self.keeps else "streamed and not stored"
-        return f"{self.what}: {self.amount}, {kept}. Without a network: {self.otherwise}"
+        storage = "cached for later runs" if self.keeps else "streamed and not stored"
+        return f"{self.what}: {self.amount}, {storage}. Without a network: {self.otherwise}"
 
 
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
@@ -74,10 +74,10 @@ class Fetching:
         Raises:
             InputError: The library failed.
         """
-        known: tuple[type[Exception], ...] = (InputError, MemoryError, *passed)
+        unchanged: tuple[type[Exception], ...] = (InputError, MemoryError, *passed)
         try:
             yield
-        except known:
+        except unchanged:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -107,5 +107,5 @@ def _first_line(error: Exception) -> str:
     """Returns the first line of an error, truncated."""
     first = error.args[0] if error.args else None
     text = first if isinstance(first, str) else str(error)
-    said = next(iter(text.strip().splitlines()), type(error).__name__)
-    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
+    message = next(iter(text.strip().splitlines()), type(error).__name__)
+    return message if len(message) <= _MOST_SAID else f"{message[:_MOST_SAID]}…"

@@ -177,9 +177,9 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
     recover(folder)
     if not folder.is_dir():
         return
-    with _temporary_sibling(folder, "gone", folder=True) as gone:
-        os.rename(folder, gone / folder.name)
-        shutil.rmtree(gone, ignore_errors=True)
+    with _temporary_sibling(folder, "gone", folder=True) as temporary:
+        os.rename(folder, temporary / folder.name)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move_own_files(aside: Path, target: Path, ours: Ours | None) -> None:
@@ -212,9 +212,9 @@ def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:
                 raise
             _move_own_files(old / target.name, target, ours)
             # A partial folder must not be mistaken for the previous one.
-            gone = old.with_name(old.name.replace(".old-", ".gone-"))
-            os.rename(old, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            discarded = old.with_name(old.name.replace(".old-", ".gone-"))
+            os.rename(old, discarded)
+            shutil.rmtree(discarded, ignore_errors=True)
     else:
         os.rename(fresh, target)
     sync(target.parent)

@@ -104,15 +104,15 @@ def generate_queries(
         raise InputError(f"{type(options).__name__} are not options of the generator {name!r}")
     if not 0 <= rank < world:
         raise InputError(f"rank {rank} is not valid for {world} processes")
-    wanted = provenance(dataset, name, options, keep)
+    origin = provenance(dataset, name, options, keep)
     final = dataset.path / "pseudo" / name
     size = _shard_documents(name)
     shards = -(-dataset.info.documents // size)
     recover(final)
-    if _is_done(final, wanted):
+    if _is_done(final, origin):
         _clean_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
     partial = dataset.path / "pseudo" / f"{name}.partial" / key
     missing = [n for n in range(rank, shards, world) if not (partial / _shard(n)).exists()]
     if missing:
@@ -135,8 +135,8 @@ def generate_queries(
                     _write_shard(partial / _shard(number), name, batch, written)
     complete = all((partial / _shard(number)).exists() for number in range(shards))
     if complete:
-        _put_in_place(partial, final, shards, wanted)
-    complete = _is_done(final, wanted)
+        _put_in_place(partial, final, shards, origin)
+    complete = _is_done(final, origin)
     queries = _count(final) if complete else 0
     return GenerationOutcome(final, complete, shards, len(missing), queries)
 
@@ -152,12 +152,12 @@ def are_reused(dataset: Dataset, name: str) -> bool:
     """
     expensive = GENERATORS[name].expensive
     file = dataset.path / "pseudo" / name / "generator.json"
-    made = with_current_names(read_json(file)) if file.is_file() else {}
-    if made.get("content_hash") == dataset.info.content_hash:
-        chosen = _chosen_options(name, made)
+    origin = with_current_names(read_json(file)) if file.is_file() else {}
+    if origin.get("content_hash") == dataset.info.content_hash:
+        chosen = _chosen_options(name, origin)
         if chosen and not expensive:
             note(f"training uses the existing pseudo-queries of {name}, generated with {chosen}")
-        if expensive or "filter" in made or chosen:
+        if expensive or "filter" in origin or chosen:
             return True
     if not expensive:
         return False
@@ -168,14 +168,14 @@ def are_reused(dataset: Dataset, name: str) -> bool:
     )
 
 
-def _chosen_options(name: str, made: dict[str, Any]) -> str:
+def _chosen_options(name: str, origin: dict[str, Any]) -> str:
     """Returns the options of pseudo-queries that `dsi train` cannot set; "" for none."""
     plain = json.loads(json.dumps(asdict(GENERATORS[name].options_class())))
-    given = made.get("options", {})
+    stored = origin.get("options", {})
     return ", ".join(
-        f"{key} {given[key]}"
+        f"{key} {stored[key]}"
         for key in plain
-        if key not in _OF_TRAINING and key in given and given[key] != plain[key]
+        if key not in _OF_TRAINING and key in stored and stored[key] != plain[key]
     )
 
 
@@ -242,11 +242,11 @@ def _shard(number: int) -> str:
     return f"shard-{number:06d}.arrow"
 
 
-def _is_done(final: Path, wanted: dict[str, Any]) -> bool:
+def _is_done(final: Path, origin: dict[str, Any]) -> bool:
     file = final / "generator.json"
     if not file.is_file():
         return False
-    return with_current_names(read_json(file)) == json.loads(json.dumps(wanted))
+    return with_current_names(read_json(file)) == json.loads(json.dumps(origin))
 
 
 def _count(final: Path) -> int:
@@ -259,9 +259,9 @@ def _documents_in(shards: list[int], documents: int, size: int) -> int:
 
 def _documents_of(dataset: Dataset, shards: list[int], size: int) -> Iterator[Document]:
     """Yields the documents of some shards, in corpus order."""
-    wanted = set(shards)
+    selected = set(shards)
     for position, document in enumerate(dataset.documents()):
-        if position // size in wanted:
+        if position // size in selected:
             yield document
 
 
@@ -276,7 +276,7 @@ def _write_shard(
                 table.append((f"{document.doc_id}#{name}-{number}", document.doc_id, text, origin))
 
 
-def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any]) -> None:
+def _put_in_place(partial: Path, final: Path, shards: int, origin: dict[str, Any]) -> None:
     """Moves the complete shards to the generator's folder, replacing the previous ones.
 
     Two processes may both find all shards complete. The slower one finds the folder gone and the
@@ -286,10 +286,10 @@ def _put_in_place(partial: Path, final: Path, shards: int, wanted: dict[str, Any
     fingerprint = partial.name
     try:
         arrow.describe_table(partial, files, PSEUDO_COLUMNS, fingerprint)
-        write_json(partial / "generator.json", wanted)
+        write_json(partial / "generator.json", origin)
         put_in_place(partial, final)
     except FileNotFoundError:
-        if not _is_done(final, wanted):
+        if not _is_done(final, origin):
             raise
     shutil.rmtree(partial.parent, ignore_errors=True)
     _clean_up(final)

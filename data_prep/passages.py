@@ -153,8 +153,8 @@ class PassageSource:
                 continue
             pieces = [(name, set(words(text))) for name, text in self._passages_of(document)]
             for query_id in queries:
-                asked = texts.get(query_id, set())
-                name, _ = max(pieces, key=lambda piece: len(asked & piece[1]))
+                query_words = texts.get(query_id, set())
+                name, _ = max(pieces, key=lambda piece: len(query_words & piece[1]))
                 best[(query_id, document.doc_id)] = name
         return best
 

@@ -90,8 +90,8 @@ def token_set(document: Document, options: RehearsalOptions, seed: int) -> list[
     """Returns the distinct words of title and text, without stop words, as one text."""
     left_out = stopwords(options.language)
     different = dict.fromkeys(terms(f"{document.title} {document.text}"))
-    kept = " ".join(word for word in different if word not in left_out)
-    return [kept] if kept else []
+    content_words = " ".join(word for word in different if word not in left_out)
+    return [content_words] if content_words else []
 
 
 CONTENTS: dict[str, Callable[[Document, RehearsalOptions, int], list[str]]] = {
@@ -121,10 +121,10 @@ def _choose(
     if options.style == "leading":
         return units[:most]
     if options.style == "random":
-        drawn = rng_of(document, seed).choice(len(units), most, replace=False)
+        chosen = rng_of(document, seed).choice(len(units), most, replace=False)
     else:
-        drawn = np.argsort(-text_rank(units[:LONGEST], options.language), kind="stable")[:most]
-    return [units[place] for place in sorted(drawn.tolist())]
+        chosen = np.argsort(-text_rank(units[:LONGEST], options.language), kind="stable")[:most]
+    return [units[place] for place in sorted(chosen.tolist())]
 
 
 def text_rank(units: Sequence[str], language: str = "english") -> npt.NDArray[np.float64]:

@@ -91,7 +91,7 @@ class Filter:
         row = self._rows[document.doc_id]
         ranks = self._bm25.ranks([query.text for query in queries], [row] * len(queries))
         good = (ranks > 0) & (ranks <= self.options.round_trip)
-        return [query for query, kept in zip(queries, good.tolist(), strict=True) if kept]
+        return [query for query, passes in zip(queries, good.tolist(), strict=True) if passes]
 
     def _best(self, document: Document, queries: list[PseudoQuery]) -> list[PseudoQuery]:
         if self._scorer is None or len(queries) <= self.options.best:
@@ -120,18 +120,18 @@ def measure_round_trip(
     folder = dataset.path / "pseudo" / generator
     rows = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
     texts: list[str] = []
-    wanted: list[int] = []
+    targets: list[int] = []
     total = sum(len(column) for (column,) in arrow.read_batches(folder, ["doc_id"]))
-    drawn = np.random.default_rng([seed, 21]).permutation(total)[:sample]
-    asked = set(drawn.tolist())
+    sampled = np.random.default_rng([seed, 21]).permutation(total)[:sample]
+    sampled_set = set(sampled.tolist())
     for number, (doc_id, text) in enumerate(arrow.read_rows(folder, ["doc_id", "text"])):
-        if number in asked:
+        if number in sampled_set:
             texts.append(text)
-            wanted.append(rows[doc_id])
+            targets.append(rows[doc_id])
     if not texts:
         return {"queries": 0, "Success@1": None, "Success@10": None, "RR": None}
     bm25 = Bm25([read_by(document) for document in dataset.documents()], language)
-    ranks = bm25.ranks(texts, wanted)
+    ranks = bm25.ranks(texts, targets)
     found = ranks > 0
     return {
         "queries": len(texts),

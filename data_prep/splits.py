@@ -181,9 +181,9 @@ def queries_of_parts(
     found: list[list[str]] = [[] for _ in parts]
     for query_id, judged in qrels.items():
         numbers = [part_of.get(doc_id) for doc_id, relevance in judged.items() if relevance > 0]
-        known = [number for number in numbers if number is not None]
-        if numbers and len(known) == len(numbers):
-            found[max(known)].append(query_id)
+        assigned = [number for number in numbers if number is not None]
+        if numbers and len(assigned) == len(numbers):
+            found[max(assigned)].append(query_id)
     return found
 
 

@@ -40,8 +40,8 @@ class _SpooledStream:
 class _Reader(io.RawIOBase):
     """Reads a stream from its beginning, independently of other readers."""
 
-    def __init__(self, kept: _SpooledStream) -> None:
-        self._kept = kept
+    def __init__(self, stream: _SpooledStream) -> None:
+        self._kept = stream
         self._position = 0
 
     def readable(self) -> bool:

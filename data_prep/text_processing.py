@@ -193,14 +193,14 @@ def stopwords(language: str = "english") -> frozenset[str]:
     lists = _lists_of_stop_words()
     name = "STOPWORDS_EN" if language == "english" else f"STOPWORDS_{language.upper()}"
     if not hasattr(lists, name):
-        known = sorted(
+        languages = sorted(
             entry[10:].lower()
             for entry in vars(lists)
             if entry.startswith("STOPWORDS_") and not entry.startswith("STOPWORDS_EN")
         )
         raise InputError(
             f"no stop words for language {language!r}",
-            hint=f"Choose from: english, none, {', '.join(known)}",
+            hint=f"Choose from: english, none, {', '.join(languages)}",
         )
     return frozenset(getattr(lists, name))
 
@@ -227,10 +227,10 @@ def stemmer(language: str = "english") -> Callable[[list[str]], list[str]]:
     Raises:
         InputError: PyStemmer does not support that language.
     """
-    made = snowball(language)
-    if made is None:
+    algorithm = snowball(language)
+    if algorithm is None:
         return list
-    stem: Callable[[list[str]], list[str]] = made.stemWords
+    stem: Callable[[list[str]], list[str]] = algorithm.stemWords
     return stem
 
 

@@ -266,8 +266,8 @@ def fit_embedder(texts: Sequence[str], options: EmbeddingOptions, seed: int) -> 
     if options.model != LatentSemanticEmbedder.name:
         return SentenceEmbedder(options.model)
     if len(texts) > options.sample:
-        drawn = np.random.default_rng([seed, 0]).choice(len(texts), options.sample, replace=False)
-        texts = [texts[i] for i in np.sort(drawn).tolist()]
+        sampled = np.random.default_rng([seed, 0]).choice(len(texts), options.sample, replace=False)
+        texts = [texts[i] for i in np.sort(sampled).tolist()]
     return LatentSemanticEmbedder.fit(texts, options.dimensions, seed)
 
 

@@ -73,8 +73,8 @@ class KindOptions(Options):
         Raises:
             ValueError: There is one.
         """
-        for taken in _GROUPS.keys() & cls.__annotations__.keys():
-            raise ValueError(f"a kind called {taken!r} would hide the option --{taken}")
+        for reserved in _GROUPS.keys() & cls.__annotations__.keys():
+            raise ValueError(f"a kind called {reserved!r} would hide the option --{reserved}")
         super().__init_subclass__(group, switch)
 
     def of_kind(self, kind: str) -> Any:

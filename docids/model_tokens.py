@@ -92,8 +92,8 @@ class ModelTokens(Pieces):
 
     def _encode(self, strings: list[str]) -> list[list[int]]:
         tokenizer = _tokenizer(self.model)
-        given = [f" {string}" if string else "" for string in strings]
-        encoded = tokenizer.encode_batch(given, add_special_tokens=False)
+        prefixed = [f" {string}" if string else "" for string in strings]
+        encoded = tokenizer.encode_batch(prefixed, add_special_tokens=False)
         return [_without_blank(line.ids, line.tokens) for line in encoded]
 
     def _decode(self, pieces: list[int]) -> str:

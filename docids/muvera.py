@@ -108,13 +108,13 @@ class Muvera:
         rng = np.random.default_rng([seed, 20])
         times, bits = options.repetitions, options.bits
         planes = rng.standard_normal((times, width, bits)).astype(np.float32)
-        kept = min(options.projection, width)
-        if kept < width:
-            signs = rng.choice([-1.0, 1.0], size=(times, width, kept))
-            inner = (signs * kept**-0.5).astype(np.float32)
+        projected = min(options.projection, width)
+        if projected < width:
+            signs = rng.choice([-1.0, 1.0], size=(times, width, projected))
+            inner = (signs * projected**-0.5).astype(np.float32)
         else:
             inner = np.broadcast_to(np.eye(width, dtype=np.float32), (times, width, width)).copy()
-        total = times * (1 << bits) * kept
+        total = times * (1 << bits) * projected
         final = options.final if options.final < total else 0
         size = total if final else 0
         bucket = rng.integers(max(final, 1), size=size)

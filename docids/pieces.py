@@ -92,8 +92,8 @@ class Pieces:
             used: Pieces, repeated or not; int64.
             first: The first free code.
         """
-        wanted = np.unique(used)
-        new = wanted[self.code[wanted] < 0]
+        distinct = np.unique(used)
+        new = distinct[self.code[distinct] < 0]
         code = np.array(self.code)
         code[new] = first + np.arange(len(new), dtype=np.int32)
         return replace(self, code=code)
@@ -102,9 +102,9 @@ class Pieces:
         """Decodes codes to text; END and PAD are dropped, a distinguishing number follows #."""
         piece_of = {int(code): piece for piece, code in enumerate(self.code.tolist()) if code >= 0}
         codes = list(codes)
-        said = self._decode([piece_of[c] for c in codes if c in piece_of])
+        decoded = self._decode([piece_of[c] for c in codes if c in piece_of])
         digits = [c - FIRST_CODE for c in codes if FIRST_CODE <= c < FIRST_CODE + DIGITS]
-        return said + (f" #{''.join(map(str, digits))}" if digits else "")
+        return decoded + (f" #{''.join(map(str, digits))}" if digits else "")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the vocabulary as extras of `Built`."""

@@ -131,8 +131,8 @@ class Quality:
     @property
     def gini(self) -> float:
         """The mean Gini coefficient of the positions with a codebook; of all, if none has."""
-        counted = self.positions[: self.codebooks or None]
-        return sum(position.gini for position in counted) / len(counted)
+        positions = self.positions[: self.codebooks or None]
+        return sum(position.gini for position in positions) / len(positions)
 
     def predictors(self) -> dict[str, Any]:
         """Returns the figures that predict retrieval before any training (FORGE, 2025)."""
@@ -366,29 +366,29 @@ def _purity(table: DocidTable, vectors: Callable[[], npt.NDArray[np.float32]], s
         return Purity(None, reason="fewer than two documents have vectors")
     points, first = np.ascontiguousarray(points[placed]), first[placed]
     rng = np.random.default_rng([seed, 0])
-    asked = np.arange(len(first))
-    if len(asked) > SAMPLE:
-        asked = np.sort(rng.choice(len(first), SAMPLE, replace=False))
-    neighbors = _neighbors(points, asked, min(NEIGHBORS, len(first) - 1))
+    sampled = np.arange(len(first))
+    if len(sampled) > SAMPLE:
+        sampled = np.sort(rng.choice(len(first), SAMPLE, replace=False))
+    neighbors = _neighbors(points, sampled, min(NEIGHBORS, len(first) - 1))
     shuffled = rng.permutation(first)
     numbers = table.first_identifier[rows][placed]
     return Purity(
-        value=float((first[neighbors] == first[asked, None]).mean()),
-        shuffled=float((shuffled[neighbors] == shuffled[asked, None]).mean()),
-        documents=len(asked),
-        prefixes=tuple(_shared_prefixes(table, numbers[asked], numbers[neighbors])),
+        value=float((first[neighbors] == first[sampled, None]).mean()),
+        shuffled=float((shuffled[neighbors] == shuffled[sampled, None]).mean()),
+        documents=len(sampled),
+        prefixes=tuple(_shared_prefixes(table, numbers[sampled], numbers[neighbors])),
     )
 
 
 def _shared_prefixes(
-    table: DocidTable, asked: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+    table: DocidTable, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
 ) -> Iterator[float]:
     """Yields the fraction of identifiers that begin with the same 1, 2, ... codes, while above 0.
 
     Args:
         table: The identifiers.
-        asked: Numbers of identifiers; int64 [asked].
-        others: Numbers of those that each is compared with; int64 [asked, others].
+        rows: Numbers of identifiers; int64 [rows].
+        others: Numbers of those that each is compared with; int64 [rows, others].
     """
 
     def codes(numbers: npt.NDArray[np.int64], place: int) -> npt.NDArray[np.int32]:
@@ -397,22 +397,22 @@ def _shared_prefixes(
         return np.where(within, np.asarray(table.codes)[at], np.int32(-1))
 
     same = np.ones(others.shape, bool)
-    for place in range(int(table.lengths[asked].max(initial=0))):
-        same &= codes(others, place) == codes(asked, place)[:, None]
+    for place in range(int(table.lengths[rows].max(initial=0))):
+        same &= codes(others, place) == codes(rows, place)[:, None]
         if not same.any():
             return
         yield float(same.mean())
 
 
 def _neighbors(
-    points: npt.NDArray[np.float32], asked: npt.NDArray[np.int64], count: int
+    points: npt.NDArray[np.float32], queries: npt.NDArray[np.int64], count: int
 ) -> npt.NDArray[np.int64]:
-    """Returns the nearest other points of each query point by inner product; [asked, count]."""
+    """Returns the nearest other points of each query point by inner product; [queries, count]."""
     import faiss
 
-    _, found = faiss.knn(points[asked], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
-    itself = found == asked[:, None]
+    _, found = faiss.knn(points[queries], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
+    itself = found == queries[:, None]
     # With duplicate points, a point need not be first among its own neighbors, or among them at
     # all.
     itself[~itself.any(axis=1), -1] = True
-    return found[~itself].reshape(len(asked), count)
+    return found[~itself].reshape(len(queries), count)

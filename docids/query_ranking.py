@@ -44,17 +44,17 @@ def rank_by_round_trip(
     vectorizer = CountVectorizer(analyzer=analyze, dtype=np.float32)
     try:
         counts = vectorizer.fit_transform(texts).tocsr()
-        asked = vectorizer.transform(flat) if flat else None
+        query_weights = vectorizer.transform(flat) if flat else None
     except ValueError:  # sklearn's way of reporting an empty vocabulary
         return [list(several) for several in queries]
-    if asked is None:
+    if query_weights is None:
         return [list(several) for several in queries]
-    asked.data[:] = 1
+    query_weights.data[:] = 1
     weights = _bm25(counts)
     rivals = np.arange(len(texts))
     if len(rivals) > _COMPETITORS:
-        drawn = np.random.default_rng([seed, 10]).choice(len(texts), _COMPETITORS, replace=False)
-        rivals = np.sort(drawn)
+        sampled = np.random.default_rng([seed, 10]).choice(len(texts), _COMPETITORS, replace=False)
+        rivals = np.sort(sampled)
     place_among_rivals = np.full(len(texts), -1)
     place_among_rivals[rivals] = np.arange(len(rivals))
     columns = weights[rivals].T.tocsr()
@@ -63,11 +63,11 @@ def rank_by_round_trip(
     starts: Sequence[int] = range(0, len(flat), step)
     for start in track(starts, "round trip") if len(starts) > 1 else starts:
         part = slice(start, start + step)
-        mine = np.asarray(asked[part].multiply(weights[owners[part]]).sum(axis=1)).ravel()
-        scores = np.asarray(sparse.csr_matrix(asked[part] @ columns).todense())
+        mine = np.asarray(query_weights[part].multiply(weights[owners[part]]).sum(axis=1)).ravel()
+        scores = np.asarray(sparse.csr_matrix(query_weights[part] @ columns).todense())
         here = place_among_rivals[owners[part]]
-        known = np.flatnonzero(here >= 0)
-        scores[known, here[known]] = 0
+        among_rivals = np.flatnonzero(here >= 0)
+        scores[among_rivals, here[among_rivals]] = 0
         best_other = scores.max(axis=1)
         lead[part] = (mine - best_other) / np.maximum(np.maximum(mine, best_other), 1e-9)
     ends = np.cumsum([len(several) for several in queries])

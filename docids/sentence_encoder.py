@@ -152,10 +152,10 @@ class SentenceEncoder:
 
     def _own_prompts(self) -> tuple[str, str]:
         """Returns the prompts of queries and documents that the model was trained with."""
-        named = {name: prompt for name, prompt in self.module.prompts.items() if prompt}
-        if named:
-            document = next((named[name] for name in _PASSAGES if name in named), "")
-            return named.get("query", ""), document
+        prompts = {name: prompt for name, prompt in self.module.prompts.items() if prompt}
+        if prompts:
+            document = next((prompts[name] for name in _PASSAGES if name in prompts), "")
+            return prompts.get("query", ""), document
         for pattern, query, document in _KNOWN_PROMPTS:
             if re.fullmatch(pattern, Path(self.name).name, re.IGNORECASE):
                 return query, document

@@ -112,23 +112,23 @@ class StringIndex:
         order = np.argsort(hashes, kind="stable")
         return cls(hashes[order], order)
 
-    def find(self, strings: Strings, wanted: Sequence[str]) -> npt.NDArray[np.int64]:
+    def find(self, strings: Strings, queries: Sequence[str]) -> npt.NDArray[np.int64]:
         """Returns the last index of each wanted string in `strings`, -1 if it is missing.
 
         Args:
             strings: The strings that the index was built from.
-            wanted: The strings to look up.
+            queries: The strings to look up.
 
         Returns:
-            int64 [wanted].
+            int64 [queries].
         """
-        hashes = Strings.pack(wanted).hashes()
+        hashes = Strings.pack(queries).hashes()
         first = np.searchsorted(self.hashes, hashes, side="left")
         last = np.searchsorted(self.hashes, hashes, side="right")
-        places = np.full(len(wanted), -1, np.int64)
+        places = np.full(len(queries), -1, np.int64)
         for i in np.flatnonzero(last > first).tolist():
             for candidate in self.order[first[i] : last[i]][::-1].tolist():
-                if strings[candidate] == wanted[i]:
+                if strings[candidate] == queries[i]:
                     places[i] = candidate
                     break
         return places
@@ -142,8 +142,8 @@ class StringIndex:
             strings: The strings that the index was built from.
             among: Which strings to compare; bool [strings]; default: all.
         """
-        counted = np.ones(len(self.order), bool) if among is None else among[self.order]
-        hashes, order = self.hashes[counted], self.order[counted]
+        selected = np.ones(len(self.order), bool) if among is None else among[self.order]
+        hashes, order = self.hashes[selected], self.order[selected]
         equal = hashes[1:] == hashes[:-1]
         doubtful = np.zeros(len(order), bool)
         doubtful[1:] |= equal

@@ -451,13 +451,13 @@ class DocidTable:
             if row < 0 or self.retired[row]
         ]
         if len(wrong) > 1:  # for a single id, `row_of` reports the problem
-            shown = ", ".join(map(repr, wrong[:5]))
+            examples = ", ".join(map(repr, wrong[:5]))
             more = f", and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
             deleted = int((self.find(wrong) >= 0).sum())
-            known = f" (was deleted: {deleted:,} of them)" if deleted else ""
+            deletions = f" (was deleted: {deleted:,} of them)" if deleted else ""
             raise InputError(
                 f"{len(wrong):,} of {len(doc_ids):,} documents are not in the index: "
-                f"{shown}{more}{known}",
+                f"{examples}{more}{deletions}",
                 hint="Ids must match exactly, including case and spaces",
             )
 

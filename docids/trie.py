@@ -253,12 +253,12 @@ class Trie:
     def walk(self, codes: Sequence[int]) -> int:
         """Returns the node that a prefix leads to, -1 where no identifier starts with it."""
         # Reading single entries of a memory map is slow, and slicing it is slower.
-        first_child, known = np.asarray(self.first_child), np.asarray(self.code)
+        first_child, code_of = np.asarray(self.first_child), np.asarray(self.code)
         node = 0
         for code in codes:
             first, last = first_child.item(node), first_child.item(node + 1)
-            child = bisect_left(known, code, first, last)
-            if child == last or known.item(child) != code:
+            child = bisect_left(code_of, code, first, last)
+            if child == last or code_of.item(child) != code:
                 return -1
             node = child
         return node

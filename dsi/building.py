@@ -124,11 +124,11 @@ def delete(
     """
     from dsi.updating.delete import delete_documents
 
-    named = as_list(doc_ids, "doc_ids")
-    for doc_id in named:
+    ids = as_list(doc_ids, "doc_ids")
+    for doc_id in ids:
         if not isinstance(doc_id, str):
             raise InputError(f"the document id {doc_id!r:.80} is {with_article(doc_id)}, not a str")
-    delete_documents(as_path(index, "index"), named, audit=audit, scrub=scrub)
+    delete_documents(as_path(index, "index"), ids, audit=audit, scrub=scrub)
     return Index.open(index)
 
 
@@ -177,24 +177,24 @@ def evaluate(
     """
     from dsi.commands.evaluate import evaluate as evaluated
 
-    named = baselines if isinstance(baselines, str) else ",".join(baselines)
+    baseline_names = baselines if isinstance(baselines, str) else ",".join(baselines)
     folder = as_path(dataset, "dataset")
-    given = [*index_or_run] if isinstance(index_or_run, list | tuple) else [index_or_run]
-    paths = [as_path(path, "index_or_run") for path in given]
-    return evaluated(paths, folder, split=split, baselines=named or "none").data
+    sources = [*index_or_run] if isinstance(index_or_run, list | tuple) else [index_or_run]
+    paths = [as_path(path, "index_or_run") for path in sources]
+    return evaluated(paths, folder, split=split, baselines=baseline_names or "none").data
 
 
-def _of_type(options: T | None, wanted: type[T], name: str = "options") -> T | None:
+def _of_type(options: T | None, expected: type[T], name: str = "options") -> T | None:
     """Returns options, after checking their class.
 
     Raises:
         InputError: They are something else.
     """
-    if options is None or isinstance(options, wanted):
+    if options is None or isinstance(options, expected):
         return options
     raise InputError(
-        f"{name} is {with_article(options)}, not a {wanted.__name__}",
-        hint=f"Give dsi.{wanted.__name__}(...), or omit it",
+        f"{name} is {with_article(options)}, not a {expected.__name__}",
+        hint=f"Give dsi.{expected.__name__}(...), or omit it",
     )
 
 

@@ -269,17 +269,17 @@ def _lasting(name: Any) -> Any:
 
 def _is_out_of_memory(error: Exception, message: str) -> bool:
     """Tells whether an allocation failed, in Python, numpy, or torch on any device."""
-    said = ("not enough memory", "out of memory", "allocate memory", "bad_alloc")
-    return isinstance(error, MemoryError) or any(part in message for part in said)
+    phrases = ("not enough memory", "out of memory", "allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(part in message for part in phrases)
 
 
 def _target(words: list[str]) -> str:
     """Guesses the output path of a command line, for an error that does not name its file."""
     pairs = zip(words, [*words[1:], ""], strict=True)
     options = [word.split("=", 1) if "=" in word else (word, after) for word, after in pairs]
-    named = [value for option, value in options if option in ("--out", "--run")]
+    outputs = [value for option, value in options if option in ("--out", "--run")]
     existing = (word for word in words if Path(word).exists())  # INDEX comes before the inputs
-    return named[-1] if named else next(existing, ".")
+    return outputs[-1] if outputs else next(existing, ".")
 
 
 def _command_overview() -> str:

@@ -270,13 +270,13 @@ class Index:
         model: Any = read_weights(folder / "model", place)
         if model is None:
             model = load_backbone(folder / "model", place)
-        for rows, wanted, what in (
+        for rows, required, what in (
             (model.get_output_embeddings().weight.shape[0], table.alphabet_size, "codes"),
             (text_rows(model), text.vocabulary_size, "tokens"),
         ):
-            if rows < wanted:
+            if rows < required:
                 raise InputError(
-                    f"the model has rows for {rows} {what}, but {wanted} are used",
+                    f"the model has rows for {rows} {what}, but {required} are used",
                     where=folder,
                     hint=COPY,
                 )
@@ -508,23 +508,23 @@ class Index:
                 with_sentences=with_sentences,
             )
             return chains
-        wanted = HopOptions(count=hops) if isinstance(hops, int) else hops
-        if not wanted.count:
+        hop_options = HopOptions(count=hops) if isinstance(hops, int) else hops
+        if not hop_options.count:
             raise InputError("--hops 0 is a plain search", hint="Give 1 or more")
         queries = list(queries)
-        kept = self.documents is not None and self.documents.kept
-        if not kept and wanted.count > 1:
+        has_texts = self.documents is not None and self.documents.kept
+        if not has_texts and hop_options.count > 1:
             raise InputError(
                 "--hops reads sentences of documents, but this index was written without the "
                 "texts of its documents",
                 hint="Search without --hops, or use an index that has them",
             )
         verify = None
-        if wanted.verifier is not None:
+        if hop_options.verifier is not None:
             from dsi.search.verifier import Verifier
 
-            verify = Verifier(wanted.verifier, self.trie.device).sufficient
-        width = max(k, wanted.beams, self.manifest.beams) + wanted.count - 1
+            verify = Verifier(hop_options.verifier, self.trie.device).sufficient
+        width = max(k, hop_options.beams, self.manifest.beams) + hop_options.count - 1
         reader = Reader(
             search=lambda texts, number: self.search(
                 texts, number, beams, batch_size, options, processes
@@ -534,7 +534,9 @@ class Index:
             longest=self.manifest.query_length,
             width=width if beams is None else beams,
         )
-        return search_in_hops(queries, k, wanted, reader, read_last=kept and with_sentences)
+        return search_in_hops(
+            queries, k, hop_options, reader, read_last=has_texts and with_sentences
+        )
 
     def document(self, doc_id: str) -> Document:
         """Returns a document with its title, text and, if it has one, its URL.
@@ -647,7 +649,7 @@ class Index:
         from dsi.search.unconstrained import unconstrained_search
 
         added = self._document_scores(texts)
-        asked = (
+        search_inputs = (
             self._model_in(options.precision),
             *self._padded(tokens),
             self._trie_of(options),
@@ -655,7 +657,7 @@ class Index:
         if options.constraint:
             guidance = options.guidance
             rows, scores = beam_search(
-                *asked,
+                *search_inputs,
                 k=k,
                 beams=beams,
                 score=options.score_in(self.manifest.score),
@@ -671,14 +673,16 @@ class Index:
                     hint=COPY,
                 )
             if options.rescore:
-                rows, scores = self._rescored(asked[1:], rows, added, options)
+                rows, scores = self._rescored(search_inputs[1:], rows, added, options)
         else:
-            rows, scores = unconstrained_search(*asked, k=k, beams=beams, document_scores=added)
+            rows, scores = unconstrained_search(
+                *search_inputs, k=k, beams=beams, document_scores=added
+            )
         return rows.tolist(), scores.tolist()
 
     def _rescored(
         self,
-        asked: tuple[torch.Tensor, torch.Tensor, TorchTrie],
+        search_inputs: tuple[torch.Tensor, torch.Tensor, TorchTrie],
         rows: torch.Tensor,
         added: torch.Tensor | None,
         options: SearchOptions,
@@ -701,7 +705,7 @@ class Index:
         codes = pad_sequence(found, batch_first=True, padding_value=-1).to(rows.device)
         return rescored(
             self._model_in("fp32"),
-            *asked,
+            *search_inputs,
             rows,
             codes.view(*rows.shape, -1),
             score=options.score_in(self.manifest.score),
@@ -748,12 +752,12 @@ class Index:
 
     def _rows_of(self, doc_ids: Collection[str]) -> np.ndarray:
         """Returns the rows of the named documents, all of which must be known; int64."""
-        named = list(doc_ids)
+        ids = list(doc_ids)
         if self.manifest.passages is not None:
-            return self._rows_of_passages(named)
-        rows = self.table.find(named)
+            return self._rows_of_passages(ids)
+        rows = self.table.find(ids)
         if len(rows) and rows.min() < 0:
-            unknown = [named[place] for place in np.flatnonzero(rows < 0).tolist()]
+            unknown = [ids[place] for place in np.flatnonzero(rows < 0).tolist()]
             more = f", nor {len(unknown) - 1:,} others that were named" if unknown[1:] else ""
             raise InputError(
                 f"no document {unknown[0]!r} among {len(self.table)} identifiers{more}",
@@ -761,16 +765,16 @@ class Index:
             )
         return rows
 
-    def _rows_of_passages(self, named: list[str]) -> np.ndarray:
+    def _rows_of_passages(self, doc_ids: list[str]) -> np.ndarray:
         """Returns the rows of all passages of the named documents; int64."""
-        wanted = dict.fromkeys(named, False)
+        is_found = dict.fromkeys(doc_ids, False)
         rows = []
         for row, passage_id in enumerate(self.table.doc_ids):
             doc_id = document_of(passage_id)
-            if doc_id in wanted:
-                wanted[doc_id] = True
+            if doc_id in is_found:
+                is_found[doc_id] = True
                 rows.append(row)
-        unknown = next((doc_id for doc_id, known in wanted.items() if not known), None)
+        unknown = next((doc_id for doc_id, found in is_found.items() if not found), None)
         if unknown is not None:
             raise InputError(
                 f"no document {unknown!r} among {len(self.table)} passages",

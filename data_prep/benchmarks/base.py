@@ -116,10 +116,10 @@ class Benchmark:
             return
         low, high = (size, size) if isinstance(size, int) else size
         if not low <= count <= high:
-            wanted = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            expected = f"{low:,}" if low == high else f"{low:,} to {high:,}"
             raise InputError(
                 f"{count:,} {what if what == 'documents' else f'{what} queries'}, but the recipe "
-                f"of {self.name} yields {wanted}",
+                f"of {self.name} yields {expected}",
                 where=self.release or self.source,
                 hint="Check the files of the release, or accept this size with --any_size",
             )

@@ -86,19 +86,19 @@ class MsMarco(Benchmark):
     def _fetched(self) -> IrDatasets:
         return IrDatasets(self.ids, SourceOptions())
 
-    def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str] | None:
+    def selected_documents(self, pairs: list[tuple[str, str, str, str]]) -> set[str] | None:
         """Returns the documents of the collection; None for all."""
         return None
 
     def read(self) -> Iterator[Document]:
         """Yields the documents of the collection, in the order of the release."""
         pairs = self.judged()
-        wanted = self.wanted(pairs)
+        selected = self.selected_documents(pairs)
         for query_id, text, doc_id, split in pairs:
-            if wanted is None or doc_id in wanted:
+            if selected is None or doc_id in selected:
                 self.ask(f"{split}-{query_id}", text, doc_id, split)
         for document in self.corpus_documents():
-            if wanted is None or document.doc_id in wanted:
+            if selected is None or document.doc_id in selected:
                 yield document
 
 
@@ -139,7 +139,7 @@ class MsMarco100k(MsMarcoPassage):
     )
     sizes = {"documents": 100_000, "test": (6_000, 6_980)}  # noqa: RUF012
 
-    def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
+    def selected_documents(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
         """Returns the documents selected by the recipe."""
         trained = {doc_id for _, _, doc_id, split in pairs if split == "train"}
         of_query: dict[str, list[str]] = {}
@@ -147,8 +147,8 @@ class MsMarco100k(MsMarcoPassage):
             if split == "test" and doc_id not in trained:
                 of_query.setdefault(query_id, []).append(doc_id)
         tested = {min(ids, key=lambda each: chosen(each, self.name)) for ids in of_query.values()}
-        drawn = sorted(trained, key=lambda each: chosen(each, self.name))
-        return tested | set(drawn[: self.tests + self.others - len(tested)])
+        order = sorted(trained, key=lambda each: chosen(each, self.name))
+        return tested | set(order[: self.tests + self.others - len(tested)])
 
 
 @BENCHMARKS.register("msmarco-1m")
@@ -163,7 +163,7 @@ class MsMarco1m(MsMarcoPassage):
     )
     sizes = {"documents": 1_000_000, "test": 6_980}  # noqa: RUF012
 
-    def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
+    def selected_documents(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
         """Returns the documents selected by the recipe, in one pass over the passages."""
         judged = {doc_id for _, _, doc_id, _ in pairs}
         ids = (document.doc_id for document in self.corpus_documents())
@@ -197,6 +197,6 @@ class MsMarco300k(MsMarco):
     )
     sizes = {"documents": (300_000, 340_000), "train": 367_013, "test": 5_193}  # noqa: RUF012
 
-    def wanted(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
+    def selected_documents(self, pairs: list[tuple[str, str, str, str]]) -> set[str]:
         """Returns the documents relevant to a query."""
         return {doc_id for _, _, doc_id, _ in pairs}

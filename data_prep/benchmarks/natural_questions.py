@@ -95,10 +95,10 @@ def _address(url: str) -> str:
 
     All revisions share one path, and revision numbers carry no information about the question.
     """
-    parts, asked = urlparse(url), _asked_for(url)
-    if "title" not in asked:
+    parts, parameters = urlparse(url), _asked_for(url)
+    if "title" not in parameters:
         return url
-    return f"{parts.scheme}://{parts.netloc}/wiki/{quote(asked['title'][0].replace(' ', '_'))}"
+    return f"{parts.scheme}://{parts.netloc}/wiki/{quote(parameters['title'][0].replace(' ', '_'))}"
 
 
 def _pages_of_hub() -> Iterator[Page]:
@@ -190,11 +190,11 @@ class _Sample(Nq320kDsi):
     def pages(self) -> Iterator[Page]:
         """Yields the sampled questions, after one more pass over the release to sample them."""
         ids = [page.example_id for page in pages(self.release) if page.split == "train"]
-        drawn = sorted(ids, key=lambda each: chosen(each, self.name))[: self.questions]
-        tests = set(drawn[: -(-len(drawn) // 5)])
-        wanted = set(drawn)
+        sample = sorted(ids, key=lambda each: chosen(each, self.name))[: self.questions]
+        tests = set(sample[: -(-len(sample) // 5)])
+        selected = set(sample)
         for page in pages(self.release):
-            if page.split == "train" and page.example_id in wanted:
+            if page.split == "train" and page.example_id in selected:
                 split = "test" if page.example_id in tests else "train"
                 yield replace(page, split=split)
 

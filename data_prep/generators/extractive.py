@@ -137,8 +137,8 @@ class Extractive(Generator):
         for index, head, tail in zip(chosen.tolist(), heads, tails, strict=True):
             sentence = body[index]
             if head:
-                said = {title.keys[position] for position in head}
-                tail = [position for position in tail if sentence.keys[position] not in said]
+                in_title = {title.keys[position] for position in head}
+                tail = [position for position in tail if sentence.keys[position] not in in_title]
             parts = (title.join(head), sentence.join(tail))
             queries.append(" ".join(part for part in parts if part))
         return queries

@@ -126,15 +126,15 @@ class Selective(Generator):
                 continue
             words = self._words(document)
             stems = self._stem(words.keys)
-            known = set(stems)
+            stem_set = set(stems)
             for query in queries_of[document.doc_id]:
-                asked = self._stem(query.keys)
-                hits = set(asked)
+                query_stems = self._stem(query.keys)
+                hits = set(query_stems)
                 features.append(words.features)
                 used.append(np.array([stem in hits for stem in stems], dtype=bool))
                 shared = [
-                    stem in known and key not in self.stopwords
-                    for stem, key in zip(asked, query.keys, strict=True)
+                    stem in stem_set and key not in self.stopwords
+                    for stem, key in zip(query_stems, query.keys, strict=True)
                 ]
                 templates.append(
                     _Template(
@@ -207,14 +207,14 @@ class Selective(Generator):
         chosen = rng.choice(about, size=count, p=likely / likely.sum())
         near = (words.sentence[None] == chosen[:, None]) | (words.sentence == 0)[None]
         weights = odds[None] * np.where(near, 1.0, self.options.elsewhere)
-        picked = rng.integers(0, len(self._templates), count)
+        templates = rng.integers(0, len(self._templates), count)
         in_template = (rng.random(count) < self.options.template_fraction).tolist()
         with_mark = (rng.random(count) < self._question_share).tolist()
         queries: list[str] = []
-        for row, positions in enumerate(sample_positions(rng, weights, self._sizes[picked])):
+        for row, positions in enumerate(sample_positions(rng, weights, self._sizes[templates])):
             parts = [words.surfaces[position] for position in positions]
             if in_template[row]:
-                parts = self._templates[picked[row]].fill(parts)
+                parts = self._templates[templates[row]].fill(parts)
             queries.append(" ".join(parts) + ("?" if with_mark[row] else ""))
         return distinct(queries, self.options.per_doc)
 

@@ -293,7 +293,7 @@ def split_docstring(qualified: str, docstring: str) -> tuple[Document, str] | No
 
 def clean(docstring: str) -> str:
     """Returns the prose of a docstring: no directives, rules, examples at a prompt or markup."""
-    kept: list[str] = []
+    prose_lines: list[str] = []
     skipped_indent: int | None = None
     in_prompt = False
     fence = False
@@ -320,8 +320,8 @@ def clean(docstring: str) -> str:
             if name is not None and name.startswith(("version", "deprecated", "currentmodule")):
                 continue
             bare = line[directive.end() :].strip() if directive else bare
-        kept.append(_inline(bare))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+        prose_lines.append(_inline(bare))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(prose_lines)).strip()
 
 
 def _inline(line: str) -> str:

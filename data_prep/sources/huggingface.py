@@ -105,11 +105,11 @@ class HuggingFace(JudgedByFiles):
         for split, ours in _SPLIT_NAMES.items():
             for number, row in enumerate(loaded.get(split, ()), 1):
                 where = f"{self.source} {split}:{number}"
-                named = relevance.name_in(row)
+                column = relevance.name_in(row)
                 yield Qrel(
                     as_id(row, _first(row, QRELS_QUERY_NAMES, where), where),
                     as_id(row, _first(row, QRELS_DOC_NAMES, where), where),
-                    1 if named is None else as_relevance(row[named], where),
+                    1 if column is None else as_relevance(row[column], where),
                     ours,
                 )
 

@@ -92,16 +92,16 @@ class _Text:
             if not self._more():
                 return ""
 
-    def expect(self, wanted: str, number: int) -> None:
+    def expect(self, character: str, number: int) -> None:
         """Skips one expected character.
 
         Raises:
             InputError: There is a different character.
         """
         found = self.character()
-        if found != wanted:
+        if found != character:
             raise InputError(
-                f"found {found!r}, expected {wanted!r}" if found else "the array is not closed",
+                f"found {found!r}, expected {character!r}" if found else "the array is not closed",
                 where=f"{self._path}:{number}",
                 hint="Write one array of objects, or one JSON object per line in a .jsonl file",
             )

@@ -100,9 +100,9 @@ def read_queries(path: Path, options: SourceOptions) -> Iterator[Query]:
         yield from _topics(path, options)
         return
     columns = first.rstrip("\r\n").split("\t")
-    named = options.query_id_column is not None or options.query_text_column is not None
+    columns_given = options.query_id_column is not None or options.query_text_column is not None
     usual = find_usual(columns, QUERY_ID_NAMES) is not None
-    header = None if named or usual or len(columns) != 2 else ("query_id", "text")
+    header = None if columns_given or usual or len(columns) != 2 else ("query_id", "text")
     yield from _queries_of_table(path, options, header)
 
 
@@ -162,13 +162,13 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
         )
 
 
-def _fields(topic: str, wanted: str) -> dict[str, str]:
+def _fields(topic: str, requested: str) -> dict[str, str]:
     """Returns the fields of a topic: the TREC fields and the requested one.
 
     Other angle brackets are part of a field's text.
     """
-    known = _FIELDS | {wanted.lower()}
-    tags = [tag for tag in _FIELD.finditer(topic) if tag.group(1).lower() in known]
+    names = _FIELDS | {requested.lower()}
+    tags = [tag for tag in _FIELD.finditer(topic) if tag.group(1).lower() in names]
     fields: dict[str, str] = {}
     for tag, following in zip(tags, [*tags[1:], None], strict=False):
         content = topic[tag.end() : following.start() if following else len(topic)]
@@ -202,8 +202,8 @@ def read_qrels(path: Path, split: str, options: SourceOptions | None = None) -> 
 
 
 def _qrels_of_file(path: Path, split: str, options: SourceOptions) -> Iterator[Qrel]:
-    named = any((options.qrels_query_column, options.qrels_doc_column))
-    if suffix(path) in (*NAMING_SUFFIXES, ".csv") or named:
+    columns_given = any((options.qrels_query_column, options.qrels_doc_column))
+    if suffix(path) in (*NAMING_SUFFIXES, ".csv") or columns_given:
         yield from _qrels_of_table(path, split, options)
         return
     first = next((line for _, line in lines(path, options.encoding) if line.strip()), "")
@@ -259,24 +259,24 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
     assert doc_column is not None
     for number, record in rows:
         where = f"{path}:{number}"
-        named = relevance_column.name_in(record)
-        if named is None:
+        column = relevance_column.name_in(record)
+        if column is None:
             _refuse_unnamed_relevance(record, {query_column, doc_column}, where)
         yield Qrel(
             as_id(record, query_column, where),
             as_id(record, doc_column, where),
-            1 if named is None else as_relevance(record[named], where),
+            1 if column is None else as_relevance(record[column], where),
             split,
         )
     relevance_column.refuse_missing()
 
 
-def _refuse_unnamed_relevance(record: dict[str, Any], known: set[str], where: str) -> None:
+def _refuse_unnamed_relevance(record: dict[str, Any], id_columns: set[str], where: str) -> None:
     """Refuses a judgment whose relevance may be in a column with an unusual name."""
     for name, value in record.items():
         if name in QRELS_RELEVANCE_NAMES and value is None:
             as_relevance(value, where)
-        if name not in known | {"iteration", "iter"} and _is_number(value):
+        if name not in id_columns | {"iteration", "iter"} and _is_number(value):
             raise InputError(
                 f"the column {name!r:.60} may contain the relevance",
                 where=where,

@@ -111,7 +111,7 @@ def is_utf_8(encoding: str) -> bool:
 
 
 def _text_lines(file: io.BufferedReader, encoding: str, newline: str | None) -> Iterator[str]:
-    known = "utf-8-sig" if is_utf_8(encoding) else encoding
-    text = io.TextIOWrapper(file, encoding=known, newline=newline)
+    codec = "utf-8-sig" if is_utf_8(encoding) else encoding
+    text = io.TextIOWrapper(file, encoding=codec, newline=newline)
     while line := text.readline(LONGEST_LINE + 1):
         yield f"{line[:-2]}\n" if line.endswith("\r\n") else line

@@ -52,7 +52,7 @@ class Prose:
     title: str = ""
     title_first: bool = False
 
-    def named(self, otherwise: str) -> str:
+    def title_or(self, otherwise: str) -> str:
         """Returns the title: the first heading, or the title outside the headings."""
         heading = next((section.heading for section in self.sections if section.heading), "")
         first, second = (self.title, heading) if self.title_first else (heading, self.title)
@@ -79,11 +79,11 @@ def read_markdown(text: str) -> Prose:
             sections[-1].paragraphs.append(above.text)
             sections += below
         elif token.type == "inline":
-            said = _inline(token.children or [])
+            inline = _inline(token.children or [])
             if tokens[place - 1].type == "heading_open":
-                sections.append(Section(" ".join(said.split())))
+                sections.append(Section(" ".join(inline.split())))
             else:
-                sections[-1].paragraphs.append(said)
+                sections[-1].paragraphs.append(inline)
     return Prose(_anchored(sections), front, title_first=True)
 
 
@@ -179,25 +179,25 @@ class _Page(HTMLParser):
 
     def end_paragraph(self) -> None:
         """Adds the text read since the last paragraph."""
-        said = "".join(self._words)
+        text = "".join(self._words)
         self._words.clear()
-        said = said.strip("\r\n") if self._kept_as_is else " ".join(said.split())
-        if said.strip():
-            self.sections[-1].paragraphs.append(said)
+        text = text.strip("\r\n") if self._kept_as_is else " ".join(text.split())
+        if text.strip():
+            self.sections[-1].paragraphs.append(text)
 
 
 def _anchored(sections: list[Section]) -> list[Section]:
     """Adds missing anchors to sections, unique and derived from headings as on GitHub."""
-    taken: set[str] = set()
+    anchors: set[str] = set()
     for section in sections:
         if not section.heading:
             section.anchor = ""
             continue
         anchor = section.anchor or "-".join(_NOT_A_WORD.sub("", section.heading.lower()).split(" "))
         free, number = anchor or "section", 0
-        while free in taken:
+        while free in anchors:
             number += 1
             free = f"{anchor or 'section'}-{number}"
-        taken.add(free)
+        anchors.add(free)
         section.anchor = free
     return sections

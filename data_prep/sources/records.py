@@ -153,12 +153,12 @@ class _Repeating(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) == len(pairs):
-        return made
-    repeating = _Repeating(made)
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    repeating = _Repeating(record)
     keys = [key for key, _ in pairs]
-    repeating.key = next(key for key in made if keys.count(key) > 1)
+    repeating.key = next(key for key in record if keys.count(key) > 1)
     return repeating
 
 

@@ -37,9 +37,11 @@ class Sqlite(JudgedByFiles):
             raise InputError("not an SQLite database", where=argument)
         with self._opened() as database:
             self.table = self._table_in(database)
-            named = database.execute(f"select * from {_quoted(self.table)} limit 0").description
+            description = database.execute(
+                f"select * from {_quoted(self.table)} limit 0"
+            ).description
         self.where = f"{argument}, table {self.table}"
-        self.columns = document_columns([name for name, *_ in named], options, self.where)
+        self.columns = document_columns([name for name, *_ in description], options, self.where)
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -68,17 +70,17 @@ class Sqlite(JudgedByFiles):
                 " and name not like 'sqlite\\_%' escape '\\' order by name"
             )
         ]
-        wanted = self.options.table
-        if wanted is None and len(there) == 1:
+        requested = self.options.table
+        if requested is None and len(there) == 1:
             return str(there[0])
-        if wanted not in there:
-            problem = f"{len(there)} tables" if wanted is None else f"no table {wanted!r}"
+        if requested not in there:
+            problem = f"{len(there)} tables" if requested is None else f"no table {requested!r}"
             raise InputError(
                 f"{problem}; available: {', '.join(there) or 'none'}",
                 where=self.path,
                 hint="Specify the table of the documents with --table",
             )
-        return str(wanted)
+        return str(requested)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

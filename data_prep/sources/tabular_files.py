@@ -55,8 +55,8 @@ class Table(JudgedByFiles):
     def accepts(cls, argument: str) -> bool:
         """Accepts a file with a suffix of JSONL, JSON, CSV or TSV, and any pipe."""
         path = standard_input(argument)
-        named = suffix(path) in (*JSON_SUFFIXES, *HEADED_SUFFIXES) and path.is_file()
-        return named or is_stream(path)
+        has_known_suffix = suffix(path) in (*JSON_SUFFIXES, *HEADED_SUFFIXES) and path.is_file()
+        return has_known_suffix or is_stream(path)
 
     def documents(self) -> Iterator[Document]:
         """Yields one document per record."""
@@ -83,22 +83,22 @@ def document_columns(
         InputError: A column is missing.
     """
     chosen: dict[str, str | None] = {}
-    for what, name, usual, said in (
+    for what, name, usual, noun_phrase in (
         ("id", options.id_column, ID_NAMES, "document id"),
         ("title", options.title_column, TITLE_NAMES, "title"),
         ("text", options.text_column, TEXT_NAMES, "text"),
         ("url", options.url_column, URL_NAMES, "URL"),
     ):
-        counted = what == "id" and options.number_lines
+        numbered = what == "id" and options.number_lines
         more = " (or count the rows with --number-lines)" if what == "id" else ""
         chosen[what] = (
             None
-            if counted
+            if numbered
             else pick_column(
                 columns,
                 name,
                 usual,
-                what=said,
+                what=noun_phrase,
                 option=f"--{what}-column{more}",
                 where=where,
                 required=what in ("id", "text"),

@@ -85,7 +85,7 @@ class Text(JudgedByFiles):
                 self._pass_over(_BINARY, name)
                 continue
             prose = READERS[suffix(file)](self._text(file))
-            title = prose.named(_stem(name))
+            title = prose.title_or(_stem(name))
             if self.options.split == "files":
                 text = "\n\n".join(_whole(prose, title))
                 yield Document(name, title, text)
@@ -131,15 +131,15 @@ class Text(JudgedByFiles):
                     reason = _LINK if path.is_symlink() else _HIDDEN
                     self._pass_over(reason, f"{(above / name).as_posix()}/")
             for name in files:
-                path, said = Path(folder) / name, (above / name).as_posix()
+                path, relative = Path(folder) / name, (above / name).as_posix()
                 if path.is_symlink():
-                    self._pass_over(_LINK, said)
+                    self._pass_over(_LINK, relative)
                 elif name.startswith("."):
-                    self._pass_over(_HIDDEN, said)
+                    self._pass_over(_HIDDEN, relative)
                 elif suffix(path) not in READERS or not path.is_file():
-                    self._pass_over(_OTHER, said)
+                    self._pass_over(_OTHER, relative)
                 else:
-                    found.append(_proper(said, path))
+                    found.append(_proper(relative, path))
         return sorted(found)
 
     def _pass_over(self, reason: str, name: str) -> None:

@@ -85,22 +85,22 @@ class VectorNetwork:
         self.distinct = pairs.documents
         self.width = width
         self.device = torch.device("cpu")
-        asked = np.concatenate([np.asarray(pairs.queries, np.float32), pairs.documents])
-        self._texts = torch.from_numpy(asked)
+        vectors = np.concatenate([np.asarray(pairs.queries, np.float32), pairs.documents])
+        self._texts = torch.from_numpy(vectors)
         owners = np.concatenate([pairs.owners, np.arange(self.documents)])
         self.owners = torch.from_numpy(owners)
         rng = np.random.default_rng([seed, 14])
 
-        def drawn(*shape: int, scale: float) -> torch.Tensor:
+        def random_weight(*shape: int, scale: float) -> torch.Tensor:
             values = (scale * rng.standard_normal(shape)).astype(np.float32)
             return torch.from_numpy(values).requires_grad_()
 
         self._weights = {
-            "inner": drawn(pairs.documents.shape[1], width, scale=1.0),
-            "position": drawn(levels, width, scale=0.1),
-            "prefix": drawn(levels, size, width, scale=0.5),
-            "first": drawn(width, width, scale=width**-0.5),
-            "second": drawn(width, width, scale=0.1 * width**-0.5),
+            "inner": random_weight(pairs.documents.shape[1], width, scale=1.0),
+            "position": random_weight(levels, width, scale=0.1),
+            "prefix": random_weight(levels, size, width, scale=0.5),
+            "first": random_weight(width, width, scale=width**-0.5),
+            "second": random_weight(width, width, scale=0.1 * width**-0.5),
         }
 
     @property

@@ -172,12 +172,12 @@ def _layers(sizes: list[int], rng: np.random.Generator) -> list[tuple[torch.Tens
     """Returns the weight and bias of each layer (He et al., 2015)."""
     import torch
 
-    made = []
+    layers = []
     for inner, outer in itertools.pairwise(sizes):
         weight = ((2 / inner) ** 0.5 * rng.standard_normal((outer, inner))).astype(np.float32)
         layer = (torch.from_numpy(weight), torch.zeros(outer))
-        made.append((layer[0].requires_grad_(), layer[1].requires_grad_()))
-    return made
+        layers.append((layer[0].requires_grad_(), layer[1].requires_grad_()))
+    return layers
 
 
 def _forward(states: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
@@ -222,8 +222,8 @@ def _start(
     books = np.empty((levels, size, residual.shape[1]), np.float32)
     with one_thread():
         for level in range(levels):
-            drawn = int(rng.integers(2**31))
-            books[level] = kmeans(residual, size, _START_ITERATIONS, drawn)
+            kmeans_seed = int(rng.integers(2**31))
+            books[level] = kmeans(residual, size, _START_ITERATIONS, kmeans_seed)
             residual = residual - books[level][nearest(residual, books[level])]
     return books
 
@@ -242,7 +242,7 @@ def _restart(
     with torch.no_grad():
         for level in range(len(books)):
             dead = (~used[level]).nonzero()[:, 0]
-            drawn = torch.from_numpy(rng.integers(len(residual), size=len(dead)))
+            sampled = torch.from_numpy(rng.integers(len(residual), size=len(dead)))
             following = residual - books[level][codes[:, level]]
-            books[level, dead] = residual[drawn]
+            books[level, dead] = residual[sampled]
             residual = following

@@ -55,8 +55,8 @@ class CodebookTrainer:
         self.options = options
         self.seed = seed
         self._done = 0
-        drawn = np.random.default_rng([seed, 17]).standard_normal((levels, size, network.width))
-        self.codebooks = torch.from_numpy(drawn.astype(np.float32)).to(network.device)
+        initial = np.random.default_rng([seed, 17]).standard_normal((levels, size, network.width))
+        self.codebooks = torch.from_numpy(initial.astype(np.float32)).to(network.device)
         self.codebooks.requires_grad_()
         self.weights = {**network.weights, "codebook": self.codebooks}
         self.optimizer = torch.optim.AdamW(
@@ -190,23 +190,23 @@ class CodebookTrainer:
         owners = network.owners[rows]
         # The texts of documents come after the queries.
         first = len(network.owners) - network.documents
-        asked, told = (
+        query_states, document_states = (
             network.states(network.read(texts), codes, self.codebooks, level + 1)
             for texts in (rows, first + owners)
         )
         owners = owners.to(network.device)
-        query, document = asked[level], told[level]
+        query, document = query_states[level], document_states[level]
         loss = options.retrieval * _contrast(query, document, owners)
         for before in range(level):
-            for states in (asked, told):
+            for states in (query_states, document_states):
                 logits = self._logits(states[before], before)
                 loss = loss + options.codes / (2 * level) * cross_entropy(logits, codes[:, before])
         if committed:
-            wanted = codes[:, level]
+            targets = codes[:, level]
             for state in (query, document):
                 logits = self._logits(state, level)
-                loss = loss + options.commitment / 2 * cross_entropy(logits, wanted)
-            quantized = self.codebooks[level][wanted]
+                loss = loss + options.commitment / 2 * cross_entropy(logits, targets)
+            quantized = self.codebooks[level][targets]
             loss = loss + options.reconstruction * _contrast(quantized, document.detach(), owners)
         return loss
 
@@ -305,11 +305,11 @@ def _normalize(vectors: Any) -> Any:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-def _contrast(asked: torch.Tensor, given: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+def _contrast(queries: torch.Tensor, documents: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of finding each row's own document among those of the batch."""
     import torch
 
-    logits = _normalize(asked) @ _normalize(given).T / TEMPERATURE
+    logits = _normalize(queries) @ _normalize(documents).T / TEMPERATURE
     # A document that occurs twice in a batch is not a negative for itself.
     same = owners[:, None] == owners[None, :]
     same.fill_diagonal_(False)

@@ -20,19 +20,19 @@ _SAMPLE = 20_000
 
 
 def resolve_size(
-    asked: int | None, documents: int, *, each: int, option: str
+    size: int | None, documents: int, *, each: int, option: str
 ) -> tuple[int, list[str]]:
     """Returns the codebook size, and a note about it for the user.
 
     Args:
-        asked: The size the user asked for; None to take the default, or on a small corpus the
+        size: The size the user asked for; None to take the default, or on a small corpus the
             largest power of 2 that leaves `each` documents for every code.
         documents: How many documents there are.
         each: Documents needed for each code, so that a code stands for more than one of them.
         option: The name of the option, for the note.
     """
-    if asked is not None:
-        return asked, []
+    if size is not None:
+        return size, []
     most = max(2, 1 << (max(documents // each, 1).bit_length() - 1))
     if most >= DEFAULT_SIZE:
         return DEFAULT_SIZE, []

@@ -60,9 +60,9 @@ class Learned(Kind):
             each=_DOCUMENTS_PER_CODE,
             option="--learned.codebook",
         )
-        asked = documents.ask(options.generator) if len(documents) else []
-        texts = [query for several in asked for query in several]
-        owners = np.repeat(np.arange(len(documents)), [len(several) for several in asked])
+        queries_of = documents.ask(options.generator) if len(documents) else []
+        texts = [query for several in queries_of for query in several]
+        owners = np.repeat(np.arange(len(documents)), [len(several) for several in queries_of])
         how: dict[str, Any] = {
             "levels": options.levels,
             "size": size,

@@ -33,9 +33,9 @@ class Naive(Kind):
 
         Every row, retired or not, holds one integer, so the number of rows is the first free one.
         """
-        given = len(built.table)
-        order = np.random.default_rng([seed, given]).permutation(len(documents))
-        return Built(built.table.append(documents.doc_ids, spell(given + order)))
+        assigned = len(built.table)
+        order = np.random.default_rng([seed, assigned]).permutation(len(documents))
+        return Built(built.table.append(documents.doc_ids, spell(assigned + order)))
 
 
 def spell(numbers: npt.NDArray[np.int64]) -> Ragged:

@@ -44,12 +44,12 @@ class Names:
         self.resolved = {"the next choice": 0, "a number was added": 0}
         """What was done where a first choice was taken -> for how many documents."""
 
-    def give(self, choices: Iterable[Sequence_], wanted: int = 1) -> list[Sequence_]:
-        """Returns the identifiers of one more document: at least one, at most `wanted`.
+    def give(self, choices: Iterable[Sequence_], most: int = 1) -> list[Sequence_]:
+        """Returns the identifiers of one more document: at least one, at most `most`.
 
         Args:
             choices: Sequences of codes, best first; empty and repeated ones are ignored.
-            wanted: How many identifiers the document should have.
+            most: How many identifiers the document should have.
         """
         found: list[Sequence_] = []
         first: Sequence_ | None = None
@@ -60,7 +60,7 @@ class Names:
             if self._free(choice):
                 found.append(choice)
                 self._given.add(choice)
-                if len(found) == wanted:
+                if len(found) == most:
                     break
             else:
                 refused = True
@@ -81,12 +81,12 @@ class Names:
         number = self._next.get(sequence, 2)
         while True:
             spelled = tuple(self._digits[int(digit)] for digit in str(number))
-            made = (*sequence[: self._longest - len(spelled)], *spelled)
+            candidate = (*sequence[: self._longest - len(spelled)], *spelled)
             number += 1
-            if self._free(made):
+            if self._free(candidate):
                 self._next[sequence] = number
-                self._given.add(made)
-                return made
+                self._given.add(candidate)
+                return candidate
 
 
 class ExistingIdentifiers:
@@ -105,8 +105,8 @@ class ExistingIdentifiers:
 
     def __call__(self, sequence: Sequence_) -> bool:
         """Returns whether a document has, or had, an identifier."""
-        wanted = Ragged.pack([sequence]).hashes()[0]
-        first = np.searchsorted(self._hashes, wanted, side="left")
-        last = np.searchsorted(self._hashes, wanted, side="right")
+        key = Ragged.pack([sequence]).hashes()[0]
+        first = np.searchsorted(self._hashes, key, side="left")
+        last = np.searchsorted(self._hashes, key, side="right")
         rows = (int(self._owners[number]) for number in self._order[first:last].tolist())
         return any(sequence in self._table.sequences(row) for row in rows)

@@ -50,8 +50,8 @@ class ProductQuantization(Quantized):
     ) -> npt.NDArray[np.float32]:
         """Returns a random rotation of the dimensions, or an optimized one that starts from it."""
         dimensions = vectors.shape[1]
-        drawn = np.random.default_rng([seed, 13]).standard_normal((dimensions, dimensions))
-        rotation = np.linalg.qr(drawn)[0].astype(np.float32)
+        gaussian = np.random.default_rng([seed, 13]).standard_normal((dimensions, dimensions))
+        rotation = np.linalg.qr(gaussian)[0].astype(np.float32)
         if options.rotation == "random":
             return rotation
         points = training_points(vectors, size, seed)

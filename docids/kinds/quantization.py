@@ -244,8 +244,8 @@ def _stored_quantizer(
 def _padded(vectors: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.float32]:
     """Pads vectors with zeros to a multiple of `levels` dimensions."""
     documents, dimensions = vectors.shape
-    wanted = -(-max(dimensions, 1) // levels) * levels
-    padded = np.zeros((documents, wanted), np.float32)
+    width = -(-max(dimensions, 1) // levels) * levels
+    padded = np.zeros((documents, width), np.float32)
     padded[:, :dimensions] = vectors
     return padded
 
@@ -256,8 +256,8 @@ def training_points(
     """Samples a large corpus, and repeats a tiny one, to at least `size` points."""
     most = size * _TRAINING_POINTS_PER_CODE
     if len(vectors) > most:
-        drawn = np.random.default_rng([seed, 12]).choice(len(vectors), most, replace=False)
-        return vectors[np.sort(drawn)]
+        sampled = np.random.default_rng([seed, 12]).choice(len(vectors), most, replace=False)
+        return vectors[np.sort(sampled)]
     if not len(vectors):
         return np.zeros((size, vectors.shape[1]), np.float32)
     return np.concatenate([vectors] * -(-size // len(vectors)))

@@ -44,8 +44,8 @@ class Random(Kind):
         rng = np.random.default_rng([seed, len(built.table)])
         total = int(issued.sum())
         # A table that began empty has one cluster, the root, and no sizes to weight by.
-        drawn = rng.integers(max(total, 1), size=len(documents))
-        leaf = np.searchsorted(np.cumsum(issued), drawn, side="right")
+        issue_numbers = rng.integers(max(total, 1), size=len(documents))
+        leaf = np.searchsorted(np.cumsum(issued), issue_numbers, side="right")
         return add_to_tree(built, documents.doc_ids, leaf if total else np.zeros_like(leaf))
 
 

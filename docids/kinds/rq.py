@@ -37,9 +37,9 @@ class ResidualQuantization(Quantized):
         """Trains the codebooks and encodes the documents; see `Quantized.quantized`."""
         if not options.balance:
             return super().quantized(vectors, options, size, seed)
-        drawn = int(np.random.default_rng([seed, 11]).integers(2**31 - options.levels))
+        first_seed = int(np.random.default_rng([seed, 11]).integers(2**31 - options.levels))
         points = training_points(vectors, size, seed)
-        books = balanced_codebooks(points, options.levels, size, options.iterations, drawn)
+        books = balanced_codebooks(points, options.levels, size, options.iterations, first_seed)
         return books.ravel(), balanced_codes(vectors, books)
 
     def quantizer(self, dimensions: int, levels: int, bits: int) -> Any:

@@ -98,8 +98,8 @@ class TextKind(Kind):
             strings = (phrase for several in phrases for phrase in several)
             pieces = Pieces.train(strings, options.vocabulary, seed)
         names = Names(options.collisions, _DIGITS, options.max_tokens)
-        given, counts = _give(phrases, pieces, names, options)
-        pieces, codes = _coded(given, pieces, FIRST_CODE + DIGITS)
+        sequences, counts = _give(phrases, pieces, names, options)
+        pieces, codes = _coded(sequences, pieces, FIRST_CODE + DIGITS)
         table = DocidTable.from_sequences(
             documents.doc_ids,
             codes,
@@ -123,8 +123,8 @@ class TextKind(Kind):
         phrases = self._normalized(documents, options, weights, seed)
         given_before = _existing_identifiers(built.table, pieces)
         names = Names(options.collisions, _DIGITS, options.max_tokens, given_before)
-        given, counts = _give(phrases, pieces, names, options)
-        pieces, codes = _coded(given, pieces, built.table.next_code)
+        sequences, counts = _give(phrases, pieces, names, options)
+        pieces, codes = _coded(sequences, pieces, built.table.next_code)
         table = built.table.append(documents.doc_ids, codes, counts)
         return Built(table, {**built.extras, **pieces.arrays()}, names.resolved)
 
@@ -151,27 +151,29 @@ def _give(
     encoded = iter(
         pieces.encode([phrase for several in phrases for phrase in several], options.max_tokens)
     )
-    given: list[tuple[int, ...]] = []
+    sequences: list[tuple[int, ...]] = []
     counts = []
     for several in phrases:
         found = names.give(list(itertools.islice(encoded, len(several))), options.identifiers)
-        given += found
+        sequences += found
         counts.append(len(found))
-    return given, counts
+    return sequences, counts
 
 
-def _coded(given: Sequence[tuple[int, ...]], pieces: Pieces, first: int) -> tuple[Pieces, Ragged]:
+def _coded(
+    sequences: Sequence[tuple[int, ...]], pieces: Pieces, first: int
+) -> tuple[Pieces, Ragged]:
     """Writes sequences of pieces and digits as codes that end in END.
 
     Args:
-        given: The sequences.
+        sequences: The sequences.
         pieces: The vocabulary.
         first: The first free code, for pieces that have none yet.
 
     Returns:
         The vocabulary with their codes, and the identifiers.
     """
-    packed = Ragged.pack([(*sequence, _END) for sequence in given])
+    packed = Ragged.pack([(*sequence, _END) for sequence in sequences])
     used = packed.codes[packed.codes >= 0]
     pieces = pieces.with_codes(used, first)
     codes = np.where(packed.codes >= 0, pieces.code[np.maximum(packed.codes, 0)], 0)
@@ -185,8 +187,8 @@ def _existing_identifiers(table: DocidTable, pieces: Pieces) -> Callable[[tuple[
     """Returns the lookup for `Names`: whether a table has a sequence of pieces and digits."""
     before = ExistingIdentifiers(table)
 
-    def given(sequence: tuple[int, ...]) -> bool:
+    def exists(sequence: tuple[int, ...]) -> bool:
         codes = [FIRST_CODE - 1 - p if p < 0 else int(pieces.code[p]) for p in sequence]
         return min(codes, default=0) >= 0 and before((*codes, END))
 
-    return given
+    return exists

@@ -27,9 +27,9 @@ class Title(TextKind):
         """Yields the title, then the title with ever more keywords; most first if it is shared."""
         having = Counter(map(normalize, documents.titles))
         for title, text in zip(documents.titles, documents.texts, strict=True):
-            said = set(weights.ranked(title, len(title)))
-            keywords = weights.ranked(text, _DISTINGUISHING + len(said))
-            keywords = [term for term in keywords if term not in said][:_DISTINGUISHING]
+            title_terms = set(weights.ranked(title, len(title)))
+            keywords = weights.ranked(text, _DISTINGUISHING + len(title_terms))
+            keywords = [term for term in keywords if term not in title_terms][:_DISTINGUISHING]
             several = [" ".join([title, *keywords[:n]]) for n in range(len(keywords) + 1)]
             alone = having[normalize(title)] == 1 or options.collisions == "share"
             yield several if title.strip() and alone else several[:0:-1] or several

@@ -45,23 +45,23 @@ class Url(TextKind):
         """
         columns = zip(documents.urls, documents.doc_ids, documents.titles, strict=True)
         for url, doc_id, title in columns:
-            named = {"url": url, "doc_id": doc_id, "title": title}
+            by_column = {"url": url, "doc_id": doc_id, "title": title}
             if options.column == "auto":
                 likely = [text for text in (doc_id, title) if looks_like_url(text)]
-                if not (given := [text for text in (url, *likely) if text.strip()]):
+                if not (candidates := [text for text in (url, *likely) if text.strip()]):
                     raise InputError(
                         f"document {doc_id!r} has no URL, and neither its id nor its title is one",
                         hint="Prepare the dataset with --url_column, or use --url.column doc_id "
                         "or --url.column title to use these unchanged",
                     )
-                yield [" ".join(url_words(given[0]))]
+                yield [" ".join(url_words(candidates[0]))]
                 continue
             if options.column == "url" and not url.strip():
                 raise InputError(
                     f"document {doc_id!r} has no URL, which --url.column url requires",
                     hint="Prepare the dataset with --url_column, or omit --url.column",
                 )
-            yield [" ".join(url_words(named[options.column]))]
+            yield [" ".join(url_words(by_column[options.column]))]
 
 
 def looks_like_url(text: str) -> bool:

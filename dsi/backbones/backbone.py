@@ -160,11 +160,11 @@ def from_pretrained(
         torch.manual_seed(seed)
         if not config.is_encoder_decoder:
             words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-            made = PromptedLanguageModel(model.config, model.base_model, alphabet_size)
+            prompted = PromptedLanguageModel(model.config, model.base_model, alphabet_size)
             if code_tokens is not None:
-                copy_token_rows(made, head, code_tokens)
-                setattr(made.config, TIED, words is head)
-            return made
+                copy_token_rows(prompted, head, code_tokens)
+                setattr(prompted.config, TIED, words is head)
+            return prompted
         text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
         begins = _start_row(model)
         other: Any = set_docid_alphabet(model, text_rows, alphabet_size)
@@ -287,8 +287,8 @@ def from_encoder(
         torch.manual_seed(seed)
         model = attach(T5ForConditionalGeneration(config), encoder)
         model = set_docid_alphabet(model, rows, alphabet_size)
-    made: Any = model
-    torch.nn.init.constant_(made.decoder.final_layer_norm.weight, weight * width**-0.5)
+    network: Any = model
+    torch.nn.init.constant_(network.decoder.final_layer_norm.weight, weight * width**-0.5)
     return model
 
 
@@ -342,8 +342,8 @@ def _cut_decoder(config: Any, layers: int, name: str) -> None:
         InputError: It has fewer layers than that.
     """
     inner = decoder_config(config)
-    known = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
-    key = next(name for name in known if getattr(inner, name, None) is not None)
+    depth_keys = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
+    key = next(name for name in depth_keys if getattr(inner, name, None) is not None)
     has = getattr(inner, key)
     if layers > has:
         raise InputError(
@@ -693,14 +693,14 @@ def check_weights(file: Path) -> dict[str, list[int]]:
 
 def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
     """Compares the shapes of an unallocated network with those of stored weights."""
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     there: set[int] = set()
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, shape in shapes.items():
-        if wanted.get(name) != shape:
-            asked = wanted.get(name, "none")
+        if expected.get(name) != shape:
+            required = expected.get(name, "none")
             raise InputError(
-                f"{name!r:.100} has shape {shape}, but the configuration requires {asked}",
+                f"{name!r:.100} has shape {shape}, but the configuration requires {required}",
                 where=file,
                 hint=COPY,
             )
@@ -733,10 +733,10 @@ def _architecture(stored: Mapping[str, Any], folder: Path) -> Any:
     from dsi.backbones.language_model import KINDS
 
     name, kind = stored["architectures"][0], stored.get("model_type")
-    known = set(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values())
+    supported = set(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values())
     if kind in KINDS:
-        known = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]}
-    if name not in known:
+        supported = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]}
+    if name not in supported:
         raise InputError(
             f"{name!r:.80} is neither an encoder-decoder nor a supported language model",
             where=folder / CONFIG,

@@ -56,21 +56,21 @@ def vectors_of(
     else:
         found, begun = _open_or_create(scratch, shape, _digest(encoder, texts))
     device = encoder.get_input_embeddings().weight.device
-    left: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
+    remaining: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
-        left = track(batches[begun:], "encoding documents")
+        remaining = track(batches[begun:], "encoding documents")
     with evaluating(encoder):
-        for done, rows in enumerate(left, begun + 1):
+        for completed, rows in enumerate(remaining, begun + 1):
             tokens, mask = padded([texts[row] or [0] for row in rows.tolist()])
-            made = encoder.document_vectors(tokens.to(device), mask.to(device)).float()
-            if not bool(torch.isfinite(made).all()):
+            vectors = encoder.document_vectors(tokens.to(device), mask.to(device)).float()
+            if not bool(torch.isfinite(vectors).all()):
                 raise InputError(
                     "the encoder returns vectors that are not finite",
                     hint="Its weights are damaged; use another --model.encoder",
                 )
-            found[rows] = made.cpu().numpy()
-            if scratch is not None and (done % _KEEP == 0 or done == len(batches)):
-                _save_progress(scratch, found, done)
+            found[rows] = vectors.cpu().numpy()
+            if scratch is not None and (completed % _KEEP == 0 or completed == len(batches)):
+                _save_progress(scratch, found, completed)
     return np.array(found)
 
 
@@ -103,9 +103,9 @@ def _open_or_create(
     about = {"shape": list(shape), "digest": digest}
     if note.is_file() and file.is_file():
         try:
-            known = read_json(note)
-            if {**known, "done": 0} == {**about, "done": 0}:
-                return np.lib.format.open_memmap(file, mode="r+"), int(known["done"])
+            progress = read_json(note)
+            if {**progress, "done": 0} == {**about, "done": 0}:
+                return np.lib.format.open_memmap(file, mode="r+"), int(progress["done"])
         except (InputError, ValueError, TypeError, KeyError, json.JSONDecodeError):
             pass  # damaged by the interruption: start over
     note.unlink(missing_ok=True)
@@ -114,8 +114,8 @@ def _open_or_create(
     return room, 0
 
 
-def _save_progress(scratch: Path, found: npt.NDArray[np.float32], done: int) -> None:
+def _save_progress(scratch: Path, found: npt.NDArray[np.float32], completed: int) -> None:
     assert isinstance(found, np.memmap)
     found.flush()
-    known = read_json(scratch / "vectors.json")
-    write_json(scratch / "vectors.json", {**known, "done": done})
+    progress = read_json(scratch / "vectors.json")
+    write_json(scratch / "vectors.json", {**progress, "done": completed})

@@ -123,8 +123,8 @@ def _network(loaded: SentenceEncoder) -> PooledEncoder:
             values = {"weight": _with_empty_row(weight)}
         states |= {f"{target}.{key}": value for key, value in values.items()}
     encoder = PooledEncoder(settings)
-    wanted = encoder.state_dict()
-    encoder.load_state_dict({key: states[key] for key in wanted}, strict=True)
+    weights = encoder.state_dict()
+    encoder.load_state_dict({key: states[key] for key in weights}, strict=True)
     return encoder.eval()
 
 
@@ -208,7 +208,7 @@ def _layer(module: Any) -> dict[str, Any]:
     kind = type(module).__name__
     if kind == "Normalize":
         return {"kind": "normalize"}
-    names = {made.__name__: name for name, made in ACTIVATIONS.items()}
+    names = {activation.__name__: name for name, activation in ACTIVATIONS.items()}
     if kind != "Dense" or type(module.activation_function).__name__ not in names:
         raise _error(
             f"the encoder has a {kind} module after pooling, which is not supported",
@@ -245,8 +245,8 @@ def _compare(loaded: SentenceEncoder, encoder: PooledEncoder, text: PromptedEnco
         (text.encode_documents, loaded.encode_documents),
     ):
         ours = vectors_of(encoder, encode(_SAMPLES, 512))
-        wanted = theirs(_SAMPLES)
-        if ours.shape != wanted.shape or not np.allclose(ours, wanted, atol=_TOLERANCE):
+        reference = theirs(_SAMPLES)
+        if ours.shape != reference.shape or not np.allclose(ours, reference, atol=_TOLERANCE):
             raise _error(
                 f"the vectors of {loaded.name!r} differ from those of sentence-transformers",
                 "Choose another encoder, and report this one",

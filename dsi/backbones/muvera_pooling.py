@@ -31,11 +31,11 @@ class MuveraPooling(nn.Module):
     def __init__(self, width: int, settings: Mapping[str, Any]) -> None:
         super().__init__()
         size = {name: value for name, value in settings.items() if name != "seed"}
-        drawn = Muvera.draw(width, MuveraOptions(**size), int(settings["seed"]))
-        self.final = drawn.final
-        self.dimensions = drawn.dimensions
+        projections = Muvera.draw(width, MuveraOptions(**size), int(settings["seed"]))
+        self.final = projections.final
+        self.dimensions = projections.dimensions
         for name in ("planes", "inner", "bucket", "sign"):
-            self.register_buffer(name, torch.from_numpy(getattr(drawn, name)))
+            self.register_buffer(name, torch.from_numpy(getattr(projections, name)))
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Encodes queries.
@@ -68,7 +68,7 @@ class MuveraPooling(nn.Module):
         """Encodes documents, without gradients; float32 [texts, dimensions]; see `forward`."""
         tokens = functional.normalize(states.detach().float(), dim=-1).cpu().numpy()
         there = attention_mask.cpu().numpy() > 0
-        lines = [line[kept] for line, kept in zip(tokens, there, strict=True)]
+        lines = [line[real] for line, real in zip(tokens, there, strict=True)]
         planes, inner = self.planes.cpu().numpy(), self.inner.cpu().numpy()
         bucket, sign = self.bucket.cpu().numpy(), self.sign.cpu().numpy()
         muvera = Muvera(planes, inner, bucket, sign, self.final)

@@ -34,17 +34,17 @@ def known_config(stored: Mapping[str, Any], kind: Any = None) -> Any:
 
     if kind is None:
         kind = CONFIG_MAPPING[stored["model_type"]]
-    known = set(GenerationConfig().to_dict())
+    known_keys = set(GenerationConfig().to_dict())
     pair = kind.model_type == "encoder-decoder"
-    known |= set((PretrainedConfig() if pair else kind()).to_dict())
+    known_keys |= set((PretrainedConfig() if pair else kind()).to_dict())
     if kind.sub_configs:
-        known |= {"vocab_size", "pad_token_id", "decoder_start_token_id"}
-    known -= {"transformers_version", "architectures", "_name_or_path", "model_type", "dtype"}
-    known |= set(kind.sub_configs)
-    kept = {key: value for key, value in stored.items() if key in known and key[0] != "_"}
+        known_keys |= {"vocab_size", "pad_token_id", "decoder_start_token_id"}
+    known_keys -= {"transformers_version", "architectures", "_name_or_path", "model_type", "dtype"}
+    known_keys |= set(kind.sub_configs)
+    values = {key: value for key, value in stored.items() if key in known_keys and key[0] != "_"}
     if stored.get("dtype") in _DTYPES:
-        kept["dtype"] = stored["dtype"]
+        values["dtype"] = stored["dtype"]
     for part, of in kind.sub_configs.items():
-        named = None if of is AutoConfig else of
-        kept[part] = known_config(stored[part], named).to_dict()
-    return kind(**kept)
+        config_class = None if of is AutoConfig else of
+        values[part] = known_config(stored[part], config_class).to_dict()
+    return kind(**values)

@@ -75,10 +75,10 @@ class FourierFeatures(StateMap):
     def drawn(cls, width: int, features: int, bandwidth: float, seed: int) -> FourierFeatures:
         """Returns features with random weights."""
         generator = torch.Generator().manual_seed(seed)
-        made = cls(width, features)
-        made.projection.normal_(generator=generator).div_(bandwidth)
-        made.phase.uniform_(0, 2 * torch.pi, generator=generator)
-        return made
+        fourier = cls(width, features)
+        fourier.projection.normal_(generator=generator).div_(bandwidth)
+        fourier.phase.uniform_(0, 2 * torch.pi, generator=generator)
+        return fourier
 
     def settings(self) -> dict[str, Any]:
         """See `StateMap.settings`."""
@@ -135,8 +135,8 @@ class ProductKeyMemory(StateMap):
         keys = len(self.first)
         halves = states.float().split((self.first.shape[1], self.second.shape[1]), dim=-1)
         near = [
-            (-_squared_distances(half, known)).topk(min(self.top, keys))
-            for half, known in zip(halves, (self.first, self.second), strict=True)
+            (-_squared_distances(half, half_keys)).topk(min(self.top, keys))
+            for half, half_keys in zip(halves, (self.first, self.second), strict=True)
         ]
         (scores, one), (others, other) = near
         both = (scores.unsqueeze(-1) + others.unsqueeze(-2)).flatten(-2)

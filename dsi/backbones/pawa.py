@@ -100,7 +100,7 @@ class _Pawa:
         """As in T5; `decoder_input_ids` are all codes so far, and labels are not supported."""
         if options.get("labels") is not None or options.get("past_key_values") is not None:
             raise ValueError("a model with an adaptor takes whole identifiers and no labels")
-        asked = options.pop("output_hidden_states", False)
+        return_states = options.pop("output_hidden_states", False)
         options["use_cache"] = False
         model: Any = super()
         outputs = model.forward(
@@ -114,7 +114,7 @@ class _Pawa:
         embeddings = own.get_decoder().get_input_embeddings()(decoder_input_ids)
         added = own.pawa(outputs.decoder_hidden_states[-1], embeddings)
         outputs["logits"] = outputs.logits + added
-        if not asked:
+        if not return_states:
             outputs["decoder_hidden_states"] = outputs["encoder_hidden_states"] = None
         return outputs
 

@@ -319,21 +319,21 @@ def check_settings(settings: Any, where: Path) -> None:
         raise refuse(f"unit is {unit!r:.60}")
 
 
-def _check_muvera(given: Any, refuse: Callable[[str], InputError]) -> None:
+def _check_muvera(settings: Any, refuse: Callable[[str], InputError]) -> None:
     """Refuses a size of encodings that cannot be, or that would fill the memory."""
     names = {*(entry.name for entry in fields(MuveraOptions)), "seed"}
-    if not isinstance(given, dict) or given.keys() != names:
-        raise refuse(f"muvera is {given!r:.120}")
-    if any(type(value) is not int for value in given.values()):
-        raise refuse(f"muvera is {given!r:.120}")
-    size = {name: value for name, value in given.items() if name != "seed"}
+    if not isinstance(settings, dict) or settings.keys() != names:
+        raise refuse(f"muvera is {settings!r:.120}")
+    if any(type(value) is not int for value in settings.values()):
+        raise refuse(f"muvera is {settings!r:.120}")
+    size = {name: value for name, value in settings.items() if name != "seed"}
     try:
         options = MuveraOptions(**size)
     except InputError as error:
         raise refuse(f"muvera: {error}") from None
     total = options.repetitions * (1 << options.bits) * options.projection
-    if total > _MOST_ROWS or (options.final or total) > _MOST_WIDTH or given["seed"] < 0:
-        raise refuse(f"muvera is {given!r:.120}")
+    if total > _MOST_ROWS or (options.final or total) > _MOST_WIDTH or settings["seed"] < 0:
+        raise refuse(f"muvera is {settings!r:.120}")
 
 
 def _known_layer(layer: Any) -> bool:

@@ -80,8 +80,8 @@ class Edited(nn.Module):
         """Returns the output of the edited network; [..., rows, in] to [..., rows, out]."""
         base: Any = super()
         out: torch.Tensor = base.forward(states)
-        given = _input.get()
-        if given is None:
+        network_input = _input.get()
+        if network_input is None:
             raise RuntimeError("an edited layer was called without the first one of its network")
         _input.set(None)
         depths = _depths.get()
@@ -92,7 +92,11 @@ class Edited(nn.Module):
         for position in range(len(self.edit)):
             rows = (depths == position).nonzero().squeeze(1)
             if len(rows):
-                some = given if len(rows) == len(depths) else given.index_select(-2, rows)
+                some = (
+                    network_input
+                    if len(rows) == len(depths)
+                    else network_input.index_select(-2, rows)
+                )
                 added = functional.linear(some, self.edit[position].to(some.dtype))
                 out = out.index_add(-2, rows, added.to(out.dtype))
         return out
@@ -205,17 +209,17 @@ def _prompted(model: PreTrainedModel) -> bool:
     return hasattr(model.get_decoder(), "language_model")
 
 
-def _count_from_cache(decoder: nn.Module, given: Any, named: dict[str, Any]) -> None:
+def _count_from_cache(decoder: nn.Module, arguments: Any, keywords: dict[str, Any]) -> None:
     """Sets the positions of rows that continue a cache, as in `generate`."""
-    cache = named.get("past_key_values")
+    cache = keywords.get("past_key_values")
     codes: Any = next(
         each
-        for each in (named.get("input_ids"), *given, named.get("inputs_embeds"))
+        for each in (keywords.get("input_ids"), *arguments, keywords.get("inputs_embeds"))
         if each is not None
     )
     before = 0 if cache is None else int(cache.get_seq_length())
     _depths.set(torch.arange(before, before + codes.shape[1], device=codes.device))
 
 
-def _forget(decoder: nn.Module, given: Any, output: Any) -> None:
+def _forget(decoder: nn.Module, arguments: Any, output: Any) -> None:
     _depths.set(None)

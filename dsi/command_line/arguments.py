@@ -95,32 +95,34 @@ class Arguments:
             InputError: An unknown, missing, surplus or ill-typed word, or a bad `--config`.
             SystemExit: `--help` was requested and has been printed.
         """
-        given = self._parse_words(words)
-        switches = {name: _pop_switch(name, given) for name in _SWITCHES}
-        if given.help is not None:
+        parsed = self._parse_words(words)
+        switches = {name: _pop_switch(name, parsed) for name in _SWITCHES}
+        if parsed.help is not None:
             with printing():
-                print(self.help(everything=given.help == "all"))
+                print(self.help(everything=parsed.help == "all"))
             raise SystemExit(0)
         parser = self._parser()
         for name in self.positionals:
-            if name in self._required and name not in given.values:
+            if name in self._required and name not in parsed.values:
                 if _is_list(self.hints[name]):
-                    given.values[name] = "[]"
+                    parsed.values[name] = "[]"
                 else:
                     raise InputError(f"{name.upper()} is missing", hint=self._usage_hint())
         try:
-            space = parser.parse_args([f"--{name}={text}" for name, text in given.values.items()])
-            for name, text in given.values.items():
-                hint, where = self.hints[name], given.where.get(name, f"--{name}")
+            space = parser.parse_args([f"--{name}={text}" for name, text in parsed.values.items()])
+            for name, text in parsed.values.items():
+                hint, where = self.hints[name], parsed.where.get(name, f"--{name}")
                 if not text and Path in _kinds(hint):
                     raise InputError(f"{where} is empty", hint="Give a path, or omit it")
                 check_value(where, space.get(name), hint)
-            made = vars(parser.instantiate(space))
+            arguments = vars(parser.instantiate(space))
         except argparse.ArgumentError as error:
-            raise self._explain(str(error), given) from None
+            raise self._explain(str(error), parsed) from None
         for name, group in self._spread.items():
-            made[name] = group(**{field.name: made[field.name] for field in _given(group)})
-        values = {name: made[name] for name in inspect.signature(self.function).parameters}
+            arguments[name] = group(
+                **{field.name: arguments[field.name] for field in _given(group)}
+            )
+        values = {name: arguments[name] for name in inspect.signature(self.function).parameters}
         return Call(values, **switches)
 
     def _parse_words(self, words: Sequence[str]) -> _GivenValues:
@@ -130,7 +132,7 @@ class Arguments:
                 word.encode("utf-8")
             except UnicodeEncodeError:
                 raise InputError(f"{word!r} is not valid UTF-8", where="command line") from None
-        given = _GivenValues()
+        parsed = _GivenValues()
         configs: list[str] = []
         plain: list[str] = []
         rest = list(words)
@@ -146,10 +148,10 @@ class Arguments:
             typed = name.replace("-", "_")
             name = self._current(typed)
             if name in ("h", "help", "help_all"):
-                given.help = "all" if name == "help_all" else (given.help or "common")
+                parsed.help = "all" if name == "help_all" else (parsed.help or "common")
             elif name in _SWITCHES:
-                given.values[name] = inline if "=" in word else "true"
-                given.where[name] = f"--{name}"
+                parsed.values[name] = inline if "=" in word else "true"
+                parsed.where[name] = f"--{name}"
             elif name == "config" or name in self.hints:
                 if "=" in word:
                     text = inline
@@ -166,25 +168,25 @@ class Arguments:
                 if name == "config":
                     configs.append(text)
                 else:
-                    given.values[name] = self._list_text(name, current_value(typed, text))
-                    given.where[name] = f"--{name}"
+                    parsed.values[name] = self._list_text(name, current_value(typed, text))
+                    parsed.where[name] = f"--{name}"
             elif name.startswith("no_") and _is_switch(self.hints.get(name[3:])) and not inline:
-                given.values[name[3:]] = "false"
+                parsed.values[name[3:]] = "false"
             else:
                 raise self._unknown(f"option {word.partition('=')[0]}", name, "--")
-        self._place(plain, given)
+        self._place(plain, parsed)
         for file in reversed(configs):
             for name, text in self._read_config(Path(file)).items():
-                if name not in given.values:
-                    given.values[name] = text
-                    given.where[name] = f"{file}: {name}"
-        return given
+                if name not in parsed.values:
+                    parsed.values[name] = text
+                    parsed.where[name] = f"{file}: {name}"
+        return parsed
 
     def _is_switch_value(self, name: str, word: str) -> bool:
         """Returns whether the word after a boolean option is its value."""
         return word in _values_of_switch(self.hints[name])
 
-    def _place(self, plain: list[str], given: _GivenValues) -> None:
+    def _place(self, plain: list[str], parsed: _GivenValues) -> None:
         """Assigns the positional words to the positional parameters, from left to right."""
         rest = list(plain)
         for place, name in enumerate(self.positionals):
@@ -195,12 +197,12 @@ class Arguments:
                 after = [
                     other for other in self.positionals[place + 1 :] if other in self._required
                 ]
-                taken = max(1, len(rest) - len(after))
-                given.values[name] = json.dumps(rest[:taken])
-                rest = rest[taken:]
+                count = max(1, len(rest) - len(after))
+                parsed.values[name] = json.dumps(rest[:count])
+                rest = rest[count:]
             else:
-                given.values[name] = rest.pop(0)
-            given.where[name] = name.upper()
+                parsed.values[name] = rest.pop(0)
+            parsed.where[name] = name.upper()
         if rest:
             raise InputError(
                 f"unexpected argument {rest[0]!r} for dsi {self.verb}",
@@ -258,7 +260,7 @@ class Arguments:
         for key, value in content.items():
             typed = f"{prefix}{key}".replace("-", "_")
             name = current_name(typed) if isinstance(value, Mapping) else self._current(typed)
-            group = any(known.startswith(f"{name}.") for known in self.hints)
+            group = any(option.startswith(f"{name}.") for option in self.hints)
             if isinstance(value, Mapping) and (group or name not in self.hints):
                 yield from self._flatten_config(value, f"{name}.")
             else:
@@ -277,15 +279,15 @@ class Arguments:
     def _parser(self) -> Any:
         from jsonargparse import ArgumentParser, set_parsing_settings
 
-        known = (self.function, *self.hints)
-        if known in _PARSERS:
-            return _PARSERS[known]
+        key = (self.function, *self.hints)
+        if key in _PARSERS:
+            return _PARSERS[key]
         set_parsing_settings(docstring_parse_attribute_docstrings=False)
         parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
         parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
         for group in self._spread.values():
             parser.add_class_arguments(group, as_group=False)
-        _PARSERS[known] = parser
+        _PARSERS[key] = parser
         return parser
 
     def help(self, *, everything: bool = False) -> str:
@@ -311,9 +313,9 @@ class Arguments:
         """Returns the call in one line: `dsi search INDEX [QUERY ...] [options]`."""
         words = []
         for name in self.positionals:
-            shown = f"{name.upper()} ..." if _is_list(self.hints[name]) else name.upper()
+            placeholder = f"{name.upper()} ..." if _is_list(self.hints[name]) else name.upper()
             optional = name not in self._required or _is_list(self.hints[name])
-            words.append(f"[{shown}]" if optional else shown)
+            words.append(f"[{placeholder}]" if optional else placeholder)
         options = self._required.difference(self.positionals)
         words += [f"--{name} {name.upper()}" for name in self.hints if name in options]
         return " ".join(["dsi", self.verb, *words, "[options]"])
@@ -322,14 +324,14 @@ class Arguments:
         return f"Usage: {self.usage()}"
 
     def _unknown(self, what: str, name: str, dashes: str, where: Path | None = None) -> InputError:
-        near = difflib.get_close_matches(name, [*self.hints, *_SWITCHES, "config"], n=1)
-        if not near:  # `--steps` for `--train.steps`
-            near = [known for known in self.hints if known.rpartition(".")[2] == name][:1]
+        similar = difflib.get_close_matches(name, [*self.hints, *_SWITCHES, "config"], n=1)
+        if not similar:  # `--steps` for `--train.steps`
+            similar = [option for option in self.hints if option.rpartition(".")[2] == name][:1]
         see = f"see dsi {self.verb} --help"
-        hint = f"Did you mean {dashes}{near[0]}? Or {see}" if near else see.capitalize()
+        hint = f"Did you mean {dashes}{similar[0]}? Or {see}" if similar else see.capitalize()
         return InputError(f"unknown {what}", where=where, hint=hint)
 
-    def _explain(self, message: str, given: _GivenValues) -> InputError:
+    def _explain(self, message: str, parsed: _GivenValues) -> InputError:
         """Turns an error of jsonargparse into one line in terms of the user's own words."""
         missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
             r'(?:Key|Option) ["\'](.+?)["\'] is required', message
@@ -338,10 +340,10 @@ class Arguments:
             return InputError(f"--{missing[1]} is missing", hint=self._usage_hint())
         key = re.search(r'key "([\w.]+)"', message)
         name = key[1] if key else ""
-        if name in given.values and name in self.hints:
+        if name in parsed.values and name in self.hints:
             return InputError(
-                f"{given.values[name]!r:.200} is not {described(self.hints[name])}",
-                where=given.where[name],
+                f"{parsed.values[name]!r:.200} is not {described(self.hints[name])}",
+                where=parsed.where[name],
             )
         return InputError(" ".join(message.split()), hint=self._usage_hint())
 
@@ -360,17 +362,17 @@ _TRUTH = ("true", "false")
 _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
 
 
-def _pop_switch(name: str, given: _GivenValues) -> bool:
+def _pop_switch(name: str, parsed: _GivenValues) -> bool:
     """Removes a switch from the values and returns whether it is on.
 
     Raises:
         InputError: It is neither true nor false.
     """
-    text = given.values.pop(name, "false")
+    text = parsed.values.pop(name, "false")
     if text not in _TRUTH:
         raise InputError(
             f"{text!r} is not true or false",
-            where=given.where[name],
+            where=parsed.where[name],
             hint=f"Omit the value: --{name}",
         )
     return text == "true"
@@ -420,8 +422,8 @@ def _resolve(hint: Any) -> None:
     hints_of(hint)
     hints = typing.get_type_hints(hint)
     hint.__annotations__ = {name: hints[name] for name in hint.__annotations__}
-    made: Any = hint.__init__
-    made.__annotations__ = {name: hints.get(name) for name in made.__annotations__}
+    initializer: Any = hint.__init__
+    initializer.__annotations__ = {name: hints.get(name) for name in initializer.__annotations__}
     for entry in dataclasses.fields(hint):
         entry.type = hints[entry.name]
         _resolve(hints[entry.name])

@@ -57,8 +57,8 @@ class Option:
         if self.default is inspect.Parameter.empty:
             return f"(required, type: {type_name(self.hint)})"
         kind = [] if self.choices or _is_bool(self.hint) else [f"type: {type_name(self.hint)}"]
-        shown = self.default is not None and self.default not in ("", [], ())
-        kind += [f"default: {self._default}"] if shown else []
+        show_default = self.default is not None and self.default not in ("", [], ())
+        kind += [f"default: {self._default}"] if show_default else []
         return f"({', '.join(kind)})" if kind else ""
 
     @property
@@ -110,13 +110,13 @@ def help_page(
     lines = [f"usage: {usage}", "", _filled(description_of(function), width)]
     left_out = 0
     for group in groups_of(function, positionals, hints):
-        shown = [option for option in group.options if everything or not option.advanced]
-        left_out += len(group.options) - len(shown)
-        if shown:
+        visible = [option for option in group.options if everything or not option.advanced]
+        left_out += len(group.options) - len(visible)
+        if visible:
             lines += ["", f"{group.heading}:"]
-        for option in shown:
-            named = option.name if option.name in positionals else f"--{option.name}"
-            what = f"{named.upper()}" if option.name in positionals else f"{named} {option.value}"
+        for option in visible:
+            label = option.name if option.name in positionals else f"--{option.name}"
+            what = f"{label.upper()}" if option.name in positionals else f"{label} {option.value}"
             lines += _entry(what, f"{option.help} {option.facts}".strip(), width)
     lines += ["", "Every command:"]
     for name, text in COMMON.items():
@@ -182,8 +182,10 @@ def _fill(group: Group, groups: list[Group], prefix: str, defaults: Any, advance
             groups.append(inside)
             _fill(inside, groups, f"{prefix}{name}.", default, hidden)
         else:
-            made = _option(name, hints[name], descriptions, default)
-            group.options.append(dataclasses.replace(made, name=f"{prefix}{name}", advanced=hidden))
+            option = _option(name, hints[name], descriptions, default)
+            group.options.append(
+                dataclasses.replace(option, name=f"{prefix}{name}", advanced=hidden)
+            )
 
 
 def _option(name: str, hint: Any, descriptions: Mapping[str, str], default: Any) -> Option:

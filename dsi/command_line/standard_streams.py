@@ -76,5 +76,5 @@ def console() -> Console:
         def on_broken_pipe(self) -> None:
             raise
 
-    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Plain(width=None if known else 160, emoji=False)
+    width_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Plain(width=None if width_known else 160, emoji=False)

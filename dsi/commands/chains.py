@@ -23,13 +23,13 @@ class ChainAnswers:
         facts: Facts about the search.
         queries: The queries.
         chains: Chains of each query, best first.
-        known: Whether the index knows a word of each query.
+        has_known_words: Whether the index knows a word of each query.
     """
 
     facts: dict[str, Any]
     queries: Sequence[Query]
     chains: Sequence[Sequence[Chain]]
-    known: Sequence[bool]
+    has_known_words: Sequence[bool]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -38,27 +38,31 @@ class ChainAnswers:
             {
                 "query_id": query.query_id,
                 "query": query.text,
-                "known": known,
+                "known": has_known_words,
                 "chains": [{"rank": rank, **chain.data} for rank, chain in enumerate(ranked, 1)],
             }
-            for query, ranked, known in zip(self.queries, self.chains, self.known, strict=True)
+            for query, ranked, has_known_words in zip(
+                self.queries, self.chains, self.has_known_words, strict=True
+            )
         ]
         return {**self.facts, "results": results}
 
     def show(self, console: Console) -> None:
         """Prints one table per query."""
-        for query, ranked, known in zip(self.queries, self.chains, self.known, strict=True):
-            chains_table(query.text, ranked, known).show(console)
+        for query, ranked, has_known_words in zip(
+            self.queries, self.chains, self.has_known_words, strict=True
+        ):
+            chains_table(query.text, ranked, has_known_words).show(console)
             console.print()
 
 
-def chains_table(query: str, chains: Sequence[Chain], known: bool = True) -> TableReport:
+def chains_table(query: str, chains: Sequence[Chain], has_known_words: bool = True) -> TableReport:
     """Returns the chains of one query as a table, a document a row.
 
     Args:
         query: The query, for the title of the table.
         chains: Chains, best first.
-        known: Whether the index knows a word of the query.
+        has_known_words: Whether the index knows a word of the query.
     """
     rows: list[tuple[Any, ...]] = []
     for rank, chain in enumerate(chains, 1):
@@ -66,7 +70,7 @@ def chains_table(query: str, chains: Sequence[Chain], known: bool = True) -> Tab
             sentence = "" if hop.sentence is None else hop.sentence.text
             rows.append((rank, chain.score, number, hop.hit.doc_id, hop.hit.title, sentence))
     remarks = ["no document found"] if not chains else []
-    if not known:
+    if not has_known_words:
         remarks = ["no word of this query is known to the index: the order says nothing"]
     if chains and chains[0].evidence is not None:
         remarks.append(f"evidence of the first chain suffices: {chains[0].evidence:.3f}")

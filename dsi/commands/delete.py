@@ -42,38 +42,38 @@ def delete(
     """
     from dsi.search.options import read_doc_ids
 
-    named = [*doc_id, *([] if file is None else read_doc_ids(file))]
-    _refuse_unknown(index, named)
+    ids = [*doc_id, *([] if file is None else read_doc_ids(file))]
+    _refuse_unknown(index, ids)
     from dsi.updating.delete import delete_documents
 
-    done = delete_documents(index, named, audit=audit, scrub=scrub, scrub_steps=scrub_steps)
+    outcome = delete_documents(index, ids, audit=audit, scrub=scrub, scrub_steps=scrub_steps)
     rows: list[tuple[str, object]] = [
-        ("deleted", len(done.doc_ids)),
-        ("remaining documents", done.manifest.documents),
+        ("deleted", len(outcome.doc_ids)),
+        ("remaining documents", outcome.manifest.documents),
     ]
-    if done.audit is not None:
-        rows += _rows("audit", done.audit)
-    if done.scrubbed is not None:
+    if outcome.audit is not None:
+        rows += _rows("audit", outcome.audit)
+    if outcome.scrubbed is not None:
         rows += [
-            ("scrub: replaced rows of codes", done.scrubbed.rows),
-            ("scrub: changed edits (positions)", done.scrubbed.edited),
-            ("scrub: training steps", done.scrubbed.steps),
-            ("not removed: codes shared with live documents", done.scrubbed.shared),
+            ("scrub: replaced rows of codes", outcome.scrubbed.rows),
+            ("scrub: changed edits (positions)", outcome.scrubbed.edited),
+            ("scrub: training steps", outcome.scrubbed.steps),
+            ("not removed: codes shared with live documents", outcome.scrubbed.shared),
             ("remains", "weights changed by training; ids; words in the vocabulary"),
         ]
-    if done.after is not None:
-        rows += _rows("audit after the scrub", done.after)
+    if outcome.after is not None:
+        rows += _rows("audit after the scrub", outcome.after)
     return TableReport(
         data={
             "index": str(index),
-            "version": done.manifest.version,
-            "deleted": done.doc_ids,
-            "documents": done.manifest.documents,
-            "audit": None if done.audit is None else vars(done.audit),
-            "scrubbed": None if done.scrubbed is None else vars(done.scrubbed),
-            "audit after": None if done.after is None else vars(done.after),
+            "version": outcome.manifest.version,
+            "deleted": outcome.doc_ids,
+            "documents": outcome.manifest.documents,
+            "audit": None if outcome.audit is None else vars(outcome.audit),
+            "scrubbed": None if outcome.scrubbed is None else vars(outcome.scrubbed),
+            "audit after": None if outcome.after is None else vars(outcome.after),
         },
-        title=f"{index}: version {done.manifest.version} is live",
+        title=f"{index}: version {outcome.manifest.version} is live",
         columns=("", ""),
         rows=rows,
         closing=(f"to undo: {command_line('rollback', index)}",),

@@ -75,7 +75,7 @@ def evaluate(
         raise InputError(
             "INDEX_OR_RUN is missing", hint="Give the folder of an index, or a run file"
         )
-    if len(index_or_run) > 1 or outputs.wanted:
+    if len(index_or_run) > 1 or outputs.any_requested:
         return _evaluate_several(
             index_or_run, dataset, split, baselines, language, flags, outputs, seed
         )
@@ -129,7 +129,7 @@ def _evaluate_several(
     data = compare_systems(opened, split, systems, seed=seed)
     return processes.in_main_process(
         lambda: outputs.write(data, opened, split, systems, remarks)
-    ) or outputs.shown(data, remarks)
+    ) or outputs.as_report(data, remarks)
 
 
 def disambiguated(systems: Sequence[Measured]) -> list[Measured]:
@@ -386,24 +386,24 @@ def _report_unknown_documents(
     Raises:
         InputError: All queries are about such documents.
     """
-    wanted = [{doc_id for doc_id, grade in each.items() if grade > 0} for each in qrels.values()]
-    named = sorted(set().union(*wanted))
+    relevant = [{doc_id for doc_id, grade in each.items() if grade > 0} for each in qrels.values()]
+    relevant_ids = sorted(set().union(*relevant))
     if index.manifest.passages is None:
-        rows = index.table.find(named)
-        known = {doc_id for doc_id, row in zip(named, rows, strict=True) if row >= 0}
+        rows = index.table.find(relevant_ids)
+        indexed = {doc_id for doc_id, row in zip(relevant_ids, rows, strict=True) if row >= 0}
     else:
-        known = {document_of(passage_id) for passage_id in index.table.doc_ids}
-    beyond = sum(known.isdisjoint(each) for each in wanted)
-    if named and beyond == len(wanted):
+        indexed = {document_of(passage_id) for passage_id in index.table.doc_ids}
+    beyond = sum(indexed.isdisjoint(each) for each in relevant)
+    if relevant_ids and beyond == len(relevant):
         raise InputError(
             f"the index has none of the documents that its queries are judged for (such as "
-            f"{named[0]!r})",
+            f"{relevant_ids[0]!r})",
             where=dataset.path,
             hint="Give the dataset of this index, or the index of this dataset",
         )
     return (
         [
-            f"{beyond:,} of {len(wanted):,} queries are judged for documents "
+            f"{beyond:,} of {len(relevant):,} queries are judged for documents "
             "that are not in the index."
         ]
         if beyond

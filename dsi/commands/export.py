@@ -31,11 +31,11 @@ def export(
     """
     from dsi.export import export_index
 
-    done = export_index(index, out, format, network_only=network_only)
+    data = export_index(index, out, format, network_only=network_only)
     return TableReport(
-        data=done,
-        title=f"{out}: version {done['version']} of {index}, {done['documents']:,} documents",
+        data=data,
+        title=f"{out}: version {data['version']} of {index}, {data['documents']:,} documents",
         columns=("", ""),
-        rows=[("format", format), ("files", ", ".join(done["files"]))],
+        rows=[("format", format), ("files", ", ".join(data["files"]))],
         closing=(f"instructions: {out / 'README.md'}",),
     )

@@ -70,29 +70,29 @@ class GridArguments(Arguments):
         )
 
     def _parse_words(self, words: Sequence[str]) -> Any:
-        given = super()._parse_words(words)
+        parsed = super()._parse_words(words)
         vary: dict[str, list[str]] = {}
         for name, (option, meaning) in SWITCHES.items():
-            if name not in given.values:
+            if name not in parsed.values:
                 continue
-            values = _split_values(given.values.pop(name))
+            values = _split_values(parsed.values.pop(name))
             unknown = [value for value in values if value not in meaning]
             if unknown:
                 raise InputError(f"{unknown[0]!r} is not true or false", where=f"--{name}")
-            given.values[option] = ",".join(meaning[value] for value in values)
-            given.where[option] = f"--{name}"
-        for name in [name for name in given.values if name in self._varying]:
-            values = _split_values(given.values[name])
+            parsed.values[option] = ",".join(meaning[value] for value in values)
+            parsed.where[option] = f"--{name}"
+        for name in [name for name in parsed.values if name in self._varying]:
+            values = _split_values(parsed.values[name])
             if len(values) > 1:
                 vary[name] = values
-                del given.values[name]
+                del parsed.values[name]
         for name in SWITCHES:
             self.hints.pop(name, None)
         if vary:
-            stated = json.loads(given.values.get("vary", "{}"))
-            given.values["vary"] = json.dumps({**stated, **vary})
-            given.where["vary"] = "--" + " --".join(vary)
-        return given
+            stated = json.loads(parsed.values.get("vary", "{}"))
+            parsed.values["vary"] = json.dumps({**stated, **vary})
+            parsed.where["vary"] = "--" + " --".join(vary)
+        return parsed
 
 
 def _split_values(text: str) -> list[str]:
@@ -155,16 +155,18 @@ def cells_of(
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]
-    named: list[tuple[str | None, Mapping[str, Any]]] = [*variants.items()] or [(None, {})]
+    settings: list[tuple[str | None, Mapping[str, Any]]] = [*variants.items()] or [(None, {})]
     cells: list[Cell] = []
     for seed in seeds:
-        for variant, set_together in named:
+        for variant, set_together in settings:
             for values in combinations:
-                given = {**set_together, **values, "seed": seed}
-                typed = {key: _typed(key, value, types[key]) for key, value in given.items()}
-                shown = {key: typed[key] for key in values}
-                shown = {"variant": variant, **shown} if variant is not None else shown
-                cells.append(_checked(base, typed, shown))
+                settings_of_cell = {**set_together, **values, "seed": seed}
+                typed = {
+                    key: _typed(key, value, types[key]) for key, value in settings_of_cell.items()
+                }
+                label = {key: typed[key] for key in values}
+                label = {"variant": variant, **label} if variant is not None else label
+                cells.append(_checked(base, typed, label))
     refuse_duplicates(cells)
     refuse_unequal_steps(cells)
     return cells

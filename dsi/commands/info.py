@@ -142,19 +142,19 @@ def info(
 
 def _earlier_figures(manifests: Sequence[Manifest], current: Manifest) -> dict[str, Any]:
     """Returns the figures of the identifiers when they were made, for a version made later."""
-    made = [manifest for manifest in manifests if _FIGURES in manifest.metrics]
-    if not made or _FIGURES in current.metrics:
+    with_figures = [manifest for manifest in manifests if _FIGURES in manifest.metrics]
+    if not with_figures or _FIGURES in current.metrics:
         return {}
     return {
-        f"metric {name}, in version {made[-1].version}": value
-        for name, value in _leaves(made[-1].metrics[_FIGURES], f"{_FIGURES}.")
+        f"metric {name}, in version {with_figures[-1].version}": value
+        for name, value in _leaves(with_figures[-1].metrics[_FIGURES], f"{_FIGURES}.")
     }
 
 
 def _reserve(table: DocidTable, configuration: Mapping[str, Any]) -> dict[str, str]:
     """Returns how many codes are left for new documents, for an index that reserved some."""
-    asked = configuration.get("options", {}).get("reserve", 0)
-    if not (asked or table.reserved):
+    reserve = configuration.get("options", {}).get("reserve", 0)
+    if not (reserve or table.reserved):
         return {}
     return {"reserve": f"{table.reserved:,} codes reserved for new documents"}
 
@@ -279,8 +279,8 @@ def _options_by_name(configuration: Mapping[str, Any], *, everything: bool) -> d
     from dsi.updating.options import UpdateOptions
 
     update = configuration.get("update", {}).get("claim", {}).get("options", {})
-    known = ("dataset", "options", "update")
-    others = {name: value for name, value in configuration.items() if name not in known}
+    separate = ("dataset", "options", "update")
+    others = {name: value for name, value in configuration.items() if name not in separate}
     found = {name: value for name, value in _leaves(others) if everything or value is not None}
     for prefix, stored, default in (
         ("", configuration.get("options", {}), TrainingOptions()),

@@ -57,7 +57,7 @@ class Outputs(Options):
             refuse_no_file(file)
 
     @property
-    def wanted(self) -> bool:
+    def any_requested(self) -> bool:
         """Whether any file is requested."""
         return bool(self.files)
 
@@ -85,9 +85,9 @@ class Outputs(Options):
             from dsi.evaluation.comparison_page import write_page
 
             write_page(self.report, data, dataset, split, systems, remarks)
-        return self.shown(data, [*remarks, *(f"wrote {file}" for file in self.files)])
+        return self.as_report(data, [*remarks, *(f"wrote {file}" for file in self.files)])
 
-    def shown(self, data: Mapping[str, Any], remarks: Sequence[str]) -> Report:
+    def as_report(self, data: Mapping[str, Any], remarks: Sequence[str]) -> Report:
         """Returns the report without writing anything."""
         from dsi.evaluation.comparison_tables import ComparisonReport
 

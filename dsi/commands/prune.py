@@ -24,31 +24,32 @@ def prune(index: Path, *, keep: Count, dry_run: bool = False) -> Report:
 
     from dsi.updating.prune import plan_pruning, prune_versions
 
-    done = plan_pruning(index, keep) if dry_run else prune_versions(index, keep)
-    count = f"{len(done.removed)} version{'s' if len(done.removed) != 1 else ''}"
-    if not done.removed:
+    outcome = plan_pruning(index, keep) if dry_run else prune_versions(index, keep)
+    count = f"{len(outcome.removed)} version{'s' if len(outcome.removed) != 1 else ''}"
+    if not outcome.removed:
         title = (
-            f"{index}: nothing to remove; the index has {len(done.kept)} of at most {keep} versions"
+            f"{index}: nothing to remove; the index has {len(outcome.kept)} of at most {keep} "
+            "versions"
         )
     elif dry_run:
-        title = f"{index}: {count} would be removed, which frees {decimal(done.freed)}"
+        title = f"{index}: {count} would be removed, which frees {decimal(outcome.freed)}"
     else:
-        title = f"{index}: {count} removed, {decimal(done.freed)} freed"
+        title = f"{index}: {count} removed, {decimal(outcome.freed)} freed"
     go_on = command_line("prune", index, "--keep", str(keep))
     return TableReport(
         data={
             "index": str(index),
-            "live": done.live,
-            "kept": done.kept,
-            "removed": [vars(old) for old in done.removed],
-            "freed_bytes": done.freed,
+            "live": outcome.live,
+            "kept": outcome.kept,
+            "removed": [vars(old) for old in outcome.removed],
+            "freed_bytes": outcome.freed,
             "dry_run": dry_run,
         },
         title=title,
-        columns=("removed", "documents", "made") if done.removed else (),
-        rows=[(old.version, old.documents, old.created or None) for old in done.removed],
+        columns=("removed", "documents", "made") if outcome.removed else (),
+        rows=[(old.version, old.documents, old.created or None) for old in outcome.removed],
         closing=(
-            f"kept: {', '.join(done.kept)}; version {done.live} is live",
-            *([f"to remove them: {go_on}"] if dry_run and done.removed else []),
+            f"kept: {', '.join(outcome.kept)}; version {outcome.live} is live",
+            *([f"to remove them: {go_on}"] if dry_run and outcome.removed else []),
         ),
     )

@@ -24,8 +24,8 @@ def pull(repo: str, *, out: Path) -> Report:
     from dsi.hub.address import Repository
     from dsi.hub.pull import pull as download
 
-    done = download(Repository.parse(repo), out)
-    dataset = done.repository.dataset
+    outcome = download(Repository.parse(repo), out)
+    dataset = outcome.repository.dataset
     next_step = (
         command_line("train", out, "--out", "INDEX")
         if dataset
@@ -33,14 +33,14 @@ def pull(repo: str, *, out: Path) -> Report:
     )
     return TableReport(
         data={
-            "repository": str(done.repository),
-            "commit": done.commit,
+            "repository": str(outcome.repository),
+            "commit": outcome.commit,
             "out": str(out),
-            "files": done.files,
-            "bytes": done.bytes,
+            "files": outcome.files,
+            "bytes": outcome.bytes,
         },
-        title=f"{out}: hf://{done.repository} at commit {done.commit}",
+        title=f"{out}: hf://{outcome.repository} at commit {outcome.commit}",
         columns=("", ""),
-        rows=[("files", done.files), ("size", decimal(done.bytes))],
+        rows=[("files", outcome.files), ("size", decimal(outcome.bytes))],
         closing=(f"next: {next_step}",),
     )

@@ -39,44 +39,46 @@ def push(
 
     place = Repository.parse(repo)
     corpus = not without_corpus
-    done = (
+    outcome = (
         plan_push(index, place, corpus=corpus)
         if dry_run
         else publish(index, place, corpus=corpus, public=public)
     )
-    contents, size = done.contents, done.contents.size
+    contents, size = outcome.contents, outcome.contents.size
     again = command_line("push", index, repo, *(["--without_corpus"] if without_corpus else []))
     word = "would be published" if dry_run else "published"
     return TableReport(
         data={
             "index": str(index),
-            "repository": str(done.repository),
-            "kind": done.repository.kind,
-            "commit": done.commit,
-            "public": done.public,
+            "repository": str(outcome.repository),
+            "kind": outcome.repository.kind,
+            "commit": outcome.commit,
+            "public": outcome.public,
             "files": len(contents.files),
             "bytes": size,
             "text": vars(contents.text),
             "dry_run": dry_run,
         },
-        title=f"{index}: {len(contents.files):,} files, {decimal(size)}, {word} as hf://{done.repository}",
+        title=f"{index}: {len(contents.files):,} files, {decimal(size)}, {word} as hf://{outcome.repository}",
         columns=("", ""),
         rows=[
             ("text", str(contents.text)),
             ("license", contents.dataset.license if contents.dataset is not None else "unknown"),
             *(
                 []
-                if done.public is None
+                if outcome.public is None
                 else [
                     (
                         "readable by",
-                        "everybody" if done.public else "you and people you give access",
+                        "everybody" if outcome.public else "you and people you give access",
                     )
                 ]
             ),
-            *([] if done.commit is None else [("commit", done.commit)]),
+            *([] if outcome.commit is None else [("commit", outcome.commit)]),
         ],
         closing=(f"to publish it: {again}",)
         if dry_run
-        else (f"to download it: {command_line('pull', str(done.repository), '--out', 'FOLDER')}",),
+        else (
+            f"to download it: {command_line('pull', str(outcome.repository), '--out', 'FOLDER')}",
+        ),
     )

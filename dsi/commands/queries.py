@@ -119,16 +119,16 @@ def _options_of(
         InputError: There is no such generator, or options of another one are given.
     """
     needed = GENERATORS[generator].options_class
-    for group, given in groups.items():
-        if type(given) is not needed and given != type(given)():
+    for group, values in groups.items():
+        if type(values) is not needed and values != type(values)():
             raise InputError(
                 f"--{group}.* has no effect with --generator {generator}",
                 hint=f"Omit it, or use --generator {group}",
             )
-    options = next((given for given in groups.values() if type(given) is needed), needed())
-    said = {"per_doc": per_doc, "seed": seed}
+    options = next((values for values in groups.values() if type(values) is needed), needed())
+    overrides = {"per_doc": per_doc, "seed": seed}
     return dataclasses.replace(
-        options, **{name: value for name, value in said.items() if value is not None}
+        options, **{name: value for name, value in overrides.items() if value is not None}
     )
 
 

@@ -96,20 +96,20 @@ def search(
             f"--{'text' if text else 'explain'} adds to the output, but --run prints no results",
             hint="Omit one of them",
         )
-    shown = {"text": text, "explain": explain, "reorder": reorder}
-    if flags.hops.count and any(shown.values()):
-        name = next(name for name, asked_for in shown.items() if asked_for)
+    display = {"text": text, "explain": explain, "reorder": reorder}
+    if flags.hops.count and any(display.values()):
+        name = next(name for name, asked_for in display.items() if asked_for)
         raise InputError(
             f"--{name} is for single documents, and --hops {flags.hops.count} shows chains of them",
             hint="Omit one of the two",
         )
-    asked: list[Query] | None = None
+    requested: list[Query] | None = None
     if queries is not None:
-        asked = _from_file(queries, encoding, query_id_column, query_text_column)
+        requested = _from_file(queries, encoding, query_id_column, query_text_column)
     elif query:
-        asked = _numbered(query, "QUERY")
+        requested = _numbered(query, "QUERY")
     elif flags.run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
-        asked = _numbered(_lines(), "standard input")
+        requested = _numbered(_lines(), "standard input")
 
     options = flags.options()
     zero = None if deepspeed is None else _zero_config(deepspeed)
@@ -122,7 +122,7 @@ def search(
         raise InputError("--explain needs the whole model in one process", hint="Omit --deepspeed")
     if zero is not None and flags.rescore:
         raise InputError("--rescore needs the whole model in one process", hint="Omit --deepspeed")
-    if processes.count > 1 and asked is None:
+    if processes.count > 1 and requested is None:
         raise InputError(
             "several processes cannot read queries interactively", hint="Give --queries FILE"
         )
@@ -130,11 +130,11 @@ def search(
         opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
-    if asked is None:
+    if requested is None:
         return _interactive_search(
             opened, k, flags.beams, options, flags.hops, text, explain, reorder
         )
-    texts = [one.text for one in asked]
+    texts = [one.text for one in requested]
     started = time.perf_counter()
     sharing = processes if zero is None else None
     hits: list[list[Hit]] = []
@@ -153,8 +153,8 @@ def search(
     else:
         hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
     seconds = time.perf_counter() - started
-    facts = {"index": str(index), "version": opened.manifest.version, "queries": len(asked)}
-    known = opened.text.known(texts)
+    facts = {"index": str(index), "version": opened.manifest.version, "queries": len(requested)}
+    has_known_words = opened.text.known(texts)
     if flags.run is not None:
         from dsi.search.hops import ranked_documents
         from dsi.search.runs import write_run
@@ -163,32 +163,33 @@ def search(
         rankings = [ranked_documents(each, k) for each in chains] or [
             {hit.doc_id: hit.score for hit in ranked} for ranked in hits
         ]
-        found = {one.query_id: scores for one, scores in zip(asked, rankings, strict=True)}
+        found = {one.query_id: scores for one, scores in zip(requested, rankings, strict=True)}
         processes.in_main_process(lambda: write_run(run, found, "dsi"))
-        told = {**facts, "run": str(run), "seconds": seconds}
+        summary = {**facts, "run": str(run), "seconds": seconds}
+        unknown = has_known_words.count(False)
         if str(run) == "-":  # there a table would be mistaken for part of the run
-            return TableReport(data=told)
+            return TableReport(data=summary)
         return TableReport(
-            data=told,
-            title=f"{len(asked):,} queries searched in {seconds:.1f} s; results in {run}.",
+            data=summary,
+            title=f"{len(requested):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(
                 *(
-                    [f"{known.count(False):,} queries contain no word that the index knows."]
-                    if not all(known)
+                    [f"{unknown:,} queries contain no word that the index knows."]
+                    if unknown
                     else []
                 ),
                 f"To evaluate them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )
     if flags.hops.count:
-        return ChainAnswers({**facts, "seconds": seconds}, asked, chains, known)
+        return ChainAnswers({**facts, "seconds": seconds}, requested, chains, has_known_words)
     parts = None
     if explain:
         parts = [
             opened.explain(query, [hit.passage or hit.doc_id for hit in ranked], options)
             for query, ranked in zip(texts, hits, strict=True)
         ]
-    return Answers({**facts, "seconds": seconds}, asked, hits, known, parts, reorder)
+    return Answers({**facts, "seconds": seconds}, requested, hits, has_known_words, parts, reorder)
 
 
 @contextmanager
@@ -218,7 +219,7 @@ class Answers:
         facts: Facts about the search.
         queries: The queries.
         hits: Hits of each query, best first.
-        known: Whether the index knows a word of each query.
+        has_known_words: Whether the index knows a word of each query.
         parts: Score components of each hit; None if not requested.
         reorder: Whether the best documents are placed at both ends.
     """
@@ -226,7 +227,7 @@ class Answers:
     facts: dict[str, Any]
     queries: Sequence[Query]
     hits: Sequence[Sequence[Hit]]
-    known: Sequence[bool]
+    has_known_words: Sequence[bool]
     parts: Sequence[Sequence[Explanation]] | None = None
     reorder: bool = False
 
@@ -237,15 +238,17 @@ class Answers:
             {
                 "query_id": query.query_id,
                 "query": query.text,
-                "known": known,
+                "known": has_known_words,
                 "hits": self._ordered(
                     [
                         {"rank": rank, **_hit_data(hit, parts)}
-                        for rank, (hit, parts) in enumerate(zip(ranked, told, strict=True), 1)
+                        for rank, (hit, parts) in enumerate(
+                            zip(ranked, explanations, strict=True), 1
+                        )
                     ]
                 ),
             }
-            for query, ranked, known, told in self._each()
+            for query, ranked, has_known_words, explanations in self._each()
         ]
         return {**self.facts, "results": results}
 
@@ -257,14 +260,14 @@ class Answers:
     ) -> Iterator[tuple[Query, Sequence[Hit], bool, Sequence[Explanation | None]]]:
         parts: Sequence[Sequence[Explanation | None]]
         parts = self.parts or [[None] * len(ranked) for ranked in self.hits]
-        yield from zip(self.queries, self.hits, self.known, parts, strict=True)
+        yield from zip(self.queries, self.hits, self.has_known_words, parts, strict=True)
 
     def show(self, console: Console) -> None:
         """Prints one table per query."""
-        for query, ranked, known, told in self._each():
-            hits_table(query.text, ranked, known, self.reorder).show(console)
+        for query, ranked, has_known_words, explanations in self._each():
+            hits_table(query.text, ranked, has_known_words, self.reorder).show(console)
             console.print()
-            for parts in filter(None, told):
+            for parts in filter(None, explanations):
                 parts_table(parts).show(console)
                 console.print()
         if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
@@ -274,18 +277,18 @@ class Answers:
 
 
 def hits_table(
-    query: str, hits: Sequence[Hit], known: bool = True, reorder: bool = False
+    query: str, hits: Sequence[Hit], has_known_words: bool = True, reorder: bool = False
 ) -> TableReport:
     """Returns the ranked documents of one query as a table.
 
     Args:
         query: The query, for the title of the table.
         hits: Hits, best first.
-        known: Whether the index knows a word of the query.
+        has_known_words: Whether the index knows a word of the query.
         reorder: Whether the best documents are placed at both ends.
     """
     remark = "no document found" if not hits else ""
-    if not known:
+    if not has_known_words:
         remark = "no word of this query is known to the index: the order says nothing"
     columns: tuple[str, ...] = ("rank", "score", "doc id", "title")
     rows: list[tuple[Any, ...]]
@@ -408,7 +411,7 @@ def _interactive_search(
         markup=False,
         highlight=False,
     )
-    asked = 0
+    answered = 0
     with suppress(KeyboardInterrupt):
         for typed in _typed_lines():
             try:
@@ -416,20 +419,20 @@ def _interactive_search(
                 if hops.count:
                     chains = index.hops(query.text, k, hops, beams=beams, options=options)
                     chains_table("", chains, *index.text.known([query.text])).show(terminal)
-                    asked += 1
+                    answered += 1
                     continue
                 hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
             except InputError as error:
                 terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
-            asked += 1
-            [known] = index.text.known([query.text])
-            hits_table("", hits, known, reorder).show(terminal)
+            answered += 1
+            [has_known_words] = index.text.known([query.text])
+            hits_table("", hits, has_known_words, reorder).show(terminal)
             if explain:
                 for parts in index.explain(query.text, [hit.doc_id for hit in hits], options):
                     parts_table(parts).show(terminal)
     terminal.print()
-    return TableReport(data={"queries": asked})
+    return TableReport(data={"queries": answered})
 
 
 def _typed_lines() -> Iterator[str]:

@@ -123,7 +123,7 @@ def train(
 
 @contextlib.contextmanager
 def _prepared_dataset(
-    given: Path, source: SourceOptions, passages: PassageOptions, dry_run: bool
+    data: Path, source: SourceOptions, passages: PassageOptions, dry_run: bool
 ) -> Iterator[Path]:
     """Yields the folder of a dataset: the given one, or one prepared from the given source.
 
@@ -132,24 +132,24 @@ def _prepared_dataset(
     """
     from dsi.given_documents import dataset_of
 
-    there = (given / "dataset.json").is_file()
+    there = (data / "dataset.json").is_file()
     if there and passages != PassageOptions():
         raise InputError(
-            "--passages has no effect for a dataset, which has already been prepared", where=given
+            "--passages has no effect for a dataset, which has already been prepared", where=data
         )
     options_given = source != SourceOptions() or passages != PassageOptions()
-    if dry_run and not there and not given.exists() and not options_given:
-        yield given  # the plan does not need it
+    if dry_run and not there and not data.exists() and not options_given:
+        yield data  # the plan does not need it
         return
     if not there and os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(
             "training in several processes needs a dataset",
-            where=given,
-            hint=f"Create one first: {command_line('prepare', given, '--out', 'DATASET')}",
+            where=data,
+            hint=f"Create one first: {command_line('prepare', data, '--out', 'DATASET')}",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        made = dataset_of(os.fspath(given), Path(scratch) / "dataset", source, passages)
-        yield made.path
+        dataset = dataset_of(os.fspath(data), Path(scratch) / "dataset", source, passages)
+        yield dataset.path
 
 
 def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
@@ -198,9 +198,9 @@ def _check(out: Path) -> SelfCheck | None:
 
 def _evaluate_command(out: Path, dataset: Path | None, splits: list[str]) -> str:
     """Returns the next command to evaluate the index."""
-    kept = next((split for split in ("test", "dev") if split in splits), None)
-    if kept is not None and dataset is not None:
-        return f"to evaluate it: {command_line('evaluate', out, dataset, '--split', kept)}"
+    split_name = next((split for split in ("test", "dev") if split in splits), None)
+    if split_name is not None and dataset is not None:
+        return f"to evaluate it: {command_line('evaluate', out, dataset, '--split', split_name)}"
     return (
         "to evaluate it: prepare the documents with judged queries (dsi prepare SOURCE --out "
         "DATASET --queries FILE --test-qrels FILE), then "

@@ -51,15 +51,15 @@ def update(
     from dsi.updating.update import update_index
 
     refuse_unused(options)
-    done = update_index(
+    outcome = update_index(
         index, lambda folder: dataset_of(new, folder, source, cut), options, old=old_dataset
     )
-    manifest, difference = done.manifest, done.difference
+    manifest, difference = outcome.manifest, outcome.difference
     counts = {
         name: 0 if difference is None else len(getattr(difference, name))
         for name in ("added", "changed", "unchanged", "removed")
     }
-    metrics = dict(manifest.metrics) if done.wrote else {}
+    metrics = dict(manifest.metrics) if outcome.wrote else {}
     probe = metrics.pop("probe", None)
     for name in ("best", "start", "lexical"):
         metrics.pop(name, None)
@@ -70,34 +70,34 @@ def update(
             (f"Hits@10 of old documents {moment}", probe[moment]["Success@10"])
             for moment in ("before", "after")
         ]
-    for name, values in done.timing.items():
+    for name, values in outcome.timing.items():
         rows += [(f"{name}, {part}", value) for part, value in values.items()]
     live = f"version {manifest.version} is live"
     return TableReport(
         data={
             "index": str(index),
             "version": manifest.version,
-            "wrote": done.wrote,
+            "wrote": outcome.wrote,
             **counts,
             "documents": manifest.documents,
-            "metrics": dict(manifest.metrics) if done.wrote else {},
-            "warnings": done.warnings,
-            "not_inherited": done.not_inherited,
-            "dropped": {reason: asdict(counter) for reason, counter in done.dropped.items()},
-            "timing": dict(done.timing),
+            "metrics": dict(manifest.metrics) if outcome.wrote else {},
+            "warnings": outcome.warnings,
+            "not_inherited": outcome.not_inherited,
+            "dropped": {reason: asdict(counter) for reason, counter in outcome.dropped.items()},
+            "timing": dict(outcome.timing),
         },
-        title=f"{index}: {live}" if done.wrote else f"{index}: no new documents; {live}",
+        title=f"{index}: {live}" if outcome.wrote else f"{index}: no new documents; {live}",
         columns=("", ""),
         rows=rows,
         closing=(
-            *(f"WARNING: {warning}" for warning in done.warnings),
-            *done.not_inherited,
-            *counter_lines("left out", done.dropped),
+            *(f"WARNING: {warning}" for warning in outcome.warnings),
+            *outcome.not_inherited,
+            *counter_lines("left out", outcome.dropped),
             *(
                 ["the index keeps its earlier versions of documents that were left out"]
-                if done.dropped
+                if outcome.dropped
                 else []
             ),
-            *([f"to undo: {command_line('rollback', index)}"] if done.wrote else []),
+            *([f"to undo: {command_line('rollback', index)}"] if outcome.wrote else []),
         ),
     )

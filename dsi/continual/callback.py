@@ -101,7 +101,7 @@ def _objective_of(
             if step + 1 in (1, steps) or (step + 1) % callback.interval == 0:
                 self.look(step + 1)
 
-        def look(self, done: int) -> None:
+        def look(self, steps: int) -> None:
             began = time.perf_counter()
             rows = []
             for asked_for, own in zip(queries, documents, strict=True):
@@ -114,7 +114,7 @@ def _objective_of(
                         "indexed": "".join("1" if each else "0" for each in right.tolist()),
                     }
                 )
-            callback.write(done, rows)
+            callback.write(steps, rows)
             callback.seconds += time.perf_counter() - began
 
     return CallbackObjective()

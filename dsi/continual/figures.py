@@ -32,8 +32,8 @@ def increments_figures(summary: Mapping[str, Any]) -> list[list[Drawing]]:
         learned = _range([lines[measure, "A"], lines[measure, "LA"]])
         row = []
         for letter, name in _LETTERS.items():
-            drawn = lines[measure, letter]
-            last = max((x for line in drawn for x, _ in line.points), default=1)
+            series = lines[measure, letter]
+            last = max((x for line in series for x, _ in line.points), default=1)
             axes = Axes(
                 f"{letter} {measure}: {name}",
                 "after corpus",
@@ -43,7 +43,7 @@ def increments_figures(summary: Mapping[str, Any]) -> list[list[Drawing]]:
                 better="↓" if letter == "F" else "↑",
                 whole_x=True,
             )
-            row.append(line_chart(axes, drawn))
+            row.append(line_chart(axes, series))
         rows.append(row)
     return rows
 
@@ -88,17 +88,17 @@ def curves_figures(out: Path, strategies: Sequence[str], seed: int = 0) -> list[
     begins, is caused by model expansion for new documents, before the first step; a drop right
     after it that recovers is the stability gap. Strategies without training steps have no figure.
     """
-    drawn = {}
+    curves_by_strategy = {}
     for strategy in strategies:
         corpora = len(list((out / "results" / f"{strategy}-seed{seed}").glob("d*.json")))
         curves = curves_of(out, strategy, seed, corpora)
         if curves and all(curves):
-            drawn[strategy] = _curves(curves)
-    if not drawn:
+            curves_by_strategy[strategy] = _curves(curves)
+    if not curves_by_strategy:
         return []
-    vertical = _range([lines for lines, _ in drawn.values()])
+    vertical = _range([lines for lines, _ in curves_by_strategy.values()])
     figures = []
-    for strategy, (lines, begins) in drawn.items():
+    for strategy, (lines, begins) in curves_by_strategy.items():
         last = max(x for line in lines for x, _ in line.points)
         axes = Axes(
             strategy,
@@ -140,9 +140,9 @@ def learning_and_forgetting(means: Mapping[str, Mapping[str, float | None]]) -> 
     found: dict[str, list[Point]] = {}
     for measure in ("Hits@10", "Hits@1"):
         for number, (name, each) in enumerate(means.items()):
-            kept, lost = each[f"A {measure}"], each[f"F {measure}"]
-            if kept is not None and lost is not None:
-                point = Point(number, 100 * lost, 100 * kept, str(number + 1), name)
+            accuracy, forgetting = each[f"A {measure}"], each[f"F {measure}"]
+            if accuracy is not None and forgetting is not None:
+                point = Point(number, 100 * forgetting, 100 * accuracy, str(number + 1), name)
                 found.setdefault(measure, []).append(point)
     found = {measure: points for measure, points in found.items() if len(points) > 1}
     everything = [point for points in found.values() for point in points]
@@ -156,6 +156,6 @@ def learning_and_forgetting(means: Mapping[str, Mapping[str, float | None]]) -> 
             span([point.y for point in everything], least=LEAST, most=100.0),
             better="↖",
         )
-        named = [(point.number, f"{point.letter}: {point.label}") for point in points]
-        figures.append(point_chart(axes, points).with_key(named, lines=False))
+        labels = [(point.number, f"{point.letter}: {point.label}") for point in points]
+        figures.append(point_chart(axes, points).with_key(labels, lines=False))
     return figures

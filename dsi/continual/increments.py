@@ -39,15 +39,15 @@ class _Part(SourceData):
         return (each for each in self._dataset.documents() if each.doc_id in self._doc_ids)
 
     def queries(self) -> Iterator[Query]:
-        wanted = {query_id for some in self._queries.values() for query_id in some}
+        query_ids = {query_id for some in self._queries.values() for query_id in some}
         for query_id, text in self._dataset.query_texts().items():
-            if query_id in wanted:
+            if query_id in query_ids:
                 yield Query(query_id, text)
 
     def qrels(self) -> Iterator[Qrel]:
-        for split, wanted in self._queries.items():
+        for split, query_ids in self._queries.items():
             judged = self._dataset.qrels_of(split)
-            for query_id in wanted:
+            for query_id in query_ids:
                 for doc_id, relevance in judged[query_id].items():
                     if doc_id in self._doc_ids:
                         yield Qrel(query_id, doc_id, relevance, split)
@@ -92,7 +92,7 @@ def split_dataset(
     if documents is not None and documents < 1:
         raise InputError(f"--documents {documents} is less than 1")
     parts = split_documents(dataset.doc_ids[:documents], increment_shares(share, increments), seed)
-    said = {
+    settings = {
         "dataset": dataset.info.name,
         "content_hash": dataset.info.content_hash,
         "increments": increments,
@@ -101,21 +101,21 @@ def split_dataset(
         "documents": [len(part) for part in parts],
     }
     if (out / _SPLIT).is_file():
-        if read_json(out / _SPLIT) == said:
+        if read_json(out / _SPLIT) == settings:
             return open_split(out)
         _refuse_losses(out)
     queries = {split: queries_of_parts(dataset.qrels_of(split), parts) for split in _ALL_SPLITS}
     with replacing_named_folder(out, _is_part) as fresh:
         for number, doc_ids in enumerate(parts):
-            kept = _ALL_SPLITS if number == 0 else ("test",)
+            splits_of_part = _ALL_SPLITS if number == 0 else ("test",)
             source = _Part(
                 dataset,
                 f"{dataset.info.name}-d{number}",
                 doc_ids,
-                {split: queries[split][number] for split in kept},
+                {split: queries[split][number] for split in splits_of_part},
             )
             write_dataset(fresh / f"d{number}", source)
-        write_json(fresh / _SPLIT, said)
+        write_json(fresh / _SPLIT, settings)
     return open_split(out)
 
 

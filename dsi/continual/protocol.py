@@ -118,7 +118,7 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
     Raises:
         InputError: It holds results of another split or with other options.
     """
-    wanted = json.loads(
+    requested = json.loads(
         json.dumps(
             {
                 "split": read_split(split),
@@ -136,8 +136,8 @@ def claim(out: Path, split: Path, options: ContinualOptions) -> None:
             raise InputError(
                 "this folder holds other files", where=out, hint="Choose another --out"
             )
-        write_json(file, wanted)
-    elif with_current_names(read_json(file)) != wanted:
+        write_json(file, requested)
+    elif with_current_names(read_json(file)) != requested:
         raise InputError(
             "this folder has results of another split or of other options",
             where=out,
@@ -221,7 +221,7 @@ def run_strategy(
             )
     write_json(results / "d0.json", first)
     evaluation_queries = [EvaluationQueries.of(corpus) for corpus in corpora]
-    wanted = dataclasses.replace(with_changes(options.update, strategy), seed=seed)
+    strategy_options = dataclasses.replace(with_changes(options.update, strategy), seed=seed)
     for number in range(1, len(corpora)):
         file = results / f"d{number}.json"
         if file.is_file():
@@ -229,16 +229,16 @@ def run_strategy(
         callbacks = []
         curve = out / "curves" / name / f"d{number}.jsonl"
         if options.interval:
-            asked = [
+            sampled = [
                 some.sample(options.curve_queries, seed)
                 for some in evaluation_queries[: number + 1]
             ]
-            callbacks = [EvaluationCallback(asked, curve, options.interval, options.beams)]
+            callbacks = [EvaluationCallback(sampled, curve, options.interval, options.beams)]
         began = time.perf_counter()
-        done = update_index(index, corpora[number], wanted, callbacks=callbacks)
+        outcome = update_index(index, corpora[number], strategy_options, callbacks=callbacks)
         seconds = time.perf_counter() - began
         watched = sum(callback.seconds for callback in callbacks)
-        metrics = done.manifest.metrics
+        metrics = outcome.manifest.metrics
         performance, ranks = measure_with_ranks(
             index, evaluation_queries[: number + 1], options.beams
         )
@@ -247,7 +247,7 @@ def run_strategy(
             "steps": metrics["steps"],
             "updates": metrics.get("examples", 0),
             "seconds": seconds - watched,
-            "timing": dict(done.timing),
+            "timing": dict(outcome.timing),
             "performance": performance,
             "ranks": ranks,
         }

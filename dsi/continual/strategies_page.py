@@ -63,13 +63,13 @@ def write_page(
     strategies = list(summary["strategies"])
     curves = curves_figures(out, strategies)
     rows = increments_figures(summary)
-    named = key(list(enumerate(strategies)))
+    legend = key(list(enumerate(strategies)))
     texts = queries_between(out, summary, corpora)
     if corpora:
         texts.append(corpora_section(corpora))
     files = {
-        file: _page(summary, title, rows, curves, named, texts),
-        out / "increments.svg": svg_file(title, [*rows, [named]]),
+        file: _page(summary, title, rows, curves, legend, texts),
+        out / "increments.svg": svg_file(title, [*rows, [legend]]),
     }
     if curves:
         pairs = [curves[start : start + 2] for start in range(0, len(curves), 2)]
@@ -85,19 +85,21 @@ def _page(
     title: str,
     rows: Sequence[Sequence[Drawing]],
     curves: Sequence[Drawing],
-    named: Drawing,
+    legend: Drawing,
     lists: Sequence[str],
 ) -> str:
     means = means_of(summary)
     parts = [_table(summary, means), remark(f"{_caption(summary)} {_EXPLAINED}")]
-    drawn = learning_and_forgetting(means)
-    if drawn:
-        said = "Better is up and left: more is found in the end, and less was lost on the way."
-        parts.append(section("Learning and forgetting", figures([(each, said) for each in drawn])))
+    charts = learning_and_forgetting(means)
+    if charts:
+        caption = "Better is up and left: more is found in the end, and less was lost on the way."
+        parts.append(
+            section("Learning and forgetting", figures([(each, caption) for each in charts]))
+        )
     parts.append(
         section(
             "Over the increments",
-            figures([(named, "")]),
+            figures([(legend, "")]),
             *(figures([(each, "") for each in row]) for row in rows),
             *(
                 [remark("The band of a line is from the lowest to the highest seed.")]
@@ -107,12 +109,12 @@ def _page(
         )
     )
     if curves:
-        said = (
+        caption = (
             "First seed; dotted: an update begins. What falls on a dotted line is lost by making"
             " room for new documents, before the first step."
         )
         parts.append(
-            section("During the updates", figures([(each, "") for each in curves]), remark(said))
+            section("During the updates", figures([(each, "") for each in curves]), remark(caption))
         )
     return page(title, conclusion(means), [*parts, *lists])
 
@@ -130,7 +132,7 @@ def _table(summary: Mapping[str, Any], means: Mapping[str, Mapping[str, float | 
         ]
         for strategy, entry in summary["strategies"].items()
     ]
-    headings = [Heading(f"{name} {arrow}", said) for name, (arrow, said) in NAMES.items()]
+    headings = [Heading(f"{name} {arrow}", meaning) for name, (arrow, meaning) in NAMES.items()]
     return table([Heading("strategy"), *headings], rows)
 
 
@@ -193,20 +195,20 @@ def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
     ]
     if len(equal) > 1:
         names = f"{', '.join(equal[:-1])} and {equal[-1]}"
-        said = f"{names} find {found} of all queries within 10 at the end"
-        said += forgotten.format("have")
+        sentence = f"{names} find {found} of all queries within 10 at the end"
+        sentence += forgotten.format("have")
     else:
-        said = f"{best} finds {found} of all queries within 10 at the end"
-        said += forgotten.format("has")
+        sentence = f"{best} finds {found} of all queries within 10 at the end"
+        sentence += forgotten.format("has")
     if len(ranked) > len(equal):
         following = ranked[len(equal)]
         second = means[following]
-        said += f"; next is {following} with {_percent(second['A Hits@10'])}"
+        sentence += f"; next is {following} with {_percent(second['A Hits@10'])}"
         if second["F Hits@10"] is not None:
-            said += f" and {_percent(second['F Hits@10'])}"
+            sentence += f" and {_percent(second['F Hits@10'])}"
     if len(equal) > 1 and means[best].get("updates") is not None:
-        said += f"; {best} took the fewest updates"
-    return f"{said}."
+        sentence += f"; {best} took the fewest updates"
+    return f"{sentence}."
 
 
 def _percent(share: float | None) -> str:
@@ -215,10 +217,10 @@ def _percent(share: float | None) -> str:
 
 def _best(means: Mapping[str, Mapping[str, float | None]], name: str) -> float | None:
     found = [each[name] for each in means.values()]
-    known = [value for value in found if value is not None]
-    if not known:
+    measured = [value for value in found if value is not None]
+    if not measured:
         return None
-    return min(known) if NAMES[name][0] == "↓" else max(known)
+    return min(measured) if NAMES[name][0] == "↓" else max(measured)
 
 
 def _is_best(value: float | None, best: float | None) -> bool:
@@ -249,36 +251,36 @@ def queries_between(out: Path, summary: Mapping[str, Any], corpora: Sequence[Dat
         if "ranks" not in last:
             return []
         ranks[name] = last["ranks"]
-    asked = [EvaluationQueries.of(corpus) for corpus in corpora]
+    queries_of = [EvaluationQueries.of(corpus) for corpus in corpora]
     parts = []
     for winner, loser in (ranked, ranked[::-1]):
         only = [
             (number, place)
-            for number, some in enumerate(asked)
+            for number, some in enumerate(queries_of)
             for place in range(len(some.queries))
             if ranks[winner][number][place] and not ranks[loser][number][place]
         ]
         if not only:
             continue
-        shown = only[:MOST_SHOWN]
-        texts = _texts(corpora, {asked[number].targets[place] for number, place in shown})
+        listed = only[:MOST_SHOWN]
+        texts = _texts(corpora, {queries_of[number].targets[place] for number, place in listed})
         found = [
             Example(
-                asked[number].queries[place],
-                [("right", texts.get(asked[number].targets[place]))],
+                queries_of[number].queries[place],
+                [("right", texts.get(queries_of[number].targets[place]))],
                 f"of corpus D{number}, at rank {ranks[winner][number][place]} with {winner}",
             )
-            for number, place in shown
+            for number, place in listed
         ]
         heading = f"Within 10 with {winner}, not with {loser}: {len(only):,} queries"
         parts.append(section(heading, examples(found)))
     return parts
 
 
-def _texts(corpora: Sequence[Dataset], wanted: set[str]) -> dict[str, Document]:
+def _texts(corpora: Sequence[Dataset], doc_ids: set[str]) -> dict[str, Document]:
     return {
         document.doc_id: document
         for corpus in corpora
         for document in corpus.documents()
-        if document.doc_id in wanted
+        if document.doc_id in doc_ids
     }

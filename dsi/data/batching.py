@@ -52,10 +52,10 @@ class Batch:
             offset: Selects the examples; different numbers take different ones, so that none is
                 always left out.
         """
-        kept = max(1, round(share * len(self))) if len(self) else 0
-        if kept == len(self):
+        count = max(1, round(share * len(self))) if len(self) else 0
+        if count == len(self):
             return self
-        return self._at(np.sort((np.arange(kept) * len(self) // kept + offset) % len(self)))
+        return self._at(np.sort((np.arange(count) * len(self) // count + offset) % len(self)))
 
     def by_length(self, groups: int) -> list[Batch]:
         """Returns the examples in groups of similar length, shortest texts first.
@@ -195,13 +195,15 @@ class Batches:
         Each task takes its part of what the tasks before it leave: so the numbers add up, and none
         of them decreases from one step to the next, however small a share is.
         """
-        left = step * self.size
-        drawn = []
+        remaining = step * self.size
+        counts = []
         for task, share in enumerate(self.proportions):
             last = task == len(self.proportions) - 1
-            drawn.append(left if last else int(left * (share / sum(self.proportions[task:]))))
-            left -= drawn[-1]
-        return drawn
+            counts.append(
+                remaining if last else int(remaining * (share / sum(self.proportions[task:])))
+            )
+            remaining -= counts[-1]
+        return counts
 
     def members(self, step: int) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Returns the example numbers of each task in step `step`; tasks may be missing."""
@@ -225,17 +227,17 @@ class Batches:
     def _draw_window(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
         """Draws the examples of a window and assigns them to its steps by similar length."""
         starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
-        drawn = [
+        numbers_by_task = [
             self._stream(number, start, end - start)
             for number, (start, end) in enumerate(zip(starts, ends, strict=True))
         ]
         rng = np.random.default_rng([self.seed, 5, window])
         if self.tokens is not None:
-            return self._packed(drawn, self.tokens, rng)
+            return self._packed(numbers_by_task, self.tokens, rng)
         first = window * WINDOW
         order = rng.permutation(WINDOW)
         dealt: list[list[tuple[str, npt.NDArray[np.int64]]]] = [[] for _ in range(WINDOW)]
-        for number, (task, numbers) in enumerate(zip(self.tasks, drawn, strict=True)):
+        for number, (task, numbers) in enumerate(zip(self.tasks, numbers_by_task, strict=True)):
             ordered = numbers[np.argsort(self.examples[task].lengths[numbers], kind="stable")]
             counts = np.array([self.counts(first + place)[number] for place in range(WINDOW)])
             # The shortest examples go to the first step in the shuffled order.
@@ -245,15 +247,15 @@ class Batches:
         return dealt
 
     def _packed(
-        self, drawn: list[npt.NDArray[np.int64]], tokens: int, rng: np.random.Generator
+        self, numbers_by_task: list[npt.NDArray[np.int64]], tokens: int, rng: np.random.Generator
     ) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
         """Packs the examples of a window, of all tasks, into batches within the token budget."""
-        numbers = np.concatenate(drawn)
-        owners = np.repeat(np.arange(len(self.tasks)), [len(part) for part in drawn])
+        numbers = np.concatenate(numbers_by_task)
+        owners = np.repeat(np.arange(len(self.tasks)), [len(part) for part in numbers_by_task])
         lengths = np.concatenate(
             [
                 self.examples[task].lengths[part]
-                for task, part in zip(self.tasks, drawn, strict=True)
+                for task, part in zip(self.tasks, numbers_by_task, strict=True)
             ]
         )
         batches = batches_within_budget(lengths, tokens)
@@ -269,13 +271,13 @@ class Batches:
     def _stream(self, task: int, start: int, count: int) -> npt.NDArray[np.int64]:
         """Returns examples `start` to `start + count` of a task's endless stream."""
         size = len(self.examples[self.tasks[task]])
-        drawn: list[npt.NDArray[np.int64]] = []
+        pieces: list[npt.NDArray[np.int64]] = []
         while count > 0:
             turn, place = divmod(start, size)
             piece = self._pass_order(task, turn)[place : place + count]
-            drawn.append(piece)
+            pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
-        return np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
 
     def _pass_order(self, task: int, turn: int) -> npt.NDArray[np.int64]:
         """Returns the order of a task's examples in a pass; caches the last one."""
@@ -294,23 +296,23 @@ class Batches:
             rank: Index of the process, from 0.
             world: Number of processes that share the step.
         """
-        picked = [
+        members = [
             (task, number) for task, numbers in self.members(step) for number in numbers.tolist()
         ]
-        shards = [picked[rank * parts + part :: world * parts] for part in range(parts)]
+        shards = [members[rank * parts + part :: world * parts] for part in range(parts)]
         return [self._collate(shard) for shard in shards]
 
-    def _collate(self, picked: list[tuple[str, int]]) -> Batch:
-        lines = [self.examples[task].line(number) for task, number in picked]
+    def _collate(self, members: list[tuple[str, int]]) -> Batch:
+        lines = [self.examples[task].line(number) for task, number in members]
         longest = max((len(line) for line in lines), default=1)
         input_ids = np.zeros((len(lines), longest), np.int64)
         attention_mask = np.zeros_like(input_ids)
         for place, line in enumerate(lines):
             input_ids[place, : len(line)] = line
             attention_mask[place, : len(line)] = 1
-        rows = np.array([self.examples[task].rows[number] for task, number in picked], np.int64)
-        labeled = np.array([task.startswith("labeled") for task, _ in picked], bool)
-        numbers = np.array([self._first[task] + number for task, number in picked], np.int64)
+        rows = np.array([self.examples[task].rows[number] for task, number in members], np.int64)
+        labeled = np.array([task.startswith("labeled") for task, _ in members], bool)
+        numbers = np.array([self._first[task] + number for task, number in members], np.int64)
         return Batch(input_ids, attention_mask, rows, labeled, numbers)
 
 

@@ -133,12 +133,12 @@ def _rehearsed(
     seed: int,
 ) -> dict[str, Examples]:
     """Returns the examples of every content with a share, except the documents themselves."""
-    wanted = [name for name in CONTENTS if rehearsal.proportions[name]]
-    parts: dict[str, list[str]] = {name: [] for name in wanted}
-    owners: dict[str, list[str]] = {name: [] for name in wanted}
-    if wanted:
+    contents = [name for name in CONTENTS if rehearsal.proportions[name]]
+    parts: dict[str, list[str]] = {name: [] for name in contents}
+    owners: dict[str, list[str]] = {name: [] for name in contents}
+    if contents:
         for document in track(dataset.documents(), "rehearsal", dataset.info.documents):
-            for name in wanted:
+            for name in contents:
                 found = CONTENTS[name](document, rehearsal, seed)
                 parts[name] += found
                 owners[name] += [document.doc_id] * len(found)
@@ -146,7 +146,7 @@ def _rehearsed(
         f"indexing/{name}": _without_unknown(
             text.encode_documents(parts[name], options.document_length), table.find(owners[name])
         )
-        for name in wanted
+        for name in contents
     }
 
 
@@ -209,8 +209,10 @@ def _labeled(
 
 def _without_unknown(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int64]) -> Examples:
     """Packs encoded texts, skipping those of documents that are not in the table (row -1)."""
-    kept = np.flatnonzero(rows >= 0)
-    return Examples.pack([encoded[number] for number in kept.tolist()], rows[kept].tolist())
+    known_rows = np.flatnonzero(rows >= 0)
+    return Examples.pack(
+        [encoded[number] for number in known_rows.tolist()], rows[known_rows].tolist()
+    )
 
 
 def _indexing(

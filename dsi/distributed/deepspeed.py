@@ -106,8 +106,8 @@ def _build_collectives() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
     with FileLock(folder / "compiling"), quietly():
-        for left in folder.glob("*/lock"):
-            left.unlink()
+        for stale in folder.glob("*/lock"):
+            stale.unlink()
         build_shm_op()
 
 

@@ -50,8 +50,8 @@ class Processes:
         Returns:
             The result of `work`; None in the other processes.
         """
-        done = self._run_in_turn(work, self.rank == 0)
-        return done[0] if done else None
+        results = self._run_in_turn(work, self.rank == 0)
+        return results[0] if results else None
 
     def main_process_first(self, work: Callable[[], T]) -> T:
         """Runs `work` in the first process, then in the others, which find most of it done."""
@@ -67,11 +67,11 @@ class Processes:
 
     def _run_in_turn(self, work: Callable[[], T], mine: bool) -> list[T]:
         """Runs `work` if it is this process's turn, and shares the outcome with all processes."""
-        done: list[T] = []
+        results: list[T] = []
         error: Exception | None = None
         if mine:
             try:
-                done.append(work())
+                results.append(work())
             except Exception as raised:
                 error = raised
         if self.count > 1:
@@ -84,7 +84,7 @@ class Processes:
                 raise InputError(message) if ours else RuntimeError(message)
         if error is not None:
             raise error
-        return done
+        return results
 
 
 def refuse_several(verb: str, hint: str) -> None:

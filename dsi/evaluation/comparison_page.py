@@ -97,7 +97,7 @@ def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
     """Plots Hits@1 against each cost that several groups have, with a shared vertical axis."""
     values = [100 * group["measures"]["all"]["Success@1"]["mean"] for group in data["groups"]]
     vertical = span(values, least=2.0, most=100.0)
-    drawn = []
+    drawings = []
     for cost in costs_of(data):
         found = [
             Point(number, group["cost"][cost]["mean"], value, group["letter"], group["label"])
@@ -115,10 +115,10 @@ def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
             log_x=True,
             better="↖",
         )
-        named = [(point.number, f"{point.letter}: {point.label}") for point in found]
-        drawing = point_chart(axes, found).with_key(named, lines=False)
-        drawn.append((drawing, f"{cost}: {COSTS[cost]}. Better is up and left."))
-    return drawn
+        labels = [(point.number, f"{point.letter}: {point.label}") for point in found]
+        drawing = point_chart(axes, found).with_key(labels, lines=False)
+        drawings.append((drawing, f"{cost}: {COSTS[cost]}. Better is up and left."))
+    return drawings
 
 
 def _group_table(data: Mapping[str, Any]) -> str:
@@ -174,15 +174,15 @@ def _differences(
     for winner, loser in ((best, second), (second, best)):
         only = [q for q in hits[winner] if hits[winner][q] >= 0.5 and hits[loser][q] < 0.5]
         lists.append((winner, loser, only))
-    shown = [query for _, _, only in lists for query in only[:MOST_SHOWN]]
+    listed = [query for _, _, only in lists for query in only[:MOST_SHOWN]]
     relevant = judgments_of(dataset, split)
     wrong = {
         query: found[loser][0].ranked.get(query)
         for _, loser, only in lists
         for query in only[:MOST_SHOWN]
     }
-    wanted = {d for q in shown for d, grade in relevant[q].items() if grade > 0}
-    documents = _documents(dataset, wanted | set(filter(None, wrong.values())))
+    relevant_ids = {d for q in listed for d, grade in relevant[q].items() if grade > 0}
+    documents = _documents(dataset, relevant_ids | set(filter(None, wrong.values())))
     texts = dataset.query_texts()
     parts = []
     for winner, loser, only in lists:
@@ -203,12 +203,12 @@ def _differences(
     return parts
 
 
-def _documents(dataset: Dataset, wanted: set[str]) -> dict[str, Document]:
+def _documents(dataset: Dataset, doc_ids: set[str]) -> dict[str, Document]:
     """Returns documents by id; for a document in passages, its first passage."""
     cut = dataset.info.passages is not None
     found: dict[str, Document] = {}
     for document in dataset.documents():
         doc_id = document_of(document.doc_id) if cut else document.doc_id
-        if doc_id in wanted:
+        if doc_id in doc_ids:
             found.setdefault(doc_id, document)
     return found

@@ -141,13 +141,13 @@ def markdown(data: Mapping[str, Any]) -> str:
     ]
     letters = {group["label"]: group["letter"] for group in data["groups"]}
     for label, cells in rows_of(data):
-        said = [
+        texts = [
             (f"**{cell.text}**" if cell.best else cell.text)
             + (f"<sup>{cell.beats}</sup>" if cell.beats else "")
             for cell in cells
         ]
         name = label.replace("|", r"\|")
-        lines.append(f"| {letters[label]} | {name} | {' | '.join(said)} |")
+        lines.append(f"| {letters[label]} | {name} | {' | '.join(texts)} |")
     return "\n".join([*lines, "", conclusion(data), explained(data), ""])
 
 
@@ -169,12 +169,12 @@ def latex(data: Mapping[str, Any]) -> str:
         r"\midrule",
     ]
     for label, cells in rows_of(data):
-        said = []
+        texts = []
         for cell in cells:
             text = cell.text.replace("±", r"$\pm$")
             text = rf"\textbf{{{text}}}" if cell.best else text
-            said.append(text + (rf"\textsuperscript{{{cell.beats}}}" if cell.beats else ""))
-        lines.append(" & ".join([letters[label], _escaped(label), *said]) + r" \\")
+            texts.append(text + (rf"\textsuperscript{{{cell.beats}}}" if cell.beats else ""))
+        lines.append(" & ".join([letters[label], _escaped(label), *texts]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 

@@ -57,8 +57,8 @@ class Probe:
         source = "dev" if pairs else "pseudo"
         if not pairs:
             pairs = _generated_queries(corpus, left_out, most, rng)
-        picked = [pairs[number] for number in rng.permutation(len(pairs))[:most].tolist()]
-        return cls(source, [text for text, _ in picked], [doc_id for _, doc_id in picked])
+        sampled = [pairs[number] for number in rng.permutation(len(pairs))[:most].tolist()]
+        return cls(source, [text for text, _ in sampled], [doc_id for _, doc_id in sampled])
 
     def to_json(self) -> dict[str, object]:
         """Returns the probe as JSON data."""
@@ -110,8 +110,10 @@ def _generated_queries(
     from data_prep.generators import GENERATORS
 
     documents = [each for each in corpus.dataset.documents() if each.doc_id not in left_out]
-    picked = [documents[number] for number in rng.permutation(len(documents))[:most].tolist()]
+    sampled = [documents[number] for number in rng.permutation(len(documents))[:most].tolist()]
     kind = GENERATORS["extractive"]
     options = kind.options_class(per_doc=1, seed=int(rng.integers(2**31)))
     generator = kind(corpus.dataset, options)
-    return [(text, document.doc_id) for document in picked for text in generator.generate(document)]
+    return [
+        (text, document.doc_id) for document in sampled for text in generator.generate(document)
+    ]

@@ -34,8 +34,8 @@ class SelfCheck:
     found: float
 
     def __str__(self) -> str:
-        asked = "dev queries" if self.source == "dev" else "keyword queries of documents"
-        return f"{self.found:.3f} of {self.queries} {asked}"
+        source = "dev queries" if self.source == "dev" else "keyword queries of documents"
+        return f"{self.found:.3f} of {self.queries} {source}"
 
     @property
     def failed(self) -> bool:

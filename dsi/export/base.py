@@ -109,8 +109,8 @@ def export_index(
 def _is_ours(name: str) -> bool:
     """Tells whether an export writes a file of this name; others in its folder are the user's."""
     tokenizer = ("vocab", "merges", "spiece", "sentencepiece", "tokenizer", "special_tokens")
-    known = (IDS, NAMES, SETTINGS, "README.md", "config.json", "generation_config.json")
-    return name in known or name.startswith(("model", "added_tokens", "chat_template", *tokenizer))
+    names = (IDS, NAMES, SETTINGS, "README.md", "config.json", "generation_config.json")
+    return name in names or name.startswith(("model", "added_tokens", "chat_template", *tokenizer))
 
 
 def sorted_identifiers(table: DocidTable) -> tuple[npt.NDArray[np.int32], list[str]]:

@@ -144,12 +144,12 @@ class DocidLogitsProcessor(LogitsProcessor):
         codes = input_ids[:, self._prefix :] - self._codes.start
         own = scores[:, self._codes].float()
         # Codes of a sequence that has ended lie outside of the alphabet, and continue nothing.
-        allowed, done = self._trie.allowed(codes, own.shape[1])
+        allowed, finished = self._trie.allowed(codes, own.shape[1])
         if self._constrained:
             own = own.masked_fill(~allowed, -torch.inf)
-            own = own.masked_fill(done.unsqueeze(1), 0.0)
+            own = own.masked_fill(finished.unsqueeze(1), 0.0)
         logs = own.log_softmax(-1).clamp_min(torch.finfo(scores.dtype).min)
         found = torch.full_like(scores, -torch.inf)
         found[:, self._codes] = logs.to(scores.dtype).masked_fill(~allowed, -torch.inf)
-        found[done, self._codes.start + END] = 0.0
+        found[finished, self._codes.start + END] = 0.0
         return found

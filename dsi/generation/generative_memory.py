@@ -88,8 +88,8 @@ class GenerativeMemory:
         folder = Path(folder)
         about = describe(folder)
         check_stored(folder)
-        drawn = options or _stored_options(folder, folder=None)
-        return cls(folder, Sampler.open(str(folder), drawn), about)
+        sampling = options or _stored_options(folder, folder=None)
+        return cls(folder, Sampler.open(str(folder), sampling), about)
 
     @staticmethod
     def find(dataset: Dataset, folder: Path | None = None) -> Path | None:
@@ -187,17 +187,17 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
         InputError: There are fewer than `FEWEST_PAIRS`.
     """
     queries = dataset.query_texts()
-    asked: dict[str, list[str]] = {}
+    queries_of: dict[str, list[str]] = {}
     for query_id, judged in dataset.qrels_of("train").items():
         for doc_id, relevance in judged.items():
             if relevance > 0:
-                asked.setdefault(doc_id, []).append(queries[query_id])
-    documents = [document for document in dataset.documents() if document.doc_id in asked]
+                queries_of.setdefault(doc_id, []).append(queries[query_id])
+    documents = [document for document in dataset.documents() if document.doc_id in queries_of]
     texts = text_of((d.title for d in documents), (d.text for d in documents))
     pairs = [
         (text, query)
         for document, text in zip(documents, texts, strict=True)
-        for query in asked[document.doc_id]
+        for query in queries_of[document.doc_id]
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
@@ -217,9 +217,9 @@ def _about(dataset: Dataset, options: MemoryOptions) -> dict[str, Any]:
     }
 
 
-def _same_model(about: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    ours, theirs = ({n: each["options"].get(n) for n in _TRAINING} for each in (wanted, about))
-    return ours == theirs and about["dataset"] == wanted["dataset"]
+def _same_model(about: dict[str, Any], current: dict[str, Any]) -> bool:
+    ours, theirs = ({n: each["options"].get(n) for n in _TRAINING} for each in (current, about))
+    return ours == theirs and about["dataset"] == current["dataset"]
 
 
 def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
@@ -245,23 +245,23 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
 
 def _trained_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     folder, work = dataset.path / "memory", dataset.path / "memory.partial"
-    wanted = _about(dataset, options)
-    if (folder / _ABOUT).is_file() and _same_model(describe(folder), wanted):
+    description = _about(dataset, options)
+    if (folder / _ABOUT).is_file() and _same_model(describe(folder), description):
         shutil.rmtree(work, ignore_errors=True)
         return folder
     from dsi.generation.generative_memory_training import fit, save_writer
 
     pairs = training_pairs(dataset)
     claim = work / "training.json"
-    if not claim.is_file() or read_json(claim) != wanted:
+    if not claim.is_file() or read_json(claim) != description:
         shutil.rmtree(work, ignore_errors=True)
         with explaining_read_only(dataset, "a generative memory is"):
-            write_json(claim, wanted)
+            write_json(claim, description)
     corpus = text_of(*zip(*((d.title, d.text) for d in dataset.documents()), strict=True))
     model, tokenizer, loss = fit(pairs, corpus, options, work)
     with replacing_folder(folder) as fresh:
         save_writer(model, tokenizer, fresh)
-        write_json(fresh / _ABOUT, {**wanted, "pairs": len(pairs), "loss": loss})
+        write_json(fresh / _ABOUT, {**description, "pairs": len(pairs), "loss": loss})
     shutil.rmtree(work, ignore_errors=True)
     return folder
 

@@ -76,10 +76,10 @@ def fit(
         )
         for group in optimizer.param_groups:
             group["lr"] = options.lr * _rate(step, options)
-        picked = members(len(pairs), step, options.pairs, options.seed)
-        input_ids = padded([sources[number] for number in picked], _pad(tokenizer))[0]
-        labels = padded([targets[number] for number in picked], _IGNORED)[0]
-        mask = padded([[1] * len(sources[number]) for number in picked], 0)[0]
+        sampled = members(len(pairs), step, options.pairs, options.seed)
+        input_ids = padded([sources[number] for number in sampled], _pad(tokenizer))[0]
+        labels = padded([targets[number] for number in sampled], _IGNORED)[0]
+        mask = padded([[1] * len(sources[number]) for number in sampled], 0)[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             output = placed(
                 input_ids=input_ids.to(device),

@@ -96,14 +96,14 @@ def check_stored(folder: Path) -> None:
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         with torch.device("meta"):
             network = kind.from_config(config, trust_remote_code=False)
-        asked = sum(parameter.numel() for parameter in network.parameters())
+        required = sum(parameter.numel() for parameter in network.parameters())
     except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"cannot build a model from it ({reason:.200})", where=folder) from None
     # Position tables are computed, not stored.
-    if asked > 2 * stored + _MOST_COMPUTED:
+    if required > 2 * stored + _MOST_COMPUTED:
         raise InputError(
-            f"the configuration implies {asked:,} weights, but {stored:,} are stored",
+            f"the configuration implies {required:,} weights, but {stored:,} are stored",
             where=folder / "config.json",
             hint=COPY,
         )

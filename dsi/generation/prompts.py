@@ -38,7 +38,7 @@ class Prompt:
         """Returns the same prompt with some fields empty."""
         return replace(self, values={**self.values, **dict.fromkeys(names, "")})
 
-    def named(self, name: str, value: str) -> Prompt:
+    def with_value(self, name: str, value: str) -> Prompt:
         """Returns the same prompt with another value in a field."""
         return replace(self, values={**self.values, name: value})
 
@@ -68,10 +68,12 @@ def fitted(
         bare = len(encode(prompt.without(*_CUT[: number + 1]).text))
         if bare > most:
             continue  # even without this field; the next one is truncated as well
-        kept = prompt.without(*_CUT[:number])
+        shortened = prompt.without(*_CUT[:number])
         room = most - bare
         while True:
-            cut = kept.named(name, _first_tokens(tokenizer, kept.values.get(name, ""), room))
+            cut = shortened.with_value(
+                name, _first_tokens(tokenizer, shortened.values.get(name, ""), room)
+            )
             found = encode(cut.text)
             # Tokens may merge or split where a field meets its template.
             if len(found) <= most or room == 0:

@@ -140,12 +140,12 @@ class Sampler:
             step = max(1, self.options.batch // per_prompt)
             for start in range(0, len(missing), step):
                 batch = missing[start : start + step]
-                drawn = self._draw(
+                samples = self._draw(
                     [encoded[number] for number in batch],
                     [_random(texts[number], seed, turn) for number in batch],
                     per_prompt if self.options.top_k > 1 else 1,
                 )
-                for number, found in zip(batch, drawn, strict=True):
+                for number, found in zip(batch, samples, strict=True):
                     written[number] = distinct([*written[number], *found], per_prompt)
         return written
 
@@ -225,22 +225,22 @@ class Sampler:
         """
         from transformers import DynamicCache
 
-        asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        if asked["input_ids"].shape[1] < 2:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if inputs["input_ids"].shape[1] < 2:
             return None
-        positions = (asked["attention_mask"].cumsum(1) - 1).clamp_min(0)[:, :-1]
-        known = inspect.signature(self.model.forward).parameters
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_min(0)[:, :-1]
+        parameters = inspect.signature(self.model.forward).parameters
         more = {"position_ids": positions, "logits_to_keep": 1, "use_cache": True}
         reader: Any = self.model
-        kept = reader(
-            **{name: value[:, :-1] for name, value in asked.items()},
-            **{name: value for name, value in more.items() if name in known},
+        cache = reader(
+            **{name: value[:, :-1] for name, value in inputs.items()},
+            **{name: value for name, value in more.items() if name in parameters},
         ).past_key_values
-        if type(kept) is not DynamicCache:
+        if type(cache) is not DynamicCache:
             return None
-        kept.batch_repeat_interleave(copies)
-        repeated = {name: value.repeat_interleave(copies, 0) for name, value in asked.items()}
-        return {**repeated, "past_key_values": kept}
+        cache.batch_repeat_interleave(copies)
+        repeated = {name: value.repeat_interleave(copies, 0) for name, value in inputs.items()}
+        return {**repeated, "past_key_values": cache}
 
 
 class _Choose:
@@ -266,8 +266,8 @@ class _Choose:
         step = input_ids.shape[1] - self.prompt
         most = min(self.noise.shape[2], scores.shape[1])
         best, tokens = scores.float().topk(most, dim=1)
-        drawn = (best / self.temperature + self.noise[:, step, :most]).argmax(dim=1)
-        chosen = tokens.gather(1, drawn[:, None])
+        choices = (best / self.temperature + self.noise[:, step, :most]).argmax(dim=1)
+        chosen = tokens.gather(1, choices[:, None])
         return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
 
 

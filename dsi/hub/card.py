@@ -105,8 +105,8 @@ def _license(contents: Contents) -> str:
 def _table(rows: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "| | |", "|---|---|")
     for name, value in rows.items():
-        shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-        yield f"| {_cell(name)} | {_cell(shown)} |"
+        formatted = f"{value:.3f}" if isinstance(value, float) else str(value)
+        yield f"| {_cell(name)} | {_cell(formatted)} |"
 
 
 def _cell(text: str) -> str:

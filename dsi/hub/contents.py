@@ -133,10 +133,10 @@ def _of_index(folder: Path, corpus: bool) -> Contents:
         content = _without_paths_in(version / info)
         files[info] = content
         described[info] = {"bytes": len(content), version_files.CHECKSUM: _checksum(content)}
-    shown = dataclasses.asdict(dataclasses.replace(manifest, files=described))
+    manifest_data = dataclasses.asdict(dataclasses.replace(manifest, files=described))
     published = {
         "live": f"{live}\n".encode(),
-        f"versions/{live}/manifest.json": _as_json(without_paths(shown)),
+        f"versions/{live}/manifest.json": _as_json(without_paths(manifest_data)),
         **{f"versions/{live}/{name}": file for name, file in files.items()},
     }
     text = PublishedText(titles=len(titles["text"].tobytes().decode("utf-8", "replace")))

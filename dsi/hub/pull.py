@@ -87,7 +87,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
             f"the hub did not return a commit: {commit!r:.60}", where=f"hf://{repository}"
         )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
-    wanted = _wanted(repository, list(sizes))
+    files = _wanted(repository, list(sizes))
     staged = _staged(out, commit)
     with only_writer(staged, out):
         _refuse_existing(out)  # a process that held the lock before may have made it
@@ -97,7 +97,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
                 repo_type=repository.kind,
                 revision=commit,
                 local_dir=staged,
-                allow_patterns=wanted,
+                allow_patterns=files,
             )
         shutil.rmtree(staged / ".cache", ignore_errors=True)  # the client's download records
         try:
@@ -110,7 +110,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
         if out.is_dir():
             out.rmdir()  # an empty one
         put_in_place(staged, out)
-    return Pulled(repository, commit, out, len(wanted), sum(sizes[name] for name in wanted))
+    return Pulled(repository, commit, out, len(files), sum(sizes[name] for name in files))
 
 
 def _wanted(repository: Repository, names: list[str]) -> list[str]:

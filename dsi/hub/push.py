@@ -100,14 +100,14 @@ def push(
         ]
         old = sorted(name for name in there - set(plan.contents.files) if _is_pushed_file(name))
         operations += [CommitOperationDelete(name) for name in old]
-        done = client.create_commit(
+        commit = client.create_commit(
             place.name,
             operations,
             commit_message=_message(plan.contents),
             repo_type=place.kind,
             revision=place.revision,
         )
-    return Pushed(place, plan.contents, is_public, done.oid)
+    return Pushed(place, plan.contents, is_public, commit.oid)
 
 
 def _is_pushed_file(name: str) -> bool:

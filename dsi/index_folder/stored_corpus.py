@@ -85,7 +85,7 @@ class StoredCorpus:
         return names[0] if names else None
 
     @property
-    def made(self) -> dict[str, Any] | None:
+    def pseudo_provenance(self) -> dict[str, Any] | None:
         """How the pseudo-queries were generated; None if there are none."""
         return provenance_of(self.dataset, self.generator) if self.generator else None
 
@@ -127,10 +127,10 @@ class Difference:
         """
         found = cls()
         for document in documents:
-            known = digests.get(document.doc_id)
-            if known is None:
+            stored_digest = digests.get(document.doc_id)
+            if stored_digest is None:
                 found.added.append(document.doc_id)
-            elif known != digest(document):
+            elif stored_digest != digest(document):
                 found.changed.append(document.doc_id)
             else:
                 found.unchanged.append(document.doc_id)
@@ -138,17 +138,17 @@ class Difference:
 
     def _with_removed(self, digests: Mapping[str, bytes]) -> Difference:
         """Returns the difference with the passages of its documents that are no longer there."""
-        given = {*self.added, *self.changed, *self.unchanged}
-        documents = {document_of(passage_id) for passage_id in given}
+        present = {*self.added, *self.changed, *self.unchanged}
+        documents = {document_of(passage_id) for passage_id in present}
         removed = [
             passage_id
             for passage_id in digests
-            if passage_id not in given and document_of(passage_id) in documents
+            if passage_id not in present and document_of(passage_id) in documents
         ]
         shorter = {document_of(passage_id) for passage_id in removed}
         again = [each for each in self.unchanged if document_of(each) in shorter]
-        kept = [each for each in self.unchanged if document_of(each) not in shorter]
-        return Difference(self.added, [*self.changed, *again], kept, removed)
+        unchanged = [each for each in self.unchanged if document_of(each) not in shorter]
+        return Difference(self.added, [*self.changed, *again], unchanged, removed)
 
     @property
     def new(self) -> list[str]:
@@ -227,7 +227,7 @@ def write_stored_corpus(
     *,
     generator: str | None = None,
     pseudo: Iterable[tuple[str, str, str, str]] = (),
-    made: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Writes a stored corpus to `folder`, replacing the whole folder.
 
@@ -236,7 +236,7 @@ def write_stored_corpus(
         source: Content from `StoredCorpusSource`.
         generator: The generator of `pseudo`; None to store none.
         pseudo: Rows of query_id, doc_id, text and generator.
-        made: How they were generated (`provenance_of`); required if there are any.
+        provenance: How they were generated (`provenance_of`); required if there are any.
 
     Returns:
         The Dataset of the stored corpus.
@@ -245,8 +245,8 @@ def write_stored_corpus(
     rows = np.frombuffer(b"".join(digest(document) for document in dataset.documents()), np.uint8)
     write_store(folder / "digests", "digests", {}, {"digests": rows.reshape(-1, _DIGEST_BYTES)})
     if generator is not None:
-        assert made is not None
-        write_pseudo(dataset, generator, pseudo, made)
+        assert provenance is not None
+        write_pseudo(dataset, generator, pseudo, provenance)
     return dataset
 
 
@@ -254,7 +254,7 @@ def write_pseudo(
     dataset: Dataset,
     generator: str,
     rows: Iterable[tuple[str, str, str, str]],
-    made: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Writes pseudo-queries of one generator to a dataset's folder.
 
@@ -262,7 +262,7 @@ def write_pseudo(
         dataset: The dataset.
         generator: Their generator.
         rows: query_id, doc_id, text, generator.
-        made: Their recorded provenance, so that they are not generated again.
+        provenance: Their recorded provenance, so that they are not generated again.
     """
     folder = dataset.path / "pseudo" / generator
     folder.mkdir(parents=True, exist_ok=True)
@@ -273,8 +273,8 @@ def write_pseudo(
             table.append(row)
     arrow.describe_table(folder, ["data.arrow"], PSEUDO_COLUMNS, content.hexdigest()[:16])
     # The queries are the same for all datasets of a corpus.
-    made = {**made, "content_hash": dataset.info.content_hash}
-    write_json(folder / "generator.json", made)
+    provenance = {**provenance, "content_hash": dataset.info.content_hash}
+    write_json(folder / "generator.json", provenance)
 
 
 def provenance_of(dataset: Dataset, generator: str) -> dict[str, Any]:
@@ -291,11 +291,15 @@ def store_corpus(folder: Path, dataset: Dataset, generator: str | None) -> None:
         generator: The generator of the pseudo-queries it was trained on; None for none.
     """
     rows: Iterable[tuple[str, str, str, str]] = ()
-    made = None
+    provenance = None
     if generator is not None:
-        made = provenance_of(dataset, generator)
-        kept = arrow.read_rows(dataset.path / "pseudo" / generator, list(PSEUDO_COLUMNS))
-        rows = ((row[0], row[1], row[2], row[3]) for row in kept)
+        provenance = provenance_of(dataset, generator)
+        stored = arrow.read_rows(dataset.path / "pseudo" / generator, list(PSEUDO_COLUMNS))
+        rows = ((row[0], row[1], row[2], row[3]) for row in stored)
     write_stored_corpus(
-        folder / FOLDER, StoredCorpusSource(dataset), generator=generator, pseudo=rows, made=made
+        folder / FOLDER,
+        StoredCorpusSource(dataset),
+        generator=generator,
+        pseudo=rows,
+        provenance=provenance,
     )

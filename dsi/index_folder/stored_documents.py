@@ -82,8 +82,8 @@ class StoredDocuments:
         }
         check_content(self._version, files, None)
         there = arrow.columns_of(self._folder)
-        wanted = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
-        batches = list(arrow.mapped_batches(self._folder, wanted))
+        columns = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
+        batches = list(arrow.mapped_batches(self._folder, columns))
         ids = Strings.pack(
             doc_id for batch in batches for doc_id in batch.column("doc_id").to_pylist()
         )

@@ -152,8 +152,8 @@ class Manifest:
                 where=file,
                 hint="Install a newer dsi-toolkit",
             )
-        wanted = {entry.name for entry in dataclasses.fields(cls)}
-        missing = sorted(wanted.difference(content, ["files"]))
+        required = {entry.name for entry in dataclasses.fields(cls)}
+        missing = sorted(required.difference(content, ["files"]))
         if missing:
             raise InputError(f"the manifest does not contain {', '.join(missing)}", where=file)
         for name, makes_sense in _SENSE.items():
@@ -163,7 +163,7 @@ class Manifest:
                     f"the manifest has an invalid {name}: {value}", where=file, hint=_COPY
                 )
         version_files.check_tree(folder, content.get("files"))
-        return cls(**{name: content[name] for name in wanted if name in content})
+        return cls(**{name: content[name] for name in required if name in content})
 
 
 _COPY = version_files.COPY
@@ -446,12 +446,12 @@ class Writer:
 
     def check(self, version: str) -> None:
         """Raises InputError if there is no such version."""
-        known = names(self.index)
-        if version not in known:
+        existing = names(self.index)
+        if version not in existing:
             raise InputError(
                 f"no version {version!r}",
                 where=self.index,
-                hint=f"There are: {', '.join(known)}",
+                hint=f"There are: {', '.join(existing)}",
             )
 
 

@@ -121,16 +121,18 @@ class GenerativeIndex:
         size = int((encode_kwargs or {}).get("batch_size", 32))
         texts = {str(row["id"]): _text(row["text"]) for row in queries}
         results: dict[str, dict[str, float]] = {query_id: {} for query_id in texts}
-        asked = [query_id for query_id, text in texts.items() if text]
+        query_ids = [query_id for query_id, text in texts.items() if text]
         k = min(top_k, len(self._index))
         if top_ranked is None:
-            found = self._index.search([texts[query_id] for query_id in asked], k, batch_size=size)
-            for query_id, hits in zip(asked, found, strict=True):
+            found = self._index.search(
+                [texts[query_id] for query_id in query_ids], k, batch_size=size
+            )
+            for query_id, hits in zip(query_ids, found, strict=True):
                 results[query_id] = {hit.doc_id: hit.score for hit in hits}
             return results
-        known = set(self._index.table.doc_ids)
-        for query_id in asked:
-            among = [one for one in top_ranked.get(query_id, ()) if one in known]
+        indexed = set(self._index.table.doc_ids)
+        for query_id in query_ids:
+            among = [one for one in top_ranked.get(query_id, ()) if one in indexed]
             if among:
                 options = SearchOptions(only=among)
                 best = self._index.search(texts[query_id], min(k, len(among)), options=options)

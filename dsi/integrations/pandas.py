@@ -39,9 +39,9 @@ def to_frame(
     lists = _per_query(hits)
     texts = [queries] if isinstance(queries, str) else queries
     names = [str(number) for number in range(1, len(lists) + 1)]
-    for what, given in (("queries", texts), ("ids of queries", query_ids)):
-        if given is not None and len(given) != len(lists):
-            raise InputError(f"{len(given)} {what} for {len(lists)} lists of hits")
+    for what, values in (("queries", texts), ("ids of queries", query_ids)):
+        if values is not None and len(values) != len(lists):
+            raise InputError(f"{len(values)} {what} for {len(lists)} lists of hits")
     rows = [
         {
             "query_id": name,
@@ -55,21 +55,21 @@ def to_frame(
         for place, name in enumerate(query_ids or names)
         for rank, hit in enumerate(lists[place], 1)
     ]
-    kept = [
+    columns = [
         name
         for name in COLUMNS
         if name not in ("query", "text")
         or (name == "query" and texts is not None)
         or (name == "text" and any(row["text"] is not None for row in rows))
     ]
-    return pandas.DataFrame(rows, columns=kept).astype({"rank": "int64", "score": "float64"})
+    return pandas.DataFrame(rows, columns=columns).astype({"rank": "int64", "score": "float64"})
 
 
 def _per_query(hits: Sequence[Any]) -> list[list[Hit]]:
     """Normalizes one list of hits, or a list of lists, to one list per query."""
     from dsi.index import Hit
 
-    given = list(hits)
-    if given and isinstance(given[0], Hit):
-        return [given]
-    return [list(each) for each in given]
+    lists = list(hits)
+    if lists and isinstance(lists[0], Hit):
+        return [lists]
+    return [list(each) for each in lists]

@@ -140,28 +140,30 @@ class GenerativeRetriever(pyterrier.Transformer):
         pyterrier.validate.query_frame(inp, ["query"])
         if not len(inp):
             inp = inp.astype({"qid": "str", "query": "str"})
-        asked = inp[inp["query"].str.strip() != ""]
+        nonempty = inp[inp["query"].str.strip() != ""]
         found = self.index.search(
-            asked["query"].tolist(),
+            nonempty["query"].tolist(),
             k=min(self.num_results, len(self.index)),
             options=self.options,
             with_text=self.with_text,
         )
         rows = [
             (qid, hit.doc_id, hit.score, *((hit.title, hit.text) if self.with_text else ()))
-            for qid, hits in zip(asked["qid"].tolist(), found, strict=True)
+            for qid, hits in zip(nonempty["qid"].tolist(), found, strict=True)
             for hit in hits
         ]
         more = ["title", "text"] if self.with_text else []
         table = pandas.DataFrame(rows, columns=["qid", "docno", "score", *more])
         table["score"] = table["score"].astype("float64")
-        kept = inp.drop(columns=[name for name in table.columns if name != "qid"], errors="ignore")
-        result = kept.merge(table.astype({"qid": inp["qid"].dtype}), on="qid", how="inner")
+        queries = inp.drop(
+            columns=[name for name in table.columns if name != "qid"], errors="ignore"
+        )
+        result = queries.merge(table.astype({"qid": inp["qid"].dtype}), on="qid", how="inner")
         return pyterrier.model.add_ranks(result)
 
 
-def _documents(given: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    for number, document in enumerate(given, 1):
+def _documents(documents: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    for number, document in enumerate(documents, 1):
         if not document.get("docno") or "text" not in document:
             raise InputError(
                 f"document {number} has no docno or no text",

@@ -196,10 +196,10 @@ class LexicalLayer:
             adds them up.
         """
         line = self.terms([text])
-        known = self.vocabulary.words
+        words = self.vocabulary.words
         found: list[list[Term]] = [[] for _ in rows]
         for term, count in zip(line.terms.tolist(), line.counts, strict=True):
-            name = self._name(term, known)
+            name = self._name(term, words)
             start, end = self.postings.offsets[term : term + 2]
             there = self.postings.rows[start:end]
             weights = self.postings.weights[start:end]
@@ -276,13 +276,13 @@ def query_terms(
     """
     # As titles, which are one sentence each: neighbors in a query may span two sentences.
     tokens = vocabulary.split(texts, [""] * len(texts), grow=False)
-    known = tokens.words >= 0
+    in_vocabulary = tokens.words >= 0
     keys, owners = neighbors(tokens)
     keys, owners, _ = _counted(keys, owners)
     places = np.searchsorted(pairs, keys)
     places[places == len(pairs)] = 0
     there = pairs[places] == keys if len(pairs) else np.zeros(len(keys), bool)
-    words, of_words, counts = _counted(tokens.words[known], tokens.texts[known])
+    words, of_words, counts = _counted(tokens.words[in_vocabulary], tokens.texts[in_vocabulary])
     columns = np.concatenate([words, places[there] + len(vocabulary)])
     rows = np.concatenate([of_words, owners[there]])
     order = np.argsort(rows, kind="stable")

@@ -96,17 +96,17 @@ class Lexicon:
                 into the other; -1 for one without words; int64 [documents].
         """
         both = _joined([self, other])
-        made: dict[str, npt.NDArray[np.generic]] = {}
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
         for name, columns in (("offsets", _WORD_COLUMNS), ("pair_offsets", _PAIR_COLUMNS)):
             offsets: npt.NDArray[np.int64] = getattr(both, name)
             starts = np.where(rows < 0, 0, offsets[rows])
             lengths = np.where(rows < 0, 0, np.diff(offsets)[rows])
             ends = np.concatenate([[0], np.cumsum(lengths)])
             places = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
-            made[name] = ends.astype(np.int64)
+            arrays[name] = ends.astype(np.int64)
             for column in columns:
-                made[column] = np.asarray(getattr(both, column))[places]
-        return Lexicon(**made)  # type: ignore[arg-type]
+                arrays[column] = np.asarray(getattr(both, column))[places]
+        return Lexicon(**arrays)  # type: ignore[arg-type]
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -120,8 +120,8 @@ class Lexicon:
 
     def lengths(self) -> npt.NDArray[np.float32]:
         """Returns how many words each document has; float32 [documents]."""
-        counted = np.concatenate([[0], np.cumsum(np.asarray(self.counts, np.int64))])
-        return np.diff(counted[self.offsets]).astype(np.float32)
+        totals = np.concatenate([[0], np.cumsum(np.asarray(self.counts, np.int64))])
+        return np.diff(totals[self.offsets]).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all arrays by name, for a store."""
@@ -139,26 +139,26 @@ class Lexicon:
             InputError: They are inconsistent.
             KeyError: One is missing.
         """
-        made = cls(**{entry.name: arrays[entry.name] for entry in fields(cls)})
+        lexicon = cls(**{entry.name: arrays[entry.name] for entry in fields(cls)})
         for columns, offsets in (
-            (_WORD_COLUMNS, made.offsets),
-            (_PAIR_COLUMNS, made.pair_offsets),
+            (_WORD_COLUMNS, lexicon.offsets),
+            (_PAIR_COLUMNS, lexicon.pair_offsets),
         ):
             for column in columns:
-                found = getattr(made, column)
+                found = getattr(lexicon, column)
                 if found.ndim != 1 or found.dtype.kind not in "iub":
                     raise InputError(f"{column} is {found.dtype} {list(found.shape)}")
                 check_offsets(offsets, len(found), f"the offsets of {column}")
-        if len(made.pair_offsets) != len(made.offsets):
+        if len(lexicon.pair_offsets) != len(lexicon.offsets):
             raise InputError(
-                f"{len(made.offsets) - 1} documents have words, but "
-                f"{len(made.pair_offsets) - 1} have pairs"
+                f"{len(lexicon.offsets) - 1} documents have words, but "
+                f"{len(lexicon.pair_offsets) - 1} have pairs"
             )
-        if len(made.words) and not 0 <= made.words.min() <= made.words.max() < words:
+        if len(lexicon.words) and not 0 <= lexicon.words.min() <= lexicon.words.max() < words:
             raise InputError(f"a word is not one of the {words} known words")
-        if len(made.counts) and not made.counts.min() > 0:
+        if len(lexicon.counts) and not lexicon.counts.min() > 0:
             raise InputError("a word that occurs 0 times")
-        return made
+        return lexicon
 
 
 _WORD_COLUMNS = (
@@ -171,32 +171,32 @@ def _joined(parts: Sequence[Lexicon]) -> Lexicon:
     """Concatenates the documents of several lexicons."""
     if len(parts) == 1:
         return parts[0]
-    made: dict[str, np.ndarray] = {}
+    joined: dict[str, np.ndarray] = {}
     for entry in fields(Lexicon):
         arrays = [np.asarray(getattr(part, entry.name)) for part in parts]
         if entry.name.endswith("offsets"):
             ends = np.cumsum([0, *(array[-1] for array in arrays)])
             arrays = [array[1:] + end for array, end in zip(arrays, ends, strict=False)]
             arrays.insert(0, np.zeros(1, np.int64))
-        made[entry.name] = np.concatenate(arrays)
-    return Lexicon(**made)
+        joined[entry.name] = np.concatenate(arrays)
+    return Lexicon(**joined)
 
 
 def _count(tokens: Tokens, pairs: bool) -> Lexicon:
-    known = tokens.words >= 0
-    texts, words = tokens.texts[known], tokens.words[known]
+    in_vocabulary = tokens.words >= 0
+    texts, words = tokens.texts[in_vocabulary], tokens.words[in_vocabulary]
     keys, entry = np.unique(texts << PAIR_SHIFT | words, return_inverse=True)
     size = len(keys)
 
     def total(values: np.ndarray) -> npt.NDArray[np.uint16]:
-        counted = np.bincount(entry, weights=values, minlength=size)
-        return np.minimum(counted, _MOST).astype(np.uint16)
+        sums = np.bincount(entry, weights=values, minlength=size)
+        return np.minimum(sums, _MOST).astype(np.uint16)
 
     def some(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         return np.bincount(entry, weights=values, minlength=size) > 0
 
-    places = tokens.sentences[known]
-    in_text = ~tokens.titles[known] & (places >= 0)
+    places = tokens.sentences[in_vocabulary]
+    in_text = ~tokens.titles[in_vocabulary] & (places >= 0)
     first = np.full(tokens.count, np.iinfo(np.int64).max)
     last = np.full(tokens.count, -1)
     np.minimum.at(first, texts[in_text], places[in_text])
@@ -209,8 +209,8 @@ def _count(tokens: Tokens, pairs: bool) -> Lexicon:
         offsets=np.searchsorted(keys, np.arange(tokens.count + 1) << PAIR_SHIFT).astype(np.int64),
         words=(keys & 0xFFFFFFFF).astype(np.int32),
         counts=total(np.ones(len(entry))),
-        title_counts=total(tokens.titles[known]),
-        capitals=total(tokens.capitals[known]),
+        title_counts=total(tokens.titles[in_vocabulary]),
+        capitals=total(tokens.capitals[in_vocabulary]),
         positions=positions,
         first_sentence=some(in_text & (places == first[texts])),
         last_sentence=some(in_text & (places == last[texts])),
@@ -238,9 +238,9 @@ def neighbors(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     return (first << PAIR_SHIFT | second)[near], texts[:-1][near]
 
 
-def _pairs(tokens: Tokens, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(tokens: Tokens, enabled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns keys, counts and offsets of the pairs of each text."""
-    if not wanted:
+    if not enabled:
         nothing = np.zeros(0, np.int64)
         return nothing, nothing.astype(np.uint16), np.zeros(tokens.count + 1, np.int64)
     keys, texts = neighbors(tokens)

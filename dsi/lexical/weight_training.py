@@ -114,12 +114,12 @@ def train(
         if len(group)
     ]
     start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
-    kept = _Batch.of(labeled.part(np.flatnonzero(~held)), layer, index, width)
-    if not judges or not len(kept.rows):
+    training = _Batch.of(labeled.part(np.flatnonzero(~held)), layer, index, width)
+    if not judges or not len(training.rows):
         _descend(weighting, every, index, (lexicon, statistics, scales), options, options.steps)
         return Outcome(options.steps, float("nan"), float("nan"))
     parts = (lexicon, statistics, scales)
-    figures = _descend(weighting, kept, index, parts, options, options.steps, judges)
+    figures = _descend(weighting, training, index, parts, options, options.steps, judges)
     best = max(figures, key=lambda step: (figures[step], -step))
     weighting.load_state_dict(start)
     _descend(weighting, every, index, parts, options, best)
@@ -183,10 +183,10 @@ def _match(
     candidates: npt.NDArray[np.int64],
 ) -> _Matches:
     width = candidates.shape[1]
-    wanted = (candidates[queries] << PAIR_SHIFT | columns[:, None]).ravel()
-    places = np.searchsorted(keys, wanted)
+    pair_keys = (candidates[queries] << PAIR_SHIFT | columns[:, None]).ravel()
+    places = np.searchsorted(keys, pair_keys)
     places[places == len(keys)] = 0
-    found = keys[places] == wanted if len(keys) else np.zeros(len(wanted), bool)
+    found = keys[places] == pair_keys if len(keys) else np.zeros(len(pair_keys), bool)
     slots = (queries[:, None] * width + np.arange(width)).ravel()[found]
     entries, which = np.unique(places[found], return_inverse=True)
     return _Matches(

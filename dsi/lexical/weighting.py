@@ -113,9 +113,9 @@ class Weighting(nn.Module):
             InputError: A parameter has the wrong shape, or is not finite.
             KeyError: One is missing.
         """
-        made = cls(words, k1=1.0, b=0.5, pairs=1.0, title_weight=1.0)
+        weighting = cls(words, k1=1.0, b=0.5, pairs=1.0, title_weight=1.0)
         with torch.no_grad():
-            for name, weight in made.named_parameters():
+            for name, weight in weighting.named_parameters():
                 found = np.array(arrays[name], np.float32)
                 if found.shape != (weight.numel(),):
                     raise InputError(f"{name} has shape {list(found.shape)}")
@@ -123,7 +123,7 @@ class Weighting(nn.Module):
                 if not np.isfinite(found).all() and name != "log_pairs":
                     raise InputError(f"{name} is not a finite number")
                 weight.copy_(torch.from_numpy(found).view(weight.shape))
-        return made
+        return weighting
 
 
 class Entries:

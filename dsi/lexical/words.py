@@ -88,9 +88,9 @@ class Vocabulary:
             word: The word, not stemmed.
             grow: Whether a new word gets a number.
         """
-        known = self._seen.get(word)
-        if known is not None:
-            return known
+        existing = self._seen.get(word)
+        if existing is not None:
+            return existing
         if word in self._stop:
             number = STOPPED
         else:

@@ -72,25 +72,27 @@ def _look_up(teacher_scores: TeacherScores, forward: Forward) -> Candidates:
     """Finds the examples that the teacher scored, and scores their candidates with the model."""
     device = forward.codes.device
     rows, scores = teacher_scores.of(forward.batch.numbers)
-    asked = np.flatnonzero((rows >= 0).any(axis=1))
+    with_candidates = np.flatnonzero((rows >= 0).any(axis=1))
     # A pass without examples would fail; the first example serves as a placeholder with no effect.
-    numbers = asked if len(asked) else np.zeros(1, np.int64)
+    numbers = with_candidates if len(with_candidates) else np.zeros(1, np.int64)
     places = torch.from_numpy(numbers).to(device)
-    picked = torch.from_numpy(rows[numbers]).to(device)
-    wanted = torch.from_numpy(scores[numbers]).to(device)
-    codes = forward.targets.codes[picked.clamp_min(0)]
-    codes = codes.masked_fill((picked < 0).unsqueeze(-1), IGNORED)
+    candidate_rows = torch.from_numpy(rows[numbers]).to(device)
+    candidate_scores = torch.from_numpy(scores[numbers]).to(device)
+    codes = forward.targets.codes[candidate_rows.clamp_min(0)]
+    codes = codes.masked_fill((candidate_rows < 0).unsqueeze(-1), IGNORED)
     longest = int((codes != IGNORED).sum(-1).max())
     codes = codes[..., : max(longest, 1)]
     logits = _logits(forward, places, codes)
-    kept = codes != IGNORED
-    index = codes.masked_fill(~kept, 0).unsqueeze(-1)
+    mask = codes != IGNORED
+    index = codes.masked_fill(~mask, 0).unsqueeze(-1)
     normalizer = logits.logsumexp(dim=-1)
     chosen = logits.expand(*codes.shape, -1).gather(-1, index).squeeze(-1)
-    raw = chosen.masked_fill(~kept, 0.0)
-    logs = (chosen - normalizer).masked_fill(~kept, 0.0)
-    kept_lines = slice(len(asked))
-    return Candidates(wanted[kept_lines], codes[kept_lines], raw[kept_lines], logs[kept_lines])
+    raw = chosen.masked_fill(~mask, 0.0)
+    logs = (chosen - normalizer).masked_fill(~mask, 0.0)
+    kept_lines = slice(len(with_candidates))
+    return Candidates(
+        candidate_scores[kept_lines], codes[kept_lines], raw[kept_lines], logs[kept_lines]
+    )
 
 
 def _logits(forward: Forward, places: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

@@ -41,19 +41,19 @@ def constrained_cross_entropy(
     total = logits.sum(dtype=torch.float32) * 0
     for position in range(targets.shape[1]):
         node = continuations.nodes[rows, position]
-        kept = (targets[:, position] != IGNORED) & (node >= 0)
-        if not kept.any():
+        scored = (targets[:, position] != IGNORED) & (node >= 0)
+        if not scored.any():
             continue
-        node = node[kept]
+        node = node[scored]
         before = (
-            continuations.nodes[rows, position - 1][kept] if position else torch.zeros_like(node)
+            continuations.nodes[rows, position - 1][scored] if position else torch.zeros_like(node)
         )
         children, among = trie.children(before, trie.branching[position])
         codes = trie.code[children].long()
         if competitors is not None:
-            allowed = competitors.expand_as(logits)[kept, position]
+            allowed = competitors.expand_as(logits)[scored, position]
             among = among & allowed.gather(1, codes)
-        gathered = logits[kept, position].float().gather(1, codes)
+        gathered = logits[scored, position].float().gather(1, codes)
         logs = gathered.masked_fill(~among, -torch.inf).log_softmax(dim=1)
         right = logs.gather(1, (node - trie.first_child[before]).unsqueeze(1))
         spread = logs.masked_fill(~among, 0).sum(1) / among.sum(1)

@@ -76,8 +76,8 @@ def docid_cross_entropy(
     logits = logits.float()
     if competitors is not None:
         logits = logits.masked_fill(~competitors, torch.finfo(torch.float32).min / 2)
-    kept = targets != IGNORED
-    picked = targets.clamp_min(0).unsqueeze(-1)
+    mask = targets != IGNORED
+    target_index = targets.clamp_min(0).unsqueeze(-1)
     if competitors is None or not label_smoothing:
         return functional.cross_entropy(
             logits.flatten(0, 1),
@@ -90,6 +90,6 @@ def docid_cross_entropy(
     logs = functional.log_softmax(logits, dim=-1)
     among = competitors.expand_as(logs)
     spread = logs.masked_fill(~among, 0.0).sum(-1) / among.sum(-1)
-    right = logs.gather(-1, picked).squeeze(-1)
+    right = logs.gather(-1, target_index).squeeze(-1)
     loss = -(1 - label_smoothing) * right - label_smoothing * spread
-    return (loss * kept).sum()
+    return (loss * mask).sum()

@@ -37,5 +37,5 @@ def symmetric_divergence(
     second = functional.log_softmax(others.float(), dim=-1)
     # KL(p||q) + KL(q||p) = sum of (p - q) (log p - log q)
     both = ((first.exp() - second.exp()) * (first - second)).sum(-1)
-    kept = codes != IGNORED
-    return (0.5 * both * kept).sum(dim=1).div(kept.sum(dim=1).clamp_min(1)).sum()
+    mask = codes != IGNORED
+    return (0.5 * both * mask).sum(dim=1).div(mask.sum(dim=1).clamp_min(1)).sum()

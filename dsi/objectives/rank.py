@@ -76,7 +76,7 @@ def list_likelihood(scores: torch.Tensor, teacher_scores: torch.Tensor) -> torch
     )
     present = teacher_scores.gather(1, order) > -torch.inf
     ordered = scores.gather(1, order)
-    left = ordered.masked_fill(~present, torch.finfo(ordered.dtype).min)
+    masked = ordered.masked_fill(~present, torch.finfo(ordered.dtype).min)
     # The log-sum-exp over a document and all after it.
-    tails = left.flip(1).logcumsumexp(dim=1).flip(1)
+    tails = masked.flip(1).logcumsumexp(dim=1).flip(1)
     return (tails - ordered).masked_fill(~present, 0.0).sum()

@@ -314,9 +314,9 @@ def svg_file(title: str, rows: Sequence[Sequence[Drawing]]) -> str:
         f'<text class="title" x="12" y="22">{html.escape(title)}</text>{"".join(parts)}'
     )
     size = f'xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{y:g}" '
-    drawn = Drawing(content, title, width, y).svg(size)
+    svg = Drawing(content, title, width, y).svg(size)
     # Programs that draw SVG outside a browser know no CSS variables.
-    return re.sub(r"var\(--(\w+)\)", lambda found: LIGHT[found[1]], drawn) + "\n"
+    return re.sub(r"var\(--(\w+)\)", lambda found: LIGHT[found[1]], svg) + "\n"
 
 
 def _color(number: int) -> str:

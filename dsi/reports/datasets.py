@@ -20,9 +20,11 @@ def dataset_section(dataset: Dataset, split: str) -> str:
     rows = [(what, shown(value)) for what, value in card_rows(dataset, card)]
     texts = dataset.query_texts()
     first = dict(islice(dataset.qrels_of(split).items(), _EXAMPLES))
-    wanted = {doc_id for judged in first.values() for doc_id, grade in judged.items() if grade > 0}
-    documents = {each.doc_id: each for each in dataset.documents() if each.doc_id in wanted}
-    asked = [
+    relevant_ids = {
+        doc_id for judged in first.values() for doc_id, grade in judged.items() if grade > 0
+    }
+    documents = {each.doc_id: each for each in dataset.documents() if each.doc_id in relevant_ids}
+    cards = [
         Example(
             texts[query],
             [
@@ -37,7 +39,7 @@ def dataset_section(dataset: Dataset, split: str) -> str:
         f"The dataset, {dataset.info.name}",
         *(remark(f"Warning: {warning}.") for warning in card.warnings),
         facts(rows),
-        examples(asked),
+        examples(cards),
     )
 
 

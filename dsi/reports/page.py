@@ -146,11 +146,11 @@ def section(heading: str, *content: str) -> str:
     return f"<section><h2>{html.escape(heading)}</h2>\n" + "\n".join(content) + "</section>"
 
 
-def figures(drawn: Sequence[tuple[Drawing, str]]) -> str:
+def figures(drawings: Sequence[tuple[Drawing, str]]) -> str:
     """Returns figures side by side if they fit: (figure, caption)."""
     inside = "".join(
         f"<figure>{drawing.svg()}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for drawing, caption in drawn
+        for drawing, caption in drawings
     )
     return f'<div class="figures">{inside}</div>'
 

@@ -234,8 +234,8 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     output = model.get_output_embeddings().weight
     own = new.own_codes()
     of_codes = new.vectors_of_codes(vectors, len(output))[own]
-    kept = np.setdiff1d(np.unique(np.asarray(new.table.codes)), own)
-    typical = float(output.detach()[torch.from_numpy(kept).long()].norm(dim=1).mean())
+    other_rows = np.setdiff1d(np.unique(np.asarray(new.table.codes)), own)
+    typical = float(output.detach()[torch.from_numpy(other_rows).long()].norm(dim=1).mean())
     with torch.no_grad():
         output[own] = torch.from_numpy(of_codes * typical).to(output)
     return model

@@ -102,5 +102,5 @@ def _small_rows(like: torch.Tensor, count: int, generator: torch.Generator) -> t
     import torch
 
     typical = float(like.norm(dim=1).mean()) * like.shape[1] ** -0.5
-    drawn = torch.randn((count, like.shape[1]), generator=generator)
-    return drawn.to(like) * (0.1 * typical)
+    noise = torch.randn((count, like.shape[1]), generator=generator)
+    return noise.to(like) * (0.1 * typical)

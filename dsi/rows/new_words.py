@@ -22,7 +22,7 @@ def write_new_words(
     model: PreTrainedModel,
     old: Sequence[Sequence[int]],
     new: Sequence[Sequence[int]],
-    known: int,
+    old_vocabulary: int,
     vocabulary: int,
 ) -> int:
     """Writes the embeddings of new words in place.
@@ -34,7 +34,7 @@ def write_new_words(
         model: The model.
         old: Token ids of each old document.
         new: Token ids of each new document.
-        known: Number of known words; words from it on are new.
+        old_vocabulary: Number of known words; words from it on are new.
         vocabulary: Number of words.
 
     Returns:
@@ -43,24 +43,28 @@ def write_new_words(
     """
     import torch
 
-    if vocabulary <= known or not new:
+    if vocabulary <= old_vocabulary or not new:
         return 0
     rows = model.get_encoder().get_input_embeddings().weight.detach()
     frequency = np.bincount(
         [token for tokens in old for token in set(tokens)] or [0], minlength=vocabulary
     )
     weights = torch.from_numpy(np.log((len(old) + 1) / (frequency + 0.5)).clip(0)).to(rows)
-    sums = torch.zeros((vocabulary - known, rows.shape[1]), dtype=rows.dtype, device=rows.device)
+    sums = torch.zeros(
+        (vocabulary - old_vocabulary, rows.shape[1]), dtype=rows.dtype, device=rows.device
+    )
     for tokens in new:
-        read = [token for token in tokens if token < known]
-        fresh = sorted({token for token in tokens if token >= known})
+        read = [token for token in tokens if token < old_vocabulary]
+        fresh = sorted({token for token in tokens if token >= old_vocabulary})
         direction = (rows[read] * weights[read, None]).sum(dim=0)
-        sums[[token - known for token in fresh]] += direction / direction.norm().clamp_min(1e-8)
+        sums[[token - old_vocabulary for token in fresh]] += direction / direction.norm().clamp_min(
+            1e-8
+        )
     lengths = sums.norm(dim=1)
     written = lengths > 0
-    rare = np.flatnonzero(frequency[:known] == 1)
+    rare = np.flatnonzero(frequency[:old_vocabulary] == 1)
     usual = rows[rare if len(rare) else np.unique(list(chain.from_iterable(old)))].norm(dim=1)
-    rows[known:vocabulary][written] = (sums / lengths[:, None].clamp_min(1e-8))[written] * float(
-        usual.median()
-    )
+    rows[old_vocabulary:vocabulary][written] = (sums / lengths[:, None].clamp_min(1e-8))[
+        written
+    ] * float(usual.median())
     return int(written.sum())

@@ -173,11 +173,11 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
     from sklearn.utils.extmath import randomized_svd
 
     documents, tokens = counts.shape
-    kept = min(rank, documents, tokens)
+    components = min(rank, documents, tokens)
     # A single step, to show progress.
     for _ in track(range(1), "latent semantic analysis"):
         _, singular, basis = randomized_svd(
-            term_weights(counts), kept, n_iter=_ITERATIONS, random_state=seed
+            term_weights(counts), components, n_iter=_ITERATIONS, random_state=seed
         )
     # Past the rank of the matrix, directions are arbitrary and unrelated to the corpus.
     basis = basis[singular > 1e-5 * max(float(singular[0]), 1e-12)]

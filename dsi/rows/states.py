@@ -45,9 +45,9 @@ def last_states(
     width = model.get_output_embeddings().in_features
     states = np.zeros((len(texts), width), np.float32)
     with evaluating(model):
-        for picked in _batches([len(text) for text in texts]):
-            input_ids, mask = padded([texts[number] for number in picked])
-            begun, there = padded([[PAD, *prefixes[number]] for number in picked])
+        for batch in _batches([len(text) for text in texts]):
+            input_ids, mask = padded([texts[number] for number in batch])
+            begun, there = padded([[PAD, *prefixes[number]] for number in batch])
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
@@ -57,7 +57,7 @@ def last_states(
                 encoder_attention_mask=mask.to(device),
             ).last_hidden_state
             lasts = (there.sum(dim=1) - 1).to(device)
-            states[picked] = found[torch.arange(len(picked)), lasts].float().cpu().numpy()
+            states[batch] = found[torch.arange(len(batch)), lasts].float().cpu().numpy()
     return states
 
 

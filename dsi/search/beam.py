@@ -190,10 +190,12 @@ class _Found:
         scores = torch.cat([self.scores[queries], scores], dim=1)
         ranks = torch.cat([self.ranks[queries], ranks], dim=1)
         best = best_places(ranks, trie.row[leaves.clamp_min(0)], self.leaves.shape[1])
-        kept = ranks.gather(1, best)
-        self.ranks[queries] = kept
-        self.scores[queries] = scores.gather(1, best).masked_fill(kept == -torch.inf, -torch.inf)
-        self.leaves[queries] = leaves.gather(1, best).masked_fill(kept == -torch.inf, -1)
+        best_ranks = ranks.gather(1, best)
+        self.ranks[queries] = best_ranks
+        self.scores[queries] = scores.gather(1, best).masked_fill(
+            best_ranks == -torch.inf, -torch.inf
+        )
+        self.leaves[queries] = leaves.gather(1, best).masked_fill(best_ranks == -torch.inf, -1)
 
     def rows(self, trie: TorchTrie) -> torch.Tensor:
         """Returns the table row at each leaf, -1 for none; int64 [queries, results]."""
@@ -478,11 +480,11 @@ def _parts(queries: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
 
 def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Returns the log-probability of one code after each state; float32, shaped like `codes`."""
-    flat, wanted = states.flatten(0, -2), codes.reshape(-1, 1)
+    flat, targets = states.flatten(0, -2), codes.reshape(-1, 1)
     found = []
     for start in range(0, len(flat), LOGIT_ROWS):
         rows = slice(start, start + LOGIT_ROWS)
-        found.append(decoder.log_probabilities(flat[rows], wanted[rows]))
+        found.append(decoder.log_probabilities(flat[rows], targets[rows]))
     return torch.cat(found).view(codes.shape)
 
 
@@ -591,6 +593,6 @@ def elements_per_query(model: PreTrainedModel, length: int, trie: TorchTrie, bea
         nodes += width
         # Keys and values, with as much spare room; logits and their exponentials; and nodes, codes,
         # keys and scores of the candidates.
-        kept = a_place * (width * length + 2 * nodes)
-        widest = max(widest, kept + width * (2 * alphabet + 8 * branching))
+        stored = a_place * (width * length + 2 * nodes)
+        widest = max(widest, stored + width * (2 * alphabet + 8 * branching))
     return widest

@@ -49,8 +49,8 @@ class TrieLogitsProcessor(LogitsProcessor):
         level = input_ids.shape[1] - self.prefix
         if level < 0:  # still in the model's own prefix
             return scores
-        allowed, done = self.allowed(input_ids[:, self.prefix :], alphabet)
-        allowed[:, self.end] |= done
+        allowed, finished = self.allowed(input_ids[:, self.prefix :], alphabet)
+        allowed[:, self.end] |= finished
         lowest = torch.finfo(scores.dtype).min
         return torch.where(allowed, scores.clamp_min(lowest), -torch.inf)
 
@@ -68,14 +68,14 @@ class TrieLogitsProcessor(LogitsProcessor):
         shape = (len(codes), alphabet + 1)
         allowed = torch.zeros(shape, dtype=torch.bool, device=codes.device)
         nodes, level = self._nodes(codes), codes.shape[1]
-        done = torch.ones_like(nodes, dtype=torch.bool)
+        finished = torch.ones_like(nodes, dtype=torch.bool)
         if level < self.trie.depth:
             children, exist = self.trie.children(nodes.clamp_min(0), self.trie.branching[level])
             exist &= (nodes >= 0).unsqueeze(1)
             following = self.trie.code[children].long().masked_fill(~exist, alphabet)
             allowed.scatter_(1, following, True)
-            done = ~exist.any(dim=1)
-        return allowed[:, :alphabet], done
+            finished = ~exist.any(dim=1)
+        return allowed[:, :alphabet], finished
 
     def _nodes(self, codes: torch.Tensor) -> torch.Tensor:
         """Returns the node that each row's codes [rows, length] lead to, -1 if none."""

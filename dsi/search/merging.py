@@ -58,9 +58,9 @@ def documents_of(
     query = query[order]
     starts = torch.searchsorted(query, torch.arange(queries, device=query.device))
     rank = torch.arange(len(query), device=query.device) - starts[query]
-    kept = rank < k
-    rows[query[kept], rank[kept]] = document[order][kept]
-    merged[query[kept], rank[kept]] = total[order][kept]
+    top = rank < k
+    rows[query[top], rank[top]] = document[order][top]
+    merged[query[top], rank[top]] = total[order][top]
     return rows, merged
 
 

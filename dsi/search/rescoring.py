@@ -69,13 +69,13 @@ def rescored(
                 there, exist, adds, children = (
                     each.gather(1, one) for each in (there, exist, adds, children)
                 )
-            wanted = identifiers[:, :, level]
-            place = ((there == wanted.unsqueeze(-1)) & exist).long().argmax(-1, keepdim=True)
+            target_codes = identifiers[:, :, level]
+            place = ((there == target_codes.unsqueeze(-1)) & exist).long().argmax(-1, keepdim=True)
             total += adds.gather(-1, place).squeeze(-1).masked_fill(~going, 0.0)
             # What has ended goes along any way, and nothing of it counts.
             nodes = children.gather(-1, place).squeeze(-1).clamp_min(0)
             nodes = nodes.masked_fill(~going, 0)
-            codes = wanted.clamp_min(PAD)
+            codes = target_codes.clamp_min(PAD)
             parents = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
             if not level:
                 parents = torch.zeros_like(parents)

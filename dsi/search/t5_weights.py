@@ -226,13 +226,13 @@ def readable(stored: Any) -> bool:
     """Tells whether a saved configuration is a standard one of T5 or mT5."""
     if not isinstance(stored, dict) or any(stored.get(key) for key in _OTHERS):
         return False
-    named = stored.get("architectures")
+    architectures = stored.get("architectures")
     sizes = [stored.get(key) for key in (*_SIZES, *_LAYERS)]
     if not all(type(size) is int and 0 <= size < _LARGEST for size in sizes):
         return False
     epsilon = stored.get("layer_norm_epsilon")
     return (
-        named == [_ARCHITECTURES.get(str(stored.get("model_type")))]
+        architectures == [_ARCHITECTURES.get(str(stored.get("model_type")))]
         and all(stored[key] > 0 for key in _SIZES)
         and stored["relative_attention_num_buckets"] >= 4
         and stored["relative_attention_max_distance"] > stored["relative_attention_num_buckets"]

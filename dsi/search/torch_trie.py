@@ -200,8 +200,8 @@ class TorchTrie:
                 hint="Choose documents of the index that were not deleted",
             )
         before = _counted(stays)
-        kept = stays.nonzero().squeeze(1)
-        ends = torch.cat([kept, kept.new_tensor([len(stays)])])
+        survivors = stays.nonzero().squeeze(1)
+        ends = torch.cat([survivors, survivors.new_tensor([len(stays)])])
         first_child = before[self.first_child[ends].long()].to(self.first_child.dtype)
         level_start = before[torch.tensor(starts, device=self.device)]
         still = counts > 1
@@ -211,8 +211,8 @@ class TorchTrie:
 
         part = Trie(
             first_child.cpu().numpy(),
-            array(self.code[kept], np.int32),
-            array(row[kept], np.int32),
+            array(self.code[survivors], np.int32),
+            array(row[survivors], np.int32),
             array(level_start, np.int64),
             np.zeros(0, np.int32),
             array(before[self.shared_leaf[still]], np.int64),
@@ -301,9 +301,9 @@ class TorchTrie:
         Returns:
             int64 [...]; -1 if there is no such edge.
         """
-        known = nodes.clamp_min(0)
-        low = self.first_child[known].long()
-        end = self.first_child[known + 1].long()
+        safe_nodes = nodes.clamp_min(0)
+        low = self.first_child[safe_nodes].long()
+        end = self.first_child[safe_nodes + 1].long()
         high = end
         last = len(self.code) - 1
         for _ in range(branching.bit_length()):

@@ -120,8 +120,8 @@ def _complete(
         ended = totals.gather(1, best).masked_fill(~ends.gather(1, best), -torch.inf)
         at = below.gather(1, best).masked_fill(~is_leaf.gather(1, best), -1)
         leaves, scores = torch.cat([leaves, at], dim=1), torch.cat([scores, ended], dim=1)
-        scores, kept = scores.sort(dim=1, descending=True, stable=True)
-        leaves, scores = leaves.gather(1, kept)[:, :beams], scores[:, :beams]
+        scores, order_of_scores = scores.sort(dim=1, descending=True, stable=True)
+        leaves, scores = leaves.gather(1, order_of_scores)[:, :beams], scores[:, :beams]
         totals = totals.masked_fill(ends, -torch.inf)
         best = best_places(totals, order, min(beams, totals.shape[1]))
         running, nodes = totals.gather(1, best), below.gather(1, best)

@@ -84,14 +84,14 @@ def _longest(config: Any) -> int:
 
 def _columns_of_answers(labels: dict[int, str], name: str) -> list[int]:
     """Returns the outputs that say that the evidence decides the query."""
-    answered, left = [], []
+    answered, other = [], []
     for column, label in labels.items():
         word = label.lower().replace("-", "_")
         if word.startswith(_ANSWERED):
             answered.append(int(column))
         elif not word.startswith(_OPEN):
-            left.append(label)
-    if left or not answered or len(answered) == len(labels):
+            other.append(label)
+    if other or not answered or len(answered) == len(labels):
         raise InputError(
             f"{name!r} has the labels {', '.join(map(repr, labels.values()))}, not those of "
             "entailment",

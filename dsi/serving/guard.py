@@ -82,9 +82,9 @@ class Guard:
             return 421, "this server is not known by that host name"
         if self._token is None or scope["path"] in self._public:
             return None
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        kind, _, credentials = headers.get(b"authorization", b"").partition(b" ")
         # Digests are compared, so that timing reveals nothing about the token, not even its length.
-        right = hmac.compare_digest(_digest(given.strip()), self._token)
+        right = hmac.compare_digest(_digest(credentials.strip()), self._token)
         if right and kind.lower() == b"bearer":
             return None
         return 401, "a token is wanted: Authorization: Bearer TOKEN"

@@ -81,7 +81,7 @@ def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[Searc
     queries = [query for question in questions for query in question.queries]
     began = time.perf_counter()
     hits = iter(searcher.search(queries, first.k, first.only, first.exclude))
-    known = iter(searcher.known(queries))
+    has_known_words = iter(searcher.known(queries))
     seconds = time.perf_counter() - began
     answers = []
     for question in questions:
@@ -97,7 +97,7 @@ def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[Searc
                 explanations = searcher.explain(query, doc_ids, question.only, question.exclude)
                 for entry, parts in zip(entries, explanations, strict=True):
                     entry["explanation"] = parts.data
-            results.append({"query": query, "known": next(known), "hits": entries})
+            results.append({"query": query, "known": next(has_known_words), "hits": entries})
         answers.append(SearchResponse(searcher.version, seconds, len(queries), results))
     return answers
 
@@ -188,7 +188,7 @@ class Batcher:
     def _take(self) -> list[tuple[SearchRequest, asyncio.Future[SearchResponse]]]:
         """Dequeues the requests that can be batched with the first one still wanted."""
         batch: list[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = []
-        left: deque[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = deque()
+        waiting: deque[tuple[SearchRequest, asyncio.Future[SearchResponse]]] = deque()
         queries = 0
         for question, future in self._queue:
             count = len(question.queries)
@@ -202,8 +202,8 @@ class Batcher:
                 queries += count
                 self._waiting -= count
             else:
-                left.append((question, future))
-        self._queue = left
+                waiting.append((question, future))
+        self._queue = waiting
         self._expected = max(1, len(batch))
         return batch
 

@@ -73,24 +73,24 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "send JSON with the header Content-Type: application/json")
     try:
-        asked = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        content = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise RefusedError(400, "the body is not valid JSON in UTF-8") from None
-    if not isinstance(asked, dict):
+    if not isinstance(content, dict):
         raise RefusedError(400, 'the body must be an object: {"queries": ["..."]}')
-    unknown = sorted(set(asked).difference(FIELDS))
+    unknown = sorted(set(content).difference(FIELDS))
     if unknown:
         raise RefusedError(
             400, f"unknown field {unknown[0]!a:.60}; the fields are {', '.join(FIELDS)}"
         )
-    only = asked.get("only")
+    only = content.get("only")
     return SearchRequest(
-        queries=_queries(asked.get("queries"), limits),
-        k=_k(asked.get("k", min(10, limits.k)), limits),
+        queries=_queries(content.get("queries"), limits),
+        k=_k(content.get("k", min(10, limits.k)), limits),
         only=None if only is None else _ids(only, "only"),
-        exclude=_ids(asked.get("exclude", []), "exclude"),
-        with_text=_switch(asked.get("with_text", False), "with_text"),
-        explain=_switch(asked.get("explain", False), "explain"),
+        exclude=_ids(content.get("exclude", []), "exclude"),
+        with_text=_switch(content.get("with_text", False), "with_text"),
+        explain=_switch(content.get("explain", False), "explain"),
     )
 
 

@@ -59,8 +59,8 @@ def arrange_candidates(
     scores = np.full(found.shape, -np.inf, np.float32)
     found[:, 0], scores[:, 0] = rows, right
     for line, (members, values) in enumerate(others):
-        kept = members != rows[line]
-        members, values = members[kept], values[kept]
+        negatives = members != rows[line]
+        members, values = members[negatives], values[negatives]
         if len(members) > candidates:
             least = np.partition(values, len(values) - candidates)[len(values) - candidates]
             members, values = members[values >= least], values[values >= least]

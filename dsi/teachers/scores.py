@@ -35,9 +35,11 @@ class TeacherScores:
         """Returns rows, int64, and scores divided by the temperature, float32, of some examples."""
         rows = np.full((len(numbers), self.rows.shape[1]), -1, np.int64)
         scores = np.full(rows.shape, -np.inf, np.float32)
-        asked = (numbers >= self.first) & (numbers < self.first + len(self.rows))
-        rows[asked] = self.rows[numbers[asked] - self.first]
-        scores[asked] = self.scores[numbers[asked] - self.first] / np.float32(self.temperature)
+        has_scores = (numbers >= self.first) & (numbers < self.first + len(self.rows))
+        rows[has_scores] = self.rows[numbers[has_scores] - self.first]
+        scores[has_scores] = self.scores[numbers[has_scores] - self.first] / np.float32(
+            self.temperature
+        )
         return rows, scores
 
     @classmethod

@@ -56,10 +56,10 @@ class PromptPool(TextEncoder):
         self.vocabulary_size = max(inner.vocabulary_size, int(prompts.max(initial=-1)) + 1)
         later = np.full(self.vocabulary_size - len(idf), idf.max(initial=1.0), np.float32)
         # The first rows are the same for every size.
-        drawn = np.random.default_rng(0).standard_normal(
+        projections = np.random.default_rng(0).standard_normal(
             (self.vocabulary_size, DIMENSIONS), dtype=np.float32
         )
-        self._vectors = drawn * np.concatenate([idf, later])[:, None]
+        self._vectors = projections * np.concatenate([idf, later])[:, None]
 
     @classmethod
     def around(cls, text: TextEncoder, queries: Sequence[str], tokens: int) -> PromptPool:

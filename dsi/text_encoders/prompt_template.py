@@ -68,8 +68,8 @@ class TemplateEncoder(TextEncoder):
         for text, line in zip(
             texts, self._tokens([self._before + text for text in texts]), strict=True
         ):
-            kept = [*self._lead, *line][: self._head + max_length] if text or bare else []
-            lines.append([*kept, *self._after] or [self._fallback])
+            prompt = [*self._lead, *line][: self._head + max_length] if text or bare else []
+            lines.append([*prompt, *self._after] or [self._fallback])
         return lines
 
     def part(self, document: Sequence[int], start: int, length: int) -> list[int]:

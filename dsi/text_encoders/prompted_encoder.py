@@ -71,11 +71,11 @@ class PromptedEncoder(TextEncoder):
         """Wraps a tokenizer of the tokenizers library; static embeddings use no special tokens."""
         from transformers import PreTrainedTokenizerFast
 
-        known = tokenizer.get_vocab()
+        vocabulary = tokenizer.get_vocab()
         unknown = getattr(tokenizer.model, "unk_token", None)
         longest = (tokenizer.truncation or {}).get("max_length", WITHOUT_LIMIT)
         wrapped = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, **({"unk_token": unknown} if unknown in known else {})
+            tokenizer_object=tokenizer, **({"unk_token": unknown} if unknown in vocabulary else {})
         )
         return cls(wrapped, query_prompt, document_prompt, longest=longest, empty=empty)
 

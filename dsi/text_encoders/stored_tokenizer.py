@@ -72,22 +72,22 @@ def _wrapped(file: Path, settings: Mapping[str, Any]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_file(str(file))
-    known = set(tokenizer.get_vocab())
-    given: dict[str, Any] = {}
+    vocabulary = set(tokenizer.get_vocab())
+    special_tokens: dict[str, Any] = {}
     for name in _TOKENS:
         token = _content(settings.get(name))
         if token is None:
             continue
-        if token not in known:  # it would be added, but the model has no row for it
+        if token not in vocabulary:  # it would be added, but the model has no row for it
             raise InputError(f"{name} {token!r:.60} is not a token", where=file.parent / _SETTINGS)
-        given[name] = token
+        special_tokens[name] = token
     for name, kind in _WRAPPED.items():
         if isinstance(settings.get(name), kind):
-            given[name] = settings[name]
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
-    if len(wrapped) != len(known):
+            special_tokens[name] = settings[name]
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens)
+    if len(wrapped) != len(vocabulary):
         raise InputError(
-            f"the tokenizer has {len(wrapped)} tokens, but {len(known)} are stored", where=file
+            f"the tokenizer has {len(wrapped)} tokens, but {len(vocabulary)} are stored", where=file
         )
     return wrapped
 

@@ -192,8 +192,8 @@ class SentencepieceEncoder(TextEncoder):
             encoded = self._processor.encode(lines, num_threads=-1)
         else:  # Starting even one thread takes longer than encoding a few queries.
             encoded = map(self._processor.encode, lines)
-        known = ([token for token in line if token != self.UNKNOWN] for line in encoded)
-        return [line[:max_length] or [self.EMPTY] for line in known]
+        known_tokens = ([token for token in line if token != self.UNKNOWN] for line in encoded)
+        return [line[:max_length] or [self.EMPTY] for line in known_tokens]
 
     def encode_documents(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of documents, as `encode` does."""
@@ -218,10 +218,10 @@ class SentencepieceEncoder(TextEncoder):
             return self
         model = _parsed(self._model)
         mark = "\u2581"  # sentencepiece's symbol for the space before a word
-        known = {piece.piece for piece in model.pieces}
+        pieces = {piece.piece for piece in model.pieces}
         words = {mark + word for line in self._prepare(texts) for word in line.split()}
         lowest = min(piece.score for piece in model.pieces)
-        for word in sorted(words - known):
+        for word in sorted(words - pieces):
             model.pieces.add(piece=word, score=lowest)
         return SentencepieceEncoder(model.SerializeToString(), self.language, self.pairs)
 
@@ -313,8 +313,8 @@ class _Preparation:
             texts = map(spaced, map(normalize, texts))
         if self._plain:
             return [short_words(normalize(text)) for text in texts]
-        kept = ([word for word in words(text) if word not in self._stop] for text in texts)
-        return [" ".join(self._stem(line)) for line in kept]
+        content_words = ([word for word in words(text) if word not in self._stop] for text in texts)
+        return [" ".join(self._stem(line)) for line in content_words]
 
 
 class PretrainedEncoder(TextEncoder):

@@ -52,13 +52,13 @@ def save_checkpoint(
             for name, value in entries.items()
         }
         save_file(tensors, fresh / "optimizer.safetensors")
-        kept = {
+        objective_states = {
             f"{objective.name}.{name}": value.contiguous()
             for objective in objectives
             for name, value in objective.state().items()
         }
-        if kept:
-            save_file(kept, fresh / _OBJECTIVES)
+        if objective_states:
+            save_file(objective_states, fresh / _OBJECTIVES)
         write_json(fresh / _STATE, {"step": step, "progress": progress})
     for older in steps_saved(folder)[:-1]:
         shutil.rmtree(folder / f"{older:08d}", ignore_errors=True)
@@ -105,8 +105,8 @@ def load_checkpoint(
                 states.setdefault(term, {})[name] = value
             for term, kept_state in states.items():
                 terms[term].restore(kept_state)
-        kept = read_json(newest / _STATE)
-        return int(kept["step"]), kept["progress"]
+        training_state = read_json(newest / _STATE)
+        return int(training_state["step"]), training_state["progress"]
     except InputError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -53,41 +53,41 @@ def draw_curves(logs: Mapping[str, Path], file: Path, title: str) -> None:
             where=next(iter(logs.values())),
             hint="Only versions with training steps have curves; dsi info lists the versions",
         )
-    drawn = {name: _panels(series, list(runs.values())) for name, series in runs.items()}
+    panels_by_series = {name: _panels(series, list(runs.values())) for name, series in runs.items()}
     if file.suffix == ".svg":
-        content = svg_file(title, _figure_rows(drawn))
+        content = svg_file(title, _figure_rows(panels_by_series))
     else:
-        said = "; ".join(_summary(name, series) for name, series in runs.items()) + "."
+        summary = "; ".join(_summary(name, series) for name, series in runs.items()) + "."
         parts = [
             section(name, figures([(panel, "") for panel in panels]))
-            for name, panels in drawn.items()
+            for name, panels in panels_by_series.items()
         ]
-        content = page(title, said, parts)
+        content = page(title, summary, parts)
     with writing(file) as stream:
         stream.write(content)
 
 
-def _figure_rows(drawn: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
+def _figure_rows(panels_by_series: Mapping[str, Sequence[Drawing]]) -> list[list[Drawing]]:
     """Returns two figures per row; with several runs, a row per run, which then begins with it."""
-    if len(drawn) > 1:
-        return [list(panels) for panels in drawn.values()]
-    [panels] = drawn.values()
+    if len(panels_by_series) > 1:
+        return [list(panels) for panels in panels_by_series.values()]
+    [panels] = panels_by_series.values()
     return [list(panels[start : start + 2]) for start in range(0, len(panels), 2)]
 
 
 def _summary(name: str, series: Mapping[str, Series]) -> str:
     """Returns how far a run came: its steps, its loss, and its best result on dev queries."""
-    said = f"{name} took {_last_step([series]):,.0f} steps"
+    sentence = f"{name} took {_last_step([series]):,.0f} steps"
     if "loss" in series and "loss" in series["loss"]:
         losses = series["loss"]["loss"][1]
         tenth = max(1, len(losses) // 10)
         first, last = (sum(part) / len(part) for part in (losses[:tenth], losses[-tenth:]))
-        said += f", with a loss of {first:.3g} in the first tenth and {last:.3g} in the last"
+        sentence += f", with a loss of {first:.3g} in the first tenth and {last:.3g} in the last"
     for label, (steps, values) in series.get("dev queries", {}).items():
         if label == "RR@10":
             best = max(range(len(values)), key=values.__getitem__)
-            said += f", and was best at step {steps[best]:,.0f} (RR@10 {values[best]:.3f})"
-    return said
+            sentence += f", and was best at step {steps[best]:,.0f} (RR@10 {values[best]:.3f})"
+    return sentence
 
 
 def _last_step(runs: Sequence[Mapping[str, Series]]) -> float:
@@ -98,7 +98,7 @@ def _last_step(runs: Sequence[Mapping[str, Series]]) -> float:
 
 def _panels(series: Mapping[str, Series], runs: Sequence[Mapping[str, Series]]) -> list[Drawing]:
     """Returns the figures of a run, with the same axes as those of the other runs."""
-    drawn = []
+    drawings = []
     for name, found in series.items():
         panels = [run[name] for run in runs if name in run]
         values = [value for panel in panels for _, each in panel.values() for value in each]
@@ -116,9 +116,9 @@ def _panels(series: Mapping[str, Series], runs: Sequence[Mapping[str, Series]]) 
             for number, (label, (steps, ordinates)) in enumerate(found.items())
         ]
         panel = line_chart(axes, lines)
-        named = [(line.number, line.label) for line in lines]
-        drawn.append(panel.with_key(named) if shares or len(lines) > 1 else panel)
-    return drawn
+        legend = [(line.number, line.label) for line in lines]
+        drawings.append(panel.with_key(legend) if shares or len(lines) > 1 else panel)
+    return drawings
 
 
 def _series(log: Path) -> dict[str, Series]:
@@ -129,13 +129,13 @@ def _series(log: Path) -> dict[str, Series]:
     terms = [name for name in scalars if name.startswith("training/loss/")]
     if len(terms) > 1:
         loss.update({name.rpartition("/")[2]: name for name in terms})
-    wanted: dict[str, dict[str, str]] = {
+    curves: dict[str, dict[str, str]] = {
         "loss": loss,
         "learning rate": {"learning rate": "training/lr"},
         "speed": {"tokens per second": "training/tokens_per_second"},
     }
     found: dict[str, Series] = {}
-    for panel, tags in wanted.items():
+    for panel, tags in curves.items():
         there = {name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
         if there:
             found[panel] = there
@@ -144,15 +144,15 @@ def _series(log: Path) -> dict[str, Series]:
     dev = sorted(measured - set(documents) - {"forgetting events"})
     for panel, names in {
         "dev queries": {name: name.replace("Success@", "Hits@") for name in dev},
-        "documents": {name: said for name, said in documents.items() if name in measured},
+        "documents": {name: label for name, label in documents.items() if name in measured},
     }.items():
         if names:
             found[panel] = {
-                said: (
+                label: (
                     [row["step"] for row in rows if name in row],
                     [row[name] for row in rows if name in row],
                 )
-                for name, said in names.items()
+                for name, label in names.items()
             }
     return found
 

@@ -31,8 +31,8 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         # A run that starts over evaluates step 0 again.
-        kept = [row for row in read_evaluations(folder) if start and row["step"] <= start]
-        write_json_lines(self._file, kept)
+        earlier = [row for row in read_evaluations(folder) if start and row["step"] <= start]
+        write_json_lines(self._file, earlier)
         self._writer = SummaryWriter(
             str(folder / "tensorboard"), purge_step=start + 1 if start else 0
         )

@@ -97,10 +97,10 @@ class Run:
         return pass_overhead_tokens(self.model)
 
 
-def hardware_precision(wanted: str) -> str:
+def hardware_precision(precision: str) -> str:
     """Returns "bf16" or "fp32"; auto selects bf16 if the hardware supports it natively."""
-    if wanted != "auto":
-        return wanted
+    if precision != "auto":
+        return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # oneDNN accepts bf16 on any AVX-512 machine, but it is faster only with native instructions.
@@ -178,12 +178,12 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
             engine.step(run.optimizer.clip)
         for objective in run.objectives:
             objective.after_step(engine.network, step)
-        done = step + 1
+        steps_done = step + 1
         speed = tokens / max(time.monotonic() - began, 1e-9)
         bar.update()
         bar.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{speed:.0f}", refresh=False)
         log.step(
-            done,
+            steps_done,
             loss=loss,
             lr=engine.param_groups[0]["lr"],
             tokens_per_second=speed,
@@ -191,10 +191,10 @@ def _train(run: Run, precision: str) -> dict[str, Any]:
             **{f"loss/{name}": value for name, value in reached.terms.items()},
         )
         watched = run.dev is not None or run.documents is not None
-        if watched and (done % loop.evaluation_interval == 0 or done == steps):
-            _evaluate(run, engine, done, {"loss": loss}, progress, log, forgetting)
-        if done % loop.checkpoint_interval == 0 and done < steps:
-            _checkpoint(run, engine, done, {**progress, "loss": loss})
+        if watched and (steps_done % loop.evaluation_interval == 0 or steps_done == steps):
+            _evaluate(run, engine, steps_done, {"loss": loss}, progress, log, forgetting)
+        if steps_done % loop.checkpoint_interval == 0 and steps_done < steps:
+            _checkpoint(run, engine, steps_done, {**progress, "loss": loss})
     bar.close()
     log.close()
     engine.whole()
@@ -222,14 +222,14 @@ def _start(run: Run, precision: str) -> tuple[Engine, int, dict[str, Any]]:
     AcceleratorState._reset_state()  # otherwise one process could train in one precision only
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if run.batches.fewest < run.loop.accumulation * processes:
-        asked, size = f"--loop.batch {run.loop.size}", "is less than"
+        option, size = f"--loop.batch {run.loop.size}", "is less than"
         if run.loop.tokens is not None:
-            asked = f"--loop.tokens {run.loop.tokens}"
+            option = f"--loop.tokens {run.loop.tokens}"
             size = f"(texts have up to {run.batches.longest}) may be less than"
         raise InputError(
-            f"{asked} {size} one example for each of {processes} processes x "
+            f"{option} {size} one example for each of {processes} processes x "
             f"{run.loop.accumulation} parts",
-            hint=f"Raise {asked.split()[0]}, or lower --loop.accumulation",
+            hint=f"Raise {option.split()[0]}, or lower --loop.accumulation",
         )
     if run.optimizer.rows == "touched" and processes > 1 and run.deepspeed is None:
         raise InputError(
@@ -359,18 +359,20 @@ def _gradients(
     return here if finite else there, {"sharpness": there.loss - here.loss}
 
 
-def _checkpoint(run: Run, engine: Engine, done: int, progress: dict[str, Any]) -> None:
+def _checkpoint(run: Run, engine: Engine, steps_done: int, progress: dict[str, Any]) -> None:
     """Writes a checkpoint, in the same format for any number of processes."""
     model, state = engine.whole(), engine.optimizer_state()
     if model is not None:
-        save_checkpoint(run.folder / "checkpoints", done, model, state, progress, run.objectives)
+        save_checkpoint(
+            run.folder / "checkpoints", steps_done, model, state, progress, run.objectives
+        )
 
 
 def _evaluate(
     run: Run,
     engine: Engine,
-    done: int,
-    known: dict[str, float],
+    steps_done: int,
+    best_known: dict[str, float],
     progress: dict[str, Any],
     log: Log,
     forgetting: Forgetting,
@@ -378,7 +380,7 @@ def _evaluate(
     """Evaluates the model, and saves its weights if they are the best on the dev queries so far."""
     plain = engine.whole()
     if plain is not None:
-        measured = dict(known)
+        measured = dict(best_known)
         if run.dev is not None:
             measured.update(validate(plain, run.dev, run.trie, run.loop.beams, run.loop.score))
         if run.documents is not None:
@@ -387,10 +389,10 @@ def _evaluate(
             )
             progress["forgetting"] = forgetting.state()
             measured.update(forgetting.measures())
-        log.evaluation(done, measured)
+        log.evaluation(steps_done, measured)
         best = progress.get("best", {}).get(SELECTION_MEASURE, -1.0)
         if run.dev is not None and measured[SELECTION_MEASURE] > best:
-            progress["best"] = {"step": done, **measured}
+            progress["best"] = {"step": steps_done, **measured}
             with replacing_folder(run.folder / "best") as fresh:
                 save_model(plain, str(fresh / "model.safetensors"))
                 write_json(fresh / "dev.json", progress["best"])

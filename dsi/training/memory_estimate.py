@@ -165,12 +165,12 @@ def state_bytes(
         zero_stage: ZeRO stage of DeepSpeed; 0 without DeepSpeed.
         processes: Number of processes that ZeRO shards over.
     """
-    gradients, kept = 4 * trained, _OPTIMIZER_BYTES[optimizer] * trained
+    gradients, optimizer_bytes = 4 * trained, _OPTIMIZER_BYTES[optimizer] * trained
     if zero_stage:
-        kept = (kept + 4 * trained) // processes
+        optimizer_bytes = (optimizer_bytes + 4 * trained) // processes
         gradients = gradients // (processes if zero_stage > 1 else 1)
     perturbed = 4 * trained // (processes if zero_stage else 1) if sam else 0
-    return gradients + kept + perturbed
+    return gradients + optimizer_bytes + perturbed
 
 
 def estimate(

@@ -87,7 +87,7 @@ def parse_track(text: str) -> list[tuple[str, str]]:
             raise InputError(
                 f"{part.strip()!r} is not a tracker with a project",
                 where="--loop.track",
-                hint=f"Give {' or '.join(f'{known}:PROJECT' for known in TRACKERS)}",
+                hint=f"Give {' or '.join(f'{tracker}:PROJECT' for tracker in TRACKERS)}",
             )
         if name in (earlier for earlier, _ in parts):
             raise InputError(f"{name} appears twice", where="--loop.track", hint="Give it once")
@@ -120,6 +120,6 @@ def start_trackers(text: str, folder: Path) -> list[TrackedRun]:
     check_trackers(text)
     claim = folder / "training.json"
     config = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
-    named = f"{folder.resolve()} {json.dumps(config, sort_keys=True)}"
-    run_id = hashlib.sha256(named.encode()).hexdigest()[:16]
+    identity = f"{folder.resolve()} {json.dumps(config, sort_keys=True)}"
+    run_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return [TRACKERS[name](project, folder, run_id, config) for name, project in parse_track(text)]

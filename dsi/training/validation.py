@@ -111,8 +111,8 @@ def ranks_of(
     order = np.argsort([len(line) for line in queries.tokens], kind="stable")
     with evaluating(model, torch.no_grad):
         for start in range(0, len(order), _BATCH):
-            picked = order[start : start + _BATCH]
-            input_ids, mask = padded([queries.tokens[number] for number in picked])
+            batch = order[start : start + _BATCH]
+            input_ids, mask = padded([queries.tokens[number] for number in batch])
             found, _ = beam_search(
                 model,
                 input_ids.to(trie.device),
@@ -121,9 +121,9 @@ def ranks_of(
                 k=_DEPTH,
                 beams=max(beams, _DEPTH),
                 score=score,
-                document_scores=queries.document_scores(picked, trie.device),
+                document_scores=queries.document_scores(batch, trie.device),
             )
-            wanted = np.array([queries.rows[number] for number in picked])
-            hit = found.cpu().numpy() == wanted[:, None]
-            ranks[picked] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
+            targets = np.array([queries.rows[number] for number in batch])
+            hit = found.cpu().numpy() == targets[:, None]
+            ranks[batch] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
     return ranks

@@ -300,7 +300,7 @@ def _forget(folder: Path, corpus: StoredCorpus, doc_ids: Sequence[str]) -> None:
         StoredCorpusSource(corpus.dataset, without=gone),
         generator=corpus.generator,
         pseudo=(row for row in corpus.pseudo_rows() if row[1] not in gone),
-        made=corpus.made,
+        provenance=corpus.pseudo_provenance,
     )
 
 

@@ -235,8 +235,8 @@ def _keep_pseudo(merged: Dataset, corpus: StoredCorpus, difference: Difference) 
         return
     gone = {*difference.changed, *difference.removed}
     rows = (row for row in corpus.pseudo_rows() if row[1] not in gone)
-    assert corpus.made is not None
-    write_pseudo(merged, corpus.generator, rows, corpus.made)
+    assert corpus.pseudo_provenance is not None
+    write_pseudo(merged, corpus.generator, rows, corpus.pseudo_provenance)
 
 
 def _describing(

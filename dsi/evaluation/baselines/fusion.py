@@ -68,20 +68,22 @@ class FusionBaseline(Baseline):
         judged = dataset.qrels_of("dev")
         row_of = {doc_id: row for row, doc_id in enumerate(dataset.doc_ids)}
         relevant = {query_id: _rows(judgments, row_of) for query_id, judgments in judged.items()}
-        asked = [query_id for query_id, rows in relevant.items() if rows]
-        asked = asked[:: -(-len(asked) // _QUERIES)] if asked else []
-        if not asked:
+        query_ids = [query_id for query_id, rows in relevant.items() if rows]
+        query_ids = query_ids[:: -(-len(query_ids) // _QUERIES)] if query_ids else []
+        if not query_ids:
             return 0.5, "because there are no dev queries"
         texts = dataset.query_texts()
         total = np.zeros(len(_WEIGHTS))
-        pairs = self._standardized([texts[query_id] for query_id in asked])
-        for query_id, (words, vectors) in zip(asked, pairs, strict=True):
+        pairs = self._standardized([texts[query_id] for query_id in query_ids])
+        for query_id, (words, vectors) in zip(query_ids, pairs, strict=True):
             for place, weight in enumerate(_WEIGHTS):
                 scores = weight * words + (1 - weight) * vectors
                 total[place] += reciprocal_rank(scores, relevant[query_id])
         ties = np.flatnonzero(total >= total.max() - 1e-9)
         place = ties[np.abs(_WEIGHTS[ties] - 0.5).argmin()]
-        return float(_WEIGHTS[place]), f"the best of {len(_WEIGHTS)} on {len(asked):,} dev queries"
+        return float(
+            _WEIGHTS[place]
+        ), f"the best of {len(_WEIGHTS)} on {len(query_ids):,} dev queries"
 
 
 def standardized(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

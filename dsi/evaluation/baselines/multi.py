@@ -52,14 +52,14 @@ class MultiVectorBaseline(Baseline):
 
     def _encoded(self, texts: Sequence[str]) -> tuple[TokenVectors, npt.NDArray[np.float32]]:
         """Returns the token vectors of documents, float16, and their encodings."""
-        kept = []
+        vectors = []
         encoded = np.zeros((len(texts), self._encoding.dimensions), np.float32)
         for start in range(0, len(texts), _TOGETHER):
             part = slice(start, start + _TOGETHER)
             tokens = self._encoder.documents(texts[part], np.float16)
             encoded[part] = self._encoding.documents(tokens)
-            kept += [tokens[row] for row in range(len(tokens))]
-        return TokenVectors.of(kept, self._encoder.width), encoded
+            vectors += [tokens[row] for row in range(len(tokens))]
+        return TokenVectors.of(vectors, self._encoder.width), encoded
 
     def scores(self, queries: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
         """Yields the approximate scores of all documents for each query, float32 [documents]."""
@@ -79,8 +79,8 @@ class MultiVectorBaseline(Baseline):
     def run(self, queries: Mapping[str, str], k: int = 100, description: str = "") -> Run:
         """Ranks the documents for queries; see `Baseline.run`."""
         found: Run = {}
-        asked = self._approximate(list(queries.values()))
-        lines = track(asked, description, len(queries))
+        queries_tokens = self._approximate(list(queries.values()))
+        lines = track(queries_tokens, description, len(queries))
         for query_id, (tokens, approximate) in zip(queries, lines, strict=True):
             rows = np.sort(best(approximate, max(k, _CANDIDATES), positive=False))
             exact = chamfer(tokens, self._tokens, rows)

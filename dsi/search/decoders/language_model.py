@@ -118,8 +118,8 @@ class _Prompts:
         kept: Storage for those of each layer.
     """
 
-    def __init__(self, kept: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self._kept = kept
+    def __init__(self, cache: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self._kept = cache
 
     def attend(
         self,

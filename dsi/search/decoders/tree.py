@@ -121,7 +121,7 @@ class TreeDecoder(ABC):
         queries, rows, length = codes.shape
         paths = self._seen_by(parents).nonzero()[:, 2].view(queries, rows, self._depth)
         once = copy.copy(self)
-        once._own = [_along(kept, paths, length) for kept in self._own]
+        once._own = [_along(layer, paths, length) for layer in self._own]
         once._depths = torch.arange(self._depth + length, device=codes.device)
         depths = once._depths[self._depth :]
         visible = (once._depths <= depths.unsqueeze(1)).unsqueeze(0)
@@ -177,7 +177,7 @@ class TreeDecoder(ABC):
         other = copy.copy(self)
         other._queries = len(queries)
         nodes = len(self._depths)
-        other._own = [kept[:, :, :, :nodes].index_select(1, queries) for kept in self._own]
+        other._own = [layer[:, :, :, :nodes].index_select(1, queries) for layer in self._own]
         other._paths = self._paths[queries]
         return other
 
@@ -200,9 +200,9 @@ class TreeDecoder(ABC):
             self._own.append(entering.new_empty(shape, dtype=dtype))
         elif self._own[place].shape[3] < nodes:
             self._own[place] = _with_room(self._own[place][:, :, :, : nodes - rows], 2 * nodes)
-        kept = self._own[place]
-        kept.narrow(3, nodes - rows, rows).copy_(entering)
-        key, value = kept.narrow(3, 0, nodes).unbind()
+        cache = self._own[place]
+        cache.narrow(3, nodes - rows, rows).copy_(entering)
+        key, value = cache.narrow(3, 0, nodes).unbind()
         return key, value
 
 
@@ -298,11 +298,11 @@ class EncodedTreeDecoder(TreeDecoder):
         return attended.view(query.shape)
 
 
-def _along(kept: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
+def _along(cache: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
     """Returns the keys and values of paths, one line per path.
 
     Args:
-        kept: [2, queries, heads, nodes and room, size].
+        cache: [2, queries, heads, nodes and room, size].
         paths: The nodes of each path; int64 [queries, rows, depth].
         room: Number of nodes to allocate in addition.
 
@@ -310,14 +310,14 @@ def _along(kept: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
         [2, queries * rows, heads, depth + room, size].
     """
     query = torch.arange(len(paths), device=paths.device).view(-1, 1, 1)
-    states = kept.transpose(2, 3)[:, query, paths].flatten(1, 2).transpose(2, 3)
+    states = cache.transpose(2, 3)[:, query, paths].flatten(1, 2).transpose(2, 3)
     return _with_room(states, paths.shape[2] + room)
 
 
-def _with_room(kept: torch.Tensor, nodes: int) -> torch.Tensor:
+def _with_room(cache: torch.Tensor, nodes: int) -> torch.Tensor:
     """Returns keys and values [2, queries, heads, nodes so far, size] with room for `nodes`."""
-    wider = kept.new_empty((*kept.shape[:3], nodes, kept.shape[4]))
-    wider[:, :, :, : kept.shape[3]] = kept
+    wider = cache.new_empty((*cache.shape[:3], nodes, cache.shape[4]))
+    wider[:, :, :, : cache.shape[3]] = cache
     return wider
 
 

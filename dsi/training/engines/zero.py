@@ -357,9 +357,11 @@ class _OwnGradients(Shards):
         """Adds the gradients of a loss, bypassing DeepSpeed's hooks."""
         found = torch.autograd.grad(loss, self._weights, allow_unused=True)
         for number, gradient in enumerate(found):
-            kept = self._gradients[number]
+            accumulated = self._gradients[number]
             if gradient is not None:
-                self._gradients[number] = gradient if kept is None else kept.add_(gradient)
+                self._gradients[number] = (
+                    gradient if accumulated is None else accumulated.add_(gradient)
+                )
 
     def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         held = [

@@ -25,10 +25,10 @@ def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
         return options.lr
     if options.schedule == "inverse-sqrt":
         return options.lr * math.sqrt(max(options.warmup, 1) / max(step, 1))
-    done = (step - options.warmup) / max(steps - options.warmup, 1)
+    decayed = (step - options.warmup) / max(steps - options.warmup, 1)
     if options.schedule == "cosine":
-        return options.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return options.lr * (1 - done)
+        return options.lr * 0.5 * (1 + math.cos(math.pi * decayed))
+    return options.lr * (1 - decayed)
 
 
 class _HasGroups(Protocol):

@@ -88,7 +88,7 @@ def merge_adapters(model: PreTrainedModel) -> None:
         setattr(model.get_submodule(owner), own_name, layer.get_base_layer())
 
 
-def _targets(model: PreTrainedModel, wanted: Sequence[str], encoder: bool) -> list[str]:
+def _targets(model: PreTrainedModel, requested: Sequence[str], encoder: bool) -> list[str]:
     """Returns the full names of the linear layers that get an adapter."""
     head = model.get_output_embeddings()
     inside = set() if encoder else set(model.get_encoder().modules())
@@ -97,13 +97,13 @@ def _targets(model: PreTrainedModel, wanted: Sequence[str], encoder: bool) -> li
         for name, part in model.named_modules()
         if isinstance(part, (nn.Linear, Conv1D)) and part is not head and part not in inside
     ]
-    if not wanted:
+    if not requested:
         return layers
-    known = sorted({name.rpartition(".")[2] for name in layers})
-    for name in wanted:
-        if name not in known:
+    available = sorted({name.rpartition(".")[2] for name in layers})
+    for name in requested:
+        if name not in available:
             raise InputError(
                 f"--lora.targets: this model has no linear layer {name!r}",
-                hint=f"Choose from: {', '.join(known)}",
+                hint=f"Choose from: {', '.join(available)}",
             )
-    return [name for name in layers if name.rpartition(".")[2] in wanted]
+    return [name for name in layers if name.rpartition(".")[2] in requested]

@@ -104,8 +104,8 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
     if options.rows == "frozen":
         frozen |= codes
     if options.decoder == "cross-attention":
-        named = list(model.named_parameters())
-        if not any(_CROSS.search(name) for name, _ in named):
+        parameters = list(model.named_parameters())
+        if not any(_CROSS.search(name) for name, _ in parameters):
             raise InputError(
                 "--optimizer.decoder cross-attention: this decoder has no cross-attention",
                 hint="Use --optimizer.decoder all",
@@ -113,7 +113,7 @@ def _frozen(model: PreTrainedModel, options: OptimizerOptions) -> set[int]:
         resting = encoder | codes
         frozen |= {
             id(weight)
-            for name, weight in named
+            for name, weight in parameters
             if id(weight) not in resting and not _CROSS.search(name) and not is_adapter(name)
         }
     return frozen

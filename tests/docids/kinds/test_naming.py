@@ -35,7 +35,7 @@ def test_a_number_leaves_the_length_as_it_may_be():
 def test_shared_choices_stay_with_the_first():
     names = Names("share", DIGITS, 3)
     assert [names.give([(1,), (2,)]) for _ in range(3)] == [[(1,)]] * 3
-    assert names.give([(1,), (1,), (2,)], wanted=2) == [(1,), (2,)]
+    assert names.give([(1,), (1,), (2,)], most=2) == [(1,), (2,)]
     assert names.give([]) == [()]
 
 

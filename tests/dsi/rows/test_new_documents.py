@@ -198,7 +198,7 @@ def test_a_new_word_is_read_as_the_rare_words_beside_it():
     before = rows.clone()
     # Word 0 is in every old document and says nothing; 4 to 6 are new, 6 without a known word.
     old, new = [[0, 1], [0, 2], [0, 3, 3]], [[0, 2, 4], [3, 5, 4, 3], [6]]
-    assert write_new_words(model, old, new, known=4, vocabulary=7) == 2
+    assert write_new_words(model, old, new, old_vocabulary=4, vocabulary=7) == 2
     assert torch.equal(rows[[0, 1, 2, 3, 6, 7, 8]], before[[0, 1, 2, 3, 6, 7, 8]])
     # Words 1, 2 and 3 are in one old document each, and their median norm is that of word 2.
     frequent = np.log(4 / 3.5) * 1.0, np.log(4 / 1.5) * 3.0
@@ -207,4 +207,4 @@ def test_a_new_word_is_read_as_the_rare_words_beside_it():
     both = (first + second) / (first + second).norm()
     torch.testing.assert_close(rows[4], (3 * both).float())
     torch.testing.assert_close(rows[5], 3 * second)
-    assert write_new_words(model, old, [[0, 1]], known=4, vocabulary=4) == 0
+    assert write_new_words(model, old, [[0, 1]], old_vocabulary=4, vocabulary=4) == 0
