@@ -279,13 +279,12 @@ def _pseudo_queries(dataset: Any, options: Any, seq2seq: str | None) -> dict[str
 def _quality(assignment: Any, dataset: Path) -> dict[str, Any]:
     """What the table shows of the identifiers themselves."""
     from data_prep.dataset import Dataset
-    from docids.assignment import text_of
     from docids.embeddings import EmbeddingOptions, fit_embedder
     from docids.quality import measure
 
     documents = {document.doc_id: document for document in Dataset.open(dataset).documents()}
     rows = [documents[doc_id] for doc_id in assignment.table.doc_ids]
-    texts = text_of((row.title for row in rows), (row.text for row in rows))
+    texts = [row.title_and_text for row in rows]
     embedder = fit_embedder(texts, EmbeddingOptions(), 0)
     report = measure(assignment.table, lambda: embedder.encode(texts), seed=0).to_dict()
     names = ("unique", "shared_documents", "purity", "purity_shuffled", "neighbor_hit_rate", "gini")

@@ -400,7 +400,7 @@ class Bench:
 
     def _assign(self, kind: str, vectors: str, out: Path) -> None:
         """Makes identifiers from vectors that are kept, as `dsi docids` does."""
-        from docids.assignment import Assignment, text_of
+        from docids.assignment import Assignment
         from docids.embeddings import EmbeddingOptions, MuveraEmbedder, SentenceEmbedder
         from docids.kinds import KINDS, Documents
         from docids.quality import measure
@@ -415,10 +415,7 @@ class Bench:
         else:
             made, embedding, embedder = self.means, EmbeddingOptions(model=name), None
             embedder = SentenceEmbedder(name)
-        documents = list(self.dataset.documents())
-        titles = [document.title for document in documents]
-        texts = text_of(titles, (document.text for document in documents))
-        corpus = Documents(self.dataset.doc_ids, texts, lambda _: made, titles)
+        corpus = Documents.of(list(self.dataset.documents()), lambda _: made)
         built = KINDS[kind].build(corpus, KINDS[kind].Options(), 0)
         quality = measure(built.table, lambda: self.means, seed=0, codebooks=built.codebooks)
         origin = {

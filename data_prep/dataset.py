@@ -70,6 +70,11 @@ class Document:
     text: str
     url: str = ""
 
+    @property
+    def title_and_text(self) -> str:
+        """The title, a line end, and the text; only one of them if the other is empty."""
+        return f"{self.title}\n{self.text}".strip()
+
 
 @dataclass(frozen=True)
 class Query:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.files import (
     read_json,
@@ -71,21 +72,14 @@ class Assignment:
 
     def extend(
         self,
-        doc_ids: Sequence[str],
-        texts: Sequence[str],
+        documents: Sequence[Document],
         *,
-        titles: Sequence[str] | None = None,
-        urls: Sequence[str] | None = None,
         queries: Sequence[Sequence[str]] | None = None,
     ) -> Assignment:
         """Assigns identifiers to more documents; existing identifiers do not change.
 
         Args:
-            doc_ids: Ids of the new documents.
-            texts: Their texts, as `text_of` joins them.
-            titles: Their titles, for kinds that use them; default: the first line of each text that
-                has several lines.
-            urls: Their URLs, for the kind url; "" if a document has none.
+            documents: The new documents.
             queries: The pseudo-queries of each document, for the kind description, which falls back
                 on keywords if there are none.
 
@@ -93,8 +87,8 @@ class Assignment:
             InputError: An id is already in use, or the new documents cannot be embedded.
         """
         ask = None if queries is None else lambda generator: queries
-        documents = Documents(doc_ids, texts, self.embed, titles, ask, urls)
-        return replace(self, built=KINDS[self.table.kind].extend(self.built, documents, self.seed))
+        new = Documents.of(documents, self.embed, ask)
+        return replace(self, built=KINDS[self.table.kind].extend(self.built, new, self.seed))
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
         """Marks documents as deleted; their identifiers are not reused."""
@@ -191,16 +185,13 @@ def _measured(folder: Path) -> dict[str, Any] | None:
 
 
 def assign(
-    doc_ids: Sequence[str],
-    texts: Sequence[str],
+    documents: Sequence[Document],
     *,
     kind: str,
     options: Any = None,
     embedding: EmbeddingOptions | None = None,
     seed: int = 0,
     origin: Mapping[str, Any] | None = None,
-    titles: Sequence[str] | None = None,
-    urls: Sequence[str] | None = None,
     queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
     scratch: Path | None = None,
     reserve: int = 0,
@@ -209,15 +200,12 @@ def assign(
     """Assigns an identifier to every document and measures their quality.
 
     Args:
-        doc_ids: Ids of the documents.
-        texts: Their texts, as `text_of` joins them.
+        documents: The documents; their order is that of the rows of the table.
         kind: A name in `docids.kinds.KINDS`.
         options: An instance of the kind's `Options`; default: an instance with all defaults.
         embedding: How documents are embedded, if the kind or the quality measures need vectors.
         seed: The same documents, options and seed give the same identifiers.
         origin: Where the documents come from, for the manifest.
-        titles: Their titles; default: the first line of each text that has several lines.
-        urls: Their URLs, "" if a document has none; default: unknown.
         queries: Maps the name of a generator, or "auto", to the pseudo-queries of each document, as
             `docids.pseudo_queries.queries_of` does; default: no pseudo-queries.
         scratch: Folder where a slow kind keeps its work in progress; default: none is kept.
@@ -231,7 +219,7 @@ def assign(
     chosen = KINDS[kind]
     if seed < 0:
         raise InputError(f"seed is {seed}", hint="Give 0 or more")
-    if not len(doc_ids):
+    if not documents:
         raise InputError("there are no documents to assign identifiers to")
     embedding = embedding or EmbeddingOptions()
     fitted: list[Embedder] = []
@@ -241,15 +229,17 @@ def assign(
             fitted.append(fit_embedder(these, embedding, seed))
         return fitted[0].encode(these)
 
-    documents = Documents(doc_ids, texts, embed, titles, queries, urls, scratch, model_tokens)
-    built = chosen.build(documents, chosen.Options() if options is None else options, seed)
+    given = replace(
+        Documents.of(documents, embed, queries), scratch=scratch, model_tokens=model_tokens
+    )
+    built = chosen.build(given, chosen.Options() if options is None else options, seed)
     if reserve:
         built = replace(built, table=built.table.with_reserve(reserve))
     for chosen_for_the_user in built.notes:
         note(chosen_for_the_user)
     quality = measure(
         built.table,
-        lambda: documents.vectors,
+        lambda: given.vectors,
         seed=seed,
         resolved=built.resolved,
         notes=built.notes,
@@ -273,8 +263,3 @@ def refuse_other_content(folder: str | os.PathLike[str]) -> None:
             hint="Choose another --out; this folder was not changed",
         )
     refuse_irreplaceable(folder, PARTS.__contains__)
-
-
-def text_of(titles: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """Returns the text to embed for each document: its title, then its text."""
-    return [f"{title}\n{text}".strip() for title, text in zip(titles, texts, strict=True)]

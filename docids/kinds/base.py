@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.checks import Options
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.registry import Registry
 from docids.table import DocidTable
@@ -50,6 +51,23 @@ class Documents:
     given_urls: Sequence[str] | None = None
     scratch: Path | None = None
     model_tokens: ModelTokens | None = None
+
+    @classmethod
+    def of(
+        cls,
+        documents: Sequence[Document],
+        embed: Callable[[Sequence[str]], npt.NDArray[np.float32]],
+        queries: Callable[[str], Sequence[Sequence[str]]] | None = None,
+    ) -> Documents:
+        """Returns the documents of a dataset as kinds read them; see the attributes."""
+        return cls(
+            [document.doc_id for document in documents],
+            [document.title_and_text for document in documents],
+            embed,
+            [document.title for document in documents],
+            queries,
+            [document.url for document in documents],
+        )
 
     def __len__(self) -> int:
         return len(self.doc_ids)

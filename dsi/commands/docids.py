@@ -45,7 +45,7 @@ def docids(
         embedding: Document embeddings, for identifiers made from document vectors, and for purity
     """
     from data_prep.dataset import Dataset
-    from docids.assignment import assign, refuse_other_content, text_of
+    from docids.assignment import assign, refuse_other_content
     from docids.pseudo_queries import queries_of
 
     options = kinds.of_kind(kind)
@@ -53,11 +53,8 @@ def docids(
     opened = Dataset.open(dataset)
     refuse_other_content(out)
     scratch = out.resolve().with_name(f".{out.resolve().name}.partial")
-    documents = list(opened.documents())
-    titles = [document.title for document in documents]
     assignment, quality = assign(
-        [document.doc_id for document in documents],
-        text_of(titles, (document.text for document in documents)),
+        list(opened.documents()),
         kind=kind,
         options=options,
         embedding=embedding,
@@ -66,8 +63,6 @@ def docids(
             "dataset": opened.info.name,
             "content_hash": opened.info.content_hash,
         },
-        titles=titles,
-        urls=[document.url for document in documents],
         queries=queries_of(opened),
         scratch=scratch,
         reserve=kinds.reserve,

@@ -11,7 +11,6 @@ import numpy as np
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
-from docids.assignment import text_of
 
 if TYPE_CHECKING:
     from dsi.index import Index
@@ -56,8 +55,8 @@ class EvaluationQueries:
         return cls(
             [query for query, _ in pairs],
             [target for _, target in pairs],
-            text_of((each.title for each in documents), (each.text for each in documents)),
-            [each.doc_id for each in documents],
+            [document.title_and_text for document in documents],
+            [document.doc_id for document in documents],
         )
 
     def sample(self, most: int, seed: int) -> EvaluationQueries:

@@ -16,6 +16,7 @@ from data_prep.rehearsal import CONTENTS, RehearsalOptions
 from docids.table import DocidTable
 from dsi.data.options import MixOptions
 from dsi.text_encoders.text_encoder import TextEncoder
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus
 
 TASKS = ("indexing", "pseudo", "labeled")
 
@@ -66,9 +67,7 @@ class Examples:
 
 def gather_examples(
     dataset: Dataset,
-    documents: Sequence[Sequence[int]],
-    table: DocidTable,
-    text: TextEncoder,
+    corpus: TokenizedCorpus,
     options: MixOptions,
     *,
     generator: str | None,
@@ -79,9 +78,7 @@ def gather_examples(
 
     Args:
         dataset: Source of the queries; only split train is read.
-        documents: Token ids of each document, in the row order of the table.
-        table: The identifiers.
-        text: Encodes the queries.
+        corpus: The documents; its text encoder also encodes the queries.
         options: Shares and lengths.
         generator: The generator whose pseudo-queries are used; None for no pseudo-queries.
         seed: Seed of the random chunks and of random rehearsal.
@@ -95,10 +92,11 @@ def gather_examples(
         InputError: There is nothing to train on.
     """
     found: dict[str, Examples] = {}
+    table, text = corpus.table, corpus.text
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
     if options.proportions["indexing"]:
         if rehearsal.document:
-            found["indexing"] = _indexing(documents, text, options, seed)
+            found["indexing"] = _indexing(corpus, options, seed)
         found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
     for task, (texts, rows) in task_queries(dataset, table, options, generator).items():
         found[task] = _without_unknown(text.encode(texts, options.query_length), rows)
@@ -215,17 +213,15 @@ def _without_unknown(encoded: Sequence[Sequence[int]], rows: npt.NDArray[np.int6
     )
 
 
-def _indexing(
-    documents: Sequence[Sequence[int]], text: TextEncoder, options: MixOptions, seed: int
-) -> Examples:
+def _indexing(corpus: TokenizedCorpus, options: MixOptions, seed: int) -> Examples:
     """The first tokens of every document, then random chunks of it (DaQ, arXiv 2305.11841)."""
-    length = options.document_length
-    lines = [text.part(document, 0, length) for document in documents]
-    rows = list(range(len(documents)))
+    length, part = options.document_length, corpus.text.part
+    lines = [part(document, 0, length) for document in corpus.tokens]
+    rows = list(range(len(corpus)))
     rng = np.random.default_rng([seed, 4])
-    for row, document in enumerate(documents):
+    for row, document in enumerate(corpus.tokens):
         for _ in range(options.chunks if len(document) > length else 0):
             start = int(rng.integers(len(document) - length + 1))
-            lines.append(text.part(document, start, length))
+            lines.append(part(document, start, length))
             rows.append(row)
     return Examples.pack(lines, rows)

@@ -20,7 +20,6 @@ from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generate import explaining_read_only
 from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
-from docids.assignment import text_of
 from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.models import ModelGenerator
 from dsi.generation.sampling import SamplingOptions
@@ -126,7 +125,7 @@ class GenerativeMemory:
         The queries of a text depend on the text and the seed only, not on the other texts.
 
         Args:
-            texts: One for each document: its title, a line end, its text (`text_of`).
+            texts: One for each document: its `title_and_text`.
             per_doc: Number of distinct queries wanted; a peaked distribution may yield fewer.
             seed: Seed of the sampling.
 
@@ -192,12 +191,10 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
         for doc_id, relevance in judged.items():
             if relevance > 0:
                 queries_of.setdefault(doc_id, []).append(queries[query_id])
-    documents = [document for document in dataset.documents() if document.doc_id in queries_of]
-    texts = text_of((d.title for d in documents), (d.text for d in documents))
     pairs = [
-        (text, query)
-        for document, text in zip(documents, texts, strict=True)
-        for query in queries_of[document.doc_id]
+        (document.title_and_text, query)
+        for document in dataset.documents()
+        for query in queries_of.get(document.doc_id, ())
     ]
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(
@@ -257,7 +254,7 @@ def _trained_memory(dataset: Dataset, options: MemoryOptions) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         with explaining_read_only(dataset, "a generative memory is"):
             write_json(claim, description)
-    corpus = text_of(*zip(*((d.title, d.text) for d in dataset.documents()), strict=True))
+    corpus = [document.title_and_text for document in dataset.documents()]
     model, tokenizer, loss = fit(pairs, corpus, options, work)
     with replacing_folder(folder) as fresh:
         save_writer(model, tokenizer, fresh)
@@ -307,6 +304,6 @@ class GenerativeMemoryGenerator(ModelGenerator):
 
     def generate_batch(self, documents: Sequence[Document]) -> list[list[PseudoQuery]]:
         """Returns the pseudo-queries of several documents."""
-        texts = text_of((d.title for d in documents), (d.text for d in documents))
+        texts = [document.title_and_text for document in documents]
         written = self.memory.generate(texts, self.options.per_doc, self.options.seed)
         return [list(map(PseudoQuery, queries)) for queries in written]

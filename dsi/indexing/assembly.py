@@ -13,7 +13,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from docids.kinds import KINDS
 from dsi.indexing.options import TrainingOptions
-from dsi.indexing.preparation import TEACHER_SCORES, PreparedCorpus
+from dsi.indexing.preparation import TEACHER_SCORES, TrainingInputs
 from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def make_training_run(
-    dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
+    dataset: Dataset, work: Path, options: TrainingOptions, prepared: TrainingInputs
 ) -> Run:
     """Returns the training run.
 
@@ -54,9 +54,7 @@ def make_training_run(
     table = prepared.assignment.table
     examples = gather_examples(
         dataset,
-        prepared.tokens,
-        table,
-        prepared.text,
+        prepared.documents,
         options.mix,
         generator=prepared.generator,
         seed=options.seed,
@@ -108,7 +106,7 @@ def make_training_run(
 
 def _example_scores(
     dataset: Dataset,
-    prepared: PreparedCorpus,
+    prepared: TrainingInputs,
     options: TrainingOptions,
     examples: Mapping[str, Examples],
 ) -> ExampleScores | None:
@@ -129,7 +127,7 @@ def _example_scores(
 
 
 def without_training(
-    dataset: Dataset, work: Path, options: TrainingOptions, prepared: PreparedCorpus
+    dataset: Dataset, work: Path, options: TrainingOptions, prepared: TrainingInputs
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Returns the initial network, and its results on the dev queries.
 
@@ -225,7 +223,7 @@ def _frozen_parts(options: TrainingOptions, kind: str) -> dict[str, Any]:
 
 
 def _make_model(
-    options: TrainingOptions, prepared: PreparedCorpus, *, fresh: bool
+    options: TrainingOptions, prepared: TrainingInputs, *, fresh: bool
 ) -> PreTrainedModel:
     """Builds or loads the network; a run resumed from a checkpoint needs no warm start."""
     from dsi.backbones.backbone import (
@@ -269,9 +267,9 @@ def _make_model(
         from dsi.training.loop import hardware_precision
 
         corpus = Corpus(
-            prepared.tokens,
+            prepared.documents.tokens,
             table,
-            prepared.title_tokens,
+            prepared.documents.title_tokens,
             options.model.title_weight,
             options.model.latent_weight,
             prepared.codebooks,
@@ -290,7 +288,7 @@ def _make_model(
 
 
 def _refuse_long_texts(
-    model: PreTrainedModel, options: TrainingOptions, prepared: PreparedCorpus
+    model: PreTrainedModel, options: TrainingOptions, prepared: TrainingInputs
 ) -> None:
     """Raises InputError if a checkpoint has fewer positions than the maximum text length."""
     from dsi.backbones.backbone import longest_text
@@ -330,7 +328,7 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
     return model
 
 
-def _dev_queries(dataset: Dataset, prepared: PreparedCorpus, options: TrainingOptions) -> Any:
+def _dev_queries(dataset: Dataset, prepared: TrainingInputs, options: TrainingOptions) -> Any:
     """Returns a seeded sample of the dev split, or None if it is empty."""
     from dsi.training.validation import DevQueries
 
@@ -351,13 +349,13 @@ def _dev_queries(dataset: Dataset, prepared: PreparedCorpus, options: TrainingOp
     )
 
 
-def _evaluation_documents(prepared: PreparedCorpus, options: TrainingOptions) -> Any:
+def _evaluation_documents(prepared: TrainingInputs, options: TrainingOptions) -> Any:
     """Returns a seeded sample of the documents, or None if none are tracked."""
     from dsi.training.validation import DevQueries
 
     if not options.loop.evaluate_documents:
         return None
     rng = np.random.default_rng([options.seed, 9])
-    rows = rng.permutation(len(prepared.tokens))[: options.loop.evaluate_documents].tolist()
-    length = options.mix.document_length
-    return DevQueries([prepared.text.part(prepared.tokens[row], 0, length) for row in rows], rows)
+    tokens, length = prepared.documents.tokens, options.mix.document_length
+    rows = rng.permutation(len(tokens))[: options.loop.evaluate_documents].tolist()
+    return DevQueries([prepared.text.part(tokens[row], 0, length) for row in rows], rows)

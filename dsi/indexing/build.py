@@ -26,7 +26,7 @@ from dsi.indexing.preparation import (
     LEXICAL,
     TEACHER_SCORES,
     VECTORS,
-    PreparedCorpus,
+    TrainingInputs,
     check_codebooks,
     prepare,
 )
@@ -287,7 +287,7 @@ def _write(
     folder: Path,
     dataset: Dataset,
     options: TrainingOptions,
-    prepared: PreparedCorpus,
+    prepared: TrainingInputs,
     model: PreTrainedModel,
     reached: Mapping[str, Any],
     configuration: Mapping[str, Any],
@@ -296,7 +296,8 @@ def _write(
     from dsi.index import write_parts
 
     table = prepared.assignment.table
-    write_parts(folder, model=model, text=prepared.text, table=table, titles=prepared.titles)
+    titles = prepared.documents.titles
+    write_parts(folder, model=model, text=prepared.text, table=table, titles=titles)
     prepared.assignment.save(folder / "assignment")
     store_corpus(folder, dataset, prepared.generator)
     Manifest(

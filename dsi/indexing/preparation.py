@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from data_prep.evidence import judged_examples
 from data_prep.files import read_json, replacing_folder
 from data_prep.generators import GENERATORS
 from data_prep.progress import note
-from docids.assignment import Assignment, text_of
+from docids.assignment import Assignment
 from docids.code_learning.encoder_decoder import CodeVectors
 from docids.kinds import KINDS, kinds_where
 from docids.kinds.quantization import Quantized
@@ -36,6 +36,7 @@ from dsi.text_encoders.text_encoder import (
     TextEncoder,
     checkpoint_tokenizer,
 )
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus, in_row_order
 
 if TYPE_CHECKING:
     from dsi.lexical.layer import LexicalLayer
@@ -53,15 +54,12 @@ VECTORS = "vectors"
 
 
 @dataclass(frozen=True)
-class PreparedCorpus:
+class TrainingInputs:
     """Inputs of training, computed once and reused when a run resumes.
 
     Attributes:
-        text: The text encoder.
         assignment: The identifiers; all other fields follow the row order of its table.
-        titles: The title of every document.
-        tokens: The token ids of every document, title first.
-        title_tokens: Token ids of its title alone; empty without a title.
+        documents: The documents, with the text encoder.
         generator: Generator of the pseudo-queries used in training; None for none.
         checkpoint: Hub id or folder of the model that training starts from; None from scratch.
         codebooks: Codebooks of the identifiers, if the code rows are initialized from them.
@@ -73,11 +71,8 @@ class PreparedCorpus:
             [alphabet], -1 for none. None for any other network.
     """
 
-    text: TextEncoder
     assignment: Assignment
-    titles: list[str]
-    tokens: list[list[int]]
-    title_tokens: list[list[int]]
+    documents: TokenizedCorpus
     generator: str | None
     checkpoint: str | None = None
     codebooks: Codebooks | None = None
@@ -86,10 +81,15 @@ class PreparedCorpus:
     vectors: npt.NDArray[np.float32] | None = None
     code_tokens: npt.NDArray[np.int64] | None = None
 
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder."""
+        return self.documents.text
+
 
 def prepare(
     dataset: Dataset, work: Path, options: TrainingOptions, docids_folder: Path | None
-) -> PreparedCorpus:
+) -> TrainingInputs:
     """Runs the missing steps before training and reuses existing results.
 
     Args:
@@ -103,9 +103,6 @@ def prepare(
             does not fit the data.
     """
     documents = list(dataset.documents())
-    titles = [document.title for document in documents]
-    texts = text_of(titles, (document.text for document in documents))
-    doc_ids = [document.doc_id for document in documents]
     learned = options.model.start == "learned"
     # Learned identifiers come with their tokenizer; any other may be missing, so it is made first.
     encoder = None
@@ -115,15 +112,12 @@ def prepare(
         encoder = load_encoder(options.model.encoder)
     text: TextEncoder | None = None
     if not learned:
-        text = _text_encoder(texts, work, options) if encoder is None else encoder.text
+        text = _text_encoder(documents, work, options) if encoder is None else encoder.text
     generator = _pseudo_queries(dataset, options)
     ask = queries_of(dataset, generator or "extractive")
-    urls = [document.url for document in documents]
     own = options.model.start == "tokens"
     named = vocabulary_of(text, str(options.model.pretrained)) if own and text else None
-    assignment = _docids(
-        doc_ids, titles, urls, texts, ask, dataset, work, options, docids_folder, named
-    )
+    assignment = _docids(documents, ask, dataset, work, options, docids_folder, named)
     checkpoint = str(assignment.built.model) if learned else options.model.pretrained
     code_tokens = None
     if own and text is not None:
@@ -133,40 +127,30 @@ def prepare(
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
-    if not any(text.known([one])[0] for one in texts):
+    if not any(text.known([document.title_and_text])[0] for document in documents):
         raise InputError(
             f"the tokenizer of {checkpoint or options.model.encoder!r} does not cover any word of "
             "the documents",
             hint="Use a checkpoint for the language of the corpus, or check that its tokenizer's "
             "files are complete",
         )
-    _ask_teacher(dataset, doc_ids, texts, assignment, generator, work, options)
-    tokens = text.encode_documents(texts, text.longest)
-    encoded = text.encode_documents(titles, text.longest)
-    title_tokens = [
-        line if title.strip() else [] for line, title in zip(encoded, titles, strict=True)
-    ]
-    # From here on, documents are numbered by their table rows.
-    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
-    picked = [order[doc_id] for doc_id in assignment.table.doc_ids]
-    in_rows = [documents[number] for number in picked]
+    documents = in_row_order(documents, assignment.table)
+    _ask_teacher(dataset, documents, assignment.table, generator, work, options)
+    corpus = TokenizedCorpus.of(documents, assignment.table, text)
     vectors = None
     if encoder is not None:
         import torch
 
         network = encoder.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-        vectors = vectors_of(network, tokens, work / VECTORS)[picked]
-    return PreparedCorpus(
-        text,
+        vectors = vectors_of(network, corpus.tokens, work / VECTORS)
+    return TrainingInputs(
         assignment,
-        [titles[number] for number in picked],
-        [tokens[number] for number in picked],
-        [title_tokens[number] for number in picked],
+        corpus,
         generator,
         checkpoint,
-        _codebooks(assignment, [texts[number] for number in picked], options),
+        _codebooks(assignment, documents, options),
         CodeVectors.of(assignment.built.extras) if learned else None,
-        _lexical(dataset, in_rows, assignment.table, generator, work, options),
+        _lexical(dataset, documents, assignment.table, generator, work, options),
         vectors,
         code_tokens,
     )
@@ -174,7 +158,7 @@ def prepare(
 
 def _lexical(
     dataset: Dataset,
-    documents: list[Document],
+    documents: Sequence[Document],
     table: DocidTable,
     generator: str | None,
     work: Path,
@@ -266,22 +250,19 @@ def check_codebooks(options: TrainingOptions, docids_folder: Path | None) -> Non
 
 
 def _codebooks(
-    assignment: Assignment, texts: list[str], options: TrainingOptions
+    assignment: Assignment, documents: Sequence[Document], options: TrainingOptions
 ) -> Codebooks | None:
     kind = KINDS[assignment.table.kind]
     if not (options.model.codebooks and isinstance(kind, Quantized)):
         return None
     from dsi.rows import Codebooks
 
-    vectors = assignment.embed(texts)
+    vectors = assignment.embed([document.title_and_text for document in documents])
     return Codebooks(kind.codewords(assignment.built, vectors.shape[1]), vectors)
 
 
 def _docids(
-    doc_ids: list[str],
-    titles: list[str],
-    urls: list[str],
-    texts: list[str],
+    documents: Sequence[Document],
     ask: Callable[[str], list[list[str]]],
     dataset: Dataset,
     work: Path,
@@ -291,7 +272,7 @@ def _docids(
 ) -> Assignment:
     if given is not None:
         assignment = Assignment.open(given)
-        if sorted(assignment.table.doc_ids) != sorted(doc_ids):
+        if sorted(assignment.table.doc_ids) != sorted(document.doc_id for document in documents):
             raise InputError(
                 "these identifiers belong to other documents than those of the dataset",
                 where=given,
@@ -304,15 +285,12 @@ def _docids(
 
         origin = {"dataset": dataset.info.name, "content_hash": dataset.info.content_hash}
         assignment, quality = assign(
-            doc_ids,
-            texts,
+            documents,
             kind=options.docids,
             options=options.of_kind(options.docids),
             embedding=options.embedding,
             seed=options.seed,
             origin=origin,
-            titles=titles,
-            urls=urls,
             queries=ask,
             scratch=work / LEARNING,
             reserve=options.reserve,
@@ -341,9 +319,8 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
 
 def _ask_teacher(
     dataset: Dataset,
-    doc_ids: list[str],
-    texts: list[str],
-    assignment: Assignment,
+    documents: Sequence[Document],
+    table: DocidTable,
     generator: str | None,
     work: Path,
     options: TrainingOptions,
@@ -356,7 +333,6 @@ def _ask_teacher(
     from dsi.teachers import TEACHERS
     from dsi.teachers.scores import write_teacher_scores
 
-    table = assignment.table
     if not table.one_each:
         asking = next(name for name in TEACHER_TERMS if options.objectives.weights[name])
         raise InputError(
@@ -364,11 +340,10 @@ def _ask_teacher(
             "one identifier per document, but some documents have several",
             hint="Omit the term, or use a kind that assigns one identifier to each",
         )
-    order = {doc_id: number for number, doc_id in enumerate(doc_ids)}
-    in_rows = [texts[order[doc_id]] for doc_id in table.doc_ids]
     asked = task_queries(dataset, table, options.mix, generator)
     known = options.objectives.teacher
-    teacher = TEACHERS[known.kind](in_rows, known.model, options.vocabulary.language)
+    texts = [document.title_and_text for document in documents]
+    teacher = TEACHERS[known.kind](texts, known.model, options.vocabulary.language)
     write_teacher_scores(
         folder,
         teacher,
@@ -378,11 +353,14 @@ def _ask_teacher(
     )
 
 
-def _text_encoder(texts: list[str], work: Path, options: TrainingOptions) -> TextEncoder:
+def _text_encoder(
+    documents: Sequence[Document], work: Path, options: TrainingOptions
+) -> TextEncoder:
     if options.model.pretrained is not None:
         return _tokenizer(options.model.pretrained, options.model.prompt)
     folder = work / "text"
     if not (folder / "text.json").is_file():
+        texts = [document.title_and_text for document in documents]
         with replacing_folder(folder) as fresh:
             SentencepieceEncoder.train(texts, options.vocabulary).save(fresh)
     return open_text_encoder(folder)

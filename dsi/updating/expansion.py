@@ -15,15 +15,11 @@ if TYPE_CHECKING:
 
 def new_documents_of(update: Update) -> NewDocuments:
     """Returns the inputs to model expansion for this update."""
-    encoded = update.text.encode_documents(list(update.titles), 1 << 20)
-    titles = [
-        line if title.strip() else [] for line, title in zip(encoded, update.titles, strict=True)
-    ]
     return NewDocuments(
         table=update.assignment.table,
         rows=update.new_rows,
-        tokens=update.tokens,
-        titles=titles,
+        tokens=update.documents.tokens,
+        titles=update.documents.title_tokens,
         known_tokens=update.known_tokens,
         known_codes=update.known_codes(),
         title_weight=update.training.model.title_weight,

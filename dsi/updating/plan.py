@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dsi.objectives.base import Objective
     from dsi.search.document_scores import DocumentScores
     from dsi.text_encoders.text_encoder import TextEncoder
+    from dsi.text_encoders.tokenized_corpus import TokenizedCorpus
     from dsi.training.options import LoopOptions, OptimizerOptions
     from dsi.updating.options import UpdateOptions
 
@@ -34,13 +35,11 @@ class Update:
         parent: Folder of the parent version.
         manifest: Its manifest.
         training: The options of the first training.
-        text: The text encoder, with the words of new documents.
         known_tokens: Vocabulary size before the update.
         assignment: All identifiers.
         corpus: All documents and queries, old and new.
         generator: Name of the generator of the pseudo-queries in `corpus`; None if there are none.
-        tokens: Token ids of the document of every table row, title first; empty for retired rows.
-        titles: Title of the document of every row.
+        documents: The documents of all table rows; the text encoder has the words of new ones.
         new_rows: Rows of documents that are new or changed, ascending; int64 [new].
         lexical: The lexical layer, with the new documents; None without.
     """
@@ -49,15 +48,18 @@ class Update:
     parent: Path
     manifest: Manifest
     training: TrainingOptions
-    text: TextEncoder
     known_tokens: int
     assignment: Assignment
     corpus: StoredCorpus
     generator: str | None
-    tokens: Sequence[Sequence[int]]
-    titles: Sequence[str]
+    documents: TokenizedCorpus
     new_rows: npt.NDArray[np.int64]
     lexical: DocumentScores | None = None
+
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder, with the words of new documents."""
+        return self.documents.text
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:

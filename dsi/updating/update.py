@@ -244,9 +244,8 @@ def _finish(writer: versions.Writer, work: Path, update: Update, outcome: Outcom
     with writer.version(claim["parent"]) as fresh:
         from dsi.index import write_parts
 
-        write_parts(
-            fresh, model=outcome.model, text=outcome.text, table=table, titles=update.titles
-        )
+        titles = update.documents.titles
+        write_parts(fresh, model=outcome.model, text=outcome.text, table=table, titles=titles)
         update.assignment.save(fresh / "assignment")
         shutil.copytree(work / FOLDER, fresh / FOLDER)
         if (work / LEXICAL).is_dir():

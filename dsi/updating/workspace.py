@@ -26,7 +26,7 @@ from data_prep.files import (
 from data_prep.generate import provenance
 from data_prep.generators import GENERATORS, GeneratorOptions
 from data_prep.progress import note, track
-from docids.assignment import Assignment, text_of
+from docids.assignment import Assignment
 from docids.kinds import KINDS
 from dsi.evaluation.probe import Probe
 from dsi.generation.generative_memory import IN_VERSION, generator_options
@@ -45,6 +45,7 @@ from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import LEXICAL
 from dsi.indexing.start import MIN_LABELED_QUERIES
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus, in_row_order
 from dsi.updating.first_training import training_options
 from dsi.updating.options import UpdateOptions
 from dsi.updating.plan import Update
@@ -139,10 +140,9 @@ def prepare_parts(
     merged = write_stored_corpus(work / FOLDER, source)
     wanted = set(difference.new)
     fresh = [document for document in new.documents() if document.doc_id in wanted]
-    texts = text_of((document.title for document in fresh), (document.text for document in fresh))
     text = open_text_encoder(parent / "text")
     with replacing_folder(work / "text") as folder:
-        text.extended(texts).save(folder)
+        text.extended([document.title_and_text for document in fresh]).save(folder)
     if options.strategy != "append":
         _write_pseudo(merged, corpus, difference, options, training, parent / IN_VERSION)
     else:
@@ -151,21 +151,10 @@ def prepare_parts(
     if difference.removed:
         assignment = assignment.retire(difference.removed)
     added = set(difference.added)
-    numbers = [place for place, document in enumerate(fresh) if document.doc_id in added]
-    if numbers:
-        assignment = assignment.extend(
-            [fresh[place].doc_id for place in numbers],
-            [texts[place] for place in numbers],
-            titles=[fresh[place].title for place in numbers],
-            urls=[fresh[place].url for place in numbers],
-            queries=_describing(
-                assignment,
-                [fresh[place] for place in numbers],
-                merged,
-                training,
-                parent / IN_VERSION,
-            ),
-        )
+    unnamed = [document for document in fresh if document.doc_id in added]
+    if unnamed:
+        queries = _describing(assignment, unnamed, merged, training, parent / IN_VERSION)
+        assignment = assignment.extend(unnamed, queries=queries)
     assignment.save(work / "docids")
     if (parent / LEXICAL).is_dir():
         from dsi.lexical.layer_builder import LexicalIndex
@@ -275,22 +264,7 @@ def open_update(index: Path, options: UpdateOptions) -> Update:
     manifest = Manifest.load(parent)
     corpus = StoredCorpus.open(work)
     assignment = Assignment.open(work / "docids")
-    text = open_text_encoder(work / "text")
     table = assignment.table
-    documents = {document.doc_id: document for document in corpus.dataset.documents()}
-    live = ~np.asarray(table.retired)
-    named = [
-        documents[doc_id] if alive else None
-        for doc_id, alive in zip(table.doc_ids, live.tolist(), strict=True)
-    ]
-    whole = text_of(
-        (document.title if document else "" for document in named),
-        (document.text if document else "" for document in named),
-    )
-    tokens = [
-        line if document else []
-        for line, document in zip(text.encode_documents(whole, text.longest), named, strict=True)
-    ]
     stored = read_json(work / "difference.json")
     new = table.find([*stored["added"], *stored["changed"]])
     return Update(
@@ -298,13 +272,13 @@ def open_update(index: Path, options: UpdateOptions) -> Update:
         parent=parent,
         manifest=manifest,
         training=training_options(manifest),
-        text=text,
         known_tokens=open_text_encoder(parent / "text").vocabulary_size,
         assignment=assignment,
         corpus=corpus,
         generator=corpus.generator,
-        tokens=tokens,
-        titles=[document.title if document else "" for document in named],
+        documents=TokenizedCorpus.of(
+            in_row_order(corpus.dataset.documents(), table), table, open_text_encoder(work / "text")
+        ),
         new_rows=np.sort(new),
         lexical=open_lexical(work),
     )

@@ -1,17 +1,17 @@
 import json
 
-import numpy as np
 import pytest
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
-from docids.assignment import Assignment, assign, text_of
+from docids.assignment import Assignment, assign
 from docids.embeddings import EmbeddingOptions
 from docids.kinds import KINDS, TreeOptions
 from docids.pieces import Pieces
 
 TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
 TEXTS = [f"{TOPICS[i % 3]} {i}" for i in range(60)]
-IDS = [f"doc-{i}" for i in range(60)]
+DOCUMENTS = [Document(f"doc-{i}", "", text) for i, text in enumerate(TEXTS)]
 
 
 def options_of(kind):
@@ -25,7 +25,7 @@ def options_of(kind):
 
 def assigned(kind, **settings):
     options = options_of(kind)
-    return assign(IDS, TEXTS, kind=kind, options=options, seed=4, **settings)
+    return assign(DOCUMENTS, kind=kind, options=options, seed=4, **settings)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -35,8 +35,8 @@ def test_a_saved_assignment_goes_on_where_it_was(kind, tmp_path):
     opened = Assignment.open(tmp_path / "docids")
     assert opened.origin == {"content_hash": "abc"}
     assert json.loads((tmp_path / "docids" / "quality.json").read_text()) == quality.to_dict()
-    new = (["new-1", "new-2"], ["cats purr", "snow in winter"])
-    later, expected = (each.extend(*new).table for each in (opened, made))
+    new = [Document("new-1", "", "cats purr"), Document("new-2", "", "snow in winter")]
+    later, expected = (each.extend(new).table for each in (opened, made))
     assert [later.sequence(r) for r in range(62)] == [expected.sequence(r) for r in range(62)]
     assert [later.sequence(r) for r in range(60)] == [made.table.sequence(r) for r in range(60)]
     assert opened.retire(["doc-3"]).table.retired.sum() == 1
@@ -46,19 +46,18 @@ def test_new_documents_join_their_topic(tmp_path):
     made, quality = assigned("semantic", embedding=EmbeddingOptions(dimensions=8))
     assert quality.purity.value == 1.0
     made.save(tmp_path / "docids")
-    table = (
-        Assignment.open(tmp_path / "docids").extend(["new"], ["a cat that purrs and sleep"]).table
-    )
+    new = Document("new", "", "a cat that purrs and sleep")
+    table = Assignment.open(tmp_path / "docids").extend([new]).table
     assert table.sequence(60)[0] == table.sequence(0)[0]
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("texts", [["only one"], [""] * 5, ["same"] * 150, ["?", "a b", ""]])
 def test_any_corpus_gets_unique_identifiers(kind, texts):
-    ids = [str(i) for i in range(len(texts))]
-    made, quality = assign(ids, texts, kind=kind, options=options_of(kind))
+    documents = [Document(str(i), "", text) for i, text in enumerate(texts)]
+    made, quality = assign(documents, kind=kind, options=options_of(kind))
     assert quality.unique == 1.0
-    assert len({made.table.sequence(row) for row in range(len(ids))}) == len(ids)
+    assert len({made.table.sequence(row) for row in range(len(texts))}) == len(texts)
 
 
 def test_same_call_same_bytes(tmp_path):
@@ -76,14 +75,15 @@ def test_atomic_identifiers_need_no_vectors(tmp_path):
 
 
 def test_wrong_input():
+    document = Document("a", "", "x")
     with pytest.raises(InputError, match="Did you mean 'semantic'"):
-        assign(["a"], ["x"], kind="semantics")
+        assign([document], kind="semantics")
     with pytest.raises(InputError, match="seed is -1"):
-        assign(["a"], ["x"], kind="naive", seed=-1)
+        assign([document], kind="naive", seed=-1)
     with pytest.raises(InputError, match="no document"):
-        assign([], [], kind="atomic")
+        assign([], kind="atomic")
     with pytest.raises(InputError, match="'a' occurs twice"):
-        assign(["a", "a"], ["x", "y"], kind="atomic")
+        assign([document, Document("a", "", "y")], kind="atomic")
 
 
 def test_a_folder_of_something_else(tmp_path):
@@ -107,11 +107,6 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     made.save(tmp_path / "docids")
 
 
-def test_title_and_text_are_joined():
-    assert text_of(["T", ""], ["x", "y"]) == ["T\nx", "y"]
-    assert np.ndim(text_of([], [])) == 1
-
-
 def test_titles_and_pseudo_queries_reach_the_kinds_that_ask_for_them(tmp_path):
     asked = []
 
@@ -119,17 +114,18 @@ def test_titles_and_pseudo_queries_reach_the_kinds_that_ask_for_them(tmp_path):
         asked.append(generator)
         return [[f"query {i}"] for i in range(3)]
 
-    ids, texts = ["a", "b", "c"], ["x", "y", "z"]
-    made, _ = assign(ids, texts, kind="description", queries=queries)
+    documents = [Document("a", "A", "x"), Document("b", "B", "y"), Document("c", "", "z")]
+    made, _ = assign(documents, kind="description", queries=queries)
     assert asked == ["auto"]
     made.save(tmp_path / "description")
-    later = Assignment.open(tmp_path / "description").extend(["d"], ["w"], queries=[["query 1 2"]])
+    opened = Assignment.open(tmp_path / "description")
+    later = opened.extend([Document("d", "D", "w")], queries=[["query 1 2"]])
     pieces = Pieces.of(later.built.extras)
     assert [pieces.text(later.table.sequence(row)) for row in range(4)] == [
         "query 0", "query 1", "query 2", "query 1 2",
     ]  # fmt: skip
-    made, _ = assign(ids, texts, kind="title", titles=["A", "B", ""])
-    later = made.extend(["d", "e"], ["w", "Line\nw"], titles=["D", ""])
+    made, _ = assign(documents, kind="title")
+    later = made.extend([Document("d", "D", "w"), Document("e", "", "Line\nw")])
     pieces = Pieces.of(later.built.extras)
     assert [pieces.text(later.table.sequence(row)) for row in range(5)] == [
         "a", "b", "z", "d", "line w",

@@ -9,6 +9,7 @@ import torch
 from tiny_t5 import WORDS
 from transformers import T5ForConditionalGeneration
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
@@ -42,17 +43,15 @@ def test_vectors_are_mean_states_of_length_one(checkpoint, tmp_path):
 
 
 def test_learned_codes_come_from_them_and_go_on(checkpoint, tmp_path):
-    texts = [f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(40)]
     assignment, _ = assign(
-        [f"d{n}" for n in range(40)],
-        texts,
+        [Document(f"d{n}", "", f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}") for n in range(40)],
         kind="learned",
         options=LearnedOptions(levels=2, codebook=4, width=16, least_use=0),
         embedding=EmbeddingOptions(model=f"encoder:{checkpoint}"),
     )
     assert assignment.built.extras["inner"].shape == (16, 16)
     assignment.save(tmp_path / "docids")
-    more = Assignment.open(tmp_path / "docids").extend(["new"], ["cats hunt"])
+    more = Assignment.open(tmp_path / "docids").extend([Document("new", "", "cats hunt")])
     assert len(more.table) == 41
 
 

@@ -10,6 +10,7 @@ import tiny_t5
 import torch
 from transformers import T5ForConditionalGeneration
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.code_learning.checkpoint import Checkpoint
@@ -24,7 +25,7 @@ TEXTS = [
     for n in range(COUNT)
 ]
 QUERIES = [[text.split()[0], text] for text in TEXTS]
-IDS = [f"d{n}" for n in range(COUNT)]
+DOCUMENTS = [Document(f"d{n}", "", text) for n, text in enumerate(TEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,7 @@ def options(checkpoint, **changes):
 
 def learned(checkpoint, scratch=None, **changes):
     return assign(
-        IDS,
-        TEXTS,
+        DOCUMENTS,
         kind="learned",
         options=options(checkpoint, **changes),
         queries=lambda generator: QUERIES,
@@ -119,11 +119,11 @@ def test_new_documents_are_read_by_the_kept_model(tmp_path):
     made.save(tmp_path / "docids")
     shutil.rmtree(path)
     opened = Assignment.open(tmp_path / "docids")
-    grown = opened.extend(["new"], [TEXTS[5]]).retire(["d0"])
+    grown = opened.extend([Document("new", "", TEXTS[5])]).retire(["d0"])
     expected = encode(made.built.model, made.built.extras, [TEXTS[5]])[0] + [2, 2 + SIZE]
     assert grown.table.sequence(COUNT)[:2] == tuple(expected.tolist())
     grown.save(tmp_path / "later")  # and the model is stored with them
-    again = Assignment.open(tmp_path / "later").extend(["newer"], [TEXTS[5]]).table
+    again = Assignment.open(tmp_path / "later").extend([Document("newer", "", TEXTS[5])]).table
     assert again.sequence(COUNT + 1)[:2] == tuple(expected.tolist())
 
 
@@ -131,10 +131,10 @@ def test_identifiers_without_their_model_are_told(alone, tmp_path):
     alone.save(tmp_path / "docids")
     (tmp_path / "docids" / "model" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="docids/model: cannot load the encoder-decoder"):
-        Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
+        Assignment.open(tmp_path / "docids").extend([Document("new", "", "cats")])
     shutil.rmtree(tmp_path / "docids" / "model")
     with pytest.raises(InputError, match="have no model"):
-        Assignment.open(tmp_path / "docids").extend(["new"], ["cats"])
+        Assignment.open(tmp_path / "docids").extend([Document("new", "", "cats")])
     books = alone.built.extras["codebook"]
     with pytest.raises(InputError, match="8 dimensions, but the stored model has 16"):
         encode(alone.built.model, {**alone.built.extras, "codebook": books[:, :, :8]}, ["cats"])

@@ -35,9 +35,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
     )
     found = gather_examples(
         update.corpus.dataset,
-        update.tokens,
-        update.assignment.table,
-        update.text,
+        update.documents,
         mix,
         generator=update.generator,
         seed=update.options.seed,

@@ -123,7 +123,8 @@ def _write_words(model: Any, update: Update) -> int:
     from dsi.rows.new_words import write_new_words
 
     old, new = (
-        [update.tokens[row] for row in rows.tolist()] for rows in (update.old_rows, update.new_rows)
+        [update.documents.tokens[row] for row in rows.tolist()]
+        for rows in (update.old_rows, update.new_rows)
     )
     return write_new_words(model, old, new, update.known_tokens, update.text.vocabulary_size)
 
@@ -162,7 +163,7 @@ def queries_of(
     tokens = [line or [0] for line in update.text.encode(texts, update.manifest.query_length)]
     for row in rows:
         rng = np.random.default_rng([update.options.seed, 23, row])
-        words = np.array(update.tokens[row])
+        words = np.array(update.documents.tokens[row])
         for _ in range(subsets if len(words) else 0):
             some = rng.permutation(words)[:WORDS].tolist()
             for identifier in known[doc_ids[row]]:

@@ -133,7 +133,6 @@ def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
         InputError: There is no generator, or such a document has no text either.
     """
     from data_prep.generators.base import GENERATORS
-    from docids.assignment import text_of
     from dsi.generation.generative_memory import IN_VERSION, generator_options
 
     if update.generator is None:
@@ -154,7 +153,7 @@ def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
         for document, queries in zip(batch, generator.generate_batch(batch), strict=True):
             texts = [query.text for query in queries if query.text.strip()]
             if not texts:
-                texts = text_of([document.title], [document.text])
+                texts = [document.title_and_text]
                 from_text += 1
                 if not texts[0].strip():
                     raise InputError(

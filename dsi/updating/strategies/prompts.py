@@ -77,7 +77,7 @@ class Prompts(Strategy):
         start = torch.randn((len(new), embedding.weight.shape[1]), generator=generator) * typical
         with torch.no_grad():
             embedding.weight[torch.from_numpy(new)] = start.to(embedding.weight)
-        plan.update = replace(update, text=pool)
+        plan.update = replace(update, documents=replace(update.documents, text=pool))
         plan.optimizer = replace(plan.optimizer, freeze_encoder=False, rows="all")
 
         def block(trained: Any) -> None:

@@ -123,13 +123,7 @@ class TestNaturalQuestions:
     @pytest.mark.parametrize("name", ["nq320k", "nq320k-dsi", "nq10k", "nq100k"])
     def test_urls_become_identifiers(self, name, nq, tmp_path):
         dataset = opened(name, nq, tmp_path)
-        made, _ = assign(
-            dataset.doc_ids,
-            [document.text for document in dataset.documents()],
-            kind="url",
-            options=UrlOptions(column="url"),
-            urls=[document.url for document in dataset.documents()],
-        )
+        made, _ = assign(list(dataset.documents()), kind="url", options=UrlOptions(column="url"))
         pieces = Pieces.of(made.built.extras)
         said = {pieces.text(made.table.sequence(row)) for row in range(len(made.table))}
         assert "en wikipedia org wiki otter" in said

@@ -15,8 +15,9 @@ import small
 import torch
 from interruption import StopError, interrupt
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
-from docids.assignment import assign, text_of
+from docids.assignment import assign
 from docids.kinds.rq import ResidualOptions
 from dsi import Index
 from dsi.data.examples import gather_examples
@@ -30,6 +31,7 @@ from dsi.indexing.start import resolve_start
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.base import Targets
 from dsi.objectives.options import DistillationOptions, RankOptions, RDropOptions
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus
 from dsi.training import loop, step
 from dsi.training.loop import SELECTION_MEASURE
 from dsi.training.options import LoopOptions, ModelOptions, SamOptions
@@ -448,13 +450,11 @@ def test_a_loss_that_is_no_number_is_told_and_nothing_becomes_live(dataset, tmp_
 
 def test_identifiers_that_exist_are_used(dataset, tmp_path):
     documents = list(dataset.documents())[::-1]
-    texts = text_of([d.title for d in documents], [d.text for d in documents])
-    ids = [document.doc_id for document in documents]
-    assignment, quality = assign(ids, texts, kind="atomic")
+    assignment, quality = assign(documents, kind="atomic")
     assignment.save(tmp_path / "docids", quality)
     train_index(dataset, tmp_path / "index", small.options(), tmp_path / "docids")
     index = Index.open(tmp_path / "index")
-    assert list(index.table.doc_ids) == ids
+    assert list(index.table.doc_ids) == [document.doc_id for document in documents]
     assert list(index.titles) == [document.title for document in documents]
     assert share_found(tmp_path / "index") > 0.9
     with pytest.raises(InputError, match="other identifiers"):
@@ -462,7 +462,8 @@ def test_identifiers_that_exist_are_used(dataset, tmp_path):
 
 
 def test_identifiers_of_other_documents_are_refused(dataset, tmp_path):
-    assignment, quality = assign(["x", "y"], ["one", "two"], kind="atomic")
+    others = [Document("x", "", "one"), Document("y", "", "two")]
+    assignment, quality = assign(others, kind="atomic")
     assignment.save(tmp_path / "docids", quality)
     with pytest.raises(InputError, match=r"docids: these identifiers belong to other documents"):
         train_index(dataset, tmp_path / "index", small.options(), tmp_path / "docids")
@@ -627,11 +628,10 @@ def test_targets_say_which_codes_labeled_queries_compete_with():
 def test_examples_of_every_task(dataset, unlabeled, tmp_path):
     train_index(dataset, tmp_path / "index", small.options(loop__steps=1))
     index = Index.open(tmp_path / "index")
-    documents = [[5] * number for number in range(1, small.DOCUMENTS + 1)]
+    tokens = [[5] * number for number in range(1, small.DOCUMENTS + 1)]
+    corpus = TokenizedCorpus(index.table, index.text, [], tokens)
     mix = dataclasses.replace(small.options().mix, document_length=8, chunks=2, query_length=3)
-    found = gather_examples(
-        dataset, documents, index.table, index.text, mix, generator="extractive", seed=0
-    )
+    found = gather_examples(dataset, corpus, mix, generator="extractive", seed=0)
     assert list(found) == ["indexing", "pseudo", "labeled"]
     indexing = found["indexing"]
     # 32 documents are longer than 8 tokens and have two chunks each.
@@ -648,13 +648,9 @@ def test_examples_of_every_task(dataset, unlabeled, tmp_path):
     pseudo = dataset.pseudo_queries("extractive")
     assert len(found["pseudo"]) == len(pseudo)
     assert found["pseudo"].rows[0] == index.table.row_of(pseudo[0]["doc_id"])
-    again = gather_examples(
-        dataset, documents, index.table, index.text, mix, generator="extractive", seed=0
-    )
+    again = gather_examples(dataset, corpus, mix, generator="extractive", seed=0)
     np.testing.assert_array_equal(again["indexing"].tokens, indexing.tokens)
-    alone = gather_examples(
-        unlabeled, documents, index.table, index.text, mix, generator=None, seed=0
-    )
+    alone = gather_examples(unlabeled, corpus, mix, generator=None, seed=0)
     assert list(alone) == ["indexing"]
 
 
@@ -668,8 +664,7 @@ def test_the_generative_memory_goes_with_the_index(tmp_path):
     with pytest.raises(InputError, match=r"dsi queries .* --generator memory"):
         train_index(dataset, tmp_path / "none", options)
     # Forty pairs are too few to train on, so the memory of another dataset is used.
-    documents = list(dataset.documents())
-    texts = text_of((d.title for d in documents), (d.text for d in documents))
+    texts = [document.title_and_text for document in dataset.documents()]
     folder = _trained_memory(tmp_path / "other")
     asked = MemoryOptions(per_doc=3, query_length=5, folder=str(folder), precision="fp32")
     generate_queries(dataset, "memory", asked)

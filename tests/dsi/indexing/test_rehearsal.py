@@ -18,6 +18,7 @@ from dsi.data.options import MixOptions
 from dsi.index_folder import versions
 from dsi.indexing.build import train_index
 from dsi.text_encoders.text_encoder import TextEncoder
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus
 
 DOCUMENTS = [
     Document(f"d{n}", f"Title{n}", " ".join(f"Word{n}x{s} stands here." for s in range(9)))
@@ -54,9 +55,10 @@ def gather(tmp_path):
     words = Words()
 
     def of(mix=MIX, **options):
-        documents = words.encode([DOCUMENTS[n].text for n in (2, 0, 3, 1)], 1000)
+        tokens = words.encode([DOCUMENTS[n].text for n in (2, 0, 3, 1)], 1000)
+        corpus = TokenizedCorpus(table, words, [], tokens)
         found = gather_examples(
-            dataset, documents, table, words, mix, generator=None, seed=0,
+            dataset, corpus, mix, generator=None, seed=0,
             rehearsal=RehearsalOptions(**options),
         )  # fmt: skip
         return {
@@ -115,10 +117,8 @@ def test_batches_keep_the_stated_ratios(tmp_path):
     words = Words()
     rehearsal = RehearsalOptions(document=1, passages=2, sentences=1)
     mix = dataclasses.replace(MIX, pseudo=0.0)
-    examples = gather_examples(
-        dataset, words.encode([d.text for d in DOCUMENTS], 99), table, words, mix,
-        generator=None, seed=0, rehearsal=rehearsal,
-    )  # fmt: skip
+    corpus = TokenizedCorpus(table, words, [], words.encode([d.text for d in DOCUMENTS], 99))
+    examples = gather_examples(dataset, corpus, mix, generator=None, seed=0, rehearsal=rehearsal)
     batches = Batches(examples, task_proportions(mix, rehearsal), 10, seed=0)
     drawn = np.sum([batches.counts(step) for step in range(100)], axis=0)
     assert dict(zip(batches.tasks, drawn.tolist(), strict=True)) == {

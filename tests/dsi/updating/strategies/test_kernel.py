@@ -13,6 +13,7 @@ from growing_corpus import NEW, OLD, found
 from small import weights
 from test_encoder_decoders import assert_searched_as_by_hand
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.generators import GENERATORS
 from dsi import Index
@@ -158,7 +159,7 @@ def test_a_generator_that_writes_nothing_leaves_a_document_its_text(index, corpo
 def test_a_document_without_samples_and_text_is_named(index, corpora, monkeypatch):
     kind = GENERATORS["extractive"]
     monkeypatch.setattr(kind, "generate_batch", lambda self, documents: [[] for _ in documents])
-    monkeypatch.setattr("docids.assignment.text_of", lambda titles, texts: [""])
+    monkeypatch.setattr(Document, "title_and_text", "")
     with pytest.raises(InputError, match=r"extractive generates no query for the document 'd0'"):
         update_index(index, corpora["new"], KERNEL)
     assert versions.names(index) == ["0001"]
