@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 INTEGERS = ("relevance",)
-"""Names of the columns of integers; all others hold texts."""
+"""Names of the integer columns; all other columns hold strings."""
 BATCH_ROWS = 4096
 """Rows per record batch, which is all that is held in memory while a table is written or read."""
 
@@ -157,7 +157,7 @@ def read_batches(folder: Path, columns: Sequence[str]) -> Iterator[list[list[Any
 def mapped_batches(folder: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
     """Yields the record batches of a table with some columns, each checked as a whole.
 
-    Their values stay in the memory-mapped files until they are looked at.
+    Their values stay in the memory-mapped files until they are accessed.
 
     Raises:
         InputError: The folder is not such a table, or one of its files is damaged.

@@ -1,8 +1,8 @@
-"""Options that check themselves by the types of their fields.
+"""Option dataclasses that validate themselves by the types of their fields.
 
-A dataclass of options extends `Options`. What a single value may be stands in the type of its
-field (`data_prep.marks`). An option that has no effect is refused, too. Errors are one line that
-names the option as users write it.
+They extend `Options`. The type of a field defines which values it accepts (`data_prep.marks`). An
+option without effect is refused as well. An error is one line that names the option as users write
+it.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _STORED = contextvars.ContextVar("stored", default=False)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """A base class of frozen dataclasses of options; it checks every new object.
+    """The base class of option dataclasses, which are frozen and validated on creation.
 
     Subclasses are declared with
 
         group: Their prefix on the command line: `ewc` in `--ewc.weight`.
-        switch: The field without which none of the others has an effect.
+        switch: The field that enables all other fields of the group.
 
     as in `class SamOptions(Options, group="sam", switch="rho")`.
 
@@ -86,7 +86,7 @@ class Options:
         return f"--{self._group}.{name}" if self._group else f"--{name}"
 
     def written(self, name: str) -> str:
-        """Returns an option with its value; of a group, `--sam.*`."""
+        """Returns an option with its value, as users write it; for a group, `--sam.*`."""
         value = getattr(self, name)
         if dataclasses.is_dataclass(value):
             return f"{self.option(name)}.*"
@@ -113,7 +113,7 @@ class Options:
 
 
 def refuse_unread(options: Any, names: Iterable[str], why: str, *, hint: str = "Omit it") -> None:
-    """Refuses options that are given although they have no effect.
+    """Refuses options that were given but have no effect.
 
     Args:
         options: An object of options, or a group of them.
@@ -149,8 +149,8 @@ def _default(entry: dataclasses.Field[Any]) -> Any:
 def stored_options() -> Iterator[None]:
     """Accepts options without effect inside the block.
 
-    Those that an index was trained with are not the concern of whoever opens it. What has an effect
-    and what is a default may have changed since.
+    Options stored in an index are not validated again when it is opened: which of them have an
+    effect, and their defaults, may have changed since it was trained.
     """
     token = _STORED.set(True)
     try:
@@ -251,7 +251,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def as_path(value: object, name: str) -> Path:
-    """Returns a path that a caller from Python gave.
+    """Converts a path argument of a Python call.
 
     Raises:
         InputError: It is something else.
@@ -264,7 +264,7 @@ def as_path(value: object, name: str) -> Path:
 
 
 def as_list(values: Iterable[Any], name: str) -> list[Any]:
-    """Returns texts that a caller from Python gave, one or several, as a list.
+    """Converts an argument of a Python call, one text or several, to a list.
 
     Raises:
         InputError: They are bytes, a mapping, or nothing that can be iterated over.

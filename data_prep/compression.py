@@ -1,4 +1,4 @@
-"""The one place that opens compressed input: gzip, bzip2, xz and Zstandard.
+"""Opens compressed input: gzip, bzip2, xz and Zstandard.
 
 The first bytes of a file decide, and where they say nothing, the suffix of its name: a pipe has no
 suffix, and a damaged file must not be taken for text.
@@ -45,7 +45,7 @@ def without_compression(name: str) -> str:
 def open_uncompressed(
     path: str | os.PathLike[str], buffer: int = io.DEFAULT_BUFFER_SIZE
 ) -> Iterator[io.BufferedReader]:
-    """Opens a file or pipe for reading what it holds, compressed or not.
+    """Opens a file or pipe for reading, decompressing it if necessary.
 
     Args:
         path: The file; `-` for standard input.
@@ -91,7 +91,7 @@ def _decompressing(raw: io.BufferedReader, kind: str) -> Any:
 
 
 class _Zstandard(io.RawIOBase):
-    """Reads Zstandard by pyarrow, which is there with `datasets`."""
+    """Reads Zstandard with pyarrow, a dependency of `datasets`."""
 
     def __init__(self, raw: io.BufferedReader) -> None:
         import pyarrow as pa

@@ -40,7 +40,7 @@ QREL_COLUMNS = {"query_id": "string", "doc_id": "string", "relevance": "int32", 
 PSEUDO_COLUMNS = {"query_id": "string", "doc_id": "string", "text": "string", "origin": "string"}
 
 OPTIONAL_COLUMNS = ("url",)
-"""Columns that a table may lack, and that are not hashed where they are empty."""
+"""Columns that a table may lack; empty values are excluded from the content hash."""
 
 KEPT = ("pseudo", "memory", "memory.partial")
 """Artifacts of a Dataset that are kept when it is rewritten with the same content."""
@@ -196,7 +196,7 @@ class DatasetInfo:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What an index and a memory keep of the dataset: name, content hash, passages if any."""
+        """What an index or generative memory records of its dataset: name, hash, passages."""
         entries: dict[str, Any] = {"name": self.name, "content_hash": self.content_hash}
         return entries if self.passages is None else {**entries, "passages": dict(self.passages)}
 

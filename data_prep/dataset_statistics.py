@@ -1,4 +1,4 @@
-"""The card of a dataset: lengths, languages, duplicates, judged queries, and what will hurt."""
+"""The statistics of a dataset card: lengths, languages, duplicates, judged queries, warnings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FILE = "card.json"
 _SAMPLED = 1000
 """Documents, evenly spaced, whose language is detected."""
 _QUOTATION = 8
-"""Words from which a query that stands in its document counts as a quotation."""
+"""Minimum words of a query that occurs verbatim in its document for it to count as a quotation."""
 
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """What a dataset is like.
+    """Statistics of a dataset.
 
     Attributes:
         words: Words of a document's text: "mean", "median" and "longest".
@@ -96,7 +96,7 @@ def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
 
 
 class _Corpus:
-    """What one pass over the documents counts.
+    """Counts that are collected in one pass over the documents.
 
     Args:
         documents: Number of documents.
@@ -205,14 +205,14 @@ def _warnings(card: DatasetStatistics, passages: bool) -> list[str]:
 
 
 def write_card(dataset: Dataset) -> DatasetStatistics:
-    """Describes a dataset and keeps the card in its folder, as `card.json`."""
+    """Computes the card of a dataset and writes it to the dataset's folder, as `card.json`."""
     card = dataset_statistics(dataset)
     write_json(dataset.path / FILE, {"content_hash": dataset.info.content_hash, **asdict(card)})
     return card
 
 
 def read_card(dataset: Dataset) -> DatasetStatistics:
-    """Returns the kept card of a dataset, or a new one if there is none of this content."""
+    """Returns the stored card of a dataset, or a new one if none was stored for this content."""
     if (dataset.path / FILE).is_file():
         content = read_json(dataset.path / FILE)
         try:
@@ -228,7 +228,7 @@ def read_card(dataset: Dataset) -> DatasetStatistics:
 
 
 def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]]:
-    """Returns the card as rows of a table: what, and its value."""
+    """Returns the card as the rows of a table: name and value."""
     info = dataset.info
     return [
         ("documents", info.documents),

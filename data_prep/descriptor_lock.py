@@ -1,7 +1,8 @@
-"""Locks on open files and folders, on systems that have them.
+"""Locks on open files and folders, where the operating system supports them.
 
-They serve where a lock file would not do: for a folder itself, and for temporary files that a later
-process may take for leftovers. A lock ends when its descriptor is closed or its process ends.
+They are used where a lock file is not an option: for a folder itself, and for temporary files that
+a later process might mistake for leftovers. A lock ends when its descriptor is closed or its
+process ends.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Makes the caller the only one who writes to a folder while the block runs.
+    """Gives the caller exclusive write access to a folder while the block runs.
 
-    For folders in which a command keeps what it has done, so that it resumes when run again. The
+    It protects folders in which a command stores its progress, so that it can be resumed. The
     folder is created, and one that is empty after all is removed.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sentences as evidence: what retrieval in several hops reads of a document.
+"""Evidence sentences: the part of a document that multi-hop retrieval reads.
 
 A model that has found a document reads the query and one sentence of it, and retrieves the next
 document (Aly and Vlachos, EMNLP 2022). Training and search choose and join sentences here.
@@ -68,7 +68,7 @@ def with_evidence(query: str, evidence: Sequence[str]) -> str:
 
 
 def linking_sentence(document: Document, following: Document, longest: int) -> str:
-    """Returns the sentence of a document that tells most about another one, by BM25.
+    """Returns the sentence of a document that is most relevant to another document, by BM25.
 
     Args:
         document: The document whose sentence is read.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 _READ = 1000
 """Characters of a text that are read."""
 _FEWEST_LETTERS = 20
-"""Letters below which a text is too short for its language to be told."""
+"""Minimum number of letters in a text for its language to be detected."""
 TOO_SHORT = "too short"
 
 

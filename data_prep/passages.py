@@ -1,7 +1,7 @@
-"""Long documents as passages, and passages as documents again.
+"""Splits long documents into passages, and merges results for passages into documents.
 
-The id of a passage is that of its document, `#passage-` and a number from 1. In a Dataset of
-passages every id ends so; an id of the source that does too is no danger, as the last one counts.
+The id of a passage is that of its document, `#passage-` and a number from 1. All ids in a Dataset
+of passages end like this. Source ids may end like this, too, because only the last suffix counts.
 The score of a document is that of its best passage (MaxP: Dai and Callan, SIGIR 2019, section 3).
 """
 
@@ -34,7 +34,7 @@ class PassageOptions(Options):
     """Words shared by consecutive passages"""
 
     def conflicts(self) -> None:
-        """Refuses passages that do not move on."""
+        """Refuses an overlap that is not shorter than a passage."""
         if self.passages is not None and self.overlap >= self.passages:
             raise InputError(
                 f"--overlap {self.overlap} is not less than --passages {self.passages}",
@@ -42,18 +42,18 @@ class PassageOptions(Options):
             )
 
     def to_json(self) -> dict[str, int] | None:
-        """Returns what a dataset and an index keep; None where nothing is cut."""
+        """Returns the options as stored; None if documents are not split."""
         return None if self.passages is None else asdict(self)
 
 
 def document_of(passage_id: str) -> str:
-    """Returns the id of the document that a passage is of."""
+    """Returns the id of the document that a passage belongs to."""
     document, mark, number = passage_id.rpartition(_MARK)
     return document if mark and number.isdecimal() else passage_id
 
 
 def folded(scores: Mapping[str, V]) -> dict[str, V]:
-    """Returns document id -> its best passage's value, in the order in which documents turn up."""
+    """Returns document id -> value of its best passage, in the order of first occurrence."""
     best: dict[str, V] = {}
     for passage_id, value in scores.items():
         doc_id = document_of(passage_id)
@@ -62,12 +62,12 @@ def folded(scores: Mapping[str, V]) -> dict[str, V]:
 
 
 def folded_each(values: Mapping[str, Mapping[str, V]]) -> dict[str, dict[str, V]]:
-    """Folds the values of each query, of a run or of judgments: query_id -> document -> value."""
+    """Applies `folded` to each query of a run or of judgments: query_id -> document -> value."""
     return {query_id: folded(each) for query_id, each in values.items()}
 
 
 def cut(text: str, words_each: int, overlap: int = 0) -> Iterator[str]:
-    """Yields passages of a text: so many words each, the last one with what is left.
+    """Yields passages of a fixed number of words; the last one may be shorter.
 
     Args:
         text: The text; white space between words stays as it is.
@@ -85,7 +85,7 @@ def cut(text: str, words_each: int, overlap: int = 0) -> Iterator[str]:
 
 
 class PassageSource:
-    """A source whose documents are cut into passages.
+    """A source whose documents are split into passages.
 
     A judgment to train on goes to the passage that has most of the query's words, the first of
     equal ones; other judgments go to every passage, as any of them leads to the document.

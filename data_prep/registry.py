@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Returns a decorator that enters its argument under `name`."""
+        """Returns a decorator that registers its argument under `name`."""
 
         def enter(entry: T) -> T:
             if name in self._entries:

@@ -1,4 +1,4 @@
-"""Never runs code from a checkpoint, never prompts for it, and never waits for it without end.
+"""Loads checkpoints without running their code, prompting the user, or blocking forever.
 
 `trust_remote_code=False` is not sufficient. If a checkpoint names one of transformers' own `Auto`
 classes as its tokenizer, the flag is lost, transformers prompts on the terminal, and "y" runs code
@@ -21,7 +21,7 @@ from data_prep.errors import InputError
 BUILT_IN = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 """Attention implementations of the installed libraries."""
 MOST_LAYERS = 1_000
-"""Of a network; the deepest published ones have some hundreds."""
+"""Maximum number of layers in a network; the deepest published ones have a few hundred."""
 _MOST_CONFIG = 16 << 20
 """Bytes of a `config.json`."""
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
@@ -149,7 +149,7 @@ def _refuse_depth(config: Mapping[str, Any], where: str | os.PathLike[str]) -> N
 
 
 def refuse_not_finite(module: Any, name: str) -> None:
-    """Refuses weights that are not finite, with which a network says anything.
+    """Refuses weights that are not finite: the output of such a network is meaningless.
 
     Args:
         module: A torch module.

@@ -39,7 +39,7 @@ class FilterOptions(Options, group="filter"):
 
 
 class PairScorer(Protocol):
-    """Says how well documents answer queries."""
+    """Scores how well documents answer queries."""
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns the score of each pair; float32 [pairs]."""

@@ -22,7 +22,7 @@ from docids.strings import Strings
 from docids.token_vectors import TokenEncoder
 
 MUVERA = "muvera:"
-"""What `--embedding.model` begins with where token vectors are encoded."""
+"""Prefix of an `--embedding.model` whose token vectors are encoded with MUVERA."""
 _MUVERA = MuveraOptions()
 _TOGETHER = 1000
 """Texts whose token vectors are in memory at once."""
@@ -31,7 +31,7 @@ _CHUNK = 20_000  # documents embedded at a time; bounds the working memory
 
 @dataclass(frozen=True)
 class EmbeddingOptions(MuveraOptions, group="embedding"):
-    """How documents become vectors."""
+    """Options of the document vectors."""
 
     model: str = "lsa"
     """Document vectors: lsa (latent semantic analysis of the corpus), a sentence-transformers

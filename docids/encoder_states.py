@@ -13,7 +13,7 @@ from data_prep.progress import track
 from data_prep.remote_code import checked_config
 
 PREFIX = "encoder:"
-"""What `--embedding.model` begins with where an encoder is meant."""
+"""Prefix of an `--embedding.model` that names an encoder-decoder, whose encoder is used."""
 _BATCH = 32
 _TOKENS = 256
 

@@ -1,4 +1,4 @@
-"""The vocabulary of a language model, for text identifiers that it already knows how to write.
+"""The vocabulary of a language model, for text identifiers written in the model's own tokens.
 
 SEAL (Bevilacqua et al., NeurIPS 2022), MINDER (Li et al., ACL 2023) and Self-Retrieval (Tang et
 al., NeurIPS 2024) decode text in the model's own tokens. Here, too, a token gets a code only when

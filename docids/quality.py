@@ -13,9 +13,9 @@ from docids.table import FIRST_CODE, DocidTable
 from docids.trie import Trie
 
 NEIGHBORS = 10
-"""Nearest neighbors of a document that purity looks at."""
+"""Number of nearest neighbors of a document that purity considers."""
 SAMPLE = 2000
-"""Documents whose neighbors are looked for at most, drawn at random."""
+"""Maximum number of documents, sampled at random, whose neighbors are computed."""
 
 
 @dataclass(frozen=True)

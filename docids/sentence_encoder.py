@@ -22,7 +22,7 @@ from data_prep.remote_code import check_folder, import_sentence_transformers
 
 _BATCH = 32
 _BAR = 1000
-"""How many texts it takes for a progress bar."""
+"""Minimum number of texts for which a progress bar is shown."""
 _PASSAGES = ("document", "passage", "corpus")
 """Names under which models keep the prompt of documents."""
 _KNOWN_PROMPTS: Sequence[tuple[str, str, str]] = (
@@ -33,7 +33,7 @@ _KNOWN_PROMPTS: Sequence[tuple[str, str, str]] = (
         "",
     ),
 )
-"""Prompts that models were trained with and only their pages mention: name, query, document."""
+"""Prompts of models that do not store them, from the model pages: name, query, document."""
 
 
 class SentenceEncoder:

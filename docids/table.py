@@ -21,11 +21,11 @@ PAD = 0
 END = 1
 """Ends an identifier of a kind whose digits alone would not be prefix-free."""
 MOST_COMPARED = 200_000
-"""Rows up to which what was computed before is computed again to see whether it is the same."""
+"""Maximum number of rows for which stored results are recomputed to verify them."""
 LONGEST = 4096
-"""Codes of an identifier in a table that is opened: each is a step of the search."""
+"""Maximum codes of an identifier in a table that is opened: each is a step of the search."""
 FIRST_CODE = 2
-"""The first code that means something."""
+"""The first code that identifiers are made of; lower codes are `PAD` and `END`."""
 
 
 class DocidTable:

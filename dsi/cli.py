@@ -1,7 +1,7 @@
 """The program `dsi`: finds the command, calls its function, prints what it returns.
 
-Exit codes: 0 done; 2 the input or the call is wrong, or there is no room for the output (one line
-on standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
+Exit codes: 0 success; 2 invalid input or arguments, or no space for the output (one line on
+standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ VERBS = {
     "pull": "dsi.commands.pull:pull",
     "export": "dsi.commands.export:export",
 }
-"""Where the function behind each verb is, in the order in which a newcomer meets them."""
+"""Command -> where its function is, in the order of a typical workflow."""
 
 _OF_ONE_PROCESS = (
     "prepare",
@@ -72,7 +72,7 @@ _OF_ONE_PROCESS = (
     "mcp",
     "export",
 )
-"""Verbs that share no work: of the processes that `torchrun` starts, the first does all of it."""
+"""Commands that run in one process: under `torchrun`, the first process does all the work."""
 
 _WRONG_PLACE = (
     errno.EACCES,

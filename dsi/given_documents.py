@@ -17,7 +17,7 @@ from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 
 Given = Iterable[Mapping[str, Any]] | str | os.PathLike[str] | Dataset
-"""Documents as they may be given; see `build`."""
+"""The accepted forms of documents; see `build`."""
 
 
 def dataset_of(

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from dsi.text_encoders.text_encoder import TextEncoder
 
 _MAX_SCORES = 2**27
-"""How many document scores a search holds at once; a batch has one for each query and table row."""
+"""Maximum number of document scores in memory; a batch has one for each query and table row."""
 _READ = ("model", "text", "docids", "titles", "lexical")
 """The parts of a version that searching reads, each of them as a whole."""
 
@@ -817,7 +817,7 @@ def _refuse_no_text(queries: Sequence[str]) -> None:
 
 
 _DEEPER = 4
-"""How many passages are looked for in place of each document, at first."""
+"""Number of passages retrieved per requested document, initially."""
 
 
 def folded_hits(

@@ -18,7 +18,7 @@ from data_prep.registry import Registry
 
 @dataclass(frozen=True)
 class GeneratorOptions(Options):
-    """What every generator is told."""
+    """Options common to all generators."""
 
     per_doc: Advanced[Count] = 20
     """Pseudo-queries per document; a short document may have fewer distinct ones"""

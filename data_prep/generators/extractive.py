@@ -30,7 +30,7 @@ SPARE = 1.3
 
 @dataclass(frozen=True)
 class ExtractiveOptions(GeneratorOptions, group="extractive"):
-    """How the extractive generator mixes and measures its queries."""
+    """Options of the extractive generator: the proportions of its queries and their lengths."""
 
     keyword_fraction: Advanced[Share] = 0.7
     """Fraction of queries made of the keywords of a sentence, in order"""
@@ -54,7 +54,7 @@ class ExtractiveOptions(GeneratorOptions, group="extractive"):
     """Language of the stop words; none disables them"""
 
     def conflicts(self) -> None:
-        """Refuses shares of more than everything, and a minimum above its maximum."""
+        """Refuses fractions that sum to more than 1, and a minimum above its maximum."""
         if self.keyword_fraction + self.span_fraction > 1:
             raise InputError(
                 f"{self.written('keyword_fraction')} and {self.written('span_fraction')} sum to "

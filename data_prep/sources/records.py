@@ -262,7 +262,7 @@ def find_usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
 def refuse_alike(
     columns: Iterable[str], found: str, *, what: str, option: str, where: Path | str
 ) -> None:
-    """Refuses two columns whose names mean the same: which one is meant only the user knows.
+    """Refuses two columns with equivalent names: only the user knows which one to read.
 
     Args:
         columns: The existing columns.

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import torch
 
 TEMPERATURE = 0.1
-"""What cosines are divided by, to be logits."""
+"""The temperature: logits are cosines divided by it."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _LAST = 1000
-"""Where the passes of the last fit are counted from; random numbers go by the count."""
+"""The epoch number at which the final fit starts; random numbers depend on the epoch number."""
 
 
 class CodebookTrainer:

@@ -11,18 +11,18 @@ _ROUNDS = 6
 """Balanced assignments, each followed by new centroids, after ordinary k-means."""
 _SINKHORN_ROUNDS = 30
 _TEMPERATURE = 0.05
-"""Of the soft assignment, relative to the mean distance beyond the nearest centroid."""
+"""Temperature of the soft assignment, relative to the mean distance beyond the nearest centroid."""
 _CHUNK = 50_000
 """Vectors balanced at a time; bounds the working memory."""
 _SMALLEST = 1e-30
 
 
 def balanced_labels(distances: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Assigns each row to a column at a low total distance, all columns equally often.
+    """Assigns each row to a column, all columns equally often, with a low total distance.
 
     Sinkhorn iterations (Cuturi, NeurIPS 2013) find a price of each column at which the soft
-    assignment is balanced. Rows take the cheapest column; the few that are too many for a column
-    move where that costs least.
+    assignment is balanced. Rows take the cheapest column; the few rows in excess of a column's
+    capacity move to where that costs least.
 
     Args:
         distances: float32 [rows, columns].

@@ -17,7 +17,7 @@ from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
 
 NODE_DOCUMENTS = 100_000
-"""Up to so many documents, each branch and document has a code of its own by default."""
+"""Largest corpus for which, by default, each branch and document has a code of its own."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Identifiers of one code per codebook level; a number at the end tells equal ones apart."""
+"""Identifiers of one code per codebook level; a number at the end distinguishes equal ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from docids.ragged import Ragged
 from docids.table import FIRST_CODE, DocidTable
 
 DEFAULT_SIZE = 256
-"""Codes in a codebook where nothing is said and documents are many (RIPOR)."""
+"""Default codebook size for a large corpus (RIPOR)."""
 _SAMPLE = 20_000
 
 

@@ -19,7 +19,7 @@ class Naive(Kind):
     uses_content = False
 
     def build(self, documents: Documents, options: NoOptions, seed: int) -> Built:
-        """Deals out a random permutation of the integers."""
+        """Assigns a random permutation of the integers."""
         table = DocidTable.from_sequences(
             documents.doc_ids,
             spell(np.random.default_rng([seed, 0]).permutation(len(documents))),
@@ -29,7 +29,7 @@ class Naive(Kind):
         return Built(table)
 
     def extend(self, built: Built, documents: Documents, seed: int) -> Built:
-        """Deals out the next integers, in random order.
+        """Assigns the next integers, in random order.
 
         Every row, retired or not, holds one integer, so the number of rows is the first free one.
         """

@@ -23,7 +23,7 @@ from docids.table import FIRST_CODE
 _TRAINING_POINTS_PER_CODE = 256
 _CHUNK = 100_000
 _MANY = 1 << 20
-"""Documents that fill any codebook."""
+"""A number of documents for which the default codebook size is not reduced."""
 
 
 CodebookSize = Annotated[
@@ -202,7 +202,7 @@ class Quantized(Kind):
         return Built(table, built.extras, numbered)
 
     def codewords(self, built: Built, dimensions: int) -> npt.NDArray[np.float32]:
-        """Returns what each code stands for, in the space of the document vectors.
+        """Returns the codeword of each code, in the space of the document vectors.
 
         The codewords of a document add up to its vector, up to the quantization error.
 

@@ -41,7 +41,7 @@ _MOST_HEADER = 16 << 20
 _MOST_NUMBER = 2**31
 _MOST_WINDOW = 2**16
 NO_PADDING = -1
-"""The id of padding for a decoder in whose input no code is padding."""
+"""Padding id of a decoder whose input contains no padding code."""
 TEXT_ROWS = "dsi_text_vocabulary"
 """Key in config.json: rows of the encoder's embedding (`vocab_size` is the docid alphabet)."""
 _FEED_FORWARD = 128
@@ -80,7 +80,7 @@ the shallow one for models from scratch on one machine, which starts as latent s
 small-shallow has about the weights of small with one decoder layer under a deep encoder (Kasai et
 al., ICLR 2021): a query is encoded once, and the decoder runs for every beam and code."""
 FORMER_SIZES = {"lexical": "latent", "lexical-context": "latent"}
-"""Names that indexes of earlier versions were trained with, and what stands in their place."""
+"""Sizes that only indexes of earlier versions have, and the current sizes that replace them."""
 
 
 def from_scratch(
@@ -556,7 +556,7 @@ _UNUSABLE = (
     OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError,
     AssertionError, ImportError,
 )  # fmt: skip
-"""What transformers raises at configurations that make no sense."""
+"""Exceptions that transformers raises for invalid configurations."""
 
 
 def _unusable() -> tuple[type[Exception], ...]:

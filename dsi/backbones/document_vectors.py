@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _TOKENS = 8192
 _TEXTS = 64
-"""A batch has at most so many tokens, padding counted in, and texts; one text is always read."""
+"""Maximum tokens (including padding) and texts of a batch; a single text is always accepted."""
 _KEEP = 32
-"""Batches between two notes of how far it has come."""
+"""Batches between two saves of the progress."""
 _BAR = 1000
 
 

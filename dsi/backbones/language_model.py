@@ -30,13 +30,13 @@ from dsi.backbones.custom_attention import KEPT, capped, offer
 from dsi.backbones.position_edits import rows_at
 
 TIED = "dsi_tied_tokens"
-"""Key in config.json: whether the language model has one matrix to read and to write tokens."""
+"""Key in config.json: whether the input and output embeddings of the language model are tied."""
 
 KINDS = (
     "gemma", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "opt", "qwen2", "qwen3",
     "smollm3",
 )  # fmt: skip
-"""What `model_type` says of the families that are known; SmolLM and SmolLM2 are Llamas."""
+"""The `model_type` of the supported families; SmolLM and SmolLM2 are Llamas."""
 offer()
 
 
@@ -259,10 +259,10 @@ def copy_token_rows(model: Any, words: torch.Tensor, tokens: npt.NDArray[np.int6
 
 
 def tied(model: Any) -> bool:
-    """Whether the language model that an index started from reads and writes one matrix."""
+    """Whether the language model that an index started from has tied embeddings."""
     return bool(getattr(model.config, TIED, False))
 
 
 def is_prompted(model: Any) -> bool:
-    """Whether a network is a language model with codes, whose tokens are as old as its layers."""
+    """Whether a network is a pretrained language model with codes."""
     return isinstance(model, PromptedLanguageModel)

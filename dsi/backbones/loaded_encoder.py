@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from dsi.backbones.pooled_encoder import PooledEncoder
 
 PREFIX = "muvera:"
-"""What `--model.encoder` begins with where token states are encoded instead of pooled."""
+"""Prefix of a `--model.encoder` whose token states are encoded with MUVERA instead of pooled."""
 WHERE = "--model.encoder"
 _SAMPLES = ["a", "Two texts, of unequal length", "who wrote THE first letter in 1907?"]
 _TOLERANCE = 1e-4
 _NOT_KEPT = (
     "_name_or_path", "transformers_version", "architectures", "dtype", "id2label", "label2id",
 )  # fmt: skip
-"""What of a configuration is about its origin or another task."""
+"""Keys of a configuration that describe its origin or belong to another task."""
 
 
 @dataclass(frozen=True)

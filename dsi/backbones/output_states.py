@@ -1,4 +1,4 @@
-"""What a decoder's states go through between its last norm and its output layer.
+"""Maps applied to a decoder's states between its last norm and its output layer.
 
 Two update strategies put a map there, and at most one of them at a time:
 
@@ -269,7 +269,7 @@ def with_stored_map(model: PreTrainedModel, stored: Mapping[str, Any]) -> PreTra
 
 
 def check_map(settings: Any, file: Path) -> None:
-    """Refuses settings of a map that are not such.
+    """Refuses invalid settings of a map.
 
     Raises:
         InputError: They are not.

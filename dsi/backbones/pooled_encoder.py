@@ -37,7 +37,7 @@ KINDS = (
 )  # fmt: skip
 """Encoder-only models of transformers, by `model_type`."""
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-"""Ways of pooling, in the words of sentence-transformers; several are put side by side."""
+"""Pooling modes, as sentence-transformers names them; the outputs of several are concatenated."""
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "tanh": nn.Tanh,

@@ -42,7 +42,7 @@ _input: ContextVar[torch.Tensor | None] = ContextVar("input", default=None)
 
 @contextmanager
 def rows_at(depths: torch.Tensor) -> Iterator[None]:
-    """Tells edited layers the position of each row that they read, in this thread.
+    """Sets the position of each row that edited layers read, in this thread.
 
     Args:
         depths: Position in the identifier, from 0; -1 for a token of a prompt; int64 [rows].

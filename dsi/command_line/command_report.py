@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 1000
 """Characters of a table's cell that are shown."""
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys: controls, marks of the direction of writing, halves of characters."""
+"""Characters that affect a terminal: controls, marks of the writing direction, surrogates."""
 
 
 class Report(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _OPTIONS = TrainingOptions()
 ROWS = "results.jsonl"
 _OURS = ("indexes", "runs")
-"""What there is before the first row."""
+"""Estimated memory before the first row."""
 _KEYS = frozenset(
     {"cell", "fingerprint", "content_hash", "split", "varied", "seed", "measures", "cost"}
 )

@@ -14,7 +14,7 @@ from dsi.search.options import GuidanceOptions, HopOptions, SearchOptions, read_
 
 @dataclass(frozen=True, kw_only=True)
 class SearchArguments(Options):
-    """What the two commands share."""
+    """Options common to both commands."""
 
     beams: Count | None = None
     """Beam width; wider is slower and more accurate. Default: that of the index (at least 100 for

@@ -14,12 +14,13 @@ from dsi.training.options import LoopOptions, ModelOptions, OptimizerOptions
 from dsi.updating.options import UpdateOptions
 
 DEFAULT_STRATEGIES = "append,instant,finetune,generative+ewc,retrain"
-"""Two that train nothing, the lower bound, the default of trained networks, and the reference."""
+"""Two strategies without training, the lower bound, the default for trained networks, and the
+reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonOptions(Options):
-    """How often strategies are run, and how closely they are watched."""
+    """Number of runs of each strategy, and how often they are evaluated."""
 
     seeds: Count = 3
     """Number of seeds, starting at 0"""

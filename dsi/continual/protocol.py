@@ -41,7 +41,7 @@ from dsi.updating.strategy_parsing import with_changes
 from dsi.updating.update import update_index
 
 _CLAIM = "continual.json"
-"""File that says which comparison the folder is of."""
+"""File that identifies the comparison that a folder belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)

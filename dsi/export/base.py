@@ -1,4 +1,4 @@
-"""What every format of an export has in common: the table of identifiers, and what is refused."""
+"""What all export formats share: the table of identifiers, and the checks before an export."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dsi.index import Index
 IDS, NAMES, SETTINGS = "docids.npy", "doc_ids.json", "docids.json"
 """The identifiers, the documents they belong to, and how to read both."""
 NOTHING = -1
-"""Stands behind the end of an identifier that is shorter than the longest."""
+"""Padding of identifiers that are shorter than the longest."""
 
 
 @dataclass(frozen=True)
 class Exporting:
-    """An index on its way out.
+    """An index that is being exported.
 
     Attributes:
         index: Held open, on the CPU.

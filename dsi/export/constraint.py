@@ -69,7 +69,7 @@ class Exported:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of `generate` with which nothing but the model's scores decides."""
+        """Options of `generate` that disable everything but the model's scores."""
         return {
             "max_new_tokens": self.identifiers.shape[1] + 1,
             "do_sample": False,

@@ -23,7 +23,7 @@ from dsi.text_encoders.prompt_template import TemplateEncoder
 from dsi.text_encoders.text_encoder import PretrainedEncoder
 
 _SHARED = ("t5", "mt5", "umt5", "longt5", "bart", "mbart")
-"""Encoder-decoders whose words and codes can stand in one table."""
+"""Encoder-decoders whose words and codes can share one embedding matrix."""
 _START, _END = "<docid>", "</docid>"
 _README = """# A generative index as a transformers checkpoint
 

@@ -1,4 +1,4 @@
-"""The table alone, as engines that decode under a matrix of identifiers read it.
+"""The table of identifiers alone, for engines that constrain decoding by a matrix of identifiers.
 
 STATIC, FlashRec and SID-GR take a sorted array of identifiers of one length and build their own
 constraint from it.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dsi.generation.sampling import Sampler
 
 FEWEST_PAIRS = 50
-"""Labeled training pairs below which nothing worth using can be learned."""
+"""Minimum number of labeled training pairs for a useful model."""
 FORMAT = 1
 IN_VERSION = "memory"
 """The folder of the memory in an index version."""
@@ -37,7 +37,7 @@ _TRAINING = (
     "pretrained", "width", "layers", "vocabulary", "steps", "pairs", "lr", "warmup",
     "document_length", "query_length", "seed", "precision",
 )  # fmt: skip
-"""The options that decide the model; the others decide what is drawn from it."""
+"""The options that determine the model; the others determine the sampling."""
 
 
 def generator_options(name: str, *, per_doc: int, seed: int, memory: Path) -> GeneratorOptions:

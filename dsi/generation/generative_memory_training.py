@@ -28,11 +28,12 @@ CHECKPOINTS = 10
 """Checkpoints during training."""
 HEAD_WIDTH = 64
 QUIET = 0.1
-"""What the outputs of a layer are multiplied by at the start of a model from scratch."""
+"""Initial scale of the outputs of a layer in a model from scratch."""
 TAKEN_OUT = 0.9
-"""How much of the token just written is taken out before the next one is chosen."""
+"""Initial weight with which the last generated token is suppressed when choosing the next one."""
 READ = 15.0
-"""What the mean of the document's tokens is multiplied by: it is short, by their number."""
+"""Initial scale of the mean of the document's token vectors, whose norm shrinks with their
+number."""
 _IGNORED = -100
 _PAD, _END, _UNKNOWN = 0, 1, 2
 

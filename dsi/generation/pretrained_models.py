@@ -61,7 +61,7 @@ _UNREADABLE = (
     OSError, ValueError, LookupError, ImportError, TypeError, EOFError, struct.error,
     pickle.UnpicklingError,
 )  # fmt: skip
-"""What transformers and its readers of GGUF raise about files; the last ones about damaged ones."""
+"""Exceptions of transformers and its GGUF readers for files; the last ones for damaged files."""
 
 
 def check_stored(folder: Path) -> None:

@@ -44,7 +44,7 @@ class Prompt:
 
 
 Encode = Callable[[str], list[int]]
-"""From a filled prompt to all token ids that the model reads, uncut."""
+"""Converts a filled prompt to all token ids that the model reads, without truncation."""
 
 
 def fitted(

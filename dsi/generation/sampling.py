@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROUNDS = 3
-"""How often a text is asked again for queries, where the same one came twice."""
+"""Maximum number of sampling rounds for a text, of which later ones replace repeated queries."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ CHAT_PROMPT = (
     "Passage: {title} {text}\n\nWrite one question that the passage above answers, as somebody "
     "would type it into a search engine. Reply with the question alone."
 )
-"""What an instruction-tuned model reads where no other prompt is given."""
+"""Default prompt of an instruction-tuned model."""
 _FIELD = re.compile(r"\{(\w*)\}")
 _FIELDS = ("title", "text", "language")
 
@@ -45,7 +45,7 @@ class Seq2SeqOptions(SamplingOptions, group="seq2seq"):
     {language}"""
 
     def conflicts(self) -> None:
-        """Refuses a prompt with other fields than there are."""
+        """Refuses a prompt with unknown fields."""
         unknown = [name for name in _FIELD.findall(self.prompt) if name not in _FIELDS]
         if unknown:
             raise InputError(

@@ -30,7 +30,7 @@ from docids.store import open_store, write_store
 
 FOLDER = "corpus"
 KEPT_SPLITS = ("train", "dev")
-"""Judgments of other splits are for measuring and never enter an index."""
+"""Judgments of other splits are for evaluation and are never stored in an index."""
 _DIGEST_BYTES = 16
 
 

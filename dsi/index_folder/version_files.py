@@ -26,7 +26,7 @@ from data_prep.errors import InputError
 CHECKSUM = "xxh3_128"
 COPY = "Copy the whole index again, or go back with dsi rollback"
 MOST_FILES = 100_000
-"""Entries of a version's folder, and of what is under way, beyond which it is refused."""
+"""Maximum number of entries in a version's folder and in a working folder."""
 MOST_DEPTH = 32
 MOST_JSON = 32 << 20
 """Bytes of a JSON file: parsed, it takes up to twenty times that."""
@@ -35,7 +35,7 @@ MOST_SETTINGS = 1 << 20
 MOST_MANIFEST = 64 << 20
 """Bytes of a manifest, which may list the ids that an update was given."""
 MOST_CONTAINERS = 1_000_000
-"""Lists and objects in a manifest: of those, the parsed ones take the most memory."""
+"""Maximum number of lists and objects in a manifest: once parsed, they take the most memory."""
 MOST_TOKENIZER = 128 << 20
 """Bytes of each file of a checkpoint's tokenizer."""
 _MANIFEST = "manifest.json"

@@ -55,7 +55,7 @@ _NAME = re.compile(r"[0-9]{4,18}")
 _MOST_POINTER = 4096
 """Bytes of the file `live`."""
 WORKING_FOLDERS = ("training", "updating")
-"""What commands have under way in an index folder, beside its versions."""
+"""Working folders of commands in an index folder, beside its versions."""
 _LIBRARIES = (
     "dsi-toolkit", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors",
     "datasets", "numpy", "scipy", "scikit-learn", "faiss-cpu", "accelerate",
@@ -196,7 +196,7 @@ _SENSE: Mapping[str, Callable[[Any], bool]] = {
     ),
     "files": lambda value: value is None or version_files.are_records(value),
 }
-"""Which values of a manifest's entries make sense."""
+"""Checks of the values of a manifest's entries."""
 
 
 def verify(

@@ -42,7 +42,7 @@ GeneratorName = Annotated[str, Names(lambda: ("auto", "none", *GENERATORS))]
 
 @dataclass(frozen=True)
 class TrainingOptions(KindOptions):
-    """All that decides an index besides the Dataset.
+    """All options that determine an index, besides the Dataset.
 
     Attributes:
         docids: Identifier kind, or a folder of identifiers that `dsi docids` wrote.

@@ -14,7 +14,7 @@ from docids.store import check_offsets
 from dsi.lexical.words import Tokens, Vocabulary
 
 _CHUNK = 4096
-"""Documents that are counted at a time: bounds the working memory."""
+"""Documents per batch of counting, which bounds the working memory."""
 _MOST = np.iinfo(np.uint16).max
 PAIR_SHIFT = 32
 """The key of a pair is first << 32 | second."""

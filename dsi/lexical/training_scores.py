@@ -1,7 +1,7 @@
 """Adds lexical scores to the logits of the network in training.
 
-With one code per document, the network learns what the words of a query do not tell already: the
-loss is over the sum of both. The lexical layer itself stays fixed.
+With one code per document, the loss is computed on the sum of both, so that the network learns what
+the words of a query do not already predict. The lexical layer itself stays fixed.
 """
 
 from __future__ import annotations

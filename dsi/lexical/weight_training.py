@@ -25,9 +25,9 @@ from dsi.lexical.weighting import Entries, PairEntries, Weighting
 from dsi.lexical.words import Vocabulary
 
 _MOST_QUERIES = 50_000
-"""Labeled queries that are trained on at most, drawn at random."""
+"""Maximum number of labeled queries to train on, sampled at random."""
 _MOST_SCORES = 1 << 25
-"""Scores that are held at once while candidates are looked for."""
+"""Maximum number of scores in memory during the search for candidates."""
 _START_TEMPERATURE = 0.8
 _EVERY = 5
 

@@ -172,4 +172,4 @@ TEACHER_TERMS = {
     for name, options in hints_of(ObjectiveOptions).items()
     if getattr(options, "reads", None)
 }
-"""The terms that ask a teacher, each with the options of the teacher that it reads."""
+"""The terms that need a teacher, each with the teacher options that it reads."""

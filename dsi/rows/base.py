@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Start: TypeAlias = "Callable[[PreTrainedModel, Corpus, int], None]"
-"""Changes a model's weights in place so that it ranks sensibly at once: model, corpus, seed. Raises
-InputError where the model is of a kind that cannot be prepared."""
+"""Initializes a model's weights in place so that it ranks well before training: model, corpus,
+seed. Raises InputError where the model is of a kind that cannot be prepared."""
 Extend: TypeAlias = "Callable[[PreTrainedModel, NewDocuments, int], PreTrainedModel]"
 """Returns the model with the rows of new documents written: model, new documents, seed."""
 

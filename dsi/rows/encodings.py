@@ -27,9 +27,9 @@ _TOKENS = 256
 _PIECE = 32
 """Tokens of a piece of a document: as long as queries are by default."""
 _SAMPLE = 200
-"""Old documents whose encodings tell what all encodings have in common."""
+"""Number of old documents from whose encodings the common component is estimated."""
 _SHRINKAGE = 0.2
-"""Of the covariance, in mean variances added to its diagonal."""
+"""Shrinkage of the covariance: this many mean variances are added to its diagonal."""
 _OWN_LOGIT = 12.0
 """Mean logit of a document for its own state, beside 0 for the mean state. With smaller ones the
 softmax starts flat, and training overwrites the rows before it learns from them."""
@@ -37,7 +37,7 @@ _LEAST_COSINE = 0.1
 """Mean cosine of row and state that rows are scaled for at least. Of a model that hardly tells
 documents apart, the logits for other texts would be too large."""
 _MOST_HALVINGS = 6
-"""Of the scale of rows, for states that dropout changes."""
+"""Factor of the scale of rows, for states that dropout changes."""
 _TINY = 1e-12
 
 

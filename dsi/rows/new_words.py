@@ -1,4 +1,4 @@
-"""Embeddings of words that no old document has, from the company they keep.
+"""Initializes the embeddings of new words from the words that they occur with.
 
 A network reads a new word by a row that nothing has trained. A word of a new document is about
 what the document's other words are about: its row becomes their mean, as words are folded into

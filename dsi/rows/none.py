@@ -12,7 +12,7 @@ from dsi.rows.new_documents import NewDocuments
 from dsi.rows.spectral import term_counts, term_weights
 
 NEAREST = 5
-"""How many old documents a new one starts from the mean of."""
+"""Number of nearest old documents whose mean initializes the row of a new one."""
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:

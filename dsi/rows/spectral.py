@@ -47,14 +47,14 @@ _SMALL = 0.01
 _START = 0.088
 """The decoder's constant input, as a fraction of the root of the width."""
 _SPREAD = 4.0
-"""Length of the state that a single token makes, before the final norm."""
+"""Norm of the state of a single token, before the final norm."""
 _LIGHTEST = 1e-3
 """Weight of the lightest tokens, as a fraction of the heaviest; below it directions are shorter."""
 _ITERATIONS = 4
 _TOGETHER = 20_000
-"""Documents that are counted at once."""
+"""Documents per batch of counting."""
 _SUMMED = 10_000
-"""Old documents whose states are added up at once."""
+"""Old documents per batch whose states are summed."""
 
 
 def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
@@ -187,7 +187,7 @@ def token_vectors(counts: sparse.csr_matrix, rank: int, seed: int) -> npt.NDArra
 
 
 def silence_tokens(model: PreTrainedModel, first: int) -> None:
-    """Gives the tokens from a number on no effect, until training gives them a direction.
+    """Makes all tokens from a given number on have no effect until training gives them a direction.
 
     Their directions are zero, so that sums are exactly the same. Their log weights are those of an
     average token: gradients reach them like any other.

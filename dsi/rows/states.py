@@ -19,9 +19,9 @@ from dsi.backbones.position_edits import edited_layer
 
 _BATCH = 128
 _TOKENS = 1 << 16
-"""Tokens that are read together, unless one text has more."""
+"""Maximum tokens of a batch, unless a single text has more."""
 _TOGETHER = 512
-"""Texts whose states are summed up at once."""
+"""Texts per batch whose states are summed."""
 
 
 def last_states(

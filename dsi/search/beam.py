@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MAX_ELEMENTS = 2**27
-"""About how many numbers a search holds at once beside the model, unless told otherwise."""
+"""Default bound on the numbers that a search holds in memory, besides the model."""
 SCORES = ("model", "constrained")
-"""What a document's score can be made of."""
+"""Kinds of document scores."""
 TAIL_ROWS = 512
-"""About how many codes of unbranched ends are read at once: what is computed of them stays in a
+"""Approximate number of codes of unbranched identifier endings per pass: their states fit in a
 processor's cache."""
 WIDE = 8192
-"""From how many candidates on the highest are found first and put in order afterwards."""
+"""Number of candidates from which the highest are selected first and sorted afterwards."""
 LOGIT_ROWS = 256
-"""For how many of them logits are held at once: few enough to stay in a processor's cache."""
+"""Number of rows whose logits are in memory at once: few enough to fit in a processor's cache."""
 
 
 def beam_search(

@@ -1,4 +1,4 @@
-"""Everything that a user can set for a search besides its width."""
+"""All search options except the beam width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_prep.marks import Advanced, Count, Needs, PositiveShare, Whole
 
 @dataclass(frozen=True)
 class GuidanceOptions(Options, group="guidance"):
-    """Search guidance, which keeps the right document in the beam; off by default."""
+    """Search guidance: measures against losing the right document from the beam; off by default."""
 
     first_beams: Advanced[Count | None] = None
     """Beam width on the first levels"""

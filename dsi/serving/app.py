@@ -25,7 +25,8 @@ from dsi.serving.search_page import PAGE, PAGE_POLICY
 from dsi.serving.searcher import Source
 
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
-"""What is answered without the token: nothing of it comes from the index but its version's name."""
+"""Paths that are served without the token: they reveal nothing of the index but its version's
+name."""
 
 
 def application(source: Source, options: ServerOptions) -> Starlette:

@@ -11,7 +11,7 @@ from dsi.serving.request_batching import Batcher
 from dsi.serving.searcher import Source
 
 POLL = 0.5
-"""Seconds between looks at which version is live."""
+"""Seconds between checks of which version is live."""
 _LOG = logging.getLogger("dsi.serving")
 
 

@@ -1,4 +1,4 @@
-"""Everything that a user can set for a server."""
+"""All options of a server."""
 
 from __future__ import annotations
 

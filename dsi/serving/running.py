@@ -19,7 +19,7 @@ from data_prep.errors import InputError
 from dsi.serving.options import ServerOptions
 
 PATIENCE = 10
-"""Seconds that requests under way get after the server was told to stop."""
+"""Seconds that pending requests get to finish after the server is told to stop."""
 _MOST_HEADERS = 64 << 10
 
 

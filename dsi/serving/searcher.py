@@ -44,7 +44,7 @@ class Searcher(Protocol):
         ...
 
     def known(self, queries: Sequence[str]) -> list[bool]:
-        """Tells for each query whether any of its words is known."""
+        """Returns for each query whether the index knows any of its words."""
         ...
 
     def documents(self, doc_ids: Sequence[str]) -> list[Document]:

@@ -17,7 +17,7 @@ class Teacher(Protocol):
     """Ranks the documents of a corpus for queries."""
 
     batch: ClassVar[int]
-    """How many queries are ranked at once."""
+    """Number of queries per batch."""
 
     def rank(self, queries: Sequence[str], rows: npt.NDArray[np.int64], candidates: int) -> Ranked:
         """Scores the right document of each query, and the best others.

@@ -31,7 +31,7 @@ DIMENSIONS = 128
 
 
 class PromptPool(TextEncoder):
-    """Prepends prompts to what another encoder gives for queries.
+    """Prepends prompts to the tokens that another encoder returns for queries.
 
     Args:
         inner: The other encoder.

@@ -16,10 +16,10 @@ from data_prep.files import write_json
 from dsi.text_encoders.text_encoder import LONGEST_PROMPT, SETTINGS_FILE, TextEncoder
 
 PLACE = "{query}"
-"""Where a template has the query, or the document in its place."""
+"""The placeholder of the query, or of the document, in a template."""
 DEFAULT_PROMPT = "Query: {query}\nDocument:"
 CHAT = "chat"
-"""What stands for the model's own chat template; `chat:TEXT` for a message of one's own in it."""
+"""The name of the model's own chat template; `chat:TEXT` puts a custom message into it."""
 _PROBE = "a"
 _SECONDS, _MEMORY = 2, 256 << 20
 """CPU seconds and bytes of memory for filling in a chat template."""

@@ -12,7 +12,7 @@ from data_prep.files import read_json, write_json
 from dsi.text_encoders.text_encoder import LONGEST_PROMPT, SETTINGS_FILE, TextEncoder
 
 WITHOUT_LIMIT = 1 << 20
-"""Tokens of a text where nothing limits them."""
+"""Maximum tokens of a text if the tokenizer has no limit."""
 _PROBE = "a"
 
 

@@ -31,16 +31,17 @@ from data_prep.text_processing import (
 LONGEST_PROMPT = 1 << 14
 """Maximum characters of a prompt or template: every query is read with it."""
 SETTINGS_FILE = "text.json"
-"""What kind of encoder is in a folder, and its settings."""
+"""File with the kind of encoder in a folder, and its settings."""
 _FEWEST_PIECES = 2
-"""A checkpoint's tokenizer with fewer pieces than this beside its marks has no vocabulary."""
+"""A checkpoint's tokenizer with fewer pieces than this, besides its special tokens, has no
+vocabulary."""
 _LONG_ENOUGH = 512
 _MANY = 1000
-"""Texts from which on several threads encode them."""
+"""Minimum number of texts that several threads encode."""
 _CHUNK = 20_000
-"""Texts that are prepared and encoded at a time: bounds the working memory."""
+"""Texts per batch of preprocessing and encoding, which bounds the working memory."""
 _CHARACTERS_PER_WORD = 15
-"""Where the words of a corpus are longer than this on average, it is not written with spaces."""
+"""A corpus whose words are longer than this on average is not written with spaces."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class TextEncoder(ABC):
     vocabulary_size: int
     """Rows that the encoder's embedding needs."""
     longest: int = 1 << 20
-    """Tokens of a document that are kept."""
+    """Maximum tokens of a document; the rest is truncated."""
 
     @property
     def beside(self) -> int:

@@ -139,7 +139,7 @@ class ModelOptions(Options, group="model"):
 
 @dataclass(frozen=True)
 class OptimizerOptions(Options, group="optimizer"):
-    """How weights move."""
+    """Options of the optimizer."""
 
     name: Advanced[Literal["adamw", "adafactor"]] = "adamw"
     """Optimizer"""
@@ -197,7 +197,7 @@ class LoraOptions(Options, group="lora", switch="rank"):
 
 @dataclass(frozen=True)
 class LoopOptions(Options, group="loop"):
-    """How long, how large, how precise, how safe."""
+    """Options of the loop: steps, batch size, precision, evaluations, checkpoints."""
 
     steps: Whole | None = None
     """Optimizer steps of the network. Default: 0 where the network ranks without training (small
@@ -239,7 +239,7 @@ class LoopOptions(Options, group="loop"):
     model otherwise"""
 
     def conflicts(self) -> None:
-        """Refuses more parts than there are examples."""
+        """Refuses a batch of fewer examples than `accumulation` parts."""
         if self.size is not None and self.accumulation > self.size:
             raise InputError(
                 f"--loop.accumulation {self.accumulation} is larger than --loop.batch {self.size}",
@@ -253,7 +253,7 @@ class LoopOptions(Options, group="loop"):
 
     @property
     def total(self) -> int:
-        """Optimizer steps, once resolved (`dsi.indexing.start.decided`)."""
+        """Optimizer steps, once resolved (`dsi.indexing.start.resolve_start`)."""
         assert self.steps is not None
         return self.steps
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ELEMENTS = 2**25
-"""About how many numbers of adapted weights are held at once."""
+"""Approximate number of adapted weights in memory at once."""
 
 
 class PawaDecoder:

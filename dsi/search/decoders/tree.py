@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _FEW = 256
-"""Of how many codes one is asked for at most, so that rounded logits serve for the others. The
-exact ones of a few are read row by row, which takes longer than a product with whole weights."""
+"""Rounded logits are used for all but the requested codes if at most one code in this many is
+requested. The exact ones of a few are read row by row, which takes longer than a product with whole
+weights."""
 
 
 class TreeDecoder(ABC):

@@ -288,7 +288,7 @@ def test_the_fields_of_a_spread_dataclass_stand_beside_the_other_options(tmp_pat
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights move."""
+    """Options of the optimizer."""
 
     lr: float = 1.0
     """Rate."""
