@@ -266,17 +266,14 @@ def _make_model(
         from dsi.rows import WARM_STARTS, Corpus
         from dsi.training.loop import hardware_precision
 
-        corpus = Corpus(
-            prepared.documents.tokens,
-            table,
-            prepared.documents.title_tokens,
-            options.model.title_weight,
-            options.model.latent_weight,
-            prepared.codebooks,
-            prepared.codes,
-            prepared.vectors,
-            prepared.text.part,
-            hardware_precision(options.loop.precision),
+        corpus = replace(
+            Corpus.of(prepared.documents),
+            title_weight=options.model.title_weight,
+            latent_weight=options.model.latent_weight,
+            codebooks=prepared.codebooks,
+            codes=prepared.codes,
+            vectors=prepared.vectors,
+            precision=hardware_precision(options.loop.precision),
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
     if options.reserve and prepared.text.grows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from docids.code_learning.encoder_decoder import CodeVectors
 from docids.table import FIRST_CODE, DocidTable
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse
@@ -57,7 +58,7 @@ class Corpus:
     Attributes:
         tokens: Token ids of each document, title first, in the row order of `table`.
         table: Their identifiers.
-        titles: Token ids of each title, in the same order; empty if titles count once.
+        title_tokens: Token ids of each title, in the same order; empty if titles count once.
         title_weight: How often a title counts relative to its text.
         latent_weight: Logit of a document whose vector has the direction of the query's, for a
             start that computes cosines.
@@ -74,7 +75,7 @@ class Corpus:
 
     tokens: Sequence[Sequence[int]]
     table: DocidTable
-    titles: Sequence[Sequence[int]] = ()
+    title_tokens: Sequence[Sequence[int]] = ()
     title_weight: int = 1
     latent_weight: float = 2.0
     codebooks: Codebooks | None = None
@@ -83,13 +84,19 @@ class Corpus:
     part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
     precision: str = "fp32"
 
-    def weighted(self) -> list[list[int]]:
-        """Returns the tokens with each title repeated by its weight; `tokens` includes it once."""
-        titles = self.titles or [()] * len(self.tokens)
+    @classmethod
+    def of(cls, documents: TokenizedCorpus) -> Corpus:
+        """Returns tokenized documents with default settings."""
+        return cls(
+            documents.tokens, documents.table, documents.title_tokens, part=documents.text.part
+        )
+
+    def weighted(self, rows: Iterable[int]) -> list[list[int]]:
+        """Returns the tokens of some documents with each title repeated by its weight."""
         extra = self.title_weight - 1
-        return [
-            [*text, *(list(title) * extra)] for text, title in zip(self.tokens, titles, strict=True)
-        ]
+        if not self.title_tokens:
+            return [list(self.tokens[row]) for row in rows]
+        return [[*self.tokens[row], *(list(self.title_tokens[row]) * extra)] for row in rows]
 
 
 def code_rows(

@@ -99,7 +99,7 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     import torch
 
     own: Any = model.get_encoder()
-    vectors = vectors_of(own, [new.tokens[row] for row in new.rows.tolist()])
+    vectors = vectors_of(own, [new.corpus.tokens[row] for row in new.rows.tolist()])
     output = model.get_output_embeddings().weight
     codes = new.own_codes()
     rows = new.vectors_of_codes(comparable(own, vectors), len(output))[codes]

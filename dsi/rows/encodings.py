@@ -229,7 +229,8 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     if len(old) > _SAMPLE:
         old = np.sort(np.random.default_rng([seed, 12]).choice(old, _SAMPLE, replace=False))
     read = [*new.rows.tolist(), *old.tolist()]
-    states, pieces = document_states(model, [new.tokens[row] for row in read], new.part)
+    tokens = [new.corpus.tokens[row] for row in read]
+    states, pieces = document_states(model, tokens, new.corpus.part)
     vectors = discriminants(states[: len(new.rows)], pieces)
     output = model.get_output_embeddings().weight
     own = new.own_codes()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from docids.table import FIRST_CODE, DocidTable
-from dsi.rows.corpus import Corpus, code_vectors, tokens_of
+from dsi.rows.corpus import Corpus, code_vectors
 
 
 @dataclass(frozen=True)
@@ -17,38 +16,25 @@ class NewDocuments:
     """The documents of an index, and which of them are new to the model.
 
     Attributes:
-        table: All identifiers.
+        corpus: The documents of all rows; a retired one has no tokens.
         rows: Table rows of the documents that are new or have a new text, ascending;
             int64 [new].
-        tokens: Token ids of the document of every row, title first; empty for retired rows.
-        titles: Token ids of the titles, likewise.
         known_tokens: Previous number of tokens of the text encoder.
         known_codes: Previous number of codes in use; new ones follow them.
-        title_weight: How often a title counts relative to its text.
-        part: As in `Corpus`.
         code_tokens: The token of each code, for identifiers in the tokens of a language model;
             int64 [codes], -1 for none. None for any other.
     """
 
-    table: DocidTable
+    corpus: Corpus
     rows: npt.NDArray[np.int64]
-    tokens: Sequence[Sequence[int]]
-    titles: Sequence[Sequence[int]]
     known_tokens: int
     known_codes: int
-    title_weight: int = 1
-    part: Callable[[Sequence[int], int, int], list[int]] = tokens_of
     code_tokens: npt.NDArray[np.int64] | None = None
 
-    def texts(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
-        """Returns the tokens of some documents with each title repeated by its weight."""
-        part = rows.tolist()
-        return Corpus(
-            [self.tokens[row] for row in part],
-            self.table,
-            [self.titles[row] for row in part],
-            self.title_weight,
-        ).weighted()
+    @property
+    def table(self) -> DocidTable:
+        """All identifiers."""
+        return self.corpus.table
 
     @property
     def old_rows(self) -> npt.NDArray[np.int64]:

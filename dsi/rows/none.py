@@ -60,7 +60,7 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
         return model
     live = table.live
     vocabulary = model.get_encoder().get_input_embeddings().weight.shape[0]
-    corpus = Corpus([new.tokens[row] for row in live.tolist()], table)
+    corpus = Corpus([new.corpus.tokens[row] for row in live.tolist()], table)
     matrix = term_weights(term_counts(corpus, vocabulary))
     alike = (
         matrix[np.searchsorted(live, new.rows)] @ matrix[np.searchsorted(live, old)].T

@@ -103,11 +103,8 @@ def term_counts(corpus: Corpus, vocabulary: int) -> sparse.csr_matrix:
     """
     parts = []
     for first in range(0, len(corpus.tokens), _TOGETHER):
-        part = slice(first, first + _TOGETHER)
-        lines = Corpus(
-            corpus.tokens[part], corpus.table, corpus.titles[part], corpus.title_weight
-        ).weighted()
-        parts.append(_counts(lines, vocabulary))
+        rows = range(first, min(first + _TOGETHER, len(corpus.tokens)))
+        parts.append(_counts(corpus.weighted(rows), vocabulary))
     if not parts:
         return sparse.csr_matrix((0, vocabulary), dtype=np.float32)
     return sparse.vstack(parts, format="csr")
@@ -325,7 +322,7 @@ def document_states(
     Returns:
         float32 [documents, width]; zero for documents without a token, or without a known one.
     """
-    texts = new.texts(rows)
+    texts = new.corpus.weighted(rows.tolist())
     some = [number for number, text in enumerate(texts) if text]
     states = np.zeros((len(texts), model.config.d_model), np.float32)
     if some:

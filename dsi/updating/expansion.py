@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from docids.model_tokens import code_tokens
+from dsi.rows.corpus import Corpus
 from dsi.rows.model_expansion import expand
 from dsi.rows.new_documents import NewDocuments
 from dsi.updating.plan import Update
@@ -16,14 +18,12 @@ if TYPE_CHECKING:
 def new_documents_of(update: Update) -> NewDocuments:
     """Returns the inputs to model expansion for this update."""
     return NewDocuments(
-        table=update.assignment.table,
+        corpus=replace(
+            Corpus.of(update.documents), title_weight=update.training.model.title_weight
+        ),
         rows=update.new_rows,
-        tokens=update.documents.tokens,
-        titles=update.documents.title_tokens,
         known_tokens=update.known_tokens,
         known_codes=update.known_codes(),
-        title_weight=update.training.model.title_weight,
-        part=update.text.part,
         code_tokens=code_tokens(update.assignment.built),
     )
 

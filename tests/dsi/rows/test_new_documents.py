@@ -55,9 +55,8 @@ def started():
 
 
 def grown(model):
-    new_documents = NewDocuments(
-        table(len(TEXTS)), ROWS, TEXTS, [[]] * len(TEXTS), VOCABULARY - 4, KNOWN_CODES
-    )
+    corpus = Corpus(TEXTS, table(len(TEXTS)))
+    new_documents = NewDocuments(corpus, ROWS, VOCABULARY - 4, KNOWN_CODES)
     return expand(model, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
 
 
@@ -155,10 +154,10 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
     for number in range(30):
         count = 41 + number
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        corpus = Corpus(texts[:count], atomic(count), titles[:count], 3)
         new_documents = NewDocuments(
-            atomic(count), np.array([count - 1]), texts[:count], titles[:count],
-            VOCABULARY + number, FIRST_CODE + count - 1, 3,
-        )  # fmt: skip
+            corpus, np.array([count - 1]), VOCABULARY + number, FIRST_CODE + count - 1
+        )
         model = expand(
             model, new_documents, start="spectral", text_vocabulary=VOCABULARY + number + 1, seed=0
         )
@@ -177,9 +176,8 @@ def test_thirty_appends_keep_what_there_is_and_are_exact_and_of_one_width():
 
 def test_a_document_without_a_known_word_gets_a_row_of_zeros(started):
     texts = [*TEXTS[: -len(NEW)], [NEW_WORD], [NEW_WORD + 1, NEW_WORD]]
-    new_documents = NewDocuments(
-        table(len(TEXTS)), ROWS, texts, [[]] * len(texts), VOCABULARY - 4, KNOWN_CODES
-    )
+    corpus = Corpus(texts, table(len(TEXTS)))
+    new_documents = NewDocuments(corpus, ROWS, VOCABULARY - 4, KNOWN_CODES)
     model = expand(started, new_documents, start="spectral", text_vocabulary=VOCABULARY, seed=0)
     rows = rows_of(model)
     assert np.isfinite(rows).all()

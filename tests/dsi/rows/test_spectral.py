@@ -157,7 +157,7 @@ def test_a_document_asks_for_itself_with_the_whole_weight():
 def test_titles_count_as_often_as_they_are_asked_to():
     documents, titles = draw(20), [[100 + row % 7] for row in range(20)]
     texts = [title + text for title, text in zip(titles, documents, strict=True)]
-    model = start(texts, atomic(20), titles=titles, title_weight=3)
+    model = start(texts, atomic(20), title_tokens=titles, title_weight=3)
     for query in QUERIES:
         expected = 2 * lsa(texts, query, [title * 2 for title in titles])
         np.testing.assert_allclose(first_logits(model, query)[FIRST_CODE:], expected, atol=4e-3)
