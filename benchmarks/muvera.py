@@ -15,7 +15,9 @@ Remove a line to measure its cell again. Cells:
   exact MaxSim among the 200 best of them, as the baseline `multi` ranks.
 - encoder-VECTORS: Hits of an index that starts from either, before any training.
 - KIND-VECTORS: Hits of an index whose identifiers are made from mean-pooled vectors or encodings.
-  It has no lexical layer, which would rank documents by itself, and learns from labeled queries.
+  The mean-pooled encoder reads the query, nothing is trained, and there is no lexical layer, which
+  would rank documents by itself: only identifiers differ. Codebooks of rq have 64 codes, balanced,
+  because a default one collapses on encodings.
 - scale: time and memory of every document of the dataset.
 
 With --documents, a sample of the corpus is used, and queries for it.
@@ -67,7 +69,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where vectors are kept")
     parser.add_argument("--documents", type=int, default=None)
     parser.add_argument("--queries", type=int, default=1000, help="the first N test queries")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of KIND-VECTORS")
     parser.add_argument("--cells", default=",".join(CELLS))
     arguments = parser.parse_args()
     name = arguments.dataset.partition("=")[0]
@@ -384,25 +385,26 @@ class Bench:
         """Hits of an index with identifiers from mean-pooled vectors or encodings."""
         from dsi.indexing.options import TrainingOptions
         from dsi.lexical.options import LexicalOptions
-        from dsi.training.options import LoopOptions
+        from dsi.training.options import LoopOptions, ModelOptions
 
         docids = self.folder / f"docids-{kind}-{vectors}"
         if not docids.exists():
             self._assign(kind, vectors, docids)
         options = TrainingOptions(
             docids=kind,
+            model=ModelOptions(encoder=self.arguments.encoder),
             lexical=LexicalOptions(enabled=False),
             generator="none",
-            loop=replace(LoopOptions(), steps=self.arguments.steps),
+            loop=replace(LoopOptions(), steps=0),
         )
-        settings = {"steps": self.arguments.steps}
-        return {**self._trained(f"{kind}-{vectors}", options, docids), "settings": settings}
+        return self._trained(f"{kind}-{vectors}", options, docids)
 
     def _assign(self, kind: str, vectors: str, out: Path) -> None:
         """Makes identifiers from vectors that are kept, as `dsi docids` does."""
         from docids.assignment import Assignment
         from docids.embeddings import EmbeddingOptions, MuveraEmbedder, SentenceEmbedder
         from docids.kinds import KINDS, Documents
+        from docids.kinds.rq import ResidualOptions
         from docids.quality import measure
 
         name = self.arguments.encoder
@@ -416,7 +418,8 @@ class Bench:
             made, embedding, embedder = self.means, EmbeddingOptions(model=name), None
             embedder = SentenceEmbedder(name)
         corpus = Documents.of(list(self.dataset.documents()), lambda _: made)
-        built = KINDS[kind].build(corpus, KINDS[kind].Options(), 0)
+        options = ResidualOptions(codebook=64, balance=True) if kind == "rq" else None
+        built = KINDS[kind].build(corpus, options or KINDS[kind].Options(), 0)
         quality = measure(built.table, lambda: self.means, seed=0, codebooks=built.codebooks)
         origin = {
             "dataset": self.dataset.info.name,

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
+from data_prep.evidence import judged_examples
 from docids.kinds import KINDS
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import TEACHER_SCORES, TrainingInputs
@@ -326,24 +327,30 @@ def with_extras(model: PreTrainedModel, options: TrainingOptions) -> PreTrainedM
 
 
 def _dev_queries(dataset: Dataset, prepared: TrainingInputs, options: TrainingOptions) -> Any:
-    """Returns a seeded sample of the dev split, or None if it is empty."""
+    """Returns a seeded sample of the dev split, or None if it is empty.
+
+    With `--mix.chains`, it has the later hops as well: judged by first hops alone, a checkpoint
+    that has learned them would not be kept.
+    """
     from dsi.training.validation import DevQueries
 
-    texts = dataset.query_texts()
-    pairs = [
-        (texts[query_id], max(relevant, key=lambda doc_id: relevant[doc_id]))
-        for query_id, relevant in dataset.qrels_of("dev").items()
-        if query_id in texts and max(relevant.values()) > 0
-    ]
+    mix = options.mix
+    if mix.chains == "none":
+        texts = dataset.query_texts()
+        pairs = [
+            (texts[query_id], max(relevant, key=lambda doc_id: relevant[doc_id]))
+            for query_id, relevant in dataset.qrels_of("dev").items()
+            if query_id in texts and max(relevant.values()) > 0
+        ]
+    else:
+        pairs = judged_examples(dataset, "dev", mix.chains, mix.query_length)
     if not pairs:
         return None
     rng = np.random.default_rng([options.seed, 8])
     picked = rng.permutation(len(pairs))[: options.loop.evaluate_queries]
     rows = prepared.assignment.table.find([pairs[number][1] for number in picked])
     asked = [pairs[number][0] for number in picked]
-    return DevQueries.of(
-        asked, rows.tolist(), prepared.text, options.mix.query_length, prepared.lexical
-    )
+    return DevQueries.of(asked, rows.tolist(), prepared.text, mix.query_length, prepared.lexical)
 
 
 def _evaluation_documents(prepared: TrainingInputs, options: TrainingOptions) -> Any:

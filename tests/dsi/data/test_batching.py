@@ -18,7 +18,9 @@ from docids.table import END, DocidTable
 from dsi.data.batching import WINDOW, Batches
 from dsi.data.examples import TASKS, Examples, labeled_rows, per_identifier, task_queries
 from dsi.data.options import MixOptions
-from dsi.indexing.preparation import _judged
+from dsi.indexing.assembly import _dev_queries
+from dsi.indexing.options import TrainingOptions
+from dsi.indexing.preparation import _judged, prepare
 from dsi.rows.corpus import code_vectors
 from dsi.updating.data.gathering import ReplayBatches
 
@@ -337,6 +339,23 @@ def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_l
     assert labeled_rows(dataset, table).tolist() == [0, 1]
     learned = _judged(dataset, table, "train", MixOptions(chains="ordered"))
     assert (list(learned.texts), learned.rows.tolist()) == (["What writes?"], [1])
+
+
+def test_chains_select_the_checkpoint_by_later_hops_too(tmp_path):
+    judged = [Qrel("q", "pen", 1, "dev"), Qrel("q", "ink", 1, "dev")]
+    source = InMemorySource(CHAIN, [Query("q", "What writes?")], judged)
+    dataset = write_dataset(tmp_path / "ds", source)
+
+    def read_by_validation(chains):
+        options = TrainingOptions(mix=MixOptions(chains=chains, query_length=64), generator="none")
+        prepared = prepare(dataset, tmp_path / chains, options, None)
+        dev = _dev_queries(dataset, prepared, options)
+        doc_ids = prepared.assignment.table.doc_ids
+        return sorted((text, doc_ids[row]) for text, row in zip(dev.texts, dev.rows, strict=True))
+
+    first, linking = ("What writes?", "pen"), ("What writes? It needs ink.", "ink")
+    assert read_by_validation("none") == [first]
+    assert read_by_validation("ordered") == [first, linking]
 
 
 def test_chains_need_labeled_queries():
