@@ -127,7 +127,7 @@ def _measure(
             Dataset.open(dataset),
             split,
             increments=INCREMENTS,
-            share=SHARE,
+            fraction=SHARE,
             seed=0,
             documents=arguments.documents,
         )

@@ -113,7 +113,7 @@ def _measure(
         Dataset.open(dataset),
         work / f"{name}-{arguments.documents}-split",
         increments=INCREMENTS,
-        share=SHARE,
+        fraction=SHARE,
         seed=0,
         documents=arguments.documents,
     )

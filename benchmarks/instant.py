@@ -147,7 +147,7 @@ def _base(name: str, source: str, arguments: argparse.Namespace) -> tuple[list[D
     split = folder / "split"
     if not (split / "split.json").is_file():
         share = 1 - arguments.new / documents
-        increments.split_dataset(Dataset.open(dataset), split, increments=1, share=share, seed=0)
+        increments.split_dataset(Dataset.open(dataset), split, increments=1, fraction=share, seed=0)
     corpora = increments.open_split(split)
     size = f"{arguments.steps}x{arguments.batch}-seed{arguments.seed}"
     base = folder / size / "base"

@@ -27,8 +27,12 @@ NAMES: Mapping[str, str] = {
     "template_share": "template_fraction",
     "new_share": "new_fraction",
     "reglora.share": "reglora.fraction",
+    "split.share": "split.fraction",
 }
-"""Former name -> current name. A dotted name stands for a key within a group. Applied in order."""
+"""Former name -> current name, applied in order.
+
+A dotted name stands for a key within a group, or for an option of one command: COMMAND.OPTION.
+"""
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "sam.weights": {"body": "backbone"},

@@ -268,7 +268,10 @@ class Arguments:
 
     def _current(self, name: str) -> str:
         """Translates a former name of an option, or that of a group, to the current full name."""
-        return name if name in self.hints else self._short.get(name, current_name(name))
+        if name in self.hints:
+            return name
+        command = f"{self.verb}."
+        return self._short.get(name, current_name(command + name).removeprefix(command))
 
     def _list_text(self, name: str, text: str) -> str:
         """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`."""

@@ -14,21 +14,21 @@ def split(
     *,
     out: Path,
     increments: Count = 5,
-    share: Open = 0.5,
+    fraction: Open = 0.5,
     documents: Count | None = None,
     seed: Seed = 0,
 ) -> Report:
     """Splits a dataset into an initial corpus and increments.
 
     The defaults are those of DSI++: half of the documents in D0, and five increments D1, D2, ...
-    MixLoRA-DSI uses --share 0.9 --increments 4. Only D0 keeps its labeled training queries;
+    MixLoRA-DSI uses --fraction 0.9 --increments 4. Only D0 keeps its labeled training queries;
     increments have only test queries.
 
     Args:
         dataset: Dataset folder.
         out: Folder for the parts d0, d1, ...
         increments: Number of increments.
-        share: Fraction of the documents in D0.
+        fraction: Fraction of the documents in D0.
         documents: Use only the first N documents.
         seed: Random seed.
     """
@@ -39,7 +39,7 @@ def split(
         Dataset.open(dataset),
         out,
         increments=increments,
-        share=share,
+        fraction=fraction,
         seed=seed,
         documents=documents,
     )

@@ -11,6 +11,7 @@ from data_prep.dataset import TABLES, Dataset, Document, Qrel, Query, SourceData
 from data_prep.dataset_writer import refuse_other_content, write_dataset
 from data_prep.errors import InputError
 from data_prep.files import read_json, refuse_irreplaceable, replacing_named_folder, write_json
+from data_prep.former_names import with_current_names
 from data_prep.splits import increment_shares, queries_of_parts, split_documents
 
 _SPLIT = "split.json"
@@ -58,7 +59,7 @@ def split_dataset(
     out: Path,
     *,
     increments: int,
-    share: float,
+    fraction: float,
     seed: int,
     documents: int | None = None,
 ) -> list[Dataset]:
@@ -71,15 +72,15 @@ def split_dataset(
         dataset: The dataset to split.
         out: Output folder.
         increments: Number of increments besides D0.
-        share: D0's fraction of the documents; the increments share the rest evenly.
+        fraction: D0's fraction of the documents; the rest is divided evenly among the increments.
         seed: Random seed.
         documents: Use only the first N documents.
 
     If the same split exists already, it is kept with everything made in it.
 
     Raises:
-        InputError: The shares are impossible, `out` holds something else, or another split with
-            something made in its parts.
+        InputError: The fractions are impossible, or `out` holds other files, or another split with
+            results in its parts.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / _SPLIT).is_file():
         refuse_other_content(out)
@@ -91,17 +92,18 @@ def split_dataset(
     refuse_irreplaceable(out, _is_part)
     if documents is not None and documents < 1:
         raise InputError(f"--documents {documents} is less than 1")
-    parts = split_documents(dataset.doc_ids[:documents], increment_shares(share, increments), seed)
+    fractions = increment_shares(fraction, increments)
+    parts = split_documents(dataset.doc_ids[:documents], fractions, seed)
     settings = {
         "dataset": dataset.info.name,
         "content_hash": dataset.info.content_hash,
         "increments": increments,
-        "share": share,
+        "fraction": fraction,
         "seed": seed,
         "documents": [len(part) for part in parts],
     }
     if (out / _SPLIT).is_file():
-        if read_json(out / _SPLIT) == settings:
+        if read_split(out) == settings:
             return open_split(out)
         _refuse_losses(out)
     queries = {split: queries_of_parts(dataset.qrels_of(split), parts) for split in _ALL_SPLITS}
@@ -157,4 +159,4 @@ def read_split(folder: Path) -> dict[str, Any]:
             where=folder,
             hint="Create one with: dsi split DATASET --out FOLDER",
         )
-    return read_json(folder / _SPLIT)
+    return with_current_names(read_json(folder / _SPLIT), "split")

@@ -22,6 +22,7 @@ from data_prep.former_names import NAMES, VALUES, current_name, current_value, w
         ("update.new_share", "update.new_fraction"),
         ("reglora.share", "reglora.fraction"),
         ("share", "share"),
+        ("split.share", "split.fraction"),
     ],
 )
 def test_names_are_replaced_as_whole_keys(former, current):

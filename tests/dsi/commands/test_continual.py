@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from data_prep.dataset import Document, InMemorySource
@@ -24,13 +26,25 @@ def split(tmp_path):
     """A dataset split by the command: D0 and two increments."""
     documents = [Document(f"d{number}", "", f"Text of number {number}.") for number in range(12)]
     write_dataset(tmp_path / "dataset", InMemorySource(documents, name="numbers"))
-    words = ["--increments", "2", "--share", "0.5", "--quiet"]
+    words = ["--increments", "2", "--fraction", "0.5", "--quiet"]
     assert main(["split", str(tmp_path / "dataset"), "--out", str(tmp_path / "split"), *words]) == 0
     return tmp_path / "split"
 
 
 def test_split_writes_d0_and_increments(split):
     assert [len(corpus.doc_ids) for corpus in open_split(split)] == [6, 3, 3]
+
+
+def test_split_reads_the_former_name_of_its_fraction(split, tmp_path):
+    words = [str(tmp_path / "dataset"), "--increments", "2", "--quiet"]
+    assert main(["split", *words, "--share", "0.75", "--out", str(tmp_path / "other")]) == 0
+    assert [len(corpus.doc_ids) for corpus in open_split(tmp_path / "other")] == [9, 1, 2]
+    settings = json.loads((split / "split.json").read_text())
+    settings["share"] = settings.pop("fraction")
+    (split / "split.json").write_text(json.dumps(settings))
+    (split / "d1" / "result").touch()
+    assert main(["split", *words, "--fraction", "0.5", "--out", str(split)]) == 0
+    assert (split / "d1" / "result").exists()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def options(*strategies: str, **changes) -> ContinualOptions:
 @pytest.fixture(scope="module")
 def split(corpora, tmp_path_factory):
     folder = tmp_path_factory.mktemp("split") / "split"
-    split_dataset(corpora["full"], folder, increments=2, share=0.5, seed=0)
+    split_dataset(corpora["full"], folder, increments=2, fraction=0.5, seed=0)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_parts_are_disjoint_and_only_the_first_has_queries_to_learn_from(split, 
 
 def test_fewer_documents_can_be_taken(corpora, tmp_path):
     parts = split_dataset(
-        corpora["full"], tmp_path / "s", increments=2, share=0.6, seed=0, documents=20
+        corpora["full"], tmp_path / "s", increments=2, fraction=0.6, seed=0, documents=20
     )
     assert [part.info.documents for part in parts] == [12, 4, 4]
 
@@ -181,7 +181,7 @@ def test_a_refused_first_training_leaves_the_folder_to_the_corrected_one(split, 
 def test_a_corpus_without_test_queries_is_refused_before_any_training(corpora, tmp_path):
     alone = InMemorySource([Document(f"d{n}", f"Title {n}", f"a text {n}") for n in range(4)])
     split_dataset(
-        write_dataset(tmp_path / "ds", alone), tmp_path / "s", increments=1, share=0.5, seed=0
+        write_dataset(tmp_path / "ds", alone), tmp_path / "s", increments=1, fraction=0.5, seed=0
     )
     with pytest.raises(InputError, match="no test query"):
         run_continual(tmp_path / "s", tmp_path / "out", options("instant"))
