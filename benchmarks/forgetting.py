@@ -4,6 +4,9 @@
     python benchmarks/forgetting.py --dataset squad-dev=SOURCE --work FOLDER --seeds 0,1,2
     python benchmarks/forgetting.py --dataset squad-dev=SOURCE --work FOLDER --setting default
 
+`--contrastive 0.1 --strategies kernel` adds a supervised contrastive term to the first training,
+which is meant for `kernel`; `--contrastive 0` is its control.
+
 DSI++'s protocol (`benchmarks/continual.py`) in two settings. `forgetting` is
 configs/forgetting.yaml: a network from scratch, all of whose weights have been trained until it has
 memorized D0, identifiers of several codes, no lexical layer; `finetune`, which trains on new
@@ -58,6 +61,12 @@ def main() -> None:
     parser.add_argument("--strategies", default=STRATEGIES)
     parser.add_argument("--seeds", default="0", help="numbers with commas between")
     parser.add_argument("--update-steps", type=int, default=30)
+    parser.add_argument(
+        "--contrastive",
+        type=float,
+        metavar="WEIGHT",
+        help="supervised contrastive term of the first training (0: a control, as without it)",
+    )
     parser.add_argument("--work", type=Path, required=True, help="where indexes are kept")
     parser.add_argument("--until", help="begin no cell after this time of day, as in 17:30")
     parser.add_argument("--show", action="store_true", help="only show what there is")
@@ -72,6 +81,8 @@ def main() -> None:
                 label = "-".join(
                     [name, f"{arguments.documents}docs", arguments.setting]
                     + [f"update{arguments.update_steps}"] * (arguments.setting == "forgetting")
+                    + [f"contrastive{arguments.contrastive:g}"]
+                    * (arguments.contrastive is not None)
                     + [kind, strategy, f"seed{seed}"]
                 )
                 late = arguments.until is not None and time.strftime("%H:%M") >= arguments.until
@@ -92,11 +103,13 @@ def main() -> None:
     show(rows, ["docids", "strategy", "seeds", *SHOWN])
 
 
-def training_options(setting: str, kind: str) -> TrainingOptions:
+def training_options(setting: str, kind: str, contrastive: float = 0) -> TrainingOptions:
     """Returns how D0 is trained in a setting."""
     words = ["ds", "--out", "index", "--docids", kind]
     if setting == "forgetting":
         words += ["--config", str(CONFIG)]
+    if contrastive:
+        words += ["--objectives.contrastive.weight", str(contrastive)]
     options = Arguments("train", train).parse(words).values["options"]
     assert isinstance(options, TrainingOptions)
     return options
@@ -121,7 +134,7 @@ def _measure(
     options = protocol.ContinualOptions(
         strategies=(strategy,),
         interval=0,
-        train=training_options(arguments.setting, kind),
+        train=training_options(arguments.setting, kind, arguments.contrastive or 0),
         update=UpdateOptions(steps=arguments.update_steps) if trains else UpdateOptions(),
     )
     if strategy in ("retrain", "append", "instant", "edit", "kernel", "pamt"):
@@ -129,6 +142,8 @@ def _measure(
         steps = options.train.loop.steps if strategy == "retrain" else None
         options = dataclasses.replace(options, update=UpdateOptions(steps=steps))
     out = work / "-".join([name, str(arguments.documents), arguments.setting, kind])
+    if arguments.contrastive is not None:
+        out = out.with_name(f"{out.name}-contrastive{arguments.contrastive:g}")
     base, first = protocol.train_base(corpora, out, options, seed)
     runs = out / f"update{arguments.update_steps}"
     protocol.run_strategy(corpora, runs, options, strategy, seed, base, first)
@@ -142,6 +157,7 @@ def _measure(
             "strategy": strategy,
             "seed": seed,
             "update_steps": options.update.steps,
+            "contrastive": arguments.contrastive,
         },
         "split": read_json(work / f"{name}-{arguments.documents}-split" / "split.json"),
         **measures_of(results),
@@ -156,6 +172,7 @@ def _measure(
         ],
         "seconds of increments": [result["seconds"] for result in results],
         "timing": [result.get("timing", {}) for result in results],
+        "bytes kept a document": [result.get("bytes kept a document") for result in results],
     }
 
 

@@ -4,6 +4,7 @@
     python benchmarks/identifier_kinds.py --cells trie-1m,marisa-1m
     python benchmarks/identifier_kinds.py --small  # a hundredth of every size, in a minute
     python benchmarks/identifier_kinds.py --dataset squad-dev=PATH/TO/BEIR   # quality of every kind
+    python benchmarks/identifier_kinds.py --dataset debian-20k=PATH --systems rq,rq+balance,rqvae
 
 Each cell runs in a process of its own, so that its peak memory is its own. Cells that are in
 `results/identifier_kinds.jsonl` are not measured again; remove a line to measure its cell again.
@@ -13,7 +14,8 @@ Each cell runs in a process of its own, so that its peak memory is its own. Cell
 - trie-N: the trie over N random identifiers of 8 codes from 256: time and memory beyond the
   table, bytes on disk, time to open by memory map.
 - nci-N: NCI's recursive k-means (scikit-learn, with its settings) beside ours on the same vectors.
-- quality-KIND: the quality report of a kind on the dataset of `--dataset`, and the time it took.
+- quality-KIND: the quality report of a kind on the dataset of `--dataset`, and the time it took,
+  also that of the processor, which counts on a busy machine.
 - marisa-N: marisa-trie (what GENRE offers as its compact trie) beside ours on the same identifiers:
   bytes, time to build, to look a document up, and to list the codes after a prefix. marisa-trie
   knows keys only: its codes are those of all keys below the prefix, as GENRE has it, or are tried
@@ -68,9 +70,11 @@ def main() -> None:
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # what the child process is for
     parser.add_argument("--table", nargs=2, help=argparse.SUPPRESS)  # and another one
     parser.add_argument("--dataset", metavar="NAME=SOURCE", help="the quality reports instead")
+    parser.add_argument("--systems", help="of the quality reports; default: all")
     arguments = parser.parse_args()
     if arguments.dataset:
-        quality(*arguments.dataset.split("=", 1))
+        asked = arguments.systems.split(",") if arguments.systems else None
+        quality(*arguments.dataset.split("=", 1), asked)
         return
     if arguments.table:
         random_table(int(arguments.table[0])).save(arguments.table[1])
@@ -92,8 +96,8 @@ TOLD_APART = ("the next choice", "a number was added")
 """How documents with one identifier are told apart, in a quality report's `resolved`."""
 
 
-def quality(name: str, source: str) -> None:
-    """Measures the identifiers of every kind on a dataset, and prints the table of all."""
+def quality(name: str, source: str, asked: list[str] | None = None) -> None:
+    """Measures the identifiers of kinds on a dataset, of all by default, and prints their table."""
     from data_prep.dataset import Dataset
     from docids.kind_options import KindOptions
     from docids.kinds import KINDS
@@ -110,7 +114,8 @@ def quality(name: str, source: str) -> None:
         dataset, out = Path(folder) / "dataset", Path(folder) / "docids"
         shared = ("description+share", "title+share", "keywords+share", "rq+share")
         systems = [*KINDS, *shared, "rq+balance", "pq+opq"]
-        for system in sorted(systems, key=lambda name: (name == "learned", name)):
+        for system in asked or sorted(systems, key=lambda name: (name == "learned", name)):
+            print(f"{time.strftime('%H:%M:%S')} {system}", file=sys.stderr, flush=True)
 
             def measured(system: str = system) -> dict[str, Any]:
                 if not dataset.exists():
@@ -118,7 +123,7 @@ def quality(name: str, source: str) -> None:
                 kind, _, variant = system.partition("+")
                 if kind == "description" and not Dataset.open(dataset).generators:
                     queries_of(Dataset.open(dataset))("auto")  # not part of the time
-                started = time.perf_counter()
+                started, worked = time.perf_counter(), time.process_time()
                 report = docids(
                     dataset,
                     out=out,
@@ -138,6 +143,7 @@ def quality(name: str, source: str) -> None:
                 return {
                     "settings": {"dataset": name, "system": system},
                     "seconds": seconds,
+                    "processor seconds": time.process_time() - worked,
                     "quality": _summary(report.data),
                 }
 
@@ -154,6 +160,8 @@ def quality(name: str, source: str) -> None:
                     "told apart": sum(report["resolved"].get(way, 0) for way in TOLD_APART),
                     "purity": report["purity"],
                     "chance": report["purity_shuffled"],
+                    "neighbor hit rate": report.get("neighbor_hit_rate"),
+                    "Gini": report.get("gini"),
                 }
             )
     show(rows, list(rows[0]))

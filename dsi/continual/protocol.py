@@ -248,6 +248,7 @@ def run_strategy(
             "updates": metrics.get("examples", 0),
             "seconds": seconds - watched,
             "timing": dict(outcome.timing),
+            "bytes kept a document": metrics.get("bytes kept a document"),
             "performance": performance,
             "ranks": ranks,
         }
