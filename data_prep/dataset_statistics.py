@@ -233,7 +233,7 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
     return [
         ("documents", info.documents),
         ("queries", info.queries),
-        *((f"judgements ({split})", count) for split, count in info.qrels.items()),
+        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
         *_rows("words per document", card.words),
         *_rows("words per query", card.query_words),
         (f"{card.languages_by} of documents", _said(card.languages)),

@@ -20,7 +20,7 @@ class LexicalOptions(Options, group="lexical", switch="enabled"):
     lr: Advanced[Positive] = 0.03
     """Learning rate (Adam, full batch)"""
     candidates: Advanced[Annotated[int, Range(ge=2)]] = 64
-    """Documents in the softmax for a labeled query: the top ones before training"""
+    """Documents in the softmax for a labeled query: the top ones, looked up again every 20 steps"""
     word_decay: Advanced[NotNegative] = 5.0
     """L2 penalty on word weights, divided by the number of labeled queries"""
     holdout: Advanced[Rate] = 0.15

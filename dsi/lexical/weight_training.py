@@ -1,14 +1,16 @@
 """Trains the weighting of the lexical layer on labeled queries.
 
-The loss is the softmax of the relevant document among the documents that rank highest before
-training. The number of steps is selected on queries held out from training: those of the dev split,
-and all queries of a part of the labeled documents, which represent documents without queries. Then
-all labeled queries train for that many steps.
+The loss is the softmax of the relevant document among the documents that rank highest, which are
+looked up again every 20 steps (as in ANCE, Xiong et al., ICLR 2021): the weights that training
+reaches also raise documents that were not among them. The number of steps is selected on queries
+held out from training, by their ranks among all documents: those of the dev split, and all queries
+of a part of the labeled documents, which represent documents without queries. Then all labeled
+queries train for that many steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +28,15 @@ from dsi.lexical.words import Vocabulary
 
 _MOST_QUERIES = 50_000
 """Maximum number of labeled queries to train on, sampled at random."""
+_MOST_JUDGED = 2_000
+"""Maximum number of held-out queries of each group to rank, sampled at random."""
 _MOST_SCORES = 1 << 25
 """Maximum number of scores in memory during the search for candidates."""
 _START_TEMPERATURE = 0.8
-_EVERY = 5
+_EVERY = 10
+"""Steps between two evaluations on the held-out queries."""
+_ROUND = 20
+"""Steps between two searches for candidates."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Outcome:
 
     Attributes:
         steps: The best number of steps.
-        before: Mean reciprocal rank of the held-out queries, among the candidates, before training;
+        before: Mean reciprocal rank of the held-out queries, among all documents, before training;
             averaged over the two groups.
         after: The same after the best number of steps.
     """
@@ -97,33 +104,51 @@ def train(
         What was selected.
     """
     rng = np.random.default_rng([seed, 21])
-    if len(labeled) > _MOST_QUERIES:
-        chosen = rng.choice(len(labeled), _MOST_QUERIES, replace=False)
-        labeled = labeled.part(np.sort(chosen))
-    postings = Postings.of(weighting, lexicon, statistics, scales)
-    layer = LexicalLayer(vocabulary, postings)
+    labeled = _at_most(_MOST_QUERIES, labeled, rng)
     documents = np.unique(labeled.rows)
     count = round(options.holdout * len(documents))
     held = np.isin(labeled.rows, rng.choice(documents, count, replace=False))
-    index = _Places(lexicon, statistics)
-    width = min(options.candidates, len(lexicon))
-    every = _Batch.of(labeled, layer, index, width)
+    kept = labeled.part(np.flatnonzero(~held))
     judges = [
-        _Batch.of(group, layer, index, width)
+        _at_most(_MOST_JUDGED, group, rng)
         for group in (dev, labeled.part(np.flatnonzero(held)))
         if len(group)
     ]
-    start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
-    training = _Batch.of(labeled.part(np.flatnonzero(~held)), layer, index, width)
-    if not judges or not len(training.rows):
-        _descend(weighting, every, index, (lexicon, statistics, scales), options, options.steps)
+    corpus = _Corpus(lexicon, statistics, scales, vocabulary)
+    if not judges or not len(kept):
+        _descend(weighting, labeled, corpus, options, options.steps)
         return Outcome(options.steps, float("nan"), float("nan"))
-    parts = (lexicon, statistics, scales)
-    figures = _descend(weighting, training, index, parts, options, options.steps, judges)
+    start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
+    figures = _descend(weighting, kept, corpus, options, options.steps, judges)
     best = max(figures, key=lambda step: (figures[step], -step))
     weighting.load_state_dict(start)
-    _descend(weighting, every, index, parts, options, best)
+    _descend(weighting, labeled, corpus, options, best)
     return Outcome(best, figures[0], figures[best])
+
+
+def _at_most(count: int, queries: LabeledQueries, rng: np.random.Generator) -> LabeledQueries:
+    """Returns the queries, or a sample of them if there are more than `count`."""
+    if len(queries) <= count:
+        return queries
+    return queries.part(np.sort(rng.choice(len(queries), count, replace=False)))
+
+
+class _Corpus:
+    """The corpus whose terms are weighted."""
+
+    def __init__(
+        self, lexicon: Lexicon, statistics: Statistics, scales: Scales, vocabulary: Vocabulary
+    ) -> None:
+        self.parts = (lexicon, statistics, scales)
+        self.places = _Places(lexicon, statistics)
+        self._vocabulary = vocabulary
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def layer(self, weighting: Weighting) -> LexicalLayer:
+        """Returns the layer with the weights as they are now."""
+        return LexicalLayer(self._vocabulary, Postings.of(weighting, *self.parts))
 
 
 class _Places:
@@ -207,17 +232,28 @@ class _Batch:
     width: int
 
     @classmethod
-    def of(cls, queries: LabeledQueries, layer: LexicalLayer, index: _Places, width: int) -> _Batch:
-        terms = query_terms(queries.texts, layer.vocabulary, layer.postings.pairs)
+    def of(
+        cls, queries: LabeledQueries, weighting: Weighting, corpus: _Corpus, width: int
+    ) -> _Batch:
+        """Finds the documents that rank highest now."""
+        layer = corpus.layer(weighting)
         found = np.empty((len(queries), width), np.int64)
-        size = max(1, _MOST_SCORES // max(len(layer), 1))
-        for start in range(0, len(queries), size):
-            part = slice(start, start + size)
-            scores = torch.from_numpy(layer.scores(queries.texts[part]))
-            own = torch.from_numpy(queries.rows[part])
+        for part, scores, own in _scored(queries, layer):
             scores[torch.arange(len(scores)), own] = torch.inf
             found[part] = scores.topk(width).indices.numpy()
-        return cls(queries.rows, *index.of(terms, found), width)
+        terms = query_terms(queries.texts, layer.vocabulary, layer.postings.pairs)
+        return cls(queries.rows, *corpus.places.of(terms, found), width)
+
+
+def _scored(
+    queries: LabeledQueries, layer: LexicalLayer
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yields queries in parts: where, the scores of all documents, and the relevant rows."""
+    size = max(1, _MOST_SCORES // max(len(layer), 1))
+    for start in range(0, len(queries), size):
+        part = slice(start, start + size)
+        scores = torch.from_numpy(layer.scores(queries.texts[part]))
+        yield part, scores, torch.from_numpy(queries.rows[part])
 
 
 _Parts = tuple[Lexicon, Statistics, Scales]
@@ -244,38 +280,40 @@ class _Scores:
 
 def _descend(
     weighting: Weighting,
-    batch: _Batch,
-    index: _Places,
-    parts: _Parts,
+    labeled: LabeledQueries,
+    corpus: _Corpus,
     options: LexicalOptions,
     steps: int,
-    judges: Sequence[_Batch] = (),
+    judges: Sequence[LabeledQueries] = (),
 ) -> dict[int, float]:
     """Runs training steps; returns the held-out results after some of them, by step."""
-    scores = _Scores(batch, parts)
-    judging = [_Scores(judge, parts) for judge in judges]
+    width = min(options.candidates, len(corpus))
     temperature = torch.nn.Parameter(torch.tensor(_START_TEMPERATURE).log())
     optimizer = torch.optim.Adam([*weighting.parameters(), temperature], lr=options.lr)
-    right = torch.zeros(len(batch.rows), dtype=torch.int64)
-    figures = {0: _reciprocal_rank(weighting, judging)} if judging else {}
+    right = torch.zeros(len(labeled), dtype=torch.int64)
+    figures = {0: _reciprocal_rank(corpus.layer(weighting), judges)} if judges else {}
     for step in track(range(1, steps + 1), "training the lexical layer"):
+        if step % _ROUND == 1:
+            batch = _Batch.of(labeled, weighting, corpus, width)
+            scores = _Scores(batch, corpus.parts)
         optimizer.zero_grad()
         logits = temperature.exp() * scores.of(weighting)
         loss = functional.cross_entropy(logits, right)
         loss = loss + weighting.penalty(options.word_decay / len(right))
         loss.backward()
         optimizer.step()
-        if judging and (step % _EVERY == 0 or step == steps):
-            figures[step] = _reciprocal_rank(weighting, judging)
+        if judges and (step % _EVERY == 0 or step == steps):
+            figures[step] = _reciprocal_rank(corpus.layer(weighting), judges)
     return figures
 
 
-def _reciprocal_rank(weighting: Weighting, judging: Sequence[_Scores]) -> float:
-    """Returns the mean reciprocal rank among candidates, averaged over groups of queries."""
+def _reciprocal_rank(layer: LexicalLayer, judges: Sequence[LabeledQueries]) -> float:
+    """Returns the mean reciprocal rank among all documents, averaged over groups of queries."""
     figures = []
-    with torch.no_grad():
-        for group in judging:
-            scores = group.of(weighting)
-            ranks = 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
-            figures.append(float((1 / ranks).mean()))
+    for group in judges:
+        total = 0.0
+        for _, scores, own in _scored(group, layer):
+            ranks = (scores >= scores.gather(1, own[:, None])).sum(1)
+            total += float((1 / ranks).sum())
+        figures.append(total / len(group))
     return sum(figures) / len(figures)

@@ -71,3 +71,28 @@ def test_one_query_of_one_document_trains(build):
     asked = LabeledQueries(["owl"], np.array([1]))
     layer = build(["", ""], ["cat sat", "owl sat"], asked, asked).layer()
     assert layer.scores(["owl"]).argmax() == 1
+
+
+def mean_reciprocal_rank(layer, queries: LabeledQueries) -> float:
+    """Among all documents; equal scores count as ahead."""
+    values = []
+    for text, row in zip(queries.texts, queries.rows, strict=True):
+        scores = layer.scores([text])[0].tolist()
+        values.append(1 / sum(score >= scores[row] for score in scores))
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("candidates", [2, 64])
+def test_the_reported_ranks_are_among_all_documents(build, rng, candidates):
+    """Documents that were no candidates may overtake the relevant one in training."""
+    topics, texts = corpus(rng)
+    texts = [f"{text} {' '.join(topics[row + 2 : row + 6])}" for row, text in enumerate(texts)]
+    titles = [""] * len(texts)
+    asked, dev = labeled(topics, list(range(80))), labeled(topics, list(range(80, 120)))
+    options = {"holdout": 0.0, "steps": 40, "candidates": candidates}
+    trained = build(titles, texts, asked, dev, **options)
+    before = mean_reciprocal_rank(build(titles, texts).layer(), dev)
+    after = mean_reciprocal_rank(trained.layer(), dev)
+    assert trained.outcome["before"] == pytest.approx(before)
+    assert trained.outcome["after"] == pytest.approx(after)
+    assert after >= before
