@@ -111,7 +111,7 @@ def check_folder(name: str) -> None:
             continue  # a link that leads nowhere: loaders say so
         if not stat.S_ISREG(status.st_mode):
             raise InputError(
-                "a pipe or device where a model has a file",
+                "a pipe or device in place of a file of a model",
                 where=file,
                 hint="Download the model again",
             )

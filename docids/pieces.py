@@ -76,7 +76,7 @@ class Pieces:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"cannot learn a vocabulary of {size} pieces for the identifiers ({reason})",
-                hint="Raise vocabulary",
+                hint="Use a larger vocabulary (--KIND.vocabulary)",
             ) from None
         model = np.frombuffer(written.getvalue(), np.uint8)
         return cls(model, np.full(_processor(model).vocab_size(), -1, np.int32))

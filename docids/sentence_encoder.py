@@ -176,8 +176,8 @@ class SentenceEncoder:
         found = sum(name in stored or prefixed + name in stored for name in names)
         if 2 * found < len(names):
             raise self._error(
-                f"no encoder {self.name!r} (its weights have {found} of the {len(names)} tensors"
-                f" that {type(inner).__name__} needs)",
+                f"cannot load the encoder {self.name!r} (its weights have {found} of the "
+                f"{len(names)} tensors that {type(inner).__name__} needs)",
                 "Put config.json and weights of one model into the folder",
             )
 

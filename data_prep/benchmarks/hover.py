@@ -55,7 +55,7 @@ class Hover(Benchmark):
                     for title in dict.fromkeys(_key(title) for title, _ in facts):
                         self.ask(f"{split}-{claim['uid']}", claim["claim"], title, split)
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"no claim of HoVer ({error!r:.80})", where=path) from None
+                raise InputError(f"not a record of HoVer ({error!r:.80})", where=path) from None
         path = self.release / PAGES
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as pages:

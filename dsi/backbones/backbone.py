@@ -663,7 +663,7 @@ def check_sizes(config: Mapping[str, Any], tensors: int, where: Path) -> None:
             elif "window" in key or "block" in key or key in ("ngram", "num_buckets"):
                 most = _MOST_WINDOW
             if not abs(one) <= most:  # a missing number is fine
-                raise InputError(f"{key} is {one}, and {most:g} is the most", where=where)
+                raise InputError(f"{key} is {one}; at most {most:g} is allowed", where=where)
 
 
 def check_weights(file: Path) -> dict[str, list[int]]:

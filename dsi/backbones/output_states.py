@@ -229,8 +229,8 @@ def check_free(model: PreTrainedModel, new: type[StateMap]) -> None:
         )
     if new is FourierFeatures and model.config.model_type == "gpt2":
         raise InputError(
-            "random Fourier features have a width of their own, and the code of GPT-2 in "
-            "transformers expects that of its states",
+            "--kernel.features fourier changes the input width of the output layer, which GPT-2 in "
+            "transformers does not allow",
             hint="Use --kernel.features linear",
         )
 

@@ -234,9 +234,7 @@ class Arguments:
             problem = getattr(error, "problem", None) or error
             raise InputError(f"not valid YAML{line} ({problem})", where=file) from None
         except (ValueError, AttributeError, RecursionError) as error:  # a number, date, nesting
-            raise InputError(
-                f"a value that YAML cannot read ({error!s:.200})", where=file
-            ) from None
+            raise InputError(f"not a valid YAML value ({error!s:.200})", where=file) from None
         if content is None:
             return {}
         if not isinstance(content, Mapping):

@@ -47,7 +47,7 @@ class Verifier:
         except Exception as error:  # readers of foreign files may raise anything
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"no entailment cross-encoder {name!r} ({reason})",
+                f"cannot load the entailment cross-encoder {name!r} ({reason})",
                 where=_OPTION,
                 hint="Give a hub id that this machine can reach, or a downloaded folder",
             ) from None
@@ -96,7 +96,7 @@ def _columns_of_answers(labels: dict[int, str], name: str) -> list[int]:
             f"{name!r} has the labels {', '.join(map(repr, labels.values()))}, not those of "
             "entailment",
             where=_OPTION,
-            hint="Take a model with the labels entailment, neutral and contradiction, or "
+            hint="Use a model with the labels entailment, neutral and contradiction, or "
             "entailment and not_entailment",
         )
     return answered

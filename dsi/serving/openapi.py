@@ -41,10 +41,10 @@ def description(limits: Limits, token: bool) -> dict[str, Any]:
                     },
                     "responses": {
                         "200": _json("The documents, the best first.", _ref("Found")),
-                        "400": _error("The body is no JSON, or asks for what makes no sense."),
+                        "400": _error("The body is not valid JSON, or a field is invalid."),
                         "408": _error(f"The body took more than {limits.seconds:g} seconds."),
                         "413": _error(f"The body has more than {limits.body:,} bytes."),
-                        "415": _error("The body is not said to be JSON."),
+                        "415": _error("The Content-Type is not application/json."),
                         "503": _error("Too many queries are waiting; try again in a second."),
                         **refusals,
                     },

@@ -284,7 +284,7 @@ class TestHover:
 
     def test_a_release_that_is_not_whole_or_not_hover_is_refused(self, release, tmp_path):
         write(release / "hover_dev_release_v1.1.json", '[{"uid": "1"}]')
-        with pytest.raises(InputError, match="no claim of HoVer"):
+        with pytest.raises(InputError, match="not a record of HoVer"):
             opened("hover", release, tmp_path)
         write(release / "hover_dev_release_v1.1.json", "[]")
         write(release / hover.PAGES, "no database")

@@ -292,7 +292,7 @@ def test_a_verifier_with_other_labels_is_refused(index, verifiers, labels, capsy
 
 def test_a_verifier_that_is_not_there_is_refused(index, tmp_path):
     options = HopOptions(count=2, stop="verifier", verifier=str(tmp_path / "none"))
-    with pytest.raises(InputError, match="no entailment cross-encoder"):
+    with pytest.raises(InputError, match="cannot load the entailment cross-encoder"):
         index.hops(QUERY, 2, options)
 
 
