@@ -21,7 +21,6 @@ from data_prep.generators.base import rng_of
 from data_prep.marks import Advanced, Count, NotNegative
 from data_prep.text_processing import sentences, stemmer, stopwords, terms
 
-STYLES = ("leading", "summary", "random")
 PASSAGES = {"leading": 3, "summary": 1, "random": 1}
 """Passages per document by style, as in the paper; random takes as many as summary."""
 LONGEST = 1000

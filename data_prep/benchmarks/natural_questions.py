@@ -23,7 +23,6 @@ from data_prep.text_processing import one_line
 HUB = "google-research-datasets/natural_questions"
 BEGINNING = 4000
 """Length of the text prefix by which DSI distinguishes documents."""
-_SPLITS = {"train": "train", "dev": "test", "validation": "test"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json
@@ -107,13 +107,7 @@ def train(
         rows.append(("finds its own documents", str(checked)))
         closing += [_failed(options, docids_folder)] if checked.failed else []
     return TableReport(
-        data={
-            "index": str(out),
-            "version": manifest.version,
-            "documents": manifest.documents,
-            **manifest.metrics,
-            "self_check": None if checked is None else asdict(checked),
-        },
+        data=_facts(out, manifest, checked),
         title=f"index of {manifest.dataset['name']}",
         columns=("", ""),
         rows=rows,
@@ -163,16 +157,21 @@ def _warm_up(options: TrainingOptions, manifest: Manifest) -> list[str]:
     ]
 
 
+def _facts(out: Path, manifest: Manifest, checked: SelfCheck | None) -> dict[str, Any]:
+    """Returns the facts about an index for `--json`."""
+    return {
+        "index": str(out),
+        "version": manifest.version,
+        "documents": manifest.documents,
+        **manifest.metrics,
+        "self_check": None if checked is None else asdict(checked),
+    }
+
+
 def _nothing_to_do(out: Path, manifest: Manifest, checked: SelfCheck | None) -> Report:
     """Returns the message for an existing index of this dataset and these options."""
     return TableReport(
-        data={
-            "index": str(out),
-            "version": manifest.version,
-            "documents": manifest.documents,
-            **manifest.metrics,
-            "self_check": None if checked is None else asdict(checked),
-        },
+        data=_facts(out, manifest, checked),
         title=f"{out}: already trained, nothing to do",
         columns=("", ""),
         rows=[("live version", manifest.version), ("documents", manifest.documents)],

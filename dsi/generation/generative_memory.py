@@ -113,12 +113,6 @@ class GenerativeMemory:
             folder, pretrained=None, folder=str(folder), per_doc=per_doc, seed=seed
         )
 
-    @staticmethod
-    def of_version(version: Path) -> Path | None:
-        """Returns the folder of the memory of an index version, or None if it has none."""
-        folder = version / IN_VERSION
-        return folder if (folder / _ABOUT).is_file() else None
-
     def generate(self, texts: Sequence[str], per_doc: int, seed: int = 0) -> list[list[str]]:
         """Generates pseudo-queries for documents, which need not be in a dataset.
 

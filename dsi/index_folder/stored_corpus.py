@@ -96,6 +96,14 @@ class StoredCorpus:
             for row in arrow.read_rows(folder, list(PSEUDO_COLUMNS)):
                 yield (row[0], row[1], row[2], row[3])
 
+    def pseudo_queries_of(self, doc_ids: Iterable[str], most: int) -> dict[str, list[str]]:
+        """Returns the first `most` pseudo-queries of each document, in the given order."""
+        found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
+        for _, doc_id, text, _ in self.pseudo_rows():
+            if doc_id in found and len(found[doc_id]) < most:
+                found[doc_id].append(text)
+        return found
+
 
 @dataclass(frozen=True)
 class Difference:

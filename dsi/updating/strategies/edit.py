@@ -148,11 +148,7 @@ def queries_of(
     """
     table = update.assignment.table
     doc_ids = table.doc_ids
-    asked: dict[str, list[str]] = {doc_ids[row]: [] for row in rows}
-    for _, doc_id, text, _ in update.corpus.pseudo_rows():
-        queries = asked.get(doc_id)
-        if queries is not None and len(queries) < most:
-            queries.append(text)
+    asked = update.corpus.pseudo_queries_of((doc_ids[row] for row in rows), most)
     known = {doc_ids[row]: [list(each) for each in table.sequences(row)] for row in rows}
     texts, identifiers = [], []
     for doc_id, queries in asked.items():

@@ -45,19 +45,11 @@ class ElasticPenalty(WeightPenalty):
 
     Args:
         weight: Weight of the term.
-        fisher: Diagonal of the Fisher information by name of the weight.
+        measured: Diagonal of the Fisher information by name of the weight.
         anchor: Values of the weights before the update.
     """
 
     name = "ewc"
-
-    def __init__(
-        self,
-        weight: float,
-        fisher: Mapping[str, torch.Tensor],
-        anchor: Mapping[str, torch.Tensor],
-    ) -> None:
-        super().__init__(weight, fisher, anchor)
 
     def of_weights(self, model: torch.nn.Module) -> torch.Tensor:
         """Returns the unweighted penalty."""

@@ -315,12 +315,7 @@ def mean_states(
     from dsi.rows.states import last_states
 
     table = update.assignment.table
-    doc_ids = table.doc_ids
-    asked: dict[str, list[str]] = {doc_ids[row]: [] for row in rows}
-    for _, doc_id, text, _ in update.corpus.pseudo_rows():
-        queries = asked.get(doc_id)
-        if queries is not None and len(queries) < most:
-            queries.append(text)
+    asked = update.corpus.pseudo_queries_of((table.doc_ids[row] for row in rows), most)
     counts = np.array([len(queries) for queries in asked.values()], np.int64)
     lines = update.text.encode(
         list(chain.from_iterable(asked.values())), update.manifest.query_length
