@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import math
 
 import pytest
+import tiny_checkpoints
 import tiny_encoders
 import torch
 from hypothesis import given
@@ -64,9 +66,9 @@ def hash_of(text):
     return value
 
 
-def chains_by_hand(query, documents, score, hops):
+def chains_by_hand(query, documents, score, hops, sentences=None):
     """Every chain of documents with its score, from the definition, best first."""
-    sentences = {one.doc_id: one.text.split(" / ") for one in documents}
+    sentences = sentences or {one.doc_id: one.text.split(" / ") for one in documents}
     best = {}
     for path in itertools.permutations(documents, hops):
         for read in itertools.product(*(sentences[one.doc_id] for one in path[:-1])):
@@ -217,6 +219,70 @@ def test_the_scores_are_those_of_searches(index):
         assert chain.score == pytest.approx(total)
 
 
+@pytest.fixture(scope="module", params=["semantic", "rq", "pq", "title", "language model"])
+def index_of_kind(request, tmp_path_factory) -> Index:
+    folder = tmp_path_factory.mktemp("kinds")
+    loop = dsi.LoopOptions(steps=2, batch=4)
+    if request.param == "language model":
+        texts = [row["text"] for row in DOCUMENTS]
+        path = tiny_checkpoints.write_language_model("llama", folder / "llama", texts)
+        options = dsi.TrainingOptions(
+            model=dsi.ModelOptions(pretrained=path),
+            mix=dsi.MixOptions(query_length=16, document_length=32),
+            loop=loop,
+        )
+    else:
+        options = dsi.TrainingOptions(docids=request.param, loop=loop)
+    return dsi.build(DOCUMENTS, folder / "index", options)
+
+
+@pytest.mark.parametrize("query", [QUERY, "grass", "zebra"])
+def test_chains_of_every_kind_are_those_of_the_definition(index_of_kind, query):
+    documents = [Document(row["id"], row["title"], row["text"]) for row in DOCUMENTS]
+    sentences = {
+        "quill": ["A quill writes on vellum.", "It is dipped in sepia."],
+        "sepia": ["A brown dye.", "It comes from cuttlefish."],
+        "cuttlefish": ["Animals of the sea.", "Whales hunt them."],
+        "whale": ["Whales breathe air."],
+        "vellum": ["Skin of a calf.", "Calves eat grass."],
+        "one": ["grass"],
+    }
+
+    @functools.cache
+    def scores(text):
+        return {hit.doc_id: hit.score for hit in index_of_kind.search(text, 6, beams=40)}
+
+    expected = dict(
+        chains_by_hand(query, documents, lambda text, one: scores(text)[one], 2, sentences)
+    )
+    options = HopOptions(count=2, beams=6)
+    found = index_of_kind.hops(query, 30, options, beams=40)
+    assert {tuple(chain.doc_ids) for chain in found} == set(expected)
+    for chain in found:
+        assert chain.score == pytest.approx(expected[tuple(chain.doc_ids)], abs=1e-3)
+    values = [chain.score for chain in found]
+    assert values == sorted(values, reverse=True)
+
+
+def test_evaluation_of_every_kind_ranks_the_documents_of_its_chains(
+    index_of_kind, tmp_path, capsys
+):
+    documents = [Document(row["id"], row["title"], row["text"]) for row in DOCUMENTS]
+    queries = [Query("q1", "brown dye"), Query("q2", "skin of a calf")]
+    qrels = [Qrel("q1", "cuttlefish", 1, "test"), Qrel("q2", "vellum", 1, "test")]
+    write_dataset(tmp_path / "ds", InMemorySource(documents, queries, qrels))
+    ranked = [
+        list(dict.fromkeys(doc_id for chain in chains for doc_id in chain.doc_ids))
+        for chains in index_of_kind.hops(["brown dye", "skin of a calf"], 100, 2)
+    ]
+    places = [ranked[0].index("cuttlefish"), ranked[1].index("vellum")]
+    words = (folder_of(index_of_kind), tmp_path / "ds", "--baselines", "none", "--hops", 2)
+    assert run("evaluate", *words, "--json") == 0
+    measures = json.loads(capsys.readouterr().out)["systems"]["index"]["all"]
+    assert measures["Success@1"] == sum(place == 0 for place in places) / 2
+    assert measures["RR@10"] == pytest.approx(sum(1 / (place + 1) for place in places) / 2)
+
+
 def test_hops_stay_in_a_subset(index):
     options = SearchOptions(only=["sepia", "whale", "quill"])
     found = index.hops("brown dye", 9, 3, options=options)
@@ -278,7 +344,14 @@ def test_a_search_stops_by_a_verifier_of_transformers(index, verifiers):
 
 
 @pytest.mark.parametrize(
-    "labels", [("LABEL_0", "LABEL_1"), ("entailment", "positive"), ("neutral", "not_entailment")]
+    "labels",
+    [
+        ("LABEL_0", "LABEL_1"),
+        ("LABEL_0", "LABEL_1", "LABEL_2"),
+        ("entailment", "positive"),
+        ("neutral", "not_entailment"),
+        ("entailment", "supports"),
+    ],
 )
 def test_a_verifier_with_other_labels_is_refused(index, verifiers, labels, capsys):
     path = verifiers("_".join(labels), *labels)
@@ -286,7 +359,7 @@ def test_a_verifier_with_other_labels_is_refused(index, verifiers, labels, capsy
     capsys.readouterr()
     assert run("search", folder_of(index), QUERY, *words) == 2
     refusal = capsys.readouterr().err
-    assert f"{labels[0]!r}, {labels[1]!r}, not those of entailment" in refusal
+    assert f"{', '.join(map(repr, labels))}, not those of entailment" in refusal
     assert refusal.count("\n") == 1
 
 
@@ -334,6 +407,19 @@ def test_the_run_of_one_hop_is_that_of_plain_search(index, tmp_path):
     assert (tmp_path / "one.trec").read_bytes() == (tmp_path / "plain.trec").read_bytes()
     chains = index.hops(QUERY, 5)
     assert list(read_run(tmp_path / "two.trec")["1"]) == list(ranked_documents(chains, 5))
+
+
+def test_a_sentence_at_the_end_of_a_long_document_leads_on(tmp_path):
+    start = " ".join(f"Paragraph {number} tells of clerks and desks." for number in range(200))
+    documents = [
+        {"id": "office", "title": "Office", "text": f"{start} Its seal is made of zinc."},
+        {"id": "zinc", "title": "Zinc", "text": "A bluish metal. It is brittle."},
+        {"id": "tin", "title": "Tin", "text": "A white metal. It is soft."},
+    ]
+    opened = dsi.build(documents, tmp_path / "index")
+    [best, *_] = opened.hops("seal of the office", 3)
+    assert best.doc_ids == ["office", "zinc"]
+    assert best.sentences[0] == "Its seal is made of zinc."
 
 
 @pytest.mark.parametrize(
