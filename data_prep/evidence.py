@@ -107,7 +107,7 @@ def chain_examples(
 
 
 def judged_examples(
-    dataset: Dataset, split: str, order: Chains, longest: int, *, first_only: bool = False
+    dataset: Dataset, split: str, order: Chains, longest: int
 ) -> list[tuple[str, str]]:
     """Returns the training examples of the judged queries of a split: text, document id.
 
@@ -116,7 +116,6 @@ def judged_examples(
         split: "train", "dev" or "test".
         order: As in `chain_examples`.
         longest: As in `evidence_sentences`.
-        first_only: Whether to leave out the examples of later hops.
     """
     texts = dataset.query_texts()
     relevant = {
@@ -137,5 +136,4 @@ def judged_examples(
             order,
             longest,
         )
-        if not first_only or example[0] == texts[query_id]
     ]

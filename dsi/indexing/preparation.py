@@ -212,11 +212,8 @@ def _learned_from(
 
 
 def _judged(dataset: Dataset, table: DocidTable, split: str, mix: MixOptions) -> LabeledQueries:
-    """Returns the queries of a split with each relevant document that they lead to themselves.
-
-    Sentences of other documents are left out: weights that are trained on them suit queries less.
-    """
-    pairs = judged_examples(dataset, split, mix.chains, mix.query_length, first_only=True)
+    """Returns the queries of a split with their documents, and those of later hops of chains."""
+    pairs = judged_examples(dataset, split, mix.chains, mix.query_length)
     return _queries_with_rows([text for text, _ in pairs], [doc_id for _, doc_id in pairs], table)
 
 

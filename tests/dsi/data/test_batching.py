@@ -319,7 +319,7 @@ CHAIN = [
 ]
 
 
-def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_layer(tmp_path):
+def test_chains_teach_the_later_hops_to_the_network_and_to_the_lexical_layer(tmp_path):
     judged = [Qrel("q", "pen", 1, "train"), Qrel("q", "ink", 1, "train")]
     source = InMemorySource(CHAIN, [Query("q", "What writes?")], judged)
     dataset = write_dataset(tmp_path / "ds", source)
@@ -337,8 +337,9 @@ def test_chains_teach_the_later_hops_to_the_network_and_queries_to_the_lexical_l
         first, ("What writes?", 0), linking, ("What writes? Ink is a dye in water.", 1)
     ]  # fmt: skip
     assert labeled_rows(dataset, table).tolist() == [0, 1]
-    learned = _judged(dataset, table, "train", MixOptions(chains="ordered"))
-    assert (list(learned.texts), learned.rows.tolist()) == (["What writes?"], [1])
+    for chains in ("none", "ordered", "unordered"):
+        learned = _judged(dataset, table, "train", MixOptions(chains=chains))
+        assert list(zip(learned.texts, learned.rows.tolist(), strict=True)) == taught(chains)
 
 
 def test_chains_select_the_checkpoint_by_later_hops_too(tmp_path):
