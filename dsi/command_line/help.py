@@ -55,7 +55,8 @@ class Option:
     def facts(self) -> str:
         """Returns type and default in brackets, if informative."""
         if self.default is inspect.Parameter.empty:
-            return f"(required, type: {type_name(self.hint)})"
+            required = "" if _is_list(self.hint) else "required, "
+            return f"({required}type: {type_name(self.hint)})"
         kind = [] if self.choices or _is_bool(self.hint) else [f"type: {type_name(self.hint)}"]
         show_default = self.default is not None and self.default not in ("", [], ())
         kind += [f"default: {self._default}"] if show_default else []
@@ -233,6 +234,10 @@ def _entry(what: str, text: str, width: int) -> Iterator[str]:
 
 def _is_bool(hint: Any) -> bool:
     return {kind for kind, _ in members(hint)} - {type(None)} == {bool}
+
+
+def _is_list(hint: Any) -> bool:
+    return any(typing.get_origin(kind) in (list, tuple) for kind, _ in members(hint))
 
 
 def type_name(hint: Any) -> str:

@@ -50,9 +50,9 @@ def search(
 ) -> Report:
     """Shows the documents that answer a query, best first.
 
-    Each argument after INDEX is one query: quote queries of several words. Without queries it
-    prompts for them on a terminal, or reads one per line from standard input. Under torchrun the
-    processes share the queries.
+    Each argument after INDEX is one query: quote queries of several words. Without queries, the
+    command prompts for them on a terminal, or reads one per line from standard input. Under
+    torchrun, the processes divide the queries among themselves.
 
     Args:
         index: Index folder.

@@ -29,18 +29,18 @@ class HopOptions(Options, group="hops", switch="count"):
     """Retrieval in several hops: each reads sentences of the documents found before it."""
 
     count: Whole = 0
-    """Most documents that a query is followed through, one after the other (--hops 2 for short); 0
-    is a plain search"""
+    """Maximum number of hops, each of which adds a document to a chain (short form: --hops 2); 0
+    searches for single documents"""
     beams: Advanced[Count] = 3
     """Chains of documents that each hop continues"""
     sentences: Advanced[Count] = 8
     """Sentences of a document that the next hop reads, each as a continuation of its own"""
     stop: Literal["threshold", "verifier"] | None = None
-    """Stop before the last hop. threshold: when the best next document is unlikely; verifier: when
-    a model says that the evidence suffices. Default: never"""
+    """Stop before the last hop. threshold: if the best next document is improbable; verifier: if a
+    model finds the evidence sufficient. Default: never"""
     threshold: Advanced[Annotated[PositiveShare, Needs("stop")]] = 0.5
-    """Probability of the next document below which no hop is made, or of sufficient evidence from
-    which on none is made"""
+    """threshold: minimum probability of the next document; verifier: probability of sufficient
+    evidence that ends the search"""
     verifier: Annotated[str | None, Needs("stop", ("verifier",))] = None
     """Entailment cross-encoder of transformers: hub id or folder"""
 

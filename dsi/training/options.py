@@ -48,9 +48,9 @@ class ModelOptions(Options, group="model"):
     or chat:TEMPLATE, for a message in that. By default a line "Query: {query}", then
     "Document:" """
     encoder: str | None = None
-    """Pretrained text encoder to put a decoder behind (BERT, MiniLM, E5, BGE, ModernBERT, XLM-R, a
-    sentence-transformers folder, model2vec): hub id or path. It brings its own pooling and
-    prompts; muvera:NAME encodes its token states instead of pooling them"""
+    """Pretrained text encoder, to which a decoder is added (BERT, MiniLM, E5, BGE, ModernBERT,
+    XLM-R, a sentence-transformers folder, model2vec): hub id or path. Its own pooling and prompts
+    are used; muvera:NAME encodes its token states instead of pooling them"""
     encoder_weight: Advanced[Annotated[Positive, Needs("encoder")]] = 16.0
     """Logit of a document whose --model.encoder vector has cosine 1 with the query's"""
     decoder_layers: Advanced[Pretrained[Count | None]] = None

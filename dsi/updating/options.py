@@ -304,7 +304,7 @@ class UpdateOptions(Options):
     warn_loss: NotNegative = 1.0
     """Warn if Hits@10 on the probe queries falls by more than this many points"""
     refuse_loss: NotNegative | None = None
-    """Refuse the update if Hits@10 on the probe queries falls by this many points"""
+    """Refuse the update if Hits@10 on the probe queries falls by more than this many points"""
     probe_queries: Advanced[Count] = 500
     """Maximum number of probe queries"""
     instant: Advanced[InstantOptions] = field(default_factory=InstantOptions)
