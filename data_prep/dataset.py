@@ -254,8 +254,9 @@ class Dataset:
         """
         path = as_path(path, "path")
         if not (path / "dataset.json").is_file():
+            found = "a file, not a dataset folder" if path.is_file() else "no such folder"
             raise InputError(
-                "not a dataset" if path.is_dir() else "no such folder",
+                "not a dataset" if path.is_dir() else found,
                 where=path,
                 hint="Create one with: dsi prepare SOURCE --out DATASET",
             )

@@ -94,6 +94,11 @@ def _records(documents: object) -> Iterator[tuple[int, dict[str, Any]]]:
         InputError: It contains something other than mappings.
     """
     hint = 'Give a mapping for each, such as {"id": "d1", "text": "..."}, in a list'
+    if hasattr(documents, "to_dict") and hasattr(documents, "columns"):
+        raise InputError(
+            "documents is a DataFrame",
+            hint='Give its rows: frame.fillna("").to_dict(orient="records")',
+        )
     if not isinstance(documents, Iterable):
         raise InputError(f"{documents!r:.80} is not a collection of documents", hint=hint)
     for number, record in enumerate(documents, 1):

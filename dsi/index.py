@@ -212,6 +212,7 @@ class Index:
         self.documents = documents
         self._models: dict[str, PreTrainedModel] = {}
         self._restricted: tuple[Any, TorchTrie] | None = None
+        self._opened: tuple[Path, str, str] | None = None
 
     @classmethod
     def open(
@@ -283,7 +284,24 @@ class Index:
         lexical = open_lexical(folder, len(table))
         documents = StoredDocuments(folder, manifest.files)
         trie_there = TorchTrie.from_trie(trie, place)
-        return cls(manifest, model, text, table, trie_there, titles, lexical, documents)
+        opened = cls(manifest, model, text, table, trie_there, titles, lexical, documents)
+        opened._opened = (path.absolute(), str(place), version or live)
+        return opened
+
+    def __repr__(self) -> str:
+        """The folder, the version and the number of documents."""
+        folder = "" if self._opened is None else f"{str(self._opened[0])!r}, "
+        return f"<dsi.Index {folder}version {self.manifest.version}, {len(self):,} documents>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the folder and the version, which are opened again, instead of the weights.
+
+        Raises:
+            TypeError: The index was not opened from a folder.
+        """
+        if self._opened is None:
+            raise TypeError("only an Index from Index.open can be pickled")
+        return Index.open, self._opened
 
     @property
     def model(self) -> PreTrainedModel:

@@ -23,6 +23,8 @@ _OPTIONS = SourceOptions()
 _PASSAGES = PassageOptions()
 SAMPLES = 3
 _SAMPLE_WIDTH = 100
+_SAMPLE_TEXT = 1_000
+"""Characters of the text of a document in the output for programs."""
 
 
 def prepare(
@@ -122,7 +124,10 @@ def report_of(dataset: Dataset) -> Report:
             **asdict(info),
             "card": asdict(card),
             "samples": {
-                "documents": [asdict(document) for document in documents],
+                "documents": [
+                    {**asdict(document), "text": document.text[:_SAMPLE_TEXT]}
+                    for document in documents
+                ],
                 "queries": [{"query_id": key, "text": text} for key, text in queries],
             },
         },

@@ -17,7 +17,7 @@ from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
 from docids.kinds import KINDS
 from dsi.command_line.arguments import SPREAD
-from dsi.command_line.command_report import Report, TableReport, heading
+from dsi.command_line.command_report import Report, TableReport, heading, shown
 from dsi.indexing.build import train_index
 from dsi.indexing.options import TrainingOptions
 
@@ -87,9 +87,15 @@ def train(
     best = metrics.pop("best", None)
     start = metrics.pop("start", None)
     lexical = metrics.pop("lexical", None)
+    identifiers = metrics.pop("identifiers", None) or {}
     rows = [("documents", manifest.documents), *metrics.items()]
     if lexical:
         rows += [(f"lexical layer, {name}", value) for name, value in lexical.items()]
+    if purity := identifiers.get("neighbor_hit_rate"):
+        rows += [
+            ("neighbors with the same first codes", ", ".join(map(shown, purity))),
+            ("Gini of code use", identifiers["gini"]),
+        ]
     if start:
         rows += [
             (f"dev {heading(name)} before training", value)

@@ -227,7 +227,8 @@ def live(index: str | os.PathLike[str]) -> str:
     index = Path(index)
     pointer = index / "live"
     if not index.is_dir():
-        raise InputError("no such index folder", where=index, hint="Create an index with dsi train")
+        problem = "a file, not an index folder" if index.is_file() else "no such index folder"
+        raise InputError(problem, where=index, hint="Create an index with dsi train")
     version_files.refuse_other_than(index / "versions", stat.S_ISDIR)
     try:
         name = version_files.read_text(pointer, _MOST_POINTER).strip()

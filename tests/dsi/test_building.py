@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pandas
 import pytest
 
 import dsi
@@ -87,6 +88,13 @@ def test_one_text_gives_the_hits_that_a_list_of_it_gives():
     assert index.search("boils water") == index.search(["boils water"])[0]
     with pytest.raises(InputError, match="is empty"):
         index.search(" ")
+
+
+def test_a_data_frame_is_told_how_to_give_its_rows():
+    frame = pandas.DataFrame(DOCUMENTS)
+    with pytest.raises(InputError, match=r"DataFrame.*to_dict"):
+        dsi.build(frame, "index")
+    assert len(dsi.build(frame.fillna("").to_dict(orient="records"), "index")) == len(DOCUMENTS)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -389,6 +390,19 @@ def test_a_process_forked_after_a_search_answers(saved):
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", FORKING, str(saved)], env=environment, timeout=60)
     assert done.returncode == 0
+
+
+def test_a_pickled_index_opens_the_same_version_again(saved):
+    opened = Index.open(saved, "cpu", version="0001")  # 0002 is live
+    for copied in (pickle.loads(pickle.dumps(opened)), copy.copy(opened), copy.deepcopy(opened)):
+        assert copied.manifest.version == opened.manifest.version
+        assert copied.search("zebra", k=3) == opened.search("zebra", k=3)
+    assert len(pickle.dumps(opened)) < 1_000  # no weights
+
+
+def test_repr_names_folder_version_and_size(saved):
+    opened = Index.open(saved, "cpu")
+    assert repr(opened) == f"<dsi.Index {str(saved)!r}, version 0002, {len(opened)} documents>"
 
 
 PASSAGES = [f"a#passage-{n}" for n in range(1, 21)] + ["b#passage-1", "c#passage-1"]

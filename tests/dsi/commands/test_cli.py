@@ -182,6 +182,8 @@ def test_debug_shows_the_traceback(verb, capsys):
         (["search", "x", "--constraint", "no", "q"], "--constraint: 'no' is not true or false"),
         (["search"], "INDEX is missing"),
         (["search", "nowhere", "q"], "nowhere: no such index folder"),
+        (["search", __file__, "q"], "test_cli.py: a file, not an index folder"),
+        (["evaluate", "x", __file__], "test_cli.py: a file, not a dataset folder"),
         (["info", "."], "not an index"),
         (["info", "a", "b"], "unexpected argument 'b'"),
         (["rollback", "nowhere"], "nowhere: no such index folder"),

@@ -33,6 +33,13 @@ def shown(report):
     return console.file.getvalue()
 
 
+def test_samples_are_short(tmp_path):
+    (tmp_path / "book.txt").write_text("A very long book. " * 10_000)
+    report = prepare(str(tmp_path / "book.txt"), out=tmp_path / "set")
+    assert len(to_json(report.data)) < 10_000
+    assert report.data["samples"]["documents"][0]["text"].startswith("A very long book.")
+
+
 def test_the_report_has_counts_losses_hash_and_samples(table, tmp_path):
     report = prepare(str(table), out=tmp_path / "set", options=KEYED, license="CC0-1.0")
     dataset = Dataset.open(tmp_path / "set")

@@ -61,6 +61,7 @@ def test_the_command_prints_a_table_and_what_to_do_next(dataset, tmp_path, capsy
     assert main(["train", str(dataset.path), "--out", str(out), *QUICK]) == 0
     shown = capsys.readouterr()
     assert "index of words" in shown.out
+    assert "{" not in shown.out, "figures have rows of their own"
     assert "best dev RR@10" in shown.out
     assert f"dsi search {out}" in shown.out
     assert f"dsi evaluate {out} {dataset.path} --split test" in shown.out
