@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+_THREAD = threading.local()
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Shows no progress bars of this thread within the context: a server writes a log there."""
+    before = getattr(_THREAD, "disabled", False)
+    _THREAD.disabled = True
+    try:
+        yield
+    finally:
+        _THREAD.disabled = before
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -22,6 +36,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     # tqdm reads this variable only when it is imported.
     disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    disable = disable or getattr(_THREAD, "disabled", False)
     bar = tqdm(
         items,
         desc=description,

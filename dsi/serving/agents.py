@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import Field
+from mcp_types import CallToolResult, InputRequiredResult
+from pydantic import Field, ValidationError
 from starlette.types import ASGIApp
 
 from data_prep.errors import InputError
@@ -26,6 +28,28 @@ PATH = "/mcp"
 """Where the tools are, over HTTP."""
 SNIPPET = 400
 """Characters of a text that a search shows; `get_document` returns all of it."""
+
+
+class _Tools(MCPServer[Any]):
+    """Refuses wrong arguments in one line that names them."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        for tool in await self.list_tools():
+            known = tool.input_schema.get("properties", {})
+            unknown = sorted(set(arguments).difference(known))
+            if tool.name == name and unknown:
+                takes = ", ".join(known) if known else "none"
+                raise ToolError(f"unknown argument {unknown[0]!a:.60}; the arguments are: {takes}")
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            first = error.__cause__.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ToolError(f"{place}: {first['msg']}") from None
 
 
 def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
@@ -43,7 +67,7 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
         async with running(batcher, source):
             yield
 
-    server = MCPServer(
+    server = _Tools(
         "dsi",
         instructions="Searches a corpus of documents. Call search first, then get_document for "
         "the whole text of a document that it found.",

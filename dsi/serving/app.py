@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +25,15 @@ from dsi.serving.request_parsing import RefusedError, read_body, read_search_req
 from dsi.serving.search_page import PAGE, PAGE_POLICY
 from dsi.serving.searcher import Source
 
+
+
+class _AnyText(PathConvertor):
+    """The rest of a path, with line breaks: a document id may have them."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any_text", _AnyText())
 PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
 """Paths that are served without the token: they reveal nothing of the index but its version's
 name."""
@@ -48,7 +58,7 @@ def application(source: Source, options: ServerOptions) -> Starlette:
         routes=[
             Route("/", endpoints.page),
             Route("/search", endpoints.search, methods=["POST"]),
-            Route("/documents/{doc_id:path}", endpoints.document),
+            Route("/documents/{doc_id:any_text}", endpoints.document),
             Route("/healthz", endpoints.health),
             Route("/version", endpoints.version),
             Route("/openapi.json", endpoints.openapi),

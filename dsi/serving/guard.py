@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
 import hmac
@@ -71,6 +72,10 @@ class Guard:
                 await self._app(scope, receive, sending)
             else:
                 await _answer(sending, *refusal)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels requests; raised on, it would be logged as a defect.
+            if response["status"] is None:
+                await _answer(sending, 503, "the server is stopping")
         finally:
             if self._log:
                 _write_log(scope, response, time.perf_counter() - began)

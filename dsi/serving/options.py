@@ -82,12 +82,14 @@ class ServerOptions(Options):
             where = self.token_file
             try:
                 with self.token_file.open("rb") as file:
-                    token = file.read(_MOST_TOKEN).decode("utf-8")
+                    token = file.read(_MOST_TOKEN + 1).decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"cannot read the token ({error})", where=where) from None
         if token is None:
             return None
         token = token.strip()
+        if len(token) > _MOST_TOKEN:
+            raise InputError(f"a token has at most {_MOST_TOKEN:,} characters", where=where)
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise InputError(
                 "a token must be one line of ASCII letters, digits and punctuation",

@@ -73,7 +73,9 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "send JSON with the header Content-Type: application/json")
     try:
-        content = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        content = json.loads(
+            body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_fields
+        )
     except (ValueError, RecursionError):
         raise RefusedError(400, "the body is not valid JSON in UTF-8") from None
     if not isinstance(content, dict):
@@ -92,6 +94,15 @@ def read_search_request(content_type: str, body: bytes, limits: Limits) -> Searc
         with_text=_switch(content.get("with_text", False), "with_text"),
         explain=_switch(content.get("explain", False), "explain"),
     )
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RefusedError(400, f"the field {twice!a:.60} appears twice")
+    return fields
 
 
 def _no_constant(name: str) -> Any:

@@ -37,6 +37,14 @@ class _Server(uvicorn.Server):
             for each, handler in before.items():
                 signal.signal(each, handler)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the application, too, if a second signal ends the wait for pending requests."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
+
 
 def slow_client_protocol(seconds: float) -> type[H11Protocol]:
     """Returns uvicorn's protocol, with a timeout for slow clients.
@@ -115,8 +123,8 @@ def listening(options: ServerOptions) -> socket.socket:
 def run(app: Any, options: ServerOptions, announce: Callable[[str], None]) -> None:
     """Serves an application until SIGINT or SIGTERM.
 
-    Pending requests are answered before it returns, if that takes no longer than `PATIENCE`; new
-    ones are not accepted.
+    Pending requests are answered before it returns, with status 503 if that takes longer than
+    `PATIENCE` or until a second signal; new ones are not accepted.
 
     Args:
         app: The ASGI application.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from data_prep.dataset import Document
 from data_prep.errors import InputError
+from data_prep.progress import without_bars
 from dsi.index import Hit, Index
 from dsi.index_folder import versions
 from dsi.search.explaining import Explanation
@@ -93,7 +94,8 @@ class IndexSearcher:
     ) -> list[list[Hit]]:
         """Searches the index."""
         options = SearchOptions(only=only, exclude=exclude)
-        return self.index.search(queries, k=k, batch_size=self._batch, options=options)
+        with without_bars():
+            return self.index.search(queries, k=k, batch_size=self._batch, options=options)
 
     def known(self, queries: Sequence[str]) -> list[bool]:
         """Queries the text encoder."""

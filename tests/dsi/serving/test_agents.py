@@ -89,7 +89,10 @@ def test_over_http(trained):
         ({"query": "x" * 51}, "query must have 1 to 50 characters"),
         ({"query": "x", "k": 6}, "k must be at most 5"),
         ({"query": "x", "k": 0}, "greater than or equal to 1"),
-        ({}, "query"),
+        ({}, "query: Field required"),
+        ({"query": ["x"]}, "query: Input should be a valid string"),
+        ({"query": "x", "k": 1.5}, "k: Input should be a valid integer"),
+        ({"query": "x", "top": 3}, "unknown argument 'top'; the arguments are: query, k"),
     ],
 )
 def test_what_makes_no_sense_is_told_and_not_searched(arguments, told):
@@ -98,6 +101,7 @@ def test_what_makes_no_sense_is_told_and_not_searched(arguments, told):
     _, result = asked(server, ("search", arguments))
     assert result.is_error
     assert told in result.content[0].text
+    assert "\n" not in result.content[0].text
     assert not words.batches
 
 

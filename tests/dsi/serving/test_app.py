@@ -71,9 +71,13 @@ def test_only_and_exclude_are_those_of_the_search(client):
 
 
 def test_a_document_by_its_id_whatever_signs_are_in_it():
-    texts = {"a/b c?d#e%": "one", "五": "two", ".": "three"}
+    texts = {"a/b c?d#e%": "one", "五": "two", ".": "three", "a\r\nb": "four"}
     with TestClient(application(Fixed(Words(documents=texts)), OPTIONS), "http://localhost") as it:
-        for doc_id, path in (("a/b c?d#e%", "a%2Fb%20c%3Fd%23e%25"), ("五", "%E4%BA%94")):
+        for doc_id, path in (
+            ("a/b c?d#e%", "a%2Fb%20c%3Fd%23e%25"),
+            ("五", "%E4%BA%94"),
+            ("a\r\nb", "a%0D%0Ab"),
+        ):
             found = it.get(f"/documents/{path}").json()
             assert (found["doc_id"], found["text"]) == (doc_id, texts[doc_id])
 
@@ -95,6 +99,7 @@ REFUSED: list[tuple[str, Any, int]] = [
     ("a blank query", {"queries": [" \t\n"]}, 400),
     ("a query too long", {"queries": ["a" * 51]}, 400),
     ("an unknown field", {**GOOD, "kk": 3}, 400),
+    ("a field twice", b'{"queries": ["a"], "k": 1, "k": 2}', 400),
     ("no result", {**GOOD, "k": 0}, 400),
     ("too many results", {**GOOD, "k": 6}, 400),
     ("a truth for a number", {**GOOD, "k": True}, 400),
@@ -217,6 +222,9 @@ def test_a_token_file_is_read_and_an_empty_one_refused(tmp_path):
             ServerOptions(token_file=tmp_path / "token").token()
     with pytest.raises(InputError, match="cannot read the token"):
         ServerOptions(token_file=tmp_path / "none").token()
+    (tmp_path / "token").write_text("a" * 4097)
+    with pytest.raises(InputError, match="at most 4,096 characters"):
+        ServerOptions(token_file=tmp_path / "token").token()
 
 
 @pytest.mark.parametrize(

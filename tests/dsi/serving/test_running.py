@@ -140,6 +140,22 @@ def test_told_to_stop_it_answers_what_is_under_way_and_ends_well(trained, how):
     assert "Traceback" not in said
 
 
+def test_told_twice_it_stops_at_once_and_answers_what_is_under_way_with_503(trained):
+    server = Server(trained, "--limits.seconds", "60")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+        connection.sendall(HEAD.format(length=100).encode() + b"{")
+        first = server.connection()
+        first.request("GET", "/healthz")
+        first.getresponse().read()
+        first.close()
+        server.process.send_signal(signal.SIGINT)
+        said = server.process.stderr.readline()  # of the request before
+        server.process.send_signal(signal.SIGTERM)
+        assert status(connection.recv(65536)) == 503
+    code, more = server.stop() if server.process.poll() is None else (server.process.wait(), "")
+    assert (code, "Traceback" in said + more) == (0, False)
+
+
 def test_the_lines_of_the_page_work_as_written(server, capsys):
     page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
