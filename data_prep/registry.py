@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from data_prep.errors import InputError
+from data_prep.progress import note
 
 T = TypeVar("T")
 
@@ -22,11 +24,19 @@ class Registry(Generic[T]):
         noun: What the entries are, in the singular ("docid kind"), for error messages.
         group: Entry point group by which installed packages add entries; each is imported when
             its name is first asked for. None for no such group.
+        fault: Tells what is wrong with a name and the entry that a package adds under it; None if
+            nothing is.
     """
 
-    def __init__(self, noun: str, group: str | None = None) -> None:
+    def __init__(
+        self,
+        noun: str,
+        group: str | None = None,
+        fault: Callable[[str, object], str | None] = lambda name, entry: None,
+    ) -> None:
         self.noun = noun
         self.group = group
+        self._fault = fault
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -44,10 +54,11 @@ class Registry(Generic[T]):
         """Returns the entry called `name`.
 
         Raises:
-            InputError: No entry has that name; the message lists those that exist.
+            InputError: No entry has that name; the message lists those that exist. Or the package
+                that adds it cannot be imported, or offers something else.
         """
         if name not in self._entries and name in self._offered:
-            self._load(name)
+            self._entries[name] = self._loaded(name)
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
             near_hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -65,28 +76,47 @@ class Registry(Generic[T]):
     def __len__(self) -> int:
         return len({*self._entries, *self._offered})
 
-    @functools.cached_property
-    def _offered(self) -> Mapping[str, EntryPoint]:
-        """The entry points of installed packages, by name."""
-        if self.group is None:
-            return {}
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+    def usable(self) -> dict[str, T]:
+        """Returns the entries by name, without those of packages that cannot be used."""
+        found = {}
+        for name in self:
+            with contextlib.suppress(InputError):
+                found[name] = self[name]
+        return found
 
-    def _load(self, name: str) -> None:
-        """Imports what a package offers under a name, which may also register itself.
+    @functools.cached_property
+    def _offered(self) -> Mapping[str, Sequence[EntryPoint]]:
+        """The entry points of installed packages, by name; of ours, a package can offer none."""
+        offered: dict[str, list[EntryPoint]] = {}
+        for entry in [] if self.group is None else entry_points(group=self.group):
+            known = offered.setdefault(entry.name, [])
+            if entry.value not in (other.value for other in known):
+                known.append(entry)
+        for name in sorted(offered.keys() & self._entries.keys()):
+            places = " and ".join(entry.value for entry in offered.pop(name))
+            note(f"the {self.noun} {name!r} of {places} is ignored, because there is one already")
+        return offered
+
+    def _loaded(self, name: str) -> T:
+        """Imports what a package offers under a name.
 
         Raises:
-            InputError: It cannot be imported.
+            InputError: It cannot be imported, is offered twice, or is something else.
         """
-        entry = self._offered[name]
+        entry, *more = self._offered[name]
+        what = f"the {self.noun} {name!r} from {entry.value}"
+        hint = "Reinstall the package that provides it, or uninstall it"
+        if more:
+            raise InputError(f"{what} is also offered by {more[0].value}", hint="Uninstall one")
         try:
             loaded = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise InputError(
-                f"cannot import the {self.noun} {name!r} from {entry.value} ({error})",
-                hint="Reinstall the package that provides it, or uninstall it",
-            ) from None
-        self._entries.setdefault(name, loaded)
+        except (Exception, SystemExit) as error:  # it is code of others, which may do anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"cannot import {what} ({reason:.300})", hint=hint) from None
+        fault = self._fault(name, loaded)
+        if fault is not None:
+            raise InputError(f"cannot use {what}: {fault}", hint=hint)
+        return cast(T, self._entries.get(name, loaded))  # it may have registered itself
 
 
 def import_entries(package: str, path: Iterable[str]) -> None:

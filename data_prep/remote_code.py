@@ -24,6 +24,9 @@ MOST_LAYERS = 1_000
 """Maximum number of layers in a network; the deepest published ones have a few hundred."""
 _MOST_CONFIG = 16 << 20
 """Bytes of a `config.json`."""
+_MOST_COMPUTED = 1 << 24
+"""Weights that a network may have and not store, such as tables of positions."""
+_WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".gguf")
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
@@ -148,6 +151,14 @@ def _refuse_depth(config: Mapping[str, Any], where: str | os.PathLike[str]) -> N
             )
 
 
+def reason_of(error: Exception) -> str:
+    """Returns what a loader's error says, in one line."""
+    text = str(error).strip() or type(error).__name__
+    if "ignore_mismatched_sizes" in text:
+        return "its weights do not have the shapes that its configuration describes"
+    return text.splitlines()[0]
+
+
 def refuse_not_finite(module: Any, name: str) -> None:
     """Refuses weights that are not finite: the output of such a network is meaningless.
 
@@ -176,9 +187,9 @@ def checked_config(name: str, **options: Any) -> Any:
         options: Further options of transformers, such as `gguf_file`.
 
     Raises:
-        InputError: It names external code.
+        InputError: It names external code, or describes a network far larger than its files.
         OSError: It cannot be reached.
-        ValueError: It is unknown to transformers, or needs its own code.
+        ValueError: It is unknown to transformers, makes no sense, or needs its own code.
     """
     from transformers import AutoConfig
     from transformers.configuration_utils import PretrainedConfig
@@ -186,7 +197,43 @@ def checked_config(name: str, **options: Any) -> Any:
     disable_code_prompt()
     if not options:  # of a GGUF file, the folder is no checkpoint
         check_folder(name)
-    stored, _ = PretrainedConfig.get_config_dict(name, **options)
-    _refuse_depth(stored, name)
-    refuse_foreign_code(stored, name)
-    return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+    try:
+        stored, _ = PretrainedConfig.get_config_dict(name, **options)
+        _refuse_depth(stored, name)
+        refuse_foreign_code(stored, name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+        limit = _most_weights(Path(name), **options)
+        asked = 0 if limit is None else _weights(config)
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:  # transformers checks values with whatever it computes from them
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    if limit is not None and asked > limit:
+        raise InputError(
+            f"the configuration implies {asked:,} weights, but the files hold at most {limit:,}",
+            where=name,
+            hint="Download the model again",
+        )
+    return config
+
+
+def _weights(config: Any) -> int:
+    """Returns the number of weights of the network of a configuration; allocates nothing."""
+    import torch
+    from transformers import MODEL_MAPPING, AutoModel
+
+    if type(config) not in MODEL_MAPPING:
+        return 0
+    with torch.device("meta"):
+        network = AutoModel.from_config(config, trust_remote_code=False)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _most_weights(folder: Path, gguf_file: str = "") -> int | None:
+    """Returns how many weights the files can hold, at 2 bits each in GGUF and 4 otherwise.
+
+    None for hub ids, and for folders without weights, which loaders refuse.
+    """
+    files = [folder / gguf_file] if gguf_file else [*_files(folder)]
+    sizes = [each.stat().st_size for each in files if each.suffix in _WEIGHT_FILES]
+    return (4 if gguf_file else 2) * sum(sizes) + _MOST_COMPUTED if sizes else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.checks import with_article
 from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.files import (
@@ -88,7 +90,10 @@ class Assignment:
         """
         ask = None if queries is None else lambda generator: queries
         new = Documents.of(documents, self.embed, ask)
-        return replace(self, built=KINDS[self.table.kind].extend(self.built, new, self.seed))
+        kind = self.table.kind
+        built = KINDS[kind].extend(self.built, new, self.seed)
+        _check_built(built, [*self.table.doc_ids, *new.doc_ids], kind, "extend")
+        return replace(self, built=built)
 
     def retire(self, doc_ids: Sequence[str]) -> Assignment:
         """Marks documents as deleted; their identifiers are not reused."""
@@ -233,6 +238,7 @@ def assign(
         Documents.of(documents, embed, queries), scratch=scratch, model_tokens=model_tokens
     )
     built = chosen.build(given, chosen.Options() if options is None else options, seed)
+    _check_built(built, given.doc_ids, kind, "build")
     if reserve:
         built = replace(built, table=built.table.with_reserve(reserve))
     for chosen_for_the_user in built.notes:
@@ -249,6 +255,22 @@ def assign(
     embedder = fitted[0] if fitted else None
     measured = quality.to_dict()
     return Assignment(built, embedder, embedding, seed, origin or {}, measured), quality
+
+
+def _check_built(built: Any, doc_ids: Sequence[str], kind: str, method: str) -> None:
+    """Refuses what a kind returned if it is not a table of these documents.
+
+    Raises:
+        InputError: It is something else, or an identifier or an array is invalid.
+    """
+    what = f"the docid kind {kind!r}: {method} returned"
+    if not isinstance(built, Built) or not isinstance(built.table, DocidTable):
+        raise InputError(f"{what} {with_article(built)}, not a Built with a table")
+    if len(built.table) != len(doc_ids) or any(map(operator.ne, built.table.doc_ids, doc_ids)):
+        raise InputError(f"{what} identifiers of other documents than it was given")
+    for name, array in built.extras.items():
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            raise InputError(f"{what} an extra {name!r} that is not an array of numbers")
 
 
 def refuse_other_content(folder: str | os.PathLike[str]) -> None:

@@ -26,9 +26,12 @@ def _readers(group: str) -> list[str]:
     return sorted(readers, key=lambda kind: kind.replace("-", "_") != group)
 
 
+_HIDDEN = {"collisions", "reserve"}
+"""Names that a kind of another package cannot have: a command has an option of that name."""
 _GROUPS = {
-    _group_of(name): KINDS[name].Options
+    group: KINDS[name].Options
     for name in kinds_where(lambda kind: kind.Options is not NoOptions and not kind.options_of)
+    if (group := _group_of(name)) not in _HIDDEN
 }
 """Options that a group has -> their class; of kinds that are registered by now."""
 
@@ -68,13 +71,13 @@ class KindOptions(Options):
     reserve: Advanced[Whole] = 0
 
     def __init_subclass__(cls, group: str | None = None, switch: str | None = None) -> None:
-        """Refuses a kind that has the name of an option of the command.
+        """Leaves out kinds that have the name of an option of the command.
 
-        Raises:
-            ValueError: There is one.
+        One of another package has no options, and cannot be chosen.
         """
         for reserved in _GROUPS.keys() & cls.__annotations__.keys():
-            raise ValueError(f"a kind called {reserved!r} would hide the option --{reserved}")
+            del _GROUPS[reserved]
+            _HIDDEN.add(reserved)
         super().__init_subclass__(group, switch)
 
     def of_kind(self, kind: str) -> Any:
@@ -86,6 +89,11 @@ class KindOptions(Options):
         """
         needed = KINDS[kind].Options
         group = _group_of(kind)
+        if group in _HIDDEN:
+            raise InputError(
+                f"a docid kind called {kind!r} cannot be used, because there is an option --{kind}",
+                hint="Rename it in the package that provides it",
+            )
         options = getattr(self, group) if group in _GROUPS else needed()
         self._check_reserve(kind, options)
         if self.collisions is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import functools
+import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.checks import Options
+from data_prep.checks import Options, with_article
 from data_prep.dataset import Document
-from data_prep.errors import InputError
 from data_prep.registry import Registry
 from docids.table import DocidTable
 
@@ -199,17 +199,32 @@ class Kind(ABC):
         return None
 
 
-KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds")
+def _fault(name: str, entry: object) -> str | None:
+    """Tells what is wrong with a kind of another package: its options become command-line ones."""
+    if not isinstance(entry, Kind):
+        return f"it is {with_article(entry)}, not an instance of docids.kinds.Kind"
+    group = (entry.options_of or name).replace("-", "_")
+    if not group.isidentifier() or keyword.iskeyword(group):
+        return "its name must consist of letters, digits and hyphens, and start with a letter"
+    if entry.form not in ("atomic", "codes", "text"):
+        return f"its form is {entry.form!r}, not 'atomic', 'codes' or 'text'"
+    options = entry.Options
+    if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+        return "its Options is not a dataclass"
+    try:
+        options()
+    except Exception as error:
+        return f"its Options has no valid defaults ({error})"
+    return None
+
+
+KINDS: Registry[Kind] = Registry("docid kind", group="dsi.identifier_kinds", fault=_fault)
 
 
 def kinds_where(fit: Callable[[Kind], bool]) -> list[str]:
-    """Returns the names of the kinds that fit; kinds whose package cannot be imported do not.
+    """Returns the names of the kinds that fit; kinds whose package cannot be used do not.
 
     Args:
         fit: Predicate on a kind.
     """
-    names = []
-    for name in KINDS:
-        with contextlib.suppress(InputError):
-            names += [name] if fit(KINDS[name]) else []
-    return names
+    return [name for name, kind in KINDS.usable().items() if fit(kind)]

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.former_names import with_current_names
-from data_prep.remote_code import checked_config, refuse_foreign_code
+from data_prep.remote_code import (
+    checked_config,
+    reason_of,
+    refuse_foreign_code,
+    refuse_not_finite,
+)
 from docids.table import END, PAD
 from dsi.backbones.network_config import ENCODER, decoder_config, encoder_config, known_config
 from dsi.index_folder.version_files import COPY
@@ -156,6 +161,7 @@ def from_pretrained(
 
     config = loadable_config(name, decoder_layers)
     model = _loaded(name, config)
+    refuse_not_finite(model, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if not config.is_encoder_decoder:
@@ -216,13 +222,15 @@ def _unreadable() -> tuple[type[Exception], ...]:
     """Returns the exceptions that transformers and its file readers raise for bad files."""
     from safetensors import SafetensorError
 
-    return (OSError, ValueError, KeyError, ImportError, struct.error, SafetensorError)
+    return (
+        OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError, struct.error,
+        SafetensorError,
+    )  # fmt: skip
 
 
 def _cannot_load(name: str, error: Exception) -> InputError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     return InputError(
-        f"cannot load the model {name!r} ({reason})",
+        f"cannot load the model {name!r} ({reason_of(error)})",
         hint="Give a hub id that this machine can reach, the path of a folder, or a GGUF file of a "
         "language model",
     )

@@ -18,7 +18,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,17 @@ class Arguments:
         """The type of every single value with its marks, by its full name (`train.steps`)."""
         self._short: dict[str, str] = {}
         """The switch of each group that has one: `sam` sets `sam.rho`."""
+        self._hidden = _hidden(
+            {p.name for p in parameters} - self._spread.keys(), self._spread.values()
+        )
         for parameter in parameters:
             _resolve(hints[parameter.name])
             prefix = "" if parameter.name in self._spread else parameter.name
-            self.hints.update(_flatten(prefix, self._hints[parameter.name]))
-            self._short.update(_short(prefix, self._hints[parameter.name]))
+            skip = self._hidden if not prefix else ()
+            flat = _flatten(prefix, self._hints[parameter.name])
+            short = _short(prefix, self._hints[parameter.name])
+            self.hints.update({k: v for k, v in flat.items() if k.split(".")[0] not in skip})
+            self._short.update({k: v for k, v in short.items() if k not in skip})
 
     def parse(self, words: Sequence[str]) -> Call:
         """Parses the words after the verb.
@@ -119,9 +125,8 @@ class Arguments:
         except argparse.ArgumentError as error:
             raise self._explain(str(error), parsed) from None
         for name, group in self._spread.items():
-            arguments[name] = group(
-                **{field.name: arguments[field.name] for field in _given(group)}
-            )
+            fields = [field.name for field in _given(group) if field.name not in self._hidden]
+            arguments[name] = group(**{field: arguments[field] for field in fields})
         values = {name: arguments[name] for name in inspect.signature(self.function).parameters}
         return Call(values, **switches)
 
@@ -287,7 +292,7 @@ class Arguments:
         parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
         parser.add_function_arguments(self.function, as_group=False, skip=set(self._spread))
         for group in self._spread.values():
-            parser.add_class_arguments(group, as_group=False)
+            parser.add_class_arguments(group, as_group=False, skip=self._hidden)
         _PARSERS[key] = parser
         return parser
 
@@ -409,6 +414,15 @@ def _short(name: str, hint: Any) -> dict[str, str]:
     for entry in _given(group):
         inside.update(_short(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
+
+
+def _hidden(names: Collection[str], spread: Iterable[Any]) -> set[str]:
+    """Returns the groups of spread dataclasses whose name is that of an option of the command.
+
+    Identifier kinds of other packages have such groups: they keep their defaults.
+    """
+    groups = ((entry.name, hints_of(each)[entry.name]) for each in spread for entry in _given(each))
+    return {name for name, hint in groups if name in names and is_group(hint)}
 
 
 def _given(hint: Any) -> list[dataclasses.Field[Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import checked_config, refuse_not_finite
+from data_prep.remote_code import checked_config, reason_of, refuse_not_finite
 from dsi.hub.checkpoint_location import checkpoint_location
 from dsi.index_folder.version_files import COPY, MOST_TOKENIZER
 
@@ -44,10 +44,11 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = kind.from_pretrained(place, trust_remote_code=False, dtype=torch.float32, **more)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
+    except InputError:
+        raise
     except (SafetensorError, *_UNREADABLE) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"cannot load the model {name!r} ({reason})",
+            f"cannot load the model {name!r} ({reason_of(error)})",
             hint="Give a hub id that this machine can reach, the path of a folder with the "
             "checkpoint and its tokenizer, or a GGUF file of a causal model",
         ) from None
@@ -59,7 +60,7 @@ _MOST_COMPUTED = 1 << 24
 
 _UNREADABLE = (
     OSError, ValueError, LookupError, ImportError, TypeError, EOFError, struct.error,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError, RuntimeError,
 )  # fmt: skip
 """Exceptions of transformers and its GGUF readers for files; the last ones for damaged files."""
 
@@ -97,7 +98,9 @@ def check_stored(folder: Path) -> None:
         with torch.device("meta"):
             network = kind.from_config(config, trust_remote_code=False)
         required = sum(parameter.numel() for parameter in network.parameters())
-    except (*_UNREADABLE, RuntimeError, ArithmeticError, AttributeError) as error:
+    except InputError:
+        raise
+    except (*_UNREADABLE, ArithmeticError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"cannot build a model from it ({reason:.200})", where=folder) from None
     # Position tables are computed, not stored.

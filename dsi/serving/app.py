@@ -26,7 +26,6 @@ from dsi.serving.search_page import PAGE, PAGE_POLICY
 from dsi.serving.searcher import Source
 
 
-
 class _AnyText(PathConvertor):
     """The rest of a path, with line breaks: a document id may have them."""
 

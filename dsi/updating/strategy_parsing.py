@@ -48,9 +48,10 @@ def refuse_unused(options: UpdateOptions) -> None:
     for strategy in [] if auto else strategies:
         why = f"with --strategy {strategy.name}"
         refuse_unread(options, strategy.ignores, why, hint="Omit it, or use another strategy")
-    for group in sorted({group for name in STRATEGIES for group in STRATEGIES[name].reads} - read):
-        readers = [name for name in STRATEGIES if group in STRATEGIES[name].reads]
-        readers.sort(key=lambda name: len(STRATEGIES[name].reads))
+    known = STRATEGIES.usable()
+    for group in sorted({group for each in known.values() for group in each.reads} - read):
+        readers = [name for name, each in known.items() if group in each.reads]
+        readers.sort(key=lambda name: len(known[name].reads))
         refuse_unread(
             options,
             [group],

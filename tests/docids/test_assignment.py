@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,7 +7,7 @@ from data_prep.dataset import Document
 from data_prep.errors import InputError
 from docids.assignment import Assignment, assign
 from docids.embeddings import EmbeddingOptions
-from docids.kinds import KINDS, TreeOptions
+from docids.kinds import KINDS, Kind, TreeOptions
 from docids.pieces import Pieces
 
 TOPICS = ["cats purr and sleep", "stocks fall on markets", "rain and snow in winter"]
@@ -130,3 +131,47 @@ def test_titles_and_pseudo_queries_reach_the_kinds_that_ask_for_them(tmp_path):
     assert [pieces.text(later.table.sequence(row)) for row in range(5)] == [
         "a", "b", "z", "d", "line w",
     ]  # fmt: skip
+
+
+class _Odd(Kind):
+    """A kind of a package whose `build` is wrong.
+
+    Args:
+        change: Turns the right answer into the wrong one.
+    """
+
+    def __init__(self, change):
+        self._change = change
+
+    def build(self, documents, options, seed):
+        return self._change(KINDS["atomic"].build(documents, KINDS["atomic"].Options(), seed))
+
+    def extend(self, built, documents, seed):
+        return built
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda built: None, "build returned .*None.*, not a Built with a table"),
+        (lambda built: built.table, "not a Built with a table"),
+        (
+            lambda built: replace(built, table=assign(DOCUMENTS[:9], kind="atomic")[0].table),
+            "identifiers of other documents",
+        ),
+        (lambda built: replace(built, extras={"centroids": [1, 2]}), "an extra 'centroids'"),
+    ],
+    ids=["nothing", "a table alone", "fewer documents", "a list for an array"],
+)
+def test_what_a_kind_of_another_package_returns_is_checked(change, told, monkeypatch):
+    monkeypatch.setitem(KINDS._entries, "odd", _Odd(change))
+    with pytest.raises(InputError, match=f"the docid kind 'odd': .*{told}"):
+        assign(DOCUMENTS, kind="odd")
+
+
+def test_an_extension_has_the_old_documents_and_the_new_ones(monkeypatch):
+    monkeypatch.setitem(KINDS._entries, "atomic-odd", _Odd(lambda built: built))
+    made = assign(DOCUMENTS, kind="atomic")[0]
+    monkeypatch.setitem(KINDS._entries, "atomic", KINDS["atomic-odd"])
+    with pytest.raises(InputError, match="extend returned identifiers of other documents"):
+        made.extend([Document("new", "", "cats purr")])

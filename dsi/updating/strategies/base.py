@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from data_prep.checks import with_article
 from data_prep.errors import InputError
 from data_prep.registry import Registry
 from dsi.updating.plan import Plan, Update
@@ -88,7 +89,26 @@ class Standalone(Strategy):
         """
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", group="dsi.update_strategies")
+ROLES = ("examples", "loss", "schedule", "structure", "optimizer", "all")
+
+
+def _fault(name: str, entry: object) -> str | None:
+    """Tells what is wrong with a strategy of another package."""
+    if not isinstance(entry, Strategy):
+        return f"it is {with_article(entry)}, not an instance of Strategy"
+    if getattr(entry, "name", None) != name:
+        return f"its name is {getattr(entry, 'name', None)!r}"
+    if getattr(entry, "role", None) not in ROLES:
+        return f"its role is {getattr(entry, 'role', None)!r}, not one of {', '.join(ROLES)}"
+    if entry.role == "all" and not isinstance(entry, Standalone):
+        return "its role is 'all', but it is not an instance of Standalone"
+    for what in ("excludes", "reads", "ignores"):
+        if not isinstance(getattr(entry, what), frozenset):
+            return f"its attribute {what} is not a frozenset"
+    return None
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy", group="dsi.update_strategies", fault=_fault)
 
 
 def parse_strategies(text: str) -> list[Strategy]:
@@ -113,7 +133,7 @@ def parse_strategies(text: str) -> list[Strategy]:
                     hint=f"Omit one of them from {text!r}",
                 )
     if not any(strategy.role in ("examples", "all") for strategy in found):
-        choices = [name for name in STRATEGIES if STRATEGIES[name].role == "examples"]
+        choices = [name for name, each in STRATEGIES.usable().items() if each.role == "examples"]
         raise InputError(
             f"--strategy {text!r} does not define the training data",
             hint=f"Combine it with one of: {', '.join(choices)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from data_prep.cross_encoder import CrossEncoder
 from data_prep.errors import InputError
 from data_prep.remote_code import checked_config
 from docids.sentence_encoder import SentenceEncoder
+from dsi.backbones.backbone import from_pretrained
 from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
 from dsi.hub import checkpoint_location as gguf_files
 
@@ -49,8 +51,77 @@ def test_a_file_is_known_by_its_bytes(file):
 def test_what_is_no_such_file_is_refused(tmp_path, content):
     file = tmp_path / "bad.gguf"
     file.write_bytes(content)
-    with pytest.raises(InputError, match="cannot load the model"):
+    with pytest.raises(InputError, match="not a valid GGUF file"):
         load_writer(str(file))
+
+
+def _value(key: str, kind: int, content: bytes) -> bytes:
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + content
+
+
+ARCHITECTURE = _value("general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+HEADS: dict[str, bytes] = {
+    "2^60 tensors": struct.pack("<IQQ", 3, 1 << 60, 1) + ARCHITECTURE,
+    "2^60 values": struct.pack("<IQQ", 3, 0, 1 << 60) + ARCHITECTURE,
+    "another version": struct.pack("<IQQ", 99, 0, 1) + ARCHITECTURE,
+    "a key of 2^40 bytes": struct.pack("<IQQQ", 3, 0, 1, 1 << 40),
+    "a text of 2^40 bytes": struct.pack("<IQQ", 3, 0, 1)
+    + _value("a", 8, struct.pack("<Q", 1 << 40)),
+    "2^60 numbers": struct.pack("<IQQ", 3, 0, 1) + _value("a", 9, struct.pack("<IQ", 4, 1 << 60)),
+    "5 million numbers": struct.pack("<IQQ", 3, 0, 1)
+    + _value("a", 9, struct.pack("<IQ", 0, 5_000_000) + bytes(5_000_000)),
+    "a list of lists": struct.pack("<IQQ", 3, 0, 1) + _value("a", 9, struct.pack("<IQ", 9, 1)),
+    "an unknown type": struct.pack("<IQQ", 3, 0, 1) + _value("a", 99, b"1234"),
+    "a network of default size": struct.pack("<IQQ", 3, 0, 1) + ARCHITECTURE,
+    "an unknown quantization": struct.pack("<IQQ", 3, 1, 1)
+    + ARCHITECTURE
+    + struct.pack("<Q", 1) + b"x" + struct.pack("<IQIQ", 1, 32, 99, 0) + bytes(500),
+}  # fmt: skip
+CHANGED = {
+    "llama.embedding_length": (2**31, 33),
+    "llama.attention.head_count": (0, 7, 2**31),
+    "llama.vocab_size": (2**31, 3),
+    "llama.feed_forward_length": (2**31,),
+    "llama.block_count": (10**6,),
+    "tokenizer.ggml.bos_token_id": (2**32 - 1,),
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_metadata_that_cannot_be_true_is_refused(tmp_path, head):
+    file = tmp_path / "hostile.gguf"
+    file.write_bytes(b"GGUF" + head)
+    for load in (load_writer, lambda name: from_pretrained(name, alphabet_size=20)):
+        with pytest.raises(InputError, match=r"GGUF|cannot load|implies [\d,]+ weights") as told:
+            load(str(file))
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in CHANGED.items() for value in values]
+)
+def test_sizes_that_the_weights_do_not_have_are_refused(file, key, value):
+    content = file.read_bytes()
+    place = content.index(key.encode()) + len(key) + 4
+    file.write_bytes(content[:place] + struct.pack("<I", value) + content[place + 4 :])
+    with pytest.raises(InputError) as told:
+        load_writer(str(file))
+    assert "\n" not in str(told.value)
+
+
+def test_weights_of_a_file_that_are_not_finite_are_refused(file):
+    file.write_bytes(file.read_bytes()[:-4000] + b"\xff\xff\xff\x7f" * 1000)
+    for load in (load_writer, lambda name: from_pretrained(name, alphabet_size=20)):
+        with pytest.raises(InputError, match="are not finite"):
+            load(str(file))
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "device.gguf").symlink_to("/dev/zero")
+    for name in ("pipe.gguf", "device.gguf"):
+        with pytest.raises(InputError, match="a pipe or device, not a GGUF file"):
+            load_writer(str(tmp_path / name))
 
 
 def test_a_missing_package_is_named(file, monkeypatch):
