@@ -486,6 +486,15 @@ def decoder_without_head(model: PreTrainedModel) -> Any:
     return model.get_decoder().base_model
 
 
+def row_weights(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Returns the weights with a row for each token or code; tied ones occur repeatedly."""
+    return [
+        model.get_encoder().get_input_embeddings().weight,
+        model.get_decoder().get_input_embeddings().weight,
+        model.get_output_embeddings().weight,
+    ]
+
+
 def drops(model: PreTrainedModel) -> bool:
     """Returns whether the model uses dropout in training."""
     names = (

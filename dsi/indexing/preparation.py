@@ -27,7 +27,7 @@ from dsi.backbones.document_vectors import vectors_of
 from dsi.data.options import MixOptions
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.own_tokens import vocabulary_of, with_own_tokens, with_start_token
-from dsi.indexing.start import MIN_LABELED_QUERIES
+from dsi.indexing.start import MIN_LABELED_QUERIES, default_generator
 from dsi.objectives.options import TEACHER_TERMS
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.text_encoders.text_encoder import (
@@ -305,8 +305,7 @@ def _pseudo_queries(dataset: Dataset, options: TrainingOptions) -> str | None:
 
     name = options.generator
     if name == "auto":
-        enough = dataset.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
-        name = "selective" if enough else "extractive"
+        name = default_generator(dataset)
     if are_reused(dataset, name):
         return name
     chosen = GENERATORS[name].options_class(per_doc=options.per_doc, seed=options.seed)

@@ -14,6 +14,7 @@ from docids.kinds import KINDS, kinds_where
 from dsi.indexing.own_tokens import with_token_rows
 
 if TYPE_CHECKING:
+    from data_prep.dataset import Dataset
     from dsi.indexing.options import TrainingOptions
 
 
@@ -31,6 +32,12 @@ _OF_A_STEP = (
     "checkpoint_every",
 )
 """Options of the loop that have no effect with zero steps."""
+
+
+def default_generator(dataset: Dataset) -> str:
+    """Returns the generator that "auto" stands for: selective if labels suffice to learn from."""
+    enough = dataset.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
+    return "selective" if enough else "extractive"
 
 
 def refuse_unused(options: TrainingOptions, docids_folder: Path | None) -> None:

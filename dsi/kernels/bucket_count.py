@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from dsi.backbones.backbone import row_weights
 from dsi.kernels.length_buckets import fewest_tokens
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ def pass_overhead_tokens(model: PreTrainedModel) -> float:
     The gradient of an embedding is as large as the embedding, whatever a pass reads.
     """
     met = sum(weight.numel() for name, weight in model.named_parameters() if _MET.search(name))
-    tables = (
-        model.get_encoder().get_input_embeddings().weight,
-        model.get_decoder().get_input_embeddings().weight,
-        model.get_output_embeddings().weight,
-    )
+    tables = row_weights(model)
     different = {id(table): table.numel() for table in tables if table.requires_grad}
     return _MOVED * sum(different.values()) / max(met, 1)
 

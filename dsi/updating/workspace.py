@@ -43,7 +43,7 @@ from dsi.index_folder.stored_corpus import (
 from dsi.index_folder.versions import Manifest
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import LEXICAL
-from dsi.indexing.start import MIN_LABELED_QUERIES
+from dsi.indexing.start import default_generator
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.text_encoders.tokenized_corpus import TokenizedCorpus, in_row_order
 from dsi.updating.first_training import training_options
@@ -192,9 +192,7 @@ def _write_pseudo(
         name = corpus.generator or ""
         if not name and training.generator == "none":
             return
-        if not name:
-            enough = merged.info.qrels.get("train", 0) >= MIN_LABELED_QUERIES
-            name = "selective" if enough else "extractive"
+        name = name or default_generator(merged)
     per_doc = options.per_doc or training.per_doc
     chosen = generator_options(name, per_doc=per_doc, seed=training.seed, memory=writer)
     generator = GENERATORS[name](merged, chosen)

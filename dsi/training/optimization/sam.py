@@ -25,6 +25,7 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from data_prep.errors import InputError
+from dsi.backbones.backbone import row_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -257,14 +258,7 @@ def weights_to_perturb(model: PreTrainedModel, which: str) -> list[str]:
     Raises:
         InputError: None of these weights is trained.
     """
-    rows = {
-        id(layer.weight)
-        for layer in (
-            model.get_encoder().get_input_embeddings(),
-            model.get_decoder().get_input_embeddings(),
-            model.get_output_embeddings(),
-        )
-    }
+    rows = {id(weight) for weight in row_weights(model)}
     encoder = {id(weight) for weight in model.get_encoder().parameters()}
     norms = {
         id(weight)

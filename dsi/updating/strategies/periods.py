@@ -77,16 +77,10 @@ def periods_of(model: Any, every: int, longest: int) -> Iterator[tuple[torch.Ten
         every: Factor between the periods of neighboring layers.
         longest: The longest period.
     """
+    from dsi.backbones.backbone import row_weights
     from dsi.training.optimization.optimizers import layers_above
 
-    rows = {
-        id(layer.weight)
-        for layer in (
-            model.get_encoder().get_input_embeddings(),
-            model.get_decoder().get_input_embeddings(),
-            model.get_output_embeddings(),
-        )
-    }
+    rows = {id(weight) for weight in row_weights(model)}
     above = layers_above(name for name, _ in model.named_parameters())
     for name, weight in model.named_parameters():
         fast = id(weight) in rows or name.startswith("pawa.")

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from docids.table import PAD
+from dsi.backbones.backbone import row_weights
 from dsi.backbones.inference import evaluating, padded
 from dsi.backbones.position_edits import Place, place_of
 
@@ -281,14 +282,7 @@ def fingerprint(model: PreTrainedModel) -> torch.Tensor:
     Returns:
         uint8 [16].
     """
-    rows = {
-        id(layer.weight)
-        for layer in (
-            model.get_encoder().get_input_embeddings(),
-            model.get_decoder().get_input_embeddings(),
-            model.get_output_embeddings(),
-        )
-    }
+    rows = {id(weight) for weight in row_weights(model)}
     digest = hashlib.blake2b(digest_size=16)
     for name, weight in model.named_parameters():
         if id(weight) not in rows:
