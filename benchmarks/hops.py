@@ -18,6 +18,8 @@ Cells, in `results/hops.jsonl`; a grid that was stopped goes on where it stopped
 - CORPUS-CHAINS-seedN: one hop and two hops on an index trained with `--mix.chains CHAINS`; and the
   second hop alone, from the right document and its linking sentence, for queries of each split:
   what training on chains learns by heart, and what it learns for other queries.
+- CORPUS-network-seedN: the same with `--mix.chains unordered` and 160 steps of the network, which
+  takes none otherwise.
 - CORPUS-chosen-seedN: two hops on the index of `none`, with the beams and sentences that are best
   on dev.
 - CORPUS-strings-seedN: whether training reads the same texts as a search: how many examples of a
@@ -45,7 +47,7 @@ from record import cell, show
 
 CORPORA = ("stdlib", "torch")
 CHAINS = ("none", "ordered", "unordered")
-CELLS = ("bm25", "strings", "chains", "chosen")
+CELLS = ("bm25", "strings", "chains", "chosen", "network")
 SENTENCES = (2, 4, 8, 16)
 BEAMS = (1, 3, 5, 10)
 SPLITS = ("train", "train", "train", "train", "dev", "test")
@@ -118,21 +120,29 @@ class Bench:
             write_dataset(path, source(self.corpus, self.most, self.seed))
         return Dataset.open(path)
 
-    def index(self, chains: str) -> Any:
+    def index(self, chains: str, steps: int | None = None) -> Any:
         """An index, whose training continues where it stopped."""
-        from dsi import Index, MixOptions, TrainingOptions
+        from dsi import Index, LoopOptions, MixOptions, TrainingOptions
         from dsi.indexing.build import train_index
 
-        path = self.folder / chains
+        path = self.folder / (chains if steps is None else f"{chains}-{steps}")
         mix = MixOptions(chains=chains, query_length=QUERY_LENGTH)  # type: ignore[arg-type]
-        train_index(self.dataset, path, TrainingOptions(mix=mix, seed=self.seed))
+        train_index(
+            self.dataset,
+            path,
+            TrainingOptions(mix=mix, loop=LoopOptions(steps=steps), seed=self.seed),
+        )
         return Index.open(path)
 
-    def trained(self, chains: str) -> dict[str, Any]:
+    def network(self) -> dict[str, Any]:
+        """The same on an index whose network is trained on chains, too."""
+        return self.trained("unordered", 160)
+
+    def trained(self, chains: str, steps: int | None = None) -> dict[str, Any]:
         """One hop and two hops, and the second hop alone."""
         from dsi import HopOptions
 
-        index = self.index(chains)
+        index = self.index(chains, steps)
         hops = {"one hop": HopOptions(count=1), "two hops": HopOptions(count=2)}
         systems = {name: self.searched(index, options, "test") for name, options in hops.items()}
         second = {split: self.second_alone(index, split) for split in ("train", "dev", "test")}

@@ -915,6 +915,43 @@ def updating_forgetting_tests() -> Table:
 
 
 @table
+def updating_kernel() -> Table:
+    """What updates without training find, take and keep, after first trainings of two kinds."""
+    lines = []
+    for label, stem in (
+        ("cross-entropy", FORGETTING),
+        ("with `contrastive.weight` 0.1", f"{FORGETTING}-contrastive0.1"),
+    ):
+        for kind in ("semantic", "rq"):
+            for strategy in ("kernel", "edit", "instant"):
+                rows = list(_measured(stem, kind, strategy).values())
+                if rows:
+                    cells = [label, f"`{kind}`", f"`{strategy}`", str(len(rows))]
+                    lines.append(Line([*cells, *_figures_of_updates(rows)], rows))
+    columns = ["first training", "identifiers", "strategy", "seeds", "A_5 Hits@10", "F_5", "LA_5"]
+    return Table([*columns, "ms per document", "bytes kept per document"], lines)
+
+
+def _figures_of_updates(rows: Sequence[Row]) -> list[str]:
+    """Returns A_5, F_5 and LA_5, and time and memory for each new document."""
+    found = [spread([each["Hits@10"][letter][-1] for each in rows]) for letter in ("A", "F", "LA")]
+    times = [
+        of_update["milliseconds a document"]["all"]
+        for each in rows
+        for of_update in each["timing"]
+        if "milliseconds a document" in of_update
+    ]
+    kept = [
+        size for each in rows for size in each.get("bytes kept a document", []) if size is not None
+    ]
+    return [
+        *found,
+        f"{statistics.median(times):.0f}" if times else "",
+        f"{statistics.median(kept):,.0f}" if kept else "",
+    ]
+
+
+@table
 def updating_forgetting_rq() -> Table:
     """The same with residual codes."""
     return _updating(FORGETTING, "rq")
@@ -1029,34 +1066,153 @@ def kills() -> Table:
 
 # docs/hops.md
 
+CORPORA_OF_HOPS = {"stdlib": "standard library", "torch": "PyTorch"}
+CHAINS = ("none", "ordered", "unordered")
+
 
 @table
 def hops() -> Table:
     """One hop and two on documents of which one names the other; see benchmarks/hops.py."""
-    bm25, plain = row("hops", "bm25"), seeds("hops", "none")
-    systems = {
-        "BM25": [bm25["systems"]["bm25"]],
-        "BM25, with the training queries of each document": [bm25["systems"]["bm25+queries"]],
-        "one hop": [found["systems"]["one hop"] for found in plain],
-        "two hops": [found["systems"]["two hops"] for found in plain],
-    }
-    names = [f"{chains}-seed0" for chains in ("ordered", "unordered")]
-    for found in (row("hops", name) for name in names if name in _rows("hops")):
-        chains = found["cell"].removesuffix("-seed0")
-        systems[f"two hops, `--mix.chains {chains}`"] = [found["systems"]["two hops"]]
     columns = ("All@2", "All@10", "All@100", "first Hits@1", "second Hits@10")
-    means = [
-        [statistics.mean(each[name] for each in several) for name in columns]
-        for several in systems.values()
+    cells = [
+        ("BM25", "bm25", "bm25"),
+        ("BM25, with the training queries of each document", "bm25", "bm25+queries"),
+        ("one hop", "none", "one hop"),
+        ("two hops", "none", "two hops"),
+        ("two hops, options chosen on dev", "chosen", "two hops"),
+        ("two hops, `--mix.chains ordered`", "ordered", "two hops"),
+        ("two hops, `--mix.chains unordered`", "unordered", "two hops"),
+        ("two hops, `--mix.chains unordered --loop.steps 160`", "network", "two hops"),
     ]
-    settings = bm25["settings"]
+    lines = []
+    for corpus, described in CORPORA_OF_HOPS.items():
+        for label, name, system in cells:
+            rows = _rows_of_seeds("hops", f"{corpus}-{name}")
+            if rows:
+                measured = [found["systems"][system] for found in rows]
+                values = [spread([each[column] for each in measured]) for column in columns]
+                lines.append(Line([described, label, str(len(rows)), *values], rows))
+    return Table(["docstrings of", "system", "seeds", *columns], lines)
+
+
+@table
+def hops_second() -> Table:
+    """The second hop alone, by what the index was trained on; see benchmarks/hops.py."""
+    splits = ("train", "dev", "test")
+    lines = []
+    for corpus, described in CORPORA_OF_HOPS.items():
+        for chains in CHAINS:
+            rows = _rows_of_seeds("hops", f"{corpus}-{chains}")
+            if rows:
+                measured = [found["second hop alone, Hits@10"] for found in rows]
+                values = [spread([each[split] for each in measured]) for split in splits]
+                lines.append(Line([described, f"`{chains}`", str(len(rows)), *values], rows))
+    return Table(["docstrings of", "`--mix.chains`", "seeds", *splits], lines)
+
+
+def _rows_of_seeds(suite: str, stem: str) -> list[Row]:
+    """Returns the rows `STEM-seedN` that are measured, possibly none."""
+    rows = _rows(suite)
+    return [rows[name] for n in range(10) if (name := f"{stem}-seed{n}") in rows]
+
+
+# docs/multi-vector.md
+
+
+@table
+def muvera_error() -> Table:
+    """Error of encodings against exact Chamfer; see benchmarks/muvera.py."""
+    found = row("muvera", "squad-dev-error")
+    measured = ("mean error", "95th percentile", "mean error at the nearest", "correlation")
+    lines = [
+        Line([f"{each['dimensions']:,}", *(f"{each[name]:.3f}" for name in measured)], [found])
+        for each in found["errors"]
+    ]
+    return Table(["dimensions", *measured], lines)
+
+
+@table
+def muvera_recall() -> Table:
+    """Recall of the documents nearest by exact Chamfer among candidates."""
+    found = row("muvera", "squad-dev-recall")
+    by: dict[str, dict[int, Row]] = {}
+    for each in found["recalls"]:
+        by.setdefault(each["by"], {})[each["candidates"]] = each
+    counts = list(next(iter(by.values())))
+    lines = [
+        Line(
+            [
+                label,
+                *(
+                    f"{each[n]['recall of the first']:.3f} / "
+                    f"{each[n]['recall of the first ten']:.3f}"
+                    for n in counts
+                ),
+            ],
+            [found],
+        )
+        for label, each in by.items()
+    ]
+    return Table(["first / first ten", *(f"{count} candidates" for count in counts)], lines)
+
+
+@table
+def muvera_rank() -> Table:
+    """Hits of single vectors, token vectors and encodings, without any index."""
+    found = row("muvera", "squad-dev-rank")
+    columns = ("Hits@1", "Hits@10")
+    cells = best([[each[column] for column in columns] for each in found["ranks"]], 3)
     return Table(
-        [f"{settings['documents']:,} documents, {settings['test queries']} queries", *columns],
+        ["", *columns],
         [
-            Line([label, *cells], [bm25, *plain])
-            for label, cells in zip(systems, best(means, 3), strict=True)
+            Line([each["system"], *values], [found])
+            for each, values in zip(found["ranks"], cells, strict=True)
         ],
     )
+
+
+@table
+def muvera_indexes() -> Table:
+    """Hits of indexes whose rows or identifiers come from mean vectors or from encodings."""
+    lines = []
+    rows = _rows("muvera")
+    for made, label in (
+        ("encoder", "output rows"),
+        ("semantic", "`semantic` identifiers"),
+        ("rq", "`rq` identifiers"),
+        ("pq", "`pq` identifiers"),
+    ):
+        names = [f"squad-dev-{made}-{vectors}" for vectors in ("mean", "muvera")]
+        if all(name in rows for name in names):
+            measured = [rows[name]["hits"][0] for name in names]
+            values = [
+                f"{each[column]:.3f}" for column in ("Hits@1", "Hits@10") for each in measured
+            ]
+            lines.append(Line([label, *pairs(values)], [rows[name] for name in names]))
+    return Table(["mean pooling / encodings", "Hits@1", "Hits@10"], lines)
+
+
+@table
+def muvera_scale() -> Table:
+    """Time and memory of the vectors of a corpus, and of searches in them."""
+    measured = [name for name in ("squad-dev", "debian-20k") if f"{name}-scale" in _rows("muvera")]
+    columns = {
+        "GiB": "GiB",
+        "processor seconds to make": "processor seconds to make",
+        "processor milliseconds a query": "milliseconds per query",
+        "processor milliseconds to rank the candidates": "to rank 200 candidates exactly",
+    }
+    lines = []
+    for name in measured:
+        found = row("muvera", f"{name}-scale")
+        for each in found["scales"]:
+            cells = [
+                f"{found['settings']['documents']:,}",
+                f"{each['vectors']}, {each['dimensions']:,}",
+            ]
+            cells += [f"{each[column]:.3g}" if column in each else "" for column in columns]
+            lines.append(Line(cells, [found]))
+    return Table(["documents", "vectors, dimensions", *columns.values()], lines)
 
 
 @table

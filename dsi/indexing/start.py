@@ -108,12 +108,14 @@ def resolve_start(options: TrainingOptions, docids_folder: Path | None) -> Train
 
 
 def _given_step_option(options: TrainingOptions) -> str | None:
-    """Returns the first given option that affects training steps; None without one."""
+    """Returns the first given option that affects only training steps; None without one."""
+    # Search reads queries of this length, too, and the lexical layer learns from chains.
+    elsewhere = {"mix.query_length"} | ({"mix.chains"} if options.lexical.enabled else set())
     if options.generator not in ("auto", "none"):
         return "generator"
     for group in ("mix", "rehearsal", "objectives", "optimizer", "lora", "sam"):
         for name in given(getattr(options, group)):
-            if name != "query_length":  # search uses it too
+            if f"{group}.{name}" not in elsewhere:
                 return f"{group}.{name}"
     return None
 

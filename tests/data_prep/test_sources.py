@@ -9,7 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from data_prep.dataset import Document, Qrel, Query
+from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
+from data_prep.evidence import judged_examples
 from data_prep.sources import SOURCES, SourceOptions, detect
 from data_prep.sources.ir_datasets import split_of
 from data_prep.sources.judged import read_qrels, read_queries
@@ -49,6 +51,40 @@ class TestBeir:
         ]
         assert list(source.queries()) == [Query("q1", "who swims?")]
         assert list(source.qrels()) == [Qrel("q1", "d2", 2, "dev"), Qrel("q1", "d1", 1, "test")]
+
+    def test_judgments_of_hotpotqa_and_fever_are_chains_in_the_order_of_the_file(self, tmp_path):
+        folder = tmp_path / "hotpotqa"
+        documents = {
+            "12": ("Ed Wood (film)", "A film about a director. It was made by Tim Burton."),
+            "7": ("Tim Burton", "An American artist. He was born in Burbank."),
+            "301": ("Burbank", "A city. It lies north of Hollywood."),
+        }
+        jsonl(
+            folder / "corpus.jsonl",
+            *(
+                {"_id": one, "title": title, "text": text, "metadata": {"url": "x"}}
+                for one, (title, text) in documents.items()
+            ),
+        )
+        facts = {"answer": "Burbank", "supporting_facts": [["Ed Wood (film)", 1], ["Burbank", 0]]}
+        question = "Who made the film about a director?"
+        jsonl(
+            folder / "queries.jsonl",
+            {"_id": "5a", "text": question, "metadata": facts},
+            {"_id": "75397", "text": "Burbank is a city.", "metadata": {}},
+        )
+        header = "query-id\tcorpus-id\tscore"
+        write(folder / "qrels" / "train.tsv", header, "5a\t12\t1", "5a\t7\t1", "5a\t301\t1")
+        write(folder / "qrels" / "test.tsv", header, "75397\t301\t1", "75397\t7\t0")
+        dataset = write_dataset(tmp_path / "ds", detect(str(folder)))
+        assert list(dataset.qrels_of("train")["5a"]) == ["12", "7", "301"]
+        made, born = "It was made by Tim Burton.", "He was born in Burbank."
+        assert judged_examples(dataset, "train", "ordered", 64) == [
+            (question, "12"),
+            (f"{question} {made}", "7"),
+            (f"{question} {born} {made}", "301"),
+        ]
+        assert judged_examples(dataset, "test", "ordered", 64) == [("Burbank is a city.", "301")]
 
     def test_an_option_that_means_nothing_is_refused(self, beir):
         with pytest.raises(InputError, match="--id_column x has no effect for a BEIR folder"):

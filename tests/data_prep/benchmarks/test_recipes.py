@@ -267,7 +267,14 @@ class TestHover:
             texts = [("Otter", "An otter swims.[SENT] It eats eels."), ("Heron", "A heron waits.")]
             pages.executemany("INSERT INTO documents VALUES (?, ?)", texts)
         facts = [["Heron", 0], ["Otter", 1], ["Heron", 2]]
-        claim = {"uid": "1", "claim": "It waits.", "supporting_facts": facts, "label": "SUPPORTED"}
+        claim = {
+            "uid": "1",
+            "claim": "It waits.",
+            "supporting_facts": facts,
+            "label": "NOT_SUPPORTED",
+            "num_hops": 2,
+            "hpqa_id": "5a8b57f25542995d1e6f1371",
+        }
         for name in ("train", "dev"):
             write(folder / f"hover_{name}_release_v1.1.json", json.dumps([claim]))
         return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -21,7 +22,10 @@ from dsi.data.options import MixOptions
 from dsi.indexing.assembly import _dev_queries
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import _judged, prepare
+from dsi.indexing.start import resolve_start
+from dsi.lexical.options import LexicalOptions
 from dsi.rows.corpus import code_vectors
+from dsi.training.options import LoopOptions
 from dsi.updating.data.gathering import ReplayBatches
 
 
@@ -357,6 +361,17 @@ def test_chains_select_the_checkpoint_by_later_hops_too(tmp_path):
     first, linking = ("What writes?", "pen"), ("What writes? It needs ink.", "ink")
     assert read_by_validation("none") == [first]
     assert read_by_validation("ordered") == [first, linking]
+
+
+@pytest.mark.parametrize(("lexical", "steps"), [(True, 0), (False, 160)])
+def test_chains_train_the_network_only_without_a_lexical_layer(lexical, steps):
+    options = TrainingOptions(
+        mix=MixOptions(chains="ordered"), lexical=LexicalOptions(enabled=lexical)
+    )
+    assert resolve_start(options, None).loop.steps == steps
+    if lexical:
+        none = replace(options, loop=LoopOptions(steps=0))
+        assert resolve_start(none, None).loop.steps == 0
 
 
 def test_chains_need_labeled_queries():
