@@ -46,6 +46,11 @@ def test_what_is_written_is_read_back(tmp_path):
     assert len(dataset.pseudo_queries()) == 0
 
 
+def test_title_and_text_are_joined():
+    documents = (Document("a", "T", "x"), Document("b", "", "y"), Document("c", "T", ""))
+    assert [document.title_and_text for document in documents] == ["T\nx", "y", "T"]
+
+
 def test_the_tables_are_plain_datasets_folders_and_memory_mapped(tmp_path):
     dataset = write_dataset(tmp_path / "set", source())
     assert len(datasets.load_from_disk(str(tmp_path / "set" / "corpus"))) == 3

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BartConfig, PreTrainedTokenizerFast, T5Config
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.text_processing import words
+from docids.table import DocidTable
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.text_encoders.text_encoder import (
     PretrainedEncoder,
     SentencepieceEncoder,
     VocabularyOptions,
 )
+from dsi.text_encoders.tokenized_corpus import TokenizedCorpus, in_row_order
 
 TEXTS = [
     "The harbours of the northern sea are frozen in winter.",
@@ -349,3 +352,23 @@ def test_what_people_type_finds_what_is_printed():
         ["Einstein\u2019s theory", "O\u2019Brien wrote", "a co\u00adoperative"], VocabularyOptions()
     )
     assert all(encoder.known(["Einstein", "O'Brien", "O\u2019Brien", "cooperative"]))
+
+
+def test_a_tokenized_corpus_is_in_row_order(english):
+    table = DocidTable.from_sequences(
+        ["c", "gone", "a", "b"], [(2,), (3,), (4,), (5,)], alphabet_size=6, kind="test"
+    ).retire(["gone"])
+    documents = [
+        Document("a", "Falcons", "hunt mushrooms"),
+        Document("b", " ", "forests"),
+        Document("c", "Winter sea", "harbours"),
+    ]
+    rows = in_row_order(documents, table)
+    assert [document.doc_id for document in rows] == ["c", "gone", "a", "b"]
+    corpus = TokenizedCorpus.of(rows, table, english)
+    [sea, falcons, mushrooms, forests] = english.encode(
+        ["winter sea harbours", "falcons", "hunt mushrooms", "forests"], 100
+    )
+    assert corpus.titles == ["Winter sea", "", "Falcons", " "]
+    assert corpus.tokens == [sea, [], falcons + mushrooms, forests]
+    assert corpus.title_tokens == [sea[:2], [], falcons, []]
