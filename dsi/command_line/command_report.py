@@ -90,13 +90,13 @@ class TableReport:
                 or (isinstance(row[number], (int, float)) and not isinstance(row[number], bool))
                 for row in self.rows
             )
-            # Names are not broken; the last column takes the remaining width.
+            # Names and numbers are not broken; a last column of text takes the remaining width.
             last = number == len(self.columns) - 1
             table.add_column(
                 Text(heading),
                 justify="right" if numeric else "left",
                 overflow="fold",
-                min_width=None if last else self._width(number),
+                min_width=None if last and not numeric else self._width(number),
             )
         for row in self.rows:
             table.add_row(*(Text(shown(cell)) for cell in row))

@@ -173,11 +173,7 @@ def search(
             data=summary,
             title=f"{len(requested):,} queries searched in {seconds:.1f} s; results in {run}.",
             closing=(
-                *(
-                    [f"{unknown:,} queries contain no word that the index knows."]
-                    if unknown
-                    else []
-                ),
+                *([f"queries without a word that the index knows: {unknown:,}"] if unknown else []),
                 f"To evaluate them: {command_line('evaluate', run, 'DATASET')}",
             ),
         )

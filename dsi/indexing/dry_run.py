@@ -12,6 +12,7 @@ from data_prep.generators import GENERATORS
 from docids.kinds import KINDS
 from dsi.data.examples import task_proportions
 from dsi.indexing.start import MIN_LABELED_QUERIES, codes_model, resolve_start
+from dsi.text_encoders.text_encoder import check_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,6 +79,9 @@ def plan_training(
         steps.append(f"first: {command_line('prepare', 'SOURCE', '--out', dataset)}")
     else:
         documents = opened.info.documents
+        if options.model.pretrained is None and options.model.encoder is None:
+            texts = (document.title_and_text for document in opened.documents())
+            check_words(texts, options.vocabulary.language)
     steps += _queries_step(opened, dataset, options)
     if docids_folder is None:
         steps.append(f"assign {options.docids} identifiers")

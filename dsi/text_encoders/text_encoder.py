@@ -141,12 +141,8 @@ class SentencepieceEncoder(TextEncoder):
         """
         import sentencepiece
 
+        check_words(texts, options.language)
         lines = _lines(texts, options.language, pairs=False)
-        if not lines:
-            raise InputError(
-                "the texts contain no words for a vocabulary",
-                hint="Check the text column, or try --vocabulary.language none",
-            )
         types = _types(lines)
         pieces = options.pieces
         unspaced = sum(map(len, types)) > _CHARACTERS_PER_WORD * len(types)
@@ -282,6 +278,20 @@ def _chunks(texts: Sequence[str], what: str) -> Iterable[int]:
     """Yields the start of each part of the texts; shows progress if there are several."""
     starts = range(0, len(texts), _CHUNK)
     return track(starts, what) if len(starts) > 1 else starts
+
+
+def check_words(texts: Iterable[str], language: str) -> None:
+    """Checks that some text has a word for a vocabulary; reads no further than to the first one.
+
+    Raises:
+        InputError: None has, or the language is unknown.
+    """
+    prepare = _Preparation(language, pairs=False)
+    if not any(line for text in texts for line in prepare([text])):
+        raise InputError(
+            "the texts contain no words for a vocabulary",
+            hint="Check the text column, or try --vocabulary.language none",
+        )
 
 
 def _lines(texts: Sequence[str], language: str, pairs: bool) -> list[str]:

@@ -73,6 +73,14 @@ def test_names_stay_whole_in_a_narrow_terminal():
     assert " ".join(text.split()) == " ".join(" ".join(rows[0]).split())
 
 
+def test_numbers_stay_whole_in_a_narrow_terminal():
+    columns = ("system", "Hits@1", "Hits@10", "RR@10", "nDCG@10", "R@100")
+    rows = [("index", 0.459, 0.847, 0.572, 0.637, 0.976)]
+    for width in (20, 40, 80):
+        text = printed(TableReport(data={}, columns=columns, rows=rows), width=width)
+        assert text.split() == [*columns, "index", "0.459", "0.847", "0.572", "0.637", "0.976"]
+
+
 def test_tables_are_as_wide_as_columns_says(monkeypatch, capsys):
     rows = [("a", " ".join(["word"] * 30))]
     for columns, widest in (("50", 50), ("", 160), ("wide", 160)):

@@ -257,7 +257,7 @@ def test_a_query_without_a_known_word_is_told(path, tmp_path, capsys):
     queries.write_text("q1\tzebra\nq2\txylophone\n")
     words = ["search", str(path), "--queries", str(queries), "--run", str(tmp_path / "out.trec")]
     assert cli.main(words) == 0
-    assert "1 queries contain no word that the index knows" in capsys.readouterr().out
+    assert "queries without a word that the index knows: 1" in capsys.readouterr().out
 
 
 def test_a_folder_for_a_run_is_refused_before_the_search(path, tmp_path, capsys, monkeypatch):

@@ -35,6 +35,17 @@ def test_parameters_are_those_of_the_network(tmp_path):
     assert plan_training(tmp_path / "none", perturbed, documents=100).memory == plan.parameters * 20
 
 
+def test_a_corpus_without_words_is_refused_as_in_training(tmp_path, capsys):
+    file = tmp_path / "docs.jsonl"
+    file.write_text('{"id": "a", "text": "!!! ???"}\n{"id": "b", "text": "of the"}\n')
+    errors = []
+    for more in ([], ["--dry_run"]):
+        assert main(["train", str(file), "--out", str(tmp_path / "index"), "--quiet", *more]) == 2
+        errors.append(capsys.readouterr().err)
+    assert "contain no words for a vocabulary" in errors[0]
+    assert errors[0] == errors[1]
+
+
 def test_only_what_is_trained_has_gradients_and_states(tmp_path):
     """A latent model with atomic identifiers moves its rows; the rest costs its weights."""
     plan = plan_training(tmp_path / "none", small.options(), documents=100)
