@@ -53,8 +53,14 @@ class Outputs(Options):
         refuse_other_formats(self.table)
         refuse_other_format(self.per_query)
         refuse_other_page(self.report)
-        for file in self.files:
+        for number, file in enumerate(self.files):
             refuse_no_file(file)
+            if file.resolve() in [other.resolve() for other in self.files[:number]]:
+                raise InputError(
+                    "two outputs would be written to this file",
+                    where=file,
+                    hint="Give each its own",
+                )
 
     @property
     def any_requested(self) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data_prep.errors import InputError
+from data_prep.progress import note
 
 
 class TrackedRun(Protocol):
@@ -113,13 +114,67 @@ def check_trackers(text: str) -> None:
 def start_trackers(text: str, folder: Path) -> list[TrackedRun]:
     """Starts a run of each tracker, or resumes that of the same training.
 
+    A tracker that fails later is noted, and the training goes on without it.
+
     Args:
         text: The value of `--loop.track`.
         folder: Folder of the training; the arguments it was called with name the run.
+
+    Raises:
+        InputError: A tracker is not installed, or does not start.
     """
     check_trackers(text)
     claim = folder / "training.json"
     config = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
     identity = f"{folder.resolve()} {json.dumps(config, sort_keys=True)}"
     run_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return [TRACKERS[name](project, folder, run_id, config) for name, project in parse_track(text)]
+    return [_started(name, project, folder, run_id, config) for name, project in parse_track(text)]
+
+
+def _started(
+    name: str, project: str, folder: Path, run_id: str, config: Mapping[str, Any]
+) -> TrackedRun:
+    try:
+        return _Forgiving(name, TRACKERS[name](project, folder, run_id, config))
+    except Exception as error:  # trackers raise errors of their own, and of networks
+        raise InputError(
+            f"{name} does not start ({_line(error)})",
+            where="--loop.track",
+            hint=f"Report offline (WANDB_MODE=offline), or omit {name}: TensorBoard files are "
+            "written anyway",
+        ) from None
+
+
+class _Forgiving:
+    """A run that reports no more once its tracker fails: the training goes on.
+
+    Args:
+        name: The tracker.
+        run: What it started.
+    """
+
+    def __init__(self, name: str, run: TrackedRun) -> None:
+        self._name = name
+        self._run: TrackedRun | None = run
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Logs the values of a step."""
+        if self._run is not None:
+            self._tried(lambda run: run.log(metrics, step=step))
+
+    def finish(self) -> None:
+        """Finishes the run."""
+        if self._run is not None:
+            self._tried(lambda run: run.finish())
+
+    def _tried(self, report: Callable[[TrackedRun], Any]) -> None:
+        assert self._run is not None
+        try:
+            report(self._run)
+        except Exception as error:
+            self._run = None
+            note(f"{self._name} failed and gets no more values ({_line(error)}). Training goes on")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -485,3 +485,19 @@ def test_a_limit_of_the_size_of_files_leaves_nothing_half_written(tmp_path):
     assert done.stderr.startswith("dsi: ds: a file would be larger than the file system or ulimit")
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["docs.jsonl"]
+
+
+def test_words_that_are_not_ascii_are_read_in_the_c_locale(tmp_path):
+    (tmp_path / "dé").write_text("a file")
+    done = subprocess.run(
+        [sys.executable, "-m", "dsi", "info", str(tmp_path / "dé")],
+        env={
+            **os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+            "PYTHONIOENCODING": "utf-8",
+        },
+        capture_output=True,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dsi: {tmp_path / 'dé'}: ")
+    assert "UTF-8" not in done.stderr

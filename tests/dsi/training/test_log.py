@@ -222,3 +222,31 @@ for start in (0, 2):
         rows = database.execute("SELECT DISTINCT run_name, step FROM metrics").fetchall()
     assert [step for _, step in sorted(rows)] == [1, 3]
     assert len({run for run, _ in rows}) == 1
+
+
+def test_a_tracker_that_does_not_start_is_told_in_one_line(wandb, tmp_path, monkeypatch):
+    def unreachable(*_):
+        raise RuntimeError("the network\nis unreachable")
+
+    monkeypatch.setattr(trackers, "TRACKERS", {"wandb": unreachable})
+    with pytest.raises(InputError, match=r"wandb does not start .the network is unreachable"):
+        trackers.start_trackers("wandb:mine", tmp_path)
+
+
+def test_a_tracker_that_fails_later_is_noted_once_and_gets_no_more(
+    wandb, tmp_path, monkeypatch, capsys
+):
+    class Lost:
+        def log(self, metrics, step=None):
+            raise ConnectionError("lost\nthe connection")
+
+        def finish(self):
+            raise AssertionError("it failed before")
+
+    monkeypatch.setattr(trackers, "TRACKERS", {"wandb": lambda *_: Lost()})
+    [run] = trackers.start_trackers("wandb:mine", tmp_path)
+    run.log({"loss": 1.0}, step=1)
+    run.log({"loss": 1.0}, step=2)
+    run.finish()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("dsi: wandb failed and gets no more values (lost the connection)")
