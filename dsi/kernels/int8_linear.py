@@ -3,6 +3,9 @@
 Weights are rounded once, with a scale for each output; states are rounded as they come, with a
 scale for each row (dynamic quantization: Dettmers et al., LLM.int8(), NeurIPS 2022, section 3,
 without its outliers). oneDNN multiplies and sums in int32; scales and everything else are float32.
+
+The functions of several small operations run in TorchScript (`dsi.kernels.scripting`), which
+concatenates lists in its own way.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import torch
 from torch import nn
 
 from dsi.kernels.matmul import has_onednn_kernel
+from dsi.kernels.scripting import scripted
 
 _MOST = 127
 _TINY = 1e-12
@@ -57,39 +61,15 @@ class Int8Linear(nn.Module):
             states: The input; floating [..., in].
             activation: Activation of the products: "none" or "relu".
         """
-        found, scales = self.unscaled(states, relu=activation == "relu" and self.bias is None)
-        found.mul_(scales)
+        relu = activation == "relu"
+        found: torch.Tensor = scripted(_linear)(
+            states.float(), self.packed, self.scales, self.zeros, relu and self.bias is None
+        )
         if self.bias is not None:
             found += self.bias
-            if activation == "relu":
+            if relu:
                 found.relu_()
-        return found.view(*states.shape[:-1], self.out_features)
-
-    def unscaled(
-        self, states: torch.Tensor, *, relu: bool = False, positive: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns products that lack the scales of their rows, without the bias.
-
-        Args:
-            states: The input; floating [..., in].
-            relu: Whether the products go through a ReLU.
-            positive: Whether no state is negative.
-
-        Returns:
-            float32 [rows, out], and what to multiply each row with; float32 [rows, 1].
-        """
-        rows = states.float().reshape(-1, self.in_features)
-        # Without the absolute values, whose memory costs more than the second pass.
-        scales = rows.amax(dim=1, keepdim=True)
-        if not positive:
-            scales = torch.maximum(scales, rows.amin(dim=1, keepdim=True).neg_())
-        scales.clamp_min_(_TINY).div_(_MOST)
-        rounded = rows.div(scales).round_().to(torch.int8)
-        found = torch.ops.onednn.qlinear_pointwise(
-            rounded, 1.0, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32,
-            "relu" if relu else "none", [], "",
-        )  # fmt: skip
-        return found, scales
+        return found
 
 
 def feed_forward(inner: Int8Linear, outer: Int8Linear, states: torch.Tensor) -> torch.Tensor:
@@ -103,6 +83,63 @@ def feed_forward(inner: Int8Linear, outer: Int8Linear, states: torch.Tensor) -> 
         outer: The second layer.
         states: floating [..., in].
     """
-    hidden, scales = inner.unscaled(states, relu=True)
-    found, more = outer.unscaled(hidden, positive=True)
-    return found.mul_(more.mul_(scales)).view(*states.shape[:-1], outer.out_features)
+    found: torch.Tensor = scripted(_feed_forward)(
+        states.float(), inner.packed, inner.scales, inner.zeros, outer.packed, outer.scales,
+        outer.zeros,
+    )  # fmt: skip
+    return found
+
+
+def _linear(
+    states: torch.Tensor,
+    packed: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor,
+    relu: bool,
+) -> torch.Tensor:
+    """Returns the products of states [..., in] with one layer; float32 [..., out]."""
+    rounded, sizes = _rounded(states)
+    found = _product(rounded, packed, scales, zeros, relu)
+    return found.mul_(sizes).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
+
+
+def _feed_forward(
+    states: torch.Tensor,
+    inner: torch.Tensor,
+    inner_scales: torch.Tensor,
+    inner_zeros: torch.Tensor,
+    outer: torch.Tensor,
+    outer_scales: torch.Tensor,
+    outer_zeros: torch.Tensor,
+) -> torch.Tensor:
+    """Returns the products of states [..., in] with two layers; float32 [..., out]."""
+    rounded, sizes = _rounded(states)
+    hidden = _product(rounded, inner, inner_scales, inner_zeros, True)
+    more = hidden.amax(1, True).clamp_min_(1e-12).div_(127.0)  # none is negative
+    rounded = hidden.div_(more).round_().to(torch.int8)
+    found = _product(rounded, outer, outer_scales, outer_zeros, False)
+    return found.mul_(more.mul_(sizes)).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
+
+
+def _rounded(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns states as rows, int8 [rows, in], and what to multiply each row with."""
+    rows = states.reshape(-1, states.shape[-1])
+    # Without the absolute values, whose memory costs more than the second pass.
+    sizes = torch.maximum(rows.amax(1, True), rows.amin(1, True).neg_())
+    sizes = sizes.clamp_min_(1e-12).div_(127.0)
+    return rows.div(sizes).round_().to(torch.int8), sizes
+
+
+def _product(
+    rounded: torch.Tensor,
+    packed: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor,
+    relu: bool,
+) -> torch.Tensor:
+    """Returns products that lack the scales of their rows; float32 [rows, out]."""
+    found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+        rounded, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32,
+        "relu" if relu else "none", [], "",
+    )  # fmt: skip
+    return found

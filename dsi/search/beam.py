@@ -55,6 +55,8 @@ TAIL_ROWS = 512
 processor's cache."""
 WIDE = 8192
 """Number of candidates from which the highest are selected first and sorted afterwards."""
+FEW_ROWS = 64
+"""Number of rows whose product takes about as long as reading its weights."""
 LOGIT_ROWS = 256
 """Number of rows whose logits are in memory at once: few enough to fit in a processor's cache."""
 
@@ -277,18 +279,18 @@ class _Search:
         every = torch.arange(queries, device=device)
         beams = _Beams(every, zeros, zeros.float(), zeros.float(), zeros, zeros)
         codes = torch.full_like(zeros, PAD)
-        begun = None
-        if self._begins_at_once():
-            begun = self.decoder.begin(trie.code[1 : trie.branching[0] + 1].long())
+        levels = self._levels_at_once(queries)
+        if levels:
+            begun = self.decoder.begin(*trie.first_levels(levels))
         for level in range(trie.depth):
-            if begun is not None and level < 2:
-                # The root and its children are nodes 0, 1, 2, ..., which are also their rows here.
+            if levels and level <= levels:
+                # The first nodes are numbered 0, 1, 2, ..., which are also their rows here.
                 rows = beams.nodes.unsqueeze(-1).expand(-1, -1, begun.shape[2])
                 states = begun.gather(1, rows)
             else:
                 states = self.decoder.step(codes, beams.parents)
             before, beams = beams, self._next(level, beams, states)
-            if begun is not None and level == 1:
+            if levels and level == levels:
                 beams.parents = before.nodes.gather(1, beams.parents)
             if not beams.nodes.shape[1]:
                 break
@@ -297,15 +299,22 @@ class _Search:
                 break
             codes = trie.code[beams.nodes].long()
 
-    def _begins_at_once(self) -> bool:
-        """Whether the first codes can be read together with the root: all continue, none ends."""
+    def _levels_at_once(self, queries: int) -> int:
+        """Returns how many first levels to read together with the root.
+
+        All of their nodes must continue. Of the first level, all must be kept; of the next, a few
+        rows more cost less than a step of their own, which reads all weights again.
+        """
         trie = self.trie
-        return (
-            self.decoder.begins
-            and trie.depth > 1
-            and trie.branching[0] == trie.inner[1] <= self.widths[0]
-            and not trie.chains[1]
-        )
+        levels = 0
+        for level in range(1, min(self.decoder.begins, trie.depth - 1) + 1):
+            nodes = trie.inner[level]
+            rows = trie.level_starts[level + 1] * queries
+            kept = level == 1 and nodes <= self.widths[0]
+            if trie.leaves[level] or trie.chains[level] or not (kept or rows <= FEW_ROWS):
+                break
+            levels = level
+        return levels
 
     def _next(self, level: int, beams: _Beams, states: torch.Tensor) -> _Beams:
         """Enters the identifiers of the next level, and returns the continuations."""

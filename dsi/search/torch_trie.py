@@ -263,6 +263,20 @@ class TorchTrie:
         """The device of the tensors."""
         return self.code.device
 
+    def first_levels(self, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the codes and the parents of the nodes on the first levels, without the root.
+
+        Args:
+            levels: Number of levels below the root.
+
+        Returns:
+            int64 [nodes] each.
+        """
+        above, end = self.level_starts[levels], self.level_starts[levels + 1]
+        children = self.first_child[: above + 1].long().diff()
+        parents = torch.arange(above, device=self.device).repeat_interleave(children)
+        return self.code[1:end].long(), parents
+
     def children(self, nodes: torch.Tensor, branching: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Lists the children of nodes, padded to a common number.
 

@@ -13,18 +13,19 @@ class Decoder(Protocol):
     A row is a beam of a query. The rows of a step continue rows of the previous step.
 
     Attributes:
-        begins: Whether `begin` can be called.
+        begins: How many levels of codes `begin` can read; 0 if it cannot be called.
     """
 
-    begins: bool
+    begins: int
 
-    def begin(self, codes: torch.Tensor) -> torch.Tensor:
-        """Reads PAD and, in each of several rows, one code after it: two steps in one.
+    def begin(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Reads PAD and, in further rows, codes after it: several steps in one.
 
         The rows of this step are those of PAD and of the codes, in this order.
 
         Args:
             codes: int64 [codes].
+            parents: Row that each code continues, 0 for PAD; an earlier one; int64 [codes].
 
         Returns:
             The states after PAD and after each code; [queries, 1 + codes, width].

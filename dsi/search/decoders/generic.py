@@ -24,7 +24,7 @@ class GenericDecoder:
         attention_mask: 1 at tokens, 0 at padding; [queries, length].
     """
 
-    begins = False  # all rows of a cache have the same length
+    begins = 0  # all rows of a cache have the same length
 
     def __init__(
         self, model: PreTrainedModel, hidden: torch.Tensor, attention_mask: torch.Tensor
@@ -43,7 +43,7 @@ class GenericDecoder:
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
         return cls(model, encoded.last_hidden_state, attention_mask)
 
-    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+    def begin(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """Never called."""
         raise AssertionError("the rows of a cache are all of one length")
 

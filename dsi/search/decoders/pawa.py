@@ -30,13 +30,13 @@ class PawaDecoder:
     def __init__(self, model: PreTrainedModel, inner: Decoder) -> None:
         self._model: Any = model
         self._inner = inner
-        self.begins = inner.begins
+        self.begins = min(1, inner.begins)
         self._codes: torch.Tensor | None = None
         """What each row has read; int64 [queries, rows, codes]."""
 
-    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+    def begin(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.begin`."""
-        states = self._inner.begin(codes)
+        states = self._inner.begin(codes, parents)
         read = torch.stack([torch.full_like(codes, PAD), codes], dim=-1)
         # The row of PAD comes before any code; nothing continues it.
         read = torch.cat([torch.full_like(read[:1], PAD), read])

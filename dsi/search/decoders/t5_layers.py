@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dsi.kernels import int8_linear
 from dsi.kernels.packed_linear import linear_of, relu_of
+from dsi.kernels.scripting import scripted
 
 _FEED_FORWARDS = (
     "T5DenseActDense",
@@ -28,10 +29,18 @@ def norm(module: Any, states: torch.Tensor) -> torch.Tensor:
     if states.device.type != "cpu" or states.dtype != torch.float32:
         return functional.rms_norm(states, (width,), module.weight, module.variance_epsilon)
     # On a CPU, the operation above runs as seven, with three copies of the states.
-    size = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    # The root of the mean square plus epsilon.
-    size.hypot_(_least_size(width, module.variance_epsilon)).mul_(width**-0.5)
-    return (states / size).mul_(module.weight)
+    least = _least_size(width, module.variance_epsilon)
+    normed: torch.Tensor = scripted(_norm)(states, module.weight, least, width**-0.5)
+    return normed
+
+
+def _norm(
+    states: torch.Tensor, weight: torch.Tensor, least: torch.Tensor, factor: float
+) -> torch.Tensor:
+    """Returns states [..., width] divided by their root mean square, times the weight."""
+    size = torch.linalg.vector_norm(states, dim=[-1], keepdim=True)
+    size.hypot_(least).mul_(factor)  # the root of the mean square plus epsilon
+    return (states / size).mul_(weight)
 
 
 @functools.cache

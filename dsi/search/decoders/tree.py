@@ -19,6 +19,7 @@ from docids.table import PAD
 from dsi.backbones.position_edits import rows_at
 from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import rounded_head
+from dsi.kernels.scripting import scripted
 from dsi.search.decoders.base import log_probabilities_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class TreeDecoder(ABC):
         device: Device of the computation.
     """
 
-    begins = True
+    begins = 2
 
     def __init__(self, model: PreTrainedModel, queries: int, device: torch.device) -> None:
         self._model: Any = model
@@ -101,15 +102,16 @@ class TreeDecoder(ABC):
         self._depth += 1
         return self._run(codes, depths, self._paths)
 
-    def begin(self, codes: torch.Tensor) -> torch.Tensor:
+    def begin(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.begin`."""
-        rows = 1 + len(codes)
-        depths = torch.ones(rows, dtype=torch.int64, device=codes.device)
-        depths[0] = 0
-        own = torch.eye(rows, dtype=torch.bool, device=codes.device)
-        own[:, 0] = True
-        self._paths = own.expand(self._queries, -1, -1)
-        self._depths, self._depth = depths, 2
+        own = torch.eye(1 + len(codes), dtype=torch.bool, device=codes.device)
+        above = torch.cat([parents.new_zeros(1), parents])
+        paths = own
+        for _ in range(self.begins):
+            paths = own | paths[above]
+        depths = paths.sum(1) - 1
+        self._paths = paths.expand(self._queries, -1, -1)
+        self._depths, self._depth = depths, int(depths[-1]) + 1
         codes = torch.cat([codes.new_full((1,), PAD), codes])
         return self._run(codes.expand(self._queries, -1), depths, self._paths)
 
@@ -285,7 +287,7 @@ class EncodedTreeDecoder(TreeDecoder):
         """
         entering = key_value.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
         key, value = self._enter(place, entering, query.dtype)
-        return _attention(_split(query, heads), key, value, mask, scale)
+        return scripted(_attention)(query, key, value, mask, scale, heads)
 
     def _attend_query(
         self, place: int, query: torch.Tensor, scale: float, heads: int
@@ -295,7 +297,8 @@ class EncodedTreeDecoder(TreeDecoder):
         Each query may have several consecutive lines of rows.
         """
         together = query.reshape(len(self._cross_mask), -1, query.shape[2])
-        attended = _attention(_split(together, heads), *self._cross[place], self._cross_mask, scale)
+        key, value = self._cross[place]
+        attended = scripted(_attention)(together, key, value, self._cross_mask, scale, heads)
         return attended.view(query.shape)
 
 
@@ -322,15 +325,28 @@ def _with_room(cache: torch.Tensor, nodes: int) -> torch.Tensor:
     return wider
 
 
-def _split(states: torch.Tensor, heads: int) -> torch.Tensor:
-    """Splits [queries, rows, heads * size] into [queries, heads, rows, size]."""
-    return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
-
-
 def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float,
+    heads: int,
 ) -> torch.Tensor:
-    """Attention of heads [queries, heads, rows, size], joined again [queries, rows, width]."""
+    """Attention of rows.
+
+    Args:
+        query: [queries, rows, heads * size].
+        key: [queries, heads, nodes, size].
+        value: [queries, heads, nodes, size].
+        mask: Added to the scores.
+        scale: Scale of the scores before that.
+        heads: Number of heads.
+
+    Returns:
+        [queries, rows, heads * size].
+    """
+    split = query.view(query.shape[0], query.shape[1], heads, -1).transpose(1, 2)
     mask = mask.to(query.dtype)  # differs under autocast
-    attended = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+    attended = functional.scaled_dot_product_attention(split, key, value, mask, scale=scale)
     return attended.transpose(1, 2).flatten(2)

@@ -382,26 +382,47 @@ def test_impossible_sizes_are_refused(k, beams, words):
 
 WIDE_START = [(2, 3, 4), (2, 4, 4), (3, 2, 2), (3, 4, 5), (4, 5, 2), (4, 3, 3), (4, 3, 2)]
 """Three first codes, each followed by a branch."""
+BRANCHING_START = [(a, b, c) for a in (2, 3, 4) for b in (3, 5) for c in (2, 4)]
+"""Three first codes, each followed by two codes with a branch after them."""
 
 
 @pytest.mark.parametrize("beams", [3, 4, 7])
-def test_reading_the_first_codes_with_the_root_changes_nothing(beams, monkeypatch):
-    """With three first codes and at least as many beams, two steps are one."""
+@pytest.mark.parametrize(
+    ("docids", "few_rows", "read"),
+    [
+        (WIDE_START, 0, 3),
+        (WIDE_START, 64, 3),
+        (BRANCHING_START, 29, 3),
+        (BRANCHING_START, 30, 9),
+    ],
+)
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_reading_the_first_codes_with_the_root_changes_nothing(
+    beams, docids, few_rows, read, family, monkeypatch
+):
+    """With three first codes and at least as many beams, two steps are one.
+
+    So are three if the rows of all queries are few: the root, 3 nodes and 6 nodes for each of 3.
+    Not if an identifier is unbranched from there on: its query may leave the batch.
+    """
     model, batch, trie = (
-        tiny_model("t5", 1),
+        tiny_model(family, 1),
         queries([2, 4, 1], 0),
-        torch_trie(table_of(WIDE_START)),
+        torch_trie(table_of(docids)),
     )
     calls = []
     original = TreeDecoder.begin
     monkeypatch.setattr(
-        TreeDecoder, "begin", lambda self, codes: calls.append(len(codes)) or original(self, codes)
+        TreeDecoder,
+        "begin",
+        lambda self, codes, parents: calls.append(len(codes)) or original(self, codes, parents),
     )
+    monkeypatch.setattr(beam, "FEW_ROWS", few_rows)
     found = beam_search(model, *batch, trie, k=3, beams=beams)
-    assert calls == [3]
-    monkeypatch.setattr(TreeDecoder, "begins", False)
+    assert calls == [read]
+    monkeypatch.setattr(TreeDecoder, "begins", 0)
     expected = beam_search(model, *batch, trie, k=3, beams=beams)
-    assert calls == [3]
+    assert calls == [read]
     assert torch.equal(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
 
