@@ -209,6 +209,9 @@ class PromptsOptions(Options, group="prompts"):
     """New prompts of an update, one for each topic of the new documents' pseudo-queries"""
     tokens: Advanced[Count] = 4
     """Tokens of a prompt in a new pool"""
+    lr: Advanced[Positive] = 0.02
+    """Peak learning rate of prompts and new rows, unless --lr is given. They are few, and the rate
+    at which a whole network is trained hardly moves them"""
 
 
 @dataclass(frozen=True)

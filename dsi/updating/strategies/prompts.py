@@ -72,13 +72,16 @@ class Prompts(Strategy):
         new = np.setdiff1d(pool.prompts, [-1, *_prompts_of(update)])
         known = update.known_codes()
         add_rows(model, pool.vocabulary_size, len(model.get_output_embeddings().weight), 0)
-        typical = float(embedding.weight.detach().std())
-        generator = torch.Generator().manual_seed(update.options.seed)
-        start = torch.randn((len(new), embedding.weight.shape[1]), generator=generator) * typical
         with torch.no_grad():
-            embedding.weight[torch.from_numpy(new)] = start.to(embedding.weight)
+            # Random prompts would move every state before the first step.
+            embedding.weight[torch.from_numpy(new)] = embedding.weight[: update.known_tokens].mean(0)
         plan.update = replace(update, documents=replace(update.documents, text=pool))
-        plan.optimizer = replace(plan.optimizer, freeze_encoder=False, rows="all")
+        plan.optimizer = replace(
+            plan.optimizer,
+            freeze_encoder=False,
+            rows="all",
+            lr=update.options.lr or update.options.prompts.lr,
+        )
 
         def block(trained: Any) -> None:
             codes = np.arange(known, len(trained.get_output_embeddings().weight))

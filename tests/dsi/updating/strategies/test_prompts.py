@@ -17,8 +17,10 @@ from test_encoder_decoders import assert_searched_as_by_hand
 from data_prep.errors import InputError
 from dsi import Index
 from dsi.cli import main
+from dsi.continual.evaluation_queries import EvaluationQueries
 from dsi.index_folder import versions
 from dsi.indexing.build import train_index
+from dsi.rows.states import last_states
 from dsi.text_encoders.prompt_pool import PromptPool
 from dsi.text_encoders.stored_text_encoder import open_text_encoder
 from dsi.text_encoders.text_encoder import SentencepieceEncoder, VocabularyOptions
@@ -142,3 +144,30 @@ def test_what_does_not_fit_is_refused(corpora, tmp_path):
     with pytest.raises(InputError, match="prompts and a weight decay"):
         update_index(tmp_path / "index", corpora["new"], PROMPTS)
     assert versions.names(tmp_path / "index") == ["0001"]
+
+
+def test_before_the_first_step_a_prompt_hardly_changes_what_is_read(index, corpora):
+    """A random one did: old documents were lost before anything was trained."""
+    options = UpdateOptions(strategy="generative+prompts", steps=1, lr=1e-9)
+    update_index(index, corpora["new"], options)
+    opened = Index.open(index, "cpu")
+    pool = opened.text
+    assert isinstance(pool, PromptPool)
+    queries = EvaluationQueries.of(corpora["new"]).queries
+    prompted = pool.encode(queries, 32)
+    some = [n for n, line in enumerate(pool.inner.encode(queries, 32)) if line != prompted[n]]
+    assert len(some) > len(queries) / 2
+    plain, moved = (
+        last_states(opened.model, [lines[n] for n in some], [()] * len(some))
+        for lines in (pool.inner.encode(queries, 32), prompted)
+    )
+    cosines = (plain * moved).sum(axis=1) / (
+        np.linalg.norm(plain, axis=1) * np.linalg.norm(moved, axis=1)
+    )
+    assert cosines.mean() > 0.9
+
+
+def test_prompts_are_trained_at_their_own_rate_unless_another_is_given(index, corpora):
+    """At the rate of a whole network (3e-5 here), nothing would be found."""
+    update_index(index, corpora["new"], dataclasses.replace(PROMPTS, lr=None))
+    assert found(index, corpora["full"], NEW) >= 0.7
