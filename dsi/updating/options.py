@@ -92,9 +92,18 @@ class KernelOptions(Options, group="kernel"):
     """Bandwidth of the Gaussian; default: the median distance of states"""
     samples: Advanced[Count] = 15
     """Pseudo-queries that are written for each document, old or new; none is kept"""
+    subsets: Advanced[Whole] = 15
+    """Random sets of eight of its words per document, used like pseudo-queries"""
+    words: Advanced[bool] = True
+    """First write the embeddings of words that no old document has, from the words beside them"""
+    loss: Literal["softmax", "squares"] = "softmax"
+    """softmax: cross-entropy over the codes that the trie allows, by L-BFGS; squares: squared
+    distance of scores from 0 and 1, in closed form"""
+    iterations: Advanced[Annotated[Count, Needs("loss", ("softmax",))]] = 40
+    """Maximum iterations of L-BFGS"""
     lam: Advanced[Positive | None] = None
-    """Ridge, relative to the mean square of features; default: of 0.001, ..., 10 the one with
-    which held-out samples are most probable"""
+    """Ridge, relative to the mean square of features. Default: 0.00001 with --kernel.loss softmax;
+    with squares, of 0.001, ..., 10 the one with which held-out samples are most probable"""
 
 
 @dataclass(frozen=True)

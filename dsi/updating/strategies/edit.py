@@ -73,7 +73,7 @@ class Edit(Standalone):
         model = expanded_model(update)
         table = update.assignment.table
         layer = add_edits(model, int(table.lengths.max()))
-        words = _write_words(model, update) if options.words else 0
+        words = write_words(model, update) if options.words else 0
         if options.rows and (solvable := solvable_rows(update)):
             solve_rows(model, update, solvable)
         positions, _, read = layer.edit.shape
@@ -118,7 +118,7 @@ class Edit(Standalone):
         )
 
 
-def _write_words(model: Any, update: Update) -> int:
+def write_words(model: Any, update: Update) -> int:
     """Writes the embeddings of words that no old document has; returns their number."""
     from dsi.rows.new_words import write_new_words
 
@@ -158,14 +158,24 @@ def queries_of(
                 identifiers.append(identifier)
     tokens = [line or [0] for line in update.text.encode(texts, update.manifest.query_length)]
     for row in rows:
-        rng = np.random.default_rng([update.options.seed, 23, row])
-        words = np.array(update.documents.tokens[row])
-        for _ in range(subsets if len(words) else 0):
-            some = rng.permutation(words)[:WORDS].tolist()
+        for some in sets_of_words(update, row, subsets):
             for identifier in known[doc_ids[row]]:
                 tokens.append(some)
                 identifiers.append(identifier)
     return tokens, identifiers
+
+
+def sets_of_words(update: Update, row: int, count: int) -> list[list[int]]:
+    """Returns random sets of eight of a document's words; none for a document without words.
+
+    Args:
+        update: The update.
+        row: Table row of the document.
+        count: Number of sets.
+    """
+    rng = np.random.default_rng([update.options.seed, 23, row])
+    words = np.array(update.documents.tokens[row])
+    return [rng.permutation(words)[:WORDS].tolist() for _ in range(count if len(words) else 0)]
 
 
 def moments_of_old(model: Any, update: Update) -> Moments:

@@ -1,12 +1,14 @@
-"""`kernel`: output rows by kernel ridge regression on samples that are written when needed.
+"""`kernel`: output rows by regression on samples that are written when needed.
 
 Generative kernel continual learning (Derakhshani et al., arXiv 2112.13410) keeps no sample of old
 classes: a generative model writes them when an update needs them. Here the index's own
 pseudo-query generator (with `--generator memory`: DSI++'s generative memory) writes queries for
-every document, old and new. The network is frozen; for each position of an identifier, kernel
-ridge regression of the codes on its states gives all output rows at once
-(`dsi.updating.structures.kernel_regression`). The kernel is linear, or Gaussian by random Fourier
-features, which then become part of the network (`dsi.output_states`).
+every document, old and new; random sets of a document's words are samples too. The network is
+frozen, and a regression of the codes on its states gives all output rows at once: of the softmax
+over the codes that the trie allows (`dsi.updating.structures.softmax_regression`), or by least
+squares, as in the paper (`dsi.updating.structures.kernel_regression`). The kernel is linear, or
+Gaussian by random Fourier features, which then become part of the network
+(`dsi.backbones.output_states`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 
 from data_prep.errors import InputError
 from dsi.updating.strategies.base import STRATEGIES, Outcome, Standalone, Update
+from dsi.updating.strategies.edit import sets_of_words, write_words
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from dsi.backbones.output_states import FourierFeatures
     from dsi.updating.structures.kernel_regression import Sums
 
+Samples = dict[int, list[list[int]]]
+"""Table row -> token ids of the document's samples."""
 _TOGETHER = 256
 """Documents whose samples are written at a time."""
 _HELD_OUT = 100
@@ -51,8 +56,6 @@ class Kernel(Standalone):
             InputError: There is no generator, a document has neither samples nor a text, or the
                 decoder is unknown.
         """
-        import torch
-
         from dsi.backbones.output_states import (
             FourierFeatures,
             add_map,
@@ -61,11 +64,9 @@ class Kernel(Standalone):
             map_of,
         )
         from dsi.updating.expansion import expanded_model
-        from dsi.updating.structures.kernel_regression import LAMS, Sums, best_of, systems_of
 
         began = time.perf_counter()
         options = update.options.kernel
-        table = update.assignment.table
         model = update.load_parent()
         if options.features == FourierFeatures.kind:
             check_free(model, FourierFeatures)
@@ -74,43 +75,23 @@ class Kernel(Standalone):
         if isinstance(map_of(model), FourierFeatures):
             drop_map(model)  # rows of the states' own width, as the expansion knows them
         model = expanded_model(update, model)
-        matrix = torch.from_numpy(table.matrix().astype(np.int64))
-        systems = systems_of(matrix)
-        features = _features(model, update, samples) if options.features == "fourier" else None
-        width = len(features.phase) if features else model.get_output_embeddings().in_features
-        fit = Sums.none(max(systems) + 1, table.alphabet_size, width)
-        rest = Sums.none(max(systems) + 1, table.alphabet_size, width)
-        held: list[tuple[torch.Tensor, torch.Tensor]] = []
-        rng = np.random.default_rng([update.options.seed, 24])
-        several = [row for row, texts in samples.items() if len(texts) > 1]
-        chosen = set(rng.permutation(several)[:_HELD_OUT].tolist())
-        main = {row: texts[: -1 if row in chosen else None] for row, texts in samples.items()}
-        for position, states, codes in _states(model, update, main, features):
-            fit.add(systems[position], states, codes)
-        last = {row: texts[-1:] for row, texts in samples.items() if row in chosen}
-        for position, states, codes in _states(model, update, last, features):
-            rest.add(systems[position], states, codes)
-            held.append((states, codes))
-        lams = LAMS if options.lam is None else (options.lam,)
-        if held:
-            tried = (torch.cat([each[0] for each in held]), torch.cat([each[1] for each in held]))
-            lam, scale = best_of(fit, tried, lams)
-        else:
-            lam, scale = lams[-1], 16.0
+        words = write_words(model, update) if options.words else 0
+        read = _tokens(update, samples)
+        features = _features(model, update, read) if options.features == "fourier" else None
+        rows, reached = _SOLVERS[options.loss](model, update, read, features)
         if features is not None:
             add_map(model, features)
-        _write(model, _joined(fit, rest).rows(lam) * scale)
+        _write(model, rows)
         ended = time.perf_counter()
         count = sum(map(len, samples.values()))
         per_document = 1000 / max(1, len(update.new_rows))
         reached = {
             "steps": 0,
             "batch": 0,
-            "solved": int((fit.system_of >= 0).sum()),
             "samples": count,
             "samples of text": from_text,
-            "lam": lam,
-            "scale": scale,
+            "words": words,
+            **reached,
             "bytes kept a document": _kept(update, features) / len(samples),
         }
         milliseconds = {
@@ -170,10 +151,98 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
+def _tokens(update: Update, samples: dict[int, list[str]]) -> Samples:
+    """Returns the token ids of each document's sets of words and, after them, of its samples."""
+    length = update.manifest.query_length
+    return {
+        row: [
+            *sets_of_words(update, row, update.options.kernel.subsets),
+            *(line or [0] for line in update.text.encode(texts, length)),
+        ]
+        for row, texts in samples.items()
+    }
+
+
+def _squares(
+    model: Any, update: Update, samples: Samples, features: FourierFeatures | None
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Returns rows by kernel ridge regression, and facts for the manifest."""
+    import torch
+
+    from dsi.updating.structures.kernel_regression import LAMS, Sums, best_of, systems_of
+
+    options = update.options.kernel
+    table = update.assignment.table
+    systems = systems_of(torch.from_numpy(table.matrix().astype(np.int64)))
+    width = len(features.phase) if features else model.get_output_embeddings().in_features
+    fit = Sums.none(max(systems) + 1, table.alphabet_size, width)
+    rest = Sums.none(max(systems) + 1, table.alphabet_size, width)
+    held: list[tuple[torch.Tensor, torch.Tensor]] = []
+    rng = np.random.default_rng([update.options.seed, 24])
+    several = [row for row, lines in samples.items() if len(lines) > 1]
+    chosen = set(rng.permutation(several)[:_HELD_OUT].tolist())
+    main = {row: lines[: -1 if row in chosen else None] for row, lines in samples.items()}
+    for states, codes in _states(model, update, main, features):
+        fit.add(systems[codes.shape[1] - 1], states, codes[:, -1])
+    last = {row: lines[-1:] for row, lines in samples.items() if row in chosen}
+    for states, codes in _states(model, update, last, features):
+        rest.add(systems[codes.shape[1] - 1], states, codes[:, -1])
+        held.append((states, codes[:, -1]))
+    lams = LAMS if options.lam is None else (options.lam,)
+    if held:
+        tried = (torch.cat([each[0] for each in held]), torch.cat([each[1] for each in held]))
+        lam, scale = best_of(fit, tried, lams)
+    else:
+        lam, scale = lams[-1], 16.0
+    solved = int((fit.system_of >= 0).sum())
+    rows = _joined(fit, rest).rows(lam) * scale
+    return rows, {"solved": solved, "lam": lam, "scale": scale}
+
+
+def _softmax(
+    model: Any, update: Update, samples: Samples, features: FourierFeatures | None
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Returns rows by softmax regression, and facts for the manifest."""
+    import torch
+
+    from dsi.updating.structures.softmax_regression import LAM, Block, softmax_rows
+
+    options = update.options.kernel
+    table = update.assignment.table
+    constrained = update.manifest.score == "constrained"
+    identifiers = [each for row in table.live.tolist() for each in table.sequences(row)]
+    after: dict[tuple[int, ...], set[int]] = {}
+    for identifier in identifiers:
+        codes = [int(code) for code in identifier]
+        for place, code in enumerate(codes):
+            after.setdefault(tuple(codes[:place]) if constrained else (), set()).add(code)
+    read: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    for states, given in _states(model, update, samples, features):
+        prefixes = [tuple(line) for line in (given[:, :-1].tolist())]
+        for prefix in dict.fromkeys(prefixes if constrained else [()]):
+            here = torch.tensor([not constrained or each == prefix for each in prefixes])
+            read.setdefault(prefix, []).append((states[here], given[here, -1]))
+    blocks = []
+    for prefix, parts in read.items():
+        allowed = torch.tensor(sorted(after[prefix]))
+        if len(allowed) > 1:
+            wanted = torch.searchsorted(allowed, torch.cat([codes for _, codes in parts]))
+            blocks.append(Block(torch.cat([each for each, _ in parts]).float(), allowed, wanted))
+    before = model.get_output_embeddings().weight.detach().float().cpu()
+    start = before if features is None else before.new_zeros(len(before), len(features.phase))
+    lam = options.lam or LAM
+    rows = softmax_rows(blocks, start[: table.alphabet_size], lam, options.iterations)
+    solved = {int(code) for block in blocks for code in block.allowed}
+    return rows, {"solved": len(solved), "lam": lam}
+
+
+_SOLVERS = {"softmax": _softmax, "squares": _squares}
+
+
 def _states(
-    model: Any, update: Update, samples: dict[int, list[str]], features: FourierFeatures | None
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Yields a position, states (or their features) [samples, width], and codes [samples]."""
+    model: Any, update: Update, samples: Samples, features: FourierFeatures | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields states (or their features) [samples, width] and codes up to there [samples, codes]."""
     import torch
 
     from dsi.backbones.position_edits import place_of
@@ -181,25 +250,24 @@ def _states(
 
     table = update.assignment.table
     texts, identifiers = [], []
-    for row, asked in samples.items():
+    for row, lines in samples.items():
         for identifier in table.sequences(row):
-            texts += asked
-            identifiers += [list(identifier)] * len(asked)
+            texts += lines
+            identifiers += [list(identifier)] * len(lines)
     if not texts:
         return
-    tokens = [line or [0] for line in update.text.encode(texts, update.manifest.query_length)]
     norm = place_of(model, Kernel.name).norm
-    for reading in readings(model, tokens, identifiers):
+    for reading in readings(model, texts, identifiers):
         with torch.no_grad():
             states = norm(reading.states)
             states = states if features is None else features(states)
         for position in range(reading.codes.shape[1]):
             there = reading.codes[:, position] > 0
             if bool(there.any()):
-                yield position, states[there, position].cpu(), reading.codes[there, position].cpu()
+                yield states[there, position].cpu(), reading.codes[there, : position + 1].cpu()
 
 
-def _features(model: Any, update: Update, samples: dict[int, list[str]]) -> FourierFeatures:
+def _features(model: Any, update: Update, samples: Samples) -> FourierFeatures:
     """Draws features whose bandwidth is the median distance of states, unless it is given."""
     import torch
 
@@ -207,8 +275,8 @@ def _features(model: Any, update: Update, samples: dict[int, list[str]]) -> Four
 
     options = update.options.kernel
     some = dict(islice(samples.items(), _HELD_OUT))
-    found = list(_states(model, update, {row: texts[:1] for row, texts in some.items()}, None))
-    states = torch.cat([each for _, each, _ in found]).float()
+    found = list(_states(model, update, {row: lines[-1:] for row, lines in some.items()}, None))
+    states = torch.cat([each for each, _ in found]).float()
     distance = float(torch.pdist(states).median()) if len(states) > 1 else 1.0
     bandwidth = options.bandwidth or max(distance, 1e-6)
     return FourierFeatures.drawn(states.shape[1], options.size, bandwidth, seed=update.options.seed)

@@ -74,8 +74,10 @@ class Prompts(Strategy):
         add_rows(model, pool.vocabulary_size, len(model.get_output_embeddings().weight), 0)
         with torch.no_grad():
             # Random prompts would move every state before the first step.
-            embedding.weight[torch.from_numpy(new)] = embedding.weight[: update.known_tokens].mean(0)
-        plan.update = replace(update, documents=replace(update.documents, text=pool))
+            embedding.weight[torch.from_numpy(new)] = embedding.weight[: update.known_tokens].mean(
+                0
+            )
+        plan.update = replace(update, text=pool)
         plan.optimizer = replace(
             plan.optimizer,
             freeze_encoder=False,

@@ -1,9 +1,10 @@
-"""Kernel ridge regression of output rows: the solution against scikit-learn, and updates by it."""
+"""Regression of output rows: the solutions against scikit-learn, and updates by them."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from dsi.updating.delete import delete_documents
 from dsi.updating.options import KernelOptions, UpdateOptions
 from dsi.updating.strategy_parsing import refuse_unused
 from dsi.updating.structures.kernel_regression import Sums, best_of, systems_of
+from dsi.updating.structures.softmax_regression import Block, loss_of, softmax_rows
 from dsi.updating.update import update_index
 
 
@@ -47,6 +49,34 @@ def test_the_rows_are_kernel_ridge_regression(lam):
         (others @ sums.rows(lam).T).numpy(), dual.predict(others.numpy()), rtol=1e-6, atol=1e-9
     )
     assert not sums.rows(lam)[:2].any(), "codes without samples"
+
+
+def test_the_rows_are_softmax_regression():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    states, wanted = draw(60, 5), torch.arange(60) % 3
+    block = Block(states, torch.tensor([2, 4, 7]), wanted)
+    rows = softmax_rows([block], draw(9, 5, seed=1), 1e-2, iterations=200)
+    size = float(states.square().sum(dim=1).mean())
+    reference = linear_model.LogisticRegression(
+        C=1 / (2 * 60 * 1e-2 * size), fit_intercept=False, tol=1e-8, max_iter=1000
+    ).fit(states.numpy(), wanted.numpy())
+    np.testing.assert_allclose(rows[[2, 4, 7]].numpy(), reference.coef_, atol=1e-3)
+    assert not rows[[0, 1, 3, 5, 6, 8]].any(), "codes that no sample may have"
+
+
+def test_a_softmax_is_over_the_codes_that_a_prefix_allows():
+    rows, states = draw(6, 3), draw(4, 3, seed=1)
+    blocks = [
+        Block(states[:3], torch.tensor([1, 2]), torch.tensor([0, 1, 1])),
+        Block(states[3:], torch.tensor([2, 3, 5]), torch.tensor([2])),
+    ]
+    lost = 0.0
+    for state, allowed, code in zip(states, [[1, 2]] * 3 + [[2, 3, 5]], [1, 2, 2, 5], strict=True):
+        odds = {each: float(torch.exp(rows[each] @ state)) for each in allowed}
+        lost -= np.log(odds[code] / sum(odds.values()))
+    ridge = 0.1 * float((states**2).sum()) / 4 * float((rows**2).sum())
+    assert float(loss_of(rows, blocks, 0.1)) == pytest.approx(lost / 4 + ridge, rel=1e-5)
+    assert not softmax_rows([], rows, 0.1, 5).any()
 
 
 def test_fourier_features_have_the_gaussian_kernel_as_their_product():
@@ -85,6 +115,7 @@ def index(memorized, tmp_path):
 
 
 KERNEL = UpdateOptions(strategy="kernel", generator="extractive", per_doc=8)
+SQUARES = replace(KERNEL, kernel=KernelOptions(loss="squares"))
 FOURIER = UpdateOptions(
     strategy="kernel",
     generator="extractive",
@@ -97,14 +128,16 @@ def live(index: Path) -> Path:
     return versions.folder(index, versions.live(index))
 
 
-@pytest.mark.parametrize("options", [KERNEL, FOURIER], ids=["linear", "fourier"])
+@pytest.mark.parametrize(
+    "options", [KERNEL, SQUARES, FOURIER], ids=["softmax", "squares", "fourier"]
+)
 def test_new_documents_are_found_and_old_ones_kept(options, memorized, index, corpora, tmp_path):
     before = Index.open(index, "cpu").model.state_dict()
     known = found(index, corpora["full"], OLD)
     done = update_index(index, corpora["new"], options)
     metrics = done.manifest.metrics
     assert metrics["samples"] > 40 * 8
-    kept = 0 if options is KERNEL else 4 * 512 * 257 / 40
+    kept = 0 if options is not FOURIER else 4 * 512 * 257 / 40
     assert metrics["bytes kept a document"] == kept
     assert set(done.timing["milliseconds a document"]) == {"writing samples", "solving", "all"}
     assert found(index, corpora["full"], NEW) >= 0.9
@@ -115,7 +148,7 @@ def test_new_documents_are_found_and_old_ones_kept(options, memorized, index, co
     for name, value in before.items():  # nothing of the network has moved but rows
         if name not in ("lm_head.weight", "shared.weight") and "embed_tokens" not in name:
             assert torch.equal(after[name], value)
-    if options is KERNEL:
+    if options is not FOURIER:
         again = Path(shutil.copytree(memorized("semantic"), tmp_path / "again"))
         update_index(again, corpora["new"], options)
         assert weights(again) == weights(index), "the samples are written anew, and are the same"
@@ -194,6 +227,8 @@ def test_what_does_not_fit_is_refused(index, corpora):
         update_index(index, corpora["new"], UpdateOptions(strategy="kernel+ewc"))
     with pytest.raises(InputError, match=r"kernel\.size 5 has no effect"):
         KernelOptions(size=5)
+    with pytest.raises(InputError, match=r"kernel\.iterations 5 has no effect"):
+        KernelOptions(loss="squares", iterations=5)
     with pytest.raises(InputError, match="without the strategy kernel"):
         refuse_unused(UpdateOptions(strategy="edit", kernel=KernelOptions(samples=3)))
     with pytest.raises(InputError, match="steps 3"):
