@@ -77,7 +77,7 @@ class Prompts(Strategy):
             embedding.weight[torch.from_numpy(new)] = embedding.weight[: update.known_tokens].mean(
                 0
             )
-        plan.update = replace(update, text=pool)
+        plan.update = replace(update, documents=replace(update.documents, text=pool))
         plan.optimizer = replace(
             plan.optimizer,
             freeze_encoder=False,
