@@ -90,7 +90,7 @@ class KernelOptions(Options, group="kernel"):
     """Fourier features"""
     bandwidth: Advanced[Annotated[Positive | None, Needs("features", ("fourier",))]] = None
     """Bandwidth of the Gaussian; default: the median distance of states"""
-    samples: Advanced[Count] = 15
+    samples: Advanced[Count] = 30
     """Pseudo-queries that are written for each document, old or new; none is kept"""
     subsets: Advanced[Whole] = 15
     """Random sets of eight of its words per document, used like pseudo-queries"""
@@ -99,7 +99,7 @@ class KernelOptions(Options, group="kernel"):
     loss: Literal["softmax", "squares"] = "softmax"
     """softmax: cross-entropy over the codes that the trie allows, by L-BFGS; squares: squared
     distance of scores from 0 and 1, in closed form"""
-    iterations: Advanced[Annotated[Count, Needs("loss", ("softmax",))]] = 40
+    iterations: Advanced[Annotated[Count, Needs("loss", ("softmax",))]] = 20
     """Maximum iterations of L-BFGS"""
     lam: Advanced[Positive | None] = None
     """Ridge, relative to the mean square of features. Default: 0.00001 with --kernel.loss softmax;
