@@ -81,8 +81,11 @@ def main() -> None:
                 label = "-".join(
                     [name, f"{arguments.documents}docs", arguments.setting]
                     + [f"update{arguments.update_steps}"] * (arguments.setting == "forgetting")
-                    + [f"contrastive{arguments.contrastive:g}"]
-                    * (arguments.contrastive is not None)
+                    + (
+                        []
+                        if arguments.contrastive is None
+                        else [f"contrastive{arguments.contrastive:g}"]
+                    )
                     + [kind, strategy, f"seed{seed}"]
                 )
                 late = arguments.until is not None and time.strftime("%H:%M") >= arguments.until

@@ -795,6 +795,8 @@ CLAIMS = (
     ("edit", "retrain"),
     ("edit", "instant"),
     ("edit", "kernel"),
+    ("kernel", "retrain"),
+    ("kernel", "generative"),
     ("instant", "append"),
 )
 """Pairs of strategies whose difference is tested."""
@@ -961,6 +963,33 @@ def updating_forgetting_rq() -> Table:
 def updating_forgetting_rq_tests() -> Table:
     """The same with residual codes: differences between strategies, tested."""
     return _differences(FORGETTING, "rq")
+
+
+@table
+def frozen_states() -> Table:
+    """What regressions on a frozen network find at most; see benchmarks/frozen_states.py."""
+    measured = seeds("frozen_states", "semantic")
+    labels = {
+        "squares": "least squares over codes",
+        "documents": "discriminants of documents",
+        "softmax": "softmax over allowed codes",
+    }
+    lines = [
+        Line(
+            [
+                label,
+                read,
+                *(
+                    spread([each["found"][f"{loss} on {read}"][name] for each in measured], 1)
+                    for name in ("D0", "increments", "A_5")
+                ),
+            ],
+            measured,
+        )
+        for loss, label in labels.items()
+        for read in ("states", "keys")
+    ]
+    return Table(["regression", "input", "D0", "increments", "A_5"], lines)
 
 
 @table
