@@ -1053,7 +1053,7 @@ def updating_keeps_old() -> Table:
         "finetune+reglora,finetune+locas,finetune+ewc,finetune+threshold-margin,"
         "finetune+rank1-ewc,finetune+lora,finetune+batch-softmax,finetune+frozen-rows,"
         "generative+locas@ratio=32,generative+reglora@ratio=32,generative+ewc@ratio=32,"
-        "generative+view-batch@ratio=32,reindex+ewc,reindex+i-lora,reindex+distill,"
+        "reindex+ewc,reindex+i-lora,reindex+distill,"
         "reindex+warm-up",
         "finetune+reglora,finetune+ewc,finetune+threshold-margin,generative@ratio=32",
     )

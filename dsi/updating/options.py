@@ -281,16 +281,6 @@ class LocasOptions(Options, group="locas"):
 
 
 @dataclass(frozen=True)
-class ViewBatchOptions(Options, group="view_batch"):
-    """How documents come in views."""
-
-    views: Advanced[Annotated[int, Range(ge=2)]] = 4
-    """Examples of a document per batch"""
-    weight: Advanced[NotNegative] = 1.0
-    """Weight of the divergence between views; 0 disables it"""
-
-
-@dataclass(frozen=True)
 class UpdateOptions(Options):
     """How new documents enter an index. None stands for what the index was trained with."""
 
@@ -341,8 +331,6 @@ class UpdateOptions(Options):
     """Strategy sam"""
     warm_up: Advanced[WarmUpOptions] = field(default_factory=WarmUpOptions)
     """Strategy warm-up"""
-    view_batch: Advanced[ViewBatchOptions] = field(default_factory=ViewBatchOptions)
-    """Strategy view-batch"""
     prompts: Advanced[PromptsOptions] = field(default_factory=PromptsOptions)
     """Strategy prompts"""
     periods: Advanced[PeriodsOptions] = field(default_factory=PeriodsOptions)

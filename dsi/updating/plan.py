@@ -99,7 +99,6 @@ class Plan:
         optimizer: Optimizer options.
         loop: Options of the training loop.
         schedule: Schedule of the fraction of new documents: (step, steps) -> multiplier.
-        views: Views per document in a batch; 1 if examples are drawn individually.
         before_training: Called on the model just before the first step or after a checkpoint is
             found, for example to add hooks.
         after_training: Called on the model after the last step.
@@ -117,7 +116,6 @@ class Plan:
     objectives: list[Objective] = field(default_factory=list)
     main: Objective | None = None
     schedule: Callable[[int, int], float] | None = None
-    views: int = 1
     before_training: list[Callable[[PreTrainedModel], None]] = field(default_factory=list)
     after_training: list[Callable[[PreTrainedModel], PreTrainedModel]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from dsi.data.batching import WINDOW, Batches
 from dsi.data.examples import Examples, gather_examples
 from dsi.updating.data.proportions import NEW, OLD, apportion
-from dsi.updating.data.view_batches import ViewBatches
 
 if TYPE_CHECKING:
     from dsi.updating.plan import Plan, Update
@@ -142,17 +141,6 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
     if plan.schedule is not None:
         factors = np.array([plan.schedule(step, steps) for step in range(steps)])
     shares = corpus_proportions(plan, examples)
-    if plan.views > 1:
-        assert plan.loop.size is not None  # checked by the strategy
-        return ViewBatches(
-            examples,
-            shares,
-            plan.loop.size,
-            update.options.seed,
-            views=plan.views,
-            steps=steps,
-            factors=factors,
-        )
     return ReplayBatches(
         examples,
         shares,

@@ -111,14 +111,24 @@ def _fault(name: str, entry: object) -> str | None:
 STRATEGIES: Registry[Strategy] = Registry("strategy", group="dsi.update_strategies", fault=_fault)
 
 
+REMOVED = {"view-batch": "it lost accuracy in every measurement"}
+"""Strategies of earlier versions -> why there are none any more."""
+
+
 def parse_strategies(text: str) -> list[Strategy]:
     """Parses strategy names joined with plus signs.
 
     Raises:
-        InputError: A strategy is unknown or named twice, two cannot be combined, or none of them
-            defines the training data.
+        InputError: A strategy is unknown, was removed or is named twice, two cannot be combined, or
+            none defines the training data.
     """
     names = [name.strip() for name in text.split("+")]
+    for name in names:
+        if name in REMOVED:
+            raise InputError(
+                f"the strategy {name!r} was removed: {REMOVED[name]}",
+                hint=f"Omit it from {text!r}",
+            )
     found = [STRATEGIES[name] for name in names]
     for place, strategy in enumerate(found):
         for other in found[:place]:

@@ -351,7 +351,7 @@ def atomic_index(checkpoint, corpora, tmp_path_factory):
     [
         "finetune", "reindex", "episodic", "instant", "retrain", "generative+lora",
         "generative+i-lora", "generative+reglora", "generative+distill", "generative+batch-softmax",
-        "generative+ewc+frozen-rows+warm-up+sam", "generative+rank1-ewc", "generative+view-batch",
+        "generative+ewc+frozen-rows+warm-up+sam", "generative+rank1-ewc",
         "generative+threshold-margin",
     ],
 )  # fmt: skip

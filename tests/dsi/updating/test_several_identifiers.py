@@ -65,7 +65,7 @@ def test_what_keeps_old_documents_looks_at_the_right_identifiers(corpora, tmp_pa
         return real(model, batch, targets)
 
     monkeypatch.setattr(samples, "log_probability", watched)
-    strategy = "generative+ewc+distill+view-batch"
+    strategy = "generative+ewc+distill"
     update_index(index, corpora["new"], UpdateOptions(strategy=strategy, steps=2, ratio=0.0))
     table = Index.open(index, "cpu").table
     owners = table.owners[seen]

@@ -22,7 +22,6 @@ from dsi.updating.options import (
     LocasOptions,
     RegLoraOptions,
     UpdateOptions,
-    ViewBatchOptions,
 )
 from dsi.updating.strategy_parsing import refuse_unused
 from dsi.updating.strategy_state import read_strategy_state
@@ -31,7 +30,7 @@ from dsi.updating.update import update_index
 pytest.importorskip("peft")
 
 QUICK = UpdateOptions(strategy="generative", steps=8, ratio=0.0)
-JOINED = ["lora", "i-lora", "reglora", "locas", "view-batch"]
+JOINED = ["lora", "i-lora", "reglora", "locas"]
 
 
 def copy_of(index, folder):
@@ -67,7 +66,7 @@ def test_interrupted_or_not_an_update_ends_in_the_same_weights(
 
 @pytest.mark.parametrize(
     "strategy",
-    ["episodic+lora", "generative+episodic+view-batch+warm-up", "generative+ewc+reglora+distill"],
+    ["episodic+lora", "generative+episodic+warm-up", "generative+ewc+reglora+distill"],
 )
 def test_they_join_with_others(strategy, index, corpora):
     done = update_index(index, corpora["new"], dataclasses.replace(QUICK, strategy=strategy))
@@ -93,8 +92,6 @@ def test_two_structures_are_refused(strategy, index, corpora):
         ("i-lora", {"i_lora": InterpolationOptions(target="larger", weight=100.0)}),
         ("locas", {"locas": LocasOptions(units=3)}),
         ("locas", {"locas": LocasOptions(end="drop")}),
-        ("view-batch", {"view_batch": ViewBatchOptions(views=2)}),
-        ("view-batch", {"view_batch": ViewBatchOptions(weight=0.0)}),
     ],
     ids=str,
 )
@@ -170,18 +167,11 @@ def test_side_memories_become_units_of_the_network(index, corpora):
     assert len(Index.open(index, "cpu")) == 40
 
 
-def test_a_batch_that_views_do_not_divide_is_refused(index, corpora):
-    options = dataclasses.replace(
-        QUICK, strategy="generative+view-batch", view_batch=ViewBatchOptions(views=3)
-    )
-    with pytest.raises(InputError, match=r"--batch 16 is not a multiple of --view_batch\.views 3"):
-        update_index(index, corpora["new"], options)
-
-
-@pytest.mark.parametrize("strategy", ["finetune+view-batch", "reindex+view-batch"])
-def test_documents_with_one_view_are_refused(strategy):
-    with pytest.raises(InputError, match="cannot be combined"):
-        refuse_unused(UpdateOptions(strategy=strategy))
+def test_a_removed_strategy_is_refused_by_its_name():
+    said = r"the strategy 'view-batch' was removed: it lost accuracy"
+    with pytest.raises(InputError, match=said) as refused:
+        refuse_unused(UpdateOptions(strategy="generative+view-batch"))
+    assert "Omit it from 'generative+view-batch'" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +184,6 @@ def test_documents_with_one_view_are_refused(strategy):
         (RegLoraOptions, {"fraction": 0.0}, r"--reglora\.fraction 0\.0"),
         (LocasOptions, {"units": 0}, r"--locas\.units 0"),
         (LocasOptions, {"end": "keep"}, r"--locas\.end 'keep'"),
-        (ViewBatchOptions, {"views": 1}, r"--view_batch\.views 1"),
     ],
     ids=str,
 )
