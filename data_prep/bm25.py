@@ -105,7 +105,9 @@ class Bm25:
         found = np.zeros(len(queries), np.int64)
         for place, (words, row) in enumerate(zip(self.tokenize(queries), rows, strict=True)):
             scores = self.scores(words)
-            own = scores[row]
-            if own > 0:
-                found[place] = 1 + (scores > own).sum() + (scores[:row] == own).sum()
+            target_score = scores[row]
+            if target_score > 0:
+                found[place] = (
+                    1 + (scores > target_score).sum() + (scores[:row] == target_score).sum()
+                )
         return found

@@ -204,10 +204,10 @@ def _check_text(option: str, value: str, kind: Any, marks: Sequence[Any]) -> Non
 
 def _check_number(option: str, value: Any, marks: Sequence[Any]) -> None:
     bounds = next((mark for mark in marks if isinstance(mark, Range)), Range())
-    whole = isinstance(value, numbers.Integral)
-    if not whole and not math.isfinite(value):
+    is_integer = isinstance(value, numbers.Integral)
+    if not is_integer and not math.isfinite(value):
         raise InputError(f"{option} {value} is not a finite number")
-    if whole and abs(value) > LARGEST and (bounds.le is None or value < 0):
+    if is_integer and abs(value) > LARGEST and (bounds.le is None or value < 0):
         raise InputError(f"{option} {_shown(value)} is too large", hint=f"Give at most {LARGEST:,}")
     if value not in bounds:
         raise InputError(f"{option} {_shown(value)} {bounds.refusal}")

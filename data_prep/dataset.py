@@ -287,8 +287,10 @@ class Dataset:
     def documents(self) -> Iterator[Document]:
         """Yields the documents in corpus order, without importing `datasets`."""
         folder = self.path / "corpus"
-        there = arrow.columns_of(folder)
-        columns = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
+        stored = arrow.columns_of(folder)
+        columns = [
+            name for name in CORPUS_COLUMNS if name in stored or name not in OPTIONAL_COLUMNS
+        ]
         for row in arrow.read_rows(folder, columns):
             yield Document(*row)
 

@@ -59,13 +59,13 @@ def sync_tree(folder: Path) -> None:
 @contextmanager
 def _naming(target: Path) -> Iterator[None]:
     """Makes errors about the temporary file of `target`, or about no file, name `target`."""
-    beside = os.path.abspath(target.parent / f".{target.name}.")
+    prefix = os.path.abspath(target.parent / f".{target.name}.")
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _NO_ROOM:  # of a file that is open already
             error.filename = str(target)
-        if isinstance(error.filename, str) and os.path.abspath(error.filename).startswith(beside):
+        if isinstance(error.filename, str) and os.path.abspath(error.filename).startswith(prefix):
             error.filename = str(target)
         raise
 

@@ -178,8 +178,8 @@ def members(hint: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
         yield hint, marks
         return
     for part in typing.get_args(hint):
-        for kind, own in members(part):
-            yield kind, (*own, *marks)
+        for kind, own_marks in members(part):
+            yield kind, (*own_marks, *marks)
 
 
 def is_group(hint: Any) -> bool:

@@ -37,7 +37,7 @@ class EncoderEmbedder:
         try:
             checked_config(model)
             self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            whole = AutoModelForSeq2SeqLM.from_pretrained(
+            network = AutoModelForSeq2SeqLM.from_pretrained(
                 model, trust_remote_code=False, use_safetensors=True
             )
         except InputError:
@@ -48,7 +48,7 @@ class EncoderEmbedder:
                 where="--embedding.model",
                 hint="Give a hub id, or the folder of a downloaded model",
             ) from None
-        self._encoder = whole.get_encoder().eval()
+        self._encoder = network.get_encoder().eval()
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns float32 [texts, width]; see `docids.embeddings.Embedder.encode`.

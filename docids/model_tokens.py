@@ -65,8 +65,10 @@ class ModelTokens(Pieces):
 
     def same_tokenizer(self, other: ModelTokens) -> bool:
         """Tells whether two vocabularies are those of the same tokenizer."""
-        mine, its = (_tokenizer(each.model).get_vocab() for each in (self, other))
-        return self.end == other.end and mine == its
+        vocabulary, other_vocabulary = (
+            _tokenizer(each.model).get_vocab() for each in (self, other)
+        )
+        return self.end == other.end and vocabulary == other_vocabulary
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the vocabulary as extras of `Built`."""

@@ -232,12 +232,12 @@ def _fill(
     differing = np.bitwise_count(numbers[:, None] ^ numbers).astype(np.int64)
     step = max(1, _CELLS // partitions**2)
     for start in range(0, texts, step):
-        here = first[start : start + step]
-        text, empty = np.nonzero((here == none) & (here.min(axis=1) < none)[:, None])
+        chunk = first[start : start + step]
+        text, empty = np.nonzero((chunk == none) & (chunk.min(axis=1) < none)[:, None])
         # By differing bits, then by the place in the text.
-        order = differing[empty] * (none + 1) + here[text]
-        order[here[text] == none] = np.iinfo(np.int64).max
-        nearest = here[text, order.argmin(axis=1)]
+        order = differing[empty] * (none + 1) + chunk[text]
+        order[chunk[text] == none] = np.iinfo(np.int64).max
+        nearest = chunk[text, order.argmin(axis=1)]
         parts[start + text, empty] = projected[nearest]
 
 
@@ -295,12 +295,12 @@ def chamfer_matrix(
         float32 [queries, documents]; 0 where either text has no tokens.
     """
     scores = np.zeros((len(queries), len(documents)), np.float32)
-    asked = list(_blocks(queries.offsets, _QUERY_TOKENS))
+    query_blocks = list(_blocks(queries.offsets, _QUERY_TOKENS))
     blocks: Sequence[npt.NDArray[np.int64]] = list(_blocks(documents.offsets, _DOCUMENT_TOKENS))
     for block in blocks if description is None else track(blocks, description):
         tokens = _tokens(documents, block)
         starts = documents.offsets[block] - documents.offsets[block[0]]
-        for rows in asked:
+        for rows in query_blocks:
             nearest = np.maximum.reduceat(_tokens(queries, rows) @ tokens.T, starts, axis=1)
             firsts = queries.offsets[rows] - queries.offsets[rows[0]]
             scores[np.ix_(rows, block)] = np.add.reduceat(nearest, firsts, axis=0)

@@ -63,13 +63,17 @@ def rank_by_round_trip(
     starts: Sequence[int] = range(0, len(flat), step)
     for start in track(starts, "round trip") if len(starts) > 1 else starts:
         part = slice(start, start + step)
-        mine = np.asarray(query_weights[part].multiply(weights[owners[part]]).sum(axis=1)).ravel()
+        own_scores = np.asarray(
+            query_weights[part].multiply(weights[owners[part]]).sum(axis=1)
+        ).ravel()
         scores = np.asarray(sparse.csr_matrix(query_weights[part] @ columns).todense())
-        here = place_among_rivals[owners[part]]
-        among_rivals = np.flatnonzero(here >= 0)
-        scores[among_rivals, here[among_rivals]] = 0
+        rival_places = place_among_rivals[owners[part]]
+        among_rivals = np.flatnonzero(rival_places >= 0)
+        scores[among_rivals, rival_places[among_rivals]] = 0
         best_other = scores.max(axis=1)
-        lead[part] = (mine - best_other) / np.maximum(np.maximum(mine, best_other), 1e-9)
+        lead[part] = (own_scores - best_other) / np.maximum(
+            np.maximum(own_scores, best_other), 1e-9
+        )
     ends = np.cumsum([len(several) for several in queries])
     ranked = []
     for several, end in zip(queries, ends.tolist(), strict=True):

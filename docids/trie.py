@@ -179,8 +179,8 @@ class Trie:
         if len(table.live_identifiers) <= MOST_COMPARED:
             same = Trie.build(table)
             for entry in fields(self):
-                ours, theirs = getattr(self, entry.name), getattr(same, entry.name)
-                if not np.array_equal(ours, theirs):
+                stored, rebuilt = getattr(self, entry.name), getattr(same, entry.name)
+                if not np.array_equal(stored, rebuilt):
                     raise InputError(f"the trie does not match the identifiers ({entry.name})")
             return
         leaves = np.flatnonzero(self.row >= 0)
@@ -288,8 +288,8 @@ def _first_children(nodes: np.ndarray, children: np.ndarray, start: int) -> np.n
         children: The same for the nodes of the next level.
         start: The number of the first of those.
     """
-    fits = start + len(children) <= np.iinfo(np.int32).max
-    first = np.empty(len(nodes), np.int32 if fits else np.int64)
+    fits_int32 = start + len(children) <= np.iinfo(np.int32).max
+    first = np.empty(len(nodes), np.int32 if fits_int32 else np.int64)
     for begin in range(0, len(nodes), _CHUNK):
         part = slice(begin, begin + _CHUNK)
         first[part] = start + np.searchsorted(children, nodes[part])

@@ -422,15 +422,15 @@ class Index:
         ]
         # Whole batches are distributed, so that results do not depend on the process that computes
         # them.
-        mine: Iterable[list[int]] = batches
+        own_batches: Iterable[list[int]] = batches
         if processes is not None:
-            mine = batches[processes.rank :: processes.count]
+            own_batches = batches[processes.rank :: processes.count]
         if len(batches) > 1:
-            mine = track(mine, "searching")
+            own_batches = track(own_batches, "searching")
         found: list[tuple[int, list[int], list[float]]] = []
 
         def search() -> None:
-            for batch in mine:
+            for batch in own_batches:
                 texts = [queries[place] for place in batch]
                 tokens = [encoded[place] for place in batch]
                 lines = self._search_batch(texts, tokens, k, width, options)

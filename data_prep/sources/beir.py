@@ -31,10 +31,10 @@ def _only(files: Iterable[Path]) -> Path | None:
     Raises:
         InputError: There are two files, one of which would not be read.
     """
-    there = list(files)
-    if len(there) > 1:
-        raise InputError(f"the same file also exists as {there[1].name}", where=there[0])
-    return there[0] if there else None
+    existing = list(files)
+    if len(existing) > 1:
+        raise InputError(f"the same file also exists as {existing[1].name}", where=existing[0])
+    return existing[0] if existing else None
 
 
 @SOURCES.register("beir")

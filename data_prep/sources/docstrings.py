@@ -298,20 +298,20 @@ def clean(docstring: str) -> str:
     in_prompt = False
     fence = False
     for line in inspect.cleandoc(docstring).split("\n"):
-        bare = line.strip()
+        stripped = line.strip()
         indent = len(line) - len(line.lstrip())
-        if bare.startswith("```"):
+        if stripped.startswith("```"):
             fence = not fence
             continue
-        if skipped_indent is not None and bare and indent <= skipped_indent:
+        if skipped_indent is not None and stripped and indent <= skipped_indent:
             skipped_indent = None
-        in_prompt = bool(bare) and (in_prompt or bare.startswith(">>>"))
+        in_prompt = bool(stripped) and (in_prompt or stripped.startswith(">>>"))
         if fence or in_prompt or skipped_indent is not None or _RULE.match(line):
             continue
-        if bare.startswith(".."):
+        if stripped.startswith(".."):
             directive = _DIRECTIVE.match(line)
             name = directive.group(1) if directive else None
-            if name is None and "[" not in bare:
+            if name is None and "[" not in stripped:
                 skipped_indent = indent
                 continue
             if name in _OPAQUE:
@@ -319,8 +319,8 @@ def clean(docstring: str) -> str:
                 continue
             if name is not None and name.startswith(("version", "deprecated", "currentmodule")):
                 continue
-            bare = line[directive.end() :].strip() if directive else bare
-        prose_lines.append(_inline(bare))
+            stripped = line[directive.end() :].strip() if directive else stripped
+        prose_lines.append(_inline(stripped))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(prose_lines)).strip()
 
 

@@ -102,7 +102,7 @@ class HuggingFace(JudgedByFiles):
         relevance = Column(
             None, QRELS_RELEVANCE_NAMES, what="relevance", option="", where=self.source
         )
-        for split, ours in _SPLIT_NAMES.items():
+        for split, target_split in _SPLIT_NAMES.items():
             for number, row in enumerate(loaded.get(split, ()), 1):
                 where = f"{self.source} {split}:{number}"
                 column = relevance.name_in(row)
@@ -110,7 +110,7 @@ class HuggingFace(JudgedByFiles):
                     as_id(row, _first(row, QRELS_QUERY_NAMES, where), where),
                     as_id(row, _first(row, QRELS_DOC_NAMES, where), where),
                     1 if column is None else as_relevance(row[column], where),
-                    ours,
+                    target_split,
                 )
 
     def _saved(self) -> bool:

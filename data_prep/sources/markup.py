@@ -33,8 +33,8 @@ def plain(markup: str) -> str:
 
     def without(tag: re.Match[str]) -> str:
         closing, name, attributes = tag.group(1), tag.group(2).lower(), tag.group(3) or ""
-        bare = not attributes.strip(" /\t\r\n")
-        is_tag = closing or "=" in attributes or (bare and name in closed)
+        no_attributes = not attributes.strip(" /\t\r\n")
+        is_tag = closing or "=" in attributes or (no_attributes and name in closed)
         return " " if is_tag else tag.group()
 
     text = _TAG.sub(without, markup)

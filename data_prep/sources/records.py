@@ -247,13 +247,13 @@ def pick_column(
 
 def find_usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
     """Returns the first usual name that exists, ignoring case, blanks and `-` versus `_`."""
-    there = {_folded(column): column for column in reversed(list(columns))}
-    exact = set(there.values())
+    by_key = {_folded(column): column for column in reversed(list(columns))}
+    exact = set(by_key.values())
     return next(
         (
-            name if name in exact else there[_folded(name)]
+            name if name in exact else by_key[_folded(name)]
             for name in usual
-            if _folded(name) in there
+            if _folded(name) in by_key
         ),
         None,
     )

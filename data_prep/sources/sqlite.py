@@ -63,7 +63,7 @@ class Sqlite(JudgedByFiles):
 
     def _table_in(self, database: sqlite3.Connection) -> str:
         """Returns the name of the table to read: the given one, or the only one."""
-        there = [
+        tables = [
             name
             for (name,) in database.execute(
                 "select name from sqlite_master where type in ('table', 'view')"
@@ -71,12 +71,12 @@ class Sqlite(JudgedByFiles):
             )
         ]
         requested = self.options.table
-        if requested is None and len(there) == 1:
-            return str(there[0])
-        if requested not in there:
-            problem = f"{len(there)} tables" if requested is None else f"no table {requested!r}"
+        if requested is None and len(tables) == 1:
+            return str(tables[0])
+        if requested not in tables:
+            problem = f"{len(tables)} tables" if requested is None else f"no table {requested!r}"
             raise InputError(
-                f"{problem}; available: {', '.join(there) or 'none'}",
+                f"{problem}; available: {', '.join(tables) or 'none'}",
                 where=self.path,
                 hint="Specify the table of the documents with --table",
             )

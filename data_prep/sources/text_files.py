@@ -154,9 +154,9 @@ class Text(JudgedByFiles):
             for name in files
             if not name.startswith(".")
         )
-        there = ", ".join(f"{count:,} x {kind}" for kind, count in kinds.most_common(5))
+        contents = ", ".join(f"{count:,} x {kind}" for kind, count in kinds.most_common(5))
         raise InputError(
-            f"no text files in this folder; it contains: {there}"
+            f"no text files in this folder; it contains: {contents}"
             if kinds
             else "this folder is empty",
             where=argument,

@@ -61,8 +61,10 @@ class Seq2SeqNetwork:
         ]
         self.owners = torch.from_numpy(np.concatenate([owners, np.arange(len(documents))]))
         numbers: dict[tuple[int, ...], int] = {}
-        own = (tuple(line) for line in self._tokens[len(queries) :])
-        self.distinct = np.array([[numbers.setdefault(line, len(numbers))] for line in own])
+        document_keys = (tuple(line) for line in self._tokens[len(queries) :])
+        self.distinct = np.array(
+            [[numbers.setdefault(line, len(numbers))] for line in document_keys]
+        )
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:

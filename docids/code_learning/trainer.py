@@ -169,8 +169,8 @@ class CodebookTrainer:
         order = torch.from_numpy(rng.permutation(len(self.network.owners)))
         codes = torch.from_numpy(self.codes)
         for rows in order.split(self.options.batch):
-            own = codes[self.network.owners[rows]].to(self.network.device)
-            loss = self._loss(rows, own, level, committed)
+            document_codes = codes[self.network.owners[rows]].to(self.network.device)
+            loss = self._loss(rows, document_codes, level, committed)
             if not loss.isfinite():
                 raise InputError(
                     f"the loss of learned codes is {loss.item()} at position {level + 1}",

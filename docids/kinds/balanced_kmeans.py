@@ -33,14 +33,14 @@ def balanced_labels(distances: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]
     rows, columns = distances.shape
     if not rows:
         return np.empty(0, np.int64)
-    beyond = distances - distances.min(axis=1, keepdims=True)
-    scale = max(_TEMPERATURE * float(beyond.mean()), _SMALLEST)
-    kernel = np.exp(-beyond / scale)
+    excess = distances - distances.min(axis=1, keepdims=True)
+    scale = max(_TEMPERATURE * float(excess.mean()), _SMALLEST)
+    kernel = np.exp(-excess / scale)
     weight = np.ones(columns, np.float32)
     for _ in range(_SINKHORN_ROUNDS):
         share = 1 / np.maximum(kernel @ weight, _SMALLEST)
         weight = (rows / columns) / np.maximum(share @ kernel, _SMALLEST)
-    costs = beyond - scale * np.log(np.maximum(weight, _SMALLEST))
+    costs = excess - scale * np.log(np.maximum(weight, _SMALLEST))
     labels = costs.argmin(axis=1)
     _empty_overfull(labels, costs, -(-rows // columns))
     _fill_underfull(labels, costs, rows // columns)
@@ -61,8 +61,8 @@ def _empty_overfull(
         moving, target = moving[order], target[order]
         leaving = _place_in_group(labels[moving]) < (counts - most)[labels[moving]]
         moving, target = moving[leaving], target[leaving]
-        fits = _place_in_group(target) < (most - counts)[target]
-        labels[moving[fits]] = target[fits]
+        has_room = _place_in_group(target) < (most - counts)[target]
+        labels[moving[has_room]] = target[has_room]
 
 
 def _fill_underfull(

@@ -81,8 +81,8 @@ class ProductQuantization(Quantized):
         """Returns codebooks in all dimensions: each level's in its own, 0 elsewhere."""
         part = dimensions // levels
         full = np.zeros((levels, size, levels, part), np.float32)
-        own = np.arange(levels)
-        full[own, :, own] = books.reshape(levels, size, part)
+        level_numbers = np.arange(levels)
+        full[level_numbers, :, level_numbers] = books.reshape(levels, size, part)
         return full.reshape(levels, size, dimensions)
 
 

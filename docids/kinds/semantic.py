@@ -73,9 +73,9 @@ def _descend(
     place = np.zeros(len(vectors), np.int64)
     while len(rows := np.flatnonzero(last[place] > first[place])):
         for inner in np.unique(place[rows]).tolist():
-            here = rows[place[rows] == inner]
-            place[here] = first[inner] + nearest(
-                vectors[here], centroid[first[inner] : last[inner]]
+            at_node = rows[place[rows] == inner]
+            place[at_node] = first[inner] + nearest(
+                vectors[at_node], centroid[first[inner] : last[inner]]
             )
     return place
 

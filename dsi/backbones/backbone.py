@@ -711,7 +711,7 @@ def check_weights(file: Path) -> dict[str, list[int]]:
 def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path) -> None:
     """Compares the shapes of an unallocated network with those of stored weights."""
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    there: set[int] = set()
+    stored_parameters: set[int] = set()
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, shape in shapes.items():
         if expected.get(name) != shape:
@@ -722,9 +722,9 @@ def compare(model: PreTrainedModel, shapes: Mapping[str, list[int]], file: Path)
                 hint=COPY,
             )
         if name in parameters:
-            there.add(id(parameters[name]))
+            stored_parameters.add(id(parameters[name]))
     for name, parameter in parameters.items():
-        if id(parameter) not in there:
+        if id(parameter) not in stored_parameters:
             raise InputError(f"{name!r} is missing", where=file, hint=COPY)
 
 

@@ -107,15 +107,17 @@ class PromptedDecoder(nn.Module):
         prompts = encoder_hidden_states.gather(
             1, order.unsqueeze(-1).expand(-1, -1, encoder_hidden_states.shape[2])
         )
-        there = torch.cat([encoder_attention_mask.gather(1, order), torch.ones_like(input_ids)], 1)
-        depths = torch.arange(there.shape[1], device=there.device) - prompts.shape[1]
+        full_mask = torch.cat(
+            [encoder_attention_mask.gather(1, order), torch.ones_like(input_ids)], 1
+        )
+        depths = torch.arange(full_mask.shape[1], device=full_mask.device) - prompts.shape[1]
         with rows_at(depths.clamp_min(-1)):
             found = self.language_model(
                 inputs_embeds=torch.cat(
                     [prompts, self.embed_tokens(input_ids).to(prompts.dtype)], 1
                 ),
-                attention_mask=there,
-                position_ids=(there.cumsum(1) - 1).clamp_min(0),
+                attention_mask=full_mask,
+                position_ids=(full_mask.cumsum(1) - 1).clamp_min(0),
                 use_cache=False,
             )
         return BaseModelOutput(last_hidden_state=found.last_hidden_state[:, prompts.shape[1] :])

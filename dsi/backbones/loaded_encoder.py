@@ -240,13 +240,13 @@ def _compare(loaded: SentenceEncoder, encoder: PooledEncoder, text: PromptedEnco
     """Refuses an encoder whose parts, reassembled here, compute something else."""
     from dsi.backbones.document_vectors import vectors_of
 
-    for encode, theirs in (
+    for encode, reference_encode in (
         (text.encode, loaded.encode_queries),
         (text.encode_documents, loaded.encode_documents),
     ):
-        ours = vectors_of(encoder, encode(_SAMPLES, 512))
-        reference = theirs(_SAMPLES)
-        if ours.shape != reference.shape or not np.allclose(ours, reference, atol=_TOLERANCE):
+        vectors = vectors_of(encoder, encode(_SAMPLES, 512))
+        reference = reference_encode(_SAMPLES)
+        if vectors.shape != reference.shape or not np.allclose(vectors, reference, atol=_TOLERANCE):
             raise _error(
                 f"the vectors of {loaded.name!r} differ from those of sentence-transformers",
                 "Choose another encoder, and report this one",

@@ -58,17 +58,17 @@ class MuveraPooling(nn.Module):
             sums = projected.new_zeros((texts, 1 << bits, projected.shape[-1]))
             place = codes.unsqueeze(-1).expand(texts, length, projected.shape[-1])
             parts.append(sums.scatter_add(1, place, projected).flatten(1))
-        whole = torch.cat(parts, dim=1) / len(self.planes)
+        encoding = torch.cat(parts, dim=1) / len(self.planes)
         if not self.final:
-            return whole
-        short = whole.new_zeros((texts, self.final))
-        return short.index_add(1, self.bucket, whole * self.sign.to(whole))
+            return encoding
+        short = encoding.new_zeros((texts, self.final))
+        return short.index_add(1, self.bucket, encoding * self.sign.to(encoding))
 
     def documents(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Encodes documents, without gradients; float32 [texts, dimensions]; see `forward`."""
         tokens = functional.normalize(states.detach().float(), dim=-1).cpu().numpy()
-        there = attention_mask.cpu().numpy() > 0
-        lines = [line[real] for line, real in zip(tokens, there, strict=True)]
+        is_token = attention_mask.cpu().numpy() > 0
+        lines = [line[real] for line, real in zip(tokens, is_token, strict=True)]
         planes, inner = self.planes.cpu().numpy(), self.inner.cpu().numpy()
         bucket, sign = self.bucket.cpu().numpy(), self.sign.cpu().numpy()
         muvera = Muvera(planes, inner, bucket, sign, self.final)

@@ -154,8 +154,8 @@ class ProductKeyMemory(StateMap):
 def _squared_distances(states: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """Returns squared distances, without what all keys have in common beyond rounding."""
     products = functional.linear(states, keys)
-    own = states.square().sum(dim=-1, keepdim=True)
-    return own - 2 * products + keys.square().sum(dim=-1)
+    squared_norms = states.square().sum(dim=-1, keepdim=True)
+    return squared_norms - 2 * products + keys.square().sum(dim=-1)
 
 
 _KINDS: dict[str, Any] = {each.kind: each for each in (FourierFeatures, ProductKeyMemory)}

@@ -110,9 +110,9 @@ class _Pawa:
             output_hidden_states=True,
             **options,
         )
-        own: Any = self
-        embeddings = own.get_decoder().get_input_embeddings()(decoder_input_ids)
-        added = own.pawa(outputs.decoder_hidden_states[-1], embeddings)
+        network: Any = self
+        embeddings = network.get_decoder().get_input_embeddings()(decoder_input_ids)
+        added = network.pawa(outputs.decoder_hidden_states[-1], embeddings)
         outputs["logits"] = outputs.logits + added
         if not return_states:
             outputs["decoder_hidden_states"] = outputs["encoder_hidden_states"] = None

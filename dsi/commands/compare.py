@@ -205,8 +205,8 @@ def _compared(
     from dsi.commands.evaluate import measured_baselines
     from dsi.evaluation.comparison import compare_systems
 
-    beside, remarks = measured_baselines(baselines, dataset, split)
-    everything = [*systems, *beside]
+    baseline_measures, remarks = measured_baselines(baselines, dataset, split)
+    everything = [*systems, *baseline_measures]
     data = compare_systems(dataset, split, everything, by=list(cells[0].varied))
     report: Report = outputs.write(data, dataset, split, everything, remarks)
     return report

@@ -123,8 +123,8 @@ def _evaluate_several(
                 Measured(path.name, evaluate_run(qrels, run).per_query, ranked=_first_of(run))
             )
     systems = disambiguated(systems)
-    beside, notes = measured_baselines(baselines, opened, split, language)
-    systems += beside
+    baseline_measures, notes = measured_baselines(baselines, opened, split, language)
+    systems += baseline_measures
     remarks += notes
     data = compare_systems(opened, split, systems, seed=seed)
     return processes.in_main_process(
@@ -329,13 +329,13 @@ def _one(
 
 def _judged(dataset: Dataset, split: str) -> dict[str, dict[str, int]]:
     """Returns the document judgments of a split, which must have some."""
-    there = list(dataset.info.qrels)
-    if split not in there:
+    splits = list(dataset.info.qrels)
+    if split not in splits:
         raise InputError(
             f"no split {split!r} with judgments",
             where=dataset.path,
-            hint=f"Choose from: {', '.join(there)}"
-            if there
+            hint=f"Choose from: {', '.join(splits)}"
+            if splits
             else f"Prepare it with --queries FILE --{split}-qrels FILE",
         )
     return judgments_of(dataset, split)
@@ -393,8 +393,8 @@ def _report_unknown_documents(
         indexed = {doc_id for doc_id, row in zip(relevant_ids, rows, strict=True) if row >= 0}
     else:
         indexed = {document_of(passage_id) for passage_id in index.table.doc_ids}
-    beyond = sum(indexed.isdisjoint(each) for each in relevant)
-    if relevant_ids and beyond == len(relevant):
+    unanswerable = sum(indexed.isdisjoint(each) for each in relevant)
+    if relevant_ids and unanswerable == len(relevant):
         raise InputError(
             f"the index has none of the documents that its queries are judged for (such as "
             f"{relevant_ids[0]!r})",
@@ -403,10 +403,10 @@ def _report_unknown_documents(
         )
     return (
         [
-            f"{beyond:,} of {len(relevant):,} queries are judged for documents "
+            f"{unanswerable:,} of {len(relevant):,} queries are judged for documents "
             "that are not in the index."
         ]
-        if beyond
+        if unanswerable
         else []
     )
 

@@ -242,17 +242,17 @@ def with_values(options: TrainingOptions, values: Mapping[str, Any]) -> Training
 
 
 def _replaced(options: Any, values: Mapping[str, Any]) -> Any:
-    mine: dict[str, Any] = {}
+    direct: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         group, dot, rest = name.partition(".")
         if dot:
             inner.setdefault(group, {})[rest] = value
         else:
-            mine[name] = value
+            direct[name] = value
     for group, below in inner.items():
-        mine[group] = _replaced(getattr(options, group), below)
-    return dataclasses.replace(options, **mine)
+        direct[group] = _replaced(getattr(options, group), below)
+    return dataclasses.replace(options, **direct)
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:

@@ -215,11 +215,11 @@ def _prompt_pool(folder: Path) -> dict[str, int]:
         return {}
     pool = open_text_encoder(folder / "text")
     assert isinstance(pool, PromptPool)
-    there = int((pool.prompts[:, 0] >= 0).sum())
+    prompted = int((pool.prompts[:, 0] >= 0).sum())
     return {
-        "prompts": there,
+        "prompts": prompted,
         "tokens": pool.prompts.shape[1],
-        "topics_without": len(pool.keys) - there,
+        "topics_without": len(pool.keys) - prompted,
     }
 
 

@@ -132,16 +132,16 @@ def _prepared_dataset(
     """
     from dsi.given_documents import dataset_of
 
-    there = (data / "dataset.json").is_file()
-    if there and passages != PassageOptions():
+    is_dataset = (data / "dataset.json").is_file()
+    if is_dataset and passages != PassageOptions():
         raise InputError(
             "--passages has no effect for a dataset, which has already been prepared", where=data
         )
     options_given = source != SourceOptions() or passages != PassageOptions()
-    if dry_run and not there and not data.exists() and not options_given:
+    if dry_run and not is_dataset and not data.exists() and not options_given:
         yield data  # the plan does not need it
         return
-    if not there and os.environ.get("WORLD_SIZE", "1") != "1":
+    if not is_dataset and os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(
             "training in several processes needs a dataset",
             where=data,

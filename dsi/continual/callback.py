@@ -104,9 +104,9 @@ def _objective_of(
         def look(self, steps: int) -> None:
             began = time.perf_counter()
             rows = []
-            for asked_for, own in zip(queries, documents, strict=True):
-                ranks = ranks_of(network, asked_for, self.trie, beams)
-                right = ranks_of(network, own, self.trie, beams) <= 1
+            for query_set, document_set in zip(queries, documents, strict=True):
+                ranks = ranks_of(network, query_set, self.trie, beams)
+                right = ranks_of(network, document_set, self.trie, beams) <= 1
                 rows.append(
                     {
                         "Hits@1": float((ranks <= 1).mean()),

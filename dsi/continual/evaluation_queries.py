@@ -106,12 +106,12 @@ def measure_with_ranks(
         queries = opened.text.encode(list(some.queries), length)
         texts = opened.text.encode_documents(list(some.texts), read)
         ranks = asked(opened, some.queries, queries, some.targets, beams)
-        own = asked(opened, some.texts, texts, some.doc_ids, beams)
+        document_ranks = asked(opened, some.texts, texts, some.doc_ids, beams)
         found.append(
             {
                 "Hits@1": float((ranks <= 1).mean()),
                 "Hits@10": float((ranks <= 10).mean()),
-                "indexing": float((own <= 1).mean()),
+                "indexing": float((document_ranks <= 1).mean()),
             }
         )
         ranked.append(np.where(ranks <= 10, ranks, 0).astype(np.int64).tolist())

@@ -273,8 +273,8 @@ class Batches:
         size = len(self.examples[self.tasks[task]])
         pieces: list[npt.NDArray[np.int64]] = []
         while count > 0:
-            turn, place = divmod(start, size)
-            piece = self._pass_order(task, turn)[place : place + count]
+            pass_number, place = divmod(start, size)
+            piece = self._pass_order(task, pass_number)[place : place + count]
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)

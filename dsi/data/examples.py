@@ -112,11 +112,11 @@ def gather_examples(
 
 def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
     """Returns task -> fraction of a batch, with the indexing task split by contents."""
-    whole = sum(rehearsal.proportions.values())
+    total = sum(rehearsal.proportions.values())
     shares = {
         "indexing" if name == "document" else f"indexing/{name}": mix.proportions["indexing"]
         * share
-        / whole
+        / total
         for name, share in rehearsal.proportions.items()
     }
     return {**shares, "pseudo": mix.pseudo, "labeled": mix.labeled}

@@ -34,7 +34,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
     stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (1, 2, 3):
         raise InputError(f"zero_optimization.stage is {stage!r}", where=file, hint="Give 1, 2 or 3")
-    ours = {
+    reserved = {
         "optimizer": "--optimizer.name",
         "scheduler": "--optimizer.schedule",
         "fp16": "--loop.precision",
@@ -43,7 +43,7 @@ def read_zero_config(file: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": "--loop.accumulation",
         "gradient_clipping": "--optimizer.clip",
     }
-    for key, option in ours.items():
+    for key, option in reserved.items():
         if config.get(key, "auto") != "auto":
             raise InputError(
                 f"{key} is set by the option {option}", where=file, hint='Omit it, or give "auto"'

@@ -142,13 +142,13 @@ class DocidLogitsProcessor(LogitsProcessor):
             scores: Logits or log-probabilities of the next id; floating [rows, vocabulary].
         """
         codes = input_ids[:, self._prefix :] - self._codes.start
-        own = scores[:, self._codes].float()
+        code_scores = scores[:, self._codes].float()
         # Codes of a sequence that has ended lie outside of the alphabet, and continue nothing.
-        allowed, finished = self._trie.allowed(codes, own.shape[1])
+        allowed, finished = self._trie.allowed(codes, code_scores.shape[1])
         if self._constrained:
-            own = own.masked_fill(~allowed, -torch.inf)
-            own = own.masked_fill(finished.unsqueeze(1), 0.0)
-        logs = own.log_softmax(-1).clamp_min(torch.finfo(scores.dtype).min)
+            code_scores = code_scores.masked_fill(~allowed, -torch.inf)
+            code_scores = code_scores.masked_fill(finished.unsqueeze(1), 0.0)
+        logs = code_scores.log_softmax(-1).clamp_min(torch.finfo(scores.dtype).min)
         found = torch.full_like(scores, -torch.inf)
         found[:, self._codes] = logs.to(scores.dtype).masked_fill(~allowed, -torch.inf)
         found[finished, self._codes.start + END] = 0.0

@@ -219,7 +219,7 @@ def merged(model: Any, words: int, alphabet: int) -> Any:
     output = torch.cat([head.new_zeros(words, head.shape[1]), head]).detach()
     body = model.decoder.language_model if prompted else model
     inner = plain.base_model if prompted else plain
-    ours = body.state_dict()
+    weights = body.state_dict()
     tables = {id(each) for each in _embeddings(plain)}
     last = id(plain.get_output_embeddings().weight)
     with torch.no_grad():
@@ -227,10 +227,10 @@ def merged(model: Any, words: int, alphabet: int) -> Any:
             if id(weight) in tables:
                 weight.copy_(table)
             elif id(weight) != last:
-                weight.copy_(ours[name])
+                weight.copy_(weights[name])
         for name, buffer in inner.named_buffers():
-            if name in ours and ours[name].shape == buffer.shape:
-                buffer.copy_(ours[name])
+            if name in weights and weights[name].shape == buffer.shape:
+                buffer.copy_(weights[name])
         plain.get_output_embeddings().weight.copy_(output)
     if hasattr(plain, "final_logits_bias"):
         plain.final_logits_bias.zero_()

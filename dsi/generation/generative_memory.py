@@ -100,11 +100,11 @@ class GenerativeMemory:
         if folder is not None:
             describe(folder)
             return folder
-        own = dataset.path / "memory"
-        if not (own / _ABOUT).is_file():
+        default_folder = dataset.path / "memory"
+        if not (default_folder / _ABOUT).is_file():
             return None
-        same = describe(own)["dataset"]["content_hash"] == dataset.info.content_hash
-        return own if same else None
+        same = describe(default_folder)["dataset"]["content_hash"] == dataset.info.content_hash
+        return default_folder if same else None
 
     @staticmethod
     def options_of(folder: Path, *, per_doc: int, seed: int) -> MemoryOptions:
@@ -209,8 +209,10 @@ def _about(dataset: Dataset, options: MemoryOptions) -> dict[str, Any]:
 
 
 def _same_model(about: dict[str, Any], current: dict[str, Any]) -> bool:
-    ours, theirs = ({n: each["options"].get(n) for n in _TRAINING} for each in (current, about))
-    return ours == theirs and about["dataset"] == current["dataset"]
+    current_options, stored_options = (
+        {n: each["options"].get(n) for n in _TRAINING} for each in (current, about)
+    )
+    return current_options == stored_options and about["dataset"] == current["dataset"]
 
 
 def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:

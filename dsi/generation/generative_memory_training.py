@@ -114,8 +114,8 @@ def members(pairs: int, step: int, batch: int, seed: int) -> list[int]:
     found: list[int] = []
     start = step * batch
     while len(found) < batch:
-        turn, place = divmod(start + len(found), pairs)
-        order = np.random.default_rng([seed, 12, turn]).permutation(pairs)
+        pass_number, place = divmod(start + len(found), pairs)
+        order = np.random.default_rng([seed, 12, pass_number]).permutation(pairs)
         found += order[place : place + batch - len(found)].tolist()
     return found
 
@@ -249,7 +249,7 @@ def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
     from transformers import T5Config, T5ForConditionalGeneration
 
     width = options.width
-    own = width // HEAD_WIDTH
+    head_count = width // HEAD_WIDTH
     settings: dict[str, Any] = {
         "vocab_size": vocabulary,
         "d_model": width,
@@ -257,7 +257,7 @@ def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
         "d_ff": 2 * width,
         "num_layers": options.layers,
         "num_decoder_layers": options.layers,
-        "num_heads": 2 * own,
+        "num_heads": 2 * head_count,
         "dropout_rate": 0.1,
         "decoder_start_token_id": _PAD,
         "pad_token_id": _PAD,
@@ -276,7 +276,9 @@ def make_model(vocabulary: int, options: MemoryOptions) -> PreTrainedModel:
         last = model.decoder.block[-1].layer
         repeats, reads = last[0].SelfAttention, last[1].EncDecAttention
         # Bucket 0 of the relative positions is the token itself; all layers share the bias.
-        model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight[0, :own] = 10.0
+        model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight[
+            0, :head_count
+        ] = 10.0
         repeats.v.weight[:width] = identity
         repeats.o.weight[:, :width] = -TAKEN_OUT * identity
         reads.q.weight.zero_()

@@ -61,15 +61,15 @@ def fitted(
     Raises:
         InputError: The text around the fields is already too long.
     """
-    whole = encode(prompt.text)
-    if len(whole) <= most:
-        return whole
+    encoded = encode(prompt.text)
+    if len(encoded) <= most:
+        return encoded
     for number, name in enumerate(_CUT):
-        bare = len(encode(prompt.without(*_CUT[: number + 1]).text))
-        if bare > most:
+        fixed_tokens = len(encode(prompt.without(*_CUT[: number + 1]).text))
+        if fixed_tokens > most:
             continue  # even without this field; the next one is truncated as well
         shortened = prompt.without(*_CUT[:number])
-        room = most - bare
+        room = most - fixed_tokens
         while True:
             cut = shortened.with_value(
                 name, _first_tokens(tokenizer, shortened.values.get(name, ""), room)

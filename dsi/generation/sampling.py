@@ -135,14 +135,14 @@ class Sampler:
         encoded = [self._encode(prompt) for prompt in prompts]
         texts = [prompt.text if isinstance(prompt, Prompt) else prompt for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda number: len(encoded[number]))
-        for turn in range(ROUNDS if self.options.top_k > 1 else 1):
+        for sampling_round in range(ROUNDS if self.options.top_k > 1 else 1):
             missing = [n for n in order if len(written[n]) < per_prompt and texts[n].strip()]
             step = max(1, self.options.batch // per_prompt)
             for start in range(0, len(missing), step):
                 batch = missing[start : start + step]
                 samples = self._draw(
                     [encoded[number] for number in batch],
-                    [_random(texts[number], seed, turn) for number in batch],
+                    [_random(texts[number], seed, sampling_round) for number in batch],
                     per_prompt if self.options.top_k > 1 else 1,
                 )
                 for number, found in zip(batch, samples, strict=True):

@@ -128,9 +128,9 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
                 f"the repository has a file with the name {name!r:.100}, which is not allowed",
                 where=where,
             )
-    needed, ours = ("live", _PARTS_OF_INDEX)
+    needed, known_parts = ("live", _PARTS_OF_INDEX)
     if repository.dataset:
-        needed, ours = ("dataset.json", _PARTS_OF_DATASET)
+        needed, known_parts = ("dataset.json", _PARTS_OF_DATASET)
     if needed not in names:
         what = "dataset of dsi-toolkit" if repository.dataset else "index"
         other = "" if repository.dataset else ", or datasets/user/name for a dataset"
@@ -139,7 +139,7 @@ def _wanted(repository: Repository, names: list[str]) -> list[str]:
             where=where,
             hint=f"Choose one that was created by dsi push{other}",
         )
-    return [name for name in names if ours.fullmatch(name)]
+    return [name for name in names if known_parts.fullmatch(name)]
 
 
 def _refuse_existing(out: Path) -> None:

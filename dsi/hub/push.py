@@ -89,16 +89,16 @@ def push(
             client.create_branch(
                 place.name, repo_type=place.kind, branch=place.revision, exist_ok=True
             )
-        there: set[str] = set()
+        existing: set[str] = set()
         with contextlib.suppress(errors.EntryNotFoundError):
-            there.update(
+            existing.update(
                 client.list_repo_files(place.name, repo_type=place.kind, revision=place.revision)
             )
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
             for name, file in plan.contents.files.items()
         ]
-        old = sorted(name for name in there - set(plan.contents.files) if _is_pushed_file(name))
+        old = sorted(name for name in existing - set(plan.contents.files) if _is_pushed_file(name))
         operations += [CommitOperationDelete(name) for name in old]
         commit = client.create_commit(
             place.name,

@@ -81,8 +81,10 @@ class StoredDocuments:
             name: entry for name, entry in (self._files or {}).items() if name.startswith(corpus)
         }
         check_content(self._version, files, None)
-        there = arrow.columns_of(self._folder)
-        columns = [name for name in CORPUS_COLUMNS if name in there or name not in OPTIONAL_COLUMNS]
+        stored = arrow.columns_of(self._folder)
+        columns = [
+            name for name in CORPUS_COLUMNS if name in stored or name not in OPTIONAL_COLUMNS
+        ]
         batches = list(arrow.mapped_batches(self._folder, columns))
         ids = Strings.pack(
             doc_id for batch in batches for doc_id in batch.column("doc_id").to_pylist()

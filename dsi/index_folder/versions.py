@@ -244,10 +244,10 @@ def live(index: str | os.PathLike[str]) -> str:
     elif not folder(index, name).is_dir():
         wrong = f"names version {name}, which is missing"
     if wrong is not None:
-        there = names(index)
+        complete = names(index)
         choose = ""
-        if there:
-            back = command_line("rollback", Path(index), "--to", there[-1])
+        if complete:
+            back = command_line("rollback", Path(index), "--to", complete[-1])
             choose = f", or choose a version: {back}"
         raise InputError(wrong, where=pointer, hint=f"Copy the whole index again{choose}")
     return name
@@ -376,15 +376,15 @@ class Writer:
             recover(self.index / name)
         for file in (self.intent, self.versions / "newest"):
             recover(file)
-        there = names(self.index)
-        if not there:
+        complete = names(self.index)
+        if not complete:
             return
-        if int(there[-1]) > self._newest() and (
+        if int(complete[-1]) > self._newest() and (
             (self.versions / "newest").is_file() or not (self.index / "live").is_file()
         ):
-            self.make_live(there[-1])
-            self.finished = there[-1]
-        self.remember(there[-1])
+            self.make_live(complete[-1])
+            self.finished = complete[-1]
+        self.remember(complete[-1])
 
     def _newest(self) -> int:
         """Returns the highest number of a version that has been live; 0 if none is known."""

@@ -163,6 +163,6 @@ def _documents(corpus: CorpusDatasetType) -> Iterator[dict[str, str]]:
 def _text(value: Any) -> str:
     """Returns a text, or the turns of a conversation (texts, or mappings with `content`)."""
     if isinstance(value, list):
-        turns = (turn.get("content") if isinstance(turn, dict) else turn for turn in value)
-        return "\n".join(str(turn) for turn in turns if turn).strip()
+        contents = (turn.get("content") if isinstance(turn, dict) else turn for turn in value)
+        return "\n".join(str(turn) for turn in contents if turn).strip()
     return str(value or "").strip()

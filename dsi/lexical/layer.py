@@ -201,11 +201,11 @@ class LexicalLayer:
         for term, count in zip(line.terms.tolist(), line.counts, strict=True):
             name = self._name(term, words)
             start, end = self.postings.offsets[term : term + 2]
-            there = self.postings.rows[start:end]
+            documents = self.postings.rows[start:end]
             weights = self.postings.weights[start:end]
             for terms, row in zip(found, rows, strict=True):
-                place = int(np.searchsorted(there, row))
-                has = place < len(there) and there[place] == row
+                place = int(np.searchsorted(documents, row))
+                has = place < len(documents) and documents[place] == row
                 weight = weights[place] if has else np.float32(0.0)
                 terms.append(Term(name, int(count), float(weight), float(count * weight)))
         return found
@@ -281,12 +281,12 @@ def query_terms(
     keys, owners, _ = _counted(keys, owners)
     places = np.searchsorted(pairs, keys)
     places[places == len(pairs)] = 0
-    there = pairs[places] == keys if len(pairs) else np.zeros(len(keys), bool)
+    is_known_pair = pairs[places] == keys if len(pairs) else np.zeros(len(keys), bool)
     words, of_words, counts = _counted(tokens.words[in_vocabulary], tokens.texts[in_vocabulary])
-    columns = np.concatenate([words, places[there] + len(vocabulary)])
-    rows = np.concatenate([of_words, owners[there]])
+    columns = np.concatenate([words, places[is_known_pair] + len(vocabulary)])
+    rows = np.concatenate([of_words, owners[is_known_pair]])
     order = np.argsort(rows, kind="stable")
-    counts = np.concatenate([counts, np.ones(int(there.sum()), np.float32)])
+    counts = np.concatenate([counts, np.ones(int(is_known_pair.sum()), np.float32)])
     ends = np.searchsorted(rows[order], np.arange(len(texts) + 1))
     return QueryTerms(ends, columns[order], counts[order])
 

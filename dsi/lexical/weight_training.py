@@ -108,18 +108,18 @@ def train(
     documents = np.unique(labeled.rows)
     count = round(options.holdout * len(documents))
     held = np.isin(labeled.rows, rng.choice(documents, count, replace=False))
-    kept = labeled.part(np.flatnonzero(~held))
+    training_queries = labeled.part(np.flatnonzero(~held))
     judges = [
         _at_most(_MOST_JUDGED, group, rng)
         for group in (dev, labeled.part(np.flatnonzero(held)))
         if len(group)
     ]
     corpus = _Corpus(lexicon, statistics, scales, vocabulary)
-    if not judges or not len(kept):
+    if not judges or not len(training_queries):
         _descend(weighting, labeled, corpus, options, options.steps)
         return Outcome(options.steps, float("nan"), float("nan"))
     start = {name: weight.detach().clone() for name, weight in weighting.state_dict().items()}
-    figures = _descend(weighting, kept, corpus, options, options.steps, judges)
+    figures = _descend(weighting, training_queries, corpus, options, options.steps, judges)
     best = max(figures, key=lambda step: (figures[step], -step))
     weighting.load_state_dict(start)
     _descend(weighting, labeled, corpus, options, best)
@@ -238,8 +238,8 @@ class _Batch:
         """Finds the documents that rank highest now."""
         layer = corpus.layer(weighting)
         found = np.empty((len(queries), width), np.int64)
-        for part, scores, own in _scored(queries, layer):
-            scores[torch.arange(len(scores)), own] = torch.inf
+        for part, scores, target_columns in _scored(queries, layer):
+            scores[torch.arange(len(scores)), target_columns] = torch.inf
             found[part] = scores.topk(width).indices.numpy()
         terms = query_terms(queries.texts, layer.vocabulary, layer.postings.pairs)
         return cls(queries.rows, *corpus.places.of(terms, found), width)
@@ -312,8 +312,8 @@ def _reciprocal_rank(layer: LexicalLayer, judges: Sequence[LabeledQueries]) -> f
     figures = []
     for group in judges:
         total = 0.0
-        for _, scores, own in _scored(group, layer):
-            ranks = (scores >= scores.gather(1, own[:, None])).sum(1)
+        for _, scores, target_columns in _scored(group, layer):
+            ranks = (scores >= scores.gather(1, target_columns[:, None])).sum(1)
             total += float((1 / ranks).sum())
         figures.append(total / len(group))
     return sum(figures) / len(figures)

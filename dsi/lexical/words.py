@@ -122,14 +122,14 @@ class Vocabulary:
             pieces += [(piece, False) for piece in sentences(text)]
             for piece, is_title in pieces:
                 sentence += 1
-                for word, whole in self._surface(piece):
+                for word, is_whole in self._surface(piece):
                     lower = word.lower()
                     number = self.number(lower, grow=grow)
                     if number == STOPPED:
                         continue
                     words.append(number)
                     owners.append(owner)
-                    places.append(-1 if whole else sentence)
+                    places.append(-1 if is_whole else sentence)
                     in_title.append(is_title)
                     capitals.append(word[0] != lower[0])
         return Tokens(

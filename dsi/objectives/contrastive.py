@@ -45,12 +45,12 @@ def supervised_contrastive(
     """
     total = states.sum() * 0.0
     for place in range(codes.shape[1]):
-        there = codes[:, place] != IGNORED
-        mine = codes[there, place]
-        vectors = functional.normalize(states[there, place].float(), dim=-1)
-        itself = torch.eye(len(mine), dtype=torch.bool, device=mine.device)
+        present = codes[:, place] != IGNORED
+        own_codes = codes[present, place]
+        vectors = functional.normalize(states[present, place].float(), dim=-1)
+        itself = torch.eye(len(own_codes), dtype=torch.bool, device=own_codes.device)
         scores = (vectors @ vectors.T / temperature).masked_fill(itself, -1e9)
-        alike = (mine.unsqueeze(1) == mine) & ~itself
+        alike = (own_codes.unsqueeze(1) == own_codes) & ~itself
         logs = scores.log_softmax(-1).masked_fill(~alike, 0.0).sum(dim=1)
         total = total - (logs / alike.sum(dim=1).clamp_min(1)).sum()
     return total

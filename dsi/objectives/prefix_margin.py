@@ -47,8 +47,8 @@ def prefix_lengths(longest: int) -> list[tuple[int, float]]:
         longest: Number of codes of the longest identifier.
     """
     found: dict[int, float] = {}
-    for part, whole, alpha in _SHARES:
-        found[-(-longest * part // whole)] = alpha
+    for part, denominator, alpha in _SHARES:
+        found[-(-longest * part // denominator)] = alpha
     return sorted(found.items())
 
 

@@ -249,9 +249,9 @@ def line_chart(axes: Axes, lines: Sequence[Line], rules: Sequence[float] = ()) -
 
 def _coincides(place: int, lines: Sequence[Line]) -> bool:
     """Returns whether a line shares a point with another one."""
-    own = set(lines[place].points)
+    points = set(lines[place].points)
     others = [*lines[:place], *lines[place + 1 :]]
-    return any(not own.isdisjoint(other.points) for other in others)
+    return any(not points.isdisjoint(other.points) for other in others)
 
 
 def point_chart(axes: Axes, points: Sequence[Point]) -> Drawing:

@@ -36,7 +36,7 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     Raises:
         InputError: The model has another encoder, or a vector is not finite.
     """
-    own: Any = model.get_encoder()
+    encoder: Any = model.get_encoder()
     if not pooled(model) or not isinstance(model, T5ForConditionalGeneration):
         raise InputError(
             "--model.warm_start encoder starts from the vectors of a pretrained encoder",
@@ -44,14 +44,14 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
         )
     vectors = corpus.vectors
     if vectors is None:
-        vectors = vectors_of(own, corpus.tokens)
-    vectors = comparable(own, vectors)
+        vectors = vectors_of(encoder, corpus.tokens)
+    vectors = comparable(encoder, vectors)
     alphabet = model.config.vocab_size
     set_rows(model.get_output_embeddings().weight, code_rows(corpus, vectors, alphabet))
     _pass_queries(model)
     # The embedding of PAD, the start token, is zero, so that only the query counts; those of other
     # codes have a direction of their own, too small to matter before training.
-    width = own.width
+    width = encoder.width
     codes = np.random.default_rng([seed, 3]).standard_normal((alphabet, width)).astype(np.float32)
     codes *= _SMALL * width**-0.5
     codes[PAD] = 0
@@ -98,11 +98,11 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     """
     import torch
 
-    own: Any = model.get_encoder()
-    vectors = vectors_of(own, [new.corpus.tokens[row] for row in new.rows.tolist()])
+    encoder: Any = model.get_encoder()
+    vectors = vectors_of(encoder, [new.corpus.tokens[row] for row in new.rows.tolist()])
     output = model.get_output_embeddings().weight
     codes = new.own_codes()
-    rows = new.vectors_of_codes(comparable(own, vectors), len(output))[codes]
+    rows = new.vectors_of_codes(comparable(encoder, vectors), len(output))[codes]
     with torch.no_grad():
         output[codes] = torch.from_numpy(rows).to(output)
     return model

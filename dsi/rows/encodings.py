@@ -57,9 +57,9 @@ def start(model: PreTrainedModel, corpus: Corpus, seed: int) -> None:
     states, pieces = document_states(model, corpus.tokens, corpus.part, corpus.precision)
     alphabet = model.config.vocab_size
     rows = discriminants(states, pieces)
-    own = float((states * rows).sum(axis=1).mean())
+    mean_logit = float((states * rows).sum(axis=1).mean())
     least = _LEAST_COSINE * float(np.linalg.norm(states, axis=1).mean())
-    rows *= _OWN_LOGIT / max(own, least, _TINY)
+    rows *= _OWN_LOGIT / max(mean_logit, least, _TINY)
     rows *= _factor(*_states_with_dropout(model, corpus, seed), rows)
     output_rows = code_rows(corpus, rows, alphabet)
     set_rows(model.get_output_embeddings().weight, output_rows)
@@ -103,10 +103,10 @@ def _factor(
         rows: float32 [documents, width].
     """
     logits = (states @ rows.T).astype(np.float64)
-    own = logits[np.arange(len(owners)), owners]
+    own_logits = logits[np.arange(len(owners)), owners]
     for halvings in range(_MOST_HALVINGS):
         factor = 0.5**halvings
-        if np.mean(logsumexp(factor * logits, axis=1) - factor * own) <= math.log(len(rows)):
+        if np.mean(logsumexp(factor * logits, axis=1) - factor * own_logits) <= math.log(len(rows)):
             return float(factor)
     return float(0.5**_MOST_HALVINGS)
 
@@ -164,9 +164,9 @@ def document_states(
     """
     lines, owners = [], []
     for number, text in enumerate(texts):
-        beside = len(part(text, 0, 0))
-        room = (longest_text(model) or _TOKENS) - beside - int(is_prompted(model))
-        length = min(len(text) - beside, _TOKENS)
+        prompt_tokens = len(part(text, 0, 0))
+        room = (longest_text(model) or _TOKENS) - prompt_tokens - int(is_prompted(model))
+        length = min(len(text) - prompt_tokens, _TOKENS)
         # All pieces of a document have about the same length.
         pieces = max(1, math.ceil(length / max(1, min(_PIECE, room))))
         ends = [length * place // pieces for place in range(pieces + 1)]
@@ -233,12 +233,12 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     states, pieces = document_states(model, tokens, new.corpus.part)
     vectors = discriminants(states[: len(new.rows)], pieces)
     output = model.get_output_embeddings().weight
-    own = new.own_codes()
-    of_codes = new.vectors_of_codes(vectors, len(output))[own]
-    other_rows = np.setdiff1d(np.unique(np.asarray(new.table.codes)), own)
+    new_codes = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors, len(output))[new_codes]
+    other_rows = np.setdiff1d(np.unique(np.asarray(new.table.codes)), new_codes)
     typical = float(output.detach()[torch.from_numpy(other_rows).long()].norm(dim=1).mean())
     with torch.no_grad():
-        output[own] = torch.from_numpy(of_codes * typical).to(output)
+        output[new_codes] = torch.from_numpy(of_codes * typical).to(output)
     return model
 
 

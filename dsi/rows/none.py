@@ -70,10 +70,10 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     lasts = table.last_codes(old)
     rows = output.detach().float().cpu().numpy()
     vectors = rows[lasts[nearest]].mean(axis=1)
-    own = new.own_codes()
-    of_codes = new.vectors_of_codes(vectors.astype(np.float32), len(output))[own]
+    new_codes = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors.astype(np.float32), len(output))[new_codes]
     with torch.no_grad():
-        output[own] = torch.from_numpy(of_codes).to(output)
+        output[new_codes] = torch.from_numpy(of_codes).to(output)
     return model
 
 

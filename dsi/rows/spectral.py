@@ -301,10 +301,10 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     silence_tokens(model, new.known_tokens)
     vectors = document_states(model, new, new.rows)
     output = model.get_output_embeddings().weight
-    own = new.own_codes()
-    of_codes = new.vectors_of_codes(vectors, len(output))[own]
+    new_codes = new.own_codes()
+    of_codes = new.vectors_of_codes(vectors, len(output))[new_codes]
     with torch.no_grad():
-        output[own] = torch.from_numpy(of_codes).to(output)
+        output[new_codes] = torch.from_numpy(of_codes).to(output)
     _turn_shared_codes(model, new, vectors)
     return model
 
@@ -362,12 +362,12 @@ def _turn_shared_codes(
         some = old[first : first + _SUMMED]
         before += members(table, some, shared) @ document_states(model, new, some)
     after = before + members(table, new.rows, shared) @ vectors
-    turn = _directions(after) - _directions(before)
+    change = _directions(after) - _directions(before)
     output = model.get_output_embeddings().weight
     with torch.no_grad():
         rows = output[shared].float().cpu().numpy()
-        along = np.einsum("ij,ij->i", rows, _directions(before))
-        rows += np.maximum(along, 0)[:, None] * turn
+        projection = np.einsum("ij,ij->i", rows, _directions(before))
+        rows += np.maximum(projection, 0)[:, None] * change
         output[shared] = torch.from_numpy(rows).to(output)
 
 

@@ -47,16 +47,16 @@ def last_states(
     with evaluating(model):
         for batch in _batches([len(text) for text in texts]):
             input_ids, mask = padded([texts[number] for number in batch])
-            begun, there = padded([[PAD, *prefixes[number]] for number in batch])
+            decoder_input, decoder_mask = padded([[PAD, *prefixes[number]] for number in batch])
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
             found = decoder_without_head(model)(
-                input_ids=begun.to(device),
+                input_ids=decoder_input.to(device),
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask.to(device),
             ).last_hidden_state
-            lasts = (there.sum(dim=1) - 1).to(device)
+            lasts = (decoder_mask.sum(dim=1) - 1).to(device)
             states[batch] = found[torch.arange(len(batch)), lasts].float().cpu().numpy()
     return states
 
@@ -83,7 +83,7 @@ def is_latent(model: PreTrainedModel) -> bool:
     network: Any = model
     if len(getattr(network.encoder, "block", "?")) or len(network.decoder.block) != 1:
         return False
-    own, cross, inner = network.decoder.block[0].layer
+    self_attention, cross, inner = network.decoder.block[0].layer
     attention = cross.EncDecAttention
     per_head, width = model.config.d_kv, model.config.d_model
     if attention.v.weight.shape != (width, width):
@@ -94,7 +94,7 @@ def is_latent(model: PreTrainedModel) -> bool:
         heads = torch.arange(0, width, per_head)
         return bool(
             straight
-            and not own.SelfAttention.o.weight.any()
+            and not self_attention.SelfAttention.o.weight.any()
             and not inner.DenseReluDense.wo.weight.any()
             and edited_layer(model) is None
             and map_of(model) is None

@@ -39,14 +39,14 @@ def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedMo
     assert new.code_tokens is not None
     if not tied(model):
         model = encodings.extend(model, new, seed)
-    own = new.own_codes()
-    own = own[new.code_tokens[own] >= 0]
+    new_codes = new.own_codes()
+    new_codes = new_codes[new.code_tokens[new_codes] >= 0]
     words = model.get_encoder().get_input_embeddings().weight
-    rows = words.detach()[torch.from_numpy(np.ascontiguousarray(new.code_tokens[own]))]
+    rows = words.detach()[torch.from_numpy(np.ascontiguousarray(new.code_tokens[new_codes]))]
     with torch.no_grad():
-        model.get_decoder().get_input_embeddings().weight[own] = rows
+        model.get_decoder().get_input_embeddings().weight[new_codes] = rows
         if tied(model):
-            model.get_output_embeddings().weight[own] = rows
+            model.get_output_embeddings().weight[new_codes] = rows
     return model
 
 

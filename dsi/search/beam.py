@@ -550,9 +550,9 @@ def _best_of_each(
     by_group, sorting = groups.gather(1, ranked).sort(dim=1, stable=True)
     places = torch.arange(scores.shape[1], device=scores.device)
     inside = places - torch.searchsorted(by_group, by_group)
-    beyond = torch.empty_like(inside).scatter_(1, sorting, inside) >= share
-    beyond |= scores.gather(1, ranked) == -torch.inf
-    chosen = beyond.sort(dim=1, stable=True).indices[:, :count]
+    over_share = torch.empty_like(inside).scatter_(1, sorting, inside) >= share
+    over_share |= scores.gather(1, ranked) == -torch.inf
+    chosen = over_share.sort(dim=1, stable=True).indices[:, :count]
     return ranked.gather(1, chosen.sort(1).values)
 
 

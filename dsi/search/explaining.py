@@ -127,7 +127,7 @@ def explained_paths(
             else:
                 adds = alphabet.log_softmax(-1).gather(-1, codes_there)
             adds = adds.masked_fill(~exist, -torch.inf)
-            going, following = [], []
+            next_nodes, following = [], []
             for number, identifier in enumerate(identifiers):
                 line = number if level else 0
                 place = 0
@@ -136,9 +136,9 @@ def explained_paths(
                     steps[number].append(
                         _step(codes_there[0, line], logits[0, line], adds[0, line], place)
                     )
-                going.append(children[0, line, place])
+                next_nodes.append(children[0, line, place])
                 following.append(codes_there[0, line, place])
-            nodes, codes = torch.stack(going).unsqueeze(0), torch.stack(following).unsqueeze(0)
+            nodes, codes = torch.stack(next_nodes).unsqueeze(0), torch.stack(following).unsqueeze(0)
             parents = torch.arange(len(identifiers), device=trie.device).unsqueeze(0)
             if not level:
                 parents = torch.zeros_like(parents)

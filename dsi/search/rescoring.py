@@ -54,27 +54,31 @@ def rescored(
         codes = torch.full((len(rows), 1), PAD, device=rows.device)
         nodes = parents = torch.zeros_like(codes)
         for level in range(identifiers.shape[2]):
-            going = identifiers[:, :, level] >= 0
-            if not bool(going.any()):
+            active = identifiers[:, :, level] >= 0
+            if not bool(active.any()):
                 break
             states = decoder.step(codes, parents)
-            children, there, exist = trie.continuations(nodes, trie.branching[level])
+            children, child_codes, exist = trie.continuations(nodes, trie.branching[level])
             if score == "constrained":
-                logits = decoder.logits_at(states, there).float()
+                logits = decoder.logits_at(states, child_codes).float()
                 adds = logits.masked_fill(~exist, -torch.inf).log_softmax(-1)
             else:
-                adds = decoder.log_probabilities(states, there)
+                adds = decoder.log_probabilities(states, child_codes)
             if not level:
-                one = torch.zeros_like(rows).unsqueeze(-1).expand(-1, -1, there.shape[2])
-                there, exist, adds, children = (
-                    each.gather(1, one) for each in (there, exist, adds, children)
+                one = torch.zeros_like(rows).unsqueeze(-1).expand(-1, -1, child_codes.shape[2])
+                child_codes, exist, adds, children = (
+                    each.gather(1, one) for each in (child_codes, exist, adds, children)
                 )
             target_codes = identifiers[:, :, level]
-            place = ((there == target_codes.unsqueeze(-1)) & exist).long().argmax(-1, keepdim=True)
-            total += adds.gather(-1, place).squeeze(-1).masked_fill(~going, 0.0)
+            place = (
+                ((child_codes == target_codes.unsqueeze(-1)) & exist)
+                .long()
+                .argmax(-1, keepdim=True)
+            )
+            total += adds.gather(-1, place).squeeze(-1).masked_fill(~active, 0.0)
             # What has ended goes along any way, and nothing of it counts.
             nodes = children.gather(-1, place).squeeze(-1).clamp_min(0)
-            nodes = nodes.masked_fill(~going, 0)
+            nodes = nodes.masked_fill(~active, 0)
             codes = target_codes.clamp_min(PAD)
             parents = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
             if not level:

@@ -53,14 +53,14 @@ class Slots:
             first = trie.first_child[nodes.start : nodes.stop + 1].long()
             children = first.diff()
             single, several = children == 1, children > 1
-            here = slots[nodes]
-            here[single] = below[first[:-1][single] - starts[level + 1]]
+            slots_here = slots[nodes]
+            slots_here[single] = below[first[:-1][single] - starts[level + 1]]
             count = int(several.sum())
             if count:
                 members = below[several.repeat_interleave(children)]
                 ends = children[several].cumsum(0)
                 steps.append((members, torch.cat([ends.new_zeros(1), ends])))
-                here[several] = torch.arange(-maxima - count, -maxima, device=trie.device)
+                slots_here[several] = torch.arange(-maxima - count, -maxima, device=trie.device)
                 maxima += count
         slots += maxima
         slots[0] = -1
@@ -176,35 +176,35 @@ class TorchTrie:
         Raises:
             InputError: No document is kept.
         """
-        stays = (self.row >= 0) & live[self.row.clamp_min(0).long()]
+        is_kept = (self.row >= 0) & live[self.row.clamp_min(0).long()]
         row = self.row.clone()
         # Some documents of a shared leaf may be kept; the lowest of them then represents it.
         stay = live[self.shared_row]
         group = torch.arange(len(self.shared_leaf), device=self.device)
         group = group.repeat_interleave(self.shared_first.diff())
         counts = torch.zeros_like(self.shared_leaf).scatter_add_(0, group, stay.long())
-        stays[self.shared_leaf] = counts > 0
+        is_kept[self.shared_leaf] = counts > 0
         lowest = torch.full_like(self.shared_leaf, torch.iinfo(torch.int32).max)
         lowest.scatter_reduce_(0, group[stay], self.shared_row[stay], "amin")
         row[self.shared_leaf] = lowest.to(row.dtype)
-        documents = torch.cat([row[stays].long(), self.shared_row[stay]]).unique().numel()
+        documents = torch.cat([row[is_kept].long(), self.shared_row[stay]]).unique().numel()
         starts = self.level_starts
         for level in range(self.depth - 1, -1, -1):
             first = self.first_child[starts[level] : starts[level + 1] + 1].long()
-            below = _counted(stays[starts[level + 1] : starts[level + 2]])
+            below = _counted(is_kept[starts[level + 1] : starts[level + 2]])
             below = below[first.clamp(max=starts[level + 2]) - starts[level + 1]]
-            stays[starts[level] : starts[level + 1]] |= below[1:] > below[:-1]
-        if not stays[0]:
+            is_kept[starts[level] : starts[level + 1]] |= below[1:] > below[:-1]
+        if not is_kept[0]:
             raise InputError(
                 "there is no document left to search",
                 hint="Choose documents of the index that were not deleted",
             )
-        before = _counted(stays)
-        survivors = stays.nonzero().squeeze(1)
-        ends = torch.cat([survivors, survivors.new_tensor([len(stays)])])
+        before = _counted(is_kept)
+        survivors = is_kept.nonzero().squeeze(1)
+        ends = torch.cat([survivors, survivors.new_tensor([len(is_kept)])])
         first_child = before[self.first_child[ends].long()].to(self.first_child.dtype)
         level_start = before[torch.tensor(starts, device=self.device)]
-        still = counts > 1
+        branches = counts > 1
 
         def array(tensor: torch.Tensor, kind: type[np.generic]) -> np.ndarray:
             return tensor.cpu().numpy().astype(kind)
@@ -215,9 +215,9 @@ class TorchTrie:
             array(row[survivors], np.int32),
             array(level_start, np.int64),
             np.zeros(0, np.int32),
-            array(before[self.shared_leaf[still]], np.int64),
-            array(_counted(counts[still]), np.int64),
-            array(self.shared_row[stay & still[group]], np.int32),
+            array(before[self.shared_leaf[branches]], np.int64),
+            array(_counted(counts[branches]), np.int64),
+            array(self.shared_row[stay & branches[group]], np.int32),
             documents,
         )
         return TorchTrie.from_trie(_trimmed(part), self.device)

@@ -108,8 +108,8 @@ def _host(header: bytes) -> str:
 
 
 def _with_headers(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    there = {name.lower() for name, _ in headers}
-    return [*headers, *(each for each in (*_HEADERS, _POLICY) if each[0] not in there)]
+    existing = {name.lower() for name, _ in headers}
+    return [*headers, *(each for each in (*_HEADERS, _POLICY) if each[0] not in existing)]
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:

@@ -192,12 +192,12 @@ class Batcher:
         queries = 0
         for question, future in self._queue:
             count = len(question.queries)
-            fits = not batch or (
+            fits_batch = not batch or (
                 question.like == batch[0][0].like and queries + count <= self._options.queries
             )
             if future.done():
                 self._waiting -= count
-            elif fits:
+            elif fits_batch:
                 batch.append((question, future))
                 queries += count
                 self._waiting -= count

@@ -135,9 +135,9 @@ def run(app: Any, options: ServerOptions, announce: Callable[[str], None]) -> No
         InputError: It cannot listen there.
     """
     log_to_standard_error()
-    with listening(options) as here:
+    with listening(options) as listener:
         name = f"[{options.host}]" if ":" in options.host else options.host
-        announce(f"http://{name}:{here.getsockname()[1]}")
+        announce(f"http://{name}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
             app,
             http=slow_client_protocol(options.limits.seconds),
@@ -156,7 +156,7 @@ def run(app: Any, options: ServerOptions, announce: Callable[[str], None]) -> No
         # Two threads share one interpreter: the one that responds must not wait long for the one
         # that searches.
         sys.setswitchinterval(0.001)
-        asyncio.run(_Server(config).serve([here]))
+        asyncio.run(_Server(config).serve([listener]))
 
 
 def log_to_standard_error() -> None:

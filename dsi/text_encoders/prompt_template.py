@@ -63,12 +63,14 @@ class TemplateEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Returns the token ids of the template with each text, cut to `max_length` tokens."""
-        bare = len(self._before)
+        prompt_tokens = len(self._before)
         lines = []
         for text, line in zip(
             texts, self._tokens([self._before + text for text in texts]), strict=True
         ):
-            prompt = [*self._lead, *line][: self._head + max_length] if text or bare else []
+            prompt = (
+                [*self._lead, *line][: self._head + max_length] if text or prompt_tokens else []
+            )
             lines.append([*prompt, *self._after] or [self._fallback])
         return lines
 

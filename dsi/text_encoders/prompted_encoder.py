@@ -155,11 +155,11 @@ class PromptedEncoder(TextEncoder):
     ) -> list[list[int]]:
         if not len(texts):
             return []
-        beside = 0 if around is None else len(around[0]) + len(around[1])
+        extra_tokens = 0 if around is None else len(around[0]) + len(around[1])
         encoded = self._tokenizer(
             [prompt + text for text in texts],
             truncation=True,
-            max_length=min(max_length + beside, self.longest),
+            max_length=min(max_length + extra_tokens, self.longest),
             add_special_tokens=self._marked,
             verbose=False,
         )["input_ids"]
@@ -178,10 +178,12 @@ class PromptedEncoder(TextEncoder):
             return self._tokenizer(prompt, add_special_tokens=False)["input_ids"], []
         encoded = self._tokenizer(prompt + _PROBE, return_special_tokens_mask=True)
         ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
-        bare = len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
+        prompt_tokens = (
+            len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
+        )
         first = next((place for place, mark in enumerate(special) if not mark), len(ids))
         last = next((place for place, mark in enumerate(special[::-1]) if not mark), 0)
-        return ids[: first + bare], ids[len(ids) - last :]
+        return ids[: first + prompt_tokens], ids[len(ids) - last :]
 
 
 def prompts_of(folder: str | os.PathLike[str]) -> dict[str, str]:

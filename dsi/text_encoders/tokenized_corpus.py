@@ -13,9 +13,9 @@ from dsi.text_encoders.text_encoder import TextEncoder
 
 def in_row_order(documents: Iterable[Document], table: DocidTable) -> list[Document]:
     """Returns the document of each table row; an empty one for a retired row."""
-    known = {document.doc_id: document for document in documents}
+    by_id = {document.doc_id: document for document in documents}
     return [
-        Document(doc_id, "", "") if retired else known[doc_id]
+        Document(doc_id, "", "") if retired else by_id[doc_id]
         for doc_id, retired in zip(table.doc_ids, table.retired.tolist(), strict=True)
     ]
 

@@ -136,9 +136,11 @@ def _series(log: Path) -> dict[str, Series]:
     }
     found: dict[str, Series] = {}
     for panel, tags in curves.items():
-        there = {name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars}
-        if there:
-            found[panel] = there
+        available = {
+            name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars
+        }
+        if available:
+            found[panel] = available
     measured = {name for row in rows for name in row} - {"step", "loss"}
     documents = {"documents Success@1": "memorized", "never forgotten": "never forgotten"}
     dev = sorted(measured - set(documents) - {"forgetting events"})

@@ -350,13 +350,15 @@ def _gradients(
         return once(parts), {}
     fraction = run.sam.fraction
     subsampled = [part.subsampled(fraction, step) for part in parts]
-    here = once(subsampled, own=run.sam.perturbation == "process", share=fraction)
+    perturbation_parts = once(subsampled, own=run.sam.perturbation == "process", share=fraction)
     with perturbation.applied():
-        there = once(parts)
+        update_parts = once(parts)
     if fraction < 1:
-        return there, {}
-    finite = math.isfinite(there.loss)
-    return here if finite else there, {"sharpness": there.loss - here.loss}
+        return update_parts, {}
+    finite = math.isfinite(update_parts.loss)
+    return perturbation_parts if finite else update_parts, {
+        "sharpness": update_parts.loss - perturbation_parts.loss
+    }
 
 
 def _checkpoint(run: Run, engine: Engine, steps_done: int, progress: dict[str, Any]) -> None:

@@ -194,8 +194,8 @@ class _Tree:
         if window not in self._masks:
             decoder = self._decoder
             times = lines // decoder._queries
-            there, lengths = decoder._there, decoder._there.sum(1, keepdim=True)
-            prompt = there.unsqueeze(1).expand(-1, len(self._depths), -1)
+            prompt_mask, lengths = decoder._there, decoder._there.sum(1, keepdim=True)
+            prompt = prompt_mask.unsqueeze(1).expand(-1, len(self._depths), -1)
             nodes = self._visible
             if window is not None:
                 # The distance back to each: in prompt positions, and in depths.

@@ -60,14 +60,16 @@ class PawaDecoder:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits`."""
-        own, prefixes = states.chunk(2, dim=-1)
+        decoder_states, prefixes = states.chunk(2, dim=-1)
         weight = self._model.pawa.weight
         rows = max(1, _ELEMENTS // (weight.shape[1] * min(weight.shape[:2])))
         pairs = zip(
-            own.flatten(0, -2).split(rows), prefixes.flatten(0, -2).split(rows), strict=True
+            decoder_states.flatten(0, -2).split(rows),
+            prefixes.flatten(0, -2).split(rows),
+            strict=True,
         )
         added = torch.cat([self._model.pawa.adapted(*pair) for pair in pairs])
-        return self._inner.logits(own) + added.view(*own.shape[:-1], -1)
+        return self._inner.logits(decoder_states) + added.view(*decoder_states.shape[:-1], -1)
 
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""

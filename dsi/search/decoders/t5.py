@@ -69,9 +69,9 @@ class T5Decoder(EncodedTreeDecoder):
         mask = self._bias(depths).to(states.dtype)
         mask = mask.masked_fill(~visible.unsqueeze(1), torch.finfo(states.dtype).min)
         for place, block in enumerate(self._layers):
-            own, cross, last = block.layer
-            attention = own.SelfAttention
-            normed = norm(own.layer_norm, states)
+            self_attention, cross, last = block.layer
+            attention = self_attention.SelfAttention
+            normed = norm(self_attention.layer_norm, states)
             read = together(normed, attention.q, attention.k, attention.v)
             query, key_value = read.split((attention.inner_dim, 2 * attention.inner_dim), -1)
             query = query.to(states.dtype)

@@ -39,12 +39,12 @@ def encode(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) 
     states = encoder.embed_tokens(lines.tokens_of(input_ids))
     mask = None
     for place, block in enumerate(encoder.block):
-        own, last = block.layer
-        attention = own.SelfAttention
+        self_attention, last = block.layer
+        attention = self_attention.SelfAttention
         if place == 0:
             mask = attention.compute_bias(*[input_ids.shape[1]] * 2, device=input_ids.device)
             mask = lines.masked(mask.to(states.dtype))
-        normed = norm(own.layer_norm, states)
+        normed = norm(self_attention.layer_norm, states)
         read = together(normed, attention.q, attention.k, attention.v).to(states.dtype)
         read = lines.lines_of(read)
         query, key, value = read.unflatten(2, (3, attention.n_heads, -1)).permute(2, 0, 3, 1, 4)

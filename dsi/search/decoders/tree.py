@@ -95,9 +95,9 @@ class TreeDecoder(ABC):
     def step(self, codes: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""
         rows = codes.shape[1]
-        own = torch.eye(rows, dtype=torch.bool, device=codes.device)
+        diagonal = torch.eye(rows, dtype=torch.bool, device=codes.device)
         depths = self._depths.new_full((rows,), self._depth)
-        self._paths = self._visible(own.expand(len(codes), -1, -1), parents)
+        self._paths = self._visible(diagonal.expand(len(codes), -1, -1), parents)
         self._depths = torch.cat([self._depths, depths])
         self._depth += 1
         return self._run(codes, depths, self._paths)
