@@ -62,7 +62,7 @@ def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
     judged = {split: _relevant(dataset, split) for split in dataset.info.qrels}
     normalized = {query: normalize(text) for query, text in dataset.query_texts().items()}
     others = {split: found for split, found in judged.items() if split != "train" and found}
-    corpus = _Corpus(dataset.info.documents, _asking(others, normalized))
+    corpus = _Corpus(dataset.info.documents, _queries_by_document(others, normalized))
     for document in dataset.documents():
         corpus.see(document)
     training = judged.get("train", {})
@@ -110,7 +110,7 @@ class _Corpus:
         self.empty = 0
         self.quoted: set[str] = set()
         self.languages_by, self._detect = detector()
-        self._asking = asking
+        self._queries_by_document = asking
         self._every = max(1, documents // _SAMPLED)
         self._sample: list[str] = []
 
@@ -123,7 +123,7 @@ class _Corpus:
         self.texts[_digest(f"{document.title}\n{document.text}")] += 1
         if document.title.strip():
             self.titles[_digest(document.title)] += 1
-        queries = self._asking.get(document.doc_id)
+        queries = self._queries_by_document.get(document.doc_id)
         if queries:
             text = normalize(document.text)
             self.quoted.update(query for query, normalized in queries if _quotes(normalized, text))
@@ -140,7 +140,7 @@ def _quotes(query: str, text: str) -> bool:
     return len(query.split()) >= _QUOTATION and f" {query} " in f" {text} "
 
 
-def _asking(
+def _queries_by_document(
     judged: Mapping[str, Mapping[str, set[str]]], normalized: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
@@ -236,7 +236,7 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
         *((f"judgments ({split})", count) for split, count in info.qrels.items()),
         *_rows("words per document", card.words),
         *_rows("words per query", card.query_words),
-        (f"{card.languages_by} of documents", _said(card.languages)),
+        (f"{card.languages_by} of documents", _language_list(card.languages)),
         ("documents with the text of an earlier one", card.duplicate_texts),
         ("documents that share a title", card.shared_titles),
         ("documents without text", card.empty_texts),
@@ -264,7 +264,7 @@ def _rows(what: str, values: Mapping[str, float]) -> Iterable[tuple[str, Any]]:
         yield f"{what}, {name}", f"{value:,.1f}" if name == "mean" else int(value)
 
 
-def _said(languages: Mapping[str, float]) -> str:
+def _language_list(languages: Mapping[str, float]) -> str:
     """Returns the languages of at least one document in a hundred, with their shares."""
     common = {name: share for name, share in languages.items() if share >= 0.01}
     rest = 1 - sum(common.values())

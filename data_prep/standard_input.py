@@ -41,14 +41,14 @@ class _Reader(io.RawIOBase):
     """Reads a stream from its beginning, independently of other readers."""
 
     def __init__(self, stream: _SpooledStream) -> None:
-        self._kept = stream
+        self._stream = stream
         self._position = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        content = self._kept.read(self._position, len(buffer))
+        content = self._stream.read(self._position, len(buffer))
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)

@@ -238,7 +238,7 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
         return 2, f"standard output: {error}"
     message = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
-    name = _lasting(error.filename) if isinstance(error, OSError) else None
+    name = _final_path(error.filename) if isinstance(error, OSError) else None
     for reason, explanation in _NO_ROOM.items():
         # Compiled libraries report a full disk as text only.
         if number == reason or os.strerror(reason) in message:
@@ -252,7 +252,7 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
     return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
 
 
-def _lasting(name: Any) -> Any:
+def _final_path(name: Any) -> Any:
     """Returns the path of a file, or of the folder around a temporary one, as a user writes it."""
     from data_prep.files import is_leftover
 

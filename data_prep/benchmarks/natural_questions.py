@@ -71,7 +71,7 @@ def _page(record: dict[str, Any], split: str, where: str) -> Page:
         else:
             words = [word for word in record["document_text"].split(" ") if not _is_tag(word)]
         url = record.get("document_url", "")
-        title = record.get("document_title") or _asked_for(url)["title"][0].replace("_", " ")
+        title = record.get("document_title") or _url_parameters(url)["title"][0].replace("_", " ")
         example, question = str(record["example_id"]), record["question_text"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -84,7 +84,7 @@ def _is_tag(word: str) -> bool:
     return word.startswith("<") and word.endswith(">")
 
 
-def _asked_for(url: str) -> dict[str, list[str]]:
+def _url_parameters(url: str) -> dict[str, list[str]]:
     """Returns the query parameters of a URL; that of a revision includes the page title."""
     return parse_qs(urlparse(url).query)
 
@@ -94,7 +94,7 @@ def _address(url: str) -> str:
 
     All revisions share one path, and revision numbers carry no information about the question.
     """
-    parts, parameters = urlparse(url), _asked_for(url)
+    parts, parameters = urlparse(url), _url_parameters(url)
     if "title" not in parameters:
         return url
     return f"{parts.scheme}://{parts.netloc}/wiki/{quote(parameters['title'][0].replace(' ', '_'))}"

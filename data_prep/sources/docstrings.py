@@ -107,10 +107,10 @@ class Docstrings(Source):
 
     @cached_property
     def _entries(self) -> list[tuple[Document, str]]:
-        chosen = itertools.islice(self._in_turn(), WANTED)
+        chosen = itertools.islice(self._alternating(), WANTED)
         return sorted(track(chosen, "docstrings", total=WANTED), key=lambda entry: entry[0].doc_id)
 
-    def _in_turn(self) -> Iterator[tuple[Document, str]]:
+    def _alternating(self) -> Iterator[tuple[Document, str]]:
         """Yields documents, alternating between packages; names, queries and texts are unique."""
         streams = {
             name: _package_entries(_standard_modules() if root is None else _modules(name, root))

@@ -139,7 +139,7 @@ class Text(JudgedByFiles):
                 elif suffix(path) not in READERS or not path.is_file():
                     self._pass_over(_OTHER, relative)
                 else:
-                    found.append(_proper(relative, path))
+                    found.append(_checked_name(relative, path))
         return sorted(found)
 
     def _pass_over(self, reason: str, name: str) -> None:
@@ -180,7 +180,7 @@ def _stem(name: str) -> str:
     return Path(base[: len(without_compression(base))]).stem
 
 
-def _proper(name: str, path: Path) -> str:
+def _checked_name(name: str, path: Path) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -125,19 +125,19 @@ class Arguments:
         except argparse.ArgumentError as error:
             raise self._explain(str(error), parsed) from None
         for name, group in self._spread.items():
-            fields = [field.name for field in _given(group) if field.name not in self._hidden]
+            fields = [field.name for field in _settable_fields(group) if field.name not in self._hidden]
             arguments[name] = group(**{field: arguments[field] for field in fields})
         values = {name: arguments[name] for name in inspect.signature(self.function).parameters}
         return Call(values, **switches)
 
-    def _parse_words(self, words: Sequence[str]) -> _GivenValues:
+    def _parse_words(self, words: Sequence[str]) -> _ParsedValues:
         """Collects the words into values by full name; later words win, files come first."""
         for word in words:
             try:
                 word.encode("utf-8")
             except UnicodeEncodeError:
                 raise InputError(f"{word!r} is not valid UTF-8", where="command line") from None
-        parsed = _GivenValues()
+        parsed = _ParsedValues()
         configs: list[str] = []
         plain: list[str] = []
         rest = list(words)
@@ -191,7 +191,7 @@ class Arguments:
         """Returns whether the word after a boolean option is its value."""
         return word in _values_of_switch(self.hints[name])
 
-    def _place(self, plain: list[str], parsed: _GivenValues) -> None:
+    def _place(self, plain: list[str], parsed: _ParsedValues) -> None:
         """Assigns the positional words to the positional parameters, from left to right."""
         rest = list(plain)
         for place, name in enumerate(self.positionals):
@@ -337,7 +337,7 @@ class Arguments:
         hint = f"Did you mean {dashes}{similar[0]}? Or {see}" if similar else see.capitalize()
         return InputError(f"unknown {what}", where=where, hint=hint)
 
-    def _explain(self, message: str, parsed: _GivenValues) -> InputError:
+    def _explain(self, message: str, parsed: _ParsedValues) -> InputError:
         """Turns an error of jsonargparse into one line in terms of the user's own words."""
         missing = re.search(r"arguments? (?:are|is) required: (.+)", message) or re.search(
             r'(?:Key|Option) ["\'](.+?)["\'] is required', message
@@ -355,7 +355,7 @@ class Arguments:
 
 
 @dataclasses.dataclass
-class _GivenValues:
+class _ParsedValues:
     """The values from words and files: strings by full name, and the source of each."""
 
     values: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -368,7 +368,7 @@ _TRUTH = ("true", "false")
 _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
 
 
-def _pop_switch(name: str, parsed: _GivenValues) -> bool:
+def _pop_switch(name: str, parsed: _ParsedValues) -> bool:
     """Removes a switch from the values and returns whether it is on.
 
     Raises:
@@ -397,7 +397,7 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
         return {name: hint}
     ((group, _),) = members(hint)
     inside: dict[str, Any] = {}
-    for entry in _given(group):
+    for entry in _settable_fields(group):
         inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
@@ -411,7 +411,7 @@ def _short(name: str, hint: Any) -> dict[str, str]:
     switch = getattr(group, "_switch", None)
     if name and switch is not None:
         inside[name] = f"{name}.{switch}"
-    for entry in _given(group):
+    for entry in _settable_fields(group):
         inside.update(_short(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
@@ -421,11 +421,11 @@ def _hidden(names: Collection[str], spread: Iterable[Any]) -> set[str]:
 
     Identifier kinds of other packages have such groups: they keep their defaults.
     """
-    groups = ((entry.name, hints_of(each)[entry.name]) for each in spread for entry in _given(each))
+    groups = ((entry.name, hints_of(each)[entry.name]) for each in spread for entry in _settable_fields(each))
     return {name for name, hint in groups if name in names and is_group(hint)}
 
 
-def _given(hint: Any) -> list[dataclasses.Field[Any]]:
+def _settable_fields(hint: Any) -> list[dataclasses.Field[Any]]:
     """Returns the fields of a dataclass that a caller can set."""
     return [entry for entry in dataclasses.fields(hint) if entry.init]
 

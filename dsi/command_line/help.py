@@ -108,7 +108,7 @@ def help_page(
         everything: Whether to show advanced options too.
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    lines = [f"usage: {usage}", "", _filled(description_of(function), width)]
+    lines = [f"usage: {usage}", "", _wrapped(description_of(function), width)]
     left_out = 0
     for group in groups_of(function, positionals, hints):
         visible = [option for option in group.options if everything or not option.advanced]
@@ -132,7 +132,7 @@ def description_of(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
 
 
-def _filled(text: str, width: int) -> str:
+def _wrapped(text: str, width: int) -> str:
     """Returns paragraphs wrapped to a width."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     return "\n\n".join(

@@ -80,7 +80,7 @@ def evaluate(
             index_or_run, dataset, split, baselines, language, flags, outputs, seed
         )
     [only] = index_or_run
-    return _one(only, dataset, split, baselines, language, flags, seed)
+    return _measure_one(only, dataset, split, baselines, language, flags, seed)
 
 
 def _evaluate_several(
@@ -265,7 +265,7 @@ def _first_of(run: Run) -> dict[str, str]:
     return {query_id: ranked(scores)[0] for query_id, scores in run.items() if scores}
 
 
-def _one(
+def _measure_one(
     index_or_run: Path,
     dataset: Path,
     split: str,

@@ -105,8 +105,8 @@ def measure_with_ranks(
         length, read = opened.manifest.query_length, training.mix.document_length
         queries = opened.text.encode(list(some.queries), length)
         texts = opened.text.encode_documents(list(some.texts), read)
-        ranks = asked(opened, some.queries, queries, some.targets, beams)
-        document_ranks = asked(opened, some.texts, texts, some.doc_ids, beams)
+        ranks = target_ranks(opened, some.queries, queries, some.targets, beams)
+        document_ranks = target_ranks(opened, some.texts, texts, some.doc_ids, beams)
         found.append(
             {
                 "Hits@1": float((ranks <= 1).mean()),
@@ -118,7 +118,7 @@ def measure_with_ranks(
     return found, ranked
 
 
-def asked(
+def target_ranks(
     index: Index,
     texts: Sequence[str],
     tokens: Sequence[Sequence[int]],

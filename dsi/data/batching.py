@@ -175,7 +175,7 @@ class Batches:
         if self.tokens is not None:
             members = dict(self.members(step))
             return [len(members.get(task, ())) for task in self.tasks]
-        starts, ends = self._drawn(step), self._drawn(step + 1)
+        starts, ends = self._examples_before(step), self._examples_before(step + 1)
         return [end - start for start, end in zip(starts, ends, strict=True)]
 
     def lengths(self, step: int) -> npt.NDArray[np.int64]:
@@ -189,7 +189,7 @@ class Batches:
             return steps * self.size
         return sum(sum(self.counts(step)) for step in range(steps))
 
-    def _drawn(self, step: int) -> list[int]:
+    def _examples_before(self, step: int) -> list[int]:
         """The number of examples of each of `tasks` in all steps before `step`.
 
         Each task takes its part of what the tasks before it leave: so the numbers add up, and none
@@ -226,7 +226,10 @@ class Batches:
 
     def _draw_window(self, window: int) -> list[list[tuple[str, npt.NDArray[np.int64]]]]:
         """Draws the examples of a window and assigns them to its steps by similar length."""
-        starts, ends = self._drawn(window * WINDOW), self._drawn((window + 1) * WINDOW)
+        starts, ends = (
+            self._examples_before(window * WINDOW),
+            self._examples_before((window + 1) * WINDOW),
+        )
         numbers_by_task = [
             self._stream(number, start, end - start)
             for number, (start, end) in enumerate(zip(starts, ends, strict=True))

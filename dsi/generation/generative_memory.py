@@ -200,7 +200,7 @@ def training_pairs(dataset: Dataset) -> list[tuple[str, str]]:
     return pairs
 
 
-def _about(dataset: Dataset, options: MemoryOptions) -> dict[str, Any]:
+def _description(dataset: Dataset, options: MemoryOptions) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "dataset": {"name": dataset.info.name, "content_hash": dataset.info.content_hash},
@@ -238,7 +238,7 @@ def train_memory(dataset: Dataset, options: MemoryOptions) -> Path:
 
 def _trained_memory(dataset: Dataset, options: MemoryOptions) -> Path:
     folder, work = dataset.path / "memory", dataset.path / "memory.partial"
-    description = _about(dataset, options)
+    description = _description(dataset, options)
     if (folder / _ABOUT).is_file() and _same_model(describe(folder), description):
         shutil.rmtree(work, ignore_errors=True)
         return folder

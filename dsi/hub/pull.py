@@ -87,7 +87,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
             f"the hub did not return a commit: {commit!r:.60}", where=f"hf://{repository}"
         )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
-    files = _wanted(repository, list(sizes))
+    files = _published_files(repository, list(sizes))
     staged = _staged(out, commit)
     with only_writer(staged, out):
         _refuse_existing(out)  # a process that held the lock before may have made it
@@ -113,7 +113,7 @@ def pull(repository: Repository, out: Path) -> Pulled:
     return Pulled(repository, commit, out, len(files), sum(sizes[name] for name in files))
 
 
-def _wanted(repository: Repository, names: list[str]) -> list[str]:
+def _published_files(repository: Repository, names: list[str]) -> list[str]:
     """Returns the files of a repository that belong to an index or a dataset.
 
     Raises:

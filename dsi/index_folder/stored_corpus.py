@@ -208,7 +208,7 @@ class StoredCorpusSource(SourceData):
     def queries(self) -> Iterator[Query]:
         """Yields the queries with a judgment that is kept."""
         for dataset in self._parts():
-            judged = {qrel.query_id for qrel in self._kept(dataset)}
+            judged = {qrel.query_id for qrel in self._kept_judgments(dataset)}
             for query_id, text in dataset.query_texts().items():
                 if query_id in judged:
                     yield Query(query_id, text)
@@ -216,12 +216,12 @@ class StoredCorpusSource(SourceData):
     def qrels(self) -> Iterator[Qrel]:
         """Yields the judgments of train and dev on documents that are kept."""
         for dataset in self._parts():
-            yield from self._kept(dataset)
+            yield from self._kept_judgments(dataset)
 
     def _parts(self) -> list[Dataset]:
         return [self._dataset] if self._more is None else [self._dataset, self._more]
 
-    def _kept(self, dataset: Dataset) -> Iterator[Qrel]:
+    def _kept_judgments(self, dataset: Dataset) -> Iterator[Qrel]:
         for split in KEPT_SPLITS:
             for query_id, judged in dataset.qrels_of(split).items():
                 for doc_id, relevance in judged.items():

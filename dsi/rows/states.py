@@ -89,7 +89,7 @@ def is_latent(model: PreTrainedModel) -> bool:
     if attention.v.weight.shape != (width, width):
         return False
     with torch.no_grad():
-        straight = _picks(attention.v.weight) and _picks(attention.o.weight)
+        straight = _selects_inputs(attention.v.weight) and _selects_inputs(attention.o.weight)
         key, query = attention.k.weight, attention.q.weight
         heads = torch.arange(0, width, per_head)
         return bool(
@@ -106,7 +106,7 @@ def is_latent(model: PreTrainedModel) -> bool:
         )
 
 
-def _picks(weight: torch.Tensor) -> bool:
+def _selects_inputs(weight: torch.Tensor) -> bool:
     """Whether every output is a multiple of a single input, or zero."""
     return bool(((weight != 0).sum(dim=1) <= 1).all())
 
@@ -141,8 +141,8 @@ def _latent_states(
         logs = read[:, width - 2] * attention.k.weight[0, width - 2] * query
         weights = torch.exp(logs - logs.max())
         # The token dimension that each state dimension comes from, and its factor.
-        heads, gains = _picked(attention.o.weight)
-        ways, factors = (part[heads] for part in _picked(attention.v.weight))
+        heads, gains = _selected_inputs(attention.o.weight)
+        ways, factors = (part[heads] for part in _selected_inputs(attention.v.weight))
         open_ways = gains * factors
         values = read[:, ways].mul_(open_ways).mul_(weights[:, None])
         # Processed in blocks, so that each is still in the cache when it is normalized.
@@ -157,7 +157,7 @@ def _latent_states(
     return found
 
 
-def _picked(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _selected_inputs(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The input that each output of a layer selects, and its factor."""
     places = weight.abs().argmax(dim=1)
     return places, weight.gather(1, places[:, None]).squeeze(1)

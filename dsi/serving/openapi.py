@@ -37,7 +37,7 @@ def description(limits: Limits, token: bool) -> dict[str, Any]:
                     "summary": "Ranked documents for queries",
                     "requestBody": {
                         "required": True,
-                        "content": {"application/json": {"schema": _question(limits)}},
+                        "content": {"application/json": {"schema": _search_request(limits)}},
                     },
                     "responses": {
                         "200": _json("The documents, the best first.", _ref("Found")),
@@ -99,7 +99,7 @@ def description(limits: Limits, token: bool) -> dict[str, Any]:
     }
 
 
-def _question(limits: Limits) -> dict[str, Any]:
+def _search_request(limits: Limits) -> dict[str, Any]:
     ids = {"type": "array", "items": {"type": "string"}}
     query = {"type": "string", "minLength": 1, "maxLength": limits.query}
     return {

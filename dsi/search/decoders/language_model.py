@@ -115,11 +115,11 @@ class _Prompts:
     """Keeps the keys and values of prompts.
 
     Args:
-        kept: Storage for those of each layer.
+        cache: Storage for those of each layer.
     """
 
     def __init__(self, cache: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self._kept = cache
+        self._cache = cache
 
     def attend(
         self,
@@ -134,8 +134,8 @@ class _Prompts:
         window: int | None,
     ) -> torch.Tensor:
         """See `AttentionHandler.attend`."""
-        assert layer == len(self._kept)
-        self._kept.append((key, value))
+        assert layer == len(self._cache)
+        self._cache.append((key, value))
         return attended(query, key, value, mask, scale, softcap)
 
 

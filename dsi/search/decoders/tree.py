@@ -122,9 +122,9 @@ class TreeDecoder(ABC):
         over all nodes.
         """
         queries, rows, length = codes.shape
-        paths = self._seen_by(parents).nonzero()[:, 2].view(queries, rows, self._depth)
+        paths = self._visible_nodes(parents).nonzero()[:, 2].view(queries, rows, self._depth)
         once = copy.copy(self)
-        once._own = [_along(layer, paths, length) for layer in self._own]
+        once._own = [_cache_of_paths(layer, paths, length) for layer in self._own]
         once._depths = torch.arange(self._depth + length, device=codes.device)
         depths = once._depths[self._depth :]
         visible = (once._depths <= depths.unsqueeze(1)).unsqueeze(0)
@@ -140,9 +140,9 @@ class TreeDecoder(ABC):
         """
         if not self._depth:
             return own
-        return torch.cat([self._seen_by(parents), own], dim=2)
+        return torch.cat([self._visible_nodes(parents), own], dim=2)
 
-    def _seen_by(self, parents: torch.Tensor) -> torch.Tensor:
+    def _visible_nodes(self, parents: torch.Tensor) -> torch.Tensor:
         """Returns which nodes the rows of the last step see; bool [queries, parents, nodes]."""
         places = parents.unsqueeze(-1).expand(-1, -1, self._paths.shape[2])
         return self._paths.gather(1, places)
@@ -302,7 +302,7 @@ class EncodedTreeDecoder(TreeDecoder):
         return attended.view(query.shape)
 
 
-def _along(cache: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
+def _cache_of_paths(cache: torch.Tensor, paths: torch.Tensor, room: int) -> torch.Tensor:
     """Returns the keys and values of paths, one line per path.
 
     Args:

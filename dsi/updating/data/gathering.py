@@ -127,7 +127,7 @@ class ReplayBatches(Batches):
                 now[other] += moved
         return [now[name] for name in self.tasks]
 
-    def _drawn(self, step: int) -> list[int]:
+    def _examples_before(self, step: int) -> list[int]:
         # With a token budget, batches may hold more examples than the mean length suggests.
         last = len(self._sums) - 1
         beyond = max(step - last, 0) * (self._sums[last] - self._sums[last - 1])
