@@ -125,7 +125,7 @@ class Arguments:
         except argparse.ArgumentError as error:
             raise self._explain(str(error), parsed) from None
         for name, group in self._spread.items():
-            fields = [field.name for field in _settable_fields(group) if field.name not in self._hidden]
+            fields = [field.name for field in _init_fields(group) if field.name not in self._hidden]
             arguments[name] = group(**{field: arguments[field] for field in fields})
         values = {name: arguments[name] for name in inspect.signature(self.function).parameters}
         return Call(values, **switches)
@@ -397,7 +397,7 @@ def _flatten(name: str, hint: Any) -> dict[str, Any]:
         return {name: hint}
     ((group, _),) = members(hint)
     inside: dict[str, Any] = {}
-    for entry in _settable_fields(group):
+    for entry in _init_fields(group):
         inside.update(_flatten(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
@@ -411,7 +411,7 @@ def _short(name: str, hint: Any) -> dict[str, str]:
     switch = getattr(group, "_switch", None)
     if name and switch is not None:
         inside[name] = f"{name}.{switch}"
-    for entry in _settable_fields(group):
+    for entry in _init_fields(group):
         inside.update(_short(f"{name}.{entry.name}".lstrip("."), hints_of(group)[entry.name]))
     return inside
 
@@ -421,11 +421,13 @@ def _hidden(names: Collection[str], spread: Iterable[Any]) -> set[str]:
 
     Identifier kinds of other packages have such groups: they keep their defaults.
     """
-    groups = ((entry.name, hints_of(each)[entry.name]) for each in spread for entry in _settable_fields(each))
+    groups = (
+        (entry.name, hints_of(each)[entry.name]) for each in spread for entry in _init_fields(each)
+    )
     return {name for name, hint in groups if name in names and is_group(hint)}
 
 
-def _settable_fields(hint: Any) -> list[dataclasses.Field[Any]]:
+def _init_fields(hint: Any) -> list[dataclasses.Field[Any]]:
     """Returns the fields of a dataclass that a caller can set."""
     return [entry for entry in dataclasses.fields(hint) if entry.init]
 
