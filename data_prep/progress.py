@@ -26,6 +26,17 @@ def without_bars() -> Iterator[None]:
         _THREAD.disabled = before
 
 
+def shows_bars() -> bool:
+    """Whether progress bars are shown: neither `--quiet` nor a server asks for none.
+
+    Pass it to libraries that have bars of their own.
+    """
+    # tqdm reads this variable only when it is imported.
+    if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
+        return False
+    return not getattr(_THREAD, "disabled", False)
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yields `items` under a progress bar.
 
@@ -34,16 +45,13 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         description: A label, shown to the left of the bar.
         total: Number of items, if `items` has no length.
     """
-    # tqdm reads this variable only when it is imported.
-    disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
-    disable = disable or getattr(_THREAD, "disabled", False)
     bar = tqdm(
         items,
         desc=description,
         total=total,
         file=sys.stderr,
         dynamic_ncols=True,
-        disable=disable,
+        disable=not shows_bars(),
     )
     return iter(bar)
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
+from data_prep.progress import shows_bars
 from data_prep.remote_code import check_folder, import_sentence_transformers
 
 _BATCH = 32
@@ -133,7 +134,7 @@ class SentenceEncoder:
                 prompt=prompt,
                 batch_size=_BATCH,
                 normalize_embeddings=self.similarity == "cosine",
-                show_progress_bar=len(texts) > _BAR,
+                show_progress_bar=len(texts) > _BAR and shows_bars(),
             )
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise self._error(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
+from data_prep.progress import shows_bars
 from data_prep.remote_code import import_sentence_transformers
 from docids.muvera import TokenVectors
 from docids.sentence_encoder import SentenceEncoder
@@ -78,7 +79,7 @@ class TokenEncoder:
                 prompt=prompt or None,
                 batch_size=_BATCH,
                 output_value="token_embeddings",
-                show_progress_bar=len(texts) > _BAR,
+                show_progress_bar=len(texts) > _BAR and shows_bars(),
             )
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(

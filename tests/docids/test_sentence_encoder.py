@@ -74,6 +74,15 @@ def test_texts_are_cut_to_the_positions_that_there_are(tmp_path, kind, most):
     np.testing.assert_allclose(vector, unit(expected.mean(0)), atol=1e-5)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_bar_of_the_library_follows_quiet(tmp_path, monkeypatch, capsys, quiet):
+    encoder = SentenceEncoder(tiny_encoders.write_bert(tmp_path / "model", WORDS, "bert"))
+    monkeypatch.setattr("docids.sentence_encoder._BAR", 1)
+    monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "0")
+    encoder.encode_documents(TEXTS)
+    assert ("Batches" in capsys.readouterr().err) != quiet
+
+
 def test_a_folder_brings_its_pooling_and_its_prompts(tmp_path):
     checkpoint = tiny_encoders.write_bert(tmp_path / "plain", WORDS)
     prompts = {"query": "query: ", "passage": "passage: "}
