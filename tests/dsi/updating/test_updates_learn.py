@@ -48,10 +48,14 @@ CLOSE = 1.0
 
 
 def strategies() -> list[str]:
-    """Returns every strategy, joined to `generative` where it cannot stand alone."""
+    """Returns every strategy that learns, joined to `generative` where it cannot stand alone.
+
+    `append` learns nothing: it depends on a warm start, which the indexes of these tests lack.
+    """
     return [
         name if STRATEGIES[name].role in ("examples", "all") else f"generative+{name}"
         for name in STRATEGIES
+        if name != "append"
     ]
 
 
