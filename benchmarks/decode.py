@@ -239,7 +239,11 @@ def _measure(
     methods = {name: methods[name] for name in names if name in methods}
     for name in {"ctranslate2", "ct2-int8"} & set(names):
         methods[name] = _ctranslate2(exact, ids, mask, beams, length, name == "ct2-int8")
-    peaks = {name: _peak_alone(method) for name, method in methods.items()}
+    # A child process would lack the threads in which CTranslate2 computes, and wait for ever.
+    peaks = {
+        name: None if name in ("ctranslate2", "ct2-int8") else _peak_alone(method)
+        for name, method in methods.items()
+    }
     figures, results = _in_turns(methods, rounds)
     for name, peak in peaks.items():
         figures[name]["peak MiB"] = peak
