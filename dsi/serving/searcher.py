@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,7 +159,7 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._seen: tuple[Any, ...] = ()
         self.problem: str | None = None
-        self._searcher = self._opened()
+        self._searcher = self._opened_aside()
 
     @property
     def current(self) -> Searcher:
@@ -170,7 +172,7 @@ class LiveIndex:
             try:
                 if self._identity() == self._seen:
                     return False
-                fresh = self._opened()
+                fresh = self._opened_aside()
             except (InputError, OSError) as error:
                 if self.problem != str(error):
                     _LOG.error(
@@ -183,6 +185,16 @@ class LiveIndex:
             self._searcher = fresh
             _LOG.info("version %s is live, with %d documents", fresh.version, len(fresh))
             return True
+
+    def _opened_aside(self) -> Searcher:
+        """Opens the live version in a thread that ends afterwards.
+
+        Each thread that has computed keeps its OpenMP threads until it ends. If there are more of
+        them than cores, those of the search sleep instead of waiting at each operation, and a
+        search takes up to two and a half times as long.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="open") as thread:
+            return thread.submit(contextvars.copy_context().run, self._opened).result()
 
     def _opened(self) -> Searcher:
         identity = self._identity()

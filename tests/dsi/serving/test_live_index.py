@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from serving_doubles import Server, eventually
 from starlette.testclient import TestClient
 
 from data_prep.errors import InputError
+from dsi.index import Index
 from dsi.index_folder import versions
 from dsi.serving import app as serving
 from dsi.serving import live_updates
@@ -28,6 +30,19 @@ def best(live: LiveIndex, query: str = "boils water") -> tuple[str, str]:
     """Returns the version and the best document of a query."""
     searcher = live.current
     return searcher.version, searcher.search([query], 1, None, ())[0][0].doc_id
+
+
+def test_a_version_is_opened_in_a_thread_that_ends(index, monkeypatch):
+    """Its OpenMP threads would slow down those of the thread that searches."""
+    threads = []
+    opened = Index.open
+    monkeypatch.setattr(
+        Index, "open", lambda *each: threads.append(threading.current_thread()) or opened(*each)
+    )
+    LiveIndex(index, "cpu", 32)
+    (thread,) = threads
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
 
 
 def test_a_new_version_is_taken_over_and_the_one_before_stays_whole(index):
