@@ -415,7 +415,7 @@ class _CTranslate2:
 def _fastest_ctranslate2(*inputs: Any) -> _CTranslate2:
     """Returns the search with one thread, or with as many as there are cores.
 
-    Several threads are slower for few rows: CTranslate2 waits for them at each operation.
+    In int8, two threads were slower than one wherever it was measured.
     """
     each = [_CTranslate2(*inputs, threads) for threads in sorted({1, torch.get_num_threads()})]
     seconds = [statistics.median(search().wall for _ in range(7)) for search in each]

@@ -701,6 +701,28 @@ def decode_engines() -> Table:
     return Table([*columns, "products"], lines)
 
 
+@table
+def decode_language_model() -> Table:
+    """The search beside `generate`, four layers of Qwen3-0.6B."""
+    lines = []
+    for precision in ("fp32", "bf16"):
+        for beams, batch in ((10, 1), (10, 16), (50, 1), (50, 16)):
+            name = f"qwen3-0.6b:4-20000-semantic-{precision}-beams{beams}-batch{batch}"
+            found = row("decode", name)
+            wall = {each: figures["wall"]["median"] for each, figures in found["methods"].items()}
+            cells = [
+                precision,
+                str(beams),
+                str(batch),
+                f"{batch / wall['ours']:.3g}",
+                f"**{wall['generate-trie'] / wall['ours']:.1f}**",
+                f"{wall['floor'] / wall['ours']:.2f}",
+            ]
+            lines.append(Line(cells, [found]))
+    columns = ["precision", "beams", "batch", "queries a second", "over `generate`", "products"]
+    return Table(columns, lines)
+
+
 # docs/effectiveness.md and docs/speed.md
 
 
