@@ -199,19 +199,16 @@ KIND_CELLS = {
 
 @table
 def kinds() -> Table:
-    """How well an index ranks with each kind of identifiers, and how long its search takes."""
+    """How well an index ranks with each kind of identifiers."""
     found = {
         label: row("effectiveness", f"squad-dev-{name}-seed0") for label, name in KIND_CELLS.items()
     }
     cells = best([hits(each["systems"]["index"]) for each in found.values()], 3)
     lines = []
     for (label, each), line in zip(found.items(), cells, strict=True):
-        queries = each["comparison"]["bm25"]["all"]["Success@1"]["queries"]
-        speed = f"{queries / each['seconds']['index']:,.0f}"
         length = f"{each['identifiers']['mean length']:.1f}"
-        lines.append(Line([label, length, *pairs(line), speed], [each]))
-    columns = ["kind", "codes, mean", *GROUP_COLUMNS[1:], "queries a second"]
-    return Table(columns, lines)
+        lines.append(Line([label, length, *pairs(line)], [each]))
+    return Table(["kind", "codes, mean", *GROUP_COLUMNS[1:]], lines)
 
 
 ROBUST = {
