@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.dataset import Document
 from data_prep.files import replacing_folder
 from docids.store import naming, open_store, write_store
 from dsi.lexical.features import Scales, Statistics
@@ -47,8 +48,7 @@ class LexicalIndex:
     @classmethod
     def build(
         cls,
-        titles: Sequence[str],
-        texts: Sequence[str],
+        documents: Sequence[Document],
         *,
         language: str,
         options: LexicalOptions,
@@ -59,17 +59,18 @@ class LexicalIndex:
         """Counts the words of a corpus and trains their weights.
 
         Args:
-            titles: The title of each document; empty for none.
-            texts: The text of each, without its title.
+            documents: The corpus, in row order.
             language: Language of the stop words and the stemmer; "none" for neither.
             options: Options of the lexical layer.
             labeled: Queries to train on; without any, the weights are those of BM25.
             dev: Queries that select the number of steps.
             seed: Seed of everything random.
         """
-        code = options.code == "true" or (options.code == "auto" and has_code(texts))
+        code = options.code == "true" or (
+            options.code == "auto" and has_code([document.text for document in documents])
+        )
         vocabulary = Vocabulary(language, code)
-        lexicon = Lexicon.count(titles, texts, vocabulary, pairs=options.pairs > 0)
+        lexicon = Lexicon.count(documents, vocabulary, pairs=options.pairs > 0)
         statistics = Statistics.of(lexicon, vocabulary.words, len(lexicon))
         scales = Scales.of(lexicon, statistics)
         weighting = Weighting(
@@ -90,8 +91,7 @@ class LexicalIndex:
 
     def changed(
         self,
-        titles: Sequence[str],
-        texts: Sequence[str],
+        documents: Sequence[Document],
         rows: npt.NDArray[np.int64],
         *,
         live: npt.NDArray[np.bool_],
@@ -102,13 +102,12 @@ class LexicalIndex:
         change, and a new word has a gain of 0.
 
         Args:
-            titles: The title of each new or changed document.
-            texts: The text of each.
+            documents: The new and the changed documents.
             rows: The row of each; past the end for new rows; int64 [documents].
             live: Which rows are live afterwards, at least as many as before; bool [rows].
         """
         pairs = len(self.lexicon.pair_keys) > 0 or bool(self.weighting.log_pairs.isfinite())
-        added = Lexicon.count(titles, texts, self.vocabulary, pairs=pairs)
+        added = Lexicon.count(documents, self.vocabulary, pairs=pairs)
         order = np.full(len(live), -1, np.int64)
         old = np.arange(min(len(self.lexicon), len(live)))
         order[old] = old

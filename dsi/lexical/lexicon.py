@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.dataset import Document
 from data_prep.errors import InputError
 from data_prep.progress import track
 from docids.store import check_offsets
@@ -60,8 +61,7 @@ class Lexicon:
     @classmethod
     def count(
         cls,
-        titles: Sequence[str],
-        texts: Sequence[str],
+        documents: Sequence[Document],
         vocabulary: Vocabulary,
         *,
         pairs: bool = True,
@@ -70,21 +70,17 @@ class Lexicon:
         """Counts the words of documents.
 
         Args:
-            titles: The title of each document; empty for none.
-            texts: The text of each, without its title.
+            documents: The documents, in row order.
             vocabulary: Maps words to numbers.
             pairs: Whether pairs are counted.
             grow: Whether new words get numbers; otherwise they are skipped.
         """
-        parts = [
-            _count(
-                vocabulary.split(
-                    titles[start : start + _CHUNK], texts[start : start + _CHUNK], grow=grow
-                ),
-                pairs,
-            )
-            for start in track(range(0, max(len(texts), 1), _CHUNK), "counting words")
-        ]
+        parts = []
+        for start in track(range(0, max(len(documents), 1), _CHUNK), "counting words"):
+            chunk = documents[start : start + _CHUNK]
+            titles = [document.title for document in chunk]
+            texts = [document.text for document in chunk]
+            parts.append(_count(vocabulary.split(titles, texts, grow=grow), pairs))
         return _joined(parts)
 
     def merged_in_order(self, other: Lexicon, rows: npt.NDArray[np.int64]) -> Lexicon:

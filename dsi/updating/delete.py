@@ -177,7 +177,7 @@ def delete_documents(
 
                 live = ~np.asarray(after.table.retired)
                 kept = LexicalIndex.open(folder / LEXICAL)
-                kept.changed([], [], np.zeros(0, np.int64), live=live).save(fresh / LEXICAL)
+                kept.changed([], np.zeros(0, np.int64), live=live).save(fresh / LEXICAL)
             if corpus is not None:
                 _forget(fresh / FOLDER, corpus, named)
             Manifest(

@@ -160,8 +160,7 @@ def prepare_parts(
         from dsi.lexical.layer_builder import LexicalIndex
 
         LexicalIndex.open(parent / LEXICAL).changed(
-            [document.title for document in fresh],
-            [document.text for document in fresh],
+            fresh,
             assignment.table.find([document.doc_id for document in fresh]),
             live=~np.asarray(assignment.table.retired),
         ).save(work / LEXICAL)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from data_prep.dataset import Document
 from dsi.lexical.weight_training import LabeledQueries
 
 NONE = LabeledQueries([], np.zeros(0, np.int64))
 """No queries."""
+
+
+def documents_of(texts: Sequence[str], titles: Sequence[str] | None = None) -> list[Document]:
+    """Documents with these texts, and titles if given."""
+    titles = titles or [""] * len(texts)
+    return [
+        Document(str(row), title, text)
+        for row, (title, text) in enumerate(zip(titles, texts, strict=True))
+    ]
 
 
 def bm25(query: list[str], documents: list[list[str]], row: int, k1: float, b: float) -> float:

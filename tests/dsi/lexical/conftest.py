@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lexical_oracles import NONE
+from lexical_oracles import NONE, documents_of
 
 from dsi.lexical.layer_builder import LexicalIndex
 from dsi.lexical.options import LexicalOptions
@@ -14,8 +14,7 @@ from dsi.lexical.options import LexicalOptions
 def build():
     def make(titles, texts, labeled=NONE, dev=NONE, seed=0, **options) -> LexicalIndex:
         return LexicalIndex.build(
-            titles,
-            texts,
+            documents_of(texts, titles),
             language="none",
             options=LexicalOptions(**options),
             labeled=labeled,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lexical_oracles import NONE
+from lexical_oracles import NONE, documents_of
 
 from data_prep.errors import InputError
 from dsi.lexical.features import Statistics
@@ -21,10 +21,9 @@ sentence = st.lists(st.sampled_from(WORDS), max_size=6)
 texts = st.lists(sentence.map(" ".join), min_size=1, max_size=5)
 
 
-def index_of(titles, documents) -> LexicalIndex:
+def index_of(texts, titles=None) -> LexicalIndex:
     made = LexicalIndex.build(
-        titles,
-        documents,
+        documents_of(texts, titles),
         language="none",
         options=LexicalOptions(),
         labeled=NONE,
@@ -39,15 +38,15 @@ def index_of(titles, documents) -> LexicalIndex:
 
 @given(first=texts, more=texts, changed=sentence.map(" ".join), gone=st.integers(0, 9))
 def test_changing_is_building_anew_with_the_same_weighting(first, more, changed, gone):
-    index = index_of([""] * len(first), first)
+    index = index_of(first)
     final = [changed, *first[1:], *more]
     live = np.ones(len(final), bool)
     live[gone % len(final)] = len(final) == 1
     rows = np.array([0, *range(len(first), len(final))])
-    after = index.changed([""] * len(rows), [changed, *more], rows, live=live)
+    after = index.changed(documents_of([changed, *more]), rows, live=live)
     kept = [text if alive else "" for text, alive in zip(final, live, strict=True)]
     # By hand: recount everything with the extended vocabulary.
-    lexicon = Lexicon.count([""] * len(kept), kept, after.vocabulary, grow=False)
+    lexicon = Lexicon.count(documents_of(kept), after.vocabulary, grow=False)
     statistics = Statistics.of(lexicon, after.vocabulary.words, int(live.sum()))
     wanted = Postings.of(after.weighting, lexicon, statistics, after.scales)
     found = after.layer().postings
@@ -58,19 +57,19 @@ def test_changing_is_building_anew_with_the_same_weighting(first, more, changed,
 
 
 def test_thirty_additions_are_one(build):
-    documents = [f"owl number{row} sat on mat{row % 7}" for row in range(31)]
-    grown = index_of([""], documents[:1])
+    texts = [f"owl number{row} sat on mat{row % 7}" for row in range(31)]
+    grown = index_of(texts[:1])
     for row in range(1, 31):
         live = np.ones(row + 1, bool)
-        grown = grown.changed([""], [documents[row]], np.array([row]), live=live)
-    once = index_of([""], documents[:1]).changed(
-        [""] * 30, documents[1:], np.arange(1, 31), live=np.ones(31, bool)
+        grown = grown.changed(documents_of([texts[row]]), np.array([row]), live=live)
+    once = index_of(texts[:1]).changed(
+        documents_of(texts[1:]), np.arange(1, 31), live=np.ones(31, bool)
     )
     assert np.array_equal(grown.layer().scores(["owl mat3"]), once.layer().scores(["owl mat3"]))
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    index = index_of(["Owls", ""], ["An owl sat. It ran", "new words"])
+    index = index_of(["An owl sat. It ran", "new words"], ["Owls", ""])
     index.save(tmp_path / "lexical")
     again = LexicalIndex.open(tmp_path / "lexical")
     assert again.documents == 2
@@ -82,7 +81,7 @@ def test_what_is_saved_comes_back(tmp_path):
 
 @pytest.mark.parametrize("name", ["layer/rows.npy", "layer/weights.npy", "layer/lexical.json"])
 def test_a_damaged_layer_is_refused_in_one_line(tmp_path, name):
-    index_of([""], ["an owl sat"]).save(tmp_path / "lexical")
+    index_of(["an owl sat"]).save(tmp_path / "lexical")
     file = tmp_path / "lexical" / name
     if name.endswith("json"):
         file.write_text(file.read_text().replace('"documents": 1', '"documents": "x"'))

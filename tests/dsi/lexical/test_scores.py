@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lexical_oracles import NONE, bm25, pairs_of
+from lexical_oracles import NONE, bm25, documents_of, pairs_of
 
 from data_prep.bm25 import Bm25
 from dsi.lexical.layer_builder import LexicalIndex
@@ -20,8 +20,7 @@ corpora = st.lists(sentences, min_size=1, max_size=6)
 def layer_of(documents, **options):
     texts = [" ".join(words) for words in documents]
     made = LexicalIndex.build(
-        [""] * len(texts),
-        texts,
+        documents_of(texts),
         language="none",
         options=LexicalOptions(**options),
         labeled=NONE,
@@ -63,8 +62,7 @@ def test_the_ranking_is_that_of_bm25s(build):
     ]
     queries = ["quick fox", "sleeping dog", "brown", "nothing known"]
     layer = LexicalIndex.build(
-        [""] * 4,
-        texts,
+        documents_of(texts),
         language="english",
         options=LexicalOptions(pairs=0.0),
         labeled=NONE,
