@@ -386,7 +386,7 @@ class _Ranker:
             for line in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
 
-    def known(self, queries: Sequence[str]) -> list[bool]:
+    def has_known_words(self, queries: Sequence[str]) -> list[bool]:
         return [True] * len(queries)
 
 

@@ -530,7 +530,7 @@ class Index:
         if not hop_options.count:
             raise InputError("--hops 0 is a plain search", hint="Give 1 or more")
         queries = list(queries)
-        has_texts = self.documents is not None and self.documents.kept
+        has_texts = self.documents is not None and self.documents.has_texts
         if not has_texts and hop_options.count > 1:
             raise InputError(
                 "--hops reads sentences of documents, but this index was written without the "

@@ -154,7 +154,7 @@ def search(
         hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
     seconds = time.perf_counter() - started
     facts = {"index": str(index), "version": opened.manifest.version, "queries": len(requested)}
-    has_known_words = opened.text.known(texts)
+    has_known_words = opened.text.has_known_words(texts)
     if flags.run is not None:
         from dsi.search.hops import ranked_documents
         from dsi.search.runs import write_run
@@ -414,7 +414,9 @@ def _interactive_search(
                 [query] = _numbered([typed], "query")
                 if hops.count:
                     chains = index.hops(query.text, k, hops, beams=beams, options=options)
-                    chains_table("", chains, *index.text.known([query.text])).show(terminal)
+                    chains_table("", chains, *index.text.has_known_words([query.text])).show(
+                        terminal
+                    )
                     answered += 1
                     continue
                 hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
@@ -422,7 +424,7 @@ def _interactive_search(
                 terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             answered += 1
-            [has_known_words] = index.text.known([query.text])
+            [has_known_words] = index.text.has_known_words([query.text])
             hits_table("", hits, has_known_words, reorder).show(terminal)
             if explain:
                 for parts in index.explain(query.text, [hit.doc_id for hit in hits], options):

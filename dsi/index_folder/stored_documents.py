@@ -34,7 +34,7 @@ class StoredDocuments:
         self._files = files
 
     @property
-    def kept(self) -> bool:
+    def has_texts(self) -> bool:
         """Whether the version stores its texts."""
         return self._folder.is_dir()
 
@@ -70,7 +70,7 @@ class StoredDocuments:
                 where=self._version,
                 hint="Open the index again",
             )
-        if not self.kept:
+        if not self.has_texts:
             raise InputError(
                 "this version was written without the texts of its documents",
                 where=self._version,

@@ -277,7 +277,7 @@ def _make_model(
             precision=hardware_precision(options.loop.precision),
         )
         WARM_STARTS[options.model.start].start(model, corpus, options.seed)
-    if options.reserve and prepared.text.grows:
+    if options.reserve and prepared.text.is_extensible:
         from dsi.rows.model_expansion import add_rows
 
         tokens = prepared.text.vocabulary_size + _TOKENS_PER_RESERVED_CODE * options.reserve
@@ -292,15 +292,15 @@ def _refuse_long_texts(
     from dsi.backbones.backbone import longest_text
     from dsi.backbones.language_model import is_prompted
 
-    positions, beside = longest_text(model), prepared.text.beside
+    positions, prompt_length = longest_text(model), prepared.text.prompt_length
     if is_prompted(model):  # it reads identifiers after the text
-        beside += 1 + prepared.assignment.table.matrix().shape[1]
+        prompt_length += 1 + prepared.assignment.table.matrix().shape[1]
     for name in ("query_length", "document_length"):
         wanted = getattr(options.mix, name)
-        if positions is None or wanted + beside <= positions:
+        if positions is None or wanted + prompt_length <= positions:
             continue
-        room = positions - beside
-        with_prompt = f" with {beside} of prompt and identifier" if beside else ""
+        room = positions - prompt_length
+        with_prompt = f" with {prompt_length} of prompt and identifier" if prompt_length else ""
         raise InputError(
             f"--mix.{name} {wanted}{with_prompt} exceeds the {positions} tokens that "
             f"{prepared.checkpoint!r} can read",

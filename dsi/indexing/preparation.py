@@ -127,7 +127,7 @@ def prepare(
     if text is None:
         note("training starts from the model that the identifiers were trained with")
         text = PretrainedEncoder.from_checkpoint(str(checkpoint))
-    if not any(text.known([document.title_and_text])[0] for document in documents):
+    if not any(text.has_known_words([document.title_and_text])[0] for document in documents):
         raise InputError(
             f"the tokenizer of {checkpoint or options.model.encoder!r} does not cover any word of "
             "the documents",
@@ -181,8 +181,7 @@ def _lexical(
     folder = work / LEXICAL
     if not (folder / "source").is_dir():
         LexicalIndex.build(
-            [document.title for document in documents],
-            [document.text for document in documents],
+            documents,
             language=options.vocabulary.language,
             options=options.lexical,
             labeled=_learned_from(dataset, table, generator, options.mix),

@@ -81,7 +81,7 @@ def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[Searc
     queries = [query for question in questions for query in question.queries]
     began = time.perf_counter()
     hits = iter(searcher.search(queries, first.k, first.only, first.exclude))
-    has_known_words = iter(searcher.known(queries))
+    has_known_words = iter(searcher.has_known_words(queries))
     seconds = time.perf_counter() - began
     answers = []
     for question in questions:

@@ -46,7 +46,7 @@ class Searcher(Protocol):
         """Returns the best documents for each query, without texts."""
         ...
 
-    def known(self, queries: Sequence[str]) -> list[bool]:
+    def has_known_words(self, queries: Sequence[str]) -> list[bool]:
         """Returns for each query whether the index knows any of its words."""
         ...
 
@@ -99,9 +99,9 @@ class IndexSearcher:
         with without_bars():
             return self.index.search(queries, k=k, batch_size=self._batch, options=options)
 
-    def known(self, queries: Sequence[str]) -> list[bool]:
+    def has_known_words(self, queries: Sequence[str]) -> list[bool]:
         """Queries the text encoder."""
-        return self.index.text.known(queries)
+        return self.index.text.has_known_words(queries)
 
     def documents(self, doc_ids: Sequence[str]) -> list[Document]:
         """Looks up documents in the corpus of the version."""
@@ -202,7 +202,7 @@ class LiveIndex:
         # Prepared here rather than in the first search; open files also survive pruning.
         if len(index):
             index.search("x", k=1)
-            if index.documents is not None and index.documents.kept:
+            if index.documents is not None and index.documents.has_texts:
                 index.document(index.table.doc_ids[int(index.table.live[0])])
         if identity[0] == index.manifest.version:
             self._seen = identity

@@ -80,9 +80,9 @@ class PromptPool(TextEncoder):
         return cls(text, idf, keys, np.zeros((0, tokens), np.int64))
 
     @property
-    def beside(self) -> int:
-        """See `TextEncoder.beside`."""
-        return self.inner.beside + self.prompts.shape[1]
+    def prompt_length(self) -> int:
+        """See `TextEncoder.prompt_length`."""
+        return self.inner.prompt_length + self.prompts.shape[1]
 
     def embedded(self, texts: Sequence[str], max_length: int) -> npt.NDArray[np.float32]:
         """Returns the embedding of queries, of length 1; float32 [texts, DIMENSIONS]."""
@@ -94,7 +94,7 @@ class PromptPool(TextEncoder):
         inner, more = self.inner, np.full((len(keys), tokens), -1)
         if prompted:
             first = self.vocabulary_size
-            if isinstance(inner, SentencepieceEncoder) and inner.grows:
+            if isinstance(inner, SentencepieceEncoder) and inner.is_extensible:
                 inner = inner.with_unused(more.size)
                 first = inner.vocabulary_size - more.size
             more = first + np.arange(more.size).reshape(more.shape)
@@ -124,14 +124,14 @@ class PromptPool(TextEncoder):
         """See `TextEncoder.part`."""
         return self.inner.part(document, start, length)
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
-        """See `TextEncoder.known`."""
-        return self.inner.known(texts)
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
+        """See `TextEncoder.has_known_words`."""
+        return self.inner.has_known_words(texts)
 
     @property
-    def grows(self) -> bool:
-        """See `TextEncoder.grows`."""
-        return self.inner.grows
+    def is_extensible(self) -> bool:
+        """See `TextEncoder.is_extensible`."""
+        return self.inner.is_extensible
 
     def extended(self, texts: Sequence[str]) -> PromptPool:
         """See `TextEncoder.extended`."""

@@ -57,7 +57,7 @@ class TemplateEncoder(TextEncoder):
         return "".join(self._tokenizer.convert_ids_to_tokens(self._lead)) + self.template
 
     @property
-    def beside(self) -> int:
+    def prompt_length(self) -> int:
         """The number of tokens of the template."""
         return self._head + len(self._after)
 
@@ -84,7 +84,7 @@ class TemplateEncoder(TextEncoder):
             *document[end:],
         ]
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
         """Tells for each text whether it has any token that is neither unknown nor special."""
         return [not self._marks.issuperset(line) for line in self._tokens(list(texts))]
 

@@ -99,7 +99,7 @@ class PromptedEncoder(TextEncoder):
             *document[len(document) - after :],
         ]
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
         """Tells for each text whether it has any token that is neither unknown nor special."""
         empty = {self._empty}
         return [

@@ -67,8 +67,8 @@ class TextEncoder(ABC):
     """Maximum tokens of a document; the rest is truncated."""
 
     @property
-    def beside(self) -> int:
-        """Number of extra tokens read with a text, not counted in any length."""
+    def prompt_length(self) -> int:
+        """Number of prompt tokens read with a text, not counted in any length."""
         return 0
 
     @abstractmethod
@@ -83,12 +83,12 @@ class TextEncoder(ABC):
         """Returns `length` tokens of an encoded document from a given start, as its own text."""
         return list(document[start : start + length])
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
         """Tells for each text whether anything in it is known; unknown words are dropped."""
         return [True for _ in texts]
 
     @property
-    def grows(self) -> bool:
+    def is_extensible(self) -> bool:
         """Whether `extended` may add tokens."""
         return False
 
@@ -200,18 +200,18 @@ class SentencepieceEncoder(TextEncoder):
         )
         return [line for part in parts for line in part]
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
         """Tells for each text whether the corpus has any of its words."""
         return [line != [self.EMPTY] for line in self.encode(texts, 1)]
 
     @property
-    def grows(self) -> bool:
+    def is_extensible(self) -> bool:
         """Whether the tokens are words, so that `extended` may add some."""
         return bool(_parsed(self._model).trainer_spec.model_type == _formats().TrainerSpec.WORD)
 
     def extended(self, texts: Sequence[str]) -> SentencepieceEncoder:
         """Adds the new words of more texts at the end of a vocabulary of words."""
-        if not self.grows:
+        if not self.is_extensible:
             return self
         model = _parsed(self._model)
         mark = "\u2581"  # sentencepiece's symbol for the space before a word
@@ -363,7 +363,7 @@ class PretrainedEncoder(TextEncoder):
         # A tokenizer does not truncate its special tokens, even if they exceed the limit.
         return [list(line[:max_length]) or [fallback] for line in encoded]
 
-    def known(self, texts: Sequence[str]) -> list[bool]:
+    def has_known_words(self, texts: Sequence[str]) -> list[bool]:
         """Tells for each text whether it has any token that is neither unknown nor special."""
         return [not self._marks.issuperset(line) for line in self.encode(texts, _LONG_ENOUGH)]
 

@@ -51,7 +51,7 @@ class Words:
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
 
-    def known(self, queries: Sequence[str]) -> list[bool]:
+    def has_known_words(self, queries: Sequence[str]) -> list[bool]:
         return [True for _ in queries]
 
     def documents(self, doc_ids: Sequence[str]) -> list[Document]:

@@ -293,7 +293,7 @@ def test_nothing_is_longer_than_the_encoder_reads(tmp_path):
 @pytest.mark.parametrize("kind", ["mean/cosine", "static"])
 def test_what_is_known_does_not_count_the_prompt(tmp_path, kind):
     text = load_encoder(checkpoint(tmp_path, kind)).text
-    assert text.known(["cat", "zebra", "zebra cat", ""]) == [True, False, True, False]
+    assert text.has_known_words(["cat", "zebra", "zebra cat", ""]) == [True, False, True, False]
 
 
 def test_a_text_without_a_token_has_no_direction(tmp_path):

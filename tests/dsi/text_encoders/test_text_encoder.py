@@ -333,7 +333,7 @@ def test_a_checkpoint_without_a_vocabulary_is_refused(kind, tmp_path):
 
 def test_a_text_of_unknown_tokens_is_not_known(tmp_path):
     encoder = PretrainedEncoder.from_checkpoint(str(checkpoint(tmp_path)))
-    assert encoder.known(["falcon", "unheard of", ""]) == [True, False, False]
+    assert encoder.has_known_words(["falcon", "unheard of", ""]) == [True, False, False]
 
 
 @pytest.mark.parametrize("pieces", ["word", "bpe", "unigram"])
@@ -344,14 +344,14 @@ def test_long_documents_and_words_are_in_the_vocabulary(pieces, language):
     genome = "".join(rng.choices("acgt", k=80_000))
     options = VocabularyOptions(language=language, pieces=pieces, size=300)
     encoder = SentencepieceEncoder.train([book, f"{genome} short", "fox\u2585 \u2581hen"], options)
-    assert all(encoder.known(["book17", genome, "short", "fox", "hen"]))
+    assert all(encoder.has_known_words(["book17", genome, "short", "fox", "hen"]))
 
 
 def test_what_people_type_finds_what_is_printed():
     encoder = SentencepieceEncoder.train(
         ["Einstein\u2019s theory", "O\u2019Brien wrote", "a co\u00adoperative"], VocabularyOptions()
     )
-    assert all(encoder.known(["Einstein", "O'Brien", "O\u2019Brien", "cooperative"]))
+    assert all(encoder.has_known_words(["Einstein", "O'Brien", "O\u2019Brien", "cooperative"]))
 
 
 def test_a_tokenized_corpus_is_in_row_order(english):

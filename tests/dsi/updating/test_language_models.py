@@ -231,7 +231,7 @@ def test_the_prompt_is_kept_whole_around_a_text(prompt, begins, ends, checkpoint
     assert line == plain
     document = encoder.encode_documents(["the harbour and the whale"], 100)[0]
     assert encoder.part(document, 0, 3) == plain
-    assert len(encoder.part(document, 0, 0)) == encoder.beside
+    assert len(encoder.part(document, 0, 0)) == encoder.prompt_length
 
 
 @pytest.mark.parametrize("family", ["gemma2", "llama"])  # one matrix of words, and two

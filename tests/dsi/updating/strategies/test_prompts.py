@@ -49,7 +49,7 @@ def test_a_query_gets_the_prompt_of_the_nearest_key(pool):
         [size - 2, size - 1, *plain[1]],
     ]
     assert len(pool.encode(["tea bread tea bread"], 2)[0]) == 4, "the limit is that of the query"
-    assert pool.beside == 2
+    assert pool.prompt_length == 2
     assert pool.encode_documents(["tea"], 9) == [plain[1]]
     assert pool.embedded(TEXTS, 9) @ pool.keys[1] == pytest.approx(
         [np.dot(pool.embedded([text], 9)[0], pool.keys[1]) for text in TEXTS]
