@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from dsi.data.batching import WINDOW, Batches
 from dsi.data.examples import Examples, gather_examples
-from dsi.updating.data.proportions import NEW, OLD, apportion
 
 if TYPE_CHECKING:
     from dsi.updating.plan import Plan, Update
@@ -150,3 +149,31 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
         tokens=plan.loop.tokens,
         factors=factors,
     )
+
+
+OLD, NEW = "old", "new"
+"""The two parts of a task's examples: "TASK/old" and "TASK/new"."""
+
+
+def apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
+    """Rounds shares of batches to whole examples and carries the rounding error over.
+
+    Args:
+        wanted: Exact number of examples per stream; [steps, streams], every row sums to `size`.
+        size: Examples per batch.
+
+    Returns:
+        int64, same shape; every row sums to `size` and no entry is negative.
+    """
+    counts = np.zeros(wanted.shape, np.int64)
+    owed = np.zeros(wanted.shape[1])
+    for step, row in enumerate(wanted):
+        owed += row
+        whole = np.floor(np.maximum(owed, 0)).astype(np.int64)
+        while whole.sum() > size:
+            whole[np.argmax(whole)] -= 1
+        for stream in np.argsort(-(owed - whole), kind="stable")[: size - int(whole.sum())]:
+            whole[stream] += 1
+        counts[step] = whole
+        owed -= whole
+    return counts
