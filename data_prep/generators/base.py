@@ -85,3 +85,14 @@ def distinct(texts: Iterable[str], most: int) -> list[str]:
     """Returns the first `most` distinct non-empty texts, in order."""
     found = dict.fromkeys(text for text in texts if text)
     return list(found)[:most]
+
+
+class ModelGenerator(Generator):
+    """Generates for several documents at once (`generate_batch`), and only on request."""
+
+    shard_documents = 64
+    expensive = True
+
+    def generate(self, document: Document) -> list[str]:
+        """Returns the pseudo-queries of one document."""
+        return [query.text for query in self.generate_batch([document])[0]]

@@ -19,9 +19,8 @@ from data_prep.descriptor_lock import only_writer
 from data_prep.errors import InputError, command_line
 from data_prep.files import read_json, replacing_folder, write_json
 from data_prep.generate import explaining_read_only
-from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
+from data_prep.generators.base import GENERATORS, GeneratorOptions, ModelGenerator, PseudoQuery
 from dsi.generation.generative_memory_options import MemoryOptions
-from dsi.generation.models import ModelGenerator
 from dsi.generation.sampling import SamplingOptions
 
 if TYPE_CHECKING:

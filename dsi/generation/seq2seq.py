@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError
-from data_prep.generators.base import GENERATORS, GeneratorOptions, PseudoQuery
+from data_prep.generators.base import GENERATORS, GeneratorOptions, ModelGenerator, PseudoQuery
 from data_prep.marks import Advanced, AnyText, Needs
-from dsi.generation.models import ModelGenerator
 from dsi.generation.prompts import Prompt
 from dsi.generation.sampling import SamplingOptions
 
