@@ -201,7 +201,7 @@ def figures(
     """Returns group -> measure -> mean; groups without a query are left out."""
     import ir_measures
 
-    from dsi.evaluation.groups import group_queries
+    from dsi.evaluation.judgments import group_queries
     from dsi.search.runs import ranked
 
     # Ranks for scores: equal scores are then ordered alike by every measure.

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.dataset import Dataset
-from dsi.evaluation.groups import group_queries
-from dsi.evaluation.judgments import judgments_of
+from dsi.evaluation.judgments import group_queries, judgments_of
 from dsi.evaluation.measures import names_of
 from dsi.evaluation.significance import compare
 

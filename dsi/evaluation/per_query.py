@@ -12,8 +12,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import replacing_file, writing
 from dsi.evaluation.comparison import Measured, label_of
-from dsi.evaluation.groups import group_queries
-from dsi.evaluation.judgments import judgments_of
+from dsi.evaluation.judgments import group_queries, judgments_of
 
 SUFFIXES = (".csv", ".parquet")
 

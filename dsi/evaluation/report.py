@@ -10,8 +10,7 @@ import numpy as np
 
 from data_prep.dataset import Dataset
 from dsi.command_line.command_report import TableReport, heading
-from dsi.evaluation.groups import group_queries
-from dsi.evaluation.judgments import judgments_of
+from dsi.evaluation.judgments import group_queries, judgments_of
 from dsi.evaluation.measures import evaluate_run, names_of
 from dsi.evaluation.significance import compare
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsi.evaluation.groups import group_queries
+from dsi.evaluation.judgments import group_queries
 from dsi.evaluation.measures import MEASURES, evaluate_run
 
 
