@@ -10,9 +10,16 @@ from data_prep.dataset import Dataset, Document
 from data_prep.files import writing
 from data_prep.passages import document_of
 from dsi.evaluation.comparison import Measured, best_of, conclusion, label_of
-from dsi.evaluation.comparison_tables import costs_of, explained, measures_in, rows_of
+from dsi.evaluation.comparison_tables import (
+    COSTS,
+    FULL_NAMES,
+    SYMBOLS,
+    costs_of,
+    explained,
+    measures_in,
+    rows_of,
+)
 from dsi.evaluation.judgments import judgments_of
-from dsi.evaluation.measure_names import COSTS, FULL_NAMES, SYMBOLS
 from dsi.reports.charts import Axes, Drawing, Point, log_span, point_chart, span
 from dsi.reports.datasets import dataset_section
 from dsi.reports.page import Cell, Example, Heading, examples, figures, page, remark, section, table
