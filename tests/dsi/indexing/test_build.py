@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import small
 import torch
-from interruption import StopError, interrupt
+from small import StopError, interrupt
 
 from data_prep.dataset import Document
 from data_prep.errors import InputError

@@ -18,6 +18,7 @@ import numpy as np
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
 from data_prep.dataset_writer import write_dataset
 from docids.kinds import TreeOptions
+from dsi.data.batching import Batches
 from dsi.data.options import MixOptions
 from dsi.lexical.options import LexicalOptions
 from dsi.objectives.options import ObjectiveOptions
@@ -241,3 +242,19 @@ def train(dataset: str, out: str, wanted: Any, operations: Any, last: int | str)
     from dsi.indexing.build import train_index
 
     train_index(Dataset.open(dataset), Path(out), wanted)
+
+
+class StopError(Exception):
+    """Ends a training as a kill would, but lets the test go on."""
+
+
+def interrupt(monkeypatch, step: int) -> None:
+    """Ends the next training in the middle of a step."""
+    real = Batches.parts
+
+    def parts(self, at: int, *words: Any) -> Any:
+        if at == step:
+            raise StopError
+        return real(self, at, *words)
+
+    monkeypatch.setattr(Batches, "parts", parts)

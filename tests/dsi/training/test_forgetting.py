@@ -10,7 +10,7 @@ import pytest
 import small
 from hypothesis import given
 from hypothesis import strategies as st
-from interruption import StopError, interrupt
+from small import StopError, interrupt
 
 from dsi import Index
 from dsi.indexing.build import train_index

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import small
-from interruption import StopError, interrupt
+from small import StopError, interrupt
 
 from data_prep.errors import InputError
 from dsi.commands.info import info

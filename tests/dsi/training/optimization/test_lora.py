@@ -7,7 +7,7 @@ import sys
 import pytest
 import small
 import torch
-from interruption import StopError, interrupt
+from small import StopError, interrupt
 
 from data_prep.errors import InputError
 from dsi import Index
