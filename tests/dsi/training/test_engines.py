@@ -10,6 +10,8 @@ up to 5e-3. The order of summation differs, and AdamW's first steps divide by sm
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -191,3 +193,33 @@ def test_every_file_that_is_shipped_is_honoured():
         for file in two.CONFIGS.glob("*.json")
     }
     assert stages == {"zero1": 1, "zero2": 2, "zero3": 3, "zero3-offload": 3}
+
+
+pytest.importorskip("deepspeed")
+
+START = """
+import os
+
+from dsi.distributed.deepspeed import start_deepspeed
+
+start_deepspeed()
+print(os.environ["TORCH_EXTENSIONS_DIR"])
+"""
+
+
+def start(timeout: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", START], capture_output=True, text=True, timeout=timeout, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_the_mark_of_a_killed_compilation_is_not_waited_for(monkeypatch):
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    folder = Path(start(timeout=280))
+    [built] = [entry for entry in folder.iterdir() if entry.is_dir()]
+    mark = built / "lock"
+    mark.touch()
+    assert Path(start(timeout=120)) == folder
+    assert not mark.exists()
