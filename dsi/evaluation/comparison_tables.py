@@ -20,6 +20,30 @@ from dsi.evaluation.comparison import LEVEL, best_of, better_than, conclusion
 if TYPE_CHECKING:
     from rich.console import Console
 
+SYMBOLS = {
+    "Success@1": "Hits@1",
+    "Success@10": "Hits@10",
+    "Success@100": "Hits@100",
+    "RR@10": "MRR@10",
+    "nDCG@10": "nDCG@10",
+    "R@100": "Recall@100",
+    "All@10": "All@10",
+}
+FULL_NAMES = {
+    "Success@1": "fraction of queries whose first document is relevant",
+    "Success@10": "fraction of queries with a relevant document among the first 10",
+    "Success@100": "fraction of queries with a relevant document among the first 100",
+    "RR@10": "mean reciprocal rank of the first relevant document, 0 beyond rank 10",
+    "nDCG@10": "normalized discounted cumulative gain of the first 10 documents",
+    "R@100": "fraction of the relevant documents among the first 100",
+    "All@10": "fraction of queries with all relevant documents among the first 10",
+}
+COSTS = {
+    "training seconds": "wall-clock time of the training",
+    "search seconds": "wall-clock time of the search",
+    "GiB": "size of the index on disk",
+}
+"""Costs of a system; lower is better."""
 _LATEX = re.compile(r"[&%$#_{}~^\\]")
 _LATEX_WORDS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
@@ -234,29 +258,3 @@ def write_tables(files: Sequence[Path], data: Mapping[str, Any]) -> None:
     for file in files:
         with writing(file) as stream:
             stream.write(FORMATS[file.suffix](data))
-
-
-SYMBOLS = {
-    "Success@1": "Hits@1",
-    "Success@10": "Hits@10",
-    "Success@100": "Hits@100",
-    "RR@10": "MRR@10",
-    "nDCG@10": "nDCG@10",
-    "R@100": "Recall@100",
-    "All@10": "All@10",
-}
-FULL_NAMES = {
-    "Success@1": "fraction of queries whose first document is relevant",
-    "Success@10": "fraction of queries with a relevant document among the first 10",
-    "Success@100": "fraction of queries with a relevant document among the first 100",
-    "RR@10": "mean reciprocal rank of the first relevant document, 0 beyond rank 10",
-    "nDCG@10": "normalized discounted cumulative gain of the first 10 documents",
-    "R@100": "fraction of the relevant documents among the first 100",
-    "All@10": "fraction of queries with all relevant documents among the first 10",
-}
-COSTS = {
-    "training seconds": "wall-clock time of the training",
-    "search seconds": "wall-clock time of the search",
-    "GiB": "size of the index on disk",
-}
-"""Costs of a system; lower is better."""

@@ -1,4 +1,4 @@
-"""Maps passages to documents, so that judgments and measures are about whole documents."""
+"""Judgments and runs of whole documents, and groups of queries by what was judged in training."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ from dsi.data.examples import Examples, gather_examples
 if TYPE_CHECKING:
     from dsi.updating.plan import Plan, Update
 
+OLD, NEW = "old", "new"
+"""The two parts of a task's examples: "TASK/old" and "TASK/new"."""
+
 
 def gather(plan: Plan) -> dict[str, Examples]:
     """Returns the examples of the plan's tasks by "TASK/old" and "TASK/new", without empty ones.
@@ -149,10 +152,6 @@ def make_batches(plan: Plan, examples: Mapping[str, Examples], update: Update) -
         tokens=plan.loop.tokens,
         factors=factors,
     )
-
-
-OLD, NEW = "old", "new"
-"""The two parts of a task's examples: "TASK/old" and "TASK/new"."""
 
 
 def apportion(wanted: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:

@@ -14,11 +14,17 @@ from pathlib import Path
 
 import pytest
 
-import dsi
 from data_prep.errors import InputError
 from data_prep.marks import Seed
-from dsi import cli
+from dsi import build, cli
 from dsi.command_line.command_report import TableReport
+
+SLOW = ("torch", "transformers", "datasets", "sklearn", "scipy", "faiss", "pandas", "accelerate")
+NOT_SEARCHING = (
+    "transformers", "datasets", "sklearn", "faiss", "pandas", "accelerate", "ir_measures",
+    "sympy", "tensorboard", "scipy", "bm25s",
+)  # fmt: skip
+WORDS = ("ink", "water", "light", "paper", "steam", "night")
 
 
 def dsi(*words: str, **options) -> subprocess.CompletedProcess:
@@ -504,18 +510,10 @@ def test_words_that_are_not_ascii_are_read_in_the_c_locale(tmp_path):
     assert "UTF-8" not in done.stderr
 
 
-SLOW = ("torch", "transformers", "datasets", "sklearn", "scipy", "faiss", "pandas", "accelerate")
-NOT_SEARCHING = (
-    "transformers", "datasets", "sklearn", "faiss", "pandas", "accelerate", "ir_measures",
-    "sympy", "tensorboard", "scipy", "bm25s",
-)  # fmt: skip
-WORDS = ("ink", "water", "light", "paper", "steam", "night")
-
-
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imports") / "index"
-    dsi.build([{"id": word, "text": f"a text about {word}"} for word in WORDS], folder)
+    build([{"id": word, "text": f"a text about {word}"} for word in WORDS], folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Deleting documents: removed from every search and from storage, and audited."""
+"""Deleting documents: removed from every search and from storage, audited, and followed by updates."""
 
 from __future__ import annotations
 

@@ -497,7 +497,7 @@ def test_an_update_that_is_refused_blocks_no_other(index, corpora, monkeypatch):
     assert update_index(index, corpora["new"], dataclasses.replace(QUICK, steps=7)).wrote
 
 
-UPDATE = UpdateOptions(strategy="generative", steps=2, generator="memory", per_doc=2)
+WITH_MEMORY = UpdateOptions(strategy="generative", steps=2, generator="memory", per_doc=2)
 
 
 @pytest.fixture(scope="session")
@@ -510,10 +510,10 @@ def writer(tmp_path_factory):
     return train_memory(write_dataset(folder, InMemorySource(documents, queries, qrels)), options)
 
 
-def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
+def test_a_generative_memory_writes_for_new_documents_and_goes_along(index, corpora, writer):
     first = small.without_checksums(versions.folder(index, "0001"))
     GenerativeMemory.open(writer).save(first / "memory")
-    update_index(index, corpora["new"], UPDATE)
+    update_index(index, corpora["new"], WITH_MEMORY)
     second = versions.folder(index, "0002")
     asked = [row for row in StoredCorpus.open(second).pseudo_rows() if row[1] == "d35"]
     assert {origin for *_, origin in asked} == {"memory"}
@@ -525,6 +525,6 @@ def test_it_writes_for_new_documents_and_goes_along(index, corpora, writer):
     GenerativeMemory.open(versions.folder(index, "0003") / "memory")
 
 
-def test_an_index_without_one_says_how_to_get_it(index, corpora):
+def test_an_index_without_a_generative_memory_says_how_to_get_it(index, corpora):
     with pytest.raises(InputError, match="generative memory"):
-        update_index(index, corpora["new"], UPDATE)
+        update_index(index, corpora["new"], WITH_MEMORY)
