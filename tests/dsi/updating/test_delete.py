@@ -1,4 +1,4 @@
-"""Deleting documents: removed from every search and from storage, audited, and followed by updates."""
+"""Deletion: documents leave every search and the storage; audits; updates after deletions."""
 
 from __future__ import annotations
 
