@@ -159,24 +159,37 @@ def reason_of(error: Exception) -> str:
     return text.splitlines()[0]
 
 
-def refuse_not_finite(module: Any, name: str) -> None:
-    """Refuses weights that are not finite: the output of such a network is meaningless.
+def check_loaded(model: Any, name: str) -> None:
+    """Refuses weights that are not finite, or a vocabulary of another size than configured.
+
+    The output of the first is meaningless. As for the second, several versions of transformers
+    read a GGUF file without comparing the shapes.
 
     Args:
-        module: A torch module.
+        model: A model of transformers.
         name: Name of the checkpoint, for the message.
 
     Raises:
-        InputError: A parameter has a NaN or an infinity.
+        InputError: A parameter has a NaN or an infinity, or there are fewer or more token
+            embeddings than the configuration says.
     """
     import torch
 
-    for key, each in module.named_parameters():
+    for key, each in model.named_parameters():
         if each.numel() and not bool(torch.stack(each.detach().aminmax()).isfinite().all()):
             raise InputError(
                 f"the weights {key!r} of the model {name!r} are not finite",
                 hint="Download the model again",
             )
+    rows = model.get_input_embeddings().weight.shape[0]
+    reader = getattr(model.config, "encoder", model.config)  # of an encoder-decoder pair
+    words = getattr(reader.get_text_config(), "vocab_size", rows)
+    if rows != words:
+        raise InputError(
+            f"the model {name!r} has {rows:,} token embeddings, but its configuration says "
+            f"{words:,}",
+            hint="Download the model again",
+        )
 
 
 def checked_config(name: str, **options: Any) -> Any:

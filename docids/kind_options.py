@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
@@ -42,12 +43,13 @@ def _with_groups(owner: type[T]) -> type[T]:
     for group, options in _GROUPS.items():
         setattr(owner, group, field(default_factory=options))
         readers = _readers(group)
-        lines.append(f"        {group}: Identifier kind{'s' * (len(readers) > 1)} ")
+        lines.append(f"    {group}: Identifier kind{'s' * (len(readers) > 1)} ")
         lines[-1] += f"{' and '.join(readers)}."
     types = {group: Annotated[options, ADVANCED] for group, options in _GROUPS.items()}
     owner.__annotations__ = {**types, **owner.__annotations__}
-    heading = "    Attributes:\n"
-    owner.__doc__ = (owner.__doc__ or "").replace(heading, heading + "\n".join(lines) + "\n")
+    heading = "Attributes:\n"
+    doc = inspect.cleandoc(owner.__doc__ or "")  # Python 3.13 and later have done so already
+    owner.__doc__ = doc.replace(heading, heading + "\n".join(lines) + "\n")
     return owner
 
 

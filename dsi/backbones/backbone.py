@@ -22,10 +22,10 @@ from data_prep.errors import InputError
 from data_prep.files import read_json
 from data_prep.former_names import with_current_names
 from data_prep.remote_code import (
+    check_loaded,
     checked_config,
     reason_of,
     refuse_foreign_code,
-    refuse_not_finite,
 )
 from docids.table import END, PAD
 from dsi.backbones.network_config import ENCODER, decoder_config, encoder_config, known_config
@@ -161,7 +161,7 @@ def from_pretrained(
 
     config = loadable_config(name, decoder_layers)
     model = _loaded(name, config)
-    refuse_not_finite(model, name)
+    check_loaded(model, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if not config.is_encoder_decoder:

@@ -36,7 +36,7 @@ from dsi.export import Exported
 
 exported = Exported.open("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = {auto}.from_pretrained("{folder}")
+model = {auto}.from_pretrained("{folder}"{attention})
 texts = exported.prompts(["a query"])
 inputs = tokenizer(texts, return_tensors="pt", padding=True{tokenizing})
 found = model.generate(
@@ -70,6 +70,7 @@ def hf(exporting: Exporting) -> None:
         codes=index.table.alphabet_size,
         auto="AutoModelForCausalLM" if prompted else "AutoModelForSeq2SeqLM",
         folder="FOLDER",
+        attention=attention_argument(index.model.config),
         tokenizing=', padding_side="left", add_special_tokens=False'
         if prompted
         else f", truncation=True, max_length={index.manifest.query_length}",
@@ -80,6 +81,16 @@ def hf(exporting: Exporting) -> None:
         query_length=index.manifest.query_length,
     )
     (exporting.folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def attention_argument(config: Any) -> str:
+    """Returns the argument of `from_pretrained` that an exported network needs, for its README.
+
+    PyTorch's fused attention cannot soft-cap scores, and several versions of transformers take it
+    for Gemma 2 nevertheless.
+    """
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    return ', attn_implementation="eager"' if capped else ""
 
 
 def token_name(code: int) -> str:

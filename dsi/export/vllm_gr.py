@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.files import write_json
 from dsi.backbones.language_model import is_prompted
 from dsi.export.base import FORMATS, IDS, NAMES, SETTINGS, Exporting
-from dsi.export.hf import token_name, write_checkpoint
+from dsi.export.hf import attention_argument, token_name, write_checkpoint
 
 CATALOG = "catalog.json"
 _README = """# A generative index for vllm-gr
@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 settings = json.load(open("FOLDER/{settings}")); names = json.load(open("FOLDER/{names}"))
 tokenizer = AutoTokenizer.from_pretrained("FOLDER", padding_side="left")
-model = AutoModelForCausalLM.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{attention})
 items = [tokenizer.convert_tokens_to_ids(item) for item in json.load(open("FOLDER/{catalog}"))]
 rows = {{tuple(item): row for row, item in enumerate(items)}}
 follow = {{}}
@@ -89,5 +89,6 @@ def vllm_gr(exporting: Exporting) -> None:
         settings=SETTINGS,
         beams=index.manifest.beams,
         longest=exporting.identifiers.shape[1] + 1,
+        attention=attention_argument(index.model.config),
     )
     (exporting.folder / "README.md").write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
 from data_prep.files import read_json
-from data_prep.remote_code import checked_config, reason_of, refuse_not_finite
+from data_prep.remote_code import check_loaded, checked_config, reason_of
 from dsi.hub.checkpoint_location import checkpoint_location
 from dsi.index_folder.version_files import COPY, MOST_TOKENIZER
 
@@ -52,7 +52,7 @@ def load_writer(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             hint="Give a hub id that this machine can reach, the path of a folder with the "
             "checkpoint and its tokenizer, or a GGUF file of a causal model",
         ) from None
-    refuse_not_finite(model, name)
+    check_loaded(model, name)
     return model, tokenizer
 
 

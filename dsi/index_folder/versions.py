@@ -290,11 +290,14 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
     with contextlib.ExitStack() as held:
         _refuse_links(index)
         try:
-            held.enter_context(FileLock(file, timeout=0))
             # So that removing the file by hand does not release the index.
             held.enter_context(folder_lock(index))
+            _detach(file)
+            held.enter_context(FileLock(file, timeout=0))
         except (Timeout, BlockingIOError):
-            holder = file.read_text(encoding="utf-8", errors="replace").strip()
+            holder = ""
+            with contextlib.suppress(FileNotFoundError):
+                holder = file.read_text(encoding="utf-8", errors="replace").strip()
             raise InputError(
                 f"another command is writing to this index: {holder or 'another process'}",
                 where=index,
@@ -325,13 +328,19 @@ def _refuse_links(index: Path) -> None:
             version_files.walk(index / name, skip=("wandb",))
 
 
+def _detach(file: Path) -> None:
+    """Removes this name of a file that has other hard links: several filelock versions empty it."""
+    with contextlib.suppress(FileNotFoundError):
+        if file.lstat().st_nlink > 1:
+            file.unlink()
+
+
 def _write_holder(file: Path, text: str) -> None:
-    """Writes the lock holder to its file, unless the file has other hard links."""
+    """Writes the lock holder to its file."""
     descriptor = version_files.open_regular(file, os.O_RDWR)
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
-        if os.fstat(handle.fileno()).st_nlink == 1:
-            handle.truncate(0)
-            handle.write(text)
+        handle.truncate(0)
+        handle.write(text)
 
 
 def clean_up(index: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import InputError
-from data_prep.remote_code import checked_config, refuse_not_finite
+from data_prep.remote_code import check_loaded, checked_config
 
 _ANSWERED = ("entail", "contradict", "support", "refute")
 """How the labels of evidence that decides the question begin; either way, it suffices."""
@@ -41,7 +41,7 @@ class Verifier:
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 name, trust_remote_code=False, use_safetensors=True
             )
-            refuse_not_finite(model, name)
+            check_loaded(model, name)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # readers of foreign files may raise anything

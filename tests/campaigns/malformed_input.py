@@ -183,11 +183,13 @@ def _parquet(records: list[dict[str, str]]) -> bytes:
 
 
 def _sqlite(records: list[dict[str, str]]) -> bytes:
-    with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        database.execute("create table docs (id text, title text, text text)")
-        database.executemany("insert into docs values (:id, :title, :text)", records)
-        database.commit()
-        return database.serialize()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "docs.sqlite")
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("create table docs (id text, title text, text text)")
+            database.executemany("insert into docs values (:id, :title, :text)", records)
+            database.commit()
+        return file.read_bytes()
 
 
 def _content(path: str, content: str | bytes) -> bytes:

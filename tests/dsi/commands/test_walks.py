@@ -1,10 +1,10 @@
 """The first steps of a new user, with docstrings and manual pages of this machine as files."""
 
 import ast
+import importlib.util
 import json
 import re
 import shutil
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,8 @@ SMALL = ["--per_doc", "4", "--quiet", "--json"]
 
 def documented(module: str) -> list[tuple[str, str]]:
     """Returns (name, documentation string) of what a module of the standard library says."""
-    source = Path(sysconfig.get_path("stdlib"), f"{module}.py").read_text("utf-8")
-    tree = ast.parse(source)
+    spec = importlib.util.find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
     found = [(module, ast.get_docstring(tree) or "")]
     found += [
         (f"{module}.{node.name}", ast.get_docstring(node) or "")

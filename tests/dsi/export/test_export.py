@@ -105,6 +105,13 @@ def test_generate_on_an_export_ranks_as_the_index(family, score, tmp_path):
     assert generated(out, queries) == [[hit.doc_id for hit in hits] for hits in wanted]
 
 
+@pytest.mark.parametrize(("family", "eager"), [("gemma2", True), ("llama", False)])
+def test_soft_capped_attention_is_loaded_as_one_that_caps(family, eager, tmp_path):
+    export_index(write_index(family, tmp_path), tmp_path / "out", "hf")
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert ('attn_implementation="eager"' in readme) == eager
+
+
 def test_identifiers_without_an_end_of_their_own_cost_no_more(tmp_path):
     index = write_index("llama", tmp_path, OF_ONE_LENGTH, prompt="chat")
     export_index(index, tmp_path / "out", "hf")

@@ -14,7 +14,7 @@ from tiny_checkpoints import GGUF_TOKENS, GGUF_WIDTH, write_gguf
 
 from data_prep.cross_encoder import CrossEncoder
 from data_prep.errors import InputError
-from data_prep.remote_code import checked_config
+from data_prep.remote_code import check_loaded, checked_config
 from docids.sentence_encoder import SentenceEncoder
 from dsi.backbones.backbone import from_pretrained
 from dsi.generation.pretrained_models import check_stored, load_writer, weights_hash
@@ -114,6 +114,14 @@ def test_weights_of_a_file_that_are_not_finite_are_refused(file):
     for load in (load_writer, lambda name: from_pretrained(name, alphabet_size=20)):
         with pytest.raises(InputError, match="are not finite"):
             load(str(file))
+
+
+def test_token_embeddings_that_the_configuration_does_not_know_are_refused(file):
+    model, _ = load_writer(str(file))
+    check_loaded(model, "tiny")
+    model.config.vocab_size = 3
+    with pytest.raises(InputError, match=r"33 token embeddings, but its configuration says 3"):
+        check_loaded(model, "tiny")
 
 
 def test_pipes_and_devices_are_refused(tmp_path):

@@ -219,5 +219,5 @@ def test_the_mark_of_a_killed_compilation_is_not_waited_for(monkeypatch):
     [built] = [entry for entry in folder.iterdir() if entry.is_dir()]
     mark = built / "lock"
     mark.touch()
+    # torch 2.14 and later lock the file, which then stays; before, its existence was the lock.
     assert Path(start_deepspeed(timeout=120)) == folder
-    assert not mark.exists()
