@@ -17,7 +17,7 @@ import os
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from data_prep.errors import InputError
 from data_prep.marks import (
@@ -33,6 +33,7 @@ from data_prep.marks import (
     members,
 )
 
+T = TypeVar("T")
 LARGEST = 2**31 - 1
 """Largest integer of an option whose type does not say otherwise."""
 _STORED = contextvars.ContextVar("stored", default=False)
@@ -254,13 +255,34 @@ def as_path(value: object, name: str) -> Path:
     """Converts a path argument of a Python call.
 
     Raises:
-        InputError: It is something else.
+        InputError: It is something else, or contains what no path can.
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise InputError(
             f"{name} is {with_article(value)}, not a path", hint="Give the path of a folder"
         )
-    return Path(os.fspath(value))
+    path = os.fspath(value)
+    try:
+        is_valid = "\0" not in path and bool(os.fsencode(path))
+    except UnicodeEncodeError:
+        is_valid = False
+    if not is_valid:
+        raise InputError(f"{name} is {path!r:.80}, which is not a path", hint="Give another")
+    return Path(path)
+
+
+def of_type(options: T | None, expected: type[T], name: str = "options") -> T | None:
+    """Returns options, after checking their class.
+
+    Raises:
+        InputError: They are something else.
+    """
+    if options is None or isinstance(options, expected):
+        return options
+    raise InputError(
+        f"{name} is {with_article(options)}, not a {expected.__name__}",
+        hint=f"Give dsi.{expected.__name__}(...), or omit it",
+    )
 
 
 def as_list(values: Iterable[Any], name: str) -> list[Any]:

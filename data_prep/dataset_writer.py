@@ -42,11 +42,12 @@ from data_prep.dataset import (
 
 
 class _PartWriter:
-    """A table of a Dataset being written, with the hash of its rows."""
+    """A table of a Dataset being written, with the hash of its rows; errors name the source."""
 
-    def __init__(self, folder: Path, columns: dict[str, str]) -> None:
+    def __init__(self, folder: Path, columns: dict[str, str], source: str) -> None:
         folder.mkdir()
         self.folder = folder
+        self.source = source
         self.columns = columns
         self.hash = hashlib.sha256()
         self.file = arrow.TableFile(folder / "data.arrow", columns)
@@ -62,6 +63,7 @@ class _PartWriter:
         except UnicodeEncodeError:
             raise InputError(
                 f"the text of {row[0]!a} contains an unpaired surrogate, which is not a character",
+                where=self.source,
                 hint="Write the source file as valid UTF-8",
             ) from None
         self.file.append(row)
@@ -107,13 +109,13 @@ def write_dataset(path: str | os.PathLike[str], source: SourceData) -> Dataset:
     dropped: dict[str, ExampleCounter] = {}
     noted: dict[str, ExampleCounter] = {}
     with replacing_named_folder(path, PARTS.__contains__) as fresh:
-        with _PartWriter(fresh / "corpus", CORPUS_COLUMNS) as corpus:
+        with _PartWriter(fresh / "corpus", CORPUS_COLUMNS, source.source) as corpus:
             doc_ids, instead = _write_documents(corpus, source, dropped)
         dropped.update(getattr(source, "passed_over", {}))
         noted.update(getattr(source, "noted", {}))
-        with _PartWriter(fresh / "queries", QUERY_COLUMNS) as queries:
+        with _PartWriter(fresh / "queries", QUERY_COLUMNS, source.source) as queries:
             query_ids = _write_queries(queries, source, dropped)
-        with _PartWriter(fresh / "qrels", QREL_COLUMNS) as qrels:
+        with _PartWriter(fresh / "qrels", QREL_COLUMNS, source.source) as qrels:
             counts = _write_qrels(qrels, source, query_ids, doc_ids, instead, dropped, noted)
         digests = "".join(part.hash.hexdigest() for part in (corpus, queries, qrels))
         info = DatasetInfo(
@@ -170,11 +172,13 @@ def refuse_other_content(path: Path) -> None:
     refuse_irreplaceable(path, PARTS.__contains__)
 
 
-def _check_id(value: object, kind: str, example: object) -> None:
+def _check_id(value: object, kind: str, example: object, where: str) -> None:
     if not isinstance(value, str):
-        raise InputError(f"the {kind} id {value!r} is not a string (in {example!r:.200})")
+        raise InputError(
+            f"the {kind} id {value!r} is not a string (in {example!r:.200})", where=where
+        )
     if not value.strip():
-        raise InputError(f"an empty {kind} id (in {example!r:.200})")
+        raise InputError(f"an empty {kind} id (in {example!r:.200})", where=where)
 
 
 def _write_documents(
@@ -190,7 +194,7 @@ def _write_documents(
     texts: dict[bytes, str] = {}
     instead: dict[str, str] = {}
     for number, document in enumerate(track(source.documents(), "documents"), 1):
-        _check_id(document.doc_id, "document", document)
+        _check_id(document.doc_id, "document", document, source.source)
         fields = (document.title, document.text, document.url)
         if not all(isinstance(value, str) for value in fields):
             raise InputError(
@@ -238,14 +242,14 @@ def _write_queries(
     """Writes the labeled queries; returns query_id -> text, None where it was dropped."""
     seen: dict[str, str | None] = {}
     for query in source.queries():
-        _check_id(query.query_id, "query", query)
+        _check_id(query.query_id, "query", query, f"queries of {source.source}")
         if not isinstance(query.text, str):
             raise InputError(f"the text of query {query.query_id!r} is not a string")
         if query.query_id in seen:
             if seen[query.query_id] not in (query.text, None):
                 raise InputError(
                     f"the query id {query.query_id!r} appears twice with different texts",
-                    where=source.source,
+                    where=f"queries of {source.source}",
                     hint="Give each query a unique id",
                 )
             dropped.setdefault("repeated query", ExampleCounter()).add(query.query_id)
@@ -275,7 +279,7 @@ def _write_qrels(
     splits_of: dict[str, str] = {}
     for qrel in source.qrels():
         total += 1
-        _check_qrel(qrel)
+        _check_qrel(qrel, f"judgments of {source.source}")
         doc_id = instead.get(qrel.doc_id, qrel.doc_id)
         example = f"{qrel.query_id} {qrel.doc_id}"
         reason = None
@@ -322,13 +326,17 @@ def _refuse_contradiction(first: Qrel, again: Qrel, where: str) -> None:
         )
 
 
-def _check_qrel(qrel: Qrel) -> None:
-    _check_id(qrel.query_id, "query", qrel)
-    _check_id(qrel.doc_id, "document", qrel)
+def _check_qrel(qrel: Qrel, where: str) -> None:
+    _check_id(qrel.query_id, "query", qrel, where)
+    _check_id(qrel.doc_id, "document", qrel, where)
     if isinstance(qrel.relevance, bool) or not isinstance(qrel.relevance, int):
-        raise InputError(f"the relevance {qrel.relevance!r} is not a whole number (in {qrel!r})")
+        raise InputError(
+            f"the relevance {qrel.relevance!r} is not a whole number (in {qrel!r})", where=where
+        )
     if not -(2**31) <= qrel.relevance < 2**31:
-        raise InputError(f"the relevance {qrel.relevance} does not fit in 32 bits (in {qrel!r})")
+        raise InputError(
+            f"the relevance {qrel.relevance} does not fit in 32 bits (in {qrel!r})", where=where
+        )
     if qrel.split not in SPLITS:
         raise InputError(
             f"unknown split {qrel.split!r} (in {qrel!r})", hint=f"Choose from: {', '.join(SPLITS)}"

@@ -69,6 +69,19 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Creates a folder that a user named, with its parents; a link to no folder gets its target.
+
+    Raises:
+        InputError: Links lead in a circle.
+        OSError: It cannot be created, or is a file.
+    """
+    real = Path(os.path.realpath(folder))
+    if real.is_symlink():
+        raise InputError("links that lead in a circle", where=folder, hint="Choose another folder")
+    real.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """Gives the caller exclusive write access to a folder while the block runs.
@@ -84,7 +97,7 @@ def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> It
         InputError: Another process is writing to it.
     """
     created = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(folder_lock(folder))
@@ -99,4 +112,4 @@ def only_writer(folder: Path, where: str | os.PathLike[str] | None = None) -> It
         finally:
             if created:
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
+                    Path(os.path.realpath(folder)).rmdir()

@@ -383,7 +383,7 @@ def refuse_no_file(target: str | os.PathLike[str]) -> None:
     """Refuses a path to which no file can be written; a missing one, or a stream, passes.
 
     Raises:
-        InputError: It is a folder, or links lead in a circle.
+        InputError: It is a folder, links lead in a circle, or its folder is a file or read-only.
     """
     real = Path(os.path.realpath(target))
     if real.is_symlink() or real.is_dir():
@@ -391,6 +391,16 @@ def refuse_no_file(target: str | os.PathLike[str]) -> None:
             "this is a folder" if real.is_dir() else "links that lead in a circle",
             where=target,
             hint="Name a file",
+        )
+    if is_stream(real) or _DESCRIPTOR.fullmatch(os.fspath(target)):
+        return
+    parent = next(folder for folder in real.parents if os.path.lexists(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        state = "cannot be written to" if parent.is_dir() else "is not a folder"
+        raise InputError(
+            f"no file can be created here, because {parent} {state}",
+            where=target,
+            hint="Choose another location",
         )
 
 

@@ -356,7 +356,7 @@ class DocidTable:
         row = int(self.find([doc_id])[0])
         if row < 0:
             raise InputError(
-                f"no document {doc_id!r} among {len(self)} identifiers",
+                f"no document {doc_id!r:.80} among {len(self)} identifiers",
                 hint="Ids must match exactly, including case and spaces",
             )
         if self.retired[row]:

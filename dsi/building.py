@@ -11,9 +11,9 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from data_prep.checks import as_list, as_path, with_article
+from data_prep.checks import as_list, as_path, check_value, of_type, with_article
 from data_prep.errors import InputError
 from data_prep.passages import PassageOptions
 from data_prep.sources.base import SourceOptions
@@ -23,8 +23,6 @@ from dsi.index import Index
 if TYPE_CHECKING:
     from dsi.indexing.options import TrainingOptions
     from dsi.updating.options import UpdateOptions
-
-T = TypeVar("T")
 
 
 def build(
@@ -54,9 +52,9 @@ def build(
     from dsi.indexing.options import TrainingOptions
 
     folder = as_path(path, "path")
-    chosen = _of_type(options, TrainingOptions) or TrainingOptions()
-    read = _of_type(source, SourceOptions, "source")
-    cut = _of_type(passages, PassageOptions, "passages")
+    chosen = of_type(options, TrainingOptions) or TrainingOptions()
+    read = of_type(source, SourceOptions, "source")
+    cut = of_type(passages, PassageOptions, "passages")
     with tempfile.TemporaryDirectory() as scratch:
         dataset = dataset_of(documents, Path(scratch) / "dataset", read, cut)
         train_index(dataset, folder, chosen)
@@ -94,9 +92,9 @@ def update(
             f"the first argument must be the index, not {index!r:.80}",
             hint="Call dsi.update(index, documents)",
         )
-    options = _of_type(options, UpdateOptions) or UpdateOptions()
+    options = of_type(options, UpdateOptions) or UpdateOptions()
     refuse_unused(options)
-    read = _of_type(source, SourceOptions, "source")
+    read = of_type(source, SourceOptions, "source")
     cut = passages_of(index)
     update_index(Path(index), lambda folder: dataset_of(documents, folder, read, cut), options)
     return Index.open(index)
@@ -124,6 +122,8 @@ def delete(
     """
     from dsi.updating.delete import delete_documents
 
+    check_value("audit", audit, bool)
+    check_value("scrub", scrub, bool)
     ids = as_list(doc_ids, "doc_ids")
     for doc_id in ids:
         if not isinstance(doc_id, str):
@@ -177,25 +177,14 @@ def evaluate(
     """
     from dsi.commands.evaluate import evaluate as evaluated
 
-    baseline_names = baselines if isinstance(baselines, str) else ",".join(baselines)
+    check_value("split", split, str)
+    names = as_list(baselines, "baselines")
+    check_value("baselines", names, Sequence[str])
+    baseline_names = ",".join(names)
     folder = as_path(dataset, "dataset")
     sources = [*index_or_run] if isinstance(index_or_run, list | tuple) else [index_or_run]
     paths = [as_path(path, "index_or_run") for path in sources]
     return evaluated(paths, folder, split=split, baselines=baseline_names or "none").data
-
-
-def _of_type(options: T | None, expected: type[T], name: str = "options") -> T | None:
-    """Returns options, after checking their class.
-
-    Raises:
-        InputError: They are something else.
-    """
-    if options is None or isinstance(options, expected):
-        return options
-    raise InputError(
-        f"{name} is {with_article(options)}, not a {expected.__name__}",
-        hint=f"Give dsi.{expected.__name__}(...), or omit it",
-    )
 
 
 def _swapped(index: object, documents: object) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_prep.checks import as_path
 from data_prep.dataset import Dataset, InMemorySource, SourceData
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
@@ -41,6 +42,8 @@ def dataset_of(
     from data_prep.sources.tabular_files import documents_of_records
 
     source, passages = source or SourceOptions(), passages or PassageOptions()
+    if isinstance(documents, str | os.PathLike):
+        as_path(documents, "documents")
     if isinstance(documents, str | os.PathLike) and (Path(documents) / "dataset.json").is_file():
         documents = Dataset.open(Path(documents))
     if isinstance(documents, Dataset):

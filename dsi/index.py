@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from data_prep.checks import as_list, as_path, check_value
+from data_prep.checks import as_list, as_path, check_value, of_type, with_article
 from data_prep.errors import InputError
 from data_prep.passages import document_of
 from data_prep.progress import track
@@ -387,7 +387,10 @@ class Index:
         _refuse_no_text(queries)
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}", hint="Use at least 1")
-        options = options or SearchOptions()
+        options = of_type(options, SearchOptions) or SearchOptions()
+        if processes is not None and not hasattr(processes, "gathered"):
+            raise InputError(f"processes is {with_article(processes)}, not a Processes")
+        check_value("with_text", with_text, bool)
         options.score_in(self.manifest.score)
         if self.lexical is not None:
             batch_size = min(batch_size, max(1, _MAX_SCORES // len(self.table)))
@@ -526,10 +529,15 @@ class Index:
                 with_sentences=with_sentences,
             )
             return chains
-        hop_options = HopOptions(count=hops) if isinstance(hops, int) else hops
+        queries = as_list(queries, "queries")
+        _refuse_no_text(queries)
+        check_value("k", k, int)
+        check_value("beams", beams, int | None)
+        check_value("hops", hops, HopOptions | int)
+        check_value("with_sentences", with_sentences, bool)
+        hop_options = hops if isinstance(hops, HopOptions) else HopOptions(count=hops)
         if not hop_options.count:
             raise InputError("--hops 0 is a plain search", hint="Give 1 or more")
-        queries = list(queries)
         has_texts = self.documents is not None and self.documents.has_texts
         if not has_texts and hop_options.count > 1:
             raise InputError(
@@ -604,7 +612,7 @@ class Index:
         if isinstance(doc_ids, str):
             return self.explain(query, [doc_ids], options)[0]
         _refuse_no_text([query])
-        options = options or SearchOptions()
+        options = of_type(options, SearchOptions) or SearchOptions()
         rows = [self.table.row_of(doc_id) for doc_id in as_list(doc_ids, "doc_ids")]
         if not rows:
             return []
@@ -778,7 +786,7 @@ class Index:
             unknown = [ids[place] for place in np.flatnonzero(rows < 0).tolist()]
             more = f", nor {len(unknown) - 1:,} others that were named" if unknown[1:] else ""
             raise InputError(
-                f"no document {unknown[0]!r} among {len(self.table)} identifiers{more}",
+                f"no document {unknown[0]!r:.80} among {len(self.table)} identifiers{more}",
                 hint="Ids must match exactly, including case and spaces",
             )
         return rows
@@ -909,7 +917,7 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     try:
         place = torch.device(device)
         torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(
             f"cannot use the device {str(device)!r} ({str(error).splitlines()[0]})",
             hint="Use cpu, or cuda if there is a GPU",

@@ -147,9 +147,10 @@ def _topics(path: Path, options: SourceOptions) -> Iterator[Query]:
         fields = _fields(topic, options.topic_field)
         for name in ("num", options.topic_field.lower()):
             if not fields.get(name):
+                filled = [other for other, text in fields.items() if text]
+                state = f"an empty field {name!r}" if name in fields else f"no field {name!r}"
                 raise InputError(
-                    f"topic {count} has no field {name!r}; available: "
-                    f"{', '.join(fields) or 'none'}",
+                    f"topic {count} has {state}; available: {', '.join(filled) or 'none'}",
                     where=f"{path}:{line}",
                     hint="Specify the field with --topic-field" if name != "num" else None,
                 )

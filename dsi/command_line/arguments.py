@@ -29,6 +29,8 @@ from data_prep.marks import hints_of, is_group, marks_of, members
 from dsi.command_line.standard_streams import printing
 
 if TYPE_CHECKING:
+    import yaml
+
     from dsi.command_line.help import Group
 
 _PARSERS: dict[tuple[Any, ...], Any] = {}
@@ -228,7 +230,7 @@ class Arguments:
         import yaml
 
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = yaml.load(file.read_text(encoding="utf-8"), _loader())
         except OSError as error:
             raise InputError(f"cannot read it ({error.strerror})", where=file) from None
         except UnicodeDecodeError:
@@ -255,6 +257,8 @@ class Arguments:
                 value = [value]
             elif isinstance(value, str) and name in self.hints:
                 value = self._list_text(name, value)
+            if name in texts:  # as `loop: {steps: 3}` and as `loop.steps: 3`
+                raise InputError(f"the key {name!r} appears twice", where=file)
             texts[name] = value if isinstance(value, str) else json.dumps(value, default=str)
         return texts
 
@@ -465,3 +469,23 @@ def _is_list(hint: Any) -> bool:
         typing.get_origin(kind) in (list, tuple, Sequence) or kind in (list, tuple)
         for kind in _kinds(hint)
     )
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    """Returns a safe YAML loader that refuses a key given twice, of which the last would count."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {key.value!r} appears twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader

@@ -100,7 +100,11 @@ def _evaluate_several(
     from dsi.evaluation.measures import evaluate_run
 
     if flags.run is not None:
-        raise InputError("--run needs a single index", hint="Omit it, or give one index")
+        why = "--table, --per-query or --report" if len(paths) == 1 else "several indexes or runs"
+        raise InputError(
+            f"--run {flags.run} cannot be combined with {why}",
+            hint="Write the run with a command of its own",
+        )
     for path in paths:
         if not path.exists():
             raise InputError("no such index or run", where=path)

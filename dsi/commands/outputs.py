@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class Outputs(Options):
         refuse_other_page(self.report)
         for number, file in enumerate(self.files):
             refuse_no_file(file)
-            if file.resolve() in [other.resolve() for other in self.files[:number]]:
+            others = map(os.path.realpath, self.files[:number])
+            if os.path.realpath(file) in others:
                 raise InputError(
                     "two outputs would be written to this file",
                     where=file,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from data_prep.checks import Options
 from data_prep.errors import InputError
+from data_prep.files import refuse_no_file
 from data_prep.marks import Advanced, Count
 from dsi.search.options import GuidanceOptions, HopOptions, SearchOptions, read_doc_ids
 
@@ -44,9 +45,12 @@ class SearchArguments(Options):
     """Write the results to this file as a TREC run; - for standard output"""
 
     def conflicts(self) -> None:
-        """Refuses a run that is a folder."""
-        if self.run is not None and self.run.is_dir():
+        """Refuses a run to which no file can be written, before the search."""
+        if self.run is None:
+            return
+        if self.run.is_dir():
             raise InputError("this is a folder", where=f"--run {self.run}", hint="Give a file")
+        refuse_no_file(self.run)
 
     def options(self) -> SearchOptions:
         """Returns the search options, and reads their files.

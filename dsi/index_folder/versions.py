@@ -34,7 +34,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data_prep.descriptor_lock import folder_lock
+from data_prep.descriptor_lock import folder_lock, make_folder
 from data_prep.errors import InputError, command_line
 from data_prep.files import (
     is_leftover,
@@ -285,7 +285,7 @@ def lock(index: str | os.PathLike[str]) -> Iterator[Writer]:
         InputError: Another process is writing to this index; the message says which.
     """
     index = Path(index)
-    index.mkdir(parents=True, exist_ok=True)
+    make_folder(index)
     file = index / "lock"
     with contextlib.ExitStack() as held:
         _refuse_links(index)

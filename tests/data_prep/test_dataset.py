@@ -153,7 +153,10 @@ def test_duplicate_texts_go_only_where_asked_and_their_judgments_move(tmp_path):
         ({"documents": [Document(7, "a", "b")]}, "7 is not a string"),  # type: ignore[arg-type]
         ({"documents": [Document("7", "a", None)]}, "title, text or URL of document '7'"),  # type: ignore[arg-type]
         ({"documents": []}, "no document"),
-        ({"documents": [Document("7", "a", "\ud800")]}, "surrogate"),
+        (
+            {"documents": [Document("7", "a", "\ud800")]},
+            "memory: the text of '7' contains an unpaired surrogate",
+        ),
         ({"queries": [*QUERIES, Query("q1", "other")]}, "'q1' appears twice"),
         ({"qrels": [Qrel("q1", "7", 1, "valid")]}, "unknown split 'valid'"),
         ({"qrels": [Qrel("q1", "7", 0.5, "test")]}, "0.5 is not a whole number"),  # type: ignore[arg-type]

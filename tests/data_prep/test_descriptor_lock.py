@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from data_prep.descriptor_lock import folder_lock, lock_descriptor, only_writer
+from data_prep.descriptor_lock import folder_lock, lock_descriptor, make_folder, only_writer
 from data_prep.errors import InputError
 
 WITHOUT = """
@@ -72,3 +72,15 @@ def test_a_folder_that_nothing_was_written_to_is_removed_unless_it_was_there(tmp
 def test_a_folder_that_its_holder_removed_is_not_locked(tmp_path):
     with pytest.raises(BlockingIOError), folder_lock(tmp_path / "gone"):
         raise AssertionError("locked")
+
+
+def test_a_link_to_no_folder_gets_its_target(tmp_path):
+    (tmp_path / "results").symlink_to("disk/results")
+    with only_writer(tmp_path / "results"):
+        (tmp_path / "results" / "row").touch()
+    assert (tmp_path / "disk" / "results" / "row").is_file()
+    assert (tmp_path / "results").is_symlink()
+    (tmp_path / "circle").symlink_to("circle")
+    for create in (make_folder, lambda folder: only_writer(folder).__enter__()):
+        with pytest.raises(InputError, match="links that lead in a circle"):
+            create(tmp_path / "circle")

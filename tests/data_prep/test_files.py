@@ -15,6 +15,7 @@ from data_prep.errors import InputError
 from data_prep.files import (
     read_json_lines,
     recover,
+    refuse_no_file,
     remove_folder,
     replacing_file,
     replacing_folder,
@@ -285,6 +286,19 @@ def test_only_a_file_is_replaced_by_a_file(tmp_path):
         with pytest.raises(InputError, match=told), writing(tmp_path / name):
             pass
     assert sorted(os.listdir(tmp_path)) == ["circle", "folder"]
+
+
+def test_a_file_below_a_file_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("new/run.trec")
+    told = f"no file can be created here, because {tmp_path / 'file'} is not a folder"
+    with pytest.raises(InputError, match=told):
+        refuse_no_file(tmp_path / "file" / "run.trec")
+    for name in ("link", "new/folder/run.trec", "file"):
+        refuse_no_file(tmp_path / name)
+    for stream in ("-", "/dev/null", "/dev/stdout", "/dev/fd/1"):
+        refuse_no_file(stream)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
 
 def test_a_file_that_a_link_leads_to_is_replaced(tmp_path):

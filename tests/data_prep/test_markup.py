@@ -77,6 +77,13 @@ def test_only_tags_are_taken_out(markup, text):
     assert plain(markup) == text
 
 
+def test_a_cdata_section_is_text_as_it_stands():
+    assert (
+        plain("a <![CDATA[vector<int> &amp; <b>bold</b>]]> c")
+        == "a vector<int> &amp; <b>bold</b> c"
+    )
+
+
 def topics(path: Path, text: str, **options: str) -> list[Query]:
     path.write_text(text)
     return list(read_queries(path, SourceOptions(**options)))
@@ -102,6 +109,10 @@ def test_a_title_of_a_topic_is_whole(tmp_path):
     ("text", "message"),
     [
         ("<top></top>", "t.txt:1: topic 1 has no field 'num'; available: none"),
+        (
+            "<top><num>1<title> <desc>d</top>",
+            "t.txt:1: topic 1 has an empty field 'title'; available: num, desc",
+        ),
         ("<top>\n<num>1\n<title>a\n<top>\n<num>2\n<title>b\n</top>", "t.txt:4: a <top> inside"),
         ("<top><num>1\n<title>a\n<num>2\n<title>b\n</top>", "t.txt:3: a second <num>"),
         ("<top><num>1<title>a</top>\n<top><num>2<title>b", "t.txt:2: <top> has no matching </top>"),

@@ -16,6 +16,7 @@ from data_prep.dataset import Dataset, Document
 from data_prep.errors import InputError, on_command_line
 from data_prep.sources.base import SourceOptions
 from data_prep.sources.tabular_files import documents_of_records
+from dsi.index import usable_device
 from dsi.training.options import LoopOptions
 
 OFFERED = ("build", "delete", "evaluate", "rollback", "update", "Index", "Hit", "InputError")
@@ -134,6 +135,20 @@ def index(tmp_path_factory) -> dsi.Index:
         (lambda index: dsi.Index.open(b"index"), "path is a bytes, not a path"),
         (lambda index: Dataset.open(3), "path is an int, not a path"),
         (lambda index: dsi.delete("index", None), "doc_ids is a NoneType"),
+        (lambda index: dsi.delete("index", ["a"], audit="no"), "audit is 'no', not true or false"),
+        (lambda index: dsi.build("\0", "x"), "documents is '\\x00', which is not a path"),
+        (lambda index: dsi.build([], "\ud800"), "path is '\\ud800', which is not a path"),
+        (lambda index: dsi.evaluate("x", "y", split=3), "split is 3, not a text"),
+        (lambda index: dsi.evaluate("x", "y", baselines=[3]), "baselines is [3], not a list"),
+        (lambda index: usable_device(1.5), "cannot use the device '1.5'"),
+        (lambda index: index.search("boils", options={"k": 1}), "options is a dict, not a Search"),
+        (lambda index: index.search("boils", processes=7), "processes is an int, not a Processes"),
+        (lambda index: index.search("boils", with_text="no"), "with_text is 'no', not true"),
+        (lambda index: index.explain("boils", "kettle", 7), "options is an int, not a Search"),
+        (lambda index: index.hops({"what": 1}), "queries is a dict"),
+        (lambda index: index.hops([1]), "query 1 is not a string: 1"),
+        (lambda index: index.hops("boils", k="2"), "k is '2', not a whole number"),
+        (lambda index: index.hops("boils", hops="2"), "hops is '2', not HopOptions or a whole"),
     ],
 )
 def test_what_an_index_is_asked_with_another_type_is_named(index, call, told):

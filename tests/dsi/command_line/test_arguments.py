@@ -161,6 +161,9 @@ def test_the_later_file_wins(tmp_path):
         ("out: 2001-99-99\n", ["not a valid YAML value (month must be in"]),
         ("out: " + "[" * 5000, ["not a valid YAML value (maximum recursion"]),
         ("? [a]\n: b\n", ["not valid YAML at line 1"]),
+        ("color: red\ncolor: blue\n", ["not valid YAML at line 2 (the key 'color' appears twice"]),
+        ("shape: {width: 1, width: 2}\n", ["the key 'width' appears twice"]),
+        ("shape: {width: 1}\nshape.width: 2\n", ["the key 'shape.width' appears twice"]),
     ],
 )
 def test_a_bad_file_is_told_with_its_name_and_key(tmp_path, content, parts):

@@ -146,6 +146,7 @@ def test_vectors_and_their_fusion_with_bm25_stand_beside(run_file, dataset, tmp_
         (["--language", "klingon"], "language 'klingon'"),
         (["--beams", "5"], "--beams is for an index"),
         (["--run", "out.trec"], "--run is for an index"),
+        (["--run", "o.trec", "--table", "t.md"], "--run o.trec cannot be combined with --table"),
         (["--device", "cpu"], "--device is for an index"),
         (["--table", "a.md,./a.md"], "a.md: two outputs would be written to this file"),
         (["--table", "folder.md"], "folder.md: this is a folder"),
