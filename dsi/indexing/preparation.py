@@ -39,8 +39,8 @@ from dsi.text_encoders.text_encoder import (
 from dsi.text_encoders.tokenized_corpus import TokenizedCorpus, in_row_order
 
 if TYPE_CHECKING:
+    from dsi.lexical.labeled_queries import LabeledQueries
     from dsi.lexical.layer import LexicalLayer
-    from dsi.lexical.weight_training import LabeledQueries
     from dsi.rows import Codebooks
 
 TEACHER_SCORES = "teacher_scores"
@@ -187,6 +187,7 @@ def _lexical(
             labeled=_learned_from(dataset, table, generator, options.mix),
             dev=_judged(dataset, table, "dev", options.mix),
             seed=options.seed,
+            appended=_judged(dataset, table, "train", options.mix),
         ).save(folder)
     return open_layer(folder)
 
@@ -218,7 +219,7 @@ def _judged(dataset: Dataset, table: DocidTable, split: str, mix: MixOptions) ->
 
 def _queries_with_rows(texts: list[str], doc_ids: list[str], table: DocidTable) -> LabeledQueries:
     """Returns queries with the rows of their documents, without those of other documents."""
-    from dsi.lexical.weight_training import LabeledQueries
+    from dsi.lexical.labeled_queries import LabeledQueries
 
     rows = table.find(doc_ids)
     return LabeledQueries(texts, rows).part(np.flatnonzero(rows >= 0))

@@ -41,9 +41,28 @@ class Postings:
         cls, weighting: Weighting, lexicon: Lexicon, statistics: Statistics, scales: Scales
     ) -> Postings:
         """Computes the weights of all entries of a lexicon."""
+        return cls.weighted(
+            lexicon, statistics, *entry_weights(weighting, lexicon, statistics, scales)
+        )
+
+    @classmethod
+    def weighted(
+        cls,
+        lexicon: Lexicon,
+        statistics: Statistics,
+        words: npt.NDArray[np.float32],
+        pairs: npt.NDArray[np.float32],
+    ) -> Postings:
+        """Arranges the weights of all entries of a lexicon by term.
+
+        Args:
+            lexicon: The counts.
+            statistics: Statistics of the same corpus.
+            words: The weight of each word entry; float32 [entries].
+            pairs: The weight of each pair entry; float32 [pair entries].
+        """
         import scipy.sparse as sparse
 
-        words, pairs = entry_weights(weighting, lexicon, statistics, scales)
         shape = (len(lexicon), len(statistics.idf))
         by_word = sparse.csr_matrix((words, lexicon.words, lexicon.offsets), shape=shape).T.tocsr()
         columns = np.searchsorted(statistics.pairs, lexicon.pair_keys)

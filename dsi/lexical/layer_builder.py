@@ -13,16 +13,19 @@ import numpy.typing as npt
 from data_prep.dataset import Document
 from data_prep.files import replacing_folder
 from docids.store import naming, open_store, write_store
+from dsi.lexical.expansion import Corpus, Expansion, choose_expansion
 from dsi.lexical.features import Scales, Statistics
+from dsi.lexical.labeled_queries import LabeledQueries
 from dsi.lexical.layer import LexicalLayer, Postings
 from dsi.lexical.lexicon import Lexicon
 from dsi.lexical.options import LexicalOptions
-from dsi.lexical.weight_training import LabeledQueries, train
+from dsi.lexical.weight_training import train
 from dsi.lexical.weighting import Weighting
 from dsi.lexical.words import Vocabulary, has_code
 
 _LAYER = "layer"
 _SOURCE = "source"
+_EXPANSION = f"{_SOURCE}/expansion"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LexicalIndex:
         weighting: The trained parameters.
         documents: How many documents are live.
         outcome: Human-readable result of training; empty if nothing was trained.
+        expansion: Documents whose training queries are appended; None for none.
     """
 
     vocabulary: Vocabulary
@@ -44,6 +48,7 @@ class LexicalIndex:
     weighting: Weighting
     documents: int
     outcome: Mapping[str, float] = field(default_factory=dict)
+    expansion: Expansion | None = None
 
     @classmethod
     def build(
@@ -55,6 +60,7 @@ class LexicalIndex:
         labeled: LabeledQueries,
         dev: LabeledQueries,
         seed: int,
+        appended: LabeledQueries | None = None,
     ) -> LexicalIndex:
         """Counts the words of a corpus and trains their weights.
 
@@ -65,6 +71,8 @@ class LexicalIndex:
             labeled: Queries to train on; without any, the weights are those of BM25.
             dev: Queries that select the number of steps.
             seed: Seed of everything random.
+            appended: Labeled queries to append to their documents if held-out queries gain by it;
+                default: none.
         """
         code = options.code == "true" or (
             options.code == "auto" and has_code([document.text for document in documents])
@@ -87,7 +95,27 @@ class LexicalIndex:
                 labeled=labeled, dev=dev, options=options, seed=seed,
             )  # fmt: skip
             outcome = {name: value for name, value in asdict(chosen).items() if value == value}
-        return cls(vocabulary, lexicon, scales, weighting, len(lexicon), outcome)
+        built = cls(vocabulary, lexicon, scales, weighting, len(lexicon), outcome)
+        if appended is None or not len(appended) or not options.expansion:
+            return built
+        corpus = Corpus(documents, lexicon, vocabulary, weighting, scales)
+        return built._with(
+            choose_expansion(corpus, appended, dev, holdout=options.holdout, seed=seed)
+        )
+
+    def _with(self, chosen: tuple[Expansion, Vocabulary, Weighting] | None) -> LexicalIndex:
+        """Returns the index with an expansion, and the words that come with it."""
+        if chosen is None:
+            return self
+        expansion, vocabulary, weighting = chosen
+        outcome = {**self.outcome, "expansion": expansion.share}
+        return replace(
+            self,
+            vocabulary=vocabulary,
+            weighting=weighting,
+            expansion=expansion,
+            outcome=outcome,
+        )
 
     def changed(
         self,
@@ -99,7 +127,8 @@ class LexicalIndex:
         """Returns the index with changed documents; nothing is trained.
 
         Document frequencies and the average length are updated; the trained parameters do not
-        change, and a new word has a gain of 0.
+        change, and a new word has a gain of 0. Training queries of changed documents are no longer
+        appended.
 
         Args:
             documents: The new and the changed documents.
@@ -120,6 +149,7 @@ class LexicalIndex:
             self.weighting.lengthened(len(self.vocabulary)),
             int(live.sum()),
             self.outcome,
+            None if self.expansion is None else self.expansion.changed(rows, live),
         )
 
     def placed(self, rows: npt.NDArray[np.int64], size: int) -> LexicalIndex:
@@ -131,10 +161,21 @@ class LexicalIndex:
         """
         order = np.full(size, -1, np.int64)
         order[rows] = np.arange(len(rows))
-        return replace(self, lexicon=self.lexicon.merged_in_order(self.lexicon, order))
+        expansion = None if self.expansion is None else self.expansion.placed(rows)
+        lexicon = self.lexicon.merged_in_order(self.lexicon, order)
+        return replace(self, lexicon=lexicon, expansion=expansion)
 
     def layer(self) -> LexicalLayer:
         """Returns the layer for search."""
+        if self.expansion is not None:
+            postings = self.expansion.postings(
+                self.weighting,
+                self.lexicon,
+                self.vocabulary.words,
+                self.documents,
+                self.scales,
+            )
+            return LexicalLayer(self.vocabulary, postings, self.outcome)
         statistics = Statistics.of(self.lexicon, self.vocabulary.words, self.documents)
         postings = Postings.of(self.weighting, self.lexicon, statistics, self.scales)
         return LexicalLayer(self.vocabulary, postings, self.outcome)
@@ -149,6 +190,8 @@ class LexicalIndex:
                 **{f"weighting_{name}": each for name, each in self.weighting.arrays().items()},
             }
             write_store(fresh / _SOURCE, "lexicon", {"documents": self.documents}, arrays)
+            if self.expansion is not None:
+                write_store(fresh / _EXPANSION, "expansion", {}, self.expansion.arrays())
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> LexicalIndex:
@@ -175,7 +218,17 @@ class LexicalIndex:
                 Weighting.from_arrays(weighting, len(vocabulary)),
                 int(header["documents"]),
                 layer.outcome,
+                _open_expansion(Path(folder) / _EXPANSION, len(vocabulary), len(layer)),
             )
+
+
+def _open_expansion(folder: Path, words: int, rows: int) -> Expansion | None:
+    """Opens the expansion of a layer; None if it has none."""
+    if not folder.is_dir():
+        return None
+    _, arrays = open_store(folder, "expansion")
+    with naming(folder):
+        return Expansion.from_arrays(arrays, words, rows)
 
 
 def open_layer(folder: str | os.PathLike[str]) -> LexicalLayer:

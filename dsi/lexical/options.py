@@ -25,6 +25,8 @@ class LexicalOptions(Options, group="lexical", switch="enabled"):
     """L2 penalty on word weights, divided by the number of labeled queries"""
     holdout: Advanced[Rate] = 0.15
     """Fraction of the labeled documents whose queries choose the number of steps"""
+    expansion: Advanced[bool] = True
+    """Append labeled training queries to their documents if held-out queries gain by it"""
     k1: Advanced[Positive] = 1.5
     """BM25's k1 before training"""
     b: Advanced[Open] = 0.75

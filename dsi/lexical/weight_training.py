@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from data_prep.progress import track
 from dsi.lexical.features import Scales, Statistics
+from dsi.lexical.labeled_queries import LabeledQueries
 from dsi.lexical.layer import LexicalLayer, Postings, QueryTerms, query_terms
 from dsi.lexical.lexicon import PAIR_SHIFT, Lexicon
 from dsi.lexical.options import LexicalOptions
@@ -28,8 +29,6 @@ from dsi.lexical.words import Vocabulary
 
 _MOST_QUERIES = 50_000
 """Maximum number of labeled queries to train on, sampled at random."""
-_MOST_JUDGED = 2_000
-"""Maximum number of held-out queries of each group to rank, sampled at random."""
 _MOST_SCORES = 1 << 25
 """Maximum number of scores in memory during the search for candidates."""
 _START_TEMPERATURE = 0.8
@@ -37,26 +36,6 @@ _EVERY = 10
 """Steps between two evaluations on the held-out queries."""
 _ROUND = 20
 """Steps between two searches for candidates."""
-
-
-@dataclass(frozen=True)
-class LabeledQueries:
-    """Queries with one relevant document each.
-
-    Attributes:
-        texts: The queries.
-        rows: The row of the relevant document of each; int64 [queries].
-    """
-
-    texts: Sequence[str]
-    rows: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def part(self, places: npt.NDArray[np.int64]) -> LabeledQueries:
-        """Returns a subset."""
-        return LabeledQueries([self.texts[place] for place in places.tolist()], self.rows[places])
 
 
 @dataclass(frozen=True)
@@ -104,15 +83,13 @@ def train(
         What was selected.
     """
     rng = np.random.default_rng([seed, 21])
-    labeled = _at_most(_MOST_QUERIES, labeled, rng)
+    labeled = labeled.sample(rng, _MOST_QUERIES)
     documents = np.unique(labeled.rows)
     count = round(options.holdout * len(documents))
     held = np.isin(labeled.rows, rng.choice(documents, count, replace=False))
     training_queries = labeled.part(np.flatnonzero(~held))
     judges = [
-        _at_most(_MOST_JUDGED, group, rng)
-        for group in (dev, labeled.part(np.flatnonzero(held)))
-        if len(group)
+        group.sample(rng) for group in (dev, labeled.part(np.flatnonzero(held))) if len(group)
     ]
     corpus = _Corpus(lexicon, statistics, scales, vocabulary)
     if not judges or not len(training_queries):
@@ -124,13 +101,6 @@ def train(
     weighting.load_state_dict(start)
     _descend(weighting, labeled, corpus, options, best)
     return Outcome(best, figures[0], figures[best])
-
-
-def _at_most(count: int, queries: LabeledQueries, rng: np.random.Generator) -> LabeledQueries:
-    """Returns the queries, or a sample of them if there are more than `count`."""
-    if len(queries) <= count:
-        return queries
-    return queries.part(np.sort(rng.choice(len(queries), count, replace=False)))
 
 
 class _Corpus:

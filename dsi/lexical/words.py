@@ -81,6 +81,10 @@ class Vocabulary:
         """The words in the order of their numbers."""
         return list(self._numbers)
 
+    def copy(self) -> Vocabulary:
+        """Returns a vocabulary of the same words, to add others to."""
+        return Vocabulary(self.language, self.code, self._numbers)
+
     def number(self, word: str, *, grow: bool) -> int:
         """Returns the number of a lower-case word; `STOPPED` or `UNKNOWN` if it has none.
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from data_prep.dataset import Document
-from dsi.lexical.weight_training import LabeledQueries
+from dsi.lexical.labeled_queries import LabeledQueries
 
 NONE = LabeledQueries([], np.zeros(0, np.int64))
 """No queries."""

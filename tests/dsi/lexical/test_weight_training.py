@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsi.lexical.weight_training import LabeledQueries
+from dsi.lexical.labeled_queries import LabeledQueries
 
 
 def corpus(rng, documents=120):
