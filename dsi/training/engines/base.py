@@ -29,12 +29,10 @@ class Engine(ABC):
     Attributes:
         accelerator: The `Accelerator`: device, processes and reductions.
         model: The wrapped module that computes logits and synchronizes gradients.
-        whole_weights: Whether every process always holds all weights.
     """
 
     accelerator: Accelerator
     model: torch.nn.Module
-    whole_weights: bool = True
 
     @property
     @abstractmethod

@@ -128,7 +128,6 @@ class ZeroEngine(Engine):
         self.model = self._engine
         self._zero: Any = self._engine.optimizer
         self._stage = self._engine.zero_optimization_stage()
-        self.whole_weights = self._stage < 3
         if state:
             self._restore(state, values)
 
