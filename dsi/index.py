@@ -95,7 +95,7 @@ def write_parts(
     """Writes everything but the manifest to the folder of a new version.
 
     Args:
-        folder: What `versions.write_version` yields.
+        folder: What `Writer.version` yields.
         model: The model; its decoder's vocabulary is the docid alphabet.
         text: The text encoder of the queries.
         table: The identifiers, including retired ones.

@@ -93,10 +93,10 @@ class Manifest:
         score: The default document score, as in training: "model" or "constrained".
         libraries: Versions of the libraries that made it.
         created: When, in UTC, ISO 8601.
-        version: Its name; set by `write_version`.
-        parent: The version it is based on, None for a first one; set by `write_version`.
+        version: Its name; set by `Writer.version`.
+        parent: The version it is based on, None for a first one; set by `Writer.version`.
         files: The path of each file next to the manifest, except `log/` -> its size and checksum;
-            set by `write_version`. None for a version written before there were any.
+            set by `Writer.version`. None for a version written before there were any.
         format: The layout of the folder.
     """
 
@@ -470,19 +470,6 @@ def _remove_leftovers(folder: Path) -> None:
     for entry in [*folder.rglob(".*")]:
         if is_leftover(entry.name):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def write_version(index: str | os.PathLike[str], parent: str | None = None) -> Iterator[Path]:
-    """Yields an empty folder that becomes the next live version if the block succeeds.
-
-    Combines `lock` and `Writer.version`, for a caller that needs the lock only while writing.
-
-    Raises:
-        InputError: Another process is writing to this index, or there is no version `parent`.
-    """
-    with lock(index) as writer, writer.version(parent) as fresh:
-        yield fresh
 
 
 def rollback(index: str | os.PathLike[str], to: str | None = None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_versions import write_version
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
@@ -22,7 +23,6 @@ from docids.table import DocidTable
 from dsi import Index, cli
 from dsi.backbones.backbone import check_weights, set_docid_alphabet
 from dsi.index import Hit, folded_hits, open_titles, write_parts
-from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 from dsi.text_encoders.text_encoder import SentencepieceEncoder, VocabularyOptions
 
@@ -65,7 +65,7 @@ def saved(tmp_path_factory) -> Path:
     """An index folder of two versions."""
     path = tmp_path_factory.mktemp("saved") / "index"
     for parent in (None, "0001"):
-        with versions.write_version(path, parent) as fresh:
+        with write_version(path, parent) as fresh:
             write_parts(fresh, model=model(), text=text(), table=table(), titles=TITLES)
             Manifest(
                 documents=5,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 
 
+@contextlib.contextmanager
+def write_version(index: Path, parent: str | None = None) -> Iterator[Path]:
+    """Yields an empty folder that becomes the next live version if the block succeeds."""
+    with versions.lock(index) as writer, writer.version(parent) as fresh:
+        yield fresh
+
+
 def add_version(index: Path, text: str, parent: str | None = None) -> None:
-    with versions.write_version(index, parent) as fresh:
+    with write_version(index, parent) as fresh:
         (fresh / "model").mkdir()
         (fresh / "model" / "weights").write_text(text)
         Manifest(documents=3, added=3, origin=text).save(fresh)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_encoders
 import torch
+from small_versions import write_version
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
@@ -14,7 +15,6 @@ from docids.table import DocidTable
 from dsi import Index, cli
 from dsi.backbones.backbone import set_docid_alphabet
 from dsi.index import write_parts
-from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 from dsi.search.runs import read_run
 from dsi.text_encoders.text_encoder import SentencepieceEncoder, VocabularyOptions
@@ -58,7 +58,7 @@ def index(folder):
         [f"d{n}" for n in range(5)], [(2, 3), (2, 4), (3,), (4, 2), (4, 3)],
         alphabet_size=8, kind="test",
     )  # fmt: skip
-    with versions.write_version(folder / "index", None) as fresh:
+    with write_version(folder / "index", None) as fresh:
         write_parts(
             fresh,
             model=set_docid_alphabet(plain, text.vocabulary_size, 8),

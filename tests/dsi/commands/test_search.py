@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_versions import write_version
 from transformers import T5Config, T5ForConditionalGeneration
 
 from data_prep.errors import InputError
@@ -18,7 +19,6 @@ from docids.table import DocidTable
 from dsi import Index, cli
 from dsi.backbones.backbone import set_docid_alphabet
 from dsi.index import write_parts
-from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 from dsi.search.options import GuidanceOptions, SearchOptions
 from dsi.search.runs import read_run
@@ -49,7 +49,7 @@ def path(tmp_path_factory) -> Path:
     table = DocidTable.from_sequences(
         [f"d{row}" for row in range(6)], IDENTIFIERS, alphabet_size=ALPHABET, kind="test"
     ).retire(["d4"])
-    with versions.write_version(path, None) as fresh:
+    with write_version(path, None) as fresh:
         write_parts(fresh, model=model.eval(), text=text, table=table, titles=WORDS)
         Manifest(
             documents=5, added=5, origin="x", dataset={}, configuration={}, metrics={},

@@ -10,6 +10,7 @@ import pytest
 import tiny_checkpoints
 import torch
 import transformers
+from small_versions import write_version
 
 from data_prep.errors import InputError
 from docids.table import DocidTable
@@ -17,7 +18,6 @@ from dsi import Index, cli
 from dsi.backbones.backbone import from_pretrained
 from dsi.export import Exported, export_index
 from dsi.index import write_parts
-from dsi.index_folder import versions
 from dsi.index_folder.versions import Manifest
 from dsi.text_encoders.prompt_template import template_encoder
 from dsi.text_encoders.text_encoder import (
@@ -52,7 +52,7 @@ def write_index(family, folder, identifiers=ENDING, score="model", **changes):
     table = DocidTable.from_sequences(
         names, identifiers, alphabet_size=ALPHABET, kind="test"
     ).retire(["d5"])
-    with versions.write_version(folder / "index", None) as fresh:
+    with write_version(folder / "index", None) as fresh:
         write_parts(
             fresh,
             model=model,

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from small_versions import write_version
 from tiny_checkpoints import write_language_model
 from transformers import AutoTokenizer
 
@@ -37,7 +38,7 @@ SECONDS, MEGABYTES = 2.0, 1024
 def pristine(tmp_path_factory) -> Path:
     """A tiny index, opened once, so that imports are not counted."""
     path = tmp_path_factory.mktemp("pristine") / "index"
-    with versions.write_version(path) as fresh:
+    with write_version(path) as fresh:
         test_index.write_parts(
             fresh, model=test_index.model(), text=text(), table=table(), titles=TITLES
         )
@@ -222,7 +223,7 @@ def of_language_model(tmp_path_factory) -> Path:
     place = write_language_model("llama", folder / "checkpoint", ["zebra and otter"])
     tokenizer = AutoTokenizer.from_pretrained(place)
     path = folder / "index"
-    with versions.write_version(path) as fresh:
+    with write_version(path) as fresh:
         test_index.write_parts(
             fresh,
             model=from_pretrained(place, alphabet_size=table().alphabet_size),
@@ -402,7 +403,7 @@ def test_an_index_from_before_checksums_opens(pristine, tmp_path, capsys):
 
 
 def test_controls_of_a_terminal_are_shown_and_not_sent(pristine, tmp_path, capsys):
-    with versions.write_version(tmp_path / "index") as fresh:
+    with write_version(tmp_path / "index") as fresh:
         test_index.write_parts(
             fresh,
             model=test_index.model(),

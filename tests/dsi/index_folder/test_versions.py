@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_versions import add_version, kill_at
+from small_versions import add_version, kill_at, write_version
 
 from data_prep.errors import InputError
 from data_prep.files import write_json
@@ -47,14 +47,14 @@ def test_a_reader_keeps_the_version_it_opened(index):
 
 def test_an_error_while_writing_leaves_the_index_as_it_was(index):
     def fail_halfway():
-        with versions.write_version(index) as fresh:
+        with write_version(index) as fresh:
             (fresh / "half").write_text("x")
             raise ZeroDivisionError
 
     before = sorted(index.rglob("*"))
     with pytest.raises(ZeroDivisionError):
         fail_halfway()
-    with pytest.raises(InputError, match="no such file"), versions.write_version(index):
+    with pytest.raises(InputError, match="no such file"), write_version(index):
         pass  # a folder without a manifest is not a version
     assert sorted(index.rglob("*")) == before
     assert live_content(index) == "one"
@@ -254,7 +254,7 @@ def test_a_rollback_that_was_killed_says_nothing_about_later_ones(index):
 
 
 def test_a_version_holds_nothing_that_was_left_half_written(index):
-    with versions.write_version(index, "0001") as fresh:
+    with write_version(index, "0001") as fresh:
         (fresh / "model" / ".text.new-abcdefgh").mkdir(parents=True)
         (fresh / "model" / ".dataset.json.new-abcdefgh").write_text("half")
         (fresh / "model" / "weights").write_text("two")

@@ -14,6 +14,7 @@ import huggingface_hub.constants
 import pytest
 from fake_hub import serving
 from household import DOCUMENTS
+from small_versions import write_version
 
 import dsi
 from data_prep.dataset import Dataset, Document, InMemorySource, Qrel, Query
@@ -85,7 +86,7 @@ def test_paths_of_the_author_are_cut_down_to_names(text, cut):
 
 
 def test_an_index_comes_back_as_it_was(hub, index, small_index, tmp_path):
-    with versions.write_version(index, "0001") as fresh:
+    with write_version(index, "0001") as fresh:
         shutil.copytree(index / "versions" / "0001", fresh, dirs_exist_ok=True)
     done = push(index, PLACE)
     files = hub.files("models/somebody/household")
@@ -106,7 +107,7 @@ def test_an_index_comes_back_as_it_was(hub, index, small_index, tmp_path):
 
 def test_a_second_push_replaces_the_first(hub, index):
     push(index, PLACE)
-    with versions.write_version(index, "0001") as fresh:
+    with write_version(index, "0001") as fresh:
         shutil.copytree(index / "versions" / "0001", fresh, dirs_exist_ok=True)
     push(index, PLACE)
     files = hub.files("models/somebody/household")

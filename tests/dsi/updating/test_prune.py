@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from small_versions import add_version, kill_at
+from small_versions import add_version, kill_at, write_version
 
 from data_prep.errors import InputError
 from dsi import cli
@@ -59,12 +59,12 @@ def test_a_number_is_not_given_again(index):
 
 def test_a_file_of_several_versions_is_free_with_the_last_of_them(tmp_path):
     index = tmp_path / "index"
-    with versions.write_version(index) as fresh:
+    with write_version(index) as fresh:
         (fresh / "weights").write_bytes(b"w" * 1000)
         (fresh / "own").write_bytes(b"o" * 70)
         Manifest(documents=1, added=1).save(fresh)
     for parent in ("0001", "0002"):
-        with versions.write_version(index, parent) as fresh:
+        with write_version(index, parent) as fresh:
             os.link(versions.folder(index, parent) / "weights", fresh / "weights")
             Manifest(documents=1, added=0).save(fresh)
     folders = {name: versions.folder(index, name) for name in versions.names(index)}
