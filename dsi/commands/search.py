@@ -16,15 +16,19 @@ from data_prep.marks import Advanced, Count
 from dsi.command_line.arguments import SPREAD
 from dsi.command_line.command_report import Report, TableReport, visible
 from dsi.command_line.standard_streams import console as standard_console
-from dsi.commands.chains import ChainAnswers, chains_table
 from dsi.commands.search_arguments import SearchArguments
-from dsi.search.options import HopOptions, SearchOptions
-from dsi.search.reordering import at_both_ends
+from dsi.commands.search_results import (
+    Answers,
+    ChainAnswers,
+    chains_table,
+    hits_table,
+    parts_table,
+)
+from dsi.search.options import SearchOptions
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from data_prep.dataset import Query
+    from dsi.distributed.processes import Processes
     from dsi.index import Hit, Index
     from dsi.search.explaining import Explanation
     from dsi.search.hops import Chain
@@ -74,33 +78,12 @@ def search(
     from dsi.index_folder import versions
 
     versions.live(index)  # fails early, before torch is imported
-    if flags.beams is not None and flags.beams < k:
-        raise InputError(
-            f"{flags.beams} beams cannot find {k} documents",
-            where="--beams",
-            hint=f"Use at least {k} beams, or a smaller --k",
-        )
+    display = Display(text, explain, reorder)
+    _refuse_conflicts(flags, k, display)
     if queries is not None and query:
         raise InputError(
             "queries are given both on the command line and in a file",
             where=f"--queries {queries}",
-            hint="Omit one of the two",
-        )
-    if flags.run is not None and reorder:
-        raise InputError(
-            "--reorder changes the order of the output, but a run is in the order of scores",
-            hint="Omit one of them",
-        )
-    if flags.run is not None and (text or explain):
-        raise InputError(
-            f"--{'text' if text else 'explain'} adds to the output, but --run prints no results",
-            hint="Omit one of them",
-        )
-    display = {"text": text, "explain": explain, "reorder": reorder}
-    if flags.hops.count and any(display.values()):
-        name = next(name for name, asked_for in display.items() if asked_for)
-        raise InputError(
-            f"--{name} is for single documents, and --hops {flags.hops.count} shows chains of them",
             hint="Omit one of the two",
         )
     requested: list[Query] | None = None
@@ -118,74 +101,182 @@ def search(
     from dsi.index import Index
 
     processes = Processes()
-    if explain and processes.count > 1 and deepspeed is not None:
-        raise InputError("--explain needs the whole model in one process", hint="Omit --deepspeed")
-    if zero is not None and flags.rescore:
-        raise InputError("--rescore needs the whole model in one process", hint="Omit --deepspeed")
     if processes.count > 1 and requested is None:
         raise InputError(
             "several processes cannot read queries interactively", hint="Give --queries FILE"
         )
+    if zero is not None and (flags.rescore or (explain and processes.count > 1)):
+        name = "rescore" if flags.rescore else "explain"
+        raise InputError(f"--{name} needs the whole model in one process", hint="Omit --deepspeed")
     with _without_garbage_collection():
         opened = processes.together(lambda: Index.open(index, flags.device))
     if zero is not None:
         opened.spread(zero, flags.precision)
-    if requested is None:
-        return _interactive_search(
-            opened, k, flags.beams, options, flags.hops, text, explain, reorder
-        )
-    texts = [one.text for one in requested]
-    started = time.perf_counter()
     sharing = processes if zero is None else None
-    hits: list[list[Hit]] = []
-    chains: list[list[Chain]] = []
-    if flags.hops.count:
-        chains = opened.hops(
-            texts,
-            k,
-            flags.hops,
-            beams=flags.beams,
-            batch_size=batch_size,
-            options=options,
-            processes=sharing,
-            with_sentences=flags.run is None,
-        )
-    else:
-        hits = opened.search(texts, k, flags.beams, batch_size, options, sharing, text)
-    seconds = time.perf_counter() - started
-    facts = {"index": str(index), "version": opened.manifest.version, "queries": len(requested)}
-    has_known_words = opened.text.has_known_words(texts)
-    if flags.run is not None:
-        from dsi.search.hops import ranked_documents
-        from dsi.search.runs import write_run
+    searches = Searches(opened, k, flags, options, display, batch_size, sharing)
+    if requested is None:
+        return _interactive_search(searches)
+    return _answers(searches, requested, processes, str(index))
 
-        run = flags.run
-        rankings = [ranked_documents(each, k) for each in chains] or [
+
+@dataclass(frozen=True)
+class Display:
+    """What is shown of the hits of a query.
+
+    Attributes:
+        text: The text of each document.
+        explain: The components of each score.
+        reorder: The best documents at both ends.
+    """
+
+    text: bool = False
+    explain: bool = False
+    reorder: bool = False
+
+
+@dataclass(frozen=True)
+class Searches:
+    """An open index, and the options of all searches in it.
+
+    Attributes:
+        index: The index.
+        k: Documents per query.
+        flags: Options on the command line.
+        options: The search options among them, with their files read.
+        display: What is shown.
+        batch_size: Queries per batch.
+        processes: The processes that divide the queries; None for one, or for a sharded model.
+    """
+
+    index: Index
+    k: int
+    flags: SearchArguments
+    options: SearchOptions
+    display: Display
+    batch_size: int = 32
+    processes: Processes | None = None
+
+    def hits(self, texts: Sequence[str]) -> list[list[Hit]]:
+        """Returns the hits of each query."""
+        return self.index.search(
+            texts,
+            self.k,
+            self.flags.beams,
+            self.batch_size,
+            self.options,
+            self.processes,
+            self.display.text,
+        )
+
+    def chains(self, texts: Sequence[str]) -> list[list[Chain]]:
+        """Returns the chains of each query."""
+        return self.index.hops(
+            texts,
+            self.k,
+            self.flags.hops,
+            beams=self.flags.beams,
+            batch_size=self.batch_size,
+            options=self.options,
+            processes=self.processes,
+            with_sentences=self.flags.run is None,
+        )
+
+    def explanations(self, text: str, hits: Sequence[Hit]) -> list[Explanation]:
+        """Returns the score components of each hit of a query."""
+        return self.index.explain(text, [hit.passage or hit.doc_id for hit in hits], self.options)
+
+
+def _refuse_conflicts(flags: SearchArguments, k: int, display: Display) -> None:
+    """Raises InputError if options contradict each other."""
+    if flags.beams is not None and flags.beams < k:
+        raise InputError(
+            f"{flags.beams} beams cannot find {k} documents",
+            where="--beams",
+            hint=f"Use at least {k} beams, or a smaller --k",
+        )
+    if flags.run is not None and display.reorder:
+        raise InputError(
+            "--reorder changes the order of the output, but a run is in the order of scores",
+            hint="Omit one of them",
+        )
+    shown = [name for name, wanted in vars(display).items() if wanted]
+    if flags.run is not None and shown:
+        raise InputError(
+            f"--{shown[0]} adds to the output, but --run prints no results",
+            hint="Omit one of them",
+        )
+    if flags.hops.count and shown:
+        raise InputError(
+            f"--{shown[0]} is for single documents, and --hops {flags.hops.count} shows chains of "
+            "them",
+            hint="Omit one of the two",
+        )
+
+
+def _answers(
+    searches: Searches, requested: Sequence[Query], processes: Processes, name: str
+) -> Report:
+    """Answers queries, or writes the run that answers them."""
+    texts = [query.text for query in requested]
+    hops = searches.flags.hops.count
+    started = time.perf_counter()
+    chains = searches.chains(texts) if hops else []
+    hits = [] if hops else searches.hits(texts)
+    seconds = time.perf_counter() - started
+    has_known_words = searches.index.text.has_known_words(texts)
+    version = searches.index.manifest.version
+    facts = {"index": name, "version": version, "queries": len(requested)}
+    if searches.flags.run is not None:
+        from dsi.search.hops import ranked_documents
+
+        rankings = [ranked_documents(each, searches.k) for each in chains] or [
             {hit.doc_id: hit.score for hit in ranked} for ranked in hits
         ]
-        found = {one.query_id: scores for one, scores in zip(requested, rankings, strict=True)}
-        processes.in_main_process(lambda: write_run(run, found, "dsi"))
-        summary = {**facts, "run": str(run), "seconds": seconds}
-        unknown = has_known_words.count(False)
-        if str(run) == "-":  # there a table would be mistaken for part of the run
-            return TableReport(data=summary)
-        return TableReport(
-            data=summary,
-            title=f"{len(requested):,} queries searched in {seconds:.1f} s; results in {run}.",
-            closing=(
-                *([f"queries without a word that the index knows: {unknown:,}"] if unknown else []),
-                f"To evaluate them: {command_line('evaluate', run, 'DATASET')}",
-            ),
+        run = {query.query_id: scores for query, scores in zip(requested, rankings, strict=True)}
+        summary = {**facts, "run": str(searches.flags.run), "seconds": seconds}
+        return _written_run(
+            searches.flags.run, run, processes, summary, unknown=has_known_words.count(False)
         )
-    if flags.hops.count:
-        return ChainAnswers({**facts, "seconds": seconds}, requested, chains, has_known_words)
+    facts["seconds"] = seconds
+    if hops:
+        return ChainAnswers(facts, requested, chains, has_known_words)
     parts = None
-    if explain:
+    if searches.display.explain:
         parts = [
-            opened.explain(query, [hit.passage or hit.doc_id for hit in ranked], options)
-            for query, ranked in zip(texts, hits, strict=True)
+            searches.explanations(text, ranked) for text, ranked in zip(texts, hits, strict=True)
         ]
-    return Answers({**facts, "seconds": seconds}, requested, hits, has_known_words, parts, reorder)
+    return Answers(facts, requested, hits, has_known_words, parts, searches.display.reorder)
+
+
+def _written_run(
+    file: Path,
+    run: dict[str, dict[str, float]],
+    processes: Processes,
+    summary: dict[str, Any],
+    unknown: int,
+) -> Report:
+    """Writes a run and reports it.
+
+    Args:
+        file: The file; - for standard output.
+        run: query_id -> {doc_id: score}.
+        processes: The processes, of which the first one writes.
+        summary: The facts to report.
+        unknown: Number of queries without a word that the index knows.
+    """
+    from dsi.search.runs import write_run
+
+    processes.in_main_process(lambda: write_run(file, run, "dsi"))
+    if str(file) == "-":  # there a table would be mistaken for part of the run
+        return TableReport(data=summary)
+    return TableReport(
+        data=summary,
+        title=f"{len(run):,} queries searched in {summary['seconds']:.1f} s; results in {file}.",
+        closing=(
+            *([f"queries without a word that the index knows: {unknown:,}"] if unknown else []),
+            f"To evaluate them: {command_line('evaluate', file, 'DATASET')}",
+        ),
+    )
 
 
 @contextmanager
@@ -205,140 +296,6 @@ def _zero_config(file: Path) -> dict[str, Any]:
     config = read_zero_config(file)
     refuse_other_stages(config)
     return config
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The documents found for each query.
-
-    Args:
-        facts: Facts about the search.
-        queries: The queries.
-        hits: Hits of each query, best first.
-        has_known_words: Whether the index knows a word of each query.
-        parts: Score components of each hit; None if not requested.
-        reorder: Whether the best documents are placed at both ends.
-    """
-
-    facts: dict[str, Any]
-    queries: Sequence[Query]
-    hits: Sequence[Sequence[Hit]]
-    has_known_words: Sequence[bool]
-    parts: Sequence[Sequence[Explanation]] | None = None
-    reorder: bool = False
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The facts, and under "results" one entry per query."""
-        results = [
-            {
-                "query_id": query.query_id,
-                "query": query.text,
-                "known": has_known_words,
-                "hits": self._ordered(
-                    [
-                        {"rank": rank, **_hit_data(hit, parts)}
-                        for rank, (hit, parts) in enumerate(
-                            zip(ranked, explanations, strict=True), 1
-                        )
-                    ]
-                ),
-            }
-            for query, ranked, has_known_words, explanations in self._each()
-        ]
-        return {**self.facts, "results": results}
-
-    def _ordered(self, ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return at_both_ends(ranked) if self.reorder else ranked
-
-    def _each(
-        self,
-    ) -> Iterator[tuple[Query, Sequence[Hit], bool, Sequence[Explanation | None]]]:
-        parts: Sequence[Sequence[Explanation | None]]
-        parts = self.parts or [[None] * len(ranked) for ranked in self.hits]
-        yield from zip(self.queries, self.hits, self.has_known_words, parts, strict=True)
-
-    def show(self, console: Console) -> None:
-        """Prints one table per query."""
-        for query, ranked, has_known_words, explanations in self._each():
-            hits_table(query.text, ranked, has_known_words, self.reorder).show(console)
-            console.print()
-            for parts in filter(None, explanations):
-                parts_table(parts).show(console)
-                console.print()
-        if len(self.queries) > 1 and not any(" " in query.text for query in self.queries):
-            console.print(
-                "Each word was searched as a separate query. Use quotes to keep words together."
-            )
-
-
-def hits_table(
-    query: str, hits: Sequence[Hit], has_known_words: bool = True, reorder: bool = False
-) -> TableReport:
-    """Returns the ranked documents of one query as a table.
-
-    Args:
-        query: The query, for the title of the table.
-        hits: Hits, best first.
-        has_known_words: Whether the index knows a word of the query.
-        reorder: Whether the best documents are placed at both ends.
-    """
-    remark = "no document found" if not hits else ""
-    if not has_known_words:
-        remark = "no word of this query is known to the index: the order says nothing"
-    columns: tuple[str, ...] = ("rank", "score", "doc id", "title")
-    rows: list[tuple[Any, ...]]
-    rows = [(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)]
-    if any(hit.passage is not None for hit in hits):
-        columns = (*columns, "passage")
-        numbers = ((hit.passage or "").rpartition("-")[2] for hit in hits)
-        rows = [(*row, number) for row, number in zip(rows, numbers, strict=True)]
-    if any(hit.text is not None for hit in hits):
-        columns = (*columns, "text")
-        rows = [(*row, hit.text) for row, hit in zip(rows, hits, strict=True)]
-    if reorder:
-        rows = at_both_ends(rows)
-    return TableReport(
-        data={},
-        title=query,
-        columns=columns,
-        rows=rows,
-        closing=(remark,) if remark else (),
-    )
-
-
-def _hit_data(hit: Hit, parts: Explanation | None) -> dict[str, Any]:
-    return hit.data if parts is None else {**hit.data, "explanation": parts.data}
-
-
-def parts_table(parts: Explanation) -> TableReport:
-    """Returns the components of one score as a table; the last column sums to the score."""
-    rows: list[tuple[Any, ...]] = [
-        ("word", term.term, f"{term.count} x {term.weight:.3f}", term.adds) for term in parts.terms
-    ]
-    several = len(parts.paths) > 1
-    for number, path in enumerate(parts.paths, 1):
-        name = f"code {number}." if several else "code "
-        rows += [
-            (
-                f"{name}{place}",
-                step.code,
-                f"rank {step.rank:,} of {step.codes:,}, logit {step.logit:.3f}",
-                None if several else step.adds,
-            )
-            for place, step in enumerate(path.steps, 1)
-        ]
-        if several:
-            rows.append((f"identifier {number}", "", f"{path.log_probability:.3f}", None))
-    if several:
-        rows.append(("identifiers", "", "sum of their probabilities", parts.identifier))
-    rows.append(("score", "", "", parts.score))
-    return TableReport(
-        data={},
-        title=f"{parts.doc_id}: {parts.title}" if parts.title else parts.doc_id,
-        columns=("part", "what", "how", "adds"),
-        rows=rows,
-    )
 
 
 def _from_file(
@@ -390,20 +347,11 @@ def _lines() -> list[str]:
     return found
 
 
-def _interactive_search(
-    index: Index,
-    k: int,
-    beams: int | None,
-    options: SearchOptions,
-    hops: HopOptions,
-    text: bool,
-    explain: bool,
-    reorder: bool,
-) -> Report:
+def _interactive_search(searches: Searches) -> Report:
     """Answers queries typed at a terminal until end of file or an interrupt."""
     terminal = standard_console()
     terminal.print(
-        f"{len(index):,} documents. Type a query, or press Ctrl-D to quit.",
+        f"{len(searches.index):,} documents. Type a query, or press Ctrl-D to quit.",
         markup=False,
         highlight=False,
     )
@@ -412,25 +360,27 @@ def _interactive_search(
         for typed in _typed_lines():
             try:
                 [query] = _numbered([typed], "query")
-                if hops.count:
-                    chains = index.hops(query.text, k, hops, beams=beams, options=options)
-                    chains_table("", chains, *index.text.has_known_words([query.text])).show(
-                        terminal
-                    )
-                    answered += 1
-                    continue
-                hits = index.search(query.text, k=k, beams=beams, options=options, with_text=text)
+                tables = _tables(searches, query.text)
             except InputError as error:
                 terminal.print(visible(str(error)), markup=False, highlight=False, emoji=False)
                 continue
             answered += 1
-            [has_known_words] = index.text.has_known_words([query.text])
-            hits_table("", hits, has_known_words, reorder).show(terminal)
-            if explain:
-                for parts in index.explain(query.text, [hit.doc_id for hit in hits], options):
-                    parts_table(parts).show(terminal)
+            for table in tables:
+                table.show(terminal)
     terminal.print()
     return TableReport(data={"queries": answered})
+
+
+def _tables(searches: Searches, text: str) -> list[TableReport]:
+    """Returns the tables that answer one query: its hits or chains, and explanations if wanted."""
+    [is_known] = searches.index.text.has_known_words([text])
+    if searches.flags.hops.count:
+        [chains] = searches.chains([text])
+        return [chains_table("", chains, is_known)]
+    [hits] = searches.hits([text])
+    explanations = searches.explanations(text, hits) if searches.display.explain else []
+    shown = hits_table("", hits, is_known, searches.display.reorder)
+    return [shown, *(parts_table(parts) for parts in explanations)]
 
 
 def _typed_lines() -> Iterator[str]:

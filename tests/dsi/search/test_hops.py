@@ -23,6 +23,7 @@ from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from dsi import Hit, HopOptions, Index, SearchOptions, cli
 from dsi.commands import search
+from dsi.commands.search_arguments import SearchArguments
 from dsi.search.hops import Chain, Hop, Reader, ranked_documents, search_in_hops
 from dsi.search.runs import read_run
 from dsi.search.verifier import Verifier
@@ -441,8 +442,9 @@ def test_options_that_do_not_fit_are_refused(index, words, message, capsys):
 
 def test_a_prompt_shows_chains_too(index, capsys, monkeypatch):
     monkeypatch.setattr(search, "_typed_lines", lambda: iter(["brown dye", " "]))
-    options = (SearchOptions(), HopOptions(count=2))
-    asked = search._interactive_search(index, 3, None, *options, False, False, False)
+    flags = SearchArguments(hops=HopOptions(count=2))
+    searches = search.Searches(index, 3, flags, flags.options(), search.Display())
+    asked = search._interactive_search(searches)
     shown = capsys.readouterr().out
     assert "cuttlefish" in shown
     assert "query 1 is empty" in shown
