@@ -45,10 +45,22 @@ class ModelTokens(Pieces):
         Args:
             tokenizer: The tokenizer as JSON.
             end: The token that ends a text.
+
+        Raises:
+            InputError: The tokenizer drops digits, which number identifiers that would be equal.
         """
         model = np.frombuffer(tokenizer.encode(), np.uint8)
         size = max(_tokenizer(model).get_vocab(with_added_tokens=True).values()) + 1
-        return cls(model, np.full(size, -1, np.int32), end)
+        found = cls(model, np.full(size, -1, np.int32), end)
+        digits = [str(digit) for digit in range(DIGITS)]
+        encoded = zip(digits, found._encode(digits), strict=True)
+        dropped = [digit for digit, pieces in encoded if not found._decode(pieces)]
+        if dropped:
+            raise InputError(
+                f"the model's tokenizer has no token for {', '.join(dropped)}",
+                hint="Use another checkpoint, or omit --title.tokens (or that of another kind)",
+            )
+        return found
 
     def tokens_of_codes(self, alphabet_size: int) -> npt.NDArray[np.int64]:
         """Returns the token of each code; int64 [alphabet_size], -1 for PAD.

@@ -22,12 +22,16 @@ def evaluating(
             computation later, `torch.enable_grad` where gradients are computed.
     """
     training = module.training
-    module.eval()
+    # Switching takes longer than looking: as long as a layer's products for a single query.
+    switched = any(part.training for part in module.modules())
+    if switched:
+        module.eval()
     try:
         with gradients():
             yield
     finally:
-        module.train(training)
+        if switched:
+            module.train(training)
 
 
 def padded(lines: Sequence[Sequence[int]], filler: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

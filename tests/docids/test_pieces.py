@@ -68,6 +68,14 @@ def test_a_language_models_tokens_get_codes_as_they_are_used():
         Pieces.of({**coded.arrays(), "tokenizer": np.zeros(3, np.uint8)})
 
 
+def test_a_tokenizer_that_drops_digits_is_refused():
+    from tokenizers import Tokenizer, models
+
+    letters = Tokenizer(models.BPE({"a": 0, "b": 1, " ": 2, "0": 3}, []))
+    with pytest.raises(InputError, match="no token for 1, 2, 3, 4, 5, 6, 7, 8, 9"):
+        ModelTokens.from_json(letters.to_str(), 0)
+
+
 def test_too_small_a_vocabulary_is_refused():
     with pytest.raises(InputError, match="cannot learn a vocabulary of 1 pieces"):
         Pieces.train(["".join(map(chr, range(0x4E00, 0x4E00 + 500)))], 1, 0)

@@ -348,6 +348,8 @@ def test_dropout_is_off_during_the_search_and_on_again_after_it():
     found = beam_search(model, *batch, trie, k=3, beams=3)
     assert model.training
     torch.testing.assert_close(found, expected)
+    model.eval().get_decoder().train()  # the whole model says that it is in evaluation mode
+    torch.testing.assert_close(beam_search(model, *batch, trie, k=3, beams=3), expected)
 
 
 def test_a_decoder_deeper_than_the_encoder_is_searched_exactly():
