@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,8 @@ def info(
         curves_of: Version to draw, such as 0001; all: every version that was trained, one after
             another; default: the live version.
     """
-    from rich.filesize import decimal
-
     from docids.store import naming
     from docids.table import DocidTable
-    from dsi.command_line.command_report import heading
     from dsi.index_folder import versions
     from dsi.text_encoders.prompted_encoder import prompts_of
     from dsi.updating.prune import plan_pruning, used_bytes
@@ -57,87 +55,151 @@ def info(
     elif curves_of is not None:
         raise InputError("--curves_of has no effect without --curves", hint="Give --curves FILE")
     manifests = versions.all(index)
-    current = next(manifest for manifest in manifests if manifest.version == live)
-    compared = {}
-    if verify:
-        for manifest in manifests:
-            compared[manifest.version] = _verified(index, manifest)
+    verified = {one.version: _verified(index, one) for one in manifests} if verify else {}
     table = DocidTable.open(folder / "docids")
     with naming(folder / "docids"):
         table.check()
-    lengths = table.lengths[table.live_identifiers]
-    prompts = prompts_of(folder / "text")
-    edits = _edits(folder)
-    state_map = _state_map(folder)
-    periodic = _periodic_updates(folder)
-    pool = _prompt_pool(folder)
-    sizes = {part.name: _size(part) for part in sorted(folder.iterdir())}
-    total = used_bytes(index)
-    prunable = plan_pruning(index, keep=1)
-    data = {
-        "index": str(index),
-        "live": live,
-        "documents": len(table.live),
-        "retired": int(table.retired.sum()),
-        "docids": {
-            "kind": table.kind,
-            "alphabet": table.alphabet_size,
-            "reserve_left": table.reserved,
-            "length": {"min": int(lengths.min()), "max": int(lengths.max())},
-            "options": table.options,
-        },
-        **({"prompts": prompts} if prompts else {}),
-        **({"edits": edits} if edits else {}),
-        **({"state_map": state_map} if state_map else {}),
-        **({"periodic_updates": periodic} if periodic else {}),
-        **({"prompt_pool": pool} if pool else {}),
-        "bytes": {**sizes, "total": total, "prunable": prunable.freed},
-        "versions": [dataclasses.asdict(manifest) for manifest in manifests],
-        **({"verified": compared} if verify else {}),
-    }
-    chosen = _options_by_name(current.configuration, everything=all)
-    facts: dict[str, Any] = {
-        "documents": len(table.live),
-        "deleted": int(table.retired.sum()),
-        "identifiers": f"{table.kind}, {lengths.min()} to {lengths.max()} of "
-        f"{table.alphabet_size:,} codes",
-        **_reserve(table, current.configuration),
-        **{
-            f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
-            for name, prompt in prompts.items()
-        },
-        **({"edits": _edits_line(edits)} if edits else {}),
-        **({"output layer reads": _state_map_line(state_map)} if state_map else {}),
-        **({"updates by periods": periodic} if periodic else {}),
-        **({"prompts before queries": _prompt_pool_line(pool)} if pool else {}),
-        "dataset": current.dataset.get("name"),
-        "dataset hash": current.dataset.get("content_hash", "")[:12],
-        "made": current.created,
-        "size": ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items()),
-        "size of all versions": decimal(total),
-        **{f"metric {heading(name)}": value for name, value in _leaves(current.metrics)},
-        **_earlier_figures(manifests, current),
-        **{f"option {name}": value for name, value in chosen.items()},
-    }
-    history = [
-        f"{'*' if manifest.version == live else ' '} {manifest.version}"
-        f"  {manifest.created}  {manifest.documents:,} documents"
-        f" (+{manifest.added:,} -{manifest.removed:,})"
-        f"{f' from {manifest.parent}' if manifest.parent else ''}  {manifest.origin}".rstrip()
-        for manifest in manifests
-    ]
+    contents = _Contents(
+        index=index,
+        live=next(manifest for manifest in manifests if manifest.version == live),
+        versions=manifests,
+        table=table,
+        prompts=prompts_of(folder / "text"),
+        additions={each: found for each in _ADDITIONS if (found := each.read(folder))},
+        sizes={part.name: _size(part) for part in sorted(folder.iterdir())},
+        total=used_bytes(index),
+        prunable=plan_pruning(index, keep=1),
+    )
     return TableReport(
-        data=data,
+        data={**contents.data, **({"verified": verified} if verify else {})},
         title=f"{index}, version {live}",
         columns=("", ""),
-        rows=list(facts.items()),
-        opening=("versions (* is live):", *history, ""),
+        rows=list(contents.facts(all_options=all).items()),
+        opening=("versions (* is live):", *contents.history, ""),
         closing=(
-            *_verification_lines(compared),
-            *_freeable(index, prunable),
+            *_verification_lines(verified),
+            *_freeable(index, contents.prunable),
             *([] if all else [f"options with their default value: {_all_options_command(index)}"]),
         ),
     )
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """What a strategy has added to a version, or counted in it.
+
+    Attributes:
+        key: Its key in the JSON.
+        label: Its row of the table.
+        read: Returns it from the folder of a version; empty if there is none.
+        line: Returns it as a line.
+    """
+
+    key: str
+    label: str
+    read: Callable[[Path], Any]
+    line: Callable[[Any], str | int]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What an index holds.
+
+    Attributes:
+        index: The folder of the index.
+        live: The manifest of the live version.
+        versions: The manifests of all versions.
+        table: The identifiers of the live version.
+        prompts: The prompts of its text encoder: of queries and of documents.
+        additions: What strategies have added to it.
+        sizes: Bytes of each part of it.
+        total: Bytes of all versions.
+        prunable: What removing the other versions would free.
+    """
+
+    index: Path
+    live: Manifest
+    versions: Sequence[Manifest]
+    table: DocidTable
+    prompts: Mapping[str, str]
+    additions: Mapping[_Addition, Any]
+    sizes: Mapping[str, int]
+    total: int
+    prunable: Pruning
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The contents for programs."""
+        shortest, longest = self._lengths
+        table = self.table
+        return {
+            "index": str(self.index),
+            "live": self.live.version,
+            "documents": len(table.live),
+            "retired": int(table.retired.sum()),
+            "docids": {
+                "kind": table.kind,
+                "alphabet": table.alphabet_size,
+                "reserve_left": table.reserved,
+                "length": {"min": shortest, "max": longest},
+                "options": table.options,
+            },
+            **({"prompts": self.prompts} if self.prompts else {}),
+            **{each.key: found for each, found in self.additions.items()},
+            "bytes": {**self.sizes, "total": self.total, "prunable": self.prunable.freed},
+            "versions": [dataclasses.asdict(manifest) for manifest in self.versions],
+        }
+
+    def facts(self, *, all_options: bool) -> dict[str, Any]:
+        """Returns the contents for people: rows of a table.
+
+        Args:
+            all_options: Whether to include options with their default value.
+        """
+        from rich.filesize import decimal
+
+        from dsi.command_line.command_report import heading
+
+        shortest, longest = self._lengths
+        table, live = self.table, self.live
+        options = _options_by_name(live.configuration, everything=all_options)
+        return {
+            "documents": len(table.live),
+            "deleted": int(table.retired.sum()),
+            "identifiers": f"{table.kind}, {shortest} to {longest} of {table.alphabet_size:,} "
+            "codes",
+            **_reserve(table, live.configuration),
+            **{
+                f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
+                for name, prompt in self.prompts.items()
+            },
+            **{each.label: each.line(found) for each, found in self.additions.items()},
+            "dataset": live.dataset.get("name"),
+            "dataset hash": live.dataset.get("content_hash", "")[:12],
+            "made": live.created,
+            "size": ", ".join(f"{name} {decimal(size)}" for name, size in self.sizes.items()),
+            "size of all versions": decimal(self.total),
+            **{f"metric {heading(name)}": value for name, value in _leaves(live.metrics)},
+            **_earlier_figures(self.versions, live),
+            **{f"option {name}": value for name, value in options.items()},
+        }
+
+    @property
+    def history(self) -> list[str]:
+        """One line per version."""
+        return [
+            f"{'*' if manifest == self.live else ' '} {manifest.version}"
+            f"  {manifest.created}  {manifest.documents:,} documents"
+            f" (+{manifest.added:,} -{manifest.removed:,})"
+            f"{f' from {manifest.parent}' if manifest.parent else ''}  {manifest.origin}".rstrip()
+            for manifest in self.versions
+        ]
+
+    @property
+    def _lengths(self) -> tuple[int, int]:
+        """The codes of the shortest and of the longest identifier."""
+        lengths = self.table.lengths[self.table.live_identifiers]
+        return int(lengths.min()), int(lengths.max())
 
 
 def _earlier_figures(manifests: Sequence[Manifest], current: Manifest) -> dict[str, Any]:
@@ -262,6 +324,14 @@ def _edits_line(edits: Mapping[str, Any]) -> str:
     documents, updates = sum(edits["documents"]), len(edits["documents"])
     change = ", ".join(f"{100 * each:.1f}%" for each in edits["change"])
     return f"{documents:,} documents in {updates} updates; {change} of {edits['layer']} by position"
+
+
+_ADDITIONS = (
+    _Addition("edits", "edits", _edits, _edits_line),
+    _Addition("state_map", "output layer reads", _state_map, _state_map_line),
+    _Addition("periodic_updates", "updates by periods", _periodic_updates, int),
+    _Addition("prompt_pool", "prompts before queries", _prompt_pool, _prompt_pool_line),
+)
 
 
 def _all_options_command(index: Path) -> str:
