@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,10 +136,61 @@ def delete_documents(
         manifest = Manifest.load(folder)
         if writer.finished is not None and _deletes(index, manifest, named):
             return _as_stored(manifest, named)
+        deletion = _Deletion.of(index, folder, manifest, named)
+        first = deletion.audit() if audit else None
+        model = scrubbed = second = None
+        if scrub:
+            from dsi.backbones.backbone import load_backbone
+
+            model = load_backbone(folder / "model")
+            scrubbed = deletion.scrub(model, scrub_steps)
+            second = deletion.audit(model) if first is not None else None
+        measured = {"audit": first, "scrubbed": scrubbed, "audit after": second}
+        with writer.version(parent) as fresh:
+            deletion.write(fresh, model)
+            deletion.manifest_with(
+                {name: vars(value) for name, value in measured.items() if value is not None}
+            ).save(fresh)
+    manifest = Manifest.load(versions.folder(index, versions.live(index)))
+    return Deleted(manifest, deletion.doc_ids, first, scrubbed, second)
+
+
+@dataclass(frozen=True)
+class _Deletion:
+    """Documents to delete from a version.
+
+    Attributes:
+        folder: The folder of the version.
+        manifest: Its manifest.
+        corpus: Its texts and queries; None if it stores none.
+        before: Its identifiers.
+        after: The identifiers once the documents are retired.
+        doc_ids: Ids of the documents, or of their passages.
+    """
+
+    folder: Path
+    manifest: Manifest
+    corpus: StoredCorpus | None
+    before: Assignment
+    after: Assignment
+    doc_ids: list[str]
+
+    @classmethod
+    def of(cls, index: Path, folder: Path, manifest: Manifest, named: list[str]) -> _Deletion:
+        """Checks the version and retires the identifiers of documents.
+
+        Args:
+            index: The folder of the index.
+            folder: The folder of the version.
+            manifest: Its manifest.
+            named: Ids of documents.
+
+        Raises:
+            InputError: The version is damaged, an id is unknown or deleted, or none would be left.
+        """
         before = check_parent(folder, manifest)  # a new version would inherit the damage
-        if manifest.passages is not None:
-            named = _passages_of(before.table, named)
-        after = before.retire(named)
+        doc_ids = named if manifest.passages is None else _passages_of(before.table, named)
+        after = before.retire(doc_ids)
         if not len(after.table.live):
             raise InputError(
                 "this would delete all documents of the index; at least one must remain",
@@ -147,61 +198,133 @@ def delete_documents(
                 hint="To delete all of them, remove the folder",
             )
         corpus = StoredCorpus.open(folder) if (folder / FOLDER).is_dir() else None
-        found = (
-            _audit(folder, manifest, corpus, before.table, after.table, named) if audit else None
+        return cls(folder, manifest, corpus, before, after, doc_ids)
+
+    def write(self, fresh: Path, model: PreTrainedModel | None) -> None:
+        """Writes the version without the documents.
+
+        Args:
+            fresh: The folder of the new version.
+            model: Its model; None for that of the version before it.
+        """
+        if model is not None:
+            from dsi.backbones.backbone import save_backbone
+
+            save_backbone(model, fresh / "model")
+        for name in _LINKED:
+            if (self.folder / name).is_dir() and not (model is not None and name == "model"):
+                shutil.copytree(self.folder / name, fresh / name, copy_function=link_or_copy)
+        table = self.after.table
+        write_titles(fresh, _titles_without(open_titles(self.folder), table))
+        table.save(fresh / "docids")
+        Trie.build(table).save(fresh / "docids" / "trie")
+        self.after.save(fresh / "assignment")
+        if (self.folder / LEXICAL).is_dir():
+            from dsi.lexical.layer_builder import LexicalIndex
+
+            lexical = LexicalIndex.open(self.folder / LEXICAL)
+            no_rows, live = np.zeros(0, np.int64), ~np.asarray(table.retired)
+            lexical.changed([], no_rows, live=live).save(fresh / LEXICAL)
+        if self.corpus is not None:
+            _forget(fresh / FOLDER, self.corpus, self.doc_ids)
+
+    def manifest_with(self, metrics: dict[str, dict[str, Any]]) -> Manifest:
+        """Returns the manifest of the version without the documents."""
+        return Manifest(
+            documents=len(self.after.table.live),
+            added=0,
+            removed=len(self.doc_ids),
+            origin=f"deleted {len(self.doc_ids)} documents",
+            dataset=self.manifest.dataset,
+            configuration=self.manifest.configuration,
+            metrics=metrics,
+            query_length=self.manifest.query_length,
+            beams=self.manifest.beams,
+            score=self.manifest.score,
         )
-        model = scrubbed = found_after = None
-        if scrub:
-            from dsi.backbones.backbone import load_backbone
 
-            model = load_backbone(folder / "model")
-            scrubbed = _scrub(model, folder, manifest, corpus, after.table, named, scrub_steps)
-            if found is not None:
-                found_after = _audit(
-                    folder, manifest, corpus, before.table, after.table, named, model
-                )
-        with writer.version(parent) as fresh:
-            if model is not None:
-                from dsi.backbones.backbone import save_backbone
+    def audit(self, model: PreTrainedModel | None = None) -> Audit | None:
+        """Queries deleted documents with and without their place in the tree.
 
-                save_backbone(model, fresh / "model")
-            for name in _LINKED:
-                if (folder / name).is_dir() and not (model is not None and name == "model"):
-                    shutil.copytree(folder / name, fresh / name, copy_function=link_or_copy)
-            write_titles(fresh, _titles_without(open_titles(folder), after.table))
-            after.table.save(fresh / "docids")
-            Trie.build(after.table).save(fresh / "docids" / "trie")
-            after.save(fresh / "assignment")
-            if (folder / LEXICAL).is_dir():
-                from dsi.lexical.layer_builder import LexicalIndex
+        Args:
+            model: The model to query; None for that of the version.
 
-                live = ~np.asarray(after.table.retired)
-                kept = LexicalIndex.open(folder / LEXICAL)
-                kept.changed([], np.zeros(0, np.int64), live=live).save(fresh / LEXICAL)
-            if corpus is not None:
-                _forget(fresh / FOLDER, corpus, named)
-            Manifest(
-                documents=len(after.table.live),
-                added=0,
-                removed=len(named),
-                origin=f"deleted {len(named)} documents",
-                dataset=manifest.dataset,
-                configuration=manifest.configuration,
-                metrics={
-                    name: vars(value)
-                    for name, value in (
-                        ("audit", found),
-                        ("scrubbed", scrubbed),
-                        ("audit after", found_after),
-                    )
-                    if value is not None
-                },
-                query_length=manifest.query_length,
-                beams=manifest.beams,
-                score=manifest.score,
-            ).save(fresh)
-    manifest = Manifest.load(versions.folder(index, versions.live(index)))
-    return Deleted(manifest, named, found, scrubbed, found_after)
+        Returns:
+            The audit; None if no query for the documents is known.
+        """
+        if self.corpus is None or not (pairs := _queries_about(self.corpus, self.doc_ids)):
+            return None
+        from dsi.backbones.backbone import load_backbone
+        from dsi.lexical.layer_builder import open_layer
+        from dsi.search.torch_trie import TorchTrie
+        from dsi.text_encoders.stored_text_encoder import open_text_encoder
+        from dsi.training.validation import DevQueries, ranks_of
+
+        folder, manifest, before = self.folder, self.manifest, self.before.table
+        text = open_text_encoder(folder / "text")
+        network = load_backbone(folder / "model") if model is None else model
+        lexical = open_layer(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None
+
+        def ranks(asked: list[tuple[str, str]], table: DocidTable) -> npt.NDArray[np.float64]:
+            rows = before.find([doc_id for _, doc_id in asked]).tolist()
+            queries = DevQueries.of(
+                [query for query, _ in asked], rows, text, manifest.query_length, lexical
+            )
+            trie = TorchTrie.from_trie(Trie.build(table))
+            return ranks_of(network, queries, trie, manifest.beams, manifest.score)
+
+        with_edges, without = ranks(pairs, before), ranks(pairs, self.after.table)
+        own = _own(self.corpus, self.doc_ids)
+        of_own = ranks(own, before) if own else np.full(1, np.inf)
+        return Audit(
+            queries=len(pairs),
+            first=float((with_edges <= 1).mean()),
+            ten=float((with_edges <= 10).mean()),
+            returned=int(np.isfinite(without).sum()),
+            own_queries=len(own),
+            own_first=float((of_own <= 1).mean()),
+            own_ten=float((of_own <= 10).mean()),
+        )
+
+    def scrub(self, model: PreTrainedModel, steps: int) -> Scrubbed:
+        """Scrubs a model by the queries that are stored for the documents, and by their texts."""
+        from dsi.text_encoders.stored_text_encoder import open_text_encoder
+        from dsi.updating.scrub import Examples, scrub, train_away
+
+        text, table, corpus = open_text_encoder(self.folder / "text"), self.after.table, self.corpus
+        gone = frozenset(self.doc_ids)
+        rows = {
+            doc_id: row
+            for row, doc_id in enumerate(table.doc_ids)
+            if doc_id in gone and table.retired[row]
+        }
+
+        def read(
+            pairs: list[tuple[str, str]], row_of: Mapping[str, int]
+        ) -> tuple[list[list[int]], list[int]]:
+            lines = text.encode([query for query, _ in pairs], self.manifest.query_length)
+            known = [
+                (line, row_of[name]) for line, (_, name) in zip(lines, pairs, strict=True) if line
+            ]
+            return [line for line, _ in known], [row for _, row in known]
+
+        def examples(lines: list[list[int]], of: list[int]) -> Examples:
+            return Examples(lines, [[int(code) for code in table.sequences(row)[0]] for row in of])
+
+        asked = []
+        if corpus is not None:
+            asked = _queries_about(corpus, self.doc_ids, _SCRUBBED) + _own(corpus, self.doc_ids)
+        lines, of = read(asked, rows)
+        scrubbed = np.array(sorted(rows.values()), np.int64)
+        done = scrub(model, self.folder, table, scrubbed, lines, of)
+        if not steps or corpus is None or not lines:
+            return done
+        live = {table.doc_ids[row]: row for row in table.live.tolist()}
+        pairs = [(query, doc_id) for _, doc_id, query, _ in corpus.pseudo_rows() if doc_id in live]
+        picked = np.random.default_rng(0).permutation(len(pairs))[:_KEPT].tolist()
+        retained = read([pairs[number] for number in picked], live)
+        train_away(model, examples(lines, of), examples(*retained), steps=steps)
+        return replace(done, steps=steps)
 
 
 def _as_stored(manifest: Manifest, named: list[str]) -> Deleted:
@@ -216,52 +339,6 @@ def _as_stored(manifest: Manifest, named: list[str]) -> Deleted:
         None if scrubbed is None else Scrubbed(**scrubbed),
         None if after is None else Audit(**after),
     )
-
-
-def _scrub(
-    model: PreTrainedModel,
-    folder: Path,
-    manifest: Manifest,
-    corpus: StoredCorpus | None,
-    after: DocidTable,
-    doc_ids: Sequence[str],
-    steps: int,
-) -> Scrubbed:
-    """Scrubs a model by the queries that are stored for the documents, and by their texts."""
-    from dsi.text_encoders.stored_text_encoder import open_text_encoder
-    from dsi.updating.scrub import Examples, scrub, train_away
-
-    text = open_text_encoder(folder / "text")
-    gone = frozenset(doc_ids)
-    rows = {
-        doc_id: row
-        for row, doc_id in enumerate(after.doc_ids)
-        if doc_id in gone and after.retired[row]
-    }
-
-    def read(
-        pairs: list[tuple[str, str]], row_of: Mapping[str, int]
-    ) -> tuple[list[list[int]], list[int]]:
-        lines = text.encode([query for query, _ in pairs], manifest.query_length)
-        kept = [(line, row_of[name]) for line, (_, name) in zip(lines, pairs, strict=True) if line]
-        return [line for line, _ in kept], [row for _, row in kept]
-
-    def examples(lines: list[list[int]], of: list[int]) -> Examples:
-        return Examples(lines, [[int(code) for code in after.sequences(row)[0]] for row in of])
-
-    asked = (
-        [] if corpus is None else _queries_about(corpus, doc_ids, _SCRUBBED) + _own(corpus, doc_ids)
-    )
-    lines, of = read(asked, rows)
-    done = scrub(model, folder, after, np.array(sorted(rows.values()), np.int64), lines, of)
-    if not steps or corpus is None or not lines:
-        return done
-    live = {after.doc_ids[row]: row for row in after.live.tolist()}
-    pairs = [(query, doc_id) for _, doc_id, query, _ in corpus.pseudo_rows() if doc_id in live]
-    picked = np.random.default_rng(0).permutation(len(pairs))[:_KEPT].tolist()
-    kept = read([pairs[number] for number in picked], live)
-    train_away(model, examples(lines, of), examples(*kept), steps=steps)
-    return replace(done, steps=steps)
 
 
 def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
@@ -301,56 +378,6 @@ def _forget(folder: Path, corpus: StoredCorpus, doc_ids: Sequence[str]) -> None:
         generator=corpus.generator,
         pseudo=(row for row in corpus.pseudo_rows() if row[1] not in gone),
         provenance=corpus.pseudo_provenance,
-    )
-
-
-def _audit(
-    folder: Path,
-    manifest: Manifest,
-    corpus: StoredCorpus | None,
-    before: DocidTable,
-    after: DocidTable,
-    doc_ids: Sequence[str],
-    model: PreTrainedModel | None = None,
-) -> Audit | None:
-    """Queries deleted documents with and without their place in the tree.
-
-    The model is that of the version unless one is given.
-    """
-    if corpus is None:
-        return None
-    from dsi.backbones.backbone import load_backbone
-    from dsi.lexical.layer_builder import open_layer
-    from dsi.search.torch_trie import TorchTrie
-    from dsi.text_encoders.stored_text_encoder import open_text_encoder
-    from dsi.training.validation import DevQueries, ranks_of
-
-    pairs = _queries_about(corpus, doc_ids)
-    if not pairs:
-        return None
-    text = open_text_encoder(folder / "text")
-    network = load_backbone(folder / "model") if model is None else model
-    lexical = open_layer(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None
-
-    def ranks(asked: list[tuple[str, str]], table: DocidTable) -> npt.NDArray[np.float64]:
-        rows = before.find([doc_id for _, doc_id in asked]).tolist()
-        queries = DevQueries.of(
-            [query for query, _ in asked], rows, text, manifest.query_length, lexical
-        )
-        trie = TorchTrie.from_trie(Trie.build(table))
-        return ranks_of(network, queries, trie, manifest.beams, manifest.score)
-
-    with_edges, without = ranks(pairs, before), ranks(pairs, after)
-    own = _own(corpus, doc_ids)
-    of_own = ranks(own, before) if own else np.full(1, np.inf)
-    return Audit(
-        queries=len(pairs),
-        first=float((with_edges <= 1).mean()),
-        ten=float((with_edges <= 10).mean()),
-        returned=int(np.isfinite(without).sum()),
-        own_queries=len(own),
-        own_first=float((of_own <= 1).mean()),
-        own_ten=float((of_own <= 10).mean()),
     )
 
 
